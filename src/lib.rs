@@ -1,0 +1,26 @@
+//! tandem: a paired-site broker connector.
+//!
+//! ```text
+//!                  Input (delivery, confirm, call result, notification, peer message, time, operator verb)
+//!    shells  ─────────────────────────────────────────────▶  engine (pure)
+//!    broker · downstream · notify · control · admin             decides
+//!    ◀─────────────────────────────────────────────────────  Command (publish, ack, call, subscribe, …) + Event (logs, metrics)
+//! ```
+//!
+//! Read [`engine`], then `engine::input` and `engine::command`: they tell everything the
+//! connector can experience and do. [`driver`] is the only place where the engine meets I/O.
+
+pub mod admin;
+pub mod app;
+pub mod broker;
+pub mod cli;
+pub mod downstream;
+pub mod driver;
+pub mod engine;
+pub mod lab;
+pub mod model;
+pub mod notify;
+pub mod settings;
+pub mod simulator;
+pub mod telemetry;
+pub mod wire;
