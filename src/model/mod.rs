@@ -1,1 +1,17 @@
-//! (to come)
+//! Plain words of the telephony world, shared by the engine, the wire formats and the shells.
+//!
+//! Nothing here does I/O; everything is cheap to clone or held behind an `Arc`.
+
+mod action;
+mod dialog;
+mod ids;
+mod secret;
+mod update;
+mod user;
+
+pub use action::{Action, Answer, ApiError, CallOutcome, DialogVerb, ReasonCategory, ReasonCode};
+pub use dialog::{Dialog, Participant};
+pub use ids::{AgentId, Destination, IdError, InstanceId};
+pub use secret::Secret;
+pub use update::{DialogsVerb, NodeHealth, Update, UpdateBody};
+pub use user::{Team, User};

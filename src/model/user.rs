@@ -1,0 +1,64 @@
+//! An agent as the platform shows it.
+
+use serde::{Deserialize, Serialize};
+
+/// A team.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Team {
+    /// Platform id.
+    pub id: String,
+    /// Display name.
+    pub name: String,
+}
+
+/// The platform's `User` object. Missing elements are empty texts, as the platform treats them alike.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct User {
+    /// Agent id (`loginId`).
+    pub login_id: String,
+    /// Login name.
+    pub login_name: String,
+    /// First name.
+    pub first_name: String,
+    /// Last name.
+    pub last_name: String,
+    /// Extension of the signed-in device.
+    pub extension: String,
+    /// Agent state, e.g. `NOT_READY`; upper case.
+    pub state: String,
+    /// State to be entered when the call ends; empty otherwise.
+    pub pending_state: String,
+    /// Database id of the reason; `-1` or empty when none.
+    pub reason_code_id: String,
+    /// Label of the reason.
+    pub reason_label: String,
+    /// UTC, as the platform writes it: `YYYY-MM-DDThh:mm:ss.SSSZ`; may be empty.
+    pub state_change_time: String,
+    /// Whether `Supervisor` is among the roles.
+    pub supervisor: bool,
+    /// Wrap-up mode on incoming calls.
+    pub wrap_up_on_incoming: String,
+    /// The team the user belongs to.
+    pub team: Team,
+    /// Teams that a supervisor supervises.
+    pub teams: Vec<Team>,
+    /// Media type; `1` is voice.
+    pub media_type: String,
+}
+
+impl User {
+    /// First and last name, blank-separated.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        format!("{} {}", self.first_name, self.last_name)
+            .trim()
+            .to_owned()
+    }
+
+    /// Whether the platform counts the user as signed in.
+    #[must_use]
+    pub fn signed_in(&self) -> bool {
+        !matches!(self.state.as_str(), "" | "LOGOUT" | "UNKNOWN")
+    }
+}
