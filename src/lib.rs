@@ -13,6 +13,7 @@
 pub mod admin;
 pub mod app;
 pub mod broker;
+pub mod catalogue;
 pub mod cli;
 pub mod downstream;
 pub mod driver;

@@ -1,0 +1,86 @@
+//! Arguments of a command.
+
+use super::ErrorCode;
+use crate::model::Secret;
+
+/// One argument in a command's body.
+#[derive(Debug, Clone, Copy)]
+pub struct ArgSpec {
+    /// Name in the JSON form; compared without case.
+    pub name: &'static str,
+    /// Error where it is absent or empty; `None` makes it optional.
+    pub missing: Option<ErrorCode>,
+    /// Carries a password: kept as a [`Secret`] and redacted wherever the body is shown.
+    pub secret: bool,
+    /// Takes the rest of the text form, commas included.
+    pub rest: bool,
+}
+
+impl ArgSpec {
+    /// A required argument.
+    #[must_use]
+    pub const fn required(name: &'static str, missing: ErrorCode) -> Self {
+        Self {
+            name,
+            missing: Some(missing),
+            secret: false,
+            rest: false,
+        }
+    }
+
+    /// An optional argument.
+    #[must_use]
+    pub const fn optional(name: &'static str) -> Self {
+        Self {
+            name,
+            missing: None,
+            secret: false,
+            rest: false,
+        }
+    }
+
+    /// A required password.
+    #[must_use]
+    pub const fn password(missing: ErrorCode) -> Self {
+        Self {
+            name: "password",
+            missing: Some(missing),
+            secret: true,
+            rest: false,
+        }
+    }
+}
+
+/// The arguments that a command came with, by the names of its specification.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Args(Vec<(&'static str, Secret)>);
+
+impl Args {
+    /// Adds an argument. All are kept as secrets: no argument is ever shown by accident.
+    pub fn push(&mut self, name: &'static str, value: impl Into<String>) {
+        self.0.push((name, Secret::new(value)));
+    }
+
+    /// An argument's text; `None` where absent or empty.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.secret(name).map(Secret::expose)
+    }
+
+    /// An argument as a secret; `None` where absent or empty.
+    #[must_use]
+    pub fn secret(&self, name: &str) -> Option<&Secret> {
+        self.0
+            .iter()
+            .find(|(key, value)| *key == name && !value.expose().is_empty())
+            .map(|(_, value)| value)
+    }
+
+    /// An argument's text, or the given error.
+    ///
+    /// # Errors
+    /// Where the argument is absent or empty.
+    pub fn need(&self, name: &str, missing: ErrorCode) -> Result<&str, ErrorCode> {
+        self.get(name).ok_or(missing)
+    }
+}

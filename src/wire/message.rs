@@ -1,0 +1,47 @@
+//! A broker message as the connector sees it, before it is understood.
+
+use bytes::Bytes;
+
+/// What a delivery carried, protocol words already translated by the broker shell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RawMessage {
+    /// Property `type`, or header `JMSType` where the property is absent.
+    pub kind: Option<String>,
+    /// Body.
+    pub body: Bytes,
+    /// Property `content_type`.
+    pub content_type: Option<String>,
+    /// Property `message_id`.
+    pub message_id: Option<String>,
+    /// Property `correlation_id`.
+    pub correlation_id: Option<String>,
+    /// Property `reply_to`.
+    pub reply_to: Option<String>,
+    /// Property `timestamp`, seconds since the epoch.
+    pub timestamp: Option<u64>,
+    /// Property `expiration`, milliseconds, where it is a number.
+    pub expiration: Option<u64>,
+    /// Header `x-deadline`, milliseconds since the epoch.
+    pub deadline: Option<i64>,
+    /// Header `x-attempt`.
+    pub attempt: Option<i64>,
+    /// Delivered before by this broker.
+    pub redelivered: bool,
+    /// Came over federation (header `x-received-from` present).
+    pub federated: bool,
+    /// A hop before had it redelivered (any `x-received-from[].redelivered`).
+    pub redelivered_upstream: bool,
+    /// Header `visit-count`, where a link moved it more than once.
+    pub visit_count: Option<i64>,
+}
+
+impl RawMessage {
+    /// Whether any connector may have seen this message before (design: `maybe_seen`).
+    #[must_use]
+    pub fn maybe_seen(&self) -> bool {
+        self.redelivered
+            || self.redelivered_upstream
+            || self.attempt.is_some_and(|n| n > 1)
+            || self.visit_count.is_some_and(|n| n > 1)
+    }
+}
