@@ -1,0 +1,203 @@
+//! Everything the connector can do.
+//!
+//! Ordering is data: what must wait for something else is only emitted when that has happened
+//! (an acknowledgement after the confirm of its reply, a start after the claim was granted).
+
+use std::sync::Arc;
+
+use crate::model::{Action, AgentId, Destination, InstanceId, Secret};
+use crate::wire::event::ClientEvent;
+use crate::wire::message::RawMessage;
+use crate::wire::reply::Reply;
+
+use super::ids::{CallId, DeliveryId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId};
+use super::peer::PeerMessage;
+
+/// Way of a reply to its client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplyRoute {
+    /// Default exchange, queue of that name, mandatory.
+    Queue(String),
+    /// The federated replies exchange with that key, mandatory.
+    Federated(String),
+    /// Direct reply-to: on a connection of its own, never mandatory, never confirmed.
+    Direct(String),
+}
+
+/// A message to publish.
+#[derive(Debug, Clone)]
+pub enum Outbound {
+    /// To a client destination, on the events exchange.
+    Event {
+        /// Routing key.
+        to: Destination,
+        /// Content.
+        event: Arc<ClientEvent>,
+        /// Correlation of the command that caused it.
+        correlation_id: Option<String>,
+        /// The owner's epoch for the agent.
+        epoch: u64,
+        /// Unique id; the same when it is published again after a lost link.
+        message_id: String,
+    },
+    /// The terminal answer to a command.
+    Reply {
+        /// Way.
+        route: ReplyRoute,
+        /// Content.
+        reply: Arc<Reply>,
+        /// Correlation of the command.
+        correlation_id: Option<String>,
+        /// Unique id.
+        message_id: String,
+    },
+    /// Something that could not be understood, answered or delivered.
+    DeadLetter {
+        /// The message it is about; its body is redacted by the wire module.
+        raw: Arc<RawMessage>,
+        /// Bounded label for header `x-reason`.
+        reason: &'static str,
+        /// More, for people; without secrets.
+        detail: String,
+    },
+    /// A reply that no queue took, parked with the dead letters.
+    ParkedReply {
+        /// Whom it was for.
+        reply_to: String,
+        /// Content.
+        reply: Arc<Reply>,
+        /// Correlation of the command.
+        correlation_id: Option<String>,
+    },
+    /// To one peer, or to all.
+    Peer {
+        /// `None` is all.
+        to: Option<InstanceId>,
+        /// Content.
+        message: Box<PeerMessage>,
+    },
+}
+
+/// A downstream request.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Number.
+    pub id: CallId,
+    /// Index of the node.
+    pub node: usize,
+    /// Whose request, and with whose credentials.
+    pub agent: AgentId,
+    /// The agent's password.
+    pub password: Secret,
+    /// Value of the platform's `requestId`.
+    pub request_id: String,
+    /// What.
+    pub action: Action,
+}
+
+/// Everything the connector can do.
+#[derive(Debug)]
+pub enum Command {
+    /// Open a link: two connections, channels with confirms, own objects declared. Answered by
+    /// `LinkUp` or `LinkDown`, within the broker time-out.
+    Dial {
+        /// Number of the new link.
+        link: LinkEpoch,
+        /// Index into the broker list.
+        broker: usize,
+    },
+    /// Consume the own control queue on this link (exclusively, purged first). Answered by
+    /// `ControlAttached` or `LinkDown`.
+    AttachControl {
+        /// Which link.
+        link: LinkEpoch,
+    },
+    /// Close a link; its deliveries go back to the broker.
+    CloseLink {
+        /// Which.
+        link: LinkEpoch,
+    },
+    /// Register a consumer for a group's queues, then cancel the group's former one on the link:
+    /// there is no moment without a consumer. Answered by `Consuming` or `ConsumerLost`.
+    Consume {
+        /// On which link.
+        link: LinkEpoch,
+        /// Group index.
+        group: usize,
+        /// `x-priority`.
+        priority: i32,
+        /// Consumer tag.
+        tag: String,
+    },
+    /// Cancel a group's consumer on a link.
+    StopConsuming {
+        /// On which link.
+        link: LinkEpoch,
+        /// Group index.
+        group: usize,
+    },
+    /// Consume (or stop consuming) the queue of expired commands on a link.
+    ConsumeExpired {
+        /// On which link.
+        link: LinkEpoch,
+    },
+    /// Publish. Answered by `Published`.
+    Publish {
+        /// Number.
+        id: PublishId,
+        /// On which link.
+        link: LinkEpoch,
+        /// What.
+        message: Outbound,
+    },
+    /// Acknowledge a delivery.
+    Ack(DeliveryId),
+    /// Give a delivery back to its queue.
+    Requeue(DeliveryId),
+    /// Ask the broker of a link how many consumers a peer's control queue has. Answered by
+    /// `PeerConsumers`, or not at all.
+    CountPeerConsumers {
+        /// On which link.
+        link: LinkEpoch,
+        /// Whose queue.
+        peer: InstanceId,
+    },
+
+    /// Send a downstream request. Answered by `CallDone`, always. Boxed for its size.
+    Call(Box<Call>),
+    /// Probe a downstream node. Answered by `Probed`.
+    Probe {
+        /// Index of the node.
+        node: usize,
+    },
+    /// Hold a notification subscription. Answered by notices.
+    Subscribe {
+        /// Whose.
+        agent: AgentId,
+        /// Number of the attempt.
+        subscription: SubscriptionEpoch,
+        /// Index of the node.
+        node: usize,
+        /// XMPP domain of that node.
+        domain: String,
+        /// The agent's password.
+        password: Secret,
+    },
+    /// End a subscription.
+    Unsubscribe {
+        /// Whose.
+        agent: AgentId,
+        /// Which.
+        subscription: SubscriptionEpoch,
+    },
+
+    /// Answer an operator's verb.
+    VerbDone {
+        /// Which.
+        id: VerbId,
+        /// What to say: the new state, or why not.
+        result: Result<String, String>,
+    },
+    /// Everything is handed over: the process may end.
+    Exit,
+}

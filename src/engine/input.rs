@@ -1,0 +1,202 @@
+//! Everything the connector can experience.
+
+use crate::model::{AgentId, CallOutcome, InstanceId, NodeHealth, Update};
+use crate::wire::command::{ClientCommand, Malformed};
+use crate::wire::message::RawMessage;
+
+use super::ids::{BootId, CallId, DeliveryId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId};
+use super::peer::PeerMessage;
+
+/// Where a delivery was consumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A command queue of the group with this index.
+    Commands {
+        /// Index into the configured groups.
+        group: usize,
+    },
+    /// The queue of commands that the broker expired.
+    Expired,
+}
+
+/// A message from a queue, already read (or found unreadable) by the wire module.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Its number, for the acknowledgement.
+    pub id: DeliveryId,
+    /// Where from.
+    pub source: Source,
+    /// As it came.
+    pub raw: RawMessage,
+    /// As it was understood.
+    pub command: Result<ClientCommand, Malformed>,
+}
+
+/// What the broker said to a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishOutcome {
+    /// The broker has it (or, without confirmation, it was written).
+    Confirmed,
+    /// No queue took it; it was published as mandatory.
+    Returned,
+    /// Not taken: negative confirm, channel or connection gone, time up.
+    Failed,
+}
+
+/// A change in a notification subscription.
+#[derive(Debug)]
+pub enum Notice {
+    /// Established.
+    Up,
+    /// The service refused the credentials; trying again with the same ones is of no use.
+    Refused {
+        /// Why, without secrets.
+        reason: String,
+    },
+    /// The service could not be reached.
+    Unreachable {
+        /// Why.
+        reason: String,
+    },
+    /// Was up and is gone.
+    Lost {
+        /// Why.
+        reason: String,
+        /// Another session with the same resource ended it.
+        conflict: bool,
+    },
+    /// A notification.
+    Update(Update),
+}
+
+/// An operator's verb.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verb {
+    /// Stop a group on this instance; another one takes over.
+    GroupStop(String),
+    /// Start it again.
+    GroupStart(String),
+    /// Finish what is started, hand over, stop consuming, stay up.
+    Drain,
+}
+
+/// Everything the connector can experience.
+#[derive(Debug)]
+pub enum Input {
+    /// Time has passed; nothing else happened.
+    Tick,
+
+    /// A dialled link is open: connections, channels and exchanges are there.
+    LinkUp {
+        /// Which.
+        link: LinkEpoch,
+    },
+    /// A link could not be opened, or is gone with all its deliveries.
+    LinkDown {
+        /// Which.
+        link: LinkEpoch,
+        /// Why, without credentials.
+        reason: String,
+    },
+    /// The own control queue is consumed on this link; peer messages can arrive.
+    ControlAttached {
+        /// Which link.
+        link: LinkEpoch,
+    },
+    /// The broker stopped (or resumed) taking publications.
+    LinkBlocked {
+        /// Which link.
+        link: LinkEpoch,
+        /// Whether it is blocked now.
+        blocked: bool,
+    },
+    /// A command consumer is registered.
+    Consuming {
+        /// On which link.
+        link: LinkEpoch,
+        /// Group index.
+        group: usize,
+        /// Consumer tag.
+        tag: String,
+    },
+    /// A command consumer ended without our asking, or could not be registered.
+    ConsumerLost {
+        /// On which link.
+        link: LinkEpoch,
+        /// Group index.
+        group: usize,
+        /// Consumer tag.
+        tag: String,
+        /// Why.
+        reason: String,
+    },
+    /// A message from a queue. Boxed: it is far larger than every other input.
+    Delivery(Box<Delivery>),
+    /// The broker's word on a publication.
+    Published {
+        /// Which.
+        publish: PublishId,
+        /// What it said.
+        outcome: PublishOutcome,
+    },
+
+    /// A downstream request ended.
+    CallDone {
+        /// Which.
+        call: CallId,
+        /// How.
+        outcome: CallOutcome,
+    },
+    /// A health probe of a downstream node ended.
+    Probed {
+        /// Index of the node.
+        node: usize,
+        /// What it said.
+        health: NodeHealth,
+    },
+    /// Something about a subscription.
+    Notice {
+        /// Whose.
+        agent: AgentId,
+        /// Which attempt.
+        subscription: SubscriptionEpoch,
+        /// What.
+        notice: Notice,
+    },
+
+    /// An authentic message of a peer.
+    Peer {
+        /// Sender.
+        from: InstanceId,
+        /// Sender's start.
+        boot: BootId,
+        /// Content.
+        message: PeerMessage,
+    },
+    /// A peer message that could not be authenticated, or was replayed.
+    PeerRejected {
+        /// Who it claims to be from.
+        claimed: Option<InstanceId>,
+        /// Bounded label: `wrong_key`, `replayed`, `version`, `malformed`.
+        reason: &'static str,
+    },
+    /// Consumers of a peer's control queue, as the broker of a link counts them.
+    PeerConsumers {
+        /// The link it was asked on.
+        link: LinkEpoch,
+        /// Whose queue.
+        peer: InstanceId,
+        /// The count; 0 where the queue does not exist.
+        count: u32,
+    },
+
+    /// An operator's verb.
+    Operator {
+        /// Number, for the answer.
+        id: VerbId,
+        /// What.
+        verb: Verb,
+    },
+    /// The process is asked to end: drain, then [`super::Command::Exit`].
+    Shutdown,
+}

@@ -1,0 +1,281 @@
+//! What instances say to each other. Sealed and carried by the control shell; every message is
+//! authentic when it arrives here.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{AgentId, Destination, InstanceId, Secret, User};
+use crate::wire::message::RawMessage;
+
+use super::ids::BootId;
+
+/// Role of an instance in a group; one spelling everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Learning what its peers know; does not consume.
+    #[default]
+    Joining,
+    /// Serves.
+    Leader,
+    /// Stands by.
+    Follower,
+    /// Stopped by an operator.
+    Disabled,
+    /// Serves; the peer cannot take over.
+    LeaderSingleNode,
+    /// Finishing what is started before it stops serving.
+    Draining,
+}
+
+impl Role {
+    /// All, for metrics.
+    pub const ALL: [Self; 6] = [
+        Self::Joining,
+        Self::Leader,
+        Self::Follower,
+        Self::Disabled,
+        Self::LeaderSingleNode,
+        Self::Draining,
+    ];
+
+    /// The spelling used in the API, metrics and consumer tags.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Joining => "joining",
+            Self::Leader => "leader",
+            Self::Follower => "follower",
+            Self::Disabled => "disabled",
+            Self::LeaderSingleNode => "leader-single-node",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// Whether an instance of this role serves commands.
+    #[must_use]
+    pub fn leads(self) -> bool {
+        matches!(self, Self::Leader | Self::LeaderSingleNode)
+    }
+}
+
+/// Orders two accounts of one session: the greater wins, field by field from the top.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Version {
+    /// Fencing epoch of the owner.
+    pub epoch: u64,
+    /// Who wrote it.
+    pub owner: InstanceId,
+    /// Writes of that owner in that epoch.
+    pub counter: u64,
+}
+
+/// An agent session as it travels between instances.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRecord {
+    /// Whose.
+    pub agent: AgentId,
+    /// Version; only the owner writes.
+    pub version: Version,
+    /// Client destination the agent is bound to.
+    pub destination: Destination,
+    /// Extension of the last sign-in.
+    pub extension: Option<String>,
+    /// The agent's password: sealed a second time by the control shell.
+    #[serde(with = "exposed")]
+    pub password: Secret,
+    /// Whether the agent asked to be signed in.
+    pub signed_in: bool,
+    /// Last known state.
+    pub user: Option<Box<User>>,
+    /// Ended: kept for a while so that an older account does not bring it back.
+    pub tombstone: bool,
+}
+
+/// An outcome, so that a late duplicate is answered and not run by whoever receives it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeRecord {
+    /// Digest of (addressee, command, id).
+    pub key: [u8; 16],
+    /// Digest of the body.
+    pub body: [u8; 8],
+    /// Remembered until then, milliseconds since the epoch.
+    pub until: u64,
+    /// The reply's content, as JSON.
+    pub reply: crate::wire::reply::Reply,
+}
+
+/// A group as its member sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupState {
+    /// Name.
+    pub name: String,
+    /// The member's role.
+    pub role: Role,
+    /// Its configured consumer priority.
+    pub priority: u8,
+    /// Highest leadership term it knows of.
+    pub term: u64,
+    /// Whether it may lead: not stopped, not draining, a downstream in reach.
+    pub eligible: bool,
+}
+
+/// Sign of life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Counts up within a boot.
+    pub seq: u64,
+    /// Site.
+    pub site: String,
+    /// Product version.
+    pub version: String,
+    /// `active-passive` or `active-active`.
+    pub mode: String,
+    /// Wall-clock start of the process, milliseconds: "first come".
+    pub started: u64,
+    /// Groups.
+    pub groups: Vec<GroupState>,
+    /// Label of the broker it is attached to.
+    pub broker: String,
+    /// Sessions it owns.
+    pub owned: u64,
+    /// Sessions it knows.
+    pub total: u64,
+    /// The last heartbeats it received: (peer, boot, seq, milliseconds ago).
+    pub echo: Vec<(InstanceId, BootId, u64, u64)>,
+}
+
+/// Why a forwarded command was not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForwardRefusal {
+    /// The receiver does not own that agent.
+    NotOwner,
+    /// It has no room.
+    Busy,
+}
+
+/// A message between instances.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum PeerMessage {
+    /// Sign of life.
+    Heartbeat(Heartbeat),
+    /// A newcomer asks for what the others know.
+    Hello,
+    /// Everything the sender knows, in parts.
+    Snapshot {
+        /// Part number from 0.
+        part: u32,
+        /// Number of parts.
+        parts: u32,
+        /// Sessions, tombstones included.
+        sessions: Vec<SessionRecord>,
+        /// Destinations that said Hello.
+        destinations: Vec<Destination>,
+    },
+    /// What changed.
+    Delta {
+        /// Sessions, tombstones included.
+        sessions: Vec<SessionRecord>,
+        /// New destinations.
+        destinations: Vec<Destination>,
+        /// Outcomes.
+        outcomes: Vec<OutcomeRecord>,
+    },
+    /// A higher-priority member wants to lead a group.
+    Claim {
+        /// Group.
+        group: String,
+        /// Term it would lead in.
+        term: u64,
+    },
+    /// The leader has finished what it had started and gives the group away.
+    Grant {
+        /// Group.
+        group: String,
+        /// Term of the claim.
+        term: u64,
+    },
+    /// A command handed to the owner; the sender holds the delivery.
+    Forward {
+        /// The sender's number of it.
+        id: u64,
+        /// As it came.
+        raw: RawMessage,
+    },
+    /// A forwarded command is finished: its reply is confirmed.
+    ForwardDone {
+        /// The sender's number of it.
+        id: u64,
+    },
+    /// A forwarded command was not run.
+    ForwardRefused {
+        /// The sender's number of it.
+        id: u64,
+        /// Why.
+        why: ForwardRefusal,
+    },
+    /// The sender withdraws a forwarded command: its delivery is gone.
+    ForwardWithdrawn {
+        /// The sender's number of it.
+        id: u64,
+    },
+    /// The sender is leaving in order.
+    Goodbye,
+    /// A kind that this version does not know; ignored.
+    #[serde(other)]
+    Unknown,
+}
+
+impl PeerMessage {
+    /// Passes every secret in the message through `f` (the control shell seals and opens them).
+    ///
+    /// # Errors
+    /// The first error of `f`.
+    pub fn map_secrets<E>(
+        &mut self,
+        mut f: impl FnMut(&Secret) -> Result<Secret, E>,
+    ) -> Result<(), E> {
+        if let Self::Snapshot { sessions, .. } | Self::Delta { sessions, .. } = self {
+            for session in sessions {
+                session.password = f(&session.password)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Name for logs and metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Heartbeat(_) => "heartbeat",
+            Self::Hello => "hello",
+            Self::Snapshot { .. } => "snapshot",
+            Self::Delta { .. } => "delta",
+            Self::Claim { .. } => "claim",
+            Self::Grant { .. } => "grant",
+            Self::Forward { .. } => "forward",
+            Self::ForwardDone { .. } => "forward_done",
+            Self::ForwardRefused { .. } => "forward_refused",
+            Self::ForwardWithdrawn { .. } => "forward_withdrawn",
+            Self::Goodbye => "goodbye",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Serialises a secret as it stands: only for messages that are sealed as a whole, with the
+/// secret itself sealed before (see [`PeerMessage::map_secrets`]).
+mod exposed {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::model::Secret;
+
+    pub fn serialize<S: Serializer>(secret: &Secret, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(secret.expose())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Secret, D::Error> {
+        String::deserialize(input).map(Secret::new)
+    }
+}
