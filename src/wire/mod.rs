@@ -2,4 +2,8 @@
 //!
 //! Pure: no I/O, no clock.
 
+pub mod command;
+pub mod errors;
+pub mod event;
 pub mod message;
+pub mod reply;

@@ -1,0 +1,359 @@
+//! Commands from clients: from a broker message to something the engine can carry out.
+//!
+//! Three forms are understood (contract, section 4.1): `type` with comma-separated text, `type`
+//! with a JSON object of named arguments, and a JSON envelope that carries the type in the body.
+
+mod args;
+mod envelope;
+mod redact;
+
+pub use redact::redacted_body;
+
+use sha2::{Digest, Sha256};
+
+use super::message::RawMessage;
+use crate::catalogue::{self, Addressee, Args, CommandSpec, ErrorCode};
+use crate::model::{AgentId, Destination};
+
+/// Largest body that is read, in bytes.
+pub const MAX_BODY: usize = 64 * 1024;
+
+/// How far in the future a deadline may lie, in milliseconds: it bounds how long a command id
+/// must be remembered.
+pub const MAX_DEADLINE_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// `timestamp` has whole seconds; what it may have lost is given back.
+const TIMESTAMP_ROUNDING_MS: u64 = 1000;
+
+/// Longest echo of a client's own text in an answer, in characters.
+const MAX_ECHO: usize = 200;
+
+/// What of the configuration bears on reading a command.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Defaults {
+    /// `command.max-age`, milliseconds.
+    pub max_age_ms: u64,
+    /// `cluster.name`: no reply may go to an object whose name begins with it and a dot.
+    pub cluster_name: String,
+    /// Command queues of all groups: no reply may go there.
+    pub command_queues: Vec<String>,
+}
+
+/// Whom a command is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Addressed {
+    /// An agent.
+    Agent(AgentId),
+    /// A client.
+    Destination(Destination),
+}
+
+impl Addressed {
+    /// The text behind `#`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Agent(id) => id.as_str(),
+            Self::Destination(id) => id.as_str(),
+        }
+    }
+}
+
+/// Where a reply goes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ReplyTo {
+    /// A queue of this name.
+    Queue(String),
+    /// `amq.rabbitmq.reply-to.*`: only on the broker where the command was published, and never
+    /// on a connection that must live (a forged one closes the publishing connection).
+    Direct(String),
+}
+
+impl ReplyTo {
+    /// The routing key.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Queue(name) | Self::Direct(name) => name,
+        }
+    }
+}
+
+/// A command that was understood.
+#[derive(Debug, Clone)]
+pub struct ClientCommand {
+    /// Row of the catalogue.
+    pub spec: &'static CommandSpec,
+    /// Whom it is for.
+    pub addressee: Addressed,
+    /// Arguments by name.
+    pub args: Args,
+    /// Command id for duplicate detection, where the client gave one.
+    pub identity: Option<String>,
+    /// SHA-256 over command, addressee and arguments: tells a repeat from another command under
+    /// the same id, whichever of the forms each was written in.
+    pub body_hash: [u8; 32],
+    /// Echoed on all that this command causes.
+    pub correlation_id: Option<String>,
+    /// Where the reply goes.
+    pub reply_to: Option<ReplyTo>,
+    /// Not started after this, milliseconds since the epoch.
+    pub deadline_ms: u64,
+    /// A connector may have seen it before.
+    pub maybe_seen: bool,
+    /// It came over a federation link.
+    pub federated: bool,
+}
+
+/// A message that is no command, with all that is known for an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed {
+    /// One of a fixed set of words: metric label and header `x-reason`.
+    pub reason: &'static str,
+    /// For a person; never holds an argument's value.
+    pub detail: String,
+    /// Addressed agent, where that much was readable.
+    pub agent: Option<AgentId>,
+    /// Addressed destination, where that much was readable.
+    pub destination: Option<Destination>,
+    /// Command name: the catalogue's spelling, or the client's text cut to 200 characters.
+    pub command: Option<String>,
+    /// Text behind `#`, cut to 200 characters; empty where there was none.
+    pub id: String,
+    /// Where a reply can go; `None` also where the one given is forbidden.
+    pub reply_to: Option<ReplyTo>,
+    /// Echoed on the answer.
+    pub correlation_id: Option<String>,
+    /// Code for the client.
+    pub code: ErrorCode,
+    /// Command id, where the client gave one.
+    pub identity: Option<String>,
+}
+
+/// What is wrong with a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Fault {
+    reason: &'static str,
+    code: ErrorCode,
+    detail: String,
+}
+
+impl Fault {
+    fn new(reason: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            reason,
+            code: ErrorCode::PleaseRetry,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// As much of a command's head as could be read before a fault.
+#[derive(Debug, Default)]
+struct Head {
+    spec: Option<&'static CommandSpec>,
+    command: Option<String>,
+    id: String,
+    agent: Option<AgentId>,
+    destination: Option<Destination>,
+}
+
+/// Reads a command.
+///
+/// `received_at_ms` is wall-clock time, milliseconds since the epoch; the deadline counts from it
+/// where the message says no time of its own.
+///
+/// # Errors
+/// [`Malformed`] where the message cannot be understood or must not be answered as it asks.
+pub fn parse(
+    raw: &RawMessage,
+    defaults: &Defaults,
+    received_at_ms: u64,
+) -> Result<ClientCommand, Box<Malformed>> {
+    let (reply_to, reply_fault) = match reply_to(raw, defaults) {
+        Ok(reply_to) => (reply_to, None),
+        Err(fault) => (None, Some(fault)),
+    };
+    let mut head = Head::default();
+    let read = read(raw, &mut head).and_then(|parts| reply_fault.map_or(Ok(parts), Err));
+    let correlation_id = text(raw.correlation_id.as_ref());
+    match read {
+        Ok((spec, addressee, args)) => Ok(ClientCommand {
+            body_hash: body_hash(spec, &addressee, &args),
+            spec,
+            addressee,
+            args,
+            identity: identity(raw),
+            correlation_id,
+            reply_to,
+            deadline_ms: deadline_ms(raw, defaults.max_age_ms, received_at_ms),
+            maybe_seen: raw.maybe_seen(),
+            federated: raw.federated,
+        }),
+        Err(fault) => Err(Box::new(Malformed {
+            reason: fault.reason,
+            detail: fault.detail,
+            agent: head.agent,
+            destination: head.destination,
+            command: head.command,
+            id: head.id,
+            reply_to,
+            correlation_id,
+            code: fault.code,
+            identity: identity(raw),
+        })),
+    }
+}
+
+type Parts = (&'static CommandSpec, Addressed, Args);
+
+/// Reads command, addressee and arguments; `head` keeps what was readable where it fails.
+fn read(raw: &RawMessage, head: &mut Head) -> Result<Parts, Fault> {
+    if let Some(kind) = text(raw.kind.as_ref()) {
+        read_head(&kind, head);
+    }
+    if raw.body.len() > MAX_BODY {
+        return Err(Fault::new("oversized", "the body is larger than 64 KiB"));
+    }
+    let body = std::str::from_utf8(&raw.body)
+        .map_err(|_| Fault::new("not_utf8", "the body is not UTF-8"))?;
+    let source = envelope::open(raw, body)?;
+    if let Some(kind) = source.kind() {
+        read_head(kind, head);
+    }
+    let (spec, addressee) = resolve(head)?;
+    let args = source.args(spec)?;
+    check_destination(&args)?;
+    Ok((spec, addressee, args))
+}
+
+/// `Connect` names a destination among its arguments, which must be one.
+fn check_destination(args: &Args) -> Result<(), Fault> {
+    match args.get("destination") {
+        Some(name) if Destination::new(name).is_err() => Err(Fault::new(
+            "bad_destination",
+            "argument destination is no destination",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Reads `Command#id`: blanks around `#` and further leading `#` do not count.
+fn read_head(kind: &str, head: &mut Head) {
+    let (name, id) = kind.split_once('#').unwrap_or((kind, ""));
+    let name = name.trim();
+    let id = id.trim_start_matches(|c: char| c == '#' || c.is_whitespace());
+    let id = id.trim_end();
+    head.spec = catalogue::find(name);
+    head.command = match head.spec {
+        Some(spec) => Some(spec.name.to_owned()),
+        None => Some(cut(name)).filter(|name| !name.is_empty()),
+    };
+    head.id = cut(id);
+    // An unknown command may be for either; an agent is told where it is known at all.
+    match head.spec.map(|spec| spec.addressee) {
+        Some(Addressee::Destination) => head.destination = Destination::new(id).ok(),
+        Some(Addressee::Agent) | None => head.agent = AgentId::new(id).ok(),
+    }
+}
+
+fn resolve(head: &Head) -> Result<(&'static CommandSpec, Addressed), Fault> {
+    let spec = match (&head.command, head.spec) {
+        (_, Some(spec)) => spec,
+        (Some(_), None) => return Err(Fault::new("unknown_command", "no such command")),
+        (None, None) => return Err(Fault::new("no_type", "the message names no command")),
+    };
+    let addressee = match spec.addressee {
+        Addressee::Agent => head.agent.clone().map(Addressed::Agent),
+        Addressee::Destination => head.destination.clone().map(Addressed::Destination),
+    };
+    let rule = match spec.addressee {
+        Addressee::Agent => AgentId::new(&head.id).err(),
+        Addressee::Destination => Destination::new(&head.id).err(),
+    };
+    match (addressee, rule) {
+        (Some(addressee), _) => Ok((spec, addressee)),
+        (None, Some(rule)) => Err(Fault::new("bad_id", rule.to_string())),
+        (None, None) => Err(Fault::new("bad_id", "the id behind # is too long")),
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MAX_ECHO).collect()
+}
+
+fn text(value: Option<&String>) -> Option<String> {
+    value.filter(|text| !text.trim().is_empty()).cloned()
+}
+
+/// `message_id`; `correlation_id` only beside `x-attempt`, because clients reuse it.
+fn identity(raw: &RawMessage) -> Option<String> {
+    text(raw.message_id.as_ref())
+        .or_else(|| raw.attempt.and_then(|_| text(raw.correlation_id.as_ref())))
+}
+
+/// Deadline rules of the contract, section 4.1, in milliseconds since the epoch. An `expiration`
+/// without `timestamp` counts from the receipt, where it is stricter than the default.
+fn deadline_ms(raw: &RawMessage, max_age_ms: u64, received_at_ms: u64) -> u64 {
+    let deadline = match (raw.deadline, raw.timestamp) {
+        (Some(at), _) => u64::try_from(at).unwrap_or(0),
+        (None, Some(seconds)) => seconds
+            .saturating_mul(1000)
+            .saturating_add(TIMESTAMP_ROUNDING_MS)
+            .saturating_add(raw.expiration.unwrap_or(max_age_ms)),
+        (None, None) => {
+            let age = raw.expiration.map_or(max_age_ms, |ms| ms.min(max_age_ms));
+            received_at_ms.saturating_add(age)
+        }
+    };
+    deadline.min(received_at_ms.saturating_add(MAX_DEADLINE_AHEAD_MS))
+}
+
+fn body_hash(spec: &CommandSpec, addressee: &Addressed, args: &Args) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let mut part = |text: &str| {
+        // Length first, so that no two lists of texts run together alike.
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text.as_bytes());
+    };
+    part(spec.name);
+    part(addressee.as_str());
+    for arg in spec.args {
+        part(args.get(arg.name).unwrap_or_default());
+    }
+    hash.finalize().into()
+}
+
+const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
+
+/// Checks `reply_to` (contract, section 4.3).
+fn reply_to(raw: &RawMessage, defaults: &Defaults) -> Result<Option<ReplyTo>, Fault> {
+    let Some(name) = text(raw.reply_to.as_ref()) else {
+        return Ok(None);
+    };
+    let forbidden = |detail: &str| Err(Fault::new("reply_to_forbidden", detail));
+    if name.len() > 255 || name.chars().any(char::is_control) {
+        return forbidden("reply_to is no queue name");
+    }
+    if name.starts_with(DIRECT_REPLY) {
+        let token = name[DIRECT_REPLY.len()..].strip_prefix('.');
+        return match token {
+            Some(token) if !token.is_empty() && !raw.federated => Ok(Some(ReplyTo::Direct(name))),
+            Some(token) if !token.is_empty() => {
+                forbidden("direct reply-to does not work over federation")
+            }
+            _ => forbidden("direct reply-to without a token"),
+        };
+    }
+    let own = name
+        .strip_prefix(defaults.cluster_name.as_str())
+        .is_some_and(|rest| rest.starts_with('.'))
+        && !defaults.cluster_name.is_empty();
+    if own || defaults.command_queues.contains(&name) {
+        return forbidden("reply_to names an object of the connector");
+    }
+    Ok(Some(ReplyTo::Queue(name)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! Arguments of a command: comma-separated text, or named values.
+
+use serde_json::{Map, Value};
+
+use super::Fault;
+use crate::catalogue::{ArgSpec, Args, CommandSpec, ErrorCode};
+
+/// Reads the text form (connector reference, section 1.1).
+pub(super) fn from_text(spec: &CommandSpec, body: &str) -> Result<Args, Fault> {
+    let mut args = Args::default();
+    let mut rest = Some(body.trim()).filter(|body| !is_null(body));
+    for arg in spec.args {
+        let part = match rest.take() {
+            Some(text) if arg.rest => text,
+            Some(text) => match text.split_once(',') {
+                Some((part, more)) => {
+                    rest = Some(more);
+                    part
+                }
+                None => text,
+            },
+            None => "",
+        };
+        push(&mut args, arg, literal(part))?;
+    }
+    match rest {
+        // A comma behind the last argument gives no further one.
+        Some(more) if !more.trim().is_empty() => Err(surplus()),
+        _ => Ok(args),
+    }
+}
+
+/// Reads the object form. Values are taken as they are: no blanks or brackets are stripped.
+pub(super) fn from_object(spec: &CommandSpec, object: &Map<String, Value>) -> Result<Args, Fault> {
+    let known = |name: &str| {
+        spec.args
+            .iter()
+            .any(|arg| arg.name.eq_ignore_ascii_case(name))
+    };
+    if object.keys().any(|name| !known(name)) {
+        return Err(surplus());
+    }
+    let mut args = Args::default();
+    for arg in spec.args {
+        let mut given = object
+            .iter()
+            .filter(|(name, _)| arg.name.eq_ignore_ascii_case(name));
+        let value = given.next().map(|(_, value)| value);
+        if given.next().is_some() {
+            return Err(surplus());
+        }
+        match value {
+            None | Some(Value::Null) => push(&mut args, arg, "")?,
+            Some(Value::String(text)) => push(&mut args, arg, text)?,
+            // A fraction or an exponent would not survive the way back to text.
+            Some(Value::Number(number)) if number.is_i64() || number.is_u64() => {
+                push(&mut args, arg, &number.to_string())?;
+            }
+            Some(_) => {
+                return Err(Fault::new(
+                    "wrong_type",
+                    format!("argument {} must be a text or a whole number", arg.name),
+                ));
+            }
+        }
+    }
+    Ok(args)
+}
+
+/// The word that some clients send for an empty body.
+pub(super) fn is_null(body: &str) -> bool {
+    body.is_empty() || body.eq_ignore_ascii_case("null")
+}
+
+fn push(args: &mut Args, arg: &ArgSpec, value: &str) -> Result<(), Fault> {
+    match (value.trim().is_empty(), arg.missing) {
+        (false, _) => {
+            args.push(arg.name, value);
+            Ok(())
+        }
+        (true, None) => Ok(()),
+        (true, Some(code)) => Err(Fault {
+            reason: "missing_argument",
+            code,
+            detail: format!("argument {} is missing", arg.name),
+        }),
+    }
+}
+
+/// Without outer blanks and one pair of `<` `>`, which clients copy from the documentation.
+fn literal(part: &str) -> &str {
+    let part = part.trim();
+    part.strip_prefix('<')
+        .and_then(|part| part.strip_suffix('>'))
+        .map_or(part, str::trim)
+}
+
+fn surplus() -> Fault {
+    Fault {
+        reason: "surplus_arguments",
+        code: ErrorCode::PleaseRetry,
+        detail: "more or other arguments than the command has".to_owned(),
+    }
+}

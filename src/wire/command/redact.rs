@@ -1,0 +1,33 @@
+//! Bodies as they may be shown: in the dead-letter queue, where operators read them.
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{Head, read};
+use crate::wire::message::RawMessage;
+
+#[derive(Serialize)]
+struct Redacted {
+    redacted: bool,
+    length: usize,
+    sha256: String,
+}
+
+/// The body as it may go to the dead-letter queue: as it is, where it is a command's that carries
+/// no credential; else its length and hash. What cannot be parsed may hold anything.
+#[must_use]
+pub fn redacted_body(raw: &RawMessage) -> Vec<u8> {
+    let shown = read(raw, &mut Head::default())
+        .is_ok_and(|(spec, _, _)| !spec.args.iter().any(|arg| arg.secret));
+    if shown {
+        return raw.body.to_vec();
+    }
+    let hash = Sha256::digest(&raw.body);
+    let redacted = Redacted {
+        redacted: true,
+        length: raw.body.len(),
+        sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    // Cannot fail: the fields are a flag, a number and a text.
+    serde_json::to_vec(&redacted).unwrap_or_default()
+}
