@@ -1,1 +1,4 @@
-//! (to come)
+//! Broker shell.
+
+pub mod management;
+pub mod topology;

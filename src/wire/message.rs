@@ -1,13 +1,16 @@
 //! A broker message as the connector sees it, before it is understood.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// What a delivery carried, protocol words already translated by the broker shell.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RawMessage {
     /// Property `type`, or header `JMSType` where the property is absent.
     pub kind: Option<String>,
-    /// Body.
+    /// Body; in Base64 where the message is serialised.
+    #[serde(with = "base64_bytes")]
     pub body: Bytes,
     /// Property `content_type`.
     pub content_type: Option<String>,
@@ -43,5 +46,42 @@ impl RawMessage {
             || self.redelivered_upstream
             || self.attempt.is_some_and(|n| n > 1)
             || self.visit_count.is_some_and(|n| n > 1)
+    }
+}
+
+/// Bytes as Base64 text.
+mod base64_bytes {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Bytes, D::Error> {
+        let text = String::deserialize(input)?;
+        STANDARD
+            .decode(text)
+            .map(Bytes::from)
+            .map_err(|_| de::Error::custom("not Base64"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_body_survives_json() {
+        let raw = RawMessage {
+            body: Bytes::from_static(&[0, 0xff, b'"', b'\n']),
+            attempt: Some(2),
+            ..RawMessage::default()
+        };
+        let json = serde_json::to_string(&raw).unwrap();
+        assert_eq!(serde_json::from_str::<RawMessage>(&json).unwrap(), raw);
+        assert!(serde_json::from_str::<RawMessage>(r#"{"body":"%"}"#).is_err());
     }
 }

@@ -1,0 +1,311 @@
+//! A small client for RabbitMQ's management HTTP API: JSON in and out, bounded in time and size.
+
+use std::fmt;
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Method, Response, StatusCode};
+use serde_json::Value;
+
+/// Bound of one request, connecting included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Largest answer that is read. Lists are asked for with few columns and stay far below it.
+const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+/// How much of an error's reason is kept, in characters.
+const MAX_REASON_CHARS: usize = 300;
+/// Everything but unreserved characters (RFC 3986, section 2.3) is escaped.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// One path segment of the API, for example a virtual host: `/` becomes `%2F`.
+pub fn segment(name: &str) -> String {
+    utf8_percent_encode(name, SEGMENT).to_string()
+}
+
+/// Why a request to the management API failed. The state of the broker did not change, except
+/// that after [`ManagementError::Unreachable`] a changing request may have been executed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManagementError {
+    /// No connection, no answer in time, or the answer broke off.
+    #[error("management API {url} unreachable: {reason}")]
+    Unreachable {
+        /// Base URL.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The user or password is wrong, or the user lacks a tag or permission.
+    #[error("management API {url} refuses the user ({status})")]
+    Unauthorized {
+        /// Base URL.
+        url: String,
+        /// 401 or 403.
+        status: u16,
+    },
+    /// Any other answer that is not a success.
+    #[error("management API {url} answered {status} to {path}: {reason}")]
+    Refused {
+        /// Base URL.
+        url: String,
+        /// Path below `/api/`.
+        path: String,
+        /// HTTP status.
+        status: u16,
+        /// The broker's words, shortened.
+        reason: String,
+    },
+    /// The answer is too large or not JSON.
+    #[error("management API {url}: answer to {path} cannot be used: {reason}")]
+    BadAnswer {
+        /// Base URL.
+        url: String,
+        /// Path below `/api/`.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The HTTP client could not be built.
+    #[error("HTTP client: {0}")]
+    Client(String),
+}
+
+/// A client for one broker's API. Cloning shares its connections.
+#[derive(Clone)]
+pub struct ManagementClient {
+    base: String,
+    user: String,
+    password: String,
+    http: reqwest::Client,
+}
+
+impl fmt::Debug for ManagementClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManagementClient")
+            .field("base", &self.base)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ManagementClient {
+    /// A client for `base` (`http://host:15672`, without `/api`). Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`ManagementError::Client`] where TLS cannot be set up.
+    pub fn new(base: &str, user: &str, password: &str) -> Result<Self, ManagementError> {
+        // Fails only where a provider is installed already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .timeout(REQUEST_TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .map_err(|error| ManagementError::Client(error.to_string()))?;
+        Ok(Self {
+            base: base.trim_end_matches('/').to_owned(),
+            user: user.to_owned(),
+            password: password.to_owned(),
+            http,
+        })
+    }
+
+    /// Base URL, for messages.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// GET `/api/<path>`; `None` where it does not exist (404).
+    ///
+    /// # Errors
+    /// See [`ManagementError`].
+    pub async fn get(&self, path: &str) -> Result<Option<Value>, ManagementError> {
+        let response = self.send(Method::GET, path, None).await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let body = self.success_body(path, response).await?;
+        serde_json::from_slice(&body)
+            .map(Some)
+            .map_err(|error| self.bad_answer(path, error.to_string()))
+    }
+
+    /// PUT `/api/<path>`: create or replace.
+    ///
+    /// # Errors
+    /// See [`ManagementError`].
+    pub async fn put(&self, path: &str, body: &Value) -> Result<(), ManagementError> {
+        let response = self.send(Method::PUT, path, Some(body)).await?;
+        self.success_body(path, response).await.map(drop)
+    }
+
+    /// POST `/api/<path>`; gives the answer, `null` where it is empty.
+    ///
+    /// # Errors
+    /// See [`ManagementError`].
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ManagementError> {
+        let response = self.send(Method::POST, path, Some(body)).await?;
+        let bytes = self.success_body(path, response).await?;
+        if bytes.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&bytes).map_err(|error| self.bad_answer(path, error.to_string()))
+    }
+
+    /// DELETE `/api/<path>`; whether it existed.
+    ///
+    /// # Errors
+    /// See [`ManagementError`].
+    pub async fn delete(&self, path: &str) -> Result<bool, ManagementError> {
+        let response = self.send(Method::DELETE, path, None).await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        self.success_body(path, response).await.map(|_| true)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Response, ManagementError> {
+        let mut request = self
+            .http
+            .request(method, format!("{}/api/{path}", self.base))
+            .basic_auth(&self.user, Some(&self.password));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        request.send().await.map_err(|e| self.unreachable(&e))
+    }
+
+    async fn success_body(
+        &self,
+        path: &str,
+        mut response: Response,
+    ) -> Result<Vec<u8>, ManagementError> {
+        let status = response.status();
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| self.unreachable(&e))? {
+            if body.len() + chunk.len() > MAX_BODY_BYTES {
+                return Err(self.bad_answer(path, format!("more than {MAX_BODY_BYTES} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if status.is_success() {
+            return Ok(body);
+        }
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return Err(ManagementError::Unauthorized {
+                url: self.base.clone(),
+                status: status.as_u16(),
+            });
+        }
+        Err(ManagementError::Refused {
+            url: self.base.clone(),
+            path: path.to_owned(),
+            status: status.as_u16(),
+            reason: reason(&body),
+        })
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> ManagementError {
+        // reqwest's own text names the URL, which is in the message already; the cause tells more.
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        ManagementError::Unreachable {
+            url: self.base.clone(),
+            reason: cause.to_string(),
+        }
+    }
+
+    fn bad_answer(&self, path: &str, reason: String) -> ManagementError {
+        ManagementError::BadAnswer {
+            url: self.base.clone(),
+            path: path.to_owned(),
+            reason,
+        }
+    }
+}
+
+/// The broker's reason: `{"error": …, "reason": …}` or plain text.
+fn reason(body: &[u8]) -> String {
+    let text = serde_json::from_slice::<Value>(body)
+        .ok()
+        .and_then(|value| Some(value.get("reason")?.as_str()?.to_owned()))
+        .unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
+    text.chars().take(MAX_REASON_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// Answers one request with fixed bytes.
+    async fn server(answer: Vec<u8>) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(&answer).await;
+        });
+        format!("http://{address}/")
+    }
+
+    async fn ask(answer: &str) -> Result<Option<Value>, ManagementError> {
+        let base = server(answer.as_bytes().to_vec()).await;
+        let client = ManagementClient::new(&base, "u", "secret-word").unwrap();
+        client.get("overview").await
+    }
+
+    #[tokio::test]
+    async fn answers_are_told_apart() {
+        let ok = ask("HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{\"a\":1}").await;
+        assert_eq!(ok.unwrap().unwrap()["a"], 1);
+        let none = ask("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
+        assert_eq!(none, Ok(None));
+        let user = ask("HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n").await;
+        assert!(matches!(
+            user,
+            Err(ManagementError::Unauthorized { status: 401, .. })
+        ));
+        let refused = ask("HTTP/1.1 400 Bad\r\ncontent-length: 17\r\n\r\n{\"reason\":\"cold\"}").await;
+        let Err(ManagementError::Refused { status, reason, .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!((status, reason.as_str()), (400, "cold"));
+        let broken = ask("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n{{{").await;
+        assert!(matches!(broken, Err(ManagementError::BadAnswer { .. })));
+    }
+
+    #[tokio::test]
+    async fn an_endless_answer_is_refused_and_no_listener_is_unreachable() {
+        let mut answer = b"HTTP/1.1 200 OK\r\ncontent-length: 9000000\r\n\r\n".to_vec();
+        answer.resize(9_000_100, b' ');
+        let base = server(answer).await;
+        let client = ManagementClient::new(&base, "u", "p").unwrap();
+        let result = client.get("queues").await;
+        assert!(matches!(result, Err(ManagementError::BadAnswer { .. })));
+        let client = ManagementClient::new("http://127.0.0.1:1", "u", "p").unwrap();
+        let result = client.get("queues").await;
+        assert!(matches!(result, Err(ManagementError::Unreachable { .. })));
+    }
+
+    #[test]
+    fn names_become_one_segment_and_the_password_is_not_shown() {
+        assert_eq!(segment("/"), "%2F");
+        assert_eq!(segment("a b/../c?"), "a%20b%2F..%2Fc%3F");
+        let client = ManagementClient::new("http://h", "u", "secret-word").unwrap();
+        assert!(!format!("{client:?}").contains("secret-word"));
+    }
+}

@@ -1,0 +1,384 @@
+//! The broker objects that a configuration needs: what they are ([`Topology`]), how they are
+//! set and compared with a live broker ([`apply`], [`missing`]).
+//!
+//! What an instance needs to run (exchanges, queues and their bounds) is given by declare
+//! arguments, so that an instance can declare it itself and every queue is bounded from its first
+//! message on. What belongs to the consumers' side (federation, time to live, dead-lettering of
+//! commands) is given by policies, which an operator can change without deleting a queue. A queue
+//! obeys one policy only, therefore the command queues' policy holds all three.
+
+mod apply;
+mod print;
+mod uri;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+pub use apply::{
+    ApplyReport, Change, Finding, LinkState, Step, TopologyError, apply, links, missing,
+};
+pub use uri::vhost_of;
+
+/// Hops of a federated message: one is enough in a full mesh, and more would make loops.
+const MAX_HOPS: u32 = 1;
+/// Messages under way on a link.
+const LINK_PREFETCH: u32 = 1000;
+/// Seconds before a lost link connects again (the broker's default is 5).
+const RECONNECT_SECONDS: u32 = 1;
+/// How long an event or reply waits for a link that is down: as long as a command's identity is
+/// remembered. Older ones mislead more than they help.
+const EVENT_TTL: Duration = Duration::from_secs(600);
+/// A link's queue for events is deleted when its link has been away this long.
+const EVENT_LINK_EXPIRES: Duration = Duration::from_secs(24 * 3600);
+/// Peer messages older than this say nothing about now: a lost peer is noticed in 3 s.
+const CONTROL_TTL: Duration = Duration::from_secs(5);
+/// A link's queue for peer messages is deleted when its link has been away this long.
+const CONTROL_LINK_EXPIRES: Duration = Duration::from_secs(60);
+/// Above the 0 that operators' catch-all policies usually have.
+const POLICY_PRIORITY: i32 = 100;
+/// Bounds of `<cluster>.dead-letter`; the oldest is dropped.
+const DEAD_LETTER_MAX_LENGTH: u32 = 10_000;
+const DEAD_LETTER_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Bound of `<cluster>.expired`; the oldest is dropped, whose client has waited longest.
+const EXPIRED_MAX_LENGTH: u32 = 100_000;
+/// Bound of an instance's control queue; the oldest is dropped, a resync mends the gap.
+const CONTROL_MAX_LENGTH: u32 = 20_000;
+
+/// What kind of messages a federation upstream carries.
+const MAIN: &str = "main";
+const CONTROL: &str = "control";
+
+/// One broker of the network.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TopologyBroker {
+    /// Short name, unique in the list; part of upstream names. Usually `host:port`.
+    pub label: String,
+    /// AMQP URI by which the OTHER brokers reach it. User and password are added where it has
+    /// none; its path is the virtual host.
+    pub amqp_uri: String,
+    /// Base URL of its management API.
+    pub management_url: String,
+    /// User of AMQP and management API.
+    pub user: String,
+    /// That user's password.
+    pub password: String,
+}
+
+impl fmt::Debug for TopologyBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TopologyBroker")
+            .field("label", &self.label)
+            .field("amqp_uri", &uri::redacted(&self.amqp_uri))
+            .field("management_url", &self.management_url)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the topology follows from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopologyInput {
+    /// `cluster.name`: the prefix of all objects but the command queues.
+    pub cluster_name: String,
+    /// Command queues of all groups.
+    pub command_queues: Vec<String>,
+    /// `command.max-age`: the command queues' message TTL.
+    pub command_max_age: Duration,
+    /// All brokers, in order of preference.
+    pub brokers: Vec<TopologyBroker>,
+    /// URI by which broker `.0` reaches its upstream broker `.1` (indexes into `brokers`), where
+    /// that is not the upstream's own `amqp_uri`.
+    pub federation_uris: BTreeMap<(usize, usize), String>,
+}
+
+/// A durable exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExchangeSpec {
+    /// Name.
+    pub name: String,
+    /// `topic` or `direct`.
+    pub kind: &'static str,
+}
+
+/// A durable classic queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueSpec {
+    /// Name.
+    pub name: String,
+    /// Declare arguments (`x-queue-type`, bounds).
+    pub arguments: Map<String, Value>,
+}
+
+impl QueueSpec {
+    fn classic(name: String, bounds: Value) -> Self {
+        let mut arguments = Map::new();
+        arguments.insert("x-queue-type".to_owned(), json!("classic"));
+        if let Value::Object(bounds) = bounds {
+            arguments.extend(bounds);
+        }
+        Self { name, arguments }
+    }
+}
+
+/// Exchanges that every instance of the cluster declares.
+pub fn exchanges(cluster: &str) -> Vec<ExchangeSpec> {
+    [("events", "topic"), ("replies", "direct"), ("control", "topic")]
+        .into_iter()
+        .map(|(name, kind)| ExchangeSpec {
+            name: format!("{cluster}.{name}"),
+            kind,
+        })
+        .collect()
+}
+
+/// Queues that every instance of the cluster declares: the command queues,
+/// `<cluster>.expired` and `<cluster>.dead-letter`.
+pub fn queues(cluster: &str, command_queues: &[String]) -> Vec<QueueSpec> {
+    let mut specs: Vec<QueueSpec> = command_queues
+        .iter()
+        .map(|name| QueueSpec::classic(name.clone(), Value::Null))
+        .collect();
+    specs.push(QueueSpec::classic(
+        format!("{cluster}.expired"),
+        json!({"x-max-length": EXPIRED_MAX_LENGTH, "x-overflow": "drop-head"}),
+    ));
+    specs.push(QueueSpec::classic(
+        format!("{cluster}.dead-letter"),
+        json!({
+            "x-max-length": DEAD_LETTER_MAX_LENGTH,
+            "x-message-ttl": millis(DEAD_LETTER_TTL),
+            "x-overflow": "drop-head",
+        }),
+    ));
+    specs
+}
+
+/// The control queue of one instance, which that instance declares itself and binds to
+/// `<cluster>.control` with its id and `all`.
+pub fn control_queue(cluster: &str, instance_id: &str) -> QueueSpec {
+    QueueSpec::classic(
+        format!("{cluster}.control.{instance_id}"),
+        json!({
+            "x-max-length": CONTROL_MAX_LENGTH,
+            "x-message-ttl": millis(CONTROL_TTL),
+            "x-overflow": "drop-head",
+        }),
+    )
+}
+
+/// A named runtime parameter or policy with its value, as the management API takes it.
+#[derive(Clone, PartialEq)]
+pub struct Setting {
+    /// Name.
+    pub name: String,
+    /// The whole value.
+    pub value: Value,
+}
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setting")
+            .field("name", &self.name)
+            .field("value", &uri::redacted_value(&self.value))
+            .finish()
+    }
+}
+
+/// Everything that one broker needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BrokerPlan {
+    /// The broker.
+    pub broker: TopologyBroker,
+    /// Its virtual host.
+    pub vhost: String,
+    /// Exchanges.
+    pub exchanges: Vec<ExchangeSpec>,
+    /// Queues.
+    pub queues: Vec<QueueSpec>,
+    /// Parameters `federation-upstream`.
+    pub upstreams: Vec<Setting>,
+    /// Parameters `federation-upstream-set`.
+    pub upstream_sets: Vec<Setting>,
+    /// Policies.
+    pub policies: Vec<Setting>,
+    /// (object, upstream name) of every federation link that must run here.
+    pub links: Vec<(String, String)>,
+}
+
+/// The plan for all brokers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Topology {
+    /// `cluster.name`.
+    pub cluster_name: String,
+    /// One plan a broker, in the order of the input.
+    pub brokers: Vec<BrokerPlan>,
+}
+
+impl Topology {
+    /// Works out what every broker needs.
+    pub fn of(input: &TopologyInput) -> Self {
+        let brokers = (0..input.brokers.len())
+            .map(|index| BrokerPlan::of(input, index))
+            .collect();
+        Self {
+            cluster_name: input.cluster_name.clone(),
+            brokers,
+        }
+    }
+}
+
+impl BrokerPlan {
+    fn of(input: &TopologyInput, index: usize) -> Self {
+        let cluster = &input.cluster_name;
+        let broker = input.brokers[index].clone();
+        let exchanges = exchanges(cluster);
+        let others: Vec<usize> = (0..input.brokers.len()).filter(|&i| i != index).collect();
+        let mut upstreams = Vec::new();
+        let mut upstream_sets = Vec::new();
+        let mut links = Vec::new();
+        for kind in [MAIN, CONTROL] {
+            let names: Vec<String> = others
+                .iter()
+                .map(|&i| upstream_name(cluster, kind, &input.brokers[i].label))
+                .collect();
+            for (&upstream, name) in others.iter().zip(&names) {
+                upstreams.push(Setting {
+                    name: name.clone(),
+                    value: upstream_value(kind, &upstream_uri(input, index, upstream)),
+                });
+            }
+            if !names.is_empty() {
+                upstream_sets.push(Setting {
+                    name: set_name(cluster, kind),
+                    value: names.iter().map(|n| json!({"upstream": n})).collect(),
+                });
+            }
+            for name in names {
+                let objects = federated(input, kind);
+                links.extend(objects.into_iter().map(|object| (object, name.clone())));
+            }
+        }
+        Self {
+            vhost: vhost_of(&broker.amqp_uri),
+            policies: policies(input, !others.is_empty()),
+            queues: queues(cluster, &input.command_queues),
+            exchanges,
+            upstreams,
+            upstream_sets,
+            links,
+            broker,
+        }
+    }
+}
+
+/// Names of the objects that the upstreams of a kind feed.
+fn federated(input: &TopologyInput, kind: &str) -> Vec<String> {
+    let cluster = &input.cluster_name;
+    if kind == CONTROL {
+        return vec![format!("{cluster}.control")];
+    }
+    let mut names = input.command_queues.clone();
+    names.extend([format!("{cluster}.events"), format!("{cluster}.replies")]);
+    names
+}
+
+fn upstream_name(cluster: &str, kind: &str, label: &str) -> String {
+    format!("{cluster}.{kind}.{label}")
+}
+
+fn set_name(cluster: &str, kind: &str) -> String {
+    format!("{cluster}.{kind}")
+}
+
+fn upstream_uri(input: &TopologyInput, from: usize, to: usize) -> String {
+    let upstream = &input.brokers[to];
+    let base = input
+        .federation_uris
+        .get(&(from, to))
+        .unwrap_or(&upstream.amqp_uri);
+    uri::for_federation(base, &upstream.user, &upstream.password)
+}
+
+/// TTL and expiry bound the queue that a link of an exchange keeps at the upstream broker; links
+/// of queues ignore them.
+fn upstream_value(kind: &str, uri: &str) -> Value {
+    let (ttl, expires) = if kind == CONTROL {
+        (CONTROL_TTL, CONTROL_LINK_EXPIRES)
+    } else {
+        (EVENT_TTL, EVENT_LINK_EXPIRES)
+    };
+    json!({
+        "uri": uri,
+        "ack-mode": "on-confirm",
+        "max-hops": MAX_HOPS,
+        "prefetch-count": LINK_PREFETCH,
+        "reconnect-delay": RECONNECT_SECONDS,
+        "trust-user-id": false,
+        "message-ttl": millis(ttl),
+        "expires": millis(expires),
+    })
+}
+
+fn policies(input: &TopologyInput, federate: bool) -> Vec<Setting> {
+    let cluster = &input.cluster_name;
+    let policy = |name: &str, objects: &[String], apply_to: &str, mut definition: Value, kind| {
+        if federate {
+            definition["federation-upstream-set"] = json!(set_name(cluster, kind));
+        }
+        Setting {
+            name: format!("{cluster}.{name}"),
+            value: json!({
+                "pattern": exact_pattern(objects),
+                "apply-to": apply_to,
+                "priority": POLICY_PRIORITY,
+                "definition": definition,
+            }),
+        }
+    };
+    // The default exchange with the queue's name as key: a federated message has lost its
+    // original key by then, and the queue needs no binding.
+    let commands = json!({
+        "message-ttl": millis(input.command_max_age),
+        "dead-letter-exchange": "",
+        "dead-letter-routing-key": format!("{cluster}.expired"),
+    });
+    let mut policies = Vec::new();
+    if !input.command_queues.is_empty() {
+        policies.push(policy("commands", &input.command_queues, "queues", commands, MAIN));
+    }
+    // A policy must not be empty; with one broker the exchanges need none.
+    if federate {
+        let shared = [format!("{cluster}.events"), format!("{cluster}.replies")];
+        policies.push(policy("events", &shared, "exchanges", json!({}), MAIN));
+        let control = [format!("{cluster}.control")];
+        policies.push(policy("control", &control, "exchanges", json!({}), CONTROL));
+    }
+    policies
+}
+
+/// A regular expression that matches these names and no others.
+fn exact_pattern(names: &[String]) -> String {
+    let escaped: Vec<String> = names.iter().map(|name| escape(name)).collect();
+    format!("^({})$", escaped.join("|"))
+}
+
+fn escape(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for c in name.chars() {
+        if c.is_ascii_punctuation() && c != '_' && c != '-' {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

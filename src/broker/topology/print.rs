@@ -1,0 +1,125 @@
+//! A plan as text for people and as JSON for programs, without passwords.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::{BrokerPlan, Setting, Topology, uri};
+
+impl Topology {
+    /// The plan as indented text.
+    pub fn to_text(&self) -> String {
+        let mut out = format!("cluster {}\n", self.cluster_name);
+        for plan in &self.brokers {
+            plan.write_text(&mut out);
+        }
+        out
+    }
+
+    /// The plan as JSON: `{"cluster", "brokers": [{"label", "vhost", "exchanges", …}]}`.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "cluster": self.cluster_name,
+            "brokers": self.brokers.iter().map(BrokerPlan::to_json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl BrokerPlan {
+    fn write_text(&self, out: &mut String) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "\nbroker {} ({}, virtual host {})",
+            self.broker.label, self.broker.management_url, self.vhost
+        );
+        for exchange in &self.exchanges {
+            let _ = writeln!(out, "  exchange {}  {}, durable", exchange.name, exchange.kind);
+        }
+        for queue in &self.queues {
+            let _ = writeln!(
+                out,
+                "  queue {}  durable, {}",
+                queue.name,
+                pairs(&Value::Object(queue.arguments.clone()))
+            );
+        }
+        for upstream in &self.upstreams {
+            let value = pairs(&uri::redacted_value(&upstream.value));
+            let _ = writeln!(out, "  federation upstream {}  {value}", upstream.name);
+        }
+        for set in &self.upstream_sets {
+            let members: Vec<&str> = set
+                .value
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|member| member["upstream"].as_str())
+                .collect();
+            let members = members.join(", ");
+            let _ = writeln!(out, "  federation upstream set {}  {members}", set.name);
+        }
+        for policy in &self.policies {
+            let _ = writeln!(
+                out,
+                "  policy {}  {} {}: {}",
+                policy.name,
+                policy.value["apply-to"].as_str().unwrap_or_default(),
+                policy.value["pattern"].as_str().unwrap_or_default(),
+                pairs(&policy.value["definition"])
+            );
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let exchanges: Vec<Value> = self
+            .exchanges
+            .iter()
+            .map(|e| json!({"name": e.name, "type": e.kind, "durable": true}))
+            .collect();
+        let queues: Vec<Value> = self
+            .queues
+            .iter()
+            .map(|q| json!({"name": q.name, "durable": true, "arguments": q.arguments}))
+            .collect();
+        let links: Vec<Value> = self
+            .links
+            .iter()
+            .map(|(object, upstream)| json!({"object": object, "upstream": upstream}))
+            .collect();
+        json!({
+            "label": self.broker.label,
+            "managementUrl": self.broker.management_url,
+            "vhost": self.vhost,
+            "exchanges": exchanges,
+            "queues": queues,
+            "federationUpstreams": settings(&self.upstreams),
+            "federationUpstreamSets": settings(&self.upstream_sets),
+            "policies": settings(&self.policies),
+            "links": links,
+        })
+    }
+}
+
+fn settings(settings: &[Setting]) -> Vec<Value> {
+    settings
+        .iter()
+        .map(|s| json!({"name": s.name, "value": uri::redacted_value(&s.value)}))
+        .collect()
+}
+
+/// `key=value` for each member of an object.
+fn pairs(value: &Value) -> String {
+    let Some(object) = value.as_object() else {
+        return String::new();
+    };
+    let pairs: Vec<String> = object
+        .iter()
+        .map(|(key, value)| match value.as_str() {
+            Some("") => format!("{key}=\"\""),
+            Some(text) => format!("{key}={text}"),
+            None => format!("{key}={value}"),
+        })
+        .collect();
+    pairs.join(" ")
+}

@@ -1,0 +1,110 @@
+use super::*;
+
+fn input(brokers: usize) -> TopologyInput {
+    TopologyInput {
+        cluster_name: "tandem".to_owned(),
+        command_queues: vec!["Connector1".to_owned(), "My.Queue".to_owned()],
+        command_max_age: Duration::from_secs(30),
+        brokers: (1..=brokers)
+            .map(|n| TopologyBroker {
+                label: format!("site-{n}"),
+                amqp_uri: format!("amqp://host-{n}:5672"),
+                management_url: format!("http://host-{n}:15672"),
+                user: "tandem".to_owned(),
+                password: "pass/word".to_owned(),
+            })
+            .collect(),
+        federation_uris: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn three_brokers_make_a_full_mesh() {
+    let plan = Topology::of(&input(3));
+    for (index, broker) in plan.brokers.iter().enumerate() {
+        let own = format!("site-{}", index + 1);
+        let names: Vec<&str> = broker.upstreams.iter().map(|u| u.name.as_str()).collect();
+        assert_eq!(names.len(), 4, "two kinds for each of two other brokers");
+        assert!(names.iter().all(|n| !n.ends_with(&own)), "{names:?}");
+        // Two command queues, events and replies on `main`, control on its own, twice.
+        assert_eq!(broker.links.len(), 10);
+    }
+}
+
+#[test]
+fn an_upstream_is_safe_bounded_and_carries_credentials() {
+    let plan = Topology::of(&input(2));
+    let main = &plan.brokers[0].upstreams[0];
+    assert_eq!(main.name, "tandem.main.site-2");
+    assert_eq!(main.value["ack-mode"], "on-confirm");
+    assert_eq!(main.value["max-hops"], 1);
+    assert_eq!(main.value["reconnect-delay"], 1);
+    let uri = main.value["uri"].as_str().unwrap();
+    assert!(uri.starts_with("amqp://tandem:pass%2Fword@host-2:5672/%2F?"), "{uri}");
+    let control = &plan.brokers[0].upstreams[1];
+    assert_eq!(control.name, "tandem.control.site-2");
+    assert_eq!(control.value["message-ttl"], 5_000);
+}
+
+#[test]
+fn the_override_is_used_for_its_pair_only() {
+    let mut input = input(2);
+    let relay = "amqp://127.0.0.1:7777/%2f".to_owned();
+    input.federation_uris.insert((0, 1), relay);
+    let plan = Topology::of(&input);
+    let uri = |broker: usize| plan.brokers[broker].upstreams[0].value["uri"].to_string();
+    assert!(uri(0).contains("@127.0.0.1:7777/%2f"), "{}", uri(0));
+    assert!(uri(1).contains("@host-1:5672"), "{}", uri(1));
+}
+
+#[test]
+fn one_policy_holds_all_that_a_command_queue_needs() {
+    let plan = Topology::of(&input(2));
+    let policy = &plan.brokers[0].policies[0];
+    assert_eq!(policy.value["pattern"], r"^(Connector1|My\.Queue)$");
+    let definition = &policy.value["definition"];
+    assert_eq!(definition["federation-upstream-set"], "tandem.main");
+    assert_eq!(definition["message-ttl"], 30_000);
+    assert_eq!(definition["dead-letter-exchange"], "");
+    assert_eq!(definition["dead-letter-routing-key"], "tandem.expired");
+}
+
+#[test]
+fn one_broker_alone_is_not_federated_but_expires_commands() {
+    let plan = Topology::of(&input(1));
+    let broker = &plan.brokers[0];
+    assert!(broker.upstreams.is_empty() && broker.upstream_sets.is_empty());
+    assert!(broker.links.is_empty());
+    assert_eq!(broker.policies.len(), 1);
+    let definition = &broker.policies[0].value["definition"];
+    assert!(definition.get("federation-upstream-set").is_none());
+    assert_eq!(definition["message-ttl"], 30_000);
+}
+
+#[test]
+fn every_queue_that_nobody_may_read_is_bounded() {
+    for queue in queues("t", &[]).into_iter().chain([control_queue("t", "gc-1")]) {
+        assert_eq!(queue.arguments["x-queue-type"], "classic");
+        assert!(queue.arguments.contains_key("x-max-length"), "{queue:?}");
+        assert_eq!(queue.arguments["x-overflow"], "drop-head");
+    }
+}
+
+#[test]
+fn no_password_is_printed() {
+    let mut input = input(2);
+    input.brokers[1].amqp_uri = "amqp://u:hidden@host-2:5672/v".to_owned();
+    let plan = Topology::of(&input);
+    let texts = [
+        plan.to_text(),
+        plan.to_json().to_string(),
+        format!("{plan:?}"),
+        format!("{input:?}"),
+    ];
+    for text in texts {
+        assert!(!text.contains("hidden"), "{text}");
+        assert!(!text.contains("pass/word"), "{text}");
+        assert!(!text.contains("pass%2Fword"), "{text}");
+        assert!(text.contains("host-2"), "{text}");
+    }
+}

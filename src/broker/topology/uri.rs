@@ -1,0 +1,130 @@
+//! AMQP URIs as federation upstreams take them.
+
+use serde_json::Value;
+
+use crate::broker::management::segment;
+
+/// Heartbeat of a link in seconds, and its bound of connecting in milliseconds: a link over a
+/// cut line is noticed within about two heartbeats.
+const LINK_PARAMETERS: &str = "heartbeat=5&connection_timeout=5000";
+
+/// The parts of `scheme://[user[:password]@]authority[/path][?query]`.
+struct Parts<'a> {
+    scheme: &'a str,
+    credentials: Option<&'a str>,
+    authority: &'a str,
+    path: Option<&'a str>,
+    query: Option<&'a str>,
+}
+
+fn split(uri: &str) -> Parts<'_> {
+    let (scheme, rest) = uri.split_once("://").unwrap_or(("amqp", uri));
+    let (rest, query) = match rest.split_once('?') {
+        Some((rest, query)) => (rest, Some(query)),
+        None => (rest, None),
+    };
+    let (authority, path) = match rest.split_once('/') {
+        Some((authority, path)) => (authority, Some(path)),
+        None => (rest, None),
+    };
+    let (credentials, authority) = match authority.rsplit_once('@') {
+        Some((credentials, authority)) => (Some(credentials), authority),
+        None => (None, authority),
+    };
+    Parts {
+        scheme,
+        credentials,
+        authority,
+        path: path.filter(|p| !p.is_empty()),
+        query,
+    }
+}
+
+/// The virtual host that a URI names; `/` where it names none.
+pub fn vhost_of(uri: &str) -> String {
+    match split(uri).path {
+        Some(path) => percent_encoding::percent_decode_str(path)
+            .decode_utf8_lossy()
+            .into_owned(),
+        None => "/".to_owned(),
+    }
+}
+
+/// The URI with credentials, virtual host and link parameters where it has none of its own.
+pub(super) fn for_federation(uri: &str, user: &str, password: &str) -> String {
+    let parts = split(uri);
+    let credentials = match parts.credentials {
+        Some(given) => given.to_owned(),
+        None => format!("{}:{}", segment(user), segment(password)),
+    };
+    let query = match parts.query {
+        None => LINK_PARAMETERS.to_owned(),
+        Some(given) if given.contains("heartbeat=") => given.to_owned(),
+        Some(given) => format!("{given}&{LINK_PARAMETERS}"),
+    };
+    format!(
+        "{}://{credentials}@{}/{}?{query}",
+        parts.scheme,
+        parts.authority,
+        parts.path.unwrap_or("%2F"),
+    )
+}
+
+/// The URI without its password.
+pub(super) fn redacted(uri: &str) -> String {
+    let parts = split(uri);
+    let mut out = format!("{}://", parts.scheme);
+    if let Some(credentials) = parts.credentials {
+        let user = credentials.split(':').next().unwrap_or_default();
+        out.push_str(user);
+        out.push_str(":***@");
+    }
+    out.push_str(parts.authority);
+    for (mark, part) in [('/', parts.path), ('?', parts.query)] {
+        if let Some(part) = part {
+            out.push(mark);
+            out.push_str(part);
+        }
+    }
+    out
+}
+
+/// A parameter's value with its `uri`, where it has one, without password.
+pub(super) fn redacted_value(value: &Value) -> Value {
+    let mut value = value.clone();
+    if let Some(uri) = value.get("uri").and_then(Value::as_str).map(redacted) {
+        value["uri"] = Value::String(uri);
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_parts_are_filled_in_and_given_ones_kept() {
+        assert_eq!(
+            for_federation("host:5672", "u@x", "p:w"),
+            format!("amqp://u%40x:p%3Aw@host:5672/%2F?{LINK_PARAMETERS}")
+        );
+        assert_eq!(
+            for_federation("amqps://a:b@h/v?heartbeat=1", "u", "p"),
+            "amqps://a:b@h/v?heartbeat=1"
+        );
+    }
+
+    #[test]
+    fn virtual_host_is_the_decoded_path() {
+        assert_eq!(vhost_of("amqp://h:1"), "/");
+        assert_eq!(vhost_of("amqp://h:1/"), "/");
+        assert_eq!(vhost_of("amqp://h:1/%2f"), "/");
+        assert_eq!(vhost_of("amqp://u:p@h/site%20a?x=/y"), "site a");
+    }
+
+    #[test]
+    fn the_password_goes_and_the_rest_stays() {
+        assert_eq!(redacted("amqp://u:p@h:1/v?a=b"), "amqp://u:***@h:1/v?a=b");
+        assert_eq!(redacted("amqp://h:1"), "amqp://h:1");
+    }
+}

@@ -1,0 +1,115 @@
+//! Free ports on 127.0.0.1 that stay reserved, also against other test processes.
+//!
+//! Binding port 0 and closing the socket again is not enough here: a broker that is killed and
+//! started again must find its port still free, and the kernel could have given it to an outgoing
+//! connection meanwhile. So the laboratory takes its ports below the range that the kernel hands
+//! out, and holds an advisory lock on a file for each: the lock ends with the process, whatever
+//! happens to it.
+
+use std::fs::{File, OpenOptions};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use super::LabError;
+
+/// First port of the laboratory's range.
+const FIRST: u16 = 20_000;
+/// Last port of the range: below 32768, where Linux starts to hand out ephemeral ports.
+const LAST: u16 = 31_999;
+const COUNT: u16 = LAST - FIRST + 1;
+
+/// Where the next search starts, so that one process does not try the same ports again and again.
+static NEXT: AtomicU16 = AtomicU16::new(0);
+
+/// A port on 127.0.0.1 that no other user of this module gets while this value lives.
+#[derive(Debug)]
+pub struct ReservedPort {
+    number: u16,
+    /// Holds the lock; closing the file releases it.
+    _lock: File,
+}
+
+impl ReservedPort {
+    /// Reserves a port that nothing listens on now.
+    ///
+    /// # Errors
+    /// [`LabError::NoFreePort`] when all are taken, [`LabError::Io`] when the folder for the lock
+    /// files cannot be made.
+    pub fn take() -> Result<Self, LabError> {
+        let folder = lock_folder();
+        std::fs::create_dir_all(&folder)
+            .map_err(LabError::io(format!("create {}", folder.display())))?;
+        // Processes start at different places, so that they seldom meet.
+        let start = (std::process::id() % u32::from(COUNT)) as u16;
+        for _ in 0..COUNT {
+            let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+            let number = FIRST + ((u32::from(start) + u32::from(step)) % u32::from(COUNT)) as u16;
+            let Ok(lock) = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(folder.join(number.to_string()))
+            else {
+                continue;
+            };
+            if lock.try_lock().is_ok() && is_free(number) {
+                return Ok(Self {
+                    number,
+                    _lock: lock,
+                });
+            }
+        }
+        Err(LabError::NoFreePort {
+            from: FIRST,
+            to: LAST,
+        })
+    }
+
+    /// The port number.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// The port as an address on loopback.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.number))
+    }
+}
+
+/// One folder a user: lock files of another user could not be opened.
+fn lock_folder() -> PathBuf {
+    let user = std::env::var("USER").unwrap_or_default();
+    let user: String = user.chars().filter(char::is_ascii_alphanumeric).collect();
+    std::env::temp_dir().join(format!("tandem-lab-ports-{user}"))
+}
+
+/// Nothing listens on the port, on loopback or on all addresses.
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn ports_are_distinct_while_held_and_can_be_bound() {
+        let held: Vec<_> = (0..50).map(|_| ReservedPort::take().unwrap()).collect();
+        let numbers: HashSet<_> = held.iter().map(ReservedPort::number).collect();
+        assert_eq!(numbers.len(), held.len());
+        assert!(numbers.iter().all(|n| (FIRST..=LAST).contains(n)));
+        TcpListener::bind(held[0].address()).unwrap();
+    }
+
+    #[test]
+    fn a_held_port_is_locked_for_others() {
+        let held = ReservedPort::take().unwrap();
+        let path = lock_folder().join(held.number().to_string());
+        let second = OpenOptions::new().write(true).open(path).unwrap();
+        assert!(second.try_lock().is_err());
+        drop(held);
+        assert!(second.try_lock().is_ok());
+    }
+}
