@@ -86,6 +86,8 @@ pub struct Config {
     pub mode: Mode,
     /// Names of the groups; the queues are the broker shell's business.
     pub groups: Vec<String>,
+    /// First command queue of each group, for the status view.
+    pub queues: Vec<String>,
     /// `consumer.priority`.
     pub priority: u8,
     /// Commands that may be in work at once: the prefetch.
@@ -108,6 +110,8 @@ pub struct Config {
     pub failback: bool,
     /// Agents.
     pub agents: AgentPolicy,
+    /// How commands are read (a forwarded one arrives as it came).
+    pub parse: crate::wire::command::Defaults,
     /// `shutdown.grace`.
     pub shutdown_grace: u64,
 }

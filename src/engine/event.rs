@@ -28,6 +28,8 @@ pub enum Event {
         /// For people.
         detail: String,
     },
+    /// A command was answered `IN_DOUBT`.
+    InDoubt,
     /// A delivery of a command that was known already.
     Duplicate {
         /// Bounded label: `running`, `finished`, `other_body`.

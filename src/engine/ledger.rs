@@ -127,7 +127,12 @@ impl Ledger {
 
     /// A command is finished. Returns the record for the peers, and whether an older one had to
     /// be forgotten early.
-    pub fn finish(&mut self, now: Now, key: Key, reply: Arc<Reply>) -> Option<(OutcomeRecord, bool)> {
+    pub fn finish(
+        &mut self,
+        now: Now,
+        key: Key,
+        reply: Arc<Reply>,
+    ) -> Option<(OutcomeRecord, bool)> {
         let entry = self.entries.get_mut(&key)?;
         entry.until = entry.until.max(now.wall + limits::LEDGER_RETENTION_MS);
         entry.state = State::Finished(reply.clone());

@@ -182,6 +182,13 @@ impl Links {
         Some((broker, serving))
     }
 
+    /// A link that was left is closed: the broker may be dialled again as the spare.
+    pub fn on_closed(&mut self, now: Now, link: LinkEpoch) {
+        if let Some(broker) = self.broker_of(link) {
+            self.slots[broker].state = State::Down { retry_at: now.mono };
+        }
+    }
+
     /// The broker blocks publications, or takes them again.
     pub fn on_blocked(&mut self, link: LinkEpoch, blocked: bool) -> Option<usize> {
         let broker = self.broker_of(link)?;
@@ -242,7 +249,10 @@ impl Links {
     fn choose(&mut self, now: Now, started: u64) -> Option<LinkStep> {
         match self.active {
             None => {
-                let broker = *self.by_preference().iter().find(|b| self.up(**b).is_some())?;
+                let broker = *self
+                    .by_preference()
+                    .iter()
+                    .find(|b| self.up(**b).is_some())?;
                 let waiting_for_first = broker != 0
                     && matches!(self.slots[0].state, State::Dialling { .. })
                     && self.slots[0].failed_at == 0
@@ -287,7 +297,11 @@ impl Links {
         let mut order: Vec<usize> = (0..self.slots.len()).collect();
         order.sort_by_key(|broker| {
             let slot = &self.slots[*broker];
-            (slot.failures > 0, slot.failed_at * u64::from(slot.failures > 0), *broker)
+            (
+                slot.failures > 0,
+                slot.failed_at * u64::from(slot.failures > 0),
+                *broker,
+            )
         });
         order
     }
@@ -299,7 +313,11 @@ impl Links {
         let live = |broker: usize| !matches!(self.slots[broker].state, State::Down { .. });
         let mut wanted: Vec<usize> = Vec::new();
         let first = self.policy.priority_backup.then_some(0);
-        let target = if self.policy.spare || self.active.is_none() { 2 } else { 1 };
+        let target = if self.policy.spare || self.active.is_none() {
+            2
+        } else {
+            1
+        };
         let mut count = (0..self.slots.len()).filter(|b| live(*b)).count();
         for broker in first.into_iter().chain(order) {
             let needed = count < target || Some(broker) == first;
@@ -387,7 +405,10 @@ mod tests {
         assert_eq!(activated(&links.steps(at(15_000))), None);
         let back = links.next_at(at(15_000)).expect("a time is set");
         assert!((16_000..=17_251).contains(&back));
-        assert_eq!(activated(&links.steps(at(back))), Some((0, Some(dials[1].0))));
+        assert_eq!(
+            activated(&links.steps(at(back))),
+            Some((0, Some(dials[1].0)))
+        );
     }
 
     #[test]

@@ -68,13 +68,18 @@ pub struct Peer {
     /// The link on whose broker its control queue had a consumer last.
     seen_on: Option<LinkEpoch>,
     zero_counts: u32,
+    /// When its consumer was counted last, monotonic milliseconds.
+    counted_at: u64,
 }
 
 impl Peer {
     /// Its account of a group.
     #[must_use]
     pub fn group(&self, name: &str) -> Option<&GroupState> {
-        self.heartbeat.groups.iter().find(|group| group.name == name)
+        self.heartbeat
+            .groups
+            .iter()
+            .find(|group| group.name == name)
     }
 
     /// Whether it leads a group and may still be serving.
@@ -87,6 +92,14 @@ impl Peer {
     #[must_use]
     pub fn attached_on(&self) -> Option<LinkEpoch> {
         self.seen_on
+    }
+
+    /// Whether its consumer was counted within the last `age` milliseconds.
+    #[must_use]
+    pub fn counted_within(&self, now: Now, age: u64) -> bool {
+        self.zero_counts == 0
+            && self.seen_on.is_some()
+            && now.mono.saturating_sub(self.counted_at) <= age
     }
 
     /// Whether the last count on its broker found its consumer gone.
@@ -132,7 +145,9 @@ impl Members {
 
     /// Peers that may be serving.
     pub fn present(&self) -> impl Iterator<Item = (&InstanceId, &Peer)> {
-        self.peers.iter().filter(|(_, peer)| peer.liveness.present())
+        self.peers
+            .iter()
+            .filter(|(_, peer)| peer.liveness.present())
     }
 
     /// A sign of life.
@@ -156,6 +171,7 @@ impl Members {
             snapshot_parts: 0,
             seen_on: None,
             zero_counts: 0,
+            counted_at: 0,
         };
         let peer = self.peers.entry(from.clone()).or_insert_with(fresh);
         if peer.boot == boot && heartbeat.seq < peer.heartbeat.seq {
@@ -173,13 +189,14 @@ impl Members {
     }
 
     /// A count of the consumers of a peer's control queue.
-    pub fn on_consumers(&mut self, link: LinkEpoch, id: &InstanceId, count: u32) {
+    pub fn on_consumers(&mut self, link: LinkEpoch, id: &InstanceId, count: u32, now: u64) {
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         if count > 0 {
             peer.seen_on = Some(link);
             peer.zero_counts = 0;
+            peer.counted_at = now;
         } else if peer.seen_on == Some(link) {
             peer.zero_counts = peer.zero_counts.saturating_add(1);
         }
@@ -301,16 +318,19 @@ mod tests {
     fn silence_is_suspected_then_lost() {
         let mut members = members();
         assert_eq!(members.tick(at(1_500), TIMERS), [Change::Suspect(id())]);
-        assert_eq!(members.tick(at(3_000), TIMERS), [Change::Lost(id(), "silent")]);
+        assert_eq!(
+            members.tick(at(3_000), TIMERS),
+            [Change::Lost(id(), "silent")]
+        );
     }
 
     #[test]
     fn a_vanished_consumer_on_its_own_broker_makes_it_lost_sooner() {
         let mut members = members();
-        members.on_consumers(LinkEpoch(1), &id(), 1);
-        members.on_consumers(LinkEpoch(1), &id(), 0);
+        members.on_consumers(LinkEpoch(1), &id(), 1, 0);
+        members.on_consumers(LinkEpoch(1), &id(), 0, 0);
         assert!(members.tick(at(700), TIMERS).is_empty());
-        members.on_consumers(LinkEpoch(1), &id(), 0);
+        members.on_consumers(LinkEpoch(1), &id(), 0, 0);
         assert!(members.tick(at(499), TIMERS).is_empty());
         assert_eq!(
             members.tick(at(750), TIMERS),
@@ -321,12 +341,12 @@ mod tests {
     #[test]
     fn counts_on_another_broker_prove_nothing() {
         let mut members = members();
-        members.on_consumers(LinkEpoch(1), &id(), 1);
+        members.on_consumers(LinkEpoch(1), &id(), 1, 0);
         for _ in 0..5 {
-            members.on_consumers(LinkEpoch(2), &id(), 0);
+            members.on_consumers(LinkEpoch(2), &id(), 0, 0);
         }
         assert!(members.tick(at(1_000), TIMERS).is_empty());
-        members.on_consumers(LinkEpoch(1), &id(), 0);
+        members.on_consumers(LinkEpoch(1), &id(), 0, 0);
         members.on_link_down(LinkEpoch(1));
         assert!(members.tick(at(1_400), TIMERS).is_empty());
     }
@@ -345,7 +365,10 @@ mod tests {
             members.on_heartbeat(at(10), &id(), BootId(2), beat(1)),
             Some(Change::Up(id()))
         );
-        assert_eq!(members.on_heartbeat(at(20), &id(), BootId(2), beat(5)), None);
+        assert_eq!(
+            members.on_heartbeat(at(20), &id(), BootId(2), beat(5)),
+            None
+        );
         let before = members.get(&id()).map(|peer| peer.last_seen);
         members.on_heartbeat(at(30), &id(), BootId(2), beat(4));
         assert_eq!(members.get(&id()).map(|peer| peer.last_seen), before);

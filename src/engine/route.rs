@@ -126,7 +126,12 @@ impl Route {
     }
 
     /// A probe ended. The second value asks for another probe at once.
-    pub fn on_probe(&mut self, _now: Now, node: usize, health: NodeHealth) -> (Vec<RouteChange>, bool) {
+    pub fn on_probe(
+        &mut self,
+        _now: Now,
+        node: usize,
+        health: NodeHealth,
+    ) -> (Vec<RouteChange>, bool) {
         let Some(entry) = self.nodes.get_mut(node) else {
             return (Vec::new(), false);
         };
@@ -236,7 +241,10 @@ mod tests {
     #[test]
     fn one_missed_probe_is_asked_again_and_two_move_to_the_other_node() {
         let mut route = route(false);
-        assert_eq!(route.on_probe(Now::default(), 0, gone()), (Vec::new(), true));
+        assert_eq!(
+            route.on_probe(Now::default(), 0, gone()),
+            (Vec::new(), true)
+        );
         let (changes, _) = route.on_probe(Now::default(), 0, gone());
         assert!(changes.contains(&RouteChange::Moved { from: 0, to: 1 }));
         assert!(route.available());

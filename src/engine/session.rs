@@ -154,6 +154,12 @@ impl Session {
         !self.record.tombstone
     }
 
+    /// Whether the peers are to know of it: not while its first Connect is being proven.
+    #[must_use]
+    pub fn told(&self) -> bool {
+        self.live() || self.connecting.is_none()
+    }
+
     /// Puts a call in its place; returns whether it was known before.
     pub fn keep_dialog(&mut self, dialog: &Dialog) -> bool {
         if let Some(known) = self.dialogs.iter_mut().find(|known| known.id == dialog.id) {
@@ -272,6 +278,7 @@ impl Sessions {
     /// A peer's account of a session. The greater version wins. Returns whether it was taken and
     /// the owner before.
     pub fn merge(&mut self, record: SessionRecord) -> Option<Option<InstanceId>> {
+        let room = self.has_room();
         match self.map.get_mut(&record.agent) {
             Some(session) if session.record.version >= record.version => None,
             Some(session) => {
@@ -283,7 +290,7 @@ impl Sessions {
                 self.index(&record);
                 Some(Some(former.version.owner))
             }
-            None if self.has_room() => {
+            None if room => {
                 self.index(&record);
                 self.map.insert(record.agent.clone(), Session::new(record));
                 Some(None)
@@ -342,7 +349,9 @@ impl Sessions {
         while records.len() < max
             && let Some(agent) = self.dirty.pop_first()
         {
-            if let Some(session) = self.map.get(&agent) {
+            if let Some(session) = self.map.get(&agent)
+                && session.told()
+            {
                 records.push(session.record.clone());
             }
         }
