@@ -188,7 +188,7 @@ impl Node {
             let message = "SERVER_OUT_OF_SERVICE";
             return Err(Refused::new(503, "Service Unavailable", message, ""));
         }
-        let who = self.authenticate(headers)?;
+        let who = self.authenticate(headers, segments.get(1).copied())?;
         let text = || {
             std::str::from_utf8(body).map_err(|_| Refused::new(400, "Bad Request", "not UTF-8", ""))
         };
@@ -239,10 +239,19 @@ impl Node {
         }
     }
 
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Who<'_>, Refused> {
+    /// `id` is whom the path names: mostly the sender himself, found without decoding.
+    fn authenticate(&self, headers: &HeaderMap, id: Option<&str>) -> Result<Who<'_>, Refused> {
         let refuse = || unauthorized("Authorization Failure");
         let given = headers.get(header::AUTHORIZATION).ok_or_else(refuse)?;
         let given = given.to_str().map_err(|_| refuse())?;
+        if let Some(agent) = id.and_then(|id| self.world.agent(id))
+            && agent.basic == given
+        {
+            return match self.world.admit(agent, true) {
+                true => Ok(Who::Agent(agent)),
+                false => Err(refuse()),
+            };
+        }
         let encoded = given
             .get(..6)
             .filter(|scheme| scheme.eq_ignore_ascii_case("basic "))

@@ -356,6 +356,11 @@ impl World {
         watches.len() < before
     }
 
+    /// Team subscriptions stored.
+    pub fn team_watch_count(&self) -> usize {
+        lock(&self.team_watches).len()
+    }
+
     fn push(&self, agent: &Agent, node: &str, update: &str) {
         self.push_where(agent, node, update, |_, _| true);
     }
