@@ -44,10 +44,8 @@ impl DialogRequest {
                 request.variables.push((name, text.to_owned()));
             }
             ("ActionParam", "name") => text.clone_into(&mut name_of),
-            ("ActionParam", "value") => {
-                if std::mem::take(&mut name_of) == "dtmfString" {
-                    text.clone_into(&mut request.dtmf);
-                }
+            ("ActionParam", "value") if name_of == "dtmfString" => {
+                text.clone_into(&mut request.dtmf);
             }
             (_, "requestedAction") => text.clone_into(&mut request.action),
             (_, "targetMediaAddress") => text.clone_into(&mut request.target),
@@ -211,19 +209,10 @@ impl World {
         let to = request.to.clone();
         match self.act(&mut calls, caller, id, at, kind, request) {
             Ok(()) => {
-                let detail = if to.is_empty() {
-                    id.to_string()
-                } else {
-                    format!("{id} {to}")
-                };
-                let ledger = &self.ledger;
-                ledger.record(
-                    caller.node,
-                    &caller.agent.id,
-                    kind,
-                    caller.request_id,
-                    &detail,
-                );
+                let detail = format!("{id} {to}");
+                let (agent, detail) = (&caller.agent.id, detail.trim_end());
+                self.ledger
+                    .record(caller.node, agent, kind, caller.request_id, detail);
             }
             Err(later) => {
                 let node = format!("/finesse/api/User/{}/Dialogs", caller.agent.id);

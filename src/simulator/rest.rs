@@ -70,10 +70,10 @@ pub async fn handle(
     let path = parts.uri.path();
     let faults = node.world.node_faults(node.number);
     let hit = faults.hit(parts.method.as_str(), path, &body);
-    if let Some(hit) = &hit {
-        if let Some(answer) = before(hit, &node, &cut).await {
-            return answer;
-        }
+    if let Some(hit) = &hit
+        && let Some(answer) = before(hit, &node, &cut).await
+    {
+        return answer;
     }
     let query = parts.uri.query().unwrap_or_default();
     let mut answer = node
@@ -188,6 +188,18 @@ impl Node {
             let message = "SERVER_OUT_OF_SERVICE";
             return Err(Refused::new(503, "Service Unavailable", message, ""));
         }
+        self.route(method, &segments, path, query, headers, body)
+    }
+
+    fn route(
+        &self,
+        method: &Method,
+        segments: &[&str],
+        path: &str,
+        query: &str,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> Result<Answer, Refused> {
         let who = self.authenticate(headers, segments.get(1).copied())?;
         let text = || {
             std::str::from_utf8(body).map_err(|_| Refused::new(400, "Bad Request", "not UTF-8", ""))
@@ -196,7 +208,7 @@ impl Node {
             .get("requestId")
             .and_then(|id| id.to_str().ok())
             .unwrap_or_default();
-        match (method, segments.as_slice()) {
+        match (method, segments) {
             (&Method::PUT, ["User", id]) => {
                 let (agent, by_supervisor) = self.acted_on(&who, id)?;
                 let caller = self.caller(agent, request_id);
