@@ -153,3 +153,80 @@ async fn a_call_from_outside_is_offered_answered_and_transferred() {
     assert_eq!(agents[1]["dialogs"], serde_json::json!([id]));
     running.stop().await;
 }
+
+/// A world with three agents signed in and ready, and a call of the first to the second.
+async fn talking(rest: &Rest, deployment: Deployment) -> (Running, NodeAddress) {
+    let mut config = Config::loopback(1, 3);
+    config.deployment = deployment;
+    let running = start(config).await.unwrap();
+    let node = running.nodes[0].clone();
+    for (agent, extension) in [("1001", 7001), ("1002", 7002), ("1003", 7003)] {
+        rest.login(&node, agent, extension).await;
+    }
+    assert_eq!(rest.call(&node, "1001", 7001, "7002").await, 202);
+    assert_eq!(rest.act(&node, "1002", 7002, "ANSWER").await, 202);
+    (running, node)
+}
+
+async fn act_on(rest: &Rest, running: &Running, agent: &str, device: u32, act: &str, to: &str) {
+    let dialogs = super::lock(&running.world().agent(agent).unwrap().state)
+        .dialogs
+        .clone();
+    let body = format!(
+        "<Dialog><targetMediaAddress>{device}</targetMediaAddress><toAddress>{to}</toAddress>\
+         <requestedAction>{act}</requestedAction></Dialog>"
+    );
+    let path = format!("/finesse/api/Dialog/{}", dialogs[0]);
+    let sent = rest
+        .send(Method::PUT, &running.nodes[0], agent, &path, &body)
+        .await;
+    assert_eq!(sent.unwrap().0, 202);
+}
+
+fn states(running: &Running) -> Vec<&'static str> {
+    let agents = running.world().agents().iter();
+    agents.map(|agent| agent.current().name()).collect()
+}
+
+#[tokio::test]
+async fn a_blind_transfer_rings_the_third_and_frees_the_first() {
+    let rest = Rest::new();
+    let (running, _node) = talking(&rest, Deployment::Ucce).await;
+    act_on(&rest, &running, "1001", 7001, "TRANSFER_SST", "99911").await;
+    assert_eq!(states(&running), ["TALKING", "TALKING", "NOT_READY"]);
+    act_on(&rest, &running, "1001", 7001, "TRANSFER_SST", "7003").await;
+    act_on(&rest, &running, "1003", 7003, "ANSWER", "").await;
+    assert_eq!(states(&running), ["NOT_READY", "TALKING", "TALKING"]);
+    let kinds: Vec<_> = running
+        .ledger()
+        .entries(None, 4)
+        .iter()
+        .map(|e| e.kind)
+        .collect();
+    // The refused transfer left no entry.
+    assert_eq!(kinds, ["ANSWER", "TRANSFER_SST", "ANSWER"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_conference_survives_one_leaver_and_uccx_has_no_hold_state() {
+    let rest = Rest::new();
+    let (running, node) = talking(&rest, Deployment::Uccx).await;
+    act_on(&rest, &running, "1001", 7001, "CONSULT_CALL", "7003").await;
+    assert_eq!(states(&running), ["TALKING", "TALKING", "NOT_READY"]);
+    act_on(&rest, &running, "1003", 7003, "ANSWER", "").await;
+    act_on(&rest, &running, "1001", 7001, "CONFERENCE", "").await;
+    let list = "/finesse/api/User/1003/Dialogs";
+    let (_, dialogs) = rest
+        .send(Method::GET, &node, "1003", list, "")
+        .await
+        .unwrap();
+    let dialog = xml::parse(&dialogs).unwrap().children[0].clone();
+    assert_eq!(dialog.child("participants").unwrap().children.len(), 3);
+    assert_ne!(dialog.child("secondaryId").unwrap().text, "");
+    act_on(&rest, &running, "1001", 7001, "DROP", "").await;
+    assert_eq!(states(&running), ["NOT_READY", "TALKING", "TALKING"]);
+    act_on(&rest, &running, "1002", 7002, "DROP", "").await;
+    assert_eq!(states(&running), ["NOT_READY", "NOT_READY", "NOT_READY"]);
+    running.stop().await;
+}

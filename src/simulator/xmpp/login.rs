@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -57,9 +58,19 @@ impl From<StreamError> for End {
 pub(super) struct Conn<S> {
     io: S,
     framer: Framer,
+    /// When the client last sent anything, white space included.
+    pub(super) heard: Instant,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conn<S> {
+    fn new(io: S) -> Self {
+        Self {
+            io,
+            framer: Framer::default(),
+            heard: Instant::now(),
+        }
+    }
+
     pub(super) async fn next(&mut self) -> Result<Frame, End> {
         loop {
             if let Some(frame) = self.framer.next()? {
@@ -69,6 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conn<S> {
             if self.io.read_buf(&mut self.framer.buffer).await? == 0 {
                 return Err(End::Gone);
             }
+            self.heard = Instant::now();
         }
     }
 
@@ -163,10 +175,7 @@ impl Service {
         starttls: bool,
         open: CancellationToken,
     ) {
-        let mut conn = Conn {
-            io,
-            framer: Framer::default(),
-        };
+        let mut conn = Conn::new(io);
         let login = tokio::time::timeout(LOGIN_TIME, self.login(&mut conn, starttls));
         let step = tokio::select! {
             () = open.cancelled() => Err(End::Error("system-shutdown")),
@@ -194,10 +203,7 @@ impl Service {
         io: S,
         open: CancellationToken,
     ) {
-        let mut conn = Conn {
-            io,
-            framer: Framer::default(),
-        };
+        let mut conn = Conn::new(io);
         let login = tokio::time::timeout(LOGIN_TIME, self.login(&mut conn, false));
         match login.await.unwrap_or(Err(End::Error("connection-timeout"))) {
             Ok(Step::User(agent)) => self.session(conn, agent, open).await,

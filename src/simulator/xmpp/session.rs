@@ -138,39 +138,38 @@ impl Me<'_> {
         if let Err(end) = conn.write(hello).await {
             return end;
         }
-        let mut heard = Instant::now();
-        let mut pinged = false;
+        let mut pinged: Option<Instant> = None;
         loop {
-            let silent = heard + if pinged { 2 * PING_AFTER } else { PING_AFTER };
+            let heard = conn.heard;
+            pinged = pinged.filter(|at| *at >= heard);
+            let patience = if pinged.is_some() {
+                2 * PING_AFTER
+            } else {
+                PING_AFTER
+            };
             let step = tokio::select! {
-                frame = conn.next() => {
-                    heard = Instant::now();
-                    pinged = false;
-                    match frame {
-                        Ok(Frame::Stanza(elem)) => {
-                            let reply = self.stanza(&elem);
-                            if reply.is_empty() { Ok(()) } else { conn.write(&reply).await }
-                        }
-                        Ok(Frame::Close) => Err(End::Gone),
-                        Ok(Frame::Open) => Err(End::Error("bad-format")),
-                        Err(end) => Err(end),
+                frame = conn.next() => match frame {
+                    Ok(Frame::Stanza(elem)) => {
+                        let reply = self.stanza(&elem);
+                        if reply.is_empty() { Ok(()) } else { conn.write(&reply).await }
                     }
-                }
+                    Ok(Frame::Close) => Err(End::Gone),
+                    Ok(Frame::Open) => Err(End::Error("bad-format")),
+                    Err(end) => Err(end),
+                },
                 event = events.recv() => match event {
                     Some(event) => write_events(conn, event, events).await,
                     None => Err(End::Gone),
                 },
-                () = tokio::time::sleep_until(silent) => {
-                    if pinged {
+                // White-space keep-alives end no wait above, so look again before acting.
+                () = tokio::time::sleep_until(heard + patience) => {
+                    if conn.heard > heard {
+                        Ok(())
+                    } else if pinged.is_some() {
                         Err(End::Error("connection-timeout"))
                     } else {
-                        pinged = true;
-                        conn.write(&format!(
-                            "<iq type='get' id='ping-{:x}' from='{}' to='{}'>\
-                             <ping xmlns='urn:xmpp:ping'/></iq>",
-                            self.serial, self.domain, self.jid
-                        ))
-                        .await
+                        pinged = Some(Instant::now());
+                        conn.write(&self.ping()).await
                     }
                 }
             };
@@ -178,6 +177,13 @@ impl Me<'_> {
                 return end;
             }
         }
+    }
+
+    fn ping(&self) -> String {
+        format!(
+            "<iq type='get' id='ping-{:x}' from='{}' to='{}'><ping xmlns='urn:xmpp:ping'/></iq>",
+            self.serial, self.domain, self.jid
+        )
     }
 
     fn stanza(&self, elem: &Elem) -> String {
