@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::agent::{Agent, State};
-use super::call::{Call, Party};
+use super::call::{Call, Participant, Party};
 use super::config::Deployment;
 use super::lock;
 use super::telephony::Unreachable;
@@ -84,6 +84,21 @@ const NO_SECOND_CALL: Later = ["22", "CF_INVALID_OBJECT_STATE", "Call Operation 
 const OUT_OF_RANGE: Later = ["3", "CF_VALUE_OUT_OF_RANGE", "Generic Error"];
 const NOT_CONTROLLER_UCCE: Later = ["20999", "CF_GENERIC_UNSPECIFIED", "Generic Error"];
 const NOT_CONTROLLER_UCCX: Later = ["22", "CF_INVALID_OBJECT_STATE", "Invalid State"];
+
+/// What an accepted request does to the call.
+enum Plan {
+    Nothing,
+    Answer,
+    /// The party at that position leaves.
+    Leave(usize),
+    /// The agent's own party changes its state.
+    Switch(Party),
+    Data,
+    Consult,
+    /// Joins that other call; the agent stays or not.
+    Merge(u64, bool),
+    HandOver(Option<Arc<Agent>>),
+}
 
 fn number(to: &str, own: &str) -> Result<(), Refused> {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b"*#+@.-_:".contains(&b);
@@ -206,13 +221,14 @@ impl World {
                 kind,
             ));
         }
-        let to = request.to.clone();
-        match self.act(&mut calls, caller, id, at, kind, request) {
-            Ok(()) => {
-                let detail = format!("{id} {to}");
+        match self.plan(&calls, caller.agent, call, at, kind, &request) {
+            Ok(plan) => {
+                // Recorded first: who has seen the event finds the entry.
+                let detail = format!("{id} {}", request.to);
                 let (agent, detail) = (&caller.agent.id, detail.trim_end());
                 self.ledger
                     .record(caller.node, agent, kind, caller.request_id, detail);
+                self.perform(&mut calls, caller, id, at, plan, request);
             }
             Err(later) => {
                 let node = format!("/finesse/api/User/{}/Dialogs", caller.agent.id);
@@ -223,75 +239,95 @@ impl World {
         Ok(())
     }
 
-    fn act(
-        self: &Arc<Self>,
-        calls: &mut Calls,
-        caller: Caller<'_>,
-        id: u64,
+    /// What CTI will do, or how it refuses; changes nothing.
+    fn plan(
+        &self,
+        calls: &Calls,
+        agent: &Agent,
+        call: &Call,
         at: usize,
         kind: &str,
-        request: DialogRequest,
-    ) -> Result<(), Later> {
-        let Some(call) = calls.map.get_mut(&id) else {
-            return Err(WRONG_STATE);
-        };
+        request: &DialogRequest,
+    ) -> Result<Plan, Later> {
         let party = call.parties[at].state;
-        match kind {
-            "ANSWER" if party == Party::Alerting => self.connect(calls, id, at, Some(caller)),
-            "DROP" if party != Party::Alerting => self.leave(calls, id, at, Some(caller)),
-            "HOLD" if party == Party::Active => self.switch(calls, caller, id, at, Party::Held),
+        Ok(match kind {
+            "ANSWER" if party == Party::Alerting => Plan::Answer,
+            "DROP" if party != Party::Alerting => Plan::Leave(at),
+            "HOLD" if party == Party::Active => Plan::Switch(Party::Held),
             "RETRIEVE" if party == Party::Held => {
-                if self.active_leg(calls, caller.agent, id, false).is_some() {
+                if self.active_leg(calls, agent, call.id, false).is_some() {
                     return Err(WRONG_STATE);
                 }
-                self.switch(calls, caller, id, at, Party::Active);
+                Plan::Switch(Party::Active)
             }
-            "UPDATE_CALL_DATA" => {
-                update_call_data(call, request);
-                self.emit_all(call, Some(caller));
+            "UPDATE_CALL_DATA" => Plan::Data,
+            "SEND_DTMF" if party == Party::Active => {
+                self.check_dtmf(&request.dtmf)?;
+                Plan::Nothing
             }
-            "SEND_DTMF" if party == Party::Active => self.check_dtmf(&request.dtmf)?,
-            "START_RECORDING" if party == Party::Active => {}
+            "START_RECORDING" if party == Party::Active => Plan::Nothing,
             "CONSULT_CALL" if party == Party::Active => {
-                if lock(&caller.agent.state).dialogs.len() > 1 {
+                if lock(&agent.state).dialogs.len() > 1 {
                     return Err(NO_SECOND_CALL);
                 }
-                call.controller = Some(caller.agent.id.clone());
-                self.switch(calls, caller, id, at, Party::Held);
-                self.dial(calls, caller, &request.to, Some(id), Vec::new());
+                Plan::Consult
             }
             "TRANSFER" | "CONFERENCE" if party == Party::Held => {
                 let stay = kind == "CONFERENCE";
                 let owner = call.controller.as_ref();
-                if stay && owner.is_some_and(|owner| *owner != caller.agent.id) {
+                if stay && owner.is_some_and(|owner| *owner != agent.id) {
                     return Err(match self.deployment() {
                         Deployment::Ucce => NOT_CONTROLLER_UCCE,
                         Deployment::Uccx => NOT_CONTROLLER_UCCX,
                     });
                 }
-                let leg = self
-                    .active_leg(calls, caller.agent, id, !stay)
-                    .ok_or(WRONG_STATE)?;
-                self.merge(calls, caller, id, leg, stay);
+                let leg = self.active_leg(calls, agent, call.id, !stay);
+                Plan::Merge(leg.ok_or(WRONG_STATE)?, stay)
             }
             "TRANSFER_SST" if party == Party::Active => {
-                let callee = self.reach(&request.to).map_err(|why| match why {
+                Plan::HandOver(self.reach(&request.to).map_err(|why| match why {
                     Unreachable::BadDestination => BAD_NUMBER,
                     Unreachable::Busy => BUSY,
-                })?;
-                self.hand_over(calls, caller, id, &request.to, callee);
+                })?)
             }
             "PARTICIPANT_DROP" if call.parties.len() > 2 => {
-                let victim = call
-                    .parties
-                    .iter()
-                    .position(|party| party.address == request.target)
-                    .ok_or(WRONG_STATE)?;
-                self.leave(calls, id, victim, Some(caller));
+                let is_target = |party: &Participant| party.address == request.target;
+                Plan::Leave(call.parties.iter().position(is_target).ok_or(WRONG_STATE)?)
             }
             _ => return Err(WRONG_STATE),
+        })
+    }
+
+    fn perform(
+        self: &Arc<Self>,
+        calls: &mut Calls,
+        caller: Caller<'_>,
+        id: u64,
+        at: usize,
+        plan: Plan,
+        request: DialogRequest,
+    ) {
+        match plan {
+            Plan::Nothing => {}
+            Plan::Answer => self.connect(calls, id, at, Some(caller)),
+            Plan::Leave(who) => self.leave(calls, id, who, Some(caller)),
+            Plan::Switch(to) => self.switch(calls, caller, id, at, to),
+            Plan::Data => {
+                if let Some(call) = calls.map.get_mut(&id) {
+                    update_call_data(call, request);
+                    self.emit_all(call, Some(caller));
+                }
+            }
+            Plan::Consult => {
+                if let Some(call) = calls.map.get_mut(&id) {
+                    call.controller = Some(caller.agent.id.clone());
+                }
+                self.switch(calls, caller, id, at, Party::Held);
+                self.dial(calls, caller, &request.to, Some(id), Vec::new());
+            }
+            Plan::Merge(leg, stay) => self.merge(calls, caller, id, leg, stay),
+            Plan::HandOver(callee) => self.hand_over(calls, caller, id, &request.to, callee),
         }
-        Ok(())
     }
 
     fn switch(
