@@ -171,7 +171,8 @@ impl World {
             caller.request_id,
             &request.to,
         );
-        self.dial(&mut calls, caller, &request.to, None, request.variables);
+        let numbers = (request.from.as_str(), request.to.as_str());
+        self.dial(&mut calls, caller, numbers, None, request.variables);
         Ok(())
     }
 
@@ -319,11 +320,13 @@ impl World {
                 }
             }
             Plan::Consult => {
+                let mut own = String::new();
                 if let Some(call) = calls.map.get_mut(&id) {
                     call.controller = Some(caller.agent.id.clone());
+                    own.clone_from(&call.parties[at].address);
                 }
                 self.switch(calls, caller, id, at, Party::Held);
-                self.dial(calls, caller, &request.to, Some(id), Vec::new());
+                self.dial(calls, caller, (&own, &request.to), Some(id), Vec::new());
             }
             Plan::Merge(leg, stay) => self.merge(calls, caller, id, leg, stay),
             Plan::HandOver(callee) => self.hand_over(calls, caller, id, &request.to, callee),

@@ -76,19 +76,20 @@ impl World {
         }
     }
 
-    /// Starts an outgoing call of `caller.agent`; `linked` makes it a consult call.
+    /// Starts an outgoing call of `caller.agent` on device `from`; `linked` makes it a consult
+    /// call. The device is given, because a sign-out may just have emptied the agent's own.
     pub fn dial(
         self: &Arc<Self>,
         calls: &mut Calls,
         caller: Caller<'_>,
-        to: &str,
+        (from, to): (&str, &str),
         linked: Option<u64>,
         variables: Vec<(String, String)>,
     ) -> u64 {
         let agent = caller.agent;
         let id = calls.fresh_id();
         let target = self.reach(to);
-        let from = {
+        {
             let mut state = lock(&agent.state);
             state.dialogs.push(id);
             if self.deployment() == Deployment::Ucce && state.state == State::Ready {
@@ -97,8 +98,7 @@ impl World {
                 state.rest(State::NotReady, Some(reason));
                 self.publish_user(agent, &state, "");
             }
-            state.extension.clone()
-        };
+        }
         let kind = match (linked, &target) {
             (Some(_), _) => "CONSULT",
             (None, Ok(Some(_)) | Err(Unreachable::Busy)) => "AGENT_INSIDE",
@@ -109,11 +109,11 @@ impl World {
             to: to.to_owned(),
             kind,
             parties: vec![Participant::new(
-                &from,
+                from,
                 Some(agent.clone()),
                 Party::Initiating,
             )],
-            from,
+            from: from.to_owned(),
             controller: linked.map(|_| agent.id.clone()),
             linked,
             secondary: None,
