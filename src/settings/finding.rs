@@ -74,7 +74,7 @@ impl Finding {
         self
     }
 
-    /// The value, as it may be shown (see [`shown`]).
+    /// The value, as it may be shown (see `shown`).
     pub fn value(mut self, value: impl Into<String>) -> Self {
         self.value = Some(value.into());
         self
