@@ -125,13 +125,17 @@ impl QueueSpec {
 
 /// Exchanges that every instance of the cluster declares.
 pub fn exchanges(cluster: &str) -> Vec<ExchangeSpec> {
-    [("events", "topic"), ("replies", "direct"), ("control", "topic")]
-        .into_iter()
-        .map(|(name, kind)| ExchangeSpec {
-            name: format!("{cluster}.{name}"),
-            kind,
-        })
-        .collect()
+    [
+        ("events", "topic"),
+        ("replies", "direct"),
+        ("control", "topic"),
+    ]
+    .into_iter()
+    .map(|(name, kind)| ExchangeSpec {
+        name: format!("{cluster}.{name}"),
+        kind,
+    })
+    .collect()
 }
 
 /// Queues that every instance of the cluster declares: the command queues,
@@ -347,7 +351,13 @@ fn policies(input: &TopologyInput, federate: bool) -> Vec<Setting> {
     });
     let mut policies = Vec::new();
     if !input.command_queues.is_empty() {
-        policies.push(policy("commands", &input.command_queues, "queues", commands, MAIN));
+        policies.push(policy(
+            "commands",
+            &input.command_queues,
+            "queues",
+            commands,
+            MAIN,
+        ));
     }
     // A policy must not be empty; with one broker the exchanges need none.
     if federate {

@@ -143,10 +143,7 @@ impl RabbitNode {
 
     /// AMQP URI of the default virtual host with the default user.
     pub fn amqp_uri(&self) -> String {
-        format!(
-            "amqp://{USER}:{USER}@127.0.0.1:{}/%2f",
-            self.amqp.number()
-        )
+        format!("amqp://{USER}:{USER}@127.0.0.1:{}/%2f", self.amqp.number())
     }
 
     /// Base URL of the management API and admin UI; user and password `guest`.
@@ -334,7 +331,10 @@ fn environment(
         ("HOME", folder.display().to_string()),
         // Makes the script become the server instead of staying its parent.
         ("RUNNING_UNDER_SYSTEMD", "true".to_owned()),
-        ("RABBITMQ_NODENAME", format!("tandem-{name}-{}@localhost", distribution.number())),
+        (
+            "RABBITMQ_NODENAME",
+            format!("tandem-{name}-{}@localhost", distribution.number()),
+        ),
         ("RABBITMQ_CONFIG_FILE", file("rabbitmq.conf")),
         ("RABBITMQ_ADVANCED_CONFIG_FILE", file("advanced.config")),
         ("RABBITMQ_CONF_ENV_FILE", file("env.conf")),
@@ -350,7 +350,10 @@ fn environment(
             "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}".to_owned(),
         ),
         // One scheduler and few I/O threads: several nodes share a small machine.
-        ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 1:1 +A 4".to_owned()),
+        (
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+            "+S 1:1 +A 4".to_owned(),
+        ),
         ("ERL_CRASH_DUMP_SECONDS", "0".to_owned()),
     ]
     .into_iter()

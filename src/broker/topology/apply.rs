@@ -420,7 +420,11 @@ fn declared(plan: &BrokerPlan) -> Vec<Object<'_>> {
 fn settings(plan: &BrokerPlan) -> Vec<Object<'_>> {
     let vhost = segment(&plan.vhost);
     let parameters = [
-        ("federation upstream", "federation-upstream", &plan.upstreams),
+        (
+            "federation upstream",
+            "federation-upstream",
+            &plan.upstreams,
+        ),
         (
             "federation upstream set",
             "federation-upstream-set",
@@ -534,7 +538,9 @@ mod tests {
         assert!(same(compare_declared(&plan, &plain)));
         let quorum = json!({"type": "quorum", "durable": true, "auto_delete": false,
                             "arguments": {"x-queue-type": "quorum"}});
-        assert!(matches!(compare_declared(&plan, &quorum), Live::Fixed(why) if why.contains("quorum")));
+        assert!(
+            matches!(compare_declared(&plan, &quorum), Live::Fixed(why) if why.contains("quorum"))
+        );
         let bounded = json!({"type": "classic", "durable": true, "auto_delete": false,
                              "arguments": {"x-max-length": 5}});
         assert!(matches!(compare_declared(&plan, &bounded), Live::Fixed(_)));
@@ -558,6 +564,9 @@ mod tests {
             panic!("not stale");
         };
         assert!(why.contains("uri") && why.contains("expires"), "{why}");
-        assert!(!why.contains("max-hops") && !why.contains("secret"), "{why}");
+        assert!(
+            !why.contains("max-hops") && !why.contains("secret"),
+            "{why}"
+        );
     }
 }

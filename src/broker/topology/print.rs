@@ -34,7 +34,11 @@ impl BrokerPlan {
             self.broker.label, self.broker.management_url, self.vhost
         );
         for exchange in &self.exchanges {
-            let _ = writeln!(out, "  exchange {}  {}, durable", exchange.name, exchange.kind);
+            let _ = writeln!(
+                out,
+                "  exchange {}  {}, durable",
+                exchange.name, exchange.kind
+            );
         }
         for queue in &self.queues {
             let _ = writeln!(
