@@ -21,7 +21,7 @@ use super::LabError;
 /// Puts the waiting shell into the group, then becomes the program, so that the group's leader,
 /// the child that Rust waits for, and the program are one process. The program has no stdin.
 const GUARD: &str = r#"exec 3<&0 </dev/null
-(read _ <&3; kill -s KILL -$$) >/dev/null 2>&1 &
+(read _ <&3; kill -s KILL -- -$$) >/dev/null 2>&1 &
 exec 3<&-
 exec "$@""#;
 
