@@ -12,7 +12,7 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
-use tandem::broker::topology::{self, Change, Topology};
+use tandem::broker::topology::{self, Change, Topology, TopologyInput};
 use tandem::lab::{BrokerNetwork, RabbitNode, RabbitOptions};
 
 /// Generous: only a failing test waits this long.
@@ -164,6 +164,8 @@ async fn topology_federates_both_ways_and_heals() {
     }
     late_commands_expire(&a).await;
 
+    drift_is_found_and_mended(&network, &input).await;
+
     network.cut_link().await;
     until_links(&plan, false).await;
     network.heal_link().await;
@@ -178,16 +180,64 @@ async fn applied_once_and_then_unchanged(plan: &Topology) {
             .unwrap()
             .is_empty()
     );
-    let first = topology::apply(plan, Some(LIMIT)).await.unwrap();
+    let first = topology::apply(plan, Some(LIMIT)).await;
     assert!(first.is_complete(), "{first:#?}");
     assert!(first.steps.iter().all(|s| s.change == Change::Created));
     assert_eq!(first.links.len(), 8, "four federated objects, two ways");
 
-    let second = topology::apply(plan, Some(LIMIT)).await.unwrap();
+    let second = topology::apply(plan, Some(LIMIT)).await;
     assert!(second.is_complete() && !second.changed(), "{second:#?}");
     for broker in &plan.brokers {
         assert_eq!(topology::missing(broker).await.unwrap(), Vec::new());
     }
+}
+
+/// A changed setting, a deleted policy, and a foreign policy that wins.
+async fn drift_is_found_and_mended(network: &BrokerNetwork, input: &TopologyInput) {
+    let mut older = input.clone();
+    older.command_max_age = MAX_AGE * 2;
+    let older = Topology::of(&older);
+    let findings = topology::missing(&older.brokers[0]).await.unwrap();
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(findings[0].problem.contains("4000"), "{findings:?}");
+
+    let api = network.nodes()[0].management().unwrap();
+    assert!(api.delete("policies/%2F/tandem.control").await.unwrap());
+    let report = topology::apply(&older, Some(LIMIT)).await;
+    assert!(report.is_complete(), "{report:#?}");
+    let changed = |change: Change| -> Vec<&str> {
+        let steps = report.steps.iter().filter(|s| s.change == change);
+        steps.map(|s| s.name.as_str()).collect()
+    };
+    assert_eq!(changed(Change::Created), ["tandem.control"]);
+    // On both brokers.
+    assert_eq!(
+        changed(Change::Updated),
+        ["tandem.commands", "tandem.commands"]
+    );
+    let back = topology::apply(&Topology::of(input), Some(LIMIT)).await;
+    assert!(back.is_complete() && back.changed(), "{back:#?}");
+
+    let foreign = serde_json::json!({"pattern": "^tandem", "apply-to": "exchanges",
+        "priority": 999, "definition": {"alternate-exchange": "amq.fanout"}});
+    api.put("policies/%2F/foreign", &foreign).await.unwrap();
+    let plan = Topology::of(input);
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    loop {
+        let findings = topology::missing(&plan.brokers[0]).await.unwrap();
+        if findings.len() == 3 {
+            assert!(
+                findings
+                    .iter()
+                    .all(|f| f.problem.contains("policy foreign"))
+            );
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{findings:#?}");
+        tokio::time::sleep(POLL).await;
+    }
+    assert!(api.delete("policies/%2F/foreign").await.unwrap());
+    until_links(&plan, true).await;
 }
 
 /// The consumer is on the other broker only, so the message has to cross.

@@ -13,6 +13,7 @@ use crate::broker::topology::{self, ApplyReport, Topology, TopologyError, Topolo
 const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Exit codes of the contract, section 2.
+const EXIT_DONE: u8 = 0;
 const EXIT_FAILED: u8 = 1;
 const EXIT_UNREACHABLE: u8 = 69;
 const EXIT_INTERNAL: u8 = 70;
@@ -87,32 +88,26 @@ fn apply(plan: &Topology, json: bool, wait: bool) -> ExitCode {
             return ExitCode::from(EXIT_INTERNAL);
         }
     };
-    let result = runtime.block_on(topology::apply(plan, wait.then_some(WAIT_LIMIT)));
-    match result {
-        Ok(report) => {
-            if json {
-                println!("{:#}", report_json(&report));
-            } else {
-                print!("{}", report_text(&report));
-            }
-            if report.is_complete() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::from(EXIT_FAILED)
-            }
-        }
-        Err(error) => {
-            eprintln!("tandem topology: {error}");
-            ExitCode::from(exit_code(&error))
-        }
+    let report = runtime.block_on(topology::apply(plan, wait.then_some(WAIT_LIMIT)));
+    if json {
+        println!("{:#}", report_json(&report));
+    } else {
+        print!("{}", report_text(&report));
     }
+    for error in &report.errors {
+        eprintln!("tandem topology: {error}");
+    }
+    ExitCode::from(exit_code(&report))
 }
 
-fn exit_code(error: &TopologyError) -> u8 {
-    match error.source {
-        ManagementError::Unreachable { .. } => EXIT_UNREACHABLE,
-        ManagementError::Client(_) => EXIT_INTERNAL,
-        _ => EXIT_FAILED,
+fn exit_code(report: &ApplyReport) -> u8 {
+    let unreachable = |e: &TopologyError| matches!(e.source, ManagementError::Unreachable { .. });
+    if report.errors.iter().any(unreachable) {
+        EXIT_UNREACHABLE
+    } else if report.is_complete() {
+        EXIT_DONE
+    } else {
+        EXIT_FAILED
     }
 }
 
@@ -137,7 +132,7 @@ fn report_text(report: &ApplyReport) -> String {
         }
         .to_owned()
     } else {
-        "NOT complete: see CONFLICT and links that do not run".to_owned()
+        "NOT complete: see conflicts, unreachable brokers and links that do not run".to_owned()
     });
     lines
         .iter()
@@ -162,10 +157,68 @@ fn report_json(report: &ApplyReport) -> serde_json::Value {
                    "status": l.status, "error": l.error})
         })
         .collect();
+    let errors: Vec<_> = report
+        .errors
+        .iter()
+        .map(|e| json!({"broker": e.broker, "error": e.source.to_string()}))
+        .collect();
     json!({
+        "errors": errors,
         "complete": report.is_complete(),
         "changed": report.changed(),
         "steps": steps,
         "links": links,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::broker::topology::TopologyBroker;
+
+    /// One broker that nobody serves.
+    fn input() -> TopologyInput {
+        TopologyInput {
+            cluster_name: "tandem".to_owned(),
+            command_queues: vec!["Connector1".to_owned()],
+            command_max_age: Duration::from_secs(30),
+            brokers: vec![TopologyBroker {
+                label: "gone".to_owned(),
+                amqp_uri: "amqp://127.0.0.1:1".to_owned(),
+                management_url: "http://127.0.0.1:1".to_owned(),
+                user: "guest".to_owned(),
+                password: "guest".to_owned(),
+            }],
+            federation_uris: BTreeMap::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_is_not_there_is_69_and_named() {
+        let report = topology::apply(&Topology::of(&input()), None).await;
+        assert_eq!(exit_code(&report), 69);
+        assert_eq!(report.errors[0].broker, "gone");
+        assert!(report_text(&report).contains("NOT complete"));
+        assert_eq!(report_json(&report)["complete"], false);
+    }
+
+    #[test]
+    fn a_conflict_is_1_and_nothing_to_do_is_0() {
+        let mut report = ApplyReport {
+            steps: vec![topology::Step {
+                broker: "a".to_owned(),
+                kind: "queue",
+                name: "q".to_owned(),
+                change: topology::Change::Unchanged,
+            }],
+            errors: Vec::new(),
+            links: Vec::new(),
+        };
+        assert_eq!(exit_code(&report), 0);
+        assert!(report_text(&report).ends_with("nothing to do\n"));
+        report.steps[0].change = topology::Change::Conflict("type".to_owned());
+        assert_eq!(exit_code(&report), 1);
+    }
 }
