@@ -9,6 +9,7 @@
 
 mod apply;
 mod compare;
+mod from_settings;
 mod print;
 mod uri;
 
@@ -21,6 +22,7 @@ use serde_json::{Map, Value, json};
 pub use apply::{
     ApplyReport, Change, Finding, LinkState, Step, TopologyError, apply, links, missing,
 };
+pub use from_settings::topology_input;
 pub use uri::vhost_of;
 
 /// Hops of a federated message: one is enough in a full mesh, and more would make loops.

@@ -1,5 +1,6 @@
 //! Command line: one file a command.
 
+pub mod check;
 pub mod topology;
 
 /// Entry point of the program.

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::broker::management::ManagementError;
 use crate::broker::topology::{self, ApplyReport, Topology, TopologyError, TopologyInput};
+use crate::settings;
 
 /// How long `--wait` waits for the federation links.
 const WAIT_LIMIT: Duration = Duration::from_secs(60);
@@ -15,6 +16,7 @@ const WAIT_LIMIT: Duration = Duration::from_secs(60);
 /// Exit codes of the contract, section 2.
 const EXIT_DONE: u8 = 0;
 const EXIT_FAILED: u8 = 1;
+const EXIT_CONFIG: u8 = 64;
 const EXIT_UNREACHABLE: u8 = 69;
 const EXIT_INTERNAL: u8 = 70;
 
@@ -57,6 +59,25 @@ impl Action {
     pub fn config(&self) -> &PathBuf {
         match self {
             Self::Print { config, .. } | Self::Apply { config, .. } => config,
+        }
+    }
+}
+
+/// Reads the configuration and does what is asked. Exit 64 where it cannot be used, with all
+/// that is wrong on stderr; 69 where a broker cannot be reached.
+pub fn run(args: Args) -> ExitCode {
+    match settings::load_from_process(args.action.config()) {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                eprintln!("{warning}");
+            }
+            execute(&args.action, &topology::topology_input(&loaded.settings))
+        }
+        Err(findings) => {
+            for finding in &findings.0 {
+                eprintln!("{finding}");
+            }
+            ExitCode::from(EXIT_CONFIG)
         }
     }
 }
