@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panic")]
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,6 +14,7 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 use tandem::broker::topology::{self, Change, Topology, TopologyInput};
+use tandem::cli::topology::{Action, Args, run as topology_command};
 use tandem::lab::{BrokerNetwork, RabbitNode, RabbitOptions};
 
 /// Generous: only a failing test waits this long.
@@ -166,6 +168,8 @@ async fn topology_federates_both_ways_and_heals() {
 
     drift_is_found_and_mended(&network, &input).await;
 
+    the_command_line_sets_another_cluster(&network).await;
+
     network.cut_link().await;
     until_links(&plan, false).await;
     network.heal_link().await;
@@ -238,6 +242,61 @@ async fn drift_is_found_and_mended(network: &BrokerNetwork, input: &TopologyInpu
     }
     assert!(api.delete("policies/%2F/foreign").await.unwrap());
     until_links(&plan, true).await;
+}
+
+/// `tandem topology` with a property file, beside the cluster that is there.
+async fn the_command_line_sets_another_cluster(network: &BrokerNetwork) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("site-1.properties");
+    let mut text = "mode=active-active\ncluster.name=blue\ncommand.queue=Blue1\n\
+        control.key=0123456789abcdef0123456789abcdef\n\
+        downstream.url.1=http://127.0.0.1:1\n"
+        .to_owned();
+    for (n, node) in (1..).zip(network.nodes()) {
+        let (port, management) = (node.amqp_port(), node.management_url());
+        text += &format!("broker.url.{n}=127.0.0.1:{port}\n");
+        text += &format!("broker.management-url.{n}={management}\n");
+    }
+    std::fs::write(&config, text).unwrap();
+    let (json, wait) = (true, true);
+    let apply = Action::Apply {
+        config: config.clone(),
+        json,
+        wait,
+    };
+    let print = Action::Print {
+        config: config.clone(),
+        json,
+    };
+    let missing = Action::Print {
+        config: folder.path().join("none"),
+        json,
+    };
+    for (action, code) in [(apply, 0), (print, 0), (missing, 64)] {
+        let args = Args {
+            action: action.clone(),
+        };
+        let exit = tokio::task::spawn_blocking(move || topology_command(args))
+            .await
+            .unwrap();
+        assert_eq!(exit, ExitCode::from(code), "{action:?}");
+    }
+    let api = network.nodes()[1].management().unwrap();
+    assert!(
+        api.get("exchanges/%2F/blue.events")
+            .await
+            .unwrap()
+            .is_some()
+    );
+    let settings = tandem::settings::load_from_process(&config)
+        .unwrap()
+        .settings;
+    let plan = Topology::of(&topology::topology_input(&settings));
+    let links = topology::links(&plan).await.unwrap();
+    assert!(
+        links.len() == 8 && links.iter().all(|l| l.is_running()),
+        "{links:#?}"
+    );
 }
 
 /// The consumer is on the other broker only, so the message has to cross.
