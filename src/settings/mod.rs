@@ -16,6 +16,8 @@ mod secret;
 mod source;
 mod url;
 mod validate;
+mod validate_broker;
+mod validate_downstream;
 mod value;
 
 use std::fmt;
@@ -363,9 +365,12 @@ pub fn load(path: &Path, env: Env<'_>) -> Result<Loaded, Findings> {
     let (settings, effective) = validate::assemble(path, &given, &mut findings);
     findings.sort();
     match settings {
-        Some(settings) if !findings.has_errors() => {
-            Ok(Loaded { path: path.to_path_buf(), settings, warnings: findings.0, effective })
-        }
+        Some(settings) if !findings.has_errors() => Ok(Loaded {
+            path: path.to_path_buf(),
+            settings,
+            warnings: findings.0,
+            effective,
+        }),
         _ => Err(findings),
     }
 }

@@ -43,7 +43,13 @@ pub fn parse(bytes: &[u8]) -> (Vec<Entry>, Vec<SyntaxError>) {
             let message = "the file is not UTF-8 text from here on (older tools write ISO-8859-1: \
                            convert the file, or write the letter as \\uXXXX)";
             let line = 1 + before.iter().filter(|b| **b == b'\n').count();
-            return (Vec::new(), vec![SyntaxError { line, message: message.to_owned() }]);
+            return (
+                Vec::new(),
+                vec![SyntaxError {
+                    line,
+                    message: message.to_owned(),
+                }],
+            );
         }
     };
     let (mut entries, mut errors) = (Vec::new(), Vec::new());
@@ -88,7 +94,11 @@ fn natural_lines(text: &str) -> impl Iterator<Item = &str> {
             rest = None;
             return Some(current);
         };
-        let ending = if current[end..].starts_with("\r\n") { 2 } else { 1 };
+        let ending = if current[end..].starts_with("\r\n") {
+            2
+        } else {
+            1
+        };
         rest = Some(&current[end + ending..]);
         Some(&current[..end])
     })
@@ -117,7 +127,10 @@ fn read_one(line: usize, logical: &str) -> Result<Option<Entry>, SyntaxError> {
 /// The library's text without its own line number, which counts within one logical line.
 fn describe(error: &java_properties::PropertiesError) -> String {
     let text = error.to_string();
-    text.split(" (line_number").next().unwrap_or(&text).to_owned()
+    text.split(" (line_number")
+        .next()
+        .unwrap_or(&text)
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -129,7 +142,10 @@ mod tests {
     fn entries(text: &str) -> Vec<(usize, String, String)> {
         let (entries, errors) = parse(text.as_bytes());
         assert_eq!(errors, []);
-        entries.into_iter().map(|e| (e.line, e.key, e.value.to_string())).collect()
+        entries
+            .into_iter()
+            .map(|e| (e.line, e.key, e.value.to_string()))
+            .collect()
     }
 
     fn one(text: &str) -> (String, String) {
@@ -141,9 +157,19 @@ mod tests {
 
     #[test]
     fn separators_blanks_and_escapes() {
-        for text in ["a.b=c d", "a.b : c d", "a.b c d", "  a.b =  c d  ", "a.b\\u003d=c d"] {
+        for text in [
+            "a.b=c d",
+            "a.b : c d",
+            "a.b c d",
+            "  a.b =  c d  ",
+            "a.b\\u003d=c d",
+        ] {
             let (key, value) = one(text);
-            assert_eq!((key.trim_end_matches('='), value.as_str()), ("a.b", "c d"), "{text}");
+            assert_eq!(
+                (key.trim_end_matches('='), value.as_str()),
+                ("a.b", "c d"),
+                "{text}"
+            );
         }
         assert_eq!(one("k=a\\tb\\u00e4\\\\"), ("k".into(), "a\tbä\\".into()));
         assert_eq!(one("k="), ("k".into(), String::new()));
@@ -152,7 +178,10 @@ mod tests {
 
     #[test]
     fn utf8_and_byte_order_mark() {
-        assert_eq!(one("\u{feff}site=Zürich 🏢"), ("site".into(), "Zürich 🏢".into()));
+        assert_eq!(
+            one("\u{feff}site=Zürich 🏢"),
+            ("site".into(), "Zürich 🏢".into())
+        );
     }
 
     #[test]

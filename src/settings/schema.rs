@@ -133,7 +133,14 @@ pub struct Key {
 }
 
 const fn key(name: &'static str, kind: Kind, default: Default_, help: &'static str) -> Key {
-    Key { name, aliases: &[], kind, default, max_index: 0, help }
+    Key {
+        name,
+        aliases: &[],
+        kind,
+        default,
+        max_index: 0,
+        help,
+    }
 }
 
 impl Key {
@@ -267,12 +274,26 @@ pub fn find(name: &str) -> Lookup {
                 Match::No => continue,
             };
             let name = key.name.replace("NAME", &index);
-            let name = if key.max_index > 0 { name.replace(".N", &format!(".{index}")) } else { name };
-            return Lookup::Known { key, name, translate, from_file: false };
+            let name = if key.max_index > 0 {
+                name.replace(".N", &format!(".{index}"))
+            } else {
+                name
+            };
+            return Lookup::Known {
+                key,
+                name,
+                translate,
+                from_file: false,
+            };
         }
         if key.kind.is_secret() && lower.strip_suffix("-file") == Some(key.name) {
             let name = key.name.to_owned();
-            return Lookup::Known { key, name, translate: Same, from_file: true };
+            return Lookup::Known {
+                key,
+                name,
+                translate: Same,
+                from_file: true,
+            };
         }
     }
     if let Some(ignored) = alias::ignored(&lower) {
@@ -289,27 +310,40 @@ enum Match {
 
 fn matches(pattern: &str, lower: &str, key: &Key) -> Match {
     if key.max_index > 0 {
-        let stem = pattern.strip_suffix('N').unwrap_or(pattern).to_ascii_lowercase();
+        let stem = pattern
+            .strip_suffix('N')
+            .unwrap_or(pattern)
+            .to_ascii_lowercase();
         let Some(number) = lower.strip_prefix(&stem) else {
             return Match::No;
         };
         return match number.parse::<u16>() {
-            Ok(n) if (1..=key.max_index).contains(&n) && number == n.to_string() => Match::Yes(number.to_owned()),
+            Ok(n) if (1..=key.max_index).contains(&n) && number == n.to_string() => {
+                Match::Yes(number.to_owned())
+            }
             Err(_) if !number.bytes().all(|b| b.is_ascii_digit()) => Match::No,
             _ => Match::BadIndex(format!("{pattern} with N from 1 to {}", key.max_index)),
         };
     }
     if let Some((before, after)) = pattern.split_once("NAME") {
-        let group = lower.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+        let group = lower
+            .strip_prefix(before)
+            .and_then(|rest| rest.strip_suffix(after));
         return match group {
             None => Match::No,
-            Some(group) if super::value::is_id(group) && group != "agents" => Match::Yes(group.to_owned()),
+            Some(group) if super::value::is_id(group) && group != "agents" => {
+                Match::Yes(group.to_owned())
+            }
             Some(_) => Match::BadIndex(format!(
                 "{pattern} with NAME as [a-z0-9-]{{1,32}}, not `agents` (its queue is command.queue)"
             )),
         };
     }
-    if pattern.eq_ignore_ascii_case(lower) { Match::Yes(String::new()) } else { Match::No }
+    if pattern.eq_ignore_ascii_case(lower) {
+        Match::Yes(String::new())
+    } else {
+        Match::No
+    }
 }
 
 /// The known name that looks most like `name`, if any looks like it at all.
@@ -317,8 +351,16 @@ pub fn nearest(name: &str) -> Option<String> {
     /// Below this likeness (Jaro-Winkler) a suggestion confuses more than it helps.
     const LEAST: f64 = 0.7;
     let lower = name.to_ascii_lowercase();
-    let digits: String = lower.chars().rev().take_while(char::is_ascii_digit).collect();
-    let number: String = if digits.is_empty() { "1".into() } else { digits.chars().rev().collect() };
+    let digits: String = lower
+        .chars()
+        .rev()
+        .take_while(char::is_ascii_digit)
+        .collect();
+    let number: String = if digits.is_empty() {
+        "1".into()
+    } else {
+        digits.chars().rev().collect()
+    };
     let own = SCHEMA.iter().flat_map(|key| {
         let file = key.kind.is_secret().then(|| format!("{}-file", key.name));
         let indexed = key.max_index > 0;
@@ -326,11 +368,19 @@ pub fn nearest(name: &str) -> Option<String> {
             Some(stem) if indexed => format!("{stem}{number}"),
             _ => pattern.to_owned(),
         };
-        let names: Vec<String> = std::iter::once(key.name).chain(key.aliases.iter().map(|(a, _)| *a)).map(fill).collect();
+        let names: Vec<String> = std::iter::once(key.name)
+            .chain(key.aliases.iter().map(|(a, _)| *a))
+            .map(fill)
+            .collect();
         names.into_iter().chain(file)
     });
     own.chain(alias::IGNORED.iter().map(|i| i.name.to_owned()))
-        .map(|candidate| (strsim::jaro_winkler(&lower, &candidate.to_ascii_lowercase()), candidate))
+        .map(|candidate| {
+            (
+                strsim::jaro_winkler(&lower, &candidate.to_ascii_lowercase()),
+                candidate,
+            )
+        })
         .filter(|(likeness, _)| *likeness >= LEAST)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
@@ -354,14 +404,28 @@ mod tests {
         assert_eq!(known("ACTIVEMQ2"), "broker.url.2");
         assert_eq!(known("activemq_timeout"), "broker.timeout");
         assert_eq!(known("finesse_2"), "downstream.url.2");
-        assert_eq!(known("FINESSE_REQUEST_TIMEOUT"), "downstream.request-timeout");
-        assert_eq!(known("group.night-shift.queues"), "group.night-shift.queues");
+        assert_eq!(
+            known("FINESSE_REQUEST_TIMEOUT"),
+            "downstream.request-timeout"
+        );
+        assert_eq!(
+            known("group.night-shift.queues"),
+            "group.night-shift.queues"
+        );
         assert_eq!(known("control.key-file"), "control.key");
     }
 
     #[test]
     fn impossible_numbers_and_group_names_say_what_is_allowed() {
-        for name in ["broker.url.0", "broker.url.17", "broker.url.01", "Finesse_3", "downstream.url.99999", "group.agents.queues", "group.A_B.queues"] {
+        for name in [
+            "broker.url.0",
+            "broker.url.17",
+            "broker.url.01",
+            "Finesse_3",
+            "downstream.url.99999",
+            "group.agents.queues",
+            "group.A_B.queues",
+        ] {
             assert!(matches!(find(name), Lookup::BadIndex(_)), "{name}");
         }
     }
@@ -369,18 +433,33 @@ mod tests {
     #[test]
     fn every_name_is_unambiguous() {
         let mut seen = std::collections::BTreeSet::new();
-        let ignored = alias::IGNORED.iter().map(|i| i.name);
-        let all = SCHEMA.iter().flat_map(|k| std::iter::once(k.name).chain(k.aliases.iter().map(|a| a.0)));
-        for name in all.chain(ignored) {
-            assert!(seen.insert(name.to_ascii_lowercase()), "{name} twice");
+        let ignored = alias::IGNORED
+            .iter()
+            .map(|i| vec![i.name.to_ascii_lowercase()]);
+        let keys = SCHEMA.iter().map(|key| {
+            let names = std::iter::once(key.name).chain(key.aliases.iter().map(|a| a.0));
+            // 3.x and 4.x spellings may differ in letter case only.
+            let mut names: Vec<_> = names.map(str::to_ascii_lowercase).collect();
+            names.sort();
+            names.dedup();
+            names
+        });
+        for name in keys.chain(ignored).flatten() {
+            assert!(seen.insert(name.clone()), "{name} twice");
         }
     }
 
     #[test]
     fn suggestions_are_near() {
-        assert_eq!(nearest("broker.pasword").as_deref(), Some("broker.password"));
+        assert_eq!(
+            nearest("broker.pasword").as_deref(),
+            Some("broker.password")
+        );
         assert_eq!(nearest("broker.ulr.2").as_deref(), Some("broker.url.2"));
-        assert_eq!(nearest("GRC_CONSUMER_PRIORTY").as_deref(), Some("GRC_CONSUMER_PRIORITY"));
+        assert_eq!(
+            nearest("GRC_CONSUMER_PRIORTY").as_deref(),
+            Some("GRC_CONSUMER_PRIORITY")
+        );
         assert_eq!(nearest("qqq"), None);
     }
 }

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use config::{Config, ConfigError, Map, Source, Value as Cell, ValueKind};
+use config::{Config, ConfigError, Map, Source, Value as Cell};
 use zeroize::Zeroizing;
 
 use super::alias::Translate;
@@ -53,7 +53,9 @@ pub struct Candidate {
 impl Candidate {
     /// Adds place, key and value to a finding about this candidate.
     pub fn locate(&self, finding: Finding) -> Finding {
-        locate(finding, &self.origin).key(&self.spelled).value(&self.shown)
+        locate(finding, &self.origin)
+            .key(&self.spelled)
+            .value(&self.shown)
     }
 
     /// Where it was found, in a few words.
@@ -99,8 +101,16 @@ pub fn read(path: &Path, env: Env<'_>, findings: &mut Findings) -> Given {
             return Given::default();
         }
     };
-    let mut reader = Reader { path, env, findings, failed: Vec::new() };
-    let file: Vec<Candidate> = entries.iter().filter_map(|entry| reader.entry(entry)).collect();
+    let mut reader = Reader {
+        path,
+        env,
+        findings,
+        failed: Vec::new(),
+    };
+    let file: Vec<Candidate> = entries
+        .iter()
+        .filter_map(|entry| reader.entry(entry))
+        .collect();
     let file = reader.without_duplicates(file);
     let environment = reader.environment(&file);
     let environment = reader.without_duplicates(environment);
@@ -108,7 +118,8 @@ pub fn read(path: &Path, env: Env<'_>, findings: &mut Findings) -> Given {
     match layered(file, environment) {
         Ok(values) => Given { values, failed },
         Err(e) => {
-            findings.push(Finding::error(format!("the layers cannot be merged: {e}")).at(path, None));
+            findings
+                .push(Finding::error(format!("the layers cannot be merged: {e}")).at(path, None));
             Given::default()
         }
     }
@@ -126,13 +137,26 @@ impl Reader<'_> {
     fn entry(&mut self, entry: &Entry) -> Option<Candidate> {
         let origin = Origin::File(self.path.to_path_buf(), entry.line);
         match schema::find(&entry.key) {
-            Lookup::Known { key, name, translate, from_file } => {
+            Lookup::Known {
+                key,
+                name,
+                translate,
+                from_file,
+            } => {
                 let text = match expand(&entry.value, self.env) {
                     Ok(text) => Zeroizing::new(text),
                     Err(message) => {
-                        let value = if key.kind.is_secret() { REDACTED.to_owned() } else { shown(&entry.value) };
-                        let finding = locate(Finding::error(message), &origin).key(&entry.key).value(value);
-                        self.findings.push(finding.allowed("${NAME} or ${NAME:-default}; $${ for a literal ${"));
+                        let value = if key.kind.is_secret() {
+                            REDACTED.to_owned()
+                        } else {
+                            shown(&entry.value)
+                        };
+                        let finding = locate(Finding::error(message), &origin)
+                            .key(&entry.key)
+                            .value(value);
+                        self.findings.push(
+                            finding.allowed("${NAME} or ${NAME:-default}; $${ for a literal ${"),
+                        );
                         self.failed.push(name);
                         return None;
                     }
@@ -140,13 +164,21 @@ impl Reader<'_> {
                 self.candidate(key, name, &entry.key, origin, &text, translate, from_file)
             }
             Lookup::Ignored(ignored) => {
-                let message = format!("this key of the original connector is accepted and not used: {}", ignored.why);
-                self.findings.push(locate(Finding::warning(message), &origin).key(&entry.key));
+                let message = format!(
+                    "this key of the original connector is accepted and not used: {}",
+                    ignored.why
+                );
+                self.findings
+                    .push(locate(Finding::warning(message), &origin).key(&entry.key));
                 None
             }
             Lookup::BadIndex(allowed) => {
                 let finding = Finding::error("no such key").allowed(allowed);
-                self.findings.push(locate(finding, &origin).key(&entry.key).value(careful(entry)));
+                self.findings.push(
+                    locate(finding, &origin)
+                        .key(&entry.key)
+                        .value(careful(entry)),
+                );
                 None
             }
             Lookup::Unknown => {
@@ -155,7 +187,11 @@ impl Reader<'_> {
                     None => "unknown key".into(),
                 };
                 let finding = Finding::error(message).allowed("the keys of docs/configuration.md");
-                self.findings.push(locate(finding, &origin).key(&entry.key).value(careful(entry)));
+                self.findings.push(
+                    locate(finding, &origin)
+                        .key(&entry.key)
+                        .value(careful(entry)),
+                );
                 None
             }
         }
@@ -178,20 +214,41 @@ impl Reader<'_> {
         }
         let result = if from_file {
             self.secret_file(&origin, text).and_then(|secret| {
-                value::parse(key.kind, &secret).map_err(|e| (format!("in the file: {e}"), key.kind.allowed()))
+                value::parse(key.kind, &secret)
+                    .map_err(|e| (format!("in the file: {e}"), key.kind.allowed()))
             })
         } else {
-            translate.apply(text).map_err(|allowed| ("not a value of the original".to_owned(), allowed.to_owned()))
+            translate
+                .apply(text)
+                .map_err(|allowed| ("not a value of the original".to_owned(), allowed.to_owned()))
                 .and_then(|text| value::parse(key.kind, &text).map_err(|e| (e, key.kind.allowed())))
         };
-        let shown = if key.kind.is_secret() && !from_file { REDACTED.to_owned() } else { shown(text) };
+        let shown = if key.kind.is_secret() && !from_file {
+            REDACTED.to_owned()
+        } else {
+            shown(text)
+        };
         match result {
             Ok(value) => {
-                let shown = if from_file { REDACTED.to_owned() } else { shown_value(key, &value, shown) };
-                Some(Candidate { key, name, spelled: spelled.to_owned(), origin, value, shown })
+                let shown = if from_file {
+                    REDACTED.to_owned()
+                } else {
+                    shown_value(key, &value, shown)
+                };
+                Some(Candidate {
+                    key,
+                    name,
+                    spelled: spelled.to_owned(),
+                    origin,
+                    value,
+                    shown,
+                })
             }
             Err((message, allowed)) => {
-                let finding = Finding::error(message).key(spelled).value(shown).allowed(allowed);
+                let finding = Finding::error(message)
+                    .key(spelled)
+                    .value(shown)
+                    .allowed(allowed);
                 self.findings.push(locate(finding, &origin));
                 self.failed.push(name);
                 None
@@ -200,7 +257,11 @@ impl Reader<'_> {
     }
 
     /// A secret's file; a relative path in a property file starts at that file's folder.
-    fn secret_file(&self, origin: &Origin, name: &str) -> Result<Zeroizing<String>, (String, String)> {
+    fn secret_file(
+        &self,
+        origin: &Origin,
+        name: &str,
+    ) -> Result<Zeroizing<String>, (String, String)> {
         let path = match origin {
             Origin::File(file, _) => beside(file, name),
             Origin::Env(_) => PathBuf::from(name),
@@ -208,7 +269,8 @@ impl Reader<'_> {
         let allowed = || "a readable UTF-8 file that holds only the secret".to_owned();
         let bytes = read_bounded(&path, MAX_SECRET_FILE_BYTES)
             .map_err(|e| (format!("{} cannot be read: {e}", path.display()), allowed()))?;
-        let text = std::str::from_utf8(&bytes).map_err(|_| ("the file is not UTF-8 text".to_owned(), allowed()))?;
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|_| ("the file is not UTF-8 text".to_owned(), allowed()))?;
         let text = text.trim_end_matches(['\r', '\n']);
         if text.is_empty() {
             return Err(("the file is empty".into(), allowed()));
@@ -220,23 +282,51 @@ impl Reader<'_> {
     fn environment(&mut self, file: &[Candidate]) -> Vec<Candidate> {
         let mut found = Vec::new();
         for key in SCHEMA {
-            for (pattern, translate) in std::iter::once((key.name, Translate::Same)).chain(key.aliases.iter().copied()) {
+            for (pattern, translate) in
+                std::iter::once((key.name, Translate::Same)).chain(key.aliases.iter().copied())
+            {
                 for (spelled, name) in spellings(key, pattern, file) {
                     self.variable(key, &name, &spelled, translate, false, &mut found);
                 }
             }
             if key.kind.is_secret() {
-                self.variable(key, key.name, &format!("{}-file", key.name), Translate::Same, true, &mut found);
+                self.variable(
+                    key,
+                    key.name,
+                    &format!("{}-file", key.name),
+                    Translate::Same,
+                    true,
+                    &mut found,
+                );
             }
         }
         found
     }
 
-    fn variable(&mut self, key: &'static Key, name: &str, spelled: &str, translate: Translate, from_file: bool, found: &mut Vec<Candidate>) {
-        let variable = format!("TANDEM_{}", spelled.to_ascii_uppercase().replace(['.', '-'], "_"));
+    fn variable(
+        &mut self,
+        key: &'static Key,
+        name: &str,
+        spelled: &str,
+        translate: Translate,
+        from_file: bool,
+        found: &mut Vec<Candidate>,
+    ) {
+        let variable = format!(
+            "TANDEM_{}",
+            spelled.to_ascii_uppercase().replace(['.', '-'], "_")
+        );
         if let Some(text) = (self.env)(&variable).map(Zeroizing::new) {
             let origin = Origin::Env(variable.clone());
-            found.extend(self.candidate(key, name.to_owned(), &variable, origin, text.trim(), translate, from_file));
+            found.extend(self.candidate(
+                key,
+                name.to_owned(),
+                &variable,
+                origin,
+                text.trim(),
+                translate,
+                from_file,
+            ));
         }
     }
 
@@ -249,10 +339,20 @@ impl Reader<'_> {
                 Some(first) if first.value == candidate.value => {}
                 Some(first) => {
                     let same = first.spelled.eq_ignore_ascii_case(&candidate.spelled);
-                    let what = if same { "was already given" } else { "is the same key and was given" };
-                    let message = format!("{} {what} in {} with another value, {}", first.spelled, first.origin_text(), first.shown);
+                    let what = if same {
+                        "was already given"
+                    } else {
+                        "is the same key and was given"
+                    };
+                    let message = format!(
+                        "{} {what} in {} with another value, {}",
+                        first.spelled,
+                        first.origin_text(),
+                        first.shown
+                    );
                     let finding = candidate.locate(Finding::error(message));
-                    self.findings.push(finding.allowed(format!("{} once", candidate.name)));
+                    self.findings
+                        .push(finding.allowed(format!("{} once", candidate.name)));
                 }
             }
         }
@@ -263,8 +363,13 @@ impl Reader<'_> {
 /// How a key may be spelled, each with the full name it stands for.
 fn spellings(key: &Key, pattern: &str, file: &[Candidate]) -> Vec<(String, String)> {
     if key.max_index > 0 {
-        let (stem, own) = (pattern.trim_end_matches('N'), key.name.trim_end_matches('N'));
-        return (1..=key.max_index).map(|n| (format!("{stem}{n}"), format!("{own}{n}"))).collect();
+        let (stem, own) = (
+            pattern.trim_end_matches('N'),
+            key.name.trim_end_matches('N'),
+        );
+        return (1..=key.max_index)
+            .map(|n| (format!("{stem}{n}"), format!("{own}{n}")))
+            .collect();
     }
     if pattern.contains("NAME") {
         let groups = file.iter().filter(|c| c.key.name == key.name);
@@ -278,14 +383,20 @@ fn shown_value(key: &Key, value: &Value, written: String) -> String {
     match value {
         Value::Bool(b) => b.to_string(),
         Value::Int(n) => n.to_string(),
-        Value::Duration(d) => value::duration_text(u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
+        Value::Duration(d) => {
+            value::duration_text(u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+        }
         Value::Text(text) if !key.kind.is_secret() => shown(text),
         _ => written,
     }
 }
 
 fn careful(entry: &Entry) -> String {
-    if sounds_secret(&entry.key) { REDACTED.to_owned() } else { shown(&entry.value) }
+    if sounds_secret(&entry.key) {
+        REDACTED.to_owned()
+    } else {
+        shown(&entry.value)
+    }
 }
 
 /// A path as a property file means it: relative ones start at the file's folder.
@@ -296,12 +407,18 @@ pub fn beside(file: &Path, name: &str) -> PathBuf {
 fn read_bounded(path: &Path, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let file = File::open(path)?;
     if file.metadata()?.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder"));
+        return Err(io::Error::new(
+            io::ErrorKind::IsADirectory,
+            "it is a folder",
+        ));
     }
     let mut bytes = Zeroizing::new(Vec::new());
     file.take(most as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > most {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {most} bytes")));
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it is larger than {most} bytes"),
+        ));
     }
     Ok(bytes)
 }
@@ -335,7 +452,11 @@ pub fn expand(text: &str, env: Env<'_>) -> Result<String, String> {
         match (value, default) {
             (Some(value), _) => out.push_str(&value),
             (None, Some(default)) => out.push_str(default),
-            (None, None) => return Err(format!("environment variable {name} is not set and has no default")),
+            (None, None) => {
+                return Err(format!(
+                    "environment variable {name} is not set and has no default"
+                ));
+            }
         }
         rest = &after[end + 1..];
     }
@@ -343,7 +464,9 @@ pub fn expand(text: &str, env: Env<'_>) -> Result<String, String> {
     Ok(out)
 }
 
-/// One layer: full name to position in the candidates' table.
+/// One layer: full name to position in the candidates' table. The library splits names at dots into
+/// tables, and then `broker.url` and `broker.url.1` could not stand side by side; so dots become
+/// underscores, which no full name has.
 #[derive(Debug, Clone)]
 struct Layer(Vec<(String, u64, String)>);
 
@@ -353,34 +476,36 @@ impl Source for Layer {
     }
 
     fn collect(&self) -> Result<Map<String, Cell>, ConfigError> {
-        let cell = |(name, at, origin): &(String, u64, String)| (name.clone(), Cell::new(Some(origin), *at));
+        let cell = |(name, at, origin): &(String, u64, String)| {
+            (name.replace('.', "_"), Cell::new(Some(origin), *at))
+        };
         Ok(self.0.iter().map(cell).collect())
-    }
-
-    /// Names are kept whole: the library would split them at dots into tables, and then
-    /// `broker.url` and `broker.url.1` could not stand side by side.
-    fn collect_to(&self, cache: &mut Cell) -> Result<(), ConfigError> {
-        if let ValueKind::Table(table) = &mut cache.kind {
-            table.extend(self.collect()?);
-        }
-        Ok(())
     }
 }
 
-fn layered(file: Vec<Candidate>, environment: Vec<Candidate>) -> Result<BTreeMap<String, Candidate>, ConfigError> {
+fn layered(
+    file: Vec<Candidate>,
+    environment: Vec<Candidate>,
+) -> Result<BTreeMap<String, Candidate>, ConfigError> {
     let split = file.len();
     let mut table: Vec<Option<Candidate>> = file.into_iter().chain(environment).map(Some).collect();
     let cell = |(at, candidate): (usize, &Option<Candidate>)| {
-        candidate.as_ref().map(|c| (c.name.clone(), at as u64, c.origin_text()))
+        candidate
+            .as_ref()
+            .map(|c| (c.name.clone(), at as u64, c.origin_text()))
     };
     let mut cells: Vec<_> = table.iter().enumerate().filter_map(cell).collect();
     let over = Layer(cells.split_off(split));
-    let merged = Config::builder().add_source(Layer(cells)).add_source(over).build()?.collect()?;
+    let merged = Config::builder()
+        .add_source(Layer(cells))
+        .add_source(over)
+        .build()?
+        .collect()?;
     let mut values = BTreeMap::new();
-    for (name, cell) in merged {
+    for (_, cell) in merged {
         let at = cell.into_uint()? as usize;
         if let Some(candidate) = table.get_mut(at).and_then(Option::take) {
-            values.insert(name, candidate);
+            values.insert(candidate.name.clone(), candidate);
         }
     }
     Ok(values)
@@ -402,7 +527,10 @@ mod tests {
     fn variables_are_replaced() {
         let expand = |text| expand(text, &env);
         assert_eq!(expand("a").as_deref(), Ok("a"));
-        assert_eq!(expand("${HOST}:${PORT:-5672}").as_deref(), Ok("rabbit:5672"));
+        assert_eq!(
+            expand("${HOST}:${PORT:-5672}").as_deref(),
+            Ok("rabbit:5672")
+        );
         assert_eq!(expand("${EMPTY:-x}${NONE:-}").as_deref(), Ok("x"));
         assert_eq!(expand("$5 $${HOST} $").as_deref(), Ok("$5 ${HOST} $"));
         assert!(expand("${NONE}").unwrap_err().contains("NONE"));

@@ -43,7 +43,11 @@ pub fn parse(kind: Kind, text: &str) -> Result<Value, String> {
         },
         Kind::Int(min, max) => {
             let number = whole_number(text)?;
-            if (min..=max).contains(&number) { Ok(Value::Int(number)) } else { Err("out of range".into()) }
+            if (min..=max).contains(&number) {
+                Ok(Value::Int(number))
+            } else {
+                Err("out of range".into())
+            }
         }
         Kind::Duration(min, max) => duration(text, min, max).map(Value::Duration),
         Kind::WholeSeconds(min, max) => match duration(text, min, max)? {
@@ -54,21 +58,33 @@ pub fn parse(kind: Kind, text: &str) -> Result<Value, String> {
         Kind::Id => check(is_id(text), text, "not a valid id"),
         Kind::ClusterName => {
             let good = (1..=64).contains(&text.len())
-                && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+                && text
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
             check(good, text, "not a valid name")
         }
         Kind::Label => {
-            let good = (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+            let good =
+                (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control);
             check(good, text, "not a valid label")
         }
-        Kind::Text | Kind::Path => check(!text.chars().any(char::is_control), text, "it has control characters"),
-        Kind::Secret(least) if text.len() < least => {
-            Err(format!("it has {} bytes, at least {least} are needed", text.len()))
-        }
+        Kind::Text | Kind::Path => check(
+            !text.chars().any(char::is_control),
+            text,
+            "it has control characters",
+        ),
+        Kind::Secret(least) if text.len() < least => Err(format!(
+            "it has {} bytes, at least {least} are needed",
+            text.len()
+        )),
         Kind::Secret(_) => Ok(Value::Secret(Secret::new(text))),
         Kind::BrokerUrl => BrokerAddress::parse(text).map(Value::Broker),
         Kind::HttpUrl => HttpAddress::parse(text).map(Value::Http),
-        Kind::Host => check(is_host(text), text, "not a host name or address (no scheme, port or path)"),
+        Kind::Host => check(
+            is_host(text),
+            text,
+            "not a host name or address (no scheme, port or path)",
+        ),
         Kind::Listen => listen(text),
         Kind::Queue => queue(text).map(Value::Text),
         Kind::Queues => queues(text),
@@ -82,7 +98,11 @@ pub fn parse(kind: Kind, text: &str) -> Result<Value, String> {
 }
 
 fn check(good: bool, text: &str, message: &str) -> Result<Value, String> {
-    if good { Ok(Value::Text(text.to_owned())) } else { Err(message.to_owned()) }
+    if good {
+        Ok(Value::Text(text.to_owned()))
+    } else {
+        Err(message.to_owned())
+    }
 }
 
 fn whole_number(text: &str) -> Result<u64, String> {
@@ -98,7 +118,11 @@ fn one_of(words: &[&'static str], text: &str) -> Result<Value, String> {
         return Ok(Value::Text((*word).to_owned()));
     }
     // The original lists XML beside JSON and DEFAULT but describes it nowhere.
-    let why = if lower == "xml" { "XML events are not supported" } else { "not one of the possible words" };
+    let why = if lower == "xml" {
+        "XML events are not supported"
+    } else {
+        "not one of the possible words"
+    };
     Err(why.into())
 }
 
@@ -124,9 +148,9 @@ fn duration(text: &str, min: u64, max: u64) -> Result<Duration, String> {
 pub fn duration_text(ms: u64) -> String {
     match ms {
         0 => "0ms".into(),
-        _ if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
-        _ if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
-        _ if ms % 1000 == 0 => format!("{}s", ms / 1000),
+        _ if ms.is_multiple_of(3_600_000) => format!("{}h", ms / 3_600_000),
+        _ if ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),
+        _ if ms.is_multiple_of(1000) => format!("{}s", ms / 1000),
         _ => format!("{ms}ms"),
     }
 }
@@ -134,7 +158,9 @@ pub fn duration_text(ms: u64) -> String {
 /// `[a-z0-9-]{1,32}`.
 pub fn is_id(text: &str) -> bool {
     (1..=32).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 /// A host name (underscores as container networks have them included) or an IP address.
@@ -143,7 +169,9 @@ pub fn is_host(text: &str) -> bool {
         return true;
     }
     (1..=253).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
         && text.split('.').all(|part| !part.starts_with('-'))
         && !text.starts_with('.')
 }
@@ -160,7 +188,9 @@ pub fn is_loopback(host: &str) -> bool {
 
 /// An IPv6 address without its brackets.
 pub fn bare(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host)
+    host.strip_prefix('[')
+        .and_then(|h| h.strip_suffix(']'))
+        .unwrap_or(host)
 }
 
 fn listen(text: &str) -> Result<Value, String> {
@@ -168,7 +198,10 @@ fn listen(text: &str) -> Result<Value, String> {
         Some(port) => format!("127.0.0.1:{port}"),
         None => text.to_owned(),
     };
-    numeric.parse().map(Value::Listen).map_err(|_| "not an address with a port".into())
+    numeric
+        .parse()
+        .map(Value::Listen)
+        .map_err(|_| "not an address with a port".into())
 }
 
 fn queue(text: &str) -> Result<String, String> {
@@ -183,7 +216,10 @@ fn queue(text: &str) -> Result<String, String> {
 }
 
 fn queues(text: &str) -> Result<Value, String> {
-    let names: Vec<String> = text.split(',').map(|part| queue(part.trim())).collect::<Result<_, _>>()?;
+    let names: Vec<String> = text
+        .split(',')
+        .map(|part| queue(part.trim()))
+        .collect::<Result<_, _>>()?;
     let mut sorted = names.clone();
     sorted.sort();
     sorted.dedup();
@@ -194,7 +230,9 @@ fn queues(text: &str) -> Result<Value, String> {
 }
 
 fn allow_rule(text: &str) -> Result<AllowRule, String> {
-    let (method, path) = text.split_once(char::is_whitespace).ok_or("not a method and a path")?;
+    let (method, path) = text
+        .split_once(char::is_whitespace)
+        .ok_or("not a method and a path")?;
     let path = path.trim();
     let method = match method.to_ascii_uppercase().as_str() {
         "GET" => http::Method::GET,
@@ -210,7 +248,10 @@ fn allow_rule(text: &str) -> Result<AllowRule, String> {
     if !path.starts_with('/') || path.contains("//") || dots || path.contains(odd) {
         return Err("not a normal path".into());
     }
-    Ok(AllowRule { method, path_prefix: path.to_owned() })
+    Ok(AllowRule {
+        method,
+        path_prefix: path.to_owned(),
+    })
 }
 
 fn log_level(text: &str) -> Result<Value, String> {
@@ -221,7 +262,10 @@ fn log_level(text: &str) -> Result<Value, String> {
         return Ok(Value::Text(lower));
     }
     let target = |name: &str| {
-        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'-'))
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'-'))
     };
     let good = text.split(',').all(|part| match part.split_once('=') {
         Some((name, level)) => target(name) && is_level(level),
@@ -245,7 +289,17 @@ mod tests {
         assert_eq!(parse("2m"), Ok(Duration::from_secs(120)));
         assert_eq!(parse("2h"), Ok(Duration::from_secs(7200)));
         assert_eq!(parse("500"), Err("a duration needs a unit".into()));
-        for bad in ["", "ms", "-1s", "1.5s", "1d", "99ms", "3h", "18446744073709551615h", "99999999999999999999s"] {
+        for bad in [
+            "",
+            "ms",
+            "-1s",
+            "1.5s",
+            "1d",
+            "99ms",
+            "3h",
+            "18446744073709551615h",
+            "99999999999999999999s",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert!(super::parse(Kind::WholeSeconds(1000, 60_000), "1500ms").is_err());
@@ -253,13 +307,27 @@ mod tests {
 
     #[test]
     fn hosts_and_loopback() {
-        for good in ["localhost", "a.b-c.example", "10.0.0.1", "::1", "[::1]", "rabbit_1"] {
+        for good in [
+            "localhost",
+            "a.b-c.example",
+            "10.0.0.1",
+            "::1",
+            "[::1]",
+            "rabbit_1",
+        ] {
             assert!(is_host(good), "{good}");
         }
         for bad in ["", "a:1", "http://a", "a/b", "a b", "-a", ".a", "[::1", "ä"] {
             assert!(!is_host(bad), "{bad}");
         }
-        for local in ["localhost", "LOCALHOST.", "x.localhost", "127.9.9.9", "[::1]", "::ffff:127.0.0.1"] {
+        for local in [
+            "localhost",
+            "LOCALHOST.",
+            "x.localhost",
+            "127.9.9.9",
+            "[::1]",
+            "::ffff:127.0.0.1",
+        ] {
             assert!(is_loopback(local), "{local}");
         }
         for far in ["localhost.example", "10.0.0.1", "127.example", "::2"] {
@@ -270,16 +338,35 @@ mod tests {
     #[test]
     fn allow_rules_are_methods_with_normal_paths() {
         let rule = allow_rule("get /api/v1").unwrap();
-        assert_eq!((rule.method, rule.path_prefix.as_str()), (http::Method::GET, "/api/v1"));
-        for bad in ["GET", "TRACE /a", "GET a", "GET /a/../b", "GET /a//b", "GET /%2e", "GET /a?b", "GET /a b"] {
+        assert_eq!(
+            (rule.method, rule.path_prefix.as_str()),
+            (http::Method::GET, "/api/v1")
+        );
+        for bad in [
+            "GET",
+            "TRACE /a",
+            "GET a",
+            "GET /a/../b",
+            "GET /a//b",
+            "GET /%2e",
+            "GET /a?b",
+            "GET /a b",
+        ] {
             assert!(allow_rule(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn words_levels_ids_and_listeners() {
-        assert_eq!(one_of(&["json", "default"], "DEFAULT"), Ok(Value::Text("default".into())));
-        assert!(one_of(&["json", "default"], "XML").unwrap_err().contains("XML"));
+        assert_eq!(
+            one_of(&["json", "default"], "DEFAULT"),
+            Ok(Value::Text("default".into()))
+        );
+        assert!(
+            one_of(&["json", "default"], "XML")
+                .unwrap_err()
+                .contains("XML")
+        );
         assert!(log_level("info,tandem::broker=debug").is_ok() && log_level("loud").is_err());
         assert!(is_id("gc-1") && !is_id("GC-1") && !is_id("") && !is_id(&"a".repeat(33)));
         assert_eq!(listen("localhost:1"), listen("127.0.0.1:1"));
@@ -300,7 +387,10 @@ mod tests {
     #[test]
     fn duration_text_is_read_back() {
         for ms in [0, 500, 1500, 3000, 120_000, 3_600_000] {
-            assert_eq!(duration(&duration_text(ms), 0, u64::MAX), Ok(Duration::from_millis(ms)));
+            assert_eq!(
+                duration(&duration_text(ms), 0, u64::MAX),
+                Ok(Duration::from_millis(ms))
+            );
         }
     }
 
