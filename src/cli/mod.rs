@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod simulate;
+pub mod topology;
 
 /// Entry point of the program.
 pub fn main() -> std::process::ExitCode {

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use tempfile::TempDir;
 use tokio::net::TcpStream;
 
+use super::folder::HeldFolder;
 use super::process::{GuardedChild, POLL, ProcessSpec};
 use super::{LabError, ReservedPort};
 use crate::broker::management::{ManagementClient, ManagementError};
@@ -61,7 +61,7 @@ pub struct RabbitNode {
     // Dropped in this order: server, port mapper, files.
     server: Option<GuardedChild>,
     epmd_process: Option<GuardedChild>,
-    folder: TempDir,
+    folder: HeldFolder,
 }
 
 impl RabbitNode {
@@ -77,10 +77,7 @@ impl RabbitNode {
 
     fn prepare(options: RabbitOptions) -> Result<Self, LabError> {
         let server = find_server()?;
-        let folder = tempfile::Builder::new()
-            .prefix("tandem-rabbit-")
-            .tempdir()
-            .map_err(LabError::io("create a folder for the broker"))?;
+        let folder = HeldFolder::new("tandem-rabbit-")?;
         let (amqp, management) = (ReservedPort::take()?, ReservedPort::take()?);
         let (epmd, distribution) = (ReservedPort::take()?, ReservedPort::take()?);
         let name = if options.name.is_empty() {
