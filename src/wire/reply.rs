@@ -52,7 +52,7 @@ pub struct ReplyError {
 }
 
 /// A reply. Field order is the order on the wire.
-#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub struct Reply {
     /// Command name in the spelling of the catalogue, or as the client wrote an unknown one.
     pub command: String,
