@@ -279,7 +279,8 @@ mod tests {
             user,
             Err(ManagementError::Unauthorized { status: 401, .. })
         ));
-        let refused = ask("HTTP/1.1 400 Bad\r\ncontent-length: 17\r\n\r\n{\"reason\":\"cold\"}").await;
+        let refused =
+            ask("HTTP/1.1 400 Bad\r\ncontent-length: 17\r\n\r\n{\"reason\":\"cold\"}").await;
         let Err(ManagementError::Refused { status, reason, .. }) = refused else {
             panic!("{refused:?}");
         };

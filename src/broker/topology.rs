@@ -8,6 +8,8 @@
 //! obeys one policy only, therefore the command queues' policy holds all three.
 
 mod apply;
+mod compare;
+mod from_settings;
 mod print;
 mod uri;
 
@@ -20,6 +22,7 @@ use serde_json::{Map, Value, json};
 pub use apply::{
     ApplyReport, Change, Finding, LinkState, Step, TopologyError, apply, links, missing,
 };
+pub use from_settings::topology_input;
 pub use uri::vhost_of;
 
 /// Hops of a federated message: one is enough in a full mesh, and more would make loops.
@@ -125,13 +128,17 @@ impl QueueSpec {
 
 /// Exchanges that every instance of the cluster declares.
 pub fn exchanges(cluster: &str) -> Vec<ExchangeSpec> {
-    [("events", "topic"), ("replies", "direct"), ("control", "topic")]
-        .into_iter()
-        .map(|(name, kind)| ExchangeSpec {
-            name: format!("{cluster}.{name}"),
-            kind,
-        })
-        .collect()
+    [
+        ("events", "topic"),
+        ("replies", "direct"),
+        ("control", "topic"),
+    ]
+    .into_iter()
+    .map(|(name, kind)| ExchangeSpec {
+        name: format!("{cluster}.{name}"),
+        kind,
+    })
+    .collect()
 }
 
 /// Queues that every instance of the cluster declares: the command queues,
@@ -169,7 +176,7 @@ pub fn control_queue(cluster: &str, instance_id: &str) -> QueueSpec {
     )
 }
 
-/// A named runtime parameter or policy with its value, as the management API takes it.
+/// A named runtime parameter with its value, as the management API takes it.
 #[derive(Clone, PartialEq)]
 pub struct Setting {
     /// Name.
@@ -185,6 +192,19 @@ impl fmt::Debug for Setting {
             .field("value", &uri::redacted_value(&self.value))
             .finish()
     }
+}
+
+/// A policy on exactly named objects.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicySpec {
+    /// Name.
+    pub name: String,
+    /// `queues` or `exchanges`.
+    pub applies_to: &'static str,
+    /// Names of the objects that must obey it.
+    pub objects: Vec<String>,
+    /// The whole value, as the management API takes it.
+    pub value: Value,
 }
 
 /// Everything that one broker needs.
@@ -203,7 +223,7 @@ pub struct BrokerPlan {
     /// Parameters `federation-upstream-set`.
     pub upstream_sets: Vec<Setting>,
     /// Policies.
-    pub policies: Vec<Setting>,
+    pub policies: Vec<PolicySpec>,
     /// (object, upstream name) of every federation link that must run here.
     pub links: Vec<(String, String)>,
 }
@@ -322,20 +342,23 @@ fn upstream_value(kind: &str, uri: &str) -> Value {
     })
 }
 
-fn policies(input: &TopologyInput, federate: bool) -> Vec<Setting> {
+fn policies(input: &TopologyInput, federate: bool) -> Vec<PolicySpec> {
     let cluster = &input.cluster_name;
-    let policy = |name: &str, objects: &[String], apply_to: &str, mut definition: Value, kind| {
+    let policy = |name: &str, applies_to, objects: Vec<String>, mut definition: Value, kind| {
         if federate {
             definition["federation-upstream-set"] = json!(set_name(cluster, kind));
         }
-        Setting {
+        let value = json!({
+            "pattern": exact_pattern(&objects),
+            "apply-to": applies_to,
+            "priority": POLICY_PRIORITY,
+            "definition": definition,
+        });
+        PolicySpec {
             name: format!("{cluster}.{name}"),
-            value: json!({
-                "pattern": exact_pattern(objects),
-                "apply-to": apply_to,
-                "priority": POLICY_PRIORITY,
-                "definition": definition,
-            }),
+            applies_to,
+            objects,
+            value,
         }
     };
     // The default exchange with the queue's name as key: a federated message has lost its
@@ -347,14 +370,15 @@ fn policies(input: &TopologyInput, federate: bool) -> Vec<Setting> {
     });
     let mut policies = Vec::new();
     if !input.command_queues.is_empty() {
-        policies.push(policy("commands", &input.command_queues, "queues", commands, MAIN));
+        let queues = input.command_queues.clone();
+        policies.push(policy("commands", "queues", queues, commands, MAIN));
     }
     // A policy must not be empty; with one broker the exchanges need none.
     if federate {
-        let shared = [format!("{cluster}.events"), format!("{cluster}.replies")];
-        policies.push(policy("events", &shared, "exchanges", json!({}), MAIN));
-        let control = [format!("{cluster}.control")];
-        policies.push(policy("control", &control, "exchanges", json!({}), CONTROL));
+        let shared = vec![format!("{cluster}.events"), format!("{cluster}.replies")];
+        policies.push(policy("events", "exchanges", shared, json!({}), MAIN));
+        let control = vec![format!("{cluster}.control")];
+        policies.push(policy("control", "exchanges", control, json!({}), CONTROL));
     }
     policies
 }

@@ -1,5 +1,8 @@
 //! Command line: one file a command.
 
+pub mod check;
+pub mod topology;
+
 /// Entry point of the program.
 pub fn main() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS

@@ -21,7 +21,7 @@ use super::LabError;
 /// Puts the waiting shell into the group, then becomes the program, so that the group's leader,
 /// the child that Rust waits for, and the program are one process. The program has no stdin.
 const GUARD: &str = r#"exec 3<&0 </dev/null
-(read _ <&3; kill -KILL -- -$$) >/dev/null 2>&1 &
+(read _ <&3; kill -s KILL -- -$$) >/dev/null 2>&1 &
 exec 3<&-
 exec "$@""#;
 
@@ -98,8 +98,8 @@ fn tail(path: &Path) -> std::io::Result<String> {
 #[derive(Debug)]
 pub struct GuardedChild {
     child: Child,
-    /// Open as long as the group may live; its end is the shell's signal.
-    #[allow(dead_code, reason = "held, never read")]
+    /// Its end is the waiting shell's signal, so it is open as long as the group exists, and
+    /// `None` once it has been killed.
     pipe: Option<ChildStdin>,
     status: Option<ExitStatus>,
 }
@@ -129,6 +129,10 @@ impl GuardedChild {
     /// Kills the group and every descendant that made a group of its own, and waits for the
     /// program itself. Afterwards its ports are free.
     pub fn kill(&mut self) {
+        // Once the group is gone its id may be another's.
+        let Some(pipe) = self.pipe.take() else {
+            return;
+        };
         let descendants = descendants(self.child.id());
         // The group exists at least as long as the waiting shell in it, so its id is still ours.
         let _ = killpg(as_pid(self.child.id()), Signal::SIGKILL);
@@ -140,6 +144,7 @@ impl GuardedChild {
                 let _ = kill(as_pid(pid), Signal::SIGKILL);
             }
         }
+        drop(pipe);
     }
 
     /// Waits until the program has ended, at most `limit`.

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use tempfile::TempDir;
 use tokio::net::TcpStream;
 
+use super::folder::HeldFolder;
 use super::process::{GuardedChild, POLL, ProcessSpec};
 use super::{LabError, ReservedPort};
 use crate::broker::management::{ManagementClient, ManagementError};
@@ -61,7 +61,7 @@ pub struct RabbitNode {
     // Dropped in this order: server, port mapper, files.
     server: Option<GuardedChild>,
     epmd_process: Option<GuardedChild>,
-    folder: TempDir,
+    folder: HeldFolder,
 }
 
 impl RabbitNode {
@@ -77,10 +77,7 @@ impl RabbitNode {
 
     fn prepare(options: RabbitOptions) -> Result<Self, LabError> {
         let server = find_server()?;
-        let folder = tempfile::Builder::new()
-            .prefix("tandem-rabbit-")
-            .tempdir()
-            .map_err(LabError::io("create a folder for the broker"))?;
+        let folder = HeldFolder::new("tandem-rabbit-")?;
         let (amqp, management) = (ReservedPort::take()?, ReservedPort::take()?);
         let (epmd, distribution) = (ReservedPort::take()?, ReservedPort::take()?);
         let name = if options.name.is_empty() {
@@ -143,10 +140,7 @@ impl RabbitNode {
 
     /// AMQP URI of the default virtual host with the default user.
     pub fn amqp_uri(&self) -> String {
-        format!(
-            "amqp://{USER}:{USER}@127.0.0.1:{}/%2f",
-            self.amqp.number()
-        )
+        format!("amqp://{USER}:{USER}@127.0.0.1:{}/%2f", self.amqp.number())
     }
 
     /// Base URL of the management API and admin UI; user and password `guest`.
@@ -334,7 +328,10 @@ fn environment(
         ("HOME", folder.display().to_string()),
         // Makes the script become the server instead of staying its parent.
         ("RUNNING_UNDER_SYSTEMD", "true".to_owned()),
-        ("RABBITMQ_NODENAME", format!("tandem-{name}-{}@localhost", distribution.number())),
+        (
+            "RABBITMQ_NODENAME",
+            format!("tandem-{name}-{}@localhost", distribution.number()),
+        ),
         ("RABBITMQ_CONFIG_FILE", file("rabbitmq.conf")),
         ("RABBITMQ_ADVANCED_CONFIG_FILE", file("advanced.config")),
         ("RABBITMQ_CONF_ENV_FILE", file("env.conf")),
@@ -350,7 +347,10 @@ fn environment(
             "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}".to_owned(),
         ),
         // One scheduler and few I/O threads: several nodes share a small machine.
-        ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 1:1 +A 4".to_owned()),
+        (
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+            "+S 1:1 +A 4".to_owned(),
+        ),
         ("ERL_CRASH_DUMP_SECONDS", "0".to_owned()),
     ]
     .into_iter()

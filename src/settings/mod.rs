@@ -1,1 +1,387 @@
-//! (to come)
+//! Property files to typed settings.
+//!
+//! ```text
+//! bytes ─ properties ─▶ entries ─ schema, alias, value ─▶ candidates ─ source (file < environment) ─▶ validate ─▶ Settings
+//! ```
+//!
+//! [`load`] reports everything that is wrong at once; [`check_pair`] compares several files of one
+//! cluster. [`schema::SCHEMA`] is the one table of every key.
+
+mod alias;
+mod finding;
+mod pair;
+pub mod properties;
+pub mod schema;
+mod secret;
+mod source;
+mod url;
+mod validate;
+mod validate_broker;
+mod validate_downstream;
+mod value;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use finding::{Finding, Findings, Severity};
+pub use pair::check_pair;
+pub use secret::{REDACTED, Secret};
+pub use source::Env;
+
+/// Everything an instance is told from outside.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Who and where.
+    pub instance: Instance,
+    /// Instances of one name are peers; broker objects begin with it.
+    pub cluster_name: String,
+    /// Who serves while all are up.
+    pub mode: Mode,
+    /// The broker list and how to behave on it.
+    pub broker: Broker,
+    /// Groups of command queues; the first is `agents`.
+    pub groups: Vec<Group>,
+    /// A command without its own deadline is not started later than this after its timestamp.
+    pub command_max_age: Duration,
+    /// The command consumer.
+    pub consumer: Consumer,
+    /// Failure detection between instances.
+    pub peer: Peer,
+    /// How long a returned instance of higher priority must be stable before it takes back.
+    pub takeback_hold: Duration,
+    /// Notification sign-ins a second during takeover.
+    pub takeover_rate: u32,
+    /// Where commands go.
+    pub downstream: Downstream,
+    /// Defaults for agents.
+    pub agent: Agent,
+    /// The notification service.
+    pub notify: Notify,
+    /// Form of events.
+    pub message_format: MessageFormat,
+    /// Sealing of peer messages.
+    pub control: Control,
+    /// Folder of journal, epochs, sealed sessions, group states.
+    pub data_dir: PathBuf,
+    /// Status page, API, health, metrics.
+    pub admin: Admin,
+    /// How long a stop may take.
+    pub shutdown_grace: Duration,
+    /// Logging.
+    pub log: Log,
+}
+
+/// Who and where an instance is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Unique in the cluster, `[a-z0-9-]{1,32}`.
+    pub id: String,
+    /// Shown everywhere.
+    pub site: String,
+}
+
+/// Who serves while all instances are up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The live instance of the highest priority.
+    ActivePassive,
+    /// Every instance, what arrives at its own broker.
+    ActiveActive,
+}
+
+/// The broker list and how to behave on it.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    /// In order of preference; at least one.
+    pub urls: Vec<BrokerUrl>,
+    /// Shuffle the list.
+    pub randomize: bool,
+    /// Return to the first broker when it is healthy again.
+    pub priority_backup: bool,
+    /// How long it must be healthy first.
+    pub failback_hold: Duration,
+    /// Keep a warm spare connection to the next broker.
+    pub backup: bool,
+    /// Bound of one connect-and-open.
+    pub timeout: Duration,
+    /// First pause between rounds through the list.
+    pub reconnect_delay: Duration,
+    /// Longest such pause, not below the first.
+    pub reconnect_delay_max: Duration,
+    /// AMQP heartbeat, whole seconds.
+    pub heartbeat: Duration,
+    /// Close a frozen peer's connection through the management API.
+    pub fence: bool,
+    /// PEM file of private certificate authorities.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// One broker.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BrokerUrl {
+    /// `amqp(s)://user:password@host:port/vhost`, percent-encoded. A secret.
+    pub amqp: String,
+    /// `host:port`, safe to show.
+    pub label: String,
+    /// Its management API.
+    pub management: ManagementUrl,
+}
+
+impl fmt::Debug for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BrokerUrl")
+            .field("amqp", &finding::redact_url(&self.amqp))
+            .field("label", &self.label)
+            .field("management", &self.management)
+            .finish()
+    }
+}
+
+/// A broker's management API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManagementUrl {
+    /// Base URL without credentials and without a slash at the end.
+    pub url: String,
+    /// User name.
+    pub username: String,
+    /// Password.
+    pub password: Secret,
+}
+
+/// A named set of command queues that is started, stopped and failed over as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Name, `[a-z0-9-]{1,32}`.
+    pub name: String,
+    /// Queues, at least one.
+    pub queues: Vec<String>,
+}
+
+/// The command consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Consumer {
+    /// 0 to 127.
+    pub priority: u8,
+    /// Commands handed out before acknowledgement, at least 1.
+    pub prefetch: u16,
+}
+
+/// Failure detection between instances; heartbeat < suspect < lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Pause between heartbeats.
+    pub heartbeat: Duration,
+    /// Silence after which a peer is suspected.
+    pub suspect: Duration,
+    /// Silence after which it is lost.
+    pub lost: Duration,
+}
+
+/// Where commands go.
+#[derive(Debug, Clone)]
+pub struct Downstream {
+    /// Finesse or any HTTP service.
+    pub kind: DownstreamKind,
+    /// Primary and, where given, secondary.
+    pub nodes: Vec<Node>,
+    /// Bound of one request.
+    pub request_timeout: Duration,
+    /// Pause between health probes.
+    pub probe_interval: Duration,
+    /// Administrator for lists that agents may not read.
+    pub admin: Option<Credentials>,
+    /// Return to the primary when it is back.
+    pub failback: bool,
+    /// PEM file of private certificate authorities.
+    pub ca_file: Option<PathBuf>,
+    /// Check certificates, those of the notification service included.
+    pub tls_verify: bool,
+    /// What `Call` commands may do, with `DownstreamKind::Http`.
+    pub allow: Vec<AllowRule>,
+}
+
+/// Kind of downstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DownstreamKind {
+    /// Agent commands to Cisco Finesse.
+    Finesse,
+    /// `Call` commands to any HTTP service.
+    Http,
+}
+
+/// One downstream node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Base URL without a slash at the end.
+    pub url: String,
+    /// Host for health and notification connections, an IPv6 address without brackets.
+    pub address: String,
+}
+
+/// User and password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// User name.
+    pub user: String,
+    /// Password.
+    pub password: Secret,
+}
+
+/// One permission of the generic HTTP downstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowRule {
+    /// Method.
+    pub method: http::Method,
+    /// Normalised path prefix, begins with `/`.
+    pub path_prefix: String,
+}
+
+/// Defaults for agents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// Pause between `AgentStates` snapshots.
+    pub states_interval: Duration,
+    /// Reason id for a forced NOT_READY.
+    pub not_ready_reason: Option<String>,
+    /// Reason id for a forced LOGOUT.
+    pub logout_reason: Option<String>,
+    /// Reason id when a supervisor makes an agent not ready.
+    pub supervisor_not_ready_reason: Option<String>,
+    /// Reason id when a supervisor signs an agent out.
+    pub supervisor_logout_reason: Option<String>,
+    /// Make an agent READY right after `Login`.
+    pub make_ready: bool,
+}
+
+/// The notification service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notify {
+    /// Port.
+    pub port: u16,
+    /// How the connection is protected.
+    pub tls: NotifyTls,
+    /// Bound of one sign-in.
+    pub connect_timeout: Duration,
+    /// Pause between pings.
+    pub ping_interval: Duration,
+    /// PEM file of private certificate authorities; that of the downstream where not set.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// How notification connections are protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotifyTls {
+    /// TLS from the first byte.
+    Direct,
+    /// Plain, with STARTTLS where the server offers or demands it.
+    Opportunistic,
+}
+
+/// Form of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageFormat {
+    /// JSON objects.
+    Json,
+    /// The original's `#` form.
+    Default,
+}
+
+/// Sealing of peer messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Control {
+    /// Shared secret, at least 32 bytes.
+    pub key: Option<Secret>,
+    /// The key before, while keys are rotated.
+    pub previous_key: Option<Secret>,
+}
+
+/// The admin listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Bearer token for changing calls.
+    pub token: Option<Secret>,
+}
+
+/// Logging.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Form of lines.
+    pub format: LogFormat,
+    /// A level, or a list as `info,tandem::broker=debug`.
+    pub level: String,
+}
+
+/// Form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// One line of the effective configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Effective {
+    /// The key, in full.
+    pub key: String,
+    /// Its value, secrets redacted; empty where it is not set.
+    pub value: String,
+    /// Where it comes from: `site-1.properties:12`, `environment TANDEM_MODE`, `default`, …
+    pub origin: String,
+}
+
+/// A configuration that can be used.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The file.
+    pub path: PathBuf,
+    /// The settings.
+    pub settings: Settings,
+    /// What somebody should look at; never an error.
+    pub warnings: Vec<Finding>,
+    /// Every key with value and origin, in the order of [`schema::SCHEMA`].
+    pub effective: Vec<Effective>,
+}
+
+/// Reads one property file, with environment variables over it.
+///
+/// # Errors
+/// All findings, at least one of them an error: file unreadable, lines that cannot be read, unknown
+/// keys, bad or contradictory values. Nothing in them shows a secret.
+pub fn load(path: &Path, env: Env<'_>) -> Result<Loaded, Findings> {
+    let mut findings = Findings::default();
+    let given = source::read(path, env, &mut findings);
+    let unreadable = given.values.is_empty() && findings.errors().any(|f| f.key.is_none());
+    if unreadable {
+        return Err(findings);
+    }
+    let (settings, effective) = validate::assemble(path, &given, &mut findings);
+    findings.sort();
+    match settings {
+        Some(settings) if !findings.has_errors() => Ok(Loaded {
+            path: path.to_path_buf(),
+            settings,
+            warnings: findings.0,
+            effective,
+        }),
+        _ => Err(findings),
+    }
+}
+
+/// [`load`] with this process's environment.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_from_process(path: &Path) -> Result<Loaded, Findings> {
+    load(path, &|name| std::env::var(name).ok())
+}
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,11 @@ impl BrokerPlan {
             self.broker.label, self.broker.management_url, self.vhost
         );
         for exchange in &self.exchanges {
-            let _ = writeln!(out, "  exchange {}  {}, durable", exchange.name, exchange.kind);
+            let _ = writeln!(
+                out,
+                "  exchange {}  {}, durable",
+                exchange.name, exchange.kind
+            );
         }
         for queue in &self.queues {
             let _ = writeln!(
@@ -64,7 +68,7 @@ impl BrokerPlan {
                 out,
                 "  policy {}  {} {}: {}",
                 policy.name,
-                policy.value["apply-to"].as_str().unwrap_or_default(),
+                policy.applies_to,
                 policy.value["pattern"].as_str().unwrap_or_default(),
                 pairs(&policy.value["definition"])
             );
@@ -87,6 +91,11 @@ impl BrokerPlan {
             .iter()
             .map(|(object, upstream)| json!({"object": object, "upstream": upstream}))
             .collect();
+        let policies: Vec<Value> = self
+            .policies
+            .iter()
+            .map(|p| json!({"name": p.name, "value": p.value}))
+            .collect();
         json!({
             "label": self.broker.label,
             "managementUrl": self.broker.management_url,
@@ -95,7 +104,7 @@ impl BrokerPlan {
             "queues": queues,
             "federationUpstreams": settings(&self.upstreams),
             "federationUpstreamSets": settings(&self.upstream_sets),
-            "policies": settings(&self.policies),
+            "policies": policies,
             "links": links,
         })
     }

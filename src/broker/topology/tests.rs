@@ -40,7 +40,10 @@ fn an_upstream_is_safe_bounded_and_carries_credentials() {
     assert_eq!(main.value["max-hops"], 1);
     assert_eq!(main.value["reconnect-delay"], 1);
     let uri = main.value["uri"].as_str().unwrap();
-    assert!(uri.starts_with("amqp://tandem:pass%2Fword@host-2:5672/%2F?"), "{uri}");
+    assert!(
+        uri.starts_with("amqp://tandem:pass%2Fword@host-2:5672/%2F?"),
+        "{uri}"
+    );
     let control = &plan.brokers[0].upstreams[1];
     assert_eq!(control.name, "tandem.control.site-2");
     assert_eq!(control.value["message-ttl"], 5_000);
@@ -83,7 +86,10 @@ fn one_broker_alone_is_not_federated_but_expires_commands() {
 
 #[test]
 fn every_queue_that_nobody_may_read_is_bounded() {
-    for queue in queues("t", &[]).into_iter().chain([control_queue("t", "gc-1")]) {
+    for queue in queues("t", &[])
+        .into_iter()
+        .chain([control_queue("t", "gc-1")])
+    {
         assert_eq!(queue.arguments["x-queue-type"], "classic");
         assert!(queue.arguments.contains_key("x-max-length"), "{queue:?}");
         assert_eq!(queue.arguments["x-overflow"], "drop-head");

@@ -1,0 +1,205 @@
+//! Planned objects in the terms of the management API, and how live ones compare with them.
+
+use serde_json::{Map, Value, json};
+
+use super::{BrokerPlan, ExchangeSpec, QueueSpec};
+use crate::broker::management::segment;
+
+/// How a live object compares with its plan.
+pub(super) enum Live {
+    Absent,
+    Same,
+    /// Another value, which can be replaced.
+    Stale(String),
+    /// Properties that are fixed once declared.
+    Fixed(String),
+}
+
+/// One planned object in the terms of the management API.
+pub(super) struct Object<'a> {
+    pub(super) kind: &'static str,
+    pub(super) name: &'a str,
+    pub(super) path: String,
+    pub(super) body: Value,
+    pub(super) compare: fn(&Value, &Value) -> Live,
+}
+
+/// Exchanges and queues.
+pub(super) fn declared(plan: &BrokerPlan) -> Vec<Object<'_>> {
+    let vhost = segment(&plan.vhost);
+    let mut objects = Vec::new();
+    for ExchangeSpec { name, kind } in &plan.exchanges {
+        objects.push(Object {
+            kind: "exchange",
+            name,
+            path: format!("exchanges/{vhost}/{}", segment(name)),
+            body: json!({"type": kind, "durable": true, "auto_delete": false, "internal": false, "arguments": {}}),
+            compare: compare_declared,
+        });
+    }
+    for QueueSpec { name, arguments } in &plan.queues {
+        objects.push(Object {
+            kind: "queue",
+            name,
+            path: format!("queues/{vhost}/{}", segment(name)),
+            body: json!({"durable": true, "auto_delete": false, "arguments": arguments}),
+            compare: compare_declared,
+        });
+    }
+    objects
+}
+
+/// Upstreams, sets and policies, in the order in which they refer to each other.
+pub(super) fn settings(plan: &BrokerPlan) -> Vec<Object<'_>> {
+    let vhost = segment(&plan.vhost);
+    let parameters = [
+        (
+            "federation upstream",
+            "federation-upstream",
+            &plan.upstreams,
+        ),
+        (
+            "federation upstream set",
+            "federation-upstream-set",
+            &plan.upstream_sets,
+        ),
+    ];
+    let mut objects = Vec::new();
+    for (kind, component, list) in parameters {
+        for setting in list {
+            objects.push(Object {
+                kind,
+                name: &setting.name,
+                path: format!("parameters/{component}/{vhost}/{}", segment(&setting.name)),
+                body: json!({"value": setting.value}),
+                compare: compare_parameter,
+            });
+        }
+    }
+    for policy in &plan.policies {
+        objects.push(Object {
+            kind: "policy",
+            name: &policy.name,
+            path: format!("policies/{vhost}/{}", segment(&policy.name)),
+            body: policy.value.clone(),
+            compare: compare_policy,
+        });
+    }
+    objects
+}
+
+/// Type, durability and arguments: fixed once declared. A queue declared without
+/// `x-queue-type` is the same as a classic one.
+fn compare_declared(plan: &Value, live: &Value) -> Live {
+    for key in ["type", "durable", "auto_delete", "internal"] {
+        let Some(wanted) = plan.get(key) else {
+            continue;
+        };
+        if live.get(key) != Some(wanted) {
+            return Live::Fixed(differs(key, wanted, live.get(key)));
+        }
+    }
+    let empty = Map::new();
+    let arguments = |value: &'_ Value| -> Map<String, Value> {
+        let mut map = value["arguments"].as_object().unwrap_or(&empty).clone();
+        // The default type: live["type"] tells what the queue really is.
+        map.remove("x-queue-type");
+        map
+    };
+    let is_queue = plan["arguments"].get("x-queue-type").is_some();
+    if is_queue && live.get("type").is_some_and(|t| t != "classic") {
+        let classic = json!("classic");
+        return Live::Fixed(differs("queue type", &classic, live.get("type")));
+    }
+    let (wanted, found) = (arguments(plan), arguments(live));
+    if wanted == found {
+        return Live::Same;
+    }
+    Live::Fixed(differs(
+        "arguments",
+        &Value::Object(wanted),
+        Some(&Value::Object(found)),
+    ))
+}
+
+/// The value may hold a password, so only the names of what differs are told.
+fn compare_parameter(plan: &Value, live: &Value) -> Live {
+    let (wanted, found) = (&plan["value"], &live["value"]);
+    if wanted == found {
+        return Live::Same;
+    }
+    let names: Vec<&str> = match (wanted.as_object(), found.as_object()) {
+        (Some(wanted), Some(found)) => wanted
+            .keys()
+            .chain(found.keys().filter(|key| !wanted.contains_key(*key)))
+            .filter(|key| wanted.get(*key) != found.get(*key))
+            .map(String::as_str)
+            .collect(),
+        _ => vec!["its members"],
+    };
+    Live::Stale(format!("differs in {}", names.join(", ")))
+}
+
+fn compare_policy(plan: &Value, live: &Value) -> Live {
+    for key in ["pattern", "apply-to", "priority", "definition"] {
+        if plan[key] != live[key] {
+            return Live::Stale(differs(key, &plan[key], live.get(key)));
+        }
+    }
+    Live::Same
+}
+
+fn differs(what: &str, wanted: &Value, found: Option<&Value>) -> String {
+    let found = found.unwrap_or(&Value::Null);
+    format!("{what} is {found}, should be {wanted}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn same(live: Live) -> bool {
+        matches!(live, Live::Same)
+    }
+
+    #[test]
+    fn a_queue_without_explicit_type_is_classic_and_another_type_is_a_conflict() {
+        let plan = json!({"durable": true, "auto_delete": false,
+                          "arguments": {"x-queue-type": "classic"}});
+        let plain = json!({"type": "classic", "durable": true, "auto_delete": false,
+                           "arguments": {}, "messages": 3});
+        assert!(same(compare_declared(&plan, &plain)));
+        let quorum = json!({"type": "quorum", "durable": true, "auto_delete": false,
+                            "arguments": {"x-queue-type": "quorum"}});
+        assert!(
+            matches!(compare_declared(&plan, &quorum), Live::Fixed(why) if why.contains("quorum"))
+        );
+        let bounded = json!({"type": "classic", "durable": true, "auto_delete": false,
+                             "arguments": {"x-max-length": 5}});
+        assert!(matches!(compare_declared(&plan, &bounded), Live::Fixed(_)));
+    }
+
+    #[test]
+    fn an_exchange_of_another_type_is_a_conflict() {
+        let plan = json!({"type": "topic", "durable": true, "auto_delete": false,
+                          "internal": false, "arguments": {}});
+        assert!(same(compare_declared(&plan, &plan)));
+        let mut live = plan.clone();
+        live["type"] = json!("fanout");
+        assert!(matches!(compare_declared(&plan, &live), Live::Fixed(_)));
+    }
+
+    #[test]
+    fn a_changed_parameter_names_the_key_and_not_the_value() {
+        let plan = json!({"value": {"uri": "amqp://u:secret@h", "max-hops": 1}});
+        let live = json!({"value": {"uri": "amqp://u:old@h", "max-hops": 1, "expires": 5}});
+        let Live::Stale(why) = compare_parameter(&plan, &live) else {
+            panic!("not stale");
+        };
+        assert!(why.contains("uri") && why.contains("expires"), "{why}");
+        assert!(
+            !why.contains("max-hops") && !why.contains("secret"),
+            "{why}"
+        );
+    }
+}

@@ -1,0 +1,465 @@
+//! The one table of every key: names, aliases, types, defaults, units and help.
+//!
+//! Everything else reads this table: the loader, the check command, the nearest-key suggestion and
+//! the test that compares `docs/configuration.md` with it.
+
+use super::alias::{self, Ignored, Translate};
+use Default_::{Computed, Is, NotSet, Required};
+use Kind::*;
+use Translate::{LogLevelNames, Millis, Not, Same, Seconds};
+
+/// Most brokers in one list.
+pub const MAX_BROKERS: u16 = 16;
+/// Primary and secondary.
+pub const MAX_NODES: u16 = 2;
+/// Most `downstream.allow.N` rules.
+pub const MAX_ALLOW: u16 = 64;
+
+/// What a key's value must look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `true` or `false`, in any letter case.
+    Bool,
+    /// A whole number between two bounds, both allowed.
+    Int(u64, u64),
+    /// A duration with a unit, between two bounds in milliseconds, both allowed.
+    Duration(u64, u64),
+    /// As `Duration`, but only whole seconds (the protocol's own unit).
+    WholeSeconds(u64, u64),
+    /// One of these words, in any letter case.
+    OneOf(&'static [&'static str]),
+    /// Matches `[a-z0-9-]{1,32}`.
+    Id,
+    /// Matches `[A-Za-z0-9_-]{1,64}`.
+    ClusterName,
+    /// Up to 64 characters, none of them a control character.
+    Label,
+    /// Any text without control characters.
+    Text,
+    /// A secret of at least this many bytes.
+    Secret(usize),
+    /// A broker: `host:port`, `amqp://…`, `amqps://…`.
+    BrokerUrl,
+    /// An `http` or `https` URL.
+    HttpUrl,
+    /// A host name or address.
+    Host,
+    /// A file or folder.
+    Path,
+    /// `address:port` to listen at.
+    Listen,
+    /// A queue's name.
+    Queue,
+    /// Queue names with commas between them.
+    Queues,
+    /// `METHOD /path/prefix`.
+    Allow,
+    /// A reason's id in the downstream.
+    ReasonId,
+    /// A log level, or `target=level` pairs.
+    LogLevel,
+}
+
+impl Kind {
+    /// What is allowed, for error messages and the documentation.
+    pub fn allowed(self) -> String {
+        match self {
+            Bool => "true or false".into(),
+            Int(min, max) => format!("a whole number, {min} to {max}"),
+            Duration(min, max) => format!(
+                "a whole number with a unit (500ms, 10s, 2m, 1h), {} to {}",
+                super::value::duration_text(min),
+                super::value::duration_text(max)
+            ),
+            WholeSeconds(min, max) => format!(
+                "whole seconds with a unit (2s, 1m), {} to {}",
+                super::value::duration_text(min),
+                super::value::duration_text(max)
+            ),
+            OneOf(words) => words.join(" or "),
+            Id => "[a-z0-9-]{1,32}".into(),
+            ClusterName => "[A-Za-z0-9_-]{1,64}".into(),
+            Label => "1 to 64 characters, no control characters".into(),
+            Text => "text without control characters".into(),
+            Secret(0) => "text".into(),
+            Secret(bytes) => format!("text of at least {bytes} bytes"),
+            BrokerUrl => "host:port, amqp://[user:password@]host[:5672][/vhost] or amqps://…[:5671]".into(),
+            HttpUrl => "http://host[:port][/path] or https://host[:port][/path]".into(),
+            Host => "a host name or an IP address".into(),
+            Path => "a path".into(),
+            Listen => "address:port, as 127.0.0.1:9601 or [::1]:9601".into(),
+            Queue => "1 to 255 bytes; not amq.…, not <cluster.name>.…, no comma".into(),
+            Queues => "queue names with commas between them".into(),
+            Allow => "METHOD /path/prefix with GET, HEAD, PUT, DELETE, POST or PATCH; no .., %, //, ? or #".into(),
+            ReasonId => "a whole number, 0 to 2147483647".into(),
+            LogLevel => "off, error, warn, info, debug or trace; or a list as info,tandem::broker=debug".into(),
+        }
+    }
+
+    /// Whether values of this kind are redacted wherever they are shown.
+    pub fn is_secret(self) -> bool {
+        matches!(self, Secret(_))
+    }
+}
+
+/// What a key has when nobody sets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Default_ {
+    /// This value, in the key's own spelling.
+    Is(&'static str),
+    /// Nothing.
+    NotSet,
+    /// Computed from other keys; the text says how.
+    Computed(&'static str),
+    /// It must be set; the text says when.
+    Required(&'static str),
+}
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Name; a last part `N` stands for a number from 1, `NAME` for a group's name.
+    pub name: &'static str,
+    /// The original's names for it, with how their values are translated.
+    pub aliases: &'static [(&'static str, Translate)],
+    /// Type and bounds.
+    pub kind: Kind,
+    /// Default.
+    pub default: Default_,
+    /// Largest `N`; 0 where the name has none.
+    pub max_index: u16,
+    /// What it means and how to choose it.
+    pub help: &'static str,
+}
+
+const fn key(name: &'static str, kind: Kind, default: Default_, help: &'static str) -> Key {
+    Key {
+        name,
+        aliases: &[],
+        kind,
+        default,
+        max_index: 0,
+        help,
+    }
+}
+
+impl Key {
+    const fn alias(mut self, aliases: &'static [(&'static str, Translate)]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+
+    const fn upto(mut self, max: u16) -> Self {
+        self.max_index = max;
+        self
+    }
+}
+
+const SECOND: u64 = 1000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+
+/// Every key, in the order in which it is documented and shown.
+pub static SCHEMA: &[Key] = &[
+    key("instance.id", Id, Computed("host name"),
+        "Unique in the cluster: the name of this instance in consumer tags, queues, replies and the status page. Default: the host name up to the first dot, in lower case, other characters as dashes."),
+    key("instance.site", Label, Computed("instance.id"), "Where the instance runs; shown everywhere."),
+    key("cluster.name", ClusterName, Is("tandem"),
+        "Instances of one name are peers; broker objects begin with it. The same in all files of a cluster."),
+    key("mode", OneOf(&["active-passive", "active-active"]), Is("active-passive"),
+        "active-passive: the live instance with the highest consumer.priority leads. active-active: every instance serves what arrives at its own broker. The same in all files of a cluster."),
+    key("broker.url.N", BrokerUrl, Required("at least broker.url.1"),
+        "Brokers in order of preference. Active-passive: the same order in all files. Active-active: the own site's broker first. Default port 5672, with amqps 5671.")
+        .alias(&[("ActiveMq_URL_N", Same), ("ACTIVEMQN", Same)]).upto(MAX_BROKERS),
+    key("broker.username", Text, Is("guest"), "User name for brokers whose URL has none. RabbitMQ lets guest in from loopback only."),
+    key("broker.password", Secret(0), Is("guest"), "Password for brokers whose URL has none."),
+    key("broker.vhost", Text, Is("/"), "Virtual host for brokers whose URL has none."),
+    key("broker.management-url.N", HttpUrl, Computed("the broker's host, port 15672; https for amqps"),
+        "Management API of broker N, for `tandem topology`, `tandem doctor` and broker.fence. Credentials are the broker's unless the URL has its own. RabbitMQ's usual management port with TLS is 15671.").upto(MAX_BROKERS),
+    key("broker.randomize", Bool, Is("false"), "Shuffle the list. Leave it off for a pair: the order carries meaning.").alias(&[("RANDOMIZE", Same)]),
+    key("broker.priority-backup", Bool, Is("true"), "Return to broker 1 when it is healthy again.").alias(&[("PRIORITY_BACKUP", Same)]),
+    key("broker.failback-hold", Duration(0, HOUR), Is("5s"), "How long the preferred broker must be healthy before the return. Longer than a broker's restart takes to settle."),
+    key("broker.backup", Bool, Is("true"), "Keep a warm spare connection to the next broker: failover in about a second, and a second path for heartbeats."),
+    key("broker.timeout", Duration(100, 5 * MINUTE), Is("10s"), "Bound of one connect-and-open, TLS and login included.")
+        .alias(&[("ActiveMq_Timeout", Millis), ("ACTIVEMQ_TIMEOUT", Millis)]),
+    key("broker.reconnect-delay", Duration(10, MINUTE), Is("100ms"), "First pause between rounds through the list; grows exponentially with jitter, for ever."),
+    key("broker.reconnect-delay-max", Duration(10, 10 * MINUTE), Is("5s"), "Longest such pause; not below broker.reconnect-delay."),
+    key("broker.heartbeat", WholeSeconds(SECOND, MINUTE), Is("2s"), "AMQP heartbeat. A frozen process keeps its messages for two to three of these."),
+    key("broker.fence", Bool, Is("false"), "Close a frozen peer's broker connection through the management API; needs a user with the tag `administrator` and a reachable management URL."),
+    key("broker.ca-file", Path, NotSet, "PEM file of private certificate authorities for amqps and https management URLs, used beside the system's."),
+    key("command.queue", Queue, Is("Connector1"), "The command queue of group `agents`. The same in all files of a cluster."),
+    key("group.NAME.queues", Queues, NotSet, "A further group and its command queues, started, stopped and failed over as one. NAME is [a-z0-9-]{1,32}, not `agents`."),
+    key("command.max-age", Duration(SECOND, 24 * HOUR), Is("30s"),
+        "A command without its own deadline is not started later than this after its timestamp; also the command queue's message TTL. A little longer than clients wait. The same in all files of a cluster."),
+    key("consumer.priority", Int(0, 127), Is("127"), "Consumer priority. Active-passive: highest leads, so give the second site a lower one (100).").alias(&[("GRC_CONSUMER_PRIORITY", Same)]),
+    key("consumer.prefetch", Int(1, 65_535), Is("1000"), "Commands that the broker hands out before acknowledgement. Higher only with very slow downstreams: what is handed out to a frozen instance waits with it.")
+        .alias(&[("PREFETCH_SIZE", Same), ("PREFECT_SIZE", Same)]),
+    key("peer.heartbeat", Duration(20, MINUTE), Is("500ms"), "Pause between heartbeats to peers. The same in all files of a cluster."),
+    key("peer.suspect", Duration(40, 5 * MINUTE), Is("1500ms"), "Silence after which a peer is suspected; longer than peer.heartbeat, best three of them. Pauses shorter than this cause no takeover."),
+    key("peer.lost", Duration(60, 10 * MINUTE), Is("3s"), "Silence after which a peer is lost and taken over; longer than peer.suspect."),
+    key("takeback.hold", Duration(0, HOUR), Is("10s"), "Active-passive: how long a returned instance of higher priority must be stable before it takes back; doubles when it flaps."),
+    key("takeover.rate", Int(1, 100_000), Is("200"), "Notification sign-ins a second during takeover. As many as the downstream bears; it logs agents out after 60 s without one."),
+    key("downstream.kind", OneOf(&["finesse", "http"]), Is("finesse"), "finesse: agent commands. http: `Call` commands to any HTTP service."),
+    key("downstream.url.N", HttpUrl, Required("at least downstream.url.1, or with finesse downstream.address.1"),
+        "Primary (1) and secondary (2) base URL. A blank one is derived from downstream.address.N as https://ADDRESS:8445/finesse/api. Active-active: the own site's first.")
+        .alias(&[("Finesse_N", Same)]).upto(MAX_NODES),
+    key("downstream.address.N", Host, Computed("host of downstream.url.N"), "Host for health and notification connections.")
+        .alias(&[("SERVER_ADDRESS_N", Same)]).upto(MAX_NODES),
+    key("downstream.request-timeout", Duration(50, 5 * MINUTE), Is("3s"), "Bound of one request. A call that runs into it may have been executed, so not too short.").alias(&[("FINESSE_REQUEST_TIMEOUT", Millis)]),
+    key("downstream.probe-interval", Duration(100, 10 * MINUTE), Is("5s"), "Pause between health probes.").alias(&[("FINESSE_HEARTBEAT_SLEEP", Seconds)]),
+    key("downstream.admin-user", Text, NotSet, "Administrator for lists that agents may not read; together with downstream.admin-password.").alias(&[("ADMIN_ID", Same)]),
+    key("downstream.admin-password", Secret(0), NotSet, "Password of downstream.admin-user.").alias(&[("ADMIN_PASSWORD", Same)]),
+    key("downstream.failback", Bool, Is("false"), "Return to the primary downstream when it is back. Each change signs every agent in again."),
+    key("downstream.ca-file", Path, NotSet, "PEM file of private certificate authorities for https, used beside the system's."),
+    key("downstream.tls-verify", Bool, Is("true"), "Check certificates of the downstream, its notification service included. false lets anybody in between read agents' passwords: give downstream.ca-file instead.").alias(&[("ByPass_SSL", Not)]),
+    key("downstream.allow.N", Allow, NotSet, "downstream.kind = http: what `Call` commands may do; nothing else is allowed.").upto(MAX_ALLOW),
+    key("agent.states-interval", Duration(100, HOUR), Is("5s"), "Pause between `AgentStates` snapshots.").alias(&[("AGENT_STATES_PUBLISHER_DURATION", Millis)]),
+    key("agent.not-ready-reason", ReasonId, NotSet, "Reason id for a forced NOT_READY; it must exist in the downstream.").alias(&[("DEFAULT_NOT_READY_REASON", Same)]),
+    key("agent.logout-reason", ReasonId, NotSet, "Reason id for a forced LOGOUT; with a wrong one the agent stays signed in.").alias(&[("DEFAULT_LOGOUT_REASON", Same)]),
+    key("agent.supervisor-not-ready-reason", ReasonId, NotSet, "Reason id when a supervisor makes an agent not ready.")
+        .alias(&[("Supervisor_initiated_NotReadyReasonCode", Same), ("SUPERVISOR_INITIATED_NOTRAADYREASONCODE", Same)]),
+    key("agent.supervisor-logout-reason", ReasonId, NotSet, "Reason id when a supervisor signs an agent out.").alias(&[("Supervisor_initiated_LogOutReasonCode", Same)]),
+    key("agent.make-ready", Bool, Is("false"), "Make an agent READY right after `Login`. The original's 3.x default was true.").alias(&[("MAKE_AGENT_READY", Same)]),
+    key("notify.port", Int(1, 65_535), Is("5223"), "Port of the notification service (XMPP over TCP)."),
+    key("notify.tls", Bool, Is("true"), "true: TLS from the first byte. false: plain, with STARTTLS where the server offers it."),
+    key("notify.connect-timeout", Duration(100, 5 * MINUTE), Is("10s"), "Bound of one agent's sign-in to the notification service.").alias(&[("AGENT_XMPP_SUBS_TIME", Millis)]),
+    key("notify.ping-interval", Duration(500, 10 * MINUTE), Is("3s"), "Pause between pings on a notification connection.").alias(&[("XMPP_PING_INTERVAL", Seconds)]),
+    key("notify.ca-file", Path, Computed("downstream.ca-file"), "PEM file of private certificate authorities for the notification service."),
+    key("message.format", OneOf(&["json", "default"]), Is("json"), "Form of events: json, or default (the # form). The same in all files of a cluster.").alias(&[("MESSAGE_FORMAT", Same)]),
+    key("control.key", Secret(32), NotSet, "Shared secret that seals peer messages: the same in all files of a cluster, for example from `openssl rand -hex 32`. Only a single instance works without."),
+    key("control.previous-key", Secret(32), NotSet, "The key before, accepted while keys are rotated."),
+    key("data.dir", Path, Computed("./data/<instance.id>"), "Journal, epochs, sealed sessions, group states. On a local disk; one folder an instance. A relative path starts at the working directory."),
+    key("admin.listen", Listen, Is("127.0.0.1:9601"), "HTTP: status page, API, health, metrics."),
+    key("admin.token", Secret(0), NotSet, "Bearer token for every changing call. Without it changing calls are refused unless the listener is loopback."),
+    key("shutdown.grace", Duration(0, 10 * MINUTE), Is("10s"), "How long a stop may take; shorter than the service manager's patience."),
+    key("log.format", OneOf(&["text", "json"]), Is("text"), "Form of log lines."),
+    key("log.level", LogLevel, Is("info"), "How much is logged.").alias(&[("LOGLEVEL", LogLevelNames)]),
+];
+
+/// What a name in a file or the environment turns out to be.
+#[derive(Debug, Clone)]
+pub enum Lookup {
+    /// A key of the table.
+    Known {
+        /// The key.
+        key: &'static Key,
+        /// Its full name, with number or group name filled in.
+        name: String,
+        /// How the value is translated.
+        translate: Translate,
+        /// Whether the value is the name of a file that holds it (`<key>-file`).
+        from_file: bool,
+    },
+    /// A key of the original without meaning here.
+    Ignored(&'static Ignored),
+    /// A key with a number or name that is not possible; what is allowed.
+    BadIndex(String),
+    /// Nothing known.
+    Unknown,
+}
+
+/// Finds a name, in any letter case.
+pub fn find(name: &str) -> Lookup {
+    let lower = name.to_ascii_lowercase();
+    let mut bad = None;
+    for key in SCHEMA {
+        let names = std::iter::once((key.name, Same)).chain(key.aliases.iter().copied());
+        for (pattern, translate) in names {
+            let index = match matches(pattern, &lower, key) {
+                Match::Yes(index) => index,
+                Match::BadIndex(allowed) => {
+                    bad = Some(allowed);
+                    continue;
+                }
+                Match::No => continue,
+            };
+            let name = key.name.replace("NAME", &index);
+            let name = if key.max_index > 0 {
+                name.replace(".N", &format!(".{index}"))
+            } else {
+                name
+            };
+            return Lookup::Known {
+                key,
+                name,
+                translate,
+                from_file: false,
+            };
+        }
+        if key.kind.is_secret() && lower.strip_suffix("-file") == Some(key.name) {
+            let name = key.name.to_owned();
+            return Lookup::Known {
+                key,
+                name,
+                translate: Same,
+                from_file: true,
+            };
+        }
+    }
+    if let Some(ignored) = alias::ignored(&lower) {
+        return Lookup::Ignored(ignored);
+    }
+    bad.map_or(Lookup::Unknown, Lookup::BadIndex)
+}
+
+enum Match {
+    Yes(String),
+    BadIndex(String),
+    No,
+}
+
+fn matches(pattern: &str, lower: &str, key: &Key) -> Match {
+    if key.max_index > 0 {
+        let stem = pattern
+            .strip_suffix('N')
+            .unwrap_or(pattern)
+            .to_ascii_lowercase();
+        let Some(number) = lower.strip_prefix(&stem) else {
+            return Match::No;
+        };
+        return match number.parse::<u16>() {
+            Ok(n) if (1..=key.max_index).contains(&n) && number == n.to_string() => {
+                Match::Yes(number.to_owned())
+            }
+            Err(_) if !number.bytes().all(|b| b.is_ascii_digit()) => Match::No,
+            _ => Match::BadIndex(format!("{pattern} with N from 1 to {}", key.max_index)),
+        };
+    }
+    if let Some((before, after)) = pattern.split_once("NAME") {
+        let group = lower
+            .strip_prefix(before)
+            .and_then(|rest| rest.strip_suffix(after));
+        return match group {
+            None => Match::No,
+            Some(group) if super::value::is_id(group) && group != "agents" => {
+                Match::Yes(group.to_owned())
+            }
+            Some(_) => Match::BadIndex(format!(
+                "{pattern} with NAME as [a-z0-9-]{{1,32}}, not `agents` (its queue is command.queue)"
+            )),
+        };
+    }
+    if pattern.eq_ignore_ascii_case(lower) {
+        Match::Yes(String::new())
+    } else {
+        Match::No
+    }
+}
+
+/// The known name that looks most like `name`, if any looks like it at all.
+pub fn nearest(name: &str) -> Option<String> {
+    /// Below this likeness (Jaro-Winkler) a suggestion confuses more than it helps.
+    const LEAST: f64 = 0.7;
+    let lower = name.to_ascii_lowercase();
+    let digits: String = lower
+        .chars()
+        .rev()
+        .take_while(char::is_ascii_digit)
+        .collect();
+    let number: String = if digits.is_empty() {
+        "1".into()
+    } else {
+        digits.chars().rev().collect()
+    };
+    let own = SCHEMA.iter().flat_map(|key| {
+        let file = key.kind.is_secret().then(|| format!("{}-file", key.name));
+        let indexed = key.max_index > 0;
+        let fill = |pattern: &str| match pattern.strip_suffix('N') {
+            Some(stem) if indexed => format!("{stem}{number}"),
+            _ => pattern.to_owned(),
+        };
+        let names: Vec<String> = std::iter::once(key.name)
+            .chain(key.aliases.iter().map(|(a, _)| *a))
+            .map(fill)
+            .collect();
+        names.into_iter().chain(file)
+    });
+    own.chain(alias::IGNORED.iter().map(|i| i.name.to_owned()))
+        .map(|candidate| {
+            (
+                strsim::jaro_winkler(&lower, &candidate.to_ascii_lowercase()),
+                candidate,
+            )
+        })
+        .filter(|(likeness, _)| *likeness >= LEAST)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(name: &str) -> String {
+        match find(name) {
+            Lookup::Known { name, .. } => name,
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn names_aliases_and_numbers_are_found_in_any_case() {
+        assert_eq!(known("Broker.URL.2"), "broker.url.2");
+        assert_eq!(known("ActiveMq_URL_1"), "broker.url.1");
+        assert_eq!(known("ACTIVEMQ2"), "broker.url.2");
+        assert_eq!(known("activemq_timeout"), "broker.timeout");
+        assert_eq!(known("finesse_2"), "downstream.url.2");
+        assert_eq!(
+            known("FINESSE_REQUEST_TIMEOUT"),
+            "downstream.request-timeout"
+        );
+        assert_eq!(
+            known("group.night-shift.queues"),
+            "group.night-shift.queues"
+        );
+        assert_eq!(known("control.key-file"), "control.key");
+    }
+
+    #[test]
+    fn impossible_numbers_and_group_names_say_what_is_allowed() {
+        for name in [
+            "broker.url.0",
+            "broker.url.17",
+            "broker.url.01",
+            "Finesse_3",
+            "downstream.url.99999",
+            "group.agents.queues",
+            "group.A_B.queues",
+        ] {
+            assert!(matches!(find(name), Lookup::BadIndex(_)), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_name_is_unambiguous() {
+        let mut seen = std::collections::BTreeSet::new();
+        let ignored = alias::IGNORED
+            .iter()
+            .map(|i| vec![i.name.to_ascii_lowercase()]);
+        let keys = SCHEMA.iter().map(|key| {
+            let names = std::iter::once(key.name).chain(key.aliases.iter().map(|a| a.0));
+            // 3.x and 4.x spellings may differ in letter case only.
+            let mut names: Vec<_> = names.map(str::to_ascii_lowercase).collect();
+            names.sort();
+            names.dedup();
+            names
+        });
+        for name in keys.chain(ignored).flatten() {
+            assert!(seen.insert(name.clone()), "{name} twice");
+        }
+    }
+
+    #[test]
+    fn suggestions_are_near() {
+        assert_eq!(
+            nearest("broker.pasword").as_deref(),
+            Some("broker.password")
+        );
+        assert_eq!(nearest("broker.ulr.2").as_deref(), Some("broker.url.2"));
+        assert_eq!(
+            nearest("GRC_CONSUMER_PRIORTY").as_deref(),
+            Some("GRC_CONSUMER_PRIORITY")
+        );
+        assert_eq!(nearest("qqq"), None);
+    }
+}

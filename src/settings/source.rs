@@ -1,0 +1,547 @@
+//! Where values come from: the file, then the environment over it.
+//!
+//! Both become layers of the `config` crate, which decides who wins. A layer holds positions in a
+//! table of candidates instead of the values, so that no secret is copied into the library's cache.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use config::{Config, ConfigError, Map, Source, Value as Cell};
+use zeroize::Zeroizing;
+
+use super::alias::Translate;
+use super::finding::{Finding, Findings, shown, sounds_secret};
+use super::properties::{self, Entry, MAX_FILE_BYTES};
+use super::schema::{self, Key, Lookup, SCHEMA};
+use super::secret::REDACTED;
+use super::value::{self, Value};
+
+/// Largest file that may hold one secret, in bytes.
+const MAX_SECRET_FILE_BYTES: usize = 64 * 1024;
+
+/// Looks up an environment variable.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Where one value was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// In a property file.
+    File(PathBuf, usize),
+    /// In an environment variable.
+    Env(String),
+}
+
+/// One value that was given for a key and is well formed.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The key.
+    pub key: &'static Key,
+    /// Its full name.
+    pub name: String,
+    /// The name as it is spelled where it was found.
+    pub spelled: String,
+    /// Where.
+    pub origin: Origin,
+    /// The value.
+    pub value: Value,
+    /// The value as it may be shown.
+    pub shown: String,
+}
+
+impl Candidate {
+    /// Adds place, key and value to a finding about this candidate.
+    pub fn locate(&self, finding: Finding) -> Finding {
+        locate(finding, &self.origin)
+            .key(&self.spelled)
+            .value(&self.shown)
+    }
+
+    /// Where it was found, in a few words.
+    pub fn origin_text(&self) -> String {
+        match &self.origin {
+            Origin::File(path, line) => {
+                let name = path.file_name().unwrap_or(path.as_os_str());
+                format!("{}:{line}", name.to_string_lossy())
+            }
+            Origin::Env(name) => format!("environment {name}"),
+        }
+    }
+}
+
+fn locate(finding: Finding, origin: &Origin) -> Finding {
+    match origin {
+        Origin::File(path, line) => finding.at(path, Some(*line)),
+        Origin::Env(_) => finding,
+    }
+}
+
+/// What a file and the environment give together.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// The winning candidate of each name.
+    pub values: BTreeMap<String, Candidate>,
+    /// Names whose value could not be read: what is missing there has been reported already.
+    pub failed: Vec<String>,
+}
+
+/// Reads both layers. Everything wrong is added to `findings`.
+pub fn read(path: &Path, env: Env<'_>, findings: &mut Findings) -> Given {
+    let entries = match read_bounded(path, MAX_FILE_BYTES) {
+        Ok(bytes) => {
+            let (entries, errors) = properties::parse(&bytes);
+            for e in errors {
+                findings.push(Finding::error(e.message).at(path, Some(e.line)));
+            }
+            entries
+        }
+        Err(e) => {
+            findings.push(Finding::error(format!("the file cannot be read: {e}")).at(path, None));
+            return Given::default();
+        }
+    };
+    let mut reader = Reader {
+        path,
+        env,
+        findings,
+        failed: Vec::new(),
+    };
+    let file: Vec<Candidate> = entries
+        .iter()
+        .filter_map(|entry| reader.entry(entry))
+        .collect();
+    let file = reader.without_duplicates(file);
+    let environment = reader.environment(&file);
+    let environment = reader.without_duplicates(environment);
+    let failed = reader.failed;
+    match layered(file, environment) {
+        Ok(values) => Given { values, failed },
+        Err(e) => {
+            findings
+                .push(Finding::error(format!("the layers cannot be merged: {e}")).at(path, None));
+            Given::default()
+        }
+    }
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    env: Env<'a>,
+    findings: &'a mut Findings,
+    failed: Vec<String>,
+}
+
+impl Reader<'_> {
+    /// One line of the file.
+    fn entry(&mut self, entry: &Entry) -> Option<Candidate> {
+        let origin = Origin::File(self.path.to_path_buf(), entry.line);
+        match schema::find(&entry.key) {
+            Lookup::Known {
+                key,
+                name,
+                translate,
+                from_file,
+            } => {
+                let text = match expand(&entry.value, self.env) {
+                    Ok(text) => Zeroizing::new(text),
+                    Err(message) => {
+                        let value = if key.kind.is_secret() {
+                            REDACTED.to_owned()
+                        } else {
+                            shown(&entry.value)
+                        };
+                        let finding = locate(Finding::error(message), &origin)
+                            .key(&entry.key)
+                            .value(value);
+                        self.findings.push(
+                            finding.allowed("${NAME} or ${NAME:-default}; $${ for a literal ${"),
+                        );
+                        self.failed.push(name);
+                        return None;
+                    }
+                };
+                self.candidate(key, name, &entry.key, origin, &text, translate, from_file)
+            }
+            Lookup::Ignored(ignored) => {
+                let message = format!(
+                    "this key of the original connector is accepted and not used: {}",
+                    ignored.why
+                );
+                self.findings
+                    .push(locate(Finding::warning(message), &origin).key(&entry.key));
+                None
+            }
+            Lookup::BadIndex(allowed) => {
+                let finding = Finding::error("no such key").allowed(allowed);
+                self.findings.push(
+                    locate(finding, &origin)
+                        .key(&entry.key)
+                        .value(careful(entry)),
+                );
+                None
+            }
+            Lookup::Unknown => {
+                let message = match schema::nearest(&entry.key) {
+                    Some(near) => format!("unknown key; did you mean {near}?"),
+                    None => "unknown key".into(),
+                };
+                let finding = Finding::error(message).allowed("the keys of docs/configuration.md");
+                self.findings.push(
+                    locate(finding, &origin)
+                        .key(&entry.key)
+                        .value(careful(entry)),
+                );
+                None
+            }
+        }
+    }
+
+    /// Text to value; a blank one counts as not given.
+    #[allow(clippy::too_many_arguments)] // all of them are one place in a file
+    fn candidate(
+        &mut self,
+        key: &'static Key,
+        name: String,
+        spelled: &str,
+        origin: Origin,
+        text: &str,
+        translate: Translate,
+        from_file: bool,
+    ) -> Option<Candidate> {
+        if text.trim().is_empty() {
+            return None;
+        }
+        let result = if from_file {
+            self.secret_file(&origin, text).and_then(|secret| {
+                value::parse(key.kind, &secret)
+                    .map_err(|e| (format!("in the file: {e}"), key.kind.allowed()))
+            })
+        } else {
+            translate
+                .apply(text)
+                .map_err(|allowed| ("not a value of the original".to_owned(), allowed.to_owned()))
+                .and_then(|text| value::parse(key.kind, &text).map_err(|e| (e, key.kind.allowed())))
+        };
+        let shown = if key.kind.is_secret() && !from_file {
+            REDACTED.to_owned()
+        } else {
+            shown(text)
+        };
+        match result {
+            Ok(value) => {
+                let shown = if from_file {
+                    REDACTED.to_owned()
+                } else {
+                    shown_value(key, &value, shown)
+                };
+                Some(Candidate {
+                    key,
+                    name,
+                    spelled: spelled.to_owned(),
+                    origin,
+                    value,
+                    shown,
+                })
+            }
+            Err((message, allowed)) => {
+                let finding = Finding::error(message)
+                    .key(spelled)
+                    .value(shown)
+                    .allowed(allowed);
+                self.findings.push(locate(finding, &origin));
+                self.failed.push(name);
+                None
+            }
+        }
+    }
+
+    /// A secret's file; a relative path in a property file starts at that file's folder.
+    fn secret_file(
+        &self,
+        origin: &Origin,
+        name: &str,
+    ) -> Result<Zeroizing<String>, (String, String)> {
+        let path = match origin {
+            Origin::File(file, _) => beside(file, name),
+            Origin::Env(_) => PathBuf::from(name),
+        };
+        let allowed = || "a readable UTF-8 file that holds only the secret".to_owned();
+        let bytes = read_bounded(&path, MAX_SECRET_FILE_BYTES)
+            .map_err(|e| (format!("{} cannot be read: {e}", path.display()), allowed()))?;
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|_| ("the file is not UTF-8 text".to_owned(), allowed()))?;
+        let text = text.trim_end_matches(['\r', '\n']);
+        if text.is_empty() {
+            return Err(("the file is empty".into(), allowed()));
+        }
+        Ok(Zeroizing::new(text.to_owned()))
+    }
+
+    /// Every variable that could be meant: of native keys, of aliases, of groups that the file names.
+    fn environment(&mut self, file: &[Candidate]) -> Vec<Candidate> {
+        let mut found = Vec::new();
+        for key in SCHEMA {
+            for (pattern, translate) in
+                std::iter::once((key.name, Translate::Same)).chain(key.aliases.iter().copied())
+            {
+                for (spelled, name) in spellings(key, pattern, file) {
+                    self.variable(key, &name, &spelled, translate, false, &mut found);
+                }
+            }
+            if key.kind.is_secret() {
+                self.variable(
+                    key,
+                    key.name,
+                    &format!("{}-file", key.name),
+                    Translate::Same,
+                    true,
+                    &mut found,
+                );
+            }
+        }
+        found
+    }
+
+    fn variable(
+        &mut self,
+        key: &'static Key,
+        name: &str,
+        spelled: &str,
+        translate: Translate,
+        from_file: bool,
+        found: &mut Vec<Candidate>,
+    ) {
+        let variable = format!(
+            "TANDEM_{}",
+            spelled.to_ascii_uppercase().replace(['.', '-'], "_")
+        );
+        if let Some(text) = (self.env)(&variable).map(Zeroizing::new) {
+            let origin = Origin::Env(variable.clone());
+            found.extend(self.candidate(
+                key,
+                name.to_owned(),
+                &variable,
+                origin,
+                text.trim(),
+                translate,
+                from_file,
+            ));
+        }
+    }
+
+    /// One candidate a name; two different values for one name in one layer are an error.
+    fn without_duplicates(&mut self, candidates: Vec<Candidate>) -> Vec<Candidate> {
+        let mut kept: Vec<Candidate> = Vec::new();
+        for candidate in candidates {
+            match kept.iter().find(|other| other.name == candidate.name) {
+                None => kept.push(candidate),
+                Some(first) if first.value == candidate.value => {}
+                Some(first) => {
+                    let same = first.spelled.eq_ignore_ascii_case(&candidate.spelled);
+                    let what = if same {
+                        "was already given"
+                    } else {
+                        "is the same key and was given"
+                    };
+                    let message = format!(
+                        "{} {what} in {} with another value, {}",
+                        first.spelled,
+                        first.origin_text(),
+                        first.shown
+                    );
+                    let finding = candidate.locate(Finding::error(message));
+                    self.findings
+                        .push(finding.allowed(format!("{} once", candidate.name)));
+                }
+            }
+        }
+        kept
+    }
+}
+
+/// How a key may be spelled, each with the full name it stands for.
+fn spellings(key: &Key, pattern: &str, file: &[Candidate]) -> Vec<(String, String)> {
+    if key.max_index > 0 {
+        let (stem, own) = (
+            pattern.trim_end_matches('N'),
+            key.name.trim_end_matches('N'),
+        );
+        return (1..=key.max_index)
+            .map(|n| (format!("{stem}{n}"), format!("{own}{n}")))
+            .collect();
+    }
+    if pattern.contains("NAME") {
+        let groups = file.iter().filter(|c| c.key.name == key.name);
+        return groups.map(|c| (c.name.clone(), c.name.clone())).collect();
+    }
+    vec![(pattern.to_owned(), key.name.to_owned())]
+}
+
+/// Values that were translated or shortened are shown as they act, not as they were written.
+fn shown_value(key: &Key, value: &Value, written: String) -> String {
+    match value {
+        Value::Bool(b) => b.to_string(),
+        Value::Int(n) => n.to_string(),
+        Value::Duration(d) => {
+            value::duration_text(u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+        }
+        Value::Text(text) if !key.kind.is_secret() => shown(text),
+        _ => written,
+    }
+}
+
+fn careful(entry: &Entry) -> String {
+    if sounds_secret(&entry.key) {
+        REDACTED.to_owned()
+    } else {
+        shown(&entry.value)
+    }
+}
+
+/// A path as a property file means it: relative ones start at the file's folder.
+pub fn beside(file: &Path, name: &str) -> PathBuf {
+    file.parent().unwrap_or(Path::new("")).join(name)
+}
+
+fn read_bounded(path: &Path, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::Error::new(
+            io::ErrorKind::IsADirectory,
+            "it is a folder",
+        ));
+    }
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > most {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it is larger than {most} bytes"),
+        ));
+    }
+    Ok(bytes)
+}
+
+/// Replaces `${NAME}` and `${NAME:-default}`; `$${` is a literal `${`. A variable that is empty
+/// counts as not set, as in a shell's `:-`.
+pub fn expand(text: &str, env: Env<'_>) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        let (before, after) = (&rest[..at], &rest[at + 2..]);
+        if let Some(literal) = before.strip_suffix('$') {
+            out.push_str(literal);
+            out.push_str("${");
+            rest = after;
+            continue;
+        }
+        out.push_str(before);
+        let end = after.find('}').ok_or("${ without }")?;
+        let (name, default) = match after[..end].split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (&after[..end], None),
+        };
+        let first = name.bytes().next();
+        let good = first.is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if !good {
+            return Err("not an environment variable's name between ${ and }".into());
+        }
+        let value = env(name).filter(|value| !value.is_empty());
+        match (value, default) {
+            (Some(value), _) => out.push_str(&value),
+            (None, Some(default)) => out.push_str(default),
+            (None, None) => {
+                return Err(format!(
+                    "environment variable {name} is not set and has no default"
+                ));
+            }
+        }
+        rest = &after[end + 1..];
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// One layer: full name to position in the candidates' table. The library splits names at dots into
+/// tables, and then `broker.url` and `broker.url.1` could not stand side by side; so dots become
+/// underscores, which no full name has.
+#[derive(Debug, Clone)]
+struct Layer(Vec<(String, u64, String)>);
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Cell>, ConfigError> {
+        let cell = |(name, at, origin): &(String, u64, String)| {
+            (name.replace('.', "_"), Cell::new(Some(origin), *at))
+        };
+        Ok(self.0.iter().map(cell).collect())
+    }
+}
+
+fn layered(
+    file: Vec<Candidate>,
+    environment: Vec<Candidate>,
+) -> Result<BTreeMap<String, Candidate>, ConfigError> {
+    let split = file.len();
+    let mut table: Vec<Option<Candidate>> = file.into_iter().chain(environment).map(Some).collect();
+    let cell = |(at, candidate): (usize, &Option<Candidate>)| {
+        candidate
+            .as_ref()
+            .map(|c| (c.name.clone(), at as u64, c.origin_text()))
+    };
+    let mut cells: Vec<_> = table.iter().enumerate().filter_map(cell).collect();
+    let over = Layer(cells.split_off(split));
+    let merged = Config::builder()
+        .add_source(Layer(cells))
+        .add_source(over)
+        .build()?
+        .collect()?;
+    let mut values = BTreeMap::new();
+    for (_, cell) in merged {
+        let at = cell.into_uint()? as usize;
+        if let Some(candidate) = table.get_mut(at).and_then(Option::take) {
+            values.insert(candidate.name.clone(), candidate);
+        }
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(name: &str) -> Option<String> {
+        match name {
+            "HOST" => Some("rabbit".into()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn variables_are_replaced() {
+        let expand = |text| expand(text, &env);
+        assert_eq!(expand("a").as_deref(), Ok("a"));
+        assert_eq!(
+            expand("${HOST}:${PORT:-5672}").as_deref(),
+            Ok("rabbit:5672")
+        );
+        assert_eq!(expand("${EMPTY:-x}${NONE:-}").as_deref(), Ok("x"));
+        assert_eq!(expand("$5 $${HOST} $").as_deref(), Ok("$5 ${HOST} $"));
+        assert!(expand("${NONE}").unwrap_err().contains("NONE"));
+        for bad in ["${HOST", "${}", "${1A}", "${A B}"] {
+            assert!(expand(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn values_from_variables_are_not_expanded_again() {
+        let env = |name: &str| (name == "A").then(|| "${B}".to_owned());
+        assert_eq!(expand("${A}", &env).as_deref(), Ok("${B}"));
+    }
+}

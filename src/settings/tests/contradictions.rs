@@ -1,0 +1,163 @@
+//! What one file may not say, and what it is warned of.
+
+use super::*;
+
+#[test]
+fn short_keys_and_lone_halves_are_refused() {
+    assert!(one_error("control.key=short\n").contains("it has 5 bytes, at least 32 are needed"));
+    assert!(one_error(&format!("control.previous-key={KEY}\n")).contains("control.key is missing"));
+    assert!(one_error("ADMIN_ID=a\n").contains("downstream.admin-password is missing"));
+    assert!(
+        one_error("downstream.admin-password=a\n").contains("downstream.admin-user is missing")
+    );
+}
+
+#[test]
+fn contradictions_between_keys_are_errors() {
+    assert!(one_error("peer.suspect=500ms\n").contains("heartbeat < suspect < lost"));
+    assert!(one_error("peer.lost=1s\n").contains("peer.lost must be longer"));
+    assert!(one_error("broker.reconnect-delay=10s\n").contains("below broker.reconnect-delay"));
+    assert!(one_error("broker.url.2=localhost:5672\n").contains("in the list already"));
+    assert!(
+        one_error("broker.management-url.2=http://localhost:15672\n").contains("no broker.url.2")
+    );
+    assert!(
+        one_error("group.night.queues=Connector1\n").contains("belongs to group agents already")
+    );
+    assert!(one_error("command.queue=tandem.control\n").contains("this cluster's own objects"));
+    assert!(one_error("broker.ca-file=none.pem\n").contains("none.pem cannot be read"));
+    assert!(
+        one_error("downstream.url.2=https://me:pw@h/finesse/api\n")
+            .contains("credentials do not belong")
+    );
+    assert_eq!(good("peer.heartbeat=1s\n").warnings.len(), 1);
+}
+
+#[test]
+fn required_keys_are_named_when_missing() {
+    let findings = load_with("instance.id=gc-1\n", &[]).unwrap_err();
+    let keys: Vec<_> = findings.errors().filter_map(|f| f.key.as_deref()).collect();
+    assert_eq!(keys, ["broker.url.1", "downstream.url.1"]);
+    let findings = load_with("broker.url.1=h:61616\nFinesse_1=nonsense\n", &[]).unwrap_err();
+    assert_eq!(findings.errors().count(), 2, "{findings}");
+}
+
+#[test]
+fn downstream_url_and_address_complete_each_other() {
+    let base = "instance.id=a\nbroker.url.1=localhost\n";
+    let nodes = |text: &str| {
+        load_with(&format!("{base}{text}"), &[])
+            .unwrap()
+            .settings
+            .downstream
+            .nodes
+    };
+    let derived =
+        nodes("Finesse_1=\nSERVER_ADDRESS_1=fin-1\nFinesse_2=https://fin-2:8445/finesse/api/\n");
+    assert_eq!(
+        derived[0],
+        Node {
+            url: "https://fin-1:8445/finesse/api".into(),
+            address: "fin-1".into()
+        }
+    );
+    assert_eq!(
+        derived[1],
+        Node {
+            url: "https://fin-2:8445/finesse/api".into(),
+            address: "fin-2".into()
+        }
+    );
+    assert_eq!(
+        nodes("downstream.address.1=::1\n")[0],
+        Node {
+            url: "https://[::1]:8445/finesse/api".into(),
+            address: "::1".into()
+        }
+    );
+    let error = load_with(
+        &format!("{base}downstream.kind=http\ndownstream.address.1=h\n"),
+        &[],
+    )
+    .unwrap_err()
+    .to_string();
+    assert!(
+        error.contains("downstream.url.1 must be given too"),
+        "{error}"
+    );
+    let error = load_with(
+        &format!("{base}downstream.url.2=https://h/finesse/api\n"),
+        &[],
+    )
+    .unwrap_err()
+    .to_string();
+    assert!(error.contains("no primary"), "{error}");
+}
+
+#[test]
+fn plain_connections_to_other_machines_are_warned_of() {
+    let loaded = good(
+        "broker.url.2=far:5672\ndownstream.url.2=http://far/finesse/api\nbroker.management-url.2=http://far:15672\nnotify.tls=false\nByPass_SSL=true\nadmin.listen=0.0.0.0:1\n",
+    );
+    let keys: Vec<_> = loaded
+        .warnings
+        .iter()
+        .filter_map(|w| w.key.as_deref())
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "broker.url.2",
+            "downstream.url.2",
+            "broker.management-url.2",
+            "notify.tls",
+            "ByPass_SSL",
+            "admin.listen"
+        ]
+    );
+    assert_eq!(
+        good("broker.url.2=amqps://far\n").settings.broker.urls[1]
+            .management
+            .url,
+        "https://far:15672"
+    );
+}
+
+#[test]
+fn generic_http_downstream() {
+    let loaded =
+        good("downstream.kind=http\ndownstream.allow.2=POST /b\ndownstream.allow.1=GET /a\n");
+    let rules: Vec<_> = loaded
+        .settings
+        .downstream
+        .allow
+        .iter()
+        .map(|r| (r.method.as_str(), r.path_prefix.as_str()))
+        .collect();
+    assert_eq!(rules, [("GET", "/a"), ("POST", "/b")]);
+    assert_eq!(
+        good("downstream.kind=http\n").warnings[0].key.as_deref(),
+        Some("downstream.allow.1")
+    );
+}
+
+#[test]
+fn unreadable_files_are_one_clear_error() {
+    let files = Files::new();
+    let missing = load(&files.0.path().join("none"), &|_| None)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        missing.contains("the file cannot be read") && !missing.contains('\n'),
+        "{missing}"
+    );
+    let folder = load(files.0.path(), &|_| None).unwrap_err().to_string();
+    assert!(folder.contains("folder"), "{folder}");
+    let latin = load(&files.write("l", b"instance.site=Z\xfcrich\n"), &|_| None)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        latin.contains("not UTF-8") && latin.contains(":1:"),
+        "{latin}"
+    );
+}

@@ -1,0 +1,291 @@
+//! Whole files: what loads, what is refused and how it is said.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::schema::SCHEMA;
+use super::*;
+
+mod contradictions;
+mod origins;
+mod pairs;
+mod shipped;
+
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+const LEAST: &str = "instance.id=gc-1\nbroker.url.1=localhost\ndownstream.url.1=http://localhost:8080/finesse/api\n";
+
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+fn load_with(text: &str, env: &[(&str, &str)]) -> Result<Loaded, Findings> {
+    let files = Files::new();
+    let path = files.write("site.properties", text);
+    let env: BTreeMap<_, _> = env
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
+    load(&path, &|name| env.get(name).cloned())
+}
+
+fn good(text: &str) -> Loaded {
+    load_with(&format!("{LEAST}{text}"), &[]).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn errors(text: &str) -> Vec<String> {
+    let findings = load_with(&format!("{LEAST}{text}"), &[]).expect_err("it should not load");
+    findings.errors().map(ToString::to_string).collect()
+}
+
+fn one_error(text: &str) -> String {
+    let mut all = errors(text);
+    assert_eq!(all.len(), 1, "{all:#?}");
+    all.remove(0)
+}
+
+fn origin<'a>(loaded: &'a Loaded, key: &str) -> (&'a str, &'a str) {
+    let line = loaded
+        .effective
+        .iter()
+        .find(|line| line.key == key)
+        .unwrap();
+    (&line.value, &line.origin)
+}
+
+#[test]
+fn the_least_file_has_the_contracts_defaults() {
+    let loaded = good("");
+    let s = &loaded.settings;
+    assert_eq!(
+        (s.cluster_name.as_str(), s.mode, s.instance.site.as_str()),
+        ("tandem", Mode::ActivePassive, "gc-1")
+    );
+    assert_eq!(
+        s.broker.urls[0].amqp,
+        "amqp://guest:guest@localhost:5672/%2F"
+    );
+    assert_eq!(s.broker.urls[0].management.url, "http://localhost:15672");
+    assert!(!s.broker.randomize && s.broker.priority_backup && s.broker.backup && !s.broker.fence);
+    let ms = |d: Duration| d.as_millis();
+    assert_eq!(
+        (
+            ms(s.broker.failback_hold),
+            ms(s.broker.timeout),
+            ms(s.broker.heartbeat)
+        ),
+        (5000, 10_000, 2000)
+    );
+    assert_eq!(
+        (
+            ms(s.broker.reconnect_delay),
+            ms(s.broker.reconnect_delay_max)
+        ),
+        (100, 5000)
+    );
+    assert_eq!(
+        s.groups,
+        [Group {
+            name: "agents".into(),
+            queues: vec!["Connector1".into()]
+        }]
+    );
+    assert_eq!(
+        (
+            ms(s.command_max_age),
+            s.consumer.priority,
+            s.consumer.prefetch
+        ),
+        (30_000, 127, 1000)
+    );
+    assert_eq!(
+        (ms(s.peer.heartbeat), ms(s.peer.suspect), ms(s.peer.lost)),
+        (500, 1500, 3000)
+    );
+    assert_eq!((ms(s.takeback_hold), s.takeover_rate), (10_000, 200));
+    assert_eq!(
+        s.downstream.nodes,
+        [Node {
+            url: "http://localhost:8080/finesse/api".into(),
+            address: "localhost".into()
+        }]
+    );
+    assert_eq!(
+        (
+            ms(s.downstream.request_timeout),
+            ms(s.downstream.probe_interval)
+        ),
+        (3000, 5000)
+    );
+    assert!(s.downstream.tls_verify && !s.downstream.failback && s.downstream.admin.is_none());
+    assert_eq!(
+        (ms(s.agent.states_interval), s.agent.make_ready),
+        (5000, false)
+    );
+    assert_eq!((s.notify.port, s.notify.tls), (5223, NotifyTls::Direct));
+    assert_eq!(
+        (ms(s.notify.connect_timeout), ms(s.notify.ping_interval)),
+        (10_000, 3000)
+    );
+    assert_eq!(
+        (s.message_format, s.control.key.is_none()),
+        (MessageFormat::Json, true)
+    );
+    assert_eq!(
+        (s.data_dir.as_path(), s.admin.listen.to_string()),
+        (Path::new("./data/gc-1"), "127.0.0.1:9601".into())
+    );
+    assert_eq!(
+        (ms(s.shutdown_grace), s.log.format, s.log.level.as_str()),
+        (10_000, LogFormat::Text, "info")
+    );
+    assert_eq!(loaded.warnings, []);
+}
+
+#[test]
+fn every_error_is_reported_at_once_with_file_line_key_value_and_allowed() {
+    let all = errors(
+        "peer.lost=3\nconsumer.priority=128\nmode=both\nnotify.port=x\nbroker.heartbeat=1500ms\nbad=\\u00zz\nfoo.bar=1\n",
+    );
+    assert_eq!(all.len(), 7, "{all:#?}");
+    for (error, (line, needle)) in all.iter().zip([
+        (
+            4,
+            "peer.lost = 3: a duration needs a unit (allowed: a whole number with a unit",
+        ),
+        (
+            5,
+            "consumer.priority = 128: out of range (allowed: a whole number, 0 to 127)",
+        ),
+        (6, "mode = both"),
+        (7, "notify.port = x"),
+        (8, "broker.heartbeat = 1500ms: not whole seconds"),
+        (9, "cannot be read"),
+        (10, "foo.bar = 1: unknown key"),
+    ]) {
+        assert!(
+            error.contains(&format!("site.properties:{line}: ")) && error.contains(needle),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn unknown_keys_get_the_nearest_key_and_hide_what_may_be_a_password() {
+    let error = one_error("broker.pasword=hunter2\n");
+    assert!(
+        error.contains("did you mean broker.password?") && !error.contains("hunter2"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_key_given_twice_with_different_values_names_both() {
+    let error = one_error("broker.timeout=5s\nActiveMq_Timeout=10000\n");
+    assert!(
+        error.contains("broker.timeout") && error.contains("ActiveMq_Timeout"),
+        "{error}"
+    );
+    assert!(
+        error.contains("site.properties:4") && error.contains("site.properties:5"),
+        "{error}"
+    );
+    let error = one_error(
+        "control.key=0123456789abcdef0123456789abcdef\nCONTROL.KEY=1123456789abcdef0123456789abcdef\n",
+    );
+    assert!(
+        error.contains("control.key") && !error.contains("0123456789"),
+        "{error}"
+    );
+    assert_eq!(
+        good("broker.timeout=10s\nActiveMq_Timeout=10000\n")
+            .settings
+            .broker
+            .timeout,
+        Duration::from_secs(10)
+    );
+}
+
+#[test]
+fn aliases_take_the_originals_units() {
+    let loaded = good(
+        "ACTIVEMQ_TIMEOUT=30000\nFINESSE_REQUEST_TIMEOUT=3000\nfinesse_heartbeat_sleep=7\nAGENT_XMPP_SUBS_TIME=9000\n\
+         XMPP_PING_INTERVAL=4\nMAKE_AGENT_READY=True\nLOGLEVEL=ALL\nMESSAGE_FORMAT=DEFAULT\nPREFETCH_SIZE=20000\n\
+         AGENT_STATES_PUBLISHER_DURATION=6000\nSupervisor_initiated_NotReadyReasonCode=19\nDEFAULT_LOGOUT_REASON=70\nByPass_SSL=false\n",
+    );
+    let s = &loaded.settings;
+    assert_eq!(
+        (s.broker.timeout, s.downstream.probe_interval),
+        (Duration::from_secs(30), Duration::from_secs(7))
+    );
+    assert_eq!(
+        (s.downstream.request_timeout, s.notify.connect_timeout),
+        (Duration::from_secs(3), Duration::from_secs(9))
+    );
+    assert_eq!(
+        (s.notify.ping_interval, s.agent.states_interval),
+        (Duration::from_secs(4), Duration::from_secs(6))
+    );
+    assert!(
+        s.agent.make_ready && s.downstream.tls_verify && s.message_format == MessageFormat::Default
+    );
+    assert_eq!(
+        (s.log.level.as_str(), s.consumer.prefetch),
+        ("trace", 20_000)
+    );
+    assert_eq!(s.agent.supervisor_not_ready_reason.as_deref(), Some("19"));
+    assert_eq!(s.agent.logout_reason.as_deref(), Some("70"));
+    assert!(one_error("ActiveMq_Timeout=10s\n").contains("milliseconds"));
+    assert!(one_error("MESSAGE_FORMAT=XML\n").contains("XML events are not supported"));
+}
+
+#[test]
+fn keys_without_meaning_are_accepted_with_a_warning_that_names_them() {
+    let loaded = good(
+        "GC_HEARTBEAT_SLEEP=10000\nUSE_ENCRYPTED_PASSWORDS=true\nUSE_ENCRYPTED_PASSWORDS=false\nREDIS_PASSWORD=hunter2\n",
+    );
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 4);
+    assert!(warnings[0].contains("GC_HEARTBEAT_SLEEP") && warnings[0].contains("peer.heartbeat"));
+    assert!(!warnings.concat().contains("hunter2"));
+    assert_eq!(loaded.settings.peer.heartbeat, Duration::from_millis(500));
+    for ignored in alias::IGNORED {
+        assert!(
+            good(&format!("{}=1\n", ignored.name.to_lowercase())).warnings[0]
+                .key
+                .is_some()
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_file_makes_loading_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let files = Files::new();
+        prop_assert!(load(&files.write("x", &bytes), &|_| None).is_err());
+    }
+
+    #[test]
+    fn no_value_of_any_key_makes_loading_panic_or_show_a_secret(at in 0..SCHEMA.len(), value in "[ -~ä\\\\]{0,40}") {
+        let name = SCHEMA[at].name.replace(".N", ".1").replace("NAME", "x");
+        let files = Files::new();
+        let text = format!("{name}=SENTINEL{value}\n");
+        let result = load(&files.write("x", &text), &|_| None);
+        let shown = match result { Ok(loaded) => format!("{loaded:?}"), Err(findings) => format!("{findings:?}") };
+        prop_assert!(!SCHEMA[at].kind.is_secret() || !shown.contains("SENTINEL"));
+    }
+}

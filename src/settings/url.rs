@@ -1,0 +1,284 @@
+//! Broker and HTTP addresses.
+
+use std::fmt;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use reqwest::Url;
+
+use super::secret::Secret;
+use super::value::{bare, is_host};
+
+/// What may stand unencoded in the user, password and virtual host of an AMQP URI.
+const PART: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
+/// ActiveMQ's ports: stock OpenWire, the second connector of the 4.x tables, that of the Siebel ones.
+const ACTIVEMQ_PORTS: [u16; 3] = [61_616, 61_614, 61_626];
+
+/// A broker as a property names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerAddress {
+    /// `amqps`.
+    pub tls: bool,
+    /// Host, an IPv6 address in brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// User name, where the URL has one.
+    pub user: Option<String>,
+    /// Password, where the URL has one.
+    pub password: Option<Secret>,
+    /// Virtual host, where the URL has one.
+    pub vhost: Option<String>,
+}
+
+impl BrokerAddress {
+    /// Reads `host`, `host:port`, `amqp://…` or `amqps://…`. The error never holds the text.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let scheme = text
+            .split_once("://")
+            .map(|(scheme, _)| scheme.to_ascii_lowercase());
+        let full = match scheme.as_deref() {
+            Some("amqp" | "amqps") => text.to_owned(),
+            Some("tcp" | "ssl" | "failover" | "stomp" | "http" | "https") => {
+                return Err("this is no AMQP 0-9-1 address: give the RabbitMQ broker as host:5672, or amqps://host:5671".into());
+            }
+            Some(_) => return Err("not a scheme of a broker".into()),
+            None if text.to_ascii_lowercase().starts_with("failover:") => {
+                return Err("list the brokers one by one, as broker.url.1, broker.url.2".into());
+            }
+            None if text.contains('@') => {
+                return Err("with a user it must begin with amqp:// or amqps://".into());
+            }
+            None if text.contains('/') => {
+                return Err("with a virtual host it must begin with amqp:// or amqps://".into());
+            }
+            None => format!("amqp://{text}"),
+        };
+        let url = Url::parse(&full).map_err(|e| format!("not a broker's address: {e}"))?;
+        let tls = url.scheme() == "amqps";
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("options in the URL are not supported: each is a key of its own".into());
+        }
+        let host = url
+            .host_str()
+            .filter(|host| is_host(host))
+            .ok_or("it has no valid host")?
+            .to_ascii_lowercase();
+        let port = url.port().unwrap_or(if tls { 5671 } else { 5672 });
+        if ACTIVEMQ_PORTS.contains(&port) {
+            return Err(format!(
+                "port {port} is ActiveMQ's; RabbitMQ listens for AMQP 0-9-1 on 5672, so use {host}:5672 (amqps: 5671)"
+            ));
+        }
+        if port == 0 {
+            return Err("0 is no port to connect to".into());
+        }
+        Ok(Self {
+            tls,
+            host,
+            port,
+            user: (!url.username().is_empty())
+                .then(|| decode(url.username()))
+                .transpose()?,
+            password: url
+                .password()
+                .map(|p| decode(p).map(Secret::new))
+                .transpose()?,
+            vhost: vhost(url.path())?,
+        })
+    }
+
+    /// `host:port`.
+    pub fn label(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// The whole AMQP URI, with these credentials and virtual host where the URL has none.
+    pub fn uri(&self, user: &str, password: &Secret, vhost: &str) -> String {
+        let encode = |text: &str| utf8_percent_encode(text, PART).to_string();
+        let scheme = if self.tls { "amqps" } else { "amqp" };
+        let user = encode(self.user.as_deref().unwrap_or(user));
+        let password = encode(self.password.as_ref().unwrap_or(password).expose());
+        let vhost = encode(self.vhost.as_deref().unwrap_or(vhost));
+        format!("{scheme}://{user}:{password}@{}/{vhost}", self.label())
+    }
+}
+
+/// One path segment; none and a lone slash both mean "not given".
+fn vhost(path: &str) -> Result<Option<String>, String> {
+    let segment = path.strip_prefix('/').unwrap_or(path);
+    if segment.contains('/') {
+        return Err("a slash in the virtual host is written %2F".into());
+    }
+    if segment.is_empty() {
+        Ok(None)
+    } else {
+        decode(segment).map(Some)
+    }
+}
+
+fn decode(part: &str) -> Result<String, String> {
+    let text = percent_decode_str(part)
+        .decode_utf8()
+        .map_err(|_| "its % escapes are not UTF-8")?;
+    if text.chars().any(char::is_control) {
+        Err("it has control characters".into())
+    } else {
+        Ok(text.into_owned())
+    }
+}
+
+/// An `http` or `https` base URL, its credentials apart.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpAddress {
+    /// `https`.
+    pub tls: bool,
+    /// Host, an IPv6 address without brackets.
+    pub host: String,
+    /// The URL without credentials and without a slash at the end.
+    pub url: String,
+    /// Path, without a slash at the end; empty for the root.
+    pub path: String,
+    /// User name, where the URL has one.
+    pub user: Option<String>,
+    /// Password, where the URL has one.
+    pub password: Option<Secret>,
+}
+
+impl HttpAddress {
+    /// Reads a URL. The error never holds the text.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut url = Url::parse(text).map_err(|e| format!("not a URL: {e}"))?;
+        let tls = match url.scheme() {
+            "https" => true,
+            "http" => false,
+            _ => return Err("neither http nor https".into()),
+        };
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("a base URL has neither ? nor #".into());
+        }
+        let host = url
+            .host_str()
+            .filter(|host| is_host(host))
+            .ok_or("it has no valid host")?;
+        let host = bare(host).to_owned();
+        let user = (!url.username().is_empty())
+            .then(|| decode(url.username()))
+            .transpose()?;
+        let password = url
+            .password()
+            .map(|p| decode(p).map(Secret::new))
+            .transpose()?;
+        // An http(s) URL always has a host, so that neither call can fail.
+        let cleared = url.set_username("").and(url.set_password(None));
+        cleared.map_err(|()| "credentials cannot be taken out of it")?;
+        let path = url.path().trim_end_matches('/').to_owned();
+        Ok(Self {
+            tls,
+            host,
+            url: url.as_str().trim_end_matches('/').to_owned(),
+            path,
+            user,
+            password,
+        })
+    }
+}
+
+impl fmt::Debug for HttpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpAddress")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(text: &str) -> String {
+        BrokerAddress::parse(text)
+            .unwrap()
+            .uri("guest", &Secret::new("gu/est"), "/")
+    }
+
+    #[test]
+    fn broker_forms() {
+        assert_eq!(
+            uri("rabbit-1:5673"),
+            "amqp://guest:gu%2Fest@rabbit-1:5673/%2F"
+        );
+        assert_eq!(uri("Rabbit-1"), "amqp://guest:gu%2Fest@rabbit-1:5672/%2F");
+        assert_eq!(uri("[::1]:5672"), "amqp://guest:gu%2Fest@[::1]:5672/%2F");
+        assert_eq!(uri("amqps://me:p%40ss@h"), "amqps://me:p%40ss@h:5671/%2F");
+        assert_eq!(uri("amqp://h/team"), "amqp://guest:gu%2Fest@h:5672/team");
+        assert_eq!(uri("AMQP://h/%2F"), "amqp://guest:gu%2Fest@h:5672/%2F");
+    }
+
+    #[test]
+    fn activemq_addresses_are_explained() {
+        let message = BrokerAddress::parse("amq-1:61616").unwrap_err();
+        assert!(
+            message.contains("61616") && message.contains("amq-1:5672"),
+            "{message}"
+        );
+        for old in [
+            "tcp://h:61616",
+            "ssl://h:61617",
+            "failover:(tcp://a,tcp://b)",
+            "failover://(tcp://a)",
+        ] {
+            assert!(BrokerAddress::parse(old).is_err(), "{old}");
+        }
+    }
+
+    #[test]
+    fn bad_broker_addresses_are_refused_without_repeating_them() {
+        let bad = [
+            "",
+            ":5672",
+            "h:0",
+            "h:99999",
+            "h:x",
+            "h/v",
+            "me:pw@h",
+            "amqp://h?heartbeat=1",
+            "amqp://h/a/b",
+            "amqp://",
+            "amqp://a b",
+            "ws://h",
+            "amqp://me:%ff@h",
+        ];
+        for text in bad {
+            let message = BrokerAddress::parse(text).unwrap_err();
+            assert!(!message.contains("pw"), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn http_bases_lose_slash_and_credentials() {
+        let base = HttpAddress::parse("https://me:pw@Finesse-1.example:8445/finesse/api/").unwrap();
+        assert_eq!(base.url, "https://finesse-1.example:8445/finesse/api");
+        assert_eq!(
+            (base.host.as_str(), base.path.as_str(), base.tls),
+            ("finesse-1.example", "/finesse/api", true)
+        );
+        assert_eq!(base.user.as_deref(), Some("me"));
+        assert!(!format!("{base:?}").contains("pw"));
+        assert_eq!(HttpAddress::parse("http://[::1]:80/").unwrap().host, "::1");
+        for bad in [
+            "h:8445",
+            "ftp://h",
+            "http://h?x",
+            "http://h#x",
+            "/a",
+            "http://",
+        ] {
+            assert!(HttpAddress::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Broker list and queue groups.
+
+use super::finding::Finding;
+use super::schema;
+use super::secret::Secret;
+use super::url::BrokerAddress;
+use super::validate::{Validator, text};
+use super::value::{Value, is_loopback};
+use super::{Broker, BrokerUrl, Group, ManagementUrl};
+
+impl Validator<'_> {
+    pub(super) fn broker(&mut self) -> Broker {
+        let urls = self.broker_urls();
+        let (first, max) = (
+            self.duration("broker.reconnect-delay"),
+            self.duration("broker.reconnect-delay-max"),
+        );
+        if first > max {
+            let message = format!("it is below broker.reconnect-delay, {}", text(first));
+            self.about(
+                "broker.reconnect-delay-max",
+                Finding::error(message).allowed("broker.reconnect-delay or longer"),
+            );
+        }
+        Broker {
+            urls,
+            randomize: self.bool("broker.randomize"),
+            priority_backup: self.bool("broker.priority-backup"),
+            failback_hold: self.duration("broker.failback-hold"),
+            backup: self.bool("broker.backup"),
+            timeout: self.duration("broker.timeout"),
+            reconnect_delay: first,
+            reconnect_delay_max: max,
+            heartbeat: self.duration("broker.heartbeat"),
+            fence: self.bool("broker.fence"),
+            ca_file: self.file("broker.ca-file"),
+        }
+    }
+
+    fn broker_urls(&mut self) -> Vec<BrokerUrl> {
+        let mut urls: Vec<BrokerUrl> = Vec::new();
+        let mut tried = false;
+        for n in 1..=schema::MAX_BROKERS {
+            let (name, management) = (
+                format!("broker.url.{n}"),
+                format!("broker.management-url.{n}"),
+            );
+            tried |= self.failed(&name);
+            let Some(Value::Broker(address)) = self.value(&name) else {
+                if self.candidate(&management).is_some() && !self.failed(&name) {
+                    self.about(
+                        &management,
+                        Finding::error(format!("there is no {name} that it belongs to")),
+                    );
+                }
+                continue;
+            };
+            let label = address.label();
+            if urls.iter().any(|other| other.label == label) {
+                self.about(
+                    &name,
+                    Finding::error("this broker is in the list already")
+                        .allowed("each broker once"),
+                );
+                continue;
+            }
+            if !address.tls && !is_loopback(&address.host) {
+                self.about(&name, Finding::warning("plain AMQP to another machine: agents' passwords can be read on the way; use amqps://"));
+            }
+            urls.push(self.broker_url(&address, &management));
+        }
+        if urls.is_empty() && !tried {
+            self.about(
+                "broker.url.1",
+                Finding::error("no broker is given").allowed("host:port, amqp://… or amqps://…"),
+            );
+        }
+        urls
+    }
+
+    fn broker_url(&mut self, address: &BrokerAddress, management: &str) -> BrokerUrl {
+        let default_user = self.text("broker.username");
+        let default_password = self
+            .secret("broker.password")
+            .unwrap_or_else(|| Secret::new(""));
+        let amqp = address.uri(&default_user, &default_password, &self.text("broker.vhost"));
+        let mut username = address.user.clone().unwrap_or(default_user);
+        let mut password = address.password.clone().unwrap_or(default_password);
+        let url = match self.value(management) {
+            Some(Value::Http(http)) => {
+                if !http.tls && !is_loopback(&http.host) {
+                    self.about(management, Finding::warning("plain http to another machine: the broker's password can be read on the way; use https://"));
+                }
+                username = http.user.unwrap_or(username);
+                password = http.password.unwrap_or(password);
+                http.url
+            }
+            _ => {
+                let scheme = if address.tls { "https" } else { "http" };
+                let url = format!("{scheme}://{}:15672", address.host);
+                self.derive(management, &url);
+                url
+            }
+        };
+        BrokerUrl {
+            amqp,
+            label: address.label(),
+            management: ManagementUrl {
+                url,
+                username,
+                password,
+            },
+        }
+    }
+
+    pub(super) fn groups(&mut self, cluster: &str) -> Vec<Group> {
+        let mut groups = vec![Group {
+            name: "agents".into(),
+            queues: vec![self.text("command.queue")],
+        }];
+        let mut keys = vec!["command.queue".to_owned()];
+        for (key, candidate) in &self.given.values {
+            if let (Some(name), Value::Queues(queues)) = (group_name(key), &candidate.value) {
+                groups.push(Group {
+                    name: name.to_owned(),
+                    queues: queues.clone(),
+                });
+                keys.push(key.clone());
+            }
+        }
+        let own = format!("{cluster}.");
+        for (at, key) in keys.iter().enumerate() {
+            for queue in &groups[at].queues {
+                if queue.starts_with(&own) {
+                    let message =
+                        format!("queue {queue} has a name that this cluster's own objects use");
+                    self.about(
+                        key,
+                        Finding::error(message).allowed(format!("no name that begins with {own}")),
+                    );
+                }
+                if let Some(other) = groups[..at]
+                    .iter()
+                    .find(|group| group.queues.contains(queue))
+                {
+                    let message = format!("queue {queue} belongs to group {} already", other.name);
+                    self.about(
+                        key,
+                        Finding::error(message).allowed("each queue in one group"),
+                    );
+                }
+            }
+        }
+        groups
+    }
+}
+
+fn group_name(key: &str) -> Option<&str> {
+    key.strip_prefix("group.")?.strip_suffix(".queues")
+}
