@@ -335,14 +335,14 @@ fn reply_to(raw: &RawMessage, defaults: &Defaults) -> Result<Option<ReplyTo>, Fa
     if name.len() > 255 || name.chars().any(char::is_control) {
         return forbidden("reply_to is no queue name");
     }
-    if name.starts_with(DIRECT_REPLY) {
-        let token = name[DIRECT_REPLY.len()..].strip_prefix('.');
-        return match token {
-            Some(token) if !token.is_empty() && !raw.federated => Ok(Some(ReplyTo::Direct(name))),
-            Some(token) if !token.is_empty() => {
-                forbidden("direct reply-to does not work over federation")
-            }
-            _ => forbidden("direct reply-to without a token"),
+    if let Some(rest) = name.strip_prefix(DIRECT_REPLY) {
+        let token = rest
+            .strip_prefix('.')
+            .is_some_and(|token| !token.is_empty());
+        return match (token, raw.federated) {
+            (true, false) => Ok(Some(ReplyTo::Direct(name))),
+            (true, true) => forbidden("direct reply-to does not work over federation"),
+            (false, _) => forbidden("direct reply-to without a token"),
         };
     }
     let own = name

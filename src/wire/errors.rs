@@ -1,10 +1,204 @@
 //! Which error code a client sees for a refusal of the downstream.
+//!
+//! Names count before numbers, and both are looked for in message and data alike (platform
+//! reference, section 2.2). The first step that knows the refusal decides:
+//!
+//! | step | refusal | code |
+//! | --- | --- | --- |
+//! | 1 | a word `CF_…` or `E_CTI_…` in message, data or type | that word, unchanged |
+//! | 2 | type User Not Found | `USER_NOT_FOUND` |
+//! | 2 | type Dialog Not Found | `NO_DIALOG_ID` |
+//! | 2 | type Invalid Destination | `BAD_DESTINATION`: clients know it as "called an invalid extension" |
+//! | 2 | type Invalid State | `CF_INVALID_OBJECT_STATE` |
+//! | 2 | types Authorization Failure, Authentication Failure, Unauthorized, Invalid Authorization User Specified, Invalid Supervisor | `Unauthorized` |
+//! | 2 | types Parameter Missing, Invalid Input, Bad Request | `PLEASE_RETRY`: clients know it as "bad parameters" |
+//! | 2 | type Service Unavailable | `DOWN` |
+//! | 3 | message `UNKNOWN_USER`, `SERVER_OUT_OF_SERVICE` | `USER_NOT_FOUND`, `DOWN` |
+//! | 4 | data or message is a number of the private table `NUMBERS` | its constant |
+//! | 5 | HTTP 401 and 403, 404, 503 | `Unauthorized`, `CF_OBJECT_NOT_KNOWN`, `DOWN` |
+//! | 6 | else | `CF_GENERIC_UNSPECIFIED` |
 
 use crate::model::ApiError;
 
-/// Code and message for a refusal.
+/// CTI numbers and their constants. Numbers that two naming schemes use differently (9, 10) are
+/// left out: such a refusal stays unspecified rather than wrong.
+const NUMBERS: [(&str, &str); 16] = [
+    ("0", "CF_GENERIC_UNSPECIFIED"),
+    ("1", "CF_GENERIC_OPERATION"),
+    ("2", "CF_REQUEST_INCOMPATIBLE_WITH_OBJECT"),
+    ("3", "CF_VALUE_OUT_OF_RANGE"),
+    ("4", "CF_OBJECT_NOT_KNOWN"),
+    ("5", "CF_INVALID_CALLING_DEVICE"),
+    ("6", "CF_INVALID_CALLED_DEVICE"),
+    ("7", "CF_INVALID_FORWARDING_DESTINATION"),
+    ("11", "CF_INVALID_CSTA_CALL_IDENTIFIER"),
+    ("12", "CF_INVALID_CSTA_DEVICE_IDENTIFIER"),
+    ("14", "CF_INVALID_DESTINATION"),
+    ("22", "CF_INVALID_OBJECT_STATE"),
+    ("31", "CF_GENERIC_SYSTEM_RESOURCE_AVAILABILITY"),
+    ("33", "CF_RESOURCE_BUSY"),
+    ("34", "CF_RESOURCE_OUT_OF_SERVICE"),
+    ("265", "CF_INVALID_AGENT_WORKMODE"),
+];
+
+/// Longest platform constant that is passed on, in bytes.
+const MAX_CONSTANT: usize = 80;
+
+/// Longest message that is passed on, in characters.
+const MAX_MESSAGE: usize = 300;
+
+const UNSPECIFIED: &str = "CF_GENERIC_UNSPECIFIED";
+
+/// Code and message for a refusal that came with this HTTP status (202 or 0 for one that came as
+/// a notification).
 #[must_use]
 pub fn code_of(error: &ApiError, status: u16) -> (String, String) {
-    let _ = status;
-    ("CF_GENERIC_UNSPECIFIED".to_owned(), error.message.clone())
+    let code = constant(error)
+        .or_else(|| by_type(error).map(str::to_owned))
+        .or_else(|| by_status(status).map(str::to_owned))
+        .unwrap_or_else(|| UNSPECIFIED.to_owned());
+    (code, message(error, status))
+}
+
+/// A platform constant in any of the fields.
+fn constant(error: &ApiError) -> Option<String> {
+    [&error.message, &error.data, &error.kind]
+        .into_iter()
+        .flat_map(|field| field.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')))
+        .find(|word| {
+            (word.starts_with("CF_") || word.starts_with("E_CTI_")) && word.len() <= MAX_CONSTANT
+        })
+        .map(str::to_owned)
+}
+
+fn by_type(error: &ApiError) -> Option<&'static str> {
+    let kind = error.kind.trim().to_ascii_lowercase();
+    let named = match kind.as_str() {
+        "user not found" => Some("USER_NOT_FOUND"),
+        "dialog not found" => Some("NO_DIALOG_ID"),
+        "invalid destination" => Some("BAD_DESTINATION"),
+        "invalid state" => Some("CF_INVALID_OBJECT_STATE"),
+        "authorization failure"
+        | "authentication failure"
+        | "unauthorized"
+        | "invalid authorization user specified"
+        | "invalid supervisor" => Some("Unauthorized"),
+        "parameter missing" | "invalid input" | "bad request" => Some("PLEASE_RETRY"),
+        "service unavailable" => Some("DOWN"),
+        _ => None,
+    };
+    named
+        .or_else(|| match error.message.trim() {
+            "UNKNOWN_USER" => Some("USER_NOT_FOUND"),
+            "SERVER_OUT_OF_SERVICE" => Some("DOWN"),
+            _ => None,
+        })
+        .or_else(|| number(error))
+}
+
+fn number(error: &ApiError) -> Option<&'static str> {
+    [&error.data, &error.message].into_iter().find_map(|field| {
+        NUMBERS
+            .iter()
+            .find(|(number, _)| *number == field.trim())
+            .map(|(_, name)| *name)
+    })
+}
+
+fn by_status(status: u16) -> Option<&'static str> {
+    match status {
+        401 | 403 => Some("Unauthorized"),
+        404 => Some("CF_OBJECT_NOT_KNOWN"),
+        503 => Some("DOWN"),
+        _ => None,
+    }
+}
+
+/// The platform's own words, bounded.
+fn message(error: &ApiError, status: u16) -> String {
+    let mut parts = [&error.kind, &error.message, &error.data]
+        .into_iter()
+        .map(|field| field.trim())
+        .filter(|field| !field.is_empty());
+    let Some(first) = parts.next() else {
+        return format!("refused with HTTP status {status}");
+    };
+    let all = parts.fold(first.to_owned(), |all, part| all + ": " + part);
+    all.chars().take(MAX_MESSAGE).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(kind: &str, message: &str, data: &str, status: u16) -> String {
+        let error = ApiError {
+            kind: kind.into(),
+            message: message.into(),
+            data: data.into(),
+        };
+        code_of(&error, status).0
+    }
+
+    #[test]
+    fn each_step_of_the_table() {
+        let failure = "Call Operation Failure";
+        for (kind, message, data, status, want) in [
+            (failure, "CF_RESOURCE_BUSY", "22", 202, "CF_RESOURCE_BUSY"),
+            (
+                failure,
+                "",
+                "CF_INVALID_CONSULT_TYPE",
+                202,
+                "CF_INVALID_CONSULT_TYPE",
+            ),
+            (
+                "Generic Error",
+                "refused: E_CTI_DEVICE_IN_USE (10)",
+                "",
+                400,
+                "E_CTI_DEVICE_IN_USE",
+            ),
+            ("Invalid State", "CF_NEW_ONE", "", 400, "CF_NEW_ONE"),
+            ("User Not Found", "UNKNOWN_USER", "9", 404, "USER_NOT_FOUND"),
+            ("", "UNKNOWN_USER", "", 404, "USER_NOT_FOUND"),
+            ("Dialog Not Found", "", "", 404, "NO_DIALOG_ID"),
+            (
+                "Invalid State",
+                "no",
+                "LOGOUT",
+                400,
+                "CF_INVALID_OBJECT_STATE",
+            ),
+            ("Invalid Destination", "", "", 400, "BAD_DESTINATION"),
+            ("invalid supervisor", "", "", 401, "Unauthorized"),
+            ("Parameter Missing", "", "extension", 400, "PLEASE_RETRY"),
+            (failure, "", "33", 202, "CF_RESOURCE_BUSY"),
+            (failure, "265", "", 202, "CF_INVALID_AGENT_WORKMODE"),
+            ("", "", "", 401, "Unauthorized"),
+            ("", "", "", 404, "CF_OBJECT_NOT_KNOWN"),
+            ("", "", "", 503, "DOWN"),
+            ("Generic Error", "", "20999", 400, "CF_GENERIC_UNSPECIFIED"),
+            ("", "", "", 0, "CF_GENERIC_UNSPECIFIED"),
+        ] {
+            assert_eq!(
+                code(kind, message, data, status),
+                want,
+                "{kind:?} {message:?} {data:?} {status}"
+            );
+        }
+    }
+
+    #[test]
+    fn messages_are_bounded_and_never_empty() {
+        let long = ApiError {
+            message: "é".repeat(5000),
+            ..ApiError::default()
+        };
+        assert_eq!(code_of(&long, 400).1.chars().count(), MAX_MESSAGE);
+        assert_eq!(
+            code_of(&ApiError::default(), 418).1,
+            "refused with HTTP status 418"
+        );
+    }
 }

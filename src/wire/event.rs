@@ -212,6 +212,27 @@ fn shown_state<'a>(dialog: &'a Dialog, extension: &str) -> &'a str {
     }
 }
 
+/// Call variables in the clients' order: `callVariable1` to `callVariable10`, then the others as
+/// the platform has them, and always last `ani`, the calling number.
+fn variables(dialog: &Dialog) -> Vec<(&str, &str)> {
+    let mut list: Vec<(&str, &str)> = dialog
+        .call_variables
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .filter(|(name, _)| *name != "ani")
+        .collect();
+    // A stable sort leaves the others in their order.
+    list.sort_by_key(|(name, _)| {
+        name.strip_prefix("callVariable")
+            .and_then(|number| number.parse().ok())
+            .unwrap_or(u32::MAX)
+    });
+    let given = dialog.call_variables.iter().find(|(name, _)| name == "ani");
+    let ani = given.map_or(dialog.from_address.as_str(), |(_, value)| value);
+    list.push(("ani", ani));
+    list
+}
+
 /// When the agent's part of the call began, in the platform's words; empty where unknown.
 fn start_of<'a>(dialog: &'a Dialog, extension: &str) -> &'a str {
     let own = dialog.participant(extension);
