@@ -1,4 +1,318 @@
-//! Broker shell.
+//! Broker shell: RabbitMQ through AMQP 0-9-1.
+//!
+//! The engine decides, this module does: [`Broker::execute`] takes commands, what happens comes
+//! back as inputs. AMQP words stay in here.
+//!
+//! ```text
+//! Broker ─ one task a link (link.rs)
+//!   ├─ connection tandem/<instance>/consume        connect.rs, declare.rs
+//!   │    ├─ command channel: consumers, acknowledgements   consume.rs, settle.rs, decode.rs
+//!   │    ├─ control channel: own control queue             control.rs
+//!   │    └─ probe channel: consumers of a peer's queue     probe.rs
+//!   ├─ connection tandem/<instance>/publish        publish.rs, encode.rs
+//!   └─ connection tandem/<instance>/direct-reply   direct.rs, opened at need; may die
+//! ```
+//!
+//! Publishing and consuming have a connection each, because a blocked connection writes nothing,
+//! acknowledgements included.
 
+mod classify;
+mod connect;
+mod consume;
+mod control;
+mod declare;
+mod decode;
+mod direct;
+mod encode;
+mod link;
 pub mod management;
+mod probe;
+mod publish;
+mod settle;
 pub mod topology;
+
+pub use classify::{Class, Problem};
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::engine::ids::{LinkEpoch, PublishId};
+use crate::engine::input::PublishOutcome;
+use crate::engine::{Command, Input};
+use crate::model::InstanceId;
+use crate::wire::command::Defaults;
+use crate::wire::control::{Keys, Opener, Sealer};
+use crate::wire::event::Format;
+
+use connect::Endpoint;
+use link::{LinkHandle, Op, Publication, Settle};
+
+/// Bound of one exchange with the broker (a declare, a confirm); lapin has none of its own.
+const RPC_LIMIT: Duration = Duration::from_secs(10);
+/// Bound of an orderly end of one link.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
+/// A group of command queues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// Name.
+    pub name: String,
+    /// Its queues.
+    pub queues: Vec<String>,
+}
+
+/// A broker of the list.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BrokerAddress {
+    /// AMQP URI with credentials.
+    pub uri: String,
+    /// `host:port`, for logs.
+    pub label: String,
+}
+
+impl std::fmt::Debug for BrokerAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.label)
+    }
+}
+
+/// What the shell needs to know.
+#[derive(Debug, Clone)]
+pub struct BrokerConfig {
+    /// `instance.id`.
+    pub instance: InstanceId,
+    /// `instance.site`, shown at the broker.
+    pub site: String,
+    /// Product version, shown at the broker.
+    pub version: String,
+    /// `cluster.name`: prefix of all objects but the command queues.
+    pub cluster_name: String,
+    /// Groups; commands name them by index.
+    pub groups: Vec<GroupConfig>,
+    /// Brokers; commands name them by index.
+    pub brokers: Vec<BrokerAddress>,
+    /// `broker.timeout`: bound of one connect-and-open.
+    pub timeout: Duration,
+    /// `broker.heartbeat`: whole seconds, at least one; the broker may ask for less.
+    pub heartbeat: Duration,
+    /// `consumer.prefetch`: unacknowledged deliveries a consumer.
+    pub prefetch: u16,
+    /// PEM file of the authorities to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// `message.format`.
+    pub format: Format,
+    /// What bears on reading commands.
+    pub parse: Defaults,
+    /// Keys for peer messages.
+    pub control: Keys,
+}
+
+/// Why the shell could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// A broker's URI cannot be read. Its text is not repeated: it may hold a password.
+    #[error("the URI of broker {label} cannot be read")]
+    Uri {
+        /// Which.
+        label: String,
+    },
+    /// The file of trusted authorities cannot be read.
+    #[error("cannot read {path}: {source}")]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// What all links share.
+struct Context {
+    config: BrokerConfig,
+    endpoints: Vec<Endpoint>,
+    inputs: mpsc::Sender<Input>,
+    sealer: Mutex<Sealer>,
+    opener: Mutex<Opener>,
+}
+
+impl Context {
+    /// Hands an input to the engine; waits while it is busy. False where it is gone.
+    async fn tell(&self, input: Input) -> bool {
+        self.inputs.send(input).await.is_ok()
+    }
+
+    async fn published(&self, publish: PublishId, outcome: PublishOutcome) {
+        self.tell(Input::Published { publish, outcome }).await;
+    }
+
+    /// Name of a cluster object.
+    fn object(&self, name: &str) -> String {
+        format!("{}.{name}", self.config.cluster_name)
+    }
+}
+
+/// A lock whose data stay sound whatever happened to an earlier holder.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Default)]
+struct Links {
+    open: HashMap<LinkEpoch, LinkHandle>,
+    tasks: JoinSet<LinkEpoch>,
+}
+
+/// The broker shell.
+pub struct Broker {
+    context: Arc<Context>,
+    links: Mutex<Links>,
+    runtime: Handle,
+}
+
+impl Broker {
+    /// Starts without any link; must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`BrokerError`] where the configuration cannot be used.
+    pub fn start(config: BrokerConfig, inputs: mpsc::Sender<Input>) -> Result<Self, BrokerError> {
+        let endpoints = connect::endpoints(&config)?;
+        let context = Context {
+            sealer: Mutex::new(Sealer::new(config.control.clone())),
+            opener: Mutex::new(Opener::new(config.control.clone())),
+            config,
+            endpoints,
+            inputs,
+        };
+        Ok(Self {
+            context: Arc::new(context),
+            links: Mutex::default(),
+            runtime: Handle::current(),
+        })
+    }
+
+    /// Does what the engine decided; never blocks. Commands of other shells are ignored.
+    pub fn execute(&self, command: Command) {
+        match command {
+            Command::Dial { link, broker } => self.dial(link, broker),
+            Command::CloseLink { link } => {
+                if let Some(handle) = lock(&self.links).open.get(&link) {
+                    handle.close();
+                }
+            }
+            Command::AttachControl { link } => self.operate(link, Op::AttachControl),
+            Command::Consume {
+                link,
+                group,
+                priority,
+                tag,
+            } => self.operate(
+                link,
+                Op::Consume {
+                    group,
+                    priority,
+                    tag,
+                },
+            ),
+            Command::StopConsuming { link, group } => self.operate(link, Op::Stop { group }),
+            Command::ConsumeExpired { link } => self.operate(link, Op::ConsumeExpired),
+            Command::Publish { id, link, message } => {
+                let publication = Publication { id, message };
+                let sent = lock(&self.links)
+                    .open
+                    .get(&link)
+                    .is_some_and(|handle| handle.publish(publication));
+                if !sent {
+                    self.failed(id);
+                }
+            }
+            Command::Ack(id) => self.settle(id.link, Settle::ack(id.tag)),
+            Command::Requeue(id) => self.settle(id.link, Settle::requeue(id.tag)),
+            Command::CountPeerConsumers { link, peer } => {
+                if let Some(handle) = lock(&self.links).open.get(&link) {
+                    handle.count(peer);
+                }
+            }
+            Command::Call(_)
+            | Command::Probe { .. }
+            | Command::Subscribe { .. }
+            | Command::Unsubscribe { .. }
+            | Command::VerbDone { .. }
+            | Command::Exit => {}
+        }
+    }
+
+    /// Closes all links; what they held goes back to the brokers.
+    pub async fn close(self) {
+        let links = self
+            .links
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        for handle in links.open.values() {
+            handle.close();
+        }
+        let mut tasks = links.tasks;
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(2 * CLOSE_LIMIT, all).await.is_err() {
+            tracing::warn!("a broker link did not end in time and is cut");
+        }
+    }
+
+    fn dial(&self, epoch: LinkEpoch, broker: usize) {
+        let (handle, queues) = link::channels();
+        let context = Arc::clone(&self.context);
+        let mut links = lock(&self.links);
+        while let Some(ended) = links.tasks.try_join_next() {
+            if let Ok(epoch) = ended {
+                links.open.remove(&epoch);
+            }
+        }
+        let control = handle.control();
+        links.open.insert(epoch, handle);
+        let task = async move {
+            link::run(context, epoch, broker, queues, control).await;
+            epoch
+        };
+        links.tasks.spawn_on(task, &self.runtime);
+    }
+
+    fn operate(&self, link: LinkEpoch, op: Op) {
+        if let Some(handle) = lock(&self.links).open.get(&link) {
+            handle.operate(op);
+        }
+    }
+
+    fn settle(&self, link: LinkEpoch, settle: Settle) {
+        if let Some(handle) = lock(&self.links).open.get(&link) {
+            handle.settle(settle);
+        }
+    }
+
+    /// Answers a publication that no link took, without waiting for the engine.
+    fn failed(&self, publish: PublishId) {
+        let input = Input::Published {
+            publish,
+            outcome: PublishOutcome::Failed,
+        };
+        if let Err(mpsc::error::TrySendError::Full(input)) = self.context.inputs.try_send(input) {
+            let inputs = self.context.inputs.clone();
+            // As many as the engine has publications open, and they wait for nothing else.
+            self.runtime.spawn(async move {
+                let _ = inputs.send(input).await;
+            });
+        }
+    }
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker")
+            .field("links", &lock(&self.links).open.len())
+            .finish_non_exhaustive()
+    }
+}

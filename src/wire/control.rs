@@ -105,9 +105,8 @@ impl Sealer {
         let mut sealed = header.write();
         let mut message = message.clone();
         self.seal_secrets(&header, &mut message)?;
-        let plain = zeroize::Zeroizing::new(
-            serde_json::to_vec(&message).map_err(|_| SealError::Content)?,
-        );
+        let plain =
+            zeroize::Zeroizing::new(serde_json::to_vec(&message).map_err(|_| SealError::Content)?);
         let cipher = self.keys.cipher(
             self.keys.current(),
             Purpose::Message,
@@ -121,7 +120,11 @@ impl Sealer {
         Ok(sealed)
     }
 
-    fn seal_secrets(&self, header: &Header<'_>, message: &mut PeerMessage) -> Result<(), SealError> {
+    fn seal_secrets(
+        &self,
+        header: &Header<'_>,
+        message: &mut PeerMessage,
+    ) -> Result<(), SealError> {
         if !header.keyed {
             return message.map_secrets(|_| Ok(Secret::new("")));
         }

@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock.
 
 pub mod command;
+pub mod control;
 pub mod errors;
 pub mod event;
 pub mod message;

@@ -66,7 +66,10 @@ impl Material {
         let mut out = Zeroizing::new([0; 32]);
         let mut info = Vec::with_capacity(96);
         let label = [purpose.label()];
-        for part in label.into_iter().chain(context.iter().map(|t| t.as_bytes())) {
+        for part in label
+            .into_iter()
+            .chain(context.iter().map(|t| t.as_bytes()))
+        {
             // Length first, so that no two contexts run together alike.
             info.extend_from_slice(&(part.len() as u64).to_be_bytes());
             info.extend_from_slice(part);

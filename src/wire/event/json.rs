@@ -18,22 +18,14 @@ where
     Z::Offset: Display,
 {
     Some(match event {
-        ClientEvent::System(status) => bytes(&System {
-            r#type: "System",
-            status: match status {
-                SystemStatus::InService => "IN_SERVICE",
-                SystemStatus::OutOfService => "OUT_OF_SERVICE",
-            },
-        }),
+        ClientEvent::System(SystemStatus::InService) => status("System", "IN_SERVICE"),
+        ClientEvent::System(SystemStatus::OutOfService) => status("System", "OUT_OF_SERVICE"),
         ClientEvent::DestinationReconnect { destination } => bytes(&Reconnect {
             r#type: "DESTINATION",
             destination: destination.as_str(),
             status: "RECONNECT",
         }),
-        ClientEvent::ConnectStatus => bytes(&System {
-            r#type: "ConnectStatus",
-            status: "ConnectSuccess",
-        }),
+        ClientEvent::ConnectStatus => status("ConnectStatus", "ConnectSuccess"),
         ClientEvent::Error {
             agent,
             code,
@@ -54,24 +46,12 @@ where
             dialog,
             state,
             ..
-        } => bytes(&DialogState {
-            r#type: "DialogState",
-            dialog_id: dialog,
-            state,
-            agent_id: agent.as_str(),
-        }),
+        } => dialog_state(agent.as_str(), dialog, state),
         ClientEvent::DialogStatus {
             agent,
             extension,
             dialogs,
-        } => bytes(&DialogStatus {
-            r#type: "DialogStatus",
-            agent_id: agent.as_str(),
-            dialogs: dialogs
-                .iter()
-                .map(|dialog| inbound(agent.as_str(), extension, dialog, zone))
-                .collect(),
-        }),
+        } => dialog_status(agent.as_str(), extension, dialogs, zone),
         ClientEvent::ReasonCodes {
             agent,
             category,
@@ -104,9 +84,13 @@ fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 #[derive(Serialize)]
-struct System {
+struct Status {
     r#type: &'static str,
     status: &'static str,
+}
+
+fn status(r#type: &'static str, status: &'static str) -> Vec<u8> {
+    bytes(&Status { r#type, status })
 }
 
 /// The reference has only the text form of this event; this is the same fields.
@@ -424,12 +408,33 @@ struct DialogState<'a> {
     agent_id: &'a str,
 }
 
+fn dialog_state(agent: &str, dialog: &str, state: &str) -> Vec<u8> {
+    bytes(&DialogState {
+        r#type: "DialogState",
+        dialog_id: dialog,
+        state,
+        agent_id: agent,
+    })
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct DialogStatus<'a> {
     r#type: &'static str,
     agent_id: &'a str,
     dialogs: Vec<Inbound<'a>>,
+}
+
+fn dialog_status<Z: TimeZone>(agent: &str, extension: &str, list: &[Dialog], zone: &Z) -> Vec<u8>
+where
+    Z::Offset: Display,
+{
+    let inbound = |dialog| inbound(agent, extension, dialog, zone);
+    bytes(&DialogStatus {
+        r#type: "DialogStatus",
+        agent_id: agent,
+        dialogs: list.iter().map(inbound).collect(),
+    })
 }
 
 #[derive(Serialize)]

@@ -3,6 +3,8 @@ use chrono::FixedOffset;
 use super::*;
 use crate::model::{DialogsVerb, Participant};
 
+mod choosing;
+
 fn zone() -> FixedOffset {
     FixedOffset::east_opt(2 * 3600).unwrap()
 }
@@ -379,104 +381,6 @@ fn a_failed_call_tells_its_cause_once_and_ends() {
     assert_eq!(removed, events[1]);
 }
 
-/// Family of each event, in the order of the reference's table.
-fn kinds(dialog: &Dialog, verb: DialogsVerb, known: bool) -> Vec<CallKind> {
-    let agent = agent();
-    choose(dialog, verb, known, &viewer(&agent))
-        .into_iter()
-        .map(|event| match event {
-            ClientEvent::Call(call) => call.kind,
-            other => panic!("{other:?}"),
-        })
-        .collect()
-}
-
-#[test]
-fn the_table_of_dialog_events() {
-    use CallKind::{Consult, Inbound, NewInbound, NewOutbound, NewOutboundPreview};
-    use DialogsVerb::{Added, Changed};
-    for (call_type, own, verb, known, want) in [
-        ("PREROUTE_ACD_IN", "ALERTING", Added, false, NewInbound),
-        ("PREROUTE_ACD_IN", "ALERTING", Changed, false, NewInbound),
-        ("PREROUTE_ACD_IN", "ALERTING", Changed, true, Inbound),
-        ("PREROUTE_ACD_IN", "ACTIVE", Added, false, Inbound),
-        ("OTHER_IN", "ACTIVE", Changed, true, Inbound),
-        ("SUPERVISOR_MONITOR", "ALERTING", Added, false, NewInbound),
-        ("SUPERVISOR_MONITOR", "ACTIVE", Changed, true, Inbound),
-        (
-            "OUTBOUND_PREVIEW",
-            "ACTIVE",
-            Added,
-            false,
-            NewOutboundPreview,
-        ),
-        ("OUTBOUND_PREVIEW", "ACCEPTED", Changed, true, Inbound),
-        (
-            "OUTBOUND_PERSONAL_CALLBACK_PREVIEW",
-            "ALERTING",
-            Added,
-            false,
-            NewOutboundPreview,
-        ),
-        ("OUTBOUND_CALLBACK", "ALERTING", Changed, true, NewOutbound),
-        ("OUTBOUND", "ACTIVE", Changed, true, Inbound),
-        ("CONSULT", "INITIATING", Added, false, Consult),
-        ("CONSULT", "ALERTING", Added, false, NewInbound),
-        ("CONSULT_OFFERED", "ACTIVE", Changed, true, Inbound),
-        ("", "ACTIVE", Changed, true, Inbound),
-    ] {
-        let mut dialog = dialog("ACTIVE", call_type, own);
-        dialog.call_variables.clear();
-        assert_eq!(
-            kinds(&dialog, verb, known),
-            [want],
-            "{call_type} {own} {verb:?} {known}"
-        );
-    }
-}
-
-#[test]
-fn an_own_call_with_an_associated_one_is_a_consultation() {
-    let mut dialog = dialog("INITIATED", "AGENT_INSIDE", "INITIATED");
-    dialog.from_address = "2001".into();
-    assert_eq!(
-        kinds(&dialog, DialogsVerb::Added, false),
-        [CallKind::Inbound]
-    );
-    dialog.associated_dialog_id = "899".into();
-    assert_eq!(
-        kinds(&dialog, DialogsVerb::Added, false),
-        [CallKind::Consult]
-    );
-    dialog.from_address = "2002".into();
-    assert_eq!(
-        kinds(&dialog, DialogsVerb::Added, false),
-        [CallKind::Inbound]
-    );
-}
-
-#[test]
-fn the_forerunner_of_a_campaign_call_is_not_told() {
-    let whole = dialog("ALERTING", "OTHER_IN", "ALERTING");
-    assert_eq!(
-        kinds(&whole, DialogsVerb::Added, false),
-        [CallKind::NewInbound]
-    );
-    let mut campaign = whole.clone();
-    campaign
-        .call_variables
-        .push(("BACampaign".into(), "spring".into()));
-    assert_eq!(kinds(&campaign, DialogsVerb::Added, false), []);
-    let mut incomplete = whole;
-    incomplete.from_address.clear();
-    assert_eq!(kinds(&incomplete, DialogsVerb::Added, false), []);
-    incomplete.state = "DROPPED".into();
-    assert_eq!(
-        kinds(&incomplete, DialogsVerb::Changed, true),
-        [CallKind::Inbound]
-    );
-}
-
 #[test]
 fn dialog_state_and_not_found() {
     let agent = agent();
@@ -580,5 +484,29 @@ fn times_are_local_and_odd_ones_pass_through() {
         ("yesterday", "yesterday"),
     ] {
         assert_eq!(time::local(utc, &zone()), want);
+    }
+}
+
+proptest::proptest! {
+    /// Whatever the platform says, JSON stays one object and the text keeps its number of fields.
+    #[test]
+    fn odd_values_do_not_break_the_forms(
+        first in proptest::prelude::any::<String>(),
+        label in "[#|,a]{0,9}",
+        time in proptest::prelude::any::<String>(),
+    ) {
+        let event = ClientEvent::State {
+            agent: agent(),
+            user: Box::new(User {
+                first_name: first,
+                reason_label: label.clone(),
+                state_change_time: time,
+                ..user()
+            }),
+        };
+        let object: serde_json::Value = serde_json::from_str(&json(&event)[0]).unwrap();
+        proptest::prop_assert_eq!(&object["label"], &serde_json::Value::from(label));
+        let fields = strings(&event, Format::Default)[0].split('#').count();
+        proptest::prop_assert_eq!(fields, 13);
     }
 }

@@ -1,0 +1,200 @@
+//! Opening a connection: name, properties, heartbeat, socket options, TLS, and a way to cut it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lapin::tcp::OwnedTLSConfig;
+use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties};
+use socket2::{SockRef, Socket, TcpKeepalive};
+
+use super::classify::{Class, Problem};
+use super::{BrokerConfig, BrokerError, CLOSE_LIMIT, RPC_LIMIT, lock};
+
+type Stream = AsyncTcpStream<<async_rs::Tokio as async_rs::traits::Reactor>::TcpStream>;
+
+/// A broker of the list, ready to be dialled.
+pub(super) struct Endpoint {
+    uri: AMQPUri,
+    tls: OwnedTLSConfig,
+    pub(super) label: String,
+}
+
+/// Reads the broker list.
+pub(super) fn endpoints(config: &BrokerConfig) -> Result<Vec<Endpoint>, BrokerError> {
+    let authorities = match &config.ca_file {
+        None => None,
+        Some(path) => {
+            Some(
+                std::fs::read_to_string(path).map_err(|source| BrokerError::CaFile {
+                    path: path.clone(),
+                    source,
+                })?,
+            )
+        }
+    };
+    let heartbeat = u16::try_from(config.heartbeat.as_secs())
+        .unwrap_or(u16::MAX)
+        .max(1);
+    let mut endpoints = Vec::new();
+    for broker in &config.brokers {
+        let mut uri: AMQPUri = broker.uri.parse().map_err(|_| BrokerError::Uri {
+            label: broker.label.clone(),
+        })?;
+        // Else the broker's own value counts, which is 60 s by default.
+        uri.query.heartbeat = Some(heartbeat);
+        endpoints.push(Endpoint {
+            uri,
+            tls: OwnedTLSConfig {
+                identity: None,
+                cert_chain: authorities.clone(),
+            },
+            label: broker.label.clone(),
+        });
+    }
+    Ok(endpoints)
+}
+
+/// Cuts the socket when it is dropped. The library's own thread lives as long as its socket: with
+/// a broker that hangs that would be for ever.
+#[derive(Default)]
+struct Cutter {
+    socket: Option<Socket>,
+    cut: bool,
+}
+
+struct CutOnDrop(Arc<Mutex<Cutter>>);
+
+impl Drop for CutOnDrop {
+    fn drop(&mut self) {
+        let mut cutter = lock(&self.0);
+        cutter.cut = true;
+        if let Some(socket) = cutter.socket.take() {
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+/// Remembers the socket to be cut; an error where that was asked for while it was connecting.
+fn remember(cutter: &Mutex<Cutter>, socket: Socket) -> std::io::Result<()> {
+    let mut cutter = lock(cutter);
+    if cutter.cut {
+        return Err(std::io::ErrorKind::ConnectionAborted.into());
+    }
+    cutter.socket = Some(socket);
+    Ok(())
+}
+
+/// An open connection; dropping it cuts it.
+pub(super) struct Conn {
+    pub(super) inner: Connection,
+    // After `inner`, which would say goodbye first.
+    _cut: CutOnDrop,
+}
+
+impl Conn {
+    /// Opens a connection that the broker shows as `tandem/<instance>/<purpose>`. Unbounded in
+    /// time: the caller bounds it, and dropping the future cuts what was begun.
+    pub(super) async fn open(
+        config: &BrokerConfig,
+        endpoint: &Endpoint,
+        purpose: &str,
+    ) -> Result<Self, Problem> {
+        let cutter = Arc::<Mutex<Cutter>>::default();
+        let cut = CutOnDrop(Arc::clone(&cutter));
+        let limit = config.timeout;
+        let tls = endpoint.tls.clone();
+        let silence = 2 * config.heartbeat.max(Duration::from_secs(1));
+        let runtime = lapin::runtime::default_runtime()?;
+        let connect = async move |uri: AMQPUri, runtime: async_rs::TokioRuntime| {
+            let host = uri.authority.host.clone();
+            let addresses: Vec<SocketAddr> =
+                tokio::net::lookup_host((host.as_str(), uri.authority.port))
+                    .await?
+                    .collect();
+            let connect = AsyncTcpStream::connect(&runtime, addresses);
+            // In a thread of the library's, that outlives the caller.
+            let stream: Stream = tokio::time::timeout(limit, connect)
+                .await
+                .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?;
+            if let AsyncTcpStream::Plain(plain) = &stream {
+                let socket = SockRef::from(plain.get_ref());
+                set_options(&socket, silence);
+                remember(&cutter, socket.try_clone()?)?;
+            }
+            Ok(match uri.scheme {
+                AMQPScheme::AMQP => stream,
+                AMQPScheme::AMQPS => stream.into_tls(&host, tls.as_ref()).await?,
+            })
+        };
+        let properties = properties(config, purpose);
+        let inner = Connection::connector(endpoint.uri.clone(), runtime, connect, properties)
+            .await
+            .map_err(|error| Problem::from(error).while_doing(format!("connect ({purpose})")))?;
+        Ok(Self { inner, _cut: cut })
+    }
+
+    pub(super) fn alive(&self) -> bool {
+        self.inner.status().connected()
+    }
+
+    pub(super) async fn channel(&self) -> Result<Channel, Problem> {
+        rpc("open a channel", self.inner.create_channel()).await
+    }
+
+    /// An orderly end, in bounded time.
+    pub(super) async fn close(&self) {
+        if self.alive() {
+            let close = self.inner.close(200, "OK".into());
+            let _ = tokio::time::timeout(CLOSE_LIMIT, close).await;
+        }
+    }
+}
+
+/// Bounds an exchange with the broker.
+pub(super) async fn rpc<T>(
+    what: &str,
+    exchange: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, Problem> {
+    match tokio::time::timeout(RPC_LIMIT, exchange).await {
+        Ok(result) => result.map_err(|error| Problem::from(error).while_doing(what)),
+        Err(_) => Err(Problem::timeout(what)),
+    }
+}
+
+/// Bounds one connect-and-open.
+pub(super) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+        let text = format!("not open within {limit:?}");
+        Err(Problem::new(Class::Timeout, text))
+    })
+}
+
+/// A half-open connection is noticed by unacknowledged data too, not by heartbeats alone. Options
+/// that the system lacks are done without.
+fn set_options(socket: &Socket, silence: Duration) {
+    let keepalive = TcpKeepalive::new()
+        .with_time(silence)
+        .with_interval(Duration::from_secs(1))
+        .with_retries(3);
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(silence));
+}
+
+fn properties(config: &BrokerConfig, purpose: &str) -> ConnectionProperties {
+    let name = format!("tandem/{}/{purpose}", config.instance);
+    let text = |value: &str| value.to_owned().into_bytes().into();
+    ConnectionProperties::default()
+        .with_connection_name(text(&name))
+        .with_client_property("product".into(), text("tandem"))
+        .with_client_property("version".into(), text(&config.version))
+        .with_client_property("site".into(), text(&config.site))
+        .with_client_property("role".into(), text(purpose))
+}

@@ -1,0 +1,361 @@
+//! Consumers of a link: command queues, expired commands, the own control queue.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures::StreamExt as _;
+use lapin::Consumer;
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::classify::{Class, Problem};
+use super::connect::rpc;
+use super::control;
+use super::declare::{Declarer, queue_spec};
+use super::decode::raw_message;
+use super::encode::short;
+use super::link::{Link, Op};
+use crate::engine::Input;
+use crate::engine::ids::DeliveryId;
+use crate::engine::input::{Delivery, Source};
+use crate::wire::command::parse;
+
+/// Pause before the queue of expired commands is consumed again.
+const EXPIRED_RETRY: Duration = Duration::from_secs(1);
+
+/// A consuming task that has ended.
+enum Ended {
+    /// A consumer of a group's queue, with the tag the engine knows it by.
+    Commands {
+        group: usize,
+        tag: String,
+        problem: Option<Problem>,
+    },
+    Expired(Option<Problem>),
+    /// Time to consume the expired commands again.
+    RetryExpired,
+    /// The control queue is not to be had.
+    Control(Problem),
+}
+
+struct Consumers {
+    link: Arc<Link>,
+    /// The tag that consumes for a group.
+    active: HashMap<usize, String>,
+    expired: bool,
+    attached: bool,
+    tasks: JoinSet<Ended>,
+}
+
+/// Does what changes consumption until the link ends; says why it ended.
+pub(super) async fn run(link: Arc<Link>, mut ops: mpsc::Receiver<Op>) -> String {
+    let mut consumers = Consumers {
+        link: Arc::clone(&link),
+        active: HashMap::new(),
+        expired: false,
+        attached: false,
+        tasks: JoinSet::new(),
+    };
+    let work = async {
+        loop {
+            let failed = tokio::select! {
+                Some(ended) = consumers.tasks.join_next() => match ended {
+                    Ok(ended) => consumers.ended(ended).await,
+                    Err(error) => Some(Problem::new(Class::Local, error.to_string())),
+                },
+                op = ops.recv() => match op {
+                    Some(op) => consumers.apply(op).await,
+                    None => std::future::pending().await,
+                },
+            };
+            if let Some(problem) = failed {
+                return problem.to_string();
+            }
+        }
+    };
+    tokio::select! {
+        reason = work => reason,
+        () = link.cancel.cancelled() => "closed".to_owned(),
+    }
+}
+
+impl Consumers {
+    /// A problem here ends the link.
+    async fn apply(&mut self, op: Op) -> Option<Problem> {
+        match op {
+            Op::AttachControl => {
+                if !self.attached {
+                    self.attached = true;
+                    let link = Arc::clone(&self.link);
+                    self.tasks
+                        .spawn(async move { Ended::Control(control::run(link).await) });
+                }
+                None
+            }
+            Op::Consume {
+                group,
+                priority,
+                tag,
+            } => self.consume(group, priority, tag).await,
+            Op::Stop { group } => match self.active.remove(&group) {
+                Some(tag) => self.cancel(group, &tag).await.err(),
+                None => None,
+            },
+            Op::ConsumeExpired => {
+                if !self.expired {
+                    self.expired = true;
+                    self.consume_expired().await;
+                }
+                None
+            }
+        }
+    }
+
+    /// Registers the new consumers first: there is no moment without one.
+    async fn consume(&mut self, group: usize, priority: i32, tag: String) -> Option<Problem> {
+        if self.active.get(&group) == Some(&tag) {
+            // The same tag twice would close the whole connection.
+            return None;
+        }
+        match self.register(group, priority, &tag).await {
+            Ok(consumers) => {
+                let link = self.link.epoch;
+                let input = Input::Consuming {
+                    link,
+                    group,
+                    tag: tag.clone(),
+                };
+                self.link.context.tell(input).await;
+                for consumer in consumers {
+                    self.spawn_commands(group, &tag, consumer);
+                }
+                let former = self.active.insert(group, tag)?;
+                self.cancel(group, &former).await.err()
+            }
+            Err(problem) => {
+                self.lost(group, tag, problem).await;
+                None
+            }
+        }
+    }
+
+    /// Registers a consumer on every queue of the group, or on none.
+    async fn register(
+        &mut self,
+        group: usize,
+        priority: i32,
+        tag: &str,
+    ) -> Result<Vec<Consumer>, Problem> {
+        let queues = self.queues(group);
+        if queues.is_empty() {
+            return Err(Problem::new(Class::Local, "no such group"));
+        }
+        let mut declarer = Declarer::new(&self.link.consume);
+        for queue in &queues {
+            // A consumer on a queue that is missing would close the channel of all consumers.
+            let spec = queue_spec(&self.link.context, queue);
+            declarer.queue(&spec).await?;
+        }
+        declarer.finish().await;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-priority".into(), AMQPValue::LongInt(priority));
+        let mut consumers = Vec::new();
+        for (index, queue) in queues.iter().enumerate() {
+            let registered = self
+                .basic_consume(queue, &full_tag(tag, index), arguments.clone())
+                .await;
+            match registered {
+                Ok(consumer) => consumers.push(consumer),
+                Err(problem) => {
+                    // What these were given already is handed on, not kept back.
+                    for consumer in consumers {
+                        let full = consumer.tag().to_string();
+                        self.spawn_commands(group, tag, consumer);
+                        self.cancel_one(&full).await?;
+                    }
+                    return Err(problem);
+                }
+            }
+        }
+        Ok(consumers)
+    }
+
+    async fn basic_consume(
+        &self,
+        queue: &str,
+        tag: &str,
+        arguments: FieldTable,
+    ) -> Result<Consumer, Problem> {
+        let options = BasicConsumeOptions::default();
+        let consume =
+            self.link
+                .commands
+                .basic_consume(short(queue), short(tag), options, arguments);
+        rpc(&format!("consume {queue}"), consume).await
+    }
+
+    fn queues(&self, group: usize) -> Vec<String> {
+        let groups = &self.link.context.config.groups;
+        groups
+            .get(group)
+            .map(|group| group.queues.clone())
+            .unwrap_or_default()
+    }
+
+    fn spawn_commands(&mut self, group: usize, tag: &str, consumer: Consumer) {
+        let (link, tag) = (Arc::clone(&self.link), tag.to_owned());
+        self.tasks.spawn(async move {
+            let problem = deliver(&link, consumer, Source::Commands { group }).await;
+            Ended::Commands {
+                group,
+                tag,
+                problem,
+            }
+        });
+    }
+
+    /// Cancels a tag's consumers. Their tasks go on until they have handed on what they were given.
+    async fn cancel(&self, group: usize, tag: &str) -> Result<(), Problem> {
+        for index in 0..self.queues(group).len() {
+            self.cancel_one(&full_tag(tag, index)).await?;
+        }
+        Ok(())
+    }
+
+    async fn cancel_one(&self, full_tag: &str) -> Result<(), Problem> {
+        let cancel = self
+            .link
+            .commands
+            .basic_cancel(short(full_tag), BasicCancelOptions::default());
+        rpc("cancel a consumer", cancel).await
+    }
+
+    async fn consume_expired(&mut self) {
+        let queue = self.link.context.object("expired");
+        let consumer = match self.declare(&queue).await {
+            Ok(()) => {
+                let tag = format!("{}.expired", self.link.context.config.instance);
+                self.basic_consume(&queue, &tag, FieldTable::default())
+                    .await
+            }
+            Err(problem) => Err(problem),
+        };
+        let link = Arc::clone(&self.link);
+        self.tasks.spawn(async move {
+            Ended::Expired(match consumer {
+                Ok(consumer) => deliver(&link, consumer, Source::Expired).await,
+                Err(problem) => Some(problem),
+            })
+        });
+    }
+
+    async fn declare(&self, queue: &str) -> Result<(), Problem> {
+        let mut declarer = Declarer::new(&self.link.consume);
+        let spec = queue_spec(&self.link.context, queue);
+        let declared = declarer.queue(&spec).await;
+        declarer.finish().await;
+        declared
+    }
+
+    /// A problem here ends the link.
+    async fn ended(&mut self, ended: Ended) -> Option<Problem> {
+        match ended {
+            Ended::Commands {
+                group,
+                tag,
+                problem,
+            } => {
+                if problem.is_some() {
+                    return problem;
+                }
+                if self.active.get(&group) == Some(&tag) && self.usable() {
+                    self.active.remove(&group);
+                    if let Err(problem) = self.cancel(group, &tag).await {
+                        return Some(problem);
+                    }
+                    let said = "the broker cancelled the consumer: its queue was deleted";
+                    self.lost(group, tag, Problem::new(Class::NotFound, said))
+                        .await;
+                }
+                None
+            }
+            Ended::Expired(problem) => {
+                if !self.usable() {
+                    return problem;
+                }
+                tracing::warn!(?problem, "the queue of expired commands is not consumed");
+                self.tasks.spawn(async {
+                    tokio::time::sleep(EXPIRED_RETRY).await;
+                    Ended::RetryExpired
+                });
+                None
+            }
+            Ended::RetryExpired => {
+                self.consume_expired().await;
+                None
+            }
+            Ended::Control(problem) => Some(problem),
+        }
+    }
+
+    /// Where the channel is closed, the link's own watch tells.
+    fn usable(&self) -> bool {
+        self.link.commands.status().connected()
+    }
+
+    async fn lost(&self, group: usize, tag: String, problem: Problem) {
+        let input = Input::ConsumerLost {
+            link: self.link.epoch,
+            group,
+            tag,
+            reason: problem.text,
+        };
+        self.link.context.tell(input).await;
+    }
+}
+
+/// The first queue's consumer has the tag itself, the others a number behind it.
+fn full_tag(tag: &str, index: usize) -> String {
+    match index {
+        0 => tag.to_owned(),
+        index => format!("{tag}.{index}"),
+    }
+}
+
+/// Hands on what a consumer is given, until it is cancelled or fails.
+async fn deliver(link: &Link, mut consumer: Consumer, source: Source) -> Option<Problem> {
+    let context = &link.context;
+    while let Some(next) = consumer.next().await {
+        let delivery = match next {
+            Ok(delivery) => delivery,
+            Err(error) => return Some(error.into()),
+        };
+        let id = DeliveryId {
+            link: link.epoch,
+            tag: delivery.delivery_tag,
+        };
+        let raw = raw_message(delivery);
+        let command = parse(&raw, &context.config.parse, now_ms()).map_err(|fault| *fault);
+        let input = Input::Delivery(Box::new(Delivery {
+            id,
+            source,
+            raw,
+            command,
+        }));
+        if !context.tell(input).await {
+            break;
+        }
+    }
+    None
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
+}

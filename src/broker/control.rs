@@ -1,0 +1,184 @@
+//! The own control queue: one exclusive consumer, so that a second process with the same instance
+//! id is noticed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{FutureExt as _, StreamExt as _};
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
+    QueuePurgeOptions,
+};
+use lapin::types::FieldTable;
+use lapin::{Channel, Consumer};
+use tokio::time::Instant;
+
+use super::classify::{Class, Problem};
+use super::connect::rpc;
+use super::declare::Declarer;
+use super::encode::short;
+use super::link::Link;
+use super::lock;
+use super::topology;
+use crate::engine::Input;
+use crate::engine::ids::BootId;
+
+/// Peer messages taken from the broker and not acknowledged: bounds what waits in memory.
+const PREFETCH: u16 = 1024;
+/// Acknowledged at the latest after so many, or after the pause.
+const ACK_EVERY: u32 = 128;
+const ACK_PAUSE: Duration = Duration::from_millis(100);
+/// Pause before a queue that was deleted is declared again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Attaches and hands on peer messages; a queue that was deleted is declared again. Returns with
+/// what ends the link.
+pub(super) async fn run(link: Arc<Link>) -> Problem {
+    loop {
+        let (channel, consumer) = match attach(&link).await {
+            Ok(attached) => attached,
+            Err(problem) => return problem,
+        };
+        let epoch = link.epoch;
+        link.context
+            .tell(Input::ControlAttached { link: epoch })
+            .await;
+        if let Some(problem) = receive(&link, &channel, consumer).await {
+            return problem;
+        }
+        tracing::warn!(
+            link = epoch.0,
+            "the control queue was deleted and is declared again"
+        );
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Tries for two heartbeats: so long the broker may need to notice that a former process is gone.
+async fn attach(link: &Link) -> Result<(Channel, Consumer), Problem> {
+    let config = &link.context.config;
+    let heartbeat = config.heartbeat.max(Duration::from_secs(1));
+    // A broker looks at heartbeats at intervals, hence a little more.
+    let deadline = Instant::now() + 2 * heartbeat + heartbeat / 2;
+    loop {
+        match try_attach(link).await {
+            Err(problem) if problem.class == Class::AccessRefused && in_use(&problem) => {
+                if Instant::now() >= deadline {
+                    let text = format!(
+                        "another process uses the instance id {}: its control queue is in exclusive use",
+                        config.instance
+                    );
+                    return Err(Problem::new(Class::AccessRefused, text));
+                }
+                tokio::time::sleep(heartbeat / 4).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// As opposed to a missing permission, which no waiting mends.
+fn in_use(problem: &Problem) -> bool {
+    problem.text.contains("exclusive")
+}
+
+async fn try_attach(link: &Link) -> Result<(Channel, Consumer), Problem> {
+    let context = &link.context;
+    let instance = &context.config.instance;
+    let spec = topology::control_queue(&context.config.cluster_name, instance.as_str());
+    let queue = short(&spec.name);
+    let mut declarer = Declarer::new(&link.consume);
+    let declared = declarer.queue(&spec).await;
+    declarer.finish().await;
+    declared?;
+    let channel = link.consume.channel().await?;
+    let passive = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::durable()
+    };
+    let found = channel.queue_declare(queue.clone(), passive, FieldTable::default());
+    let found = rpc("look at the control queue", found).await?;
+    // Before the purge, which would take the other process's messages.
+    if found.consumer_count() > 0 {
+        return Err(Problem::new(
+            Class::AccessRefused,
+            "the control queue is in exclusive use",
+        ));
+    }
+    let exchange = short(&context.object("control"));
+    for key in [instance.as_str(), "all"] {
+        let bind = channel.queue_bind(
+            queue.clone(),
+            exchange.clone(),
+            short(key),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        );
+        rpc("bind the control queue", bind).await?;
+    }
+    let purge = channel.queue_purge(queue.clone(), QueuePurgeOptions::default());
+    rpc("purge the control queue", purge).await?;
+    let qos = channel.basic_qos(PREFETCH, BasicQosOptions::default());
+    rpc("set the prefetch", qos).await?;
+    let options = BasicConsumeOptions {
+        exclusive: true,
+        ..BasicConsumeOptions::default()
+    };
+    let tag = short(&format!("{instance}.control"));
+    let consume = channel.basic_consume(queue, tag, options, FieldTable::default());
+    let consumer = rpc("consume the control queue", consume).await?;
+    Ok((channel, consumer))
+}
+
+/// Hands on messages until the consumer ends; `None` where the queue was deleted.
+async fn receive(link: &Link, channel: &Channel, mut consumer: Consumer) -> Option<Problem> {
+    let mut pause = tokio::time::interval(ACK_PAUSE);
+    let (mut waiting, mut last) = (0_u32, 0);
+    loop {
+        let due = tokio::select! {
+            next = consumer.next() => match next {
+                Some(Ok(delivery)) => {
+                    waiting += 1;
+                    last = delivery.delivery_tag;
+                    hand_on(link, &delivery.data).await;
+                    waiting >= ACK_EVERY
+                }
+                Some(Err(error)) => return Some(error.into()),
+                None if channel.status().connected() => return None,
+                None => return Some(Problem::new(Class::Protocol, "the control channel was closed")),
+            },
+            _ = pause.tick() => waiting > 0,
+        };
+        if due {
+            // This channel has one consumer that settles in order: all up to here are done.
+            let _ = channel
+                .basic_ack(last, BasicAckOptions { multiple: true })
+                .now_or_never();
+            waiting = 0;
+        }
+    }
+}
+
+async fn hand_on(link: &Link, sealed: &[u8]) {
+    let context = &link.context;
+    let opened = lock(&context.opener).open(sealed);
+    let input = match opened {
+        Ok((from, boot, message)) => {
+            let keys = &context.config.control;
+            if from == *keys.instance() && boot == BootId(keys.boot()) {
+                // Own messages come back with the key `all`.
+                return;
+            }
+            Input::Peer {
+                from,
+                boot,
+                message,
+            }
+        }
+        Err(rejected) => Input::PeerRejected {
+            claimed: rejected.claimed,
+            reason: rejected.reason,
+        },
+    };
+    context.tell(input).await;
+}

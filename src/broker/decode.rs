@@ -1,0 +1,179 @@
+//! From the library's delivery to a message as the wire module reads it.
+
+use bytes::Bytes;
+use lapin::message::Delivery;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+
+use crate::wire::command::MAX_BODY;
+use crate::wire::message::RawMessage;
+
+/// Translates a delivery. Of a body that is too large only so much is kept that it is seen to be.
+pub(super) fn raw_message(delivery: Delivery) -> RawMessage {
+    let Delivery {
+        redelivered,
+        properties,
+        mut data,
+        ..
+    } = delivery;
+    data.truncate(MAX_BODY + 1);
+    let none = FieldTable::default();
+    let headers = properties.headers().as_ref().unwrap_or(&none);
+    let hops = header(headers, "x-received-from");
+    RawMessage {
+        kind: text(properties.kind()).or_else(|| header(headers, "JMSType").and_then(as_text)),
+        body: Bytes::from(data),
+        content_type: text(properties.content_type()),
+        message_id: text(properties.message_id()),
+        correlation_id: text(properties.correlation_id()),
+        reply_to: text(properties.reply_to()),
+        timestamp: *properties.timestamp(),
+        expiration: text(properties.expiration()).and_then(|ms| ms.trim().parse().ok()),
+        deadline: header(headers, "x-deadline").and_then(as_number),
+        attempt: header(headers, "x-attempt").and_then(as_number),
+        redelivered,
+        federated: hops.is_some(),
+        redelivered_upstream: hops.is_some_and(any_hop_redelivered),
+        visit_count: header(headers, "visit-count").and_then(as_number),
+    }
+}
+
+fn text(value: &Option<ShortString>) -> Option<String> {
+    value.as_ref().map(ToString::to_string)
+}
+
+fn header<'a>(headers: &'a FieldTable, name: &str) -> Option<&'a AMQPValue> {
+    headers.inner().get(name)
+}
+
+fn as_text(value: &AMQPValue) -> Option<String> {
+    match value {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned),
+        AMQPValue::ShortString(text) => Some(text.to_string()),
+        _ => None,
+    }
+}
+
+/// A number in any of AMQP's integer types, or in figures; clients differ.
+fn as_number(value: &AMQPValue) -> Option<i64> {
+    match value {
+        AMQPValue::ShortShortInt(n) => Some((*n).into()),
+        AMQPValue::ShortShortUInt(n) => Some((*n).into()),
+        AMQPValue::ShortInt(n) => Some((*n).into()),
+        AMQPValue::ShortUInt(n) => Some((*n).into()),
+        AMQPValue::LongInt(n) => Some((*n).into()),
+        AMQPValue::LongUInt(n) => Some((*n).into()),
+        AMQPValue::LongLongInt(n) => Some(*n),
+        AMQPValue::Timestamp(n) => i64::try_from(*n).ok(),
+        // Some clients have no integers; a cast of a float saturates and gives 0 for NaN.
+        AMQPValue::Float(n) => Some(*n as i64),
+        AMQPValue::Double(n) => Some(*n as i64),
+        _ => as_text(value)?.trim().parse().ok(),
+    }
+}
+
+/// The flag of the broker before is lost over federation; only this header keeps it.
+fn any_hop_redelivered(hops: &AMQPValue) -> bool {
+    let AMQPValue::FieldArray(hops) = hops else {
+        return false;
+    };
+    hops.as_slice().iter().any(|hop| match hop {
+        AMQPValue::FieldTable(hop) => {
+            matches!(header(hop, "redelivered"), Some(AMQPValue::Boolean(true)))
+        }
+        _ => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::BasicProperties;
+    use lapin::types::FieldArray;
+
+    use super::*;
+
+    fn table(entries: &[(&str, AMQPValue)]) -> FieldTable {
+        let mut table = FieldTable::default();
+        for (name, value) in entries {
+            table.insert((*name).into(), value.clone());
+        }
+        table
+    }
+
+    fn read(properties: BasicProperties, body: &[u8]) -> RawMessage {
+        let mut delivery = Delivery::mock(1, "".into(), "Connector1".into(), false, body.to_vec());
+        delivery.properties = properties;
+        raw_message(delivery)
+    }
+
+    fn long(text: &str) -> AMQPValue {
+        AMQPValue::LongString(text.as_bytes().into())
+    }
+
+    #[test]
+    fn properties_and_headers_are_read() {
+        let headers = table(&[
+            ("JMSType", long("Hello#crm")),
+            ("x-deadline", AMQPValue::LongLongInt(1_700_000_000_000)),
+            ("x-attempt", AMQPValue::ShortShortUInt(2)),
+            ("visit-count", long(" 3 ")),
+        ]);
+        let raw = read(
+            BasicProperties::default()
+                .with_headers(headers)
+                .with_message_id("m-1".into())
+                .with_expiration("2500".into())
+                .with_timestamp(1_700_000_000),
+            b"body",
+        );
+        assert_eq!(raw.kind.as_deref(), Some("Hello#crm"));
+        assert_eq!(raw.deadline, Some(1_700_000_000_000));
+        assert_eq!((raw.attempt, raw.visit_count), (Some(2), Some(3)));
+        assert_eq!(raw.expiration, Some(2500));
+        assert_eq!(raw.timestamp, Some(1_700_000_000));
+        assert_eq!(raw.message_id.as_deref(), Some("m-1"));
+        assert_eq!(&raw.body[..], b"body");
+        assert!(!raw.federated);
+    }
+
+    #[test]
+    fn the_type_property_wins_over_the_header() {
+        let headers = table(&[("JMSType", long("Beat#crm"))]);
+        let properties = BasicProperties::default()
+            .with_headers(headers)
+            .with_type("Hello#crm".into());
+        assert_eq!(read(properties, b"").kind.as_deref(), Some("Hello#crm"));
+    }
+
+    #[test]
+    fn one_flagged_hop_is_enough() {
+        let hop = |flag| AMQPValue::FieldTable(table(&[("redelivered", AMQPValue::Boolean(flag))]));
+        let with_hops = |hops: Vec<AMQPValue>| {
+            let hops = AMQPValue::FieldArray(FieldArray::from(hops));
+            let headers = table(&[("x-received-from", hops)]);
+            read(BasicProperties::default().with_headers(headers), b"")
+        };
+        let flagged = with_hops(vec![hop(false), hop(true)]);
+        assert!(flagged.federated && flagged.redelivered_upstream && flagged.maybe_seen());
+        let clean = with_hops(vec![hop(false)]);
+        assert!(clean.federated && !clean.maybe_seen());
+    }
+
+    #[test]
+    fn hostile_headers_are_ignored() {
+        let headers = table(&[
+            ("x-deadline", AMQPValue::FieldTable(FieldTable::default())),
+            ("x-attempt", long("many")),
+            ("x-received-from", long("nowhere")),
+            ("JMSType", AMQPValue::LongString(vec![0xff_u8, 0xfe].into())),
+        ]);
+        let raw = read(BasicProperties::default().with_headers(headers), b"");
+        assert_eq!((raw.deadline, raw.attempt, raw.kind), (None, None, None));
+        assert!(raw.federated && !raw.redelivered_upstream);
+    }
+
+    #[test]
+    fn a_huge_body_is_cut_where_it_is_seen_to_be_too_large() {
+        let raw = read(BasicProperties::default(), &vec![b'x'; 3 * MAX_BODY]);
+        assert_eq!(raw.body.len(), MAX_BODY + 1);
+    }
+}

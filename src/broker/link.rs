@@ -1,0 +1,346 @@
+//! One link: two connections, their channels, the tasks on them, and exactly one end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use lapin::options::{BasicQosOptions, ConfirmSelectOptions};
+use lapin::{Channel, Event};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::classify::{Class, Problem};
+use super::connect::{Conn, Endpoint, rpc, within};
+use super::{CLOSE_LIMIT, Context, consume, declare, probe, publish, settle};
+use crate::engine::Input;
+use crate::engine::command::Outbound;
+use crate::engine::ids::{LinkEpoch, PublishId};
+use crate::engine::input::PublishOutcome;
+use crate::model::InstanceId;
+
+/// Operations waiting on a link. More means that the link does not work: it is ended.
+const MAX_OPS: usize = 256;
+/// Acknowledgements waiting; the engine holds at most prefetch deliveries a queue. More: ended.
+const MAX_SETTLES: usize = 65_536;
+/// Publications waiting beside those in flight. More: answered as failed.
+const MAX_PUBLICATIONS: usize = 16_384;
+/// Questions for a peer's consumers waiting. More: not answered.
+const MAX_COUNTS: usize = 16;
+/// How often the state of connections and channels is looked at, beside the library's own news.
+const WATCH: Duration = Duration::from_millis(50);
+/// How long the tasks of a link may take to end.
+const JOIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// What changes consumption on a link.
+#[derive(Debug)]
+pub(super) enum Op {
+    AttachControl,
+    Consume {
+        group: usize,
+        priority: i32,
+        tag: String,
+    },
+    Stop {
+        group: usize,
+    },
+    ConsumeExpired,
+}
+
+/// An answer to a delivery.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settle {
+    pub(super) tag: u64,
+    pub(super) requeue: bool,
+}
+
+impl Settle {
+    pub(super) fn ack(tag: u64) -> Self {
+        Self {
+            tag,
+            requeue: false,
+        }
+    }
+
+    pub(super) fn requeue(tag: u64) -> Self {
+        Self { tag, requeue: true }
+    }
+}
+
+/// A message to publish.
+#[derive(Debug)]
+pub(super) struct Publication {
+    pub(super) id: PublishId,
+    pub(super) message: Outbound,
+}
+
+/// How a link is ended.
+#[derive(Clone, Default)]
+pub(super) struct Control {
+    cancel: CancellationToken,
+    /// Asked for by the engine: its end is not reported.
+    wanted: Arc<AtomicBool>,
+}
+
+/// The engine's end of a link.
+pub(super) struct LinkHandle {
+    ops: mpsc::Sender<Op>,
+    settles: mpsc::Sender<Settle>,
+    publications: mpsc::Sender<Publication>,
+    counts: mpsc::Sender<InstanceId>,
+    control: Control,
+}
+
+/// The link's end.
+pub(super) struct LinkQueues {
+    ops: mpsc::Receiver<Op>,
+    settles: mpsc::Receiver<Settle>,
+    publications: mpsc::Receiver<Publication>,
+    counts: mpsc::Receiver<InstanceId>,
+}
+
+/// Both ends of a new link.
+pub(super) fn channels() -> (LinkHandle, LinkQueues) {
+    let (ops, ops_out) = mpsc::channel(MAX_OPS);
+    let (settles, settles_out) = mpsc::channel(MAX_SETTLES);
+    let (publications, publications_out) = mpsc::channel(MAX_PUBLICATIONS);
+    let (counts, counts_out) = mpsc::channel(MAX_COUNTS);
+    let handle = LinkHandle {
+        ops,
+        settles,
+        publications,
+        counts,
+        control: Control::default(),
+    };
+    let queues = LinkQueues {
+        ops: ops_out,
+        settles: settles_out,
+        publications: publications_out,
+        counts: counts_out,
+    };
+    (handle, queues)
+}
+
+impl LinkHandle {
+    pub(super) fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    pub(super) fn close(&self) {
+        self.control.wanted.store(true, Ordering::Relaxed);
+        self.control.cancel.cancel();
+    }
+
+    pub(super) fn operate(&self, op: Op) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.ops.try_send(op) {
+            self.control.cancel.cancel();
+        }
+    }
+
+    pub(super) fn settle(&self, settle: Settle) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.settles.try_send(settle) {
+            self.control.cancel.cancel();
+        }
+    }
+
+    /// False where the link does not take it.
+    pub(super) fn publish(&self, publication: Publication) -> bool {
+        self.publications.try_send(publication).is_ok()
+    }
+
+    pub(super) fn count(&self, peer: InstanceId) {
+        let _ = self.counts.try_send(peer);
+    }
+}
+
+/// An open link, shared by its tasks.
+pub(super) struct Link {
+    pub(super) context: Arc<Context>,
+    pub(super) epoch: LinkEpoch,
+    pub(super) broker: usize,
+    pub(super) consume: Conn,
+    pub(super) publish: Conn,
+    /// Commands and expired commands: one channel, so that a delivery tag names one delivery.
+    pub(super) commands: Channel,
+    pub(super) confirms: Channel,
+    /// The broker takes no publications at the moment.
+    pub(super) blocked: AtomicBool,
+    /// The link is ending.
+    pub(super) cancel: CancellationToken,
+    /// Nothing is waited for any more.
+    pub(super) given_up: CancellationToken,
+}
+
+impl Link {
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.context.endpoints[self.broker]
+    }
+
+    async fn open(
+        context: Arc<Context>,
+        epoch: LinkEpoch,
+        broker: usize,
+        cancel: CancellationToken,
+    ) -> Result<Self, Problem> {
+        let config = &context.config;
+        let endpoint = context
+            .endpoints
+            .get(broker)
+            .ok_or_else(|| Problem::new(Class::Local, "no such broker in the list"))?;
+        let (consume, publish) = tokio::try_join!(
+            Conn::open(config, endpoint, "consume"),
+            Conn::open(config, endpoint, "publish"),
+        )?;
+        declare::all(&context, &consume).await?;
+        let commands = consume.channel().await?;
+        let qos = commands.basic_qos(config.prefetch, BasicQosOptions::default());
+        rpc("set the prefetch", qos).await?;
+        let confirms = publish.channel().await?;
+        let select = confirms.confirm_select(ConfirmSelectOptions::default());
+        rpc("ask for confirms", select).await?;
+        Ok(Self {
+            context,
+            epoch,
+            broker,
+            consume,
+            publish,
+            commands,
+            confirms,
+            blocked: AtomicBool::new(false),
+            cancel,
+            given_up: CancellationToken::new(),
+        })
+    }
+
+    /// Waits until something essential is gone, and says what.
+    async fn watch(self: Arc<Self>) -> String {
+        let mut publish_events = std::pin::pin!(self.publish.inner.events_listener());
+        let mut consume_events = std::pin::pin!(self.consume.inner.events_listener());
+        let mut tick = tokio::time::interval(WATCH);
+        let mut said: Option<Problem> = None;
+        loop {
+            tokio::select! {
+                () = self.cancel.cancelled() => return "closed".to_owned(),
+                event = publish_events.next() => self.note(event, &mut said).await,
+                event = consume_events.next() => self.note(event, &mut said).await,
+                _ = tick.tick() => {}
+            }
+            if let Some(lost) = self.lost() {
+                return match said {
+                    Some(problem) => format!("{lost}: {problem}"),
+                    None => lost.to_owned(),
+                };
+            }
+        }
+    }
+
+    async fn note(&self, event: Option<Event>, said: &mut Option<Problem>) {
+        let blocked = match event {
+            // Errors of short-lived channels come here too; what counts is what is still open.
+            Some(Event::Error(error)) => {
+                *said = Some(error.into());
+                return;
+            }
+            Some(Event::ConnectionBlocked(_)) => true,
+            Some(Event::ConnectionUnblocked) => false,
+            Some(_) => return,
+            // The library dropped the connection; the next look sees it. Not a busy loop.
+            None => return tokio::time::sleep(WATCH).await,
+        };
+        if self.blocked.swap(blocked, Ordering::Relaxed) != blocked {
+            let link = self.epoch;
+            self.context
+                .tell(Input::LinkBlocked { link, blocked })
+                .await;
+        }
+    }
+
+    fn lost(&self) -> Option<&'static str> {
+        if !self.consume.alive() {
+            Some("the connection that consumes is lost")
+        } else if !self.publish.alive() {
+            Some("the connection that publishes is lost")
+        } else if !self.commands.status().connected() {
+            Some("the command channel was closed")
+        } else if !self.confirms.status().connected() {
+            Some("the publishing channel was closed")
+        } else {
+            None
+        }
+    }
+}
+
+/// Runs a link from dialling to its one end.
+pub(super) async fn run(
+    context: Arc<Context>,
+    epoch: LinkEpoch,
+    broker: usize,
+    queues: LinkQueues,
+    control: Control,
+) {
+    let cancel = control.cancel.child_token();
+    let limit = context.config.timeout;
+    let opened = tokio::select! {
+        opened = within(limit, Link::open(Arc::clone(&context), epoch, broker, cancel.clone())) => opened,
+        () = cancel.cancelled() => Err(Problem::new(Class::Local, "closed while it was opened")),
+    };
+    let reason = match opened {
+        Ok(link) => serve(Arc::new(link), queues, &control).await,
+        Err(problem) => {
+            fail_all(&context, queues.publications).await;
+            problem.to_string()
+        }
+    };
+    let label = context.endpoints.get(broker).map_or("?", |e| &e.label);
+    if control.wanted.load(Ordering::Relaxed) {
+        tracing::info!(broker = label, link = epoch.0, "link closed");
+        return;
+    }
+    tracing::warn!(broker = label, link = epoch.0, %reason, "link down");
+    let link = epoch;
+    context.tell(Input::LinkDown { link, reason }).await;
+}
+
+/// Serves an open link until it ends; says why it ended.
+async fn serve(link: Arc<Link>, queues: LinkQueues, control: &Control) -> String {
+    let epoch = link.epoch;
+    tracing::info!(broker = %link.endpoint().label, link = epoch.0, "link up");
+    link.context.tell(Input::LinkUp { link: epoch }).await;
+    let mut tasks: JoinSet<String> = JoinSet::new();
+    tasks.spawn(Arc::clone(&link).watch());
+    tasks.spawn(consume::run(Arc::clone(&link), queues.ops));
+    tasks.spawn(settle::run(Arc::clone(&link), queues.settles));
+    tasks.spawn(publish::run(Arc::clone(&link), queues.publications));
+    tasks.spawn(probe::run(Arc::clone(&link), queues.counts));
+    let first = tasks.join_next().await;
+    // The token of the handle too: a queue that was too full ends the link that way.
+    let overloaded = control.cancel.is_cancelled() && !control.wanted.load(Ordering::Relaxed);
+    link.cancel.cancel();
+    let rest = async { while tasks.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(JOIN_LIMIT, rest).await;
+    drop(tasks);
+    let closing = Arc::clone(&link);
+    // Not waited for where the link is lost: the engine is to know at once.
+    let close = tokio::spawn(async move {
+        tokio::join!(closing.consume.close(), closing.publish.close());
+    });
+    if control.wanted.load(Ordering::Relaxed) {
+        let _ = tokio::time::timeout(2 * CLOSE_LIMIT, close).await;
+    }
+    match first {
+        _ if overloaded => "too many commands are waiting on this link".to_owned(),
+        Some(Ok(reason)) => reason,
+        Some(Err(_)) | None => "a task of the link failed".to_owned(),
+    }
+}
+
+/// Answers what can no longer be published.
+pub(super) async fn fail_all(context: &Context, mut publications: mpsc::Receiver<Publication>) {
+    publications.close();
+    while let Some(publication) = publications.recv().await {
+        context
+            .published(publication.id, PublishOutcome::Failed)
+            .await;
+    }
+}
