@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::secret::REDACTED;
+use crate::model::REDACTED;
 
 /// Longest part of a value that a finding shows, in characters.
 const SHOWN_CHARS: usize = 120;

@@ -5,8 +5,8 @@ use std::fmt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use reqwest::Url;
 
-use super::secret::Secret;
 use super::value::{bare, is_host};
+use crate::model::Secret;
 
 /// What may stand unencoded in the user, password and virtual host of an AMQP URI.
 const PART: &AsciiSet = &NON_ALPHANUMERIC
