@@ -245,12 +245,7 @@ impl Driver {
 }
 
 /// One downstream request: its answer is an input, always.
-fn spawn_call(
-    shells: &Shells,
-    hosts: &[Arc<str>],
-    results: &mpsc::Sender<Input>,
-    call: Call,
-) {
+fn spawn_call(shells: &Shells, hosts: &[Arc<str>], results: &mpsc::Sender<Input>, call: Call) {
     let client = shells.downstream.clone();
     let results = results.clone();
     let host = hosts.get(call.node).cloned();

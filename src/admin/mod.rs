@@ -36,18 +36,42 @@ pub struct AdminState {
 }
 impl AdminState {
     /// New.
-    pub fn new(view: watch::Receiver<Arc<View>>, ask: mpsc::Sender<AdminRequest>, _metrics: (), _token: Option<Secret>, _history: Arc<Mutex<History>>) -> Self {
+    pub fn new(
+        view: watch::Receiver<Arc<View>>,
+        ask: mpsc::Sender<AdminRequest>,
+        _metrics: (),
+        _token: Option<Secret>,
+        _history: Arc<Mutex<History>>,
+    ) -> Self {
         Self { view, _ask: ask }
     }
 }
 
 /// Bind.
 pub async fn bind(addr: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(addr).await.map_err(|e| format!("admin.listen {addr}: {e}"))
+    TcpListener::bind(addr)
+        .await
+        .map_err(|e| format!("admin.listen {addr}: {e}"))
 }
 
 /// Serve.
-pub async fn serve(listener: TcpListener, state: AdminState, shutdown: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
-    let app = axum::Router::new().route("/api/v1/status", axum::routing::get(|axum::extract::State(s): axum::extract::State<AdminState>| async move { let v = s.view.borrow().clone(); axum::Json(v.as_ref().clone()) })).with_state(state);
-    axum::serve(listener, app).with_graceful_shutdown(shutdown).await
+pub async fn serve(
+    listener: TcpListener,
+    state: AdminState,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let app = axum::Router::new()
+        .route(
+            "/api/v1/status",
+            axum::routing::get(
+                |axum::extract::State(s): axum::extract::State<AdminState>| async move {
+                    let v = s.view.borrow().clone();
+                    axum::Json(v.as_ref().clone())
+                },
+            ),
+        )
+        .with_state(state);
+    axum::serve(listener, app)
+        .with_graceful_shutdown(shutdown)
+        .await
 }

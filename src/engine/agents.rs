@@ -595,8 +595,6 @@ impl Engine {
         self.takeover_done(agent);
     }
 
-    /// All own subscriptions end: another instance serves, or the process stops.
-
     // ---- sign-in, sign-out, reading anew ------------------------------------------------------
 
     /// A sign-in was accepted: keep what it proved, then read the agent.

@@ -15,8 +15,14 @@ pub struct Labels {
 /// Starts logging.
 pub fn init(json: bool, level: &str) {
     let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_default();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if json { builder.json().init(); } else { builder.init(); }
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if json {
+        builder.json().init();
+    } else {
+        builder.init();
+    }
 }
 
 /// Metrics.
@@ -27,7 +33,9 @@ pub fn metrics() -> Result<(), String> {
 /// One happening.
 pub fn emit(event: &Event, _labels: &Labels) {
     match event {
-        Event::CommandFinished { .. } | Event::EventPublished | Event::PeerRoundTrip { .. } => tracing::debug!("{event:?}"),
+        Event::CommandFinished { .. } | Event::EventPublished | Event::PeerRoundTrip { .. } => {
+            tracing::debug!("{event:?}")
+        }
         _ => tracing::info!("{event:?}"),
     }
 }
