@@ -283,6 +283,7 @@ impl Engine {
                 .set_by(Timer::Delta, self.now.mono + limits::DELTA_DELAY_MS);
         }
         self.leave_links();
+        self.end_drain();
         self.check_shutdown();
     }
 
