@@ -105,7 +105,7 @@ impl Publisher {
                 }
             }
             Ok(Encoded::Direct(message)) => {
-                if !self.direct.send(id, message) {
+                if !self.direct.send(id, *message) {
                     tell(&self.link, id, PublishOutcome::Failed).await;
                 }
             }

@@ -53,7 +53,7 @@ fn one(outbound: Outbound) -> Message {
             assert_eq!(messages.len(), 1);
             messages.remove(0)
         }
-        Encoded::Direct(message) => message,
+        Encoded::Direct(message) => *message,
     }
 }
 

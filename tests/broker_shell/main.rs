@@ -2,318 +2,28 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panic")]
 
+mod rig;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use lapin::message::Delivery as Message;
+use lapin::BasicProperties;
 use lapin::options::{
-    BasicConsumeOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions,
-    QueueDeleteOptions,
+    BasicPublishOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
-use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
+use lapin::types::{AMQPValue, FieldTable};
+use rig::*;
 use serde_json::Value;
-use tandem::broker::{Broker, BrokerAddress, BrokerConfig, GroupConfig};
 use tandem::engine::command::{Outbound, ReplyRoute};
 use tandem::engine::ids::{BootId, LinkEpoch, PublishId};
-use tandem::engine::input::{Delivery, PublishOutcome};
+use tandem::engine::input::PublishOutcome;
 use tandem::engine::peer::PeerMessage;
 use tandem::engine::{Command, Input};
 use tandem::lab::{RabbitNode, RabbitOptions};
-use tandem::model::{Destination, InstanceId, Secret};
-use tandem::wire::command::Defaults;
-use tandem::wire::control::Keys;
-use tandem::wire::event::{ClientEvent, Format, SystemStatus};
 use tandem::wire::message::RawMessage;
-use tandem::wire::reply::{Outcome, Reply};
-use tokio::sync::mpsc;
+use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
-
-/// Generous: only a failing test waits this long.
-const LIMIT: Duration = Duration::from_secs(60);
-/// How long nothing further may come.
-const QUIET: Duration = Duration::from_secs(2);
-const LINK: LinkEpoch = LinkEpoch(1);
-
-fn instance(text: &str) -> InstanceId {
-    InstanceId::new(text).unwrap()
-}
-
-fn config(node: &RabbitNode, id: &str, boot: u64) -> BrokerConfig {
-    let key = Secret::new("k".repeat(32));
-    let queues = vec!["Connector1".to_owned(), "Connector2".to_owned()];
-    BrokerConfig {
-        instance: instance(id),
-        site: "site-1".into(),
-        version: "0.0.1".into(),
-        cluster_name: "tandem".into(),
-        groups: vec![GroupConfig {
-            name: "agents".into(),
-            queues: queues.clone(),
-        }],
-        brokers: vec![BrokerAddress {
-            uri: node.amqp_uri(),
-            label: "broker-1".into(),
-        }],
-        timeout: Duration::from_secs(20),
-        heartbeat: Duration::from_secs(1),
-        prefetch: 100,
-        ca_file: None,
-        format: Format::Json,
-        parse: Defaults {
-            max_age_ms: 30_000,
-            cluster_name: "tandem".into(),
-            command_queues: queues,
-        },
-        control: Keys::new(Some(&key), None, "tandem", instance(id), BootId(boot)),
-    }
-}
-
-struct Shell {
-    broker: Broker,
-    inputs: mpsc::Receiver<Input>,
-}
-
-impl Shell {
-    fn start(config: BrokerConfig) -> Self {
-        let (sender, inputs) = mpsc::channel(1024);
-        let broker = Broker::start(config, sender).unwrap();
-        Self { broker, inputs }
-    }
-
-    fn execute(&self, command: Command) {
-        self.broker.execute(command);
-    }
-
-    /// The first input that `pick` takes; others are passed over.
-    async fn wait<T>(&mut self, what: &str, mut pick: impl FnMut(Input) -> Option<T>) -> T {
-        let found = async {
-            loop {
-                let input = self.inputs.recv().await.unwrap();
-                println!("{what}: {input:?}");
-                if let Some(found) = pick(input) {
-                    return found;
-                }
-            }
-        };
-        timeout(LIMIT, found)
-            .await
-            .unwrap_or_else(|_| panic!("did not come: {what}"))
-    }
-
-    async fn dial(&mut self, link: LinkEpoch) -> Result<(), String> {
-        self.execute(Command::Dial { link, broker: 0 });
-        self.wait("link", |input| match input {
-            Input::LinkUp { link: up } if up == link => Some(Ok(())),
-            Input::LinkDown { link: down, reason } if down == link => Some(Err(reason)),
-            _ => None,
-        })
-        .await
-    }
-
-    async fn consume(&mut self, priority: i32, tag: &str) {
-        self.execute(Command::Consume {
-            link: LINK,
-            group: 0,
-            priority,
-            tag: tag.into(),
-        });
-        self.wait("consuming", |input| match input {
-            Input::Consuming { tag: now, .. } if now == tag => Some(()),
-            _ => None,
-        })
-        .await;
-    }
-
-    async fn delivery(&mut self) -> Box<Delivery> {
-        self.wait("delivery", |input| match input {
-            Input::Delivery(delivery) => Some(delivery),
-            _ => None,
-        })
-        .await
-    }
-
-    async fn publish(&mut self, id: u64, message: Outbound) -> PublishOutcome {
-        self.publish_on(LINK, id, message).await
-    }
-
-    async fn publish_on(&mut self, link: LinkEpoch, id: u64, message: Outbound) -> PublishOutcome {
-        let id = PublishId(id);
-        self.execute(Command::Publish { id, link, message });
-        self.wait("published", |input| match input {
-            Input::Published { publish, outcome } if publish == id => Some(outcome),
-            _ => None,
-        })
-        .await
-    }
-
-    async fn link_down(&mut self) -> String {
-        self.wait("link down", |input| match input {
-            Input::LinkDown { reason, .. } => Some(reason),
-            _ => None,
-        })
-        .await
-    }
-
-    /// Everything that comes until it is quiet.
-    async fn rest(&mut self) -> Vec<Input> {
-        let mut rest = Vec::new();
-        while let Ok(Some(input)) = timeout(QUIET, self.inputs.recv()).await {
-            rest.push(input);
-        }
-        rest
-    }
-}
-
-/// A client, independent of the shell.
-struct Client {
-    _connection: Connection,
-    channel: Channel,
-}
-
-impl Client {
-    async fn connect(node: &RabbitNode) -> Self {
-        let connection = Connection::connect(&node.amqp_uri(), ConnectionProperties::default())
-            .await
-            .unwrap();
-        let channel = connection.create_channel().await.unwrap();
-        Self {
-            _connection: connection,
-            channel,
-        }
-    }
-
-    async fn send(&self, queue: &str, kind: &str, body: &str) {
-        let properties = BasicProperties::default()
-            .with_type(kind.into())
-            .with_message_id("m-1".into());
-        self.channel
-            .basic_publish(
-                "".into(),
-                queue.into(),
-                BasicPublishOptions::default(),
-                body.as_bytes(),
-                properties,
-            )
-            .await
-            .unwrap()
-            .await
-            .unwrap();
-    }
-
-    /// An exclusive queue of the broker's naming, consumed.
-    async fn inbox(&self) -> (String, Consumer) {
-        let options = QueueDeclareOptions {
-            exclusive: true,
-            ..QueueDeclareOptions::default()
-        };
-        let queue = self
-            .channel
-            .queue_declare("".into(), options, FieldTable::default())
-            .await
-            .unwrap();
-        let consumer = self.consume(queue.name().as_str()).await;
-        (queue.name().to_string(), consumer)
-    }
-
-    async fn consume(&self, queue: &str) -> Consumer {
-        let options = BasicConsumeOptions {
-            no_ack: true,
-            ..BasicConsumeOptions::default()
-        };
-        self.channel
-            .basic_consume(queue.into(), "".into(), options, FieldTable::default())
-            .await
-            .unwrap()
-    }
-
-    async fn waiting(&self, queue: &str) -> u32 {
-        let options = QueueDeclareOptions {
-            passive: true,
-            ..QueueDeclareOptions::durable()
-        };
-        self.channel
-            .queue_declare(queue.into(), options, FieldTable::default())
-            .await
-            .unwrap()
-            .message_count()
-    }
-}
-
-async fn next(consumer: &mut Consumer) -> Message {
-    timeout(LIMIT, consumer.next())
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap()
-}
-
-fn event(message_id: &str) -> Outbound {
-    Outbound::Event {
-        to: Destination::new("crm-1").unwrap(),
-        event: Arc::new(ClientEvent::System(SystemStatus::InService)),
-        correlation_id: None,
-        epoch: 3,
-        message_id: message_id.into(),
-    }
-}
-
-fn reply(route: ReplyRoute) -> Outbound {
-    Outbound::Reply {
-        route,
-        reply: Arc::new(Reply {
-            command: "Hello".into(),
-            id: "crm-1".into(),
-            outcome: Outcome::Ok,
-            status: None,
-            instance: "gc-1".into(),
-            downstream: None,
-            error: None,
-            retry_after_ms: None,
-            body: None,
-        }),
-        correlation_id: Some("c-1".into()),
-        message_id: "r-1".into(),
-    }
-}
-
-/// Asks the management API until `pick` finds something in its answer; statistics lag.
-async fn managed<T>(node: &RabbitNode, path: &str, pick: impl Fn(&Value) -> Option<T>) -> T {
-    let api = node.management().unwrap();
-    let found = async {
-        loop {
-            if let Ok(Some(answer)) = api.get(path).await
-                && let Some(found) = pick(&answer)
-            {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    };
-    timeout(LIMIT, found).await.expect("the broker's own view")
-}
-
-/// (tag, priority) of all consumers of the command queue, once there are `count`.
-async fn consumers(node: &RabbitNode, queue: &str, count: usize) -> Vec<(String, i64)> {
-    managed(node, "/api/consumers/%2F", |all| {
-        let found: Vec<(String, i64)> = all
-            .as_array()?
-            .iter()
-            .filter(|one| one["queue"]["name"] == queue)
-            .map(|one| {
-                let tag = one["consumer_tag"].as_str().unwrap_or_default().to_owned();
-                (tag, one["arguments"]["x-priority"].as_i64().unwrap_or(0))
-            })
-            .collect();
-        (found.len() == count).then_some(found)
-    })
-    .await
-}
-
-async fn node(name: &str) -> RabbitNode {
-    RabbitNode::start(RabbitOptions::named(name)).await.unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_in_events_and_replies_out() {
@@ -349,7 +59,7 @@ async fn consuming_changes_priority_without_a_gap(
 
     shell.consume(127, "gc-1.agents.leader.2").await;
     let expected = ("gc-1.agents.leader.2".to_owned(), 127);
-    let current = managed(node, "/api/consumers/%2F", |all| {
+    let current = managed(node, "consumers/%2F", |all| {
         let all = all.as_array()?;
         let one = |queue: &str| {
             let mut found = all.iter().filter(|one| one["queue"]["name"] == queue);
@@ -373,7 +83,7 @@ async fn consuming_changes_priority_without_a_gap(
     let malformed = shell.delivery().await;
     assert!(malformed.command.is_err());
     shell.execute(Command::Ack(malformed.id));
-    let names = managed(node, "/api/connections", |all| {
+    let names = managed(node, "connections", |all| {
         let names: Vec<String> = all
             .as_array()?
             .iter()
@@ -567,7 +277,10 @@ async fn peers_meet_and_one_id_is_used_once() {
     assert!(reason.contains("another process uses the instance id gc-1"));
     let rest = one.rest().await;
     let own = |input: &Input| matches!(input, Input::Peer { .. } | Input::LinkDown { .. });
-    assert!(!rest.iter().any(own), "the first one is undisturbed: {rest:?}");
+    assert!(
+        !rest.iter().any(own),
+        "the first one is undisturbed: {rest:?}"
+    );
     for shell in [one, two, second] {
         shell.broker.close().await;
     }
@@ -576,6 +289,19 @@ async fn peers_meet_and_one_id_is_used_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_broker_is_one_link_down_and_can_be_dialled_again() {
     let mut node = node("killed").await;
+    // An operator's own settings are kept.
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(5000));
+    Client::connect(&node)
+        .await
+        .channel
+        .queue_declare(
+            "Connector2".into(),
+            QueueDeclareOptions::durable(),
+            arguments,
+        )
+        .await
+        .unwrap();
     let mut shell = Shell::start(config(&node, "gc-1", 1));
     shell.dial(LINK).await.unwrap();
     shell.execute(Command::AttachControl { link: LINK });
@@ -625,5 +351,42 @@ async fn a_broker_short_of_memory_blocks_the_link_and_does_not_end_it() {
     let rest = shell.rest().await;
     let down = |input: &Input| matches!(input, Input::LinkDown { .. });
     assert!(!rest.iter().any(down), "{rest:?}");
+    shell.broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_credentials_are_told_without_the_password() {
+    let node = node("refused").await;
+    let mut config = config(&node, "gc-1", 1);
+    config.brokers[0].uri = node.amqp_uri().replace(":guest@", ":planted-Passw0rd@");
+    let mut shell = Shell::start(config);
+    let reason = shell.dial(LINK).await.unwrap_err();
+    assert!(reason.contains("ACCESS_REFUSED"), "{reason}");
+    assert!(!reason.contains("planted-Passw0rd"), "{reason}");
+    shell.broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_never_answers_is_given_up_and_its_sockets_are_closed() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("amqp://guest:guest@{}/%2f", listener.local_addr().unwrap());
+    let mut config = config_for(uri, "gc-1", 1);
+    config.timeout = Duration::from_secs(1);
+    let mut shell = Shell::start(config);
+    let silent = tokio::spawn(async move {
+        let mut open = Vec::new();
+        for _ in 0..2 {
+            open.push(listener.accept().await.unwrap().0);
+        }
+        for mut stream in open {
+            let mut greeting = Vec::new();
+            // Ends when the other side has closed.
+            stream.read_to_end(&mut greeting).await.unwrap();
+            assert!(greeting.starts_with(b"AMQP"));
+        }
+    });
+    let reason = shell.dial(LINK).await.unwrap_err();
+    assert!(reason.contains("not open within"), "{reason}");
+    timeout(LIMIT, silent).await.unwrap().unwrap();
     shell.broker.close().await;
 }
