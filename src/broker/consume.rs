@@ -338,7 +338,7 @@ async fn deliver(link: &Link, mut consumer: Consumer, source: Source) -> Option<
             tag: delivery.delivery_tag,
         };
         let raw = raw_message(delivery);
-        let command = parse(&raw, &context.config.parse, now_ms()).map_err(|fault| *fault);
+        let command = parse(&raw, &context.config.parse, now_ms());
         let input = Input::Delivery(Box::new(Delivery {
             id,
             source,

@@ -125,7 +125,7 @@ impl Report {
 /// Aligned columns: key, value, origin.
 fn table(lines: &[Effective]) -> String {
     /// Wider values push only their own origin to the right.
-    const WIDEST: usize = 48;
+    const WIDEST: usize = 60;
     let width = |text: &str| text.chars().count();
     let key = lines.iter().map(|line| width(&line.key)).max().unwrap_or(0);
     let value = lines

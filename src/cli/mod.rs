@@ -1,6 +1,7 @@
 //! Command line: one file a command.
 
 pub mod check;
+pub mod simulate;
 pub mod topology;
 
 /// Entry point of the program.

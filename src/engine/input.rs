@@ -29,7 +29,7 @@ pub struct Delivery {
     /// As it came.
     pub raw: RawMessage,
     /// As it was understood.
-    pub command: Result<ClientCommand, Malformed>,
+    pub command: Result<ClientCommand, Box<Malformed>>,
 }
 
 /// What the broker said to a publication.

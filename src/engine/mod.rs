@@ -1,9 +1,573 @@
-//! (to come)
+//! The pure heart: what happens goes in as [`Input`], what is to be done comes out as [`Command`],
+//! what is worth telling as [`Event`]. No I/O, no clock, no task, no lock.
+//!
+//! ```text
+//!   handle(now, Input) ──▶ ┌──────────────────────────────────────────────┐ ──▶ poll_command()
+//!                          │ links      which broker serves               │ ──▶ poll_event()
+//!   poll_timeout() ◀────── │ members    which peers live                  │
+//!                          │ roles      who leads which group             │
+//!                          │ sessions   what is known of each agent       │
+//!                          │ jobs       the life of one command, in lanes │
+//!                          │ ledger     what became of command ids        │
+//!                          │ agents     subscriptions, notifications      │
+//!                          │ route      which downstream node             │
+//!                          │ outbox     what waits for a confirm          │
+//!                          └──────────────────────────────────────────────┘
+//! ```
+//!
+//! After every [`Engine::handle`] the caller takes all commands, then all events, then arms one
+//! timer with [`Engine::poll_timeout`].
 
+mod agents;
 pub mod command;
+pub mod config;
+pub mod event;
 pub mod ids;
 pub mod input;
+mod jobs;
+pub mod ledger;
+pub mod limits;
+pub mod link;
+pub mod members;
+mod notices;
+mod outbox;
 pub mod peer;
+mod replication;
+mod rng;
+mod roles;
+pub mod route;
+mod service;
+mod session;
+mod timer;
+mod view;
+mod work;
 
-pub use command::Command;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+pub use command::{Command, Outbound};
+pub use config::Config;
+pub use event::Event;
 pub use input::Input;
+pub use view::View;
+
+use ids::{CallId, LinkEpoch, Now, SubscriptionEpoch, VerbId};
+use input::Verb;
+use jobs::Jobs;
+use ledger::Ledger;
+use link::{LinkStep, Links};
+use members::Members;
+use outbox::Outbox;
+use roles::Group;
+use route::Route;
+use session::Sessions;
+use timer::{Timer, Timers};
+
+use crate::model::{AgentId, Destination};
+use crate::wire::event::ClientEvent;
+
+/// What a downstream request is for.
+#[derive(Debug, Clone)]
+enum CallFor {
+    /// A step of a command.
+    Job(ids::JobId),
+    /// Reading an agent anew.
+    Sync(AgentId),
+    /// Signing an agent in again on a node that does not know it, or making it ready.
+    Habit(AgentId),
+}
+
+/// The connector's decisions. See the module's documentation.
+#[derive(Debug)]
+pub struct Engine {
+    cfg: Config,
+    now: Now,
+    out: VecDeque<Command>,
+    events: VecDeque<Event>,
+    timers: Timers,
+    links: Links,
+    /// The link on which the own control queue is consumed.
+    control_on: Option<LinkEpoch>,
+    /// Links that are left as soon as their deliveries are settled.
+    leaving: Vec<LinkEpoch>,
+    members: Members,
+    groups: Vec<Group>,
+    sessions: Sessions,
+    jobs: Jobs,
+    ledger: Ledger,
+    outbox: Outbox,
+    route: Route,
+    calls: HashMap<CallId, (CallFor, usize)>,
+    takeover: agents::Takeover,
+    outcomes: Vec<peer::OutcomeRecord>,
+    /// Highest fencing epoch seen anywhere.
+    epoch: u64,
+    /// This process was away: no start of a command before this time or a peer's sign of life.
+    fenced_until: Option<u64>,
+    joined_at: Option<u64>,
+    shutdown: Option<u64>,
+    draining: bool,
+    exited: bool,
+    rng: u64,
+    next_id: u64,
+    heartbeat_seq: u64,
+    last_beat: u64,
+}
+
+impl Engine {
+    /// An engine at rest; the first [`Engine::handle`] starts it.
+    #[must_use]
+    pub fn new(cfg: Config) -> Self {
+        let seed = cfg.seed | 1;
+        Self {
+            now: Now::default(),
+            out: VecDeque::new(),
+            events: VecDeque::new(),
+            timers: Timers::default(),
+            links: Links::new(cfg.brokers.clone(), seed),
+            control_on: None,
+            leaving: Vec::new(),
+            members: Members::default(),
+            groups: cfg.groups.iter().map(|name| Group::new(name)).collect(),
+            sessions: Sessions::default(),
+            jobs: Jobs::default(),
+            ledger: Ledger::default(),
+            outbox: Outbox::default(),
+            route: Route::new(&cfg.nodes, cfg.failback),
+            calls: HashMap::new(),
+            takeover: agents::Takeover::default(),
+            outcomes: Vec::new(),
+            epoch: 0,
+            fenced_until: None,
+            joined_at: None,
+            shutdown: None,
+            draining: false,
+            exited: false,
+            rng: seed,
+            next_id: 0,
+            heartbeat_seq: 0,
+            last_beat: 0,
+            cfg,
+        }
+    }
+
+    /// Sets everything in motion: to be called once, before the first input.
+    pub fn start(&mut self, now: Now) {
+        self.now = now;
+        for node in 0..self.route.nodes().len() {
+            self.timers.set(Timer::Probe(node), now.mono);
+        }
+        self.timers.set(Timer::Heartbeat, now.mono);
+        self.timers.set(Timer::Evidence, now.mono);
+        self.timers.set(Timer::Sweep, now.mono + 1_000);
+        self.after();
+    }
+
+    // ---- inputs -------------------------------------------------------------------------------
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        self.advance(now);
+        match input {
+            Input::Tick => {}
+            Input::LinkUp { link } => self.on_link_up(link),
+            Input::LinkDown { link, reason } => self.on_link_down(link, reason),
+            Input::ControlAttached { link } => self.on_control_attached(link),
+            Input::LinkBlocked { link, blocked } => self.on_link_blocked(link, blocked),
+            Input::Consuming { link, group, tag } => self.on_consuming(link, group, &tag),
+            Input::ConsumerLost {
+                link,
+                group,
+                tag,
+                reason,
+            } => self.on_consumer_lost(link, group, &tag, reason),
+            Input::Delivery(delivery) => self.on_delivery(*delivery),
+            Input::Published { publish, outcome } => self.on_published(publish, outcome),
+            Input::CallDone { call, outcome } => self.on_call_done(call, outcome),
+            Input::Probed { node, health } => self.on_probed(node, health),
+            Input::Notice {
+                agent,
+                subscription,
+                notice,
+            } => self.on_notice(&agent, subscription, notice),
+            Input::Peer {
+                from,
+                boot,
+                message,
+            } => self.on_peer(&from, boot, message),
+            Input::PeerRejected { claimed, reason } => self.on_peer_rejected(claimed, reason),
+            Input::PeerConsumers { link, peer, count } => {
+                self.members.on_consumers(link, &peer, count, now.mono);
+                self.timers.set_by(Timer::Members, now.mono);
+                self.release_held();
+            }
+            Input::Operator { id, verb } => self.on_verb(id, &verb),
+            Input::Shutdown => self.on_shutdown(),
+        }
+        self.run_timers();
+        self.after();
+    }
+
+    // ---- outputs ------------------------------------------------------------------------------
+
+    /// The next thing to do.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.out.pop_front()
+    }
+
+    /// The next thing to tell.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`Engine::handle`] is to be called with [`Input::Tick`], monotonic milliseconds.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.timers.next()
+    }
+
+    // ---- time ---------------------------------------------------------------------------------
+
+    /// Moves the clock; notices when this process was away.
+    fn advance(&mut self, now: Now) {
+        if let Some(due) = self.timers.next() {
+            let late = now.mono.saturating_sub(due.max(self.now.mono));
+            if late > limits::OWN_LAG_MS {
+                self.events.push_back(Event::OwnPause { millis: late });
+                self.members.forgive(late);
+                if late > self.cfg.peers.suspect && self.members.present().next().is_some() {
+                    self.fenced_until = Some(now.mono + self.cfg.peers.suspect);
+                    self.timers
+                        .set_by(Timer::Members, now.mono + self.cfg.peers.suspect);
+                }
+            }
+        }
+        self.now = now;
+    }
+
+    fn run_timers(&mut self) {
+        while let Some(timer) = self.timers.pop_due(self.now.mono) {
+            match timer {
+                // Links are looked at after every input.
+                Timer::Links => {}
+                Timer::Heartbeat => self.beat(),
+                Timer::Evidence => self.count_consumers(),
+                Timer::Members => {}
+                Timer::Probe(node) => self.probe(node),
+                Timer::Delta => self.send_delta(),
+                Timer::Takeover => self.takeover_step(),
+                Timer::Agent(agent) => self.agent_due(&agent),
+                Timer::Held => self.release_held(),
+                Timer::Consumers => self.refresh_consumers(),
+                Timer::Outbox => {}
+                Timer::Sweep => self.sweep(),
+                Timer::Grace => self.grace_over(),
+            }
+        }
+    }
+
+    /// Cheap upkeep after every input: members, roles, links, outbox, timers.
+    fn after(&mut self) {
+        if self.exited {
+            self.out.clear();
+            return;
+        }
+        self.look_at_members();
+        self.look_at_links();
+        self.flush_outbox();
+        if !self.outcomes.is_empty() || self.sessions.has_changes() {
+            self.timers
+                .set_by(Timer::Delta, self.now.mono + limits::DELTA_DELAY_MS);
+        }
+        self.leave_links();
+        self.check_shutdown();
+    }
+
+    fn sweep(&mut self) {
+        let now = self.now.mono;
+        let old: Vec<AgentId> = self
+            .sessions
+            .iter()
+            .filter(|session| session.buried_until.is_some_and(|until| until <= now))
+            .map(|session| session.record.agent.clone())
+            .collect();
+        for agent in old {
+            self.sessions.remove(&agent);
+        }
+        self.timers.set(Timer::Sweep, now + 1_000);
+        self.expire_waiting();
+    }
+
+    // ---- links --------------------------------------------------------------------------------
+
+    fn look_at_links(&mut self) {
+        for step in self.links.steps(self.now) {
+            match step {
+                LinkStep::Dial { link, broker } => {
+                    self.out.push_back(Command::Dial { link, broker });
+                }
+                LinkStep::Activate {
+                    link,
+                    broker,
+                    leave,
+                } => self.activate(link, broker, leave),
+            }
+        }
+        match self.links.next_at(self.now) {
+            Some(at) => self.timers.set(Timer::Links, at),
+            None => self.timers.stop(&Timer::Links),
+        }
+    }
+
+    fn activate(&mut self, link: LinkEpoch, broker: usize, leave: Option<LinkEpoch>) {
+        let from = leave
+            .and_then(|link| self.links.broker_of(link))
+            .map(|broker| self.links.label(broker).to_owned())
+            .unwrap_or_default();
+        self.events.push_back(Event::BrokerFailover {
+            from,
+            to: self.links.label(broker).to_owned(),
+        });
+        if let Some(old) = leave {
+            for group in 0..self.groups.len() {
+                self.out
+                    .push_back(Command::StopConsuming { link: old, group });
+            }
+            self.leaving.push(old);
+        }
+        self.out.push_back(Command::AttachControl { link });
+        self.out.push_back(Command::ConsumeExpired { link });
+        for group in &mut self.groups {
+            group.consumer = None;
+        }
+        self.refresh_consumers();
+    }
+
+    fn on_link_up(&mut self, link: LinkEpoch) {
+        if !self.links.on_up(self.now, link) {
+            self.stale("link");
+            self.out.push_back(Command::CloseLink { link });
+            return;
+        }
+        self.tell_link(link, true, String::new());
+        self.timers.set_by(Timer::Evidence, self.now.mono);
+    }
+
+    fn on_link_down(&mut self, link: LinkEpoch, reason: String) {
+        self.leaving.retain(|leaving| *leaving != link);
+        let label = self.links.broker_of(link);
+        let Some((_, serving)) = self.links.on_down(self.now, link) else {
+            self.stale("link");
+            return;
+        };
+        if let Some(broker) = label {
+            self.events.push_back(Event::BrokerLink {
+                broker: self.links.label(broker).to_owned(),
+                up: false,
+                reason,
+            });
+        }
+        if self.control_on == Some(link) {
+            self.control_on = None;
+        }
+        self.members.on_link_down(link);
+        self.outbox.on_link_down(link);
+        self.drop_deliveries(link);
+        if serving {
+            for group in &mut self.groups {
+                group.consumer = None;
+            }
+        }
+    }
+
+    fn on_control_attached(&mut self, link: LinkEpoch) {
+        if self.links.active() != Some(link) {
+            self.stale("control");
+            return;
+        }
+        self.control_on = Some(link);
+        if self.joined_at.is_none() {
+            self.joined_at = Some(self.now.mono);
+            self.timers
+                .set_by(Timer::Members, self.now.mono + self.cfg.peers.suspect);
+            self.say(None, peer::PeerMessage::Hello);
+        }
+        self.beat();
+        self.refresh_consumers();
+    }
+
+    fn on_link_blocked(&mut self, link: LinkEpoch, blocked: bool) {
+        if let Some(broker) = self.links.on_blocked(link, blocked) {
+            self.events.push_back(Event::BrokerBlocked {
+                broker: self.links.label(broker).to_owned(),
+                blocked,
+            });
+        }
+    }
+
+    fn tell_link(&mut self, link: LinkEpoch, up: bool, reason: String) {
+        if let Some(broker) = self.links.broker_of(link) {
+            self.events.push_back(Event::BrokerLink {
+                broker: self.links.label(broker).to_owned(),
+                up,
+                reason,
+            });
+        }
+    }
+
+    /// Closes links that were left, once nothing delivered on them is unsettled. The broker is
+    /// dialled again as the spare.
+    fn leave_links(&mut self) {
+        let done: Vec<LinkEpoch> = self
+            .leaving
+            .iter()
+            .copied()
+            .filter(|link| !self.jobs.any_on(*link))
+            .collect();
+        for link in done {
+            self.leaving.retain(|leaving| *leaving != link);
+            self.out.push_back(Command::CloseLink { link });
+            self.members.on_link_down(link);
+            self.outbox.on_link_down(link);
+            self.links.on_closed(self.now, link);
+        }
+    }
+
+    // ---- publishing ---------------------------------------------------------------------------
+
+    /// Publishes an event to one client.
+    fn tell(
+        &mut self,
+        to: &Destination,
+        event: ClientEvent,
+        correlation_id: Option<String>,
+        epoch: u64,
+        job: Option<ids::JobId>,
+    ) {
+        let message_id = self.message_id();
+        self.events.push_back(Event::EventPublished);
+        self.post(
+            Outbound::Event {
+                to: to.clone(),
+                event: Arc::new(event),
+                correlation_id,
+                epoch,
+                message_id,
+            },
+            job,
+        );
+    }
+
+    /// Hands a message to the outbox; it is published as soon as there is a link.
+    fn post(&mut self, message: Outbound, job: Option<ids::JobId>) {
+        if let Some(job) = job {
+            self.jobs.add_publish(job);
+        }
+        if let Some(dropped) = self.outbox.push(message, job) {
+            self.events.push_back(Event::EventDropped);
+            if let Some(job) = dropped {
+                self.publish_settled(job);
+            }
+        }
+    }
+
+    /// Says something to one peer, or to all; not kept if there is no link.
+    fn say(&mut self, to: Option<&crate::model::InstanceId>, message: peer::PeerMessage) {
+        if let Some(link) = self.control_on {
+            let id = self.outbox.number();
+            self.out.push_back(Command::Publish {
+                id,
+                link,
+                message: Outbound::Peer {
+                    to: to.cloned(),
+                    message: Box::new(message),
+                },
+            });
+        }
+    }
+
+    fn flush_outbox(&mut self) {
+        if !self.outbox.has_waiting() {
+            return;
+        }
+        let Some(link) = self.links.active() else {
+            return;
+        };
+        for (id, message) in self.outbox.flush(link) {
+            self.out.push_back(Command::Publish { id, link, message });
+        }
+    }
+
+    fn message_id(&mut self) -> String {
+        let number = self.number();
+        format!("{}-{:x}-{number:x}", self.cfg.instance, self.cfg.boot.0)
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn next_subscription(&mut self) -> SubscriptionEpoch {
+        SubscriptionEpoch(self.number())
+    }
+
+    fn jitter(&mut self, bound: u64) -> u64 {
+        self.rng = rng::next(self.rng);
+        self.rng % (bound + 1)
+    }
+
+    fn stale(&mut self, what: &'static str) {
+        self.events.push_back(Event::Stale { what });
+    }
+
+    // ---- verbs and the end --------------------------------------------------------------------
+
+    fn on_verb(&mut self, id: VerbId, verb: &Verb) {
+        let result = match verb {
+            Verb::GroupStop(name) => self.stop_group(name),
+            Verb::GroupStart(name) => self.start_group(name),
+            Verb::Drain => {
+                self.drain();
+                Ok("draining".to_owned())
+            }
+        };
+        self.out.push_back(Command::VerbDone { id, result });
+    }
+
+    fn on_shutdown(&mut self) {
+        if self.shutdown.is_some() {
+            return;
+        }
+        let until = self.now.mono + self.cfg.shutdown_grace;
+        self.shutdown = Some(until);
+        self.timers.set(Timer::Grace, until);
+        self.drain();
+    }
+
+    fn grace_over(&mut self) {
+        if self.shutdown.is_some() {
+            self.exit();
+        }
+    }
+
+    /// Ends when everything started is finished and confirmed.
+    fn check_shutdown(&mut self) {
+        let idle = self.jobs.is_empty() && self.outbox.is_empty() && self.drained();
+        if self.shutdown.is_some() && idle {
+            self.exit();
+        }
+    }
+
+    fn exit(&mut self) {
+        if self.exited {
+            return;
+        }
+        self.say(None, peer::PeerMessage::Goodbye);
+        self.out.push_back(Command::Exit);
+        self.exited = true;
+    }
+}

@@ -12,6 +12,6 @@ mod user;
 pub use action::{Action, Answer, ApiError, CallOutcome, DialogVerb, ReasonCategory, ReasonCode};
 pub use dialog::{Dialog, Participant};
 pub use ids::{AgentId, Destination, IdError, InstanceId};
-pub use secret::Secret;
+pub use secret::{REDACTED, Secret};
 pub use update::{DialogsVerb, NodeHealth, Update, UpdateBody};
 pub use user::{Team, User};

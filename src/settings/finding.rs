@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::secret::REDACTED;
+use crate::model::REDACTED;
 
 /// Longest part of a value that a finding shows, in characters.
 const SHOWN_CHARS: usize = 120;
@@ -74,7 +74,7 @@ impl Finding {
         self
     }
 
-    /// The value, as it may be shown (see [`shown`]).
+    /// The value, as it may be shown (see `shown`).
     pub fn value(mut self, value: impl Into<String>) -> Self {
         self.value = Some(value.into());
         self

@@ -12,7 +12,7 @@ mod finding;
 mod pair;
 pub mod properties;
 pub mod schema;
-mod secret;
+
 mod source;
 mod url;
 mod validate;
@@ -27,9 +27,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use crate::model::{REDACTED, Secret};
 pub use finding::{Finding, Findings, Severity};
 pub use pair::check_pair;
-pub use secret::{REDACTED, Secret};
 pub use source::Env;
 
 /// Everything an instance is told from outside.

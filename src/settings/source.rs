@@ -15,8 +15,8 @@ use super::alias::Translate;
 use super::finding::{Finding, Findings, shown, sounds_secret};
 use super::properties::{self, Entry, MAX_FILE_BYTES};
 use super::schema::{self, Key, Lookup, SCHEMA};
-use super::secret::REDACTED;
 use super::value::{self, Value};
+use crate::model::REDACTED;
 
 /// Largest file that may hold one secret, in bytes.
 const MAX_SECRET_FILE_BYTES: usize = 64 * 1024;

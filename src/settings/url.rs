@@ -5,8 +5,8 @@ use std::fmt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use reqwest::Url;
 
-use super::secret::Secret;
 use super::value::{bare, is_host};
+use crate::model::Secret;
 
 /// What may stand unencoded in the user, password and virtual host of an AMQP URI.
 const PART: &AsciiSet = &NON_ALPHANUMERIC
@@ -38,18 +38,18 @@ pub struct BrokerAddress {
 impl BrokerAddress {
     /// Reads `host`, `host:port`, `amqp://…` or `amqps://…`. The error never holds the text.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if text.to_ascii_lowercase().starts_with("failover:") {
+            return Err("list the brokers one by one, as broker.url.1, broker.url.2".into());
+        }
         let scheme = text
             .split_once("://")
             .map(|(scheme, _)| scheme.to_ascii_lowercase());
         let full = match scheme.as_deref() {
             Some("amqp" | "amqps") => text.to_owned(),
-            Some("tcp" | "ssl" | "failover" | "stomp" | "http" | "https") => {
+            Some("tcp" | "ssl" | "stomp" | "http" | "https") => {
                 return Err("this is no AMQP 0-9-1 address: give the RabbitMQ broker as host:5672, or amqps://host:5671".into());
             }
             Some(_) => return Err("not a scheme of a broker".into()),
-            None if text.to_ascii_lowercase().starts_with("failover:") => {
-                return Err("list the brokers one by one, as broker.url.1, broker.url.2".into());
-            }
             None if text.contains('@') => {
                 return Err("with a user it must begin with amqp:// or amqps://".into());
             }
@@ -220,6 +220,25 @@ mod tests {
     }
 
     #[test]
+    fn the_broker_library_reads_back_what_was_meant() {
+        for (text, host, port) in [
+            ("rabbit-1:5673", "rabbit-1", 5673),
+            ("amqps://h/a%2Fb", "h", 5671),
+        ] {
+            let address = BrokerAddress::parse(text).unwrap();
+            let uri = address.uri("us:er@x", &Secret::new("p@ss/wört %"), "/");
+            let read: lapin::uri::AMQPUri = uri.parse().unwrap();
+            assert_eq!(
+                (read.authority.host.as_str(), read.authority.port),
+                (host, port)
+            );
+            assert_eq!(read.authority.userinfo.username, "us:er@x");
+            assert_eq!(read.authority.userinfo.password, "p@ss/wört %");
+            assert_eq!(read.vhost, address.vhost.as_deref().unwrap_or("/"));
+        }
+    }
+
+    #[test]
     fn activemq_addresses_are_explained() {
         let message = BrokerAddress::parse("amq-1:61616").unwrap_err();
         assert!(
@@ -234,6 +253,12 @@ mod tests {
         ] {
             assert!(BrokerAddress::parse(old).is_err(), "{old}");
         }
+    }
+
+    #[test]
+    fn a_failover_list_is_told_apart_from_a_bad_scheme() {
+        let message = BrokerAddress::parse("failover:(tcp://a:61616,tcp://b:61616)").unwrap_err();
+        assert!(message.contains("one by one"), "{message}");
     }
 
     #[test]

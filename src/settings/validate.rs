@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use super::finding::{Finding, Findings, shown};
 use super::schema::{self, Default_, SCHEMA};
-use super::secret::{REDACTED, Secret};
 use super::source::{Candidate, Given, Origin, beside};
 use super::value::{self, Value, duration_text};
 use super::{
     Admin, Agent, Consumer, Control, Effective, Instance, Log, LogFormat, MessageFormat, Mode,
     Peer, Settings,
 };
+use crate::model::{REDACTED, Secret};
 
 /// Builds settings; `None` only where something that cannot be done without is missing or wrong,
 /// and then `findings` says so.

@@ -2,11 +2,11 @@
 
 use super::finding::Finding;
 use super::schema;
-use super::secret::Secret;
 use super::url::BrokerAddress;
 use super::validate::{Validator, text};
 use super::value::{Value, is_loopback};
 use super::{Broker, BrokerUrl, Group, ManagementUrl};
+use crate::model::Secret;
 
 impl Validator<'_> {
     pub(super) fn broker(&mut self) -> Broker {

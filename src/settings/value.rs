@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::AllowRule;
 use super::schema::Kind;
-use super::secret::Secret;
 use super::url::{BrokerAddress, HttpAddress};
+use crate::model::Secret;
 
 /// A value that has passed its kind's check.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,197 @@
+//! From what HTTP reports to what it means for the command.
+//!
+//! | seen | meaning |
+//! | --- | --- |
+//! | no connection, DNS or TLS failure | not sent: another node may be tried |
+//! | 4xx | refused: nobody executed it |
+//! | 2xx | done; an answer to a read that cannot be understood is unknown |
+//! | 503 | out of service, not executed: another node may be tried |
+//! | timeout after sending, reset, truncated answer, other 5xx, 3xx, anything else | unknown |
+
+use std::error::Error as _;
+
+use reqwest::{Method, Response, StatusCode};
+
+use crate::model::{Action, Answer, CallOutcome, NodeHealth};
+
+use super::finesse::xml::MAX_BYTES;
+use super::finesse::{self, api_error, system_info};
+
+/// Longest reason, in bytes.
+const MAX_REASON: usize = 300;
+
+/// Why a body was not read to its end.
+enum BodyError {
+    TooLarge,
+    Http(reqwest::Error),
+}
+
+impl BodyError {
+    fn reason(&self) -> String {
+        match self {
+            Self::TooLarge => format!("answer of more than {MAX_BYTES} bytes"),
+            Self::Http(error) => describe(error),
+        }
+    }
+
+    fn timed_out(&self) -> bool {
+        matches!(self, Self::Http(error) if error.is_timeout())
+    }
+}
+
+/// What became of a request that got no HTTP status.
+pub(super) fn failed(error: &reqwest::Error) -> CallOutcome {
+    let (reason, timed_out) = (describe(error), error.is_timeout());
+    if error.is_connect() || error.is_builder() {
+        CallOutcome::NotSent { timed_out, reason }
+    } else {
+        CallOutcome::Unknown {
+            status: None,
+            timed_out,
+            reason,
+        }
+    }
+}
+
+/// What an answer means; reads as much of the body as that takes.
+pub(super) async fn answered(method: &Method, action: &Action, response: Response) -> CallOutcome {
+    let code = response.status();
+    let status = code.as_u16();
+    if code.is_success() {
+        // The result of a change comes as a notification: its body says nothing.
+        if method != Method::GET {
+            return CallOutcome::Done {
+                status,
+                answer: Answer::Empty,
+            };
+        }
+        return read_answer(status, action, response).await;
+    }
+    if code.is_client_error() {
+        // The refusal stands even where its explanation is lost.
+        let error = body(response)
+            .await
+            .map_or_else(|_| Default::default(), |body| api_error::document(&body));
+        return CallOutcome::Refused { status, error };
+    }
+    if code == StatusCode::SERVICE_UNAVAILABLE {
+        return CallOutcome::OutOfService {
+            reason: out_of_service(response).await,
+        };
+    }
+    let reason = unexpected(response, code).await;
+    CallOutcome::Unknown {
+        status: Some(status),
+        timed_out: false,
+        reason,
+    }
+}
+
+async fn read_answer(status: u16, action: &Action, response: Response) -> CallOutcome {
+    let (timed_out, reason) = match body(response).await {
+        Ok(body) => match finesse::answer(action, &body) {
+            Ok(answer) => return CallOutcome::Done { status, answer },
+            Err(error) => (false, format!("unreadable answer: {error}")),
+        },
+        Err(error) => (error.timed_out(), error.reason()),
+    };
+    CallOutcome::Unknown {
+        status: Some(status),
+        timed_out,
+        reason,
+    }
+}
+
+/// Health from the answer of `GET SystemInfo`.
+pub(super) async fn health(response: Response) -> NodeHealth {
+    let code = response.status();
+    if code == StatusCode::SERVICE_UNAVAILABLE {
+        return NodeHealth::OutOfService {
+            reason: out_of_service(response).await,
+        };
+    }
+    let reason = if code.is_success() {
+        match body(response).await {
+            Ok(body) => match system_info::document(&body) {
+                Ok(health) => return health,
+                Err(error) => format!("unreadable SystemInfo: {error}"),
+            },
+            Err(error) => error.reason(),
+        }
+    } else {
+        unexpected(response, code).await
+    };
+    NodeHealth::Unreachable { reason }
+}
+
+async fn out_of_service(response: Response) -> String {
+    explained("HTTP 503", response).await
+}
+
+async fn unexpected(response: Response, code: StatusCode) -> String {
+    if code.is_redirection() {
+        return format!("HTTP {}: a redirect, wrong base URL?", code.as_u16());
+    }
+    if code == StatusCode::NOT_FOUND {
+        return "HTTP 404: wrong base URL?".to_owned();
+    }
+    explained(&format!("HTTP {}", code.as_u16()), response).await
+}
+
+async fn explained(status: &str, response: Response) -> String {
+    let error = body(response)
+        .await
+        .map_or_else(|_| Default::default(), |body| api_error::document(&body));
+    let words: Vec<&str> = [status, &error.kind, &error.message]
+        .into_iter()
+        .filter(|word| !word.is_empty())
+        .collect();
+    shortened(words.join(": "))
+}
+
+/// The body, at most [`MAX_BYTES`]; whoever sends more loses the connection.
+async fn body(mut response: Response) -> Result<Vec<u8>, BodyError> {
+    let announced = response.content_length().unwrap_or(0);
+    if announced > MAX_BYTES as u64 {
+        return Err(BodyError::TooLarge);
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
+    while let Some(chunk) = response.chunk().await.map_err(BodyError::Http)? {
+        if bytes.len() + chunk.len() > MAX_BYTES {
+            return Err(BodyError::TooLarge);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// The innermost causes, without the URL (it names the agent).
+pub(super) fn describe(error: &reqwest::Error) -> String {
+    let kind = if error.is_connect() && error.is_timeout() {
+        "connect timed out"
+    } else if error.is_connect() {
+        "connect failed"
+    } else if error.is_timeout() {
+        "timed out"
+    } else if error.is_body() || error.is_decode() {
+        "answer broken off"
+    } else {
+        "request failed"
+    };
+    let mut innermost = String::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        innermost = cause.to_string();
+        source = cause.source();
+    }
+    if innermost.is_empty() || innermost == "operation timed out" {
+        return kind.to_owned();
+    }
+    shortened(format!("{kind}: {innermost}"))
+}
+
+fn shortened(mut text: String) -> String {
+    let end = text.floor_char_boundary(MAX_REASON);
+    text.truncate(end);
+    text
+}

@@ -1,0 +1,202 @@
+//! The HTTP client of the platform's REST interface.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Method, redirect, retry};
+
+use crate::model::{Action, AgentId, ApiError, CallOutcome, NodeHealth, Secret};
+
+use super::classify;
+use super::finesse::request;
+use super::tls::{self, TlsError};
+
+/// Idle connections are given up before the platform's own keep-alive timeout (20 s and more)
+/// ends them, so that few requests meet a dying connection.
+const IDLE: Duration = Duration::from_secs(10);
+/// Idle connections kept for each node.
+const MAX_IDLE: usize = 64;
+const REQUEST_ID: HeaderName = HeaderName::from_static("requestid");
+const XML: HeaderValue = HeaderValue::from_static("application/xml");
+
+/// One node of the platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// `https://host:8445/finesse/api`, without a trailing slash.
+    pub base_url: String,
+}
+
+/// Settings of a [`FinesseClient`].
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The nodes; requests name them by index.
+    pub nodes: Vec<NodeConfig>,
+    /// Time for one request from start to the end of the answer. Two thirds of it are for the
+    /// connection, so that a connect that hangs is still known as not sent.
+    pub request_timeout: Duration,
+    /// Trusted certificates (PEM) in place of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// False accepts any certificate: laboratories only.
+    pub tls_verify: bool,
+}
+
+/// Why a client could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum DownstreamError {
+    /// TLS settings.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A base URL that is none.
+    #[error("base URL {url}: {reason}")]
+    BaseUrl {
+        /// As configured.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The HTTP library refused the settings.
+    #[error("HTTP client: {0}")]
+    Http(#[from] reqwest::Error),
+}
+
+/// Runs actions on the platform's nodes. Cheap to share behind an `Arc`; no request is ever
+/// repeated or redirected.
+#[derive(Debug)]
+pub struct FinesseClient {
+    nodes: Vec<String>,
+    /// With a pool of idle connections: a request that meets a dying one is harmless to repeat.
+    pooled: Client,
+    /// A new connection for every request, so that "connect failed" and "sent" cannot be confused.
+    fresh: Client,
+}
+
+impl FinesseClient {
+    /// Builds the client; nothing is connected yet.
+    ///
+    /// # Errors
+    /// Where a base URL or the CA file cannot be used.
+    pub fn new(config: &Config) -> Result<Self, DownstreamError> {
+        let nodes = config
+            .nodes
+            .iter()
+            .map(|node| checked_base_url(&node.base_url))
+            .collect::<Result<_, _>>()?;
+        let tls = tls::client_config(config.ca_file.as_deref(), config.tls_verify)?;
+        let builder = || {
+            Client::builder()
+                .tls_backend_preconfigured(tls.as_ref().clone())
+                .http1_only()
+                .redirect(redirect::Policy::none())
+                .retry(retry::never())
+                .no_proxy()
+                .referer(false)
+                .tcp_nodelay(true)
+                .connect_timeout(config.request_timeout * 2 / 3)
+                .timeout(config.request_timeout)
+                .default_headers(HeaderMap::from_iter([(ACCEPT, XML)]))
+        };
+        Ok(Self {
+            nodes,
+            pooled: builder()
+                .pool_max_idle_per_host(MAX_IDLE)
+                .pool_idle_timeout(IDLE)
+                .build()?,
+            fresh: builder().pool_max_idle_per_host(0).build()?,
+        })
+    }
+
+    /// Runs `action` for `agent` on node number `node` and says what became of it.
+    ///
+    /// `request_id` is sent with changes only; the platform echoes it in the notification that
+    /// tells their result.
+    pub async fn call(
+        &self,
+        node: usize,
+        agent: &AgentId,
+        password: &Secret,
+        request_id: &str,
+        action: &Action,
+    ) -> CallOutcome {
+        let Some(base) = self.nodes.get(node) else {
+            return CallOutcome::NotSent {
+                timed_out: false,
+                reason: format!("no downstream node {node}"),
+            };
+        };
+        let request = match request::build(agent, action) {
+            Ok(request) => request,
+            Err(error) => return refused_here(&error.to_string()),
+        };
+        let client = if action.idempotent() {
+            &self.pooled
+        } else {
+            &self.fresh
+        };
+        let method = request.method;
+        let mut call = client
+            .request(method.clone(), format!("{base}{}", request.path))
+            .basic_auth(agent.as_str(), Some(password.expose()));
+        if method != Method::GET {
+            call = call.header(CONTENT_TYPE, XML).body(request.body);
+            // A request id that is no header value is left out: the echo is best effort anyway.
+            if let Ok(id) = HeaderValue::from_bytes(request_id.as_bytes()) {
+                call = call.header(REQUEST_ID, id);
+            }
+        }
+        match call.send().await {
+            Ok(response) => classify::answered(&method, action, response).await,
+            Err(error) => classify::failed(&error),
+        }
+    }
+
+    /// Asks node number `node` for its health, over a new connection and without credentials.
+    pub async fn probe(&self, node: usize) -> NodeHealth {
+        let Some(base) = self.nodes.get(node) else {
+            return NodeHealth::Unreachable {
+                reason: format!("no downstream node {node}"),
+            };
+        };
+        match self.fresh.get(format!("{base}/SystemInfo")).send().await {
+            Ok(response) => classify::health(response).await,
+            Err(error) => NodeHealth::Unreachable {
+                reason: classify::describe(&error),
+            },
+        }
+    }
+}
+
+fn checked_base_url(text: &str) -> Result<String, DownstreamError> {
+    // What stands before an `@` may be a password.
+    let shown = text.rsplit('@').next().unwrap_or(text);
+    let bad = |reason: &str| DownstreamError::BaseUrl {
+        url: shown.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let url = reqwest::Url::parse(text).map_err(|error| bad(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err(bad("must be http or https with a host"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(bad("must not have credentials"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(bad("must not have a query or fragment"));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// The platform would refuse it too; it is not asked, because the URL would name another object.
+fn refused_here(message: &str) -> CallOutcome {
+    CallOutcome::Refused {
+        status: 400,
+        error: ApiError {
+            kind: "Invalid Input".to_owned(),
+            message: message.to_owned(),
+            data: String::new(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

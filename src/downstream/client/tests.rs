@@ -1,0 +1,472 @@
+//! The client against tiny servers that misbehave in every way we classify.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::model::{Answer, DialogVerb};
+
+/// What the server does after it has read a whole request.
+#[derive(Clone)]
+enum Then {
+    /// Sends these bytes and closes.
+    Answer(Vec<u8>),
+    /// Sends these bytes and reads the next request of the connection.
+    Keep(Vec<u8>),
+    /// Closes with a reset.
+    Reset,
+    /// Never answers.
+    Hang,
+}
+
+struct Server {
+    url: String,
+    connections: Arc<AtomicUsize>,
+    /// Requests as received, head and body.
+    requests: mpsc::Receiver<String>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn server(then: Then) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/finesse/api", listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let (seen, requests) = mpsc::channel(64);
+    let count = Arc::clone(&connections);
+    let task = tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(serve(socket, then.clone(), seen.clone()));
+        }
+    });
+    Server {
+        url,
+        connections,
+        requests,
+        task,
+    }
+}
+
+async fn serve(mut socket: TcpStream, then: Then, seen: mpsc::Sender<String>) {
+    while let Some(request) = read_request(&mut socket).await {
+        seen.send(request).await.unwrap();
+        match &then {
+            Then::Answer(bytes) => {
+                let _ = socket.write_all(bytes).await;
+                let _ = socket.shutdown().await;
+                return;
+            }
+            Then::Keep(bytes) => socket.write_all(bytes).await.unwrap(),
+            Then::Reset => {
+                socket2::SockRef::from(&socket)
+                    .set_linger(Some(Duration::ZERO))
+                    .unwrap();
+                return;
+            }
+            Then::Hang => std::future::pending().await,
+        }
+    }
+}
+
+async fn read_request(socket: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    loop {
+        let mut chunk = [0; 4096];
+        let n = socket.read(&mut chunk).await.ok()?;
+        if n == 0 {
+            return None;
+        }
+        bytes.extend_from_slice(&chunk[..n]);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .to_ascii_lowercase()
+                .split_once("content-length: ")
+                .map_or(0, |(_, rest)| rest.lines().next().unwrap().parse().unwrap());
+            if body.len() >= length {
+                return Some(text);
+            }
+        }
+    }
+}
+
+fn http(status: &str, body: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+fn client(url: &str, timeout: Duration) -> FinesseClient {
+    FinesseClient::new(&Config {
+        nodes: vec![NodeConfig {
+            base_url: url.to_owned(),
+        }],
+        request_timeout: timeout,
+        ca_file: None,
+        tls_verify: true,
+    })
+    .unwrap()
+}
+
+const LONG: Duration = Duration::from_secs(30);
+const SHORT: Duration = Duration::from_millis(300);
+
+async fn call(url: &str, timeout: Duration, action: &Action) -> CallOutcome {
+    let agent = AgentId::new("1205").unwrap();
+    client(url, timeout)
+        .call(0, &agent, &Secret::new("pa:ss"), "q-7", action)
+        .await
+}
+
+fn make_call() -> Action {
+    Action::MakeCall {
+        from: "5205".to_owned(),
+        to: "0301234567".to_owned(),
+    }
+}
+
+async fn outcome(then: Then, action: &Action) -> CallOutcome {
+    let server = server(then).await;
+    call(&server.url, LONG, action).await
+}
+
+fn status_of_unknown(outcome: &CallOutcome) -> Option<u16> {
+    match outcome {
+        CallOutcome::Unknown {
+            status,
+            timed_out: false,
+            ..
+        } => *status,
+        other => panic!("expected unknown without timeout: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_change_carries_credentials_request_id_and_body() {
+    let mut server = server(Then::Answer(http("202 Accepted", ""))).await;
+    let outcome = call(&server.url, LONG, &make_call()).await;
+    assert_eq!(
+        outcome,
+        CallOutcome::Done {
+            status: 202,
+            answer: Answer::Empty
+        }
+    );
+    let request = server.requests.recv().await.unwrap();
+    let (line, rest) = request.split_once("\r\n").unwrap();
+    assert_eq!(line, "POST /finesse/api/User/1205/Dialogs HTTP/1.1");
+    // base64 of 1205:pa:ss
+    assert!(rest.contains("authorization: Basic MTIwNTpwYTpzcw==\r\n"));
+    assert!(rest.contains("requestid: q-7\r\n"));
+    assert!(rest.contains("content-type: application/xml\r\n"));
+    assert!(rest.ends_with("<toAddress>0301234567</toAddress></Dialog>"));
+}
+
+#[tokio::test]
+async fn a_read_is_parsed_and_has_no_request_id() {
+    let body = "<User><loginId>1205</loginId><state>READY</state></User>";
+    let mut server = server(Then::Answer(http("200 OK", body))).await;
+    let outcome = call(&server.url, LONG, &Action::ReadUser).await;
+    assert!(matches!(
+        outcome,
+        CallOutcome::Done { status: 200, answer: Answer::User(user) } if user.state == "READY"
+    ));
+    assert!(!server.requests.recv().await.unwrap().contains("requestid"));
+}
+
+#[tokio::test]
+async fn nobody_listening_is_not_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    for action in [make_call(), Action::ReadUser] {
+        let outcome = call(&url, LONG, &action).await;
+        assert!(
+            matches!(
+                &outcome,
+                CallOutcome::NotSent {
+                    timed_out: false,
+                    ..
+                }
+            ),
+            "{outcome:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_host_is_not_sent() {
+    let outcome = call("http://no-such-host.invalid/api", LONG, &make_call()).await;
+    assert!(
+        matches!(outcome, CallOutcome::NotSent { .. }),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_tls_failure_is_not_sent() {
+    let server = server(Then::Reset).await;
+    // The peer never answers the client hello: still within the connect.
+    let url = server.url.replace("http://", "https://");
+    let task = tokio::spawn(async move { call(&url, SHORT, &make_call()).await });
+    let outcome = task.await.unwrap();
+    assert!(
+        matches!(outcome, CallOutcome::NotSent { .. }),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_reset_after_sending_is_unknown() {
+    assert_eq!(
+        status_of_unknown(&outcome(Then::Reset, &make_call()).await),
+        None
+    );
+}
+
+#[tokio::test]
+async fn a_close_without_answer_is_unknown() {
+    let outcome = outcome(Then::Answer(Vec::new()), &make_call()).await;
+    assert_eq!(status_of_unknown(&outcome), None);
+}
+
+#[tokio::test]
+async fn a_hanging_server_is_unknown_and_timed_out() {
+    let server = server(Then::Hang).await;
+    for action in [make_call(), Action::ReadUser] {
+        let outcome = call(&server.url, SHORT, &action).await;
+        assert!(
+            matches!(
+                outcome,
+                CallOutcome::Unknown {
+                    status: None,
+                    timed_out: true,
+                    ..
+                }
+            ),
+            "{outcome:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_truncated_answer_to_a_read_is_unknown() {
+    let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n<User><state>".to_vec();
+    let outcome = outcome(Then::Answer(cut), &Action::ReadUser).await;
+    assert_eq!(status_of_unknown(&outcome), Some(200));
+}
+
+#[tokio::test]
+async fn an_unreadable_answer_counts_only_for_reads() {
+    let junk = http("200 OK", "<!DOCTYPE html><html>");
+    let read = outcome(Then::Answer(junk.clone()), &Action::ReadUser).await;
+    assert_eq!(status_of_unknown(&read), Some(200));
+    let change = outcome(Then::Answer(junk), &make_call()).await;
+    assert!(
+        matches!(change, CallOutcome::Done { status: 200, .. }),
+        "{change:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_oversized_answer_is_unknown() {
+    let body = format!("<User>{}</User>", "<x></x>".repeat(1 << 17));
+    let announced = http("200 OK", &body);
+    let streamed = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{body}").into_bytes();
+    for bytes in [announced, streamed] {
+        let outcome = outcome(Then::Answer(bytes), &Action::ReadUser).await;
+        assert_eq!(status_of_unknown(&outcome), Some(200));
+        let CallOutcome::Unknown { reason, .. } = outcome else {
+            unreachable!("checked above")
+        };
+        assert!(reason.contains("more than 262144 bytes"), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn garbage_instead_of_http_is_unknown() {
+    let outcome = outcome(
+        Then::Answer(b"\x00\xffnonsense\r\n\r\n".to_vec()),
+        &make_call(),
+    )
+    .await;
+    assert_eq!(status_of_unknown(&outcome), None);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let mut target = server(Then::Answer(http("202 Accepted", ""))).await;
+    let redirect = format!(
+        "HTTP/1.1 301 Moved\r\nLocation: {}\r\nContent-Length: 0\r\n\r\n",
+        target.url
+    );
+    let outcome = outcome(Then::Answer(redirect.into_bytes()), &make_call()).await;
+    assert_eq!(status_of_unknown(&outcome), Some(301));
+    assert!(matches!(outcome, CallOutcome::Unknown { reason, .. } if reason.contains("base URL")));
+    assert!(target.requests.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn service_unavailable_is_out_of_service() {
+    let body = "<ApiErrors><ApiError><ErrorType>Service Unavailable</ErrorType>\
+        <ErrorMessage>SERVER_OUT_OF_SERVICE</ErrorMessage></ApiError></ApiErrors>";
+    for body in [body, "<html>proxy</html>"] {
+        let outcome = outcome(Then::Answer(http("503 x", body)), &make_call()).await;
+        let CallOutcome::OutOfService { reason } = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert!(reason.starts_with("HTTP 503"), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn other_server_errors_are_unknown() {
+    for status in [500, 501, 502, 504] {
+        let answer = http(&format!("{status} x"), "");
+        let outcome = outcome(Then::Answer(answer), &make_call()).await;
+        assert_eq!(status_of_unknown(&outcome), Some(status));
+    }
+}
+
+#[tokio::test]
+async fn refusals_carry_the_platforms_words_where_it_has_any() {
+    let body =
+        "<ApiErrors><ApiError><ErrorType>Invalid Destination</ErrorType></ApiError></ApiErrors>";
+    let told = outcome(Then::Answer(http("400 Bad", body)), &make_call()).await;
+    assert!(
+        matches!(&told, CallOutcome::Refused { status: 400, error } if error.kind == "Invalid Destination"),
+        "{told:?}"
+    );
+    let cut = b"HTTP/1.1 401 No\r\nContent-Length: 99\r\n\r\n<ApiErr".to_vec();
+    let untold = outcome(Then::Answer(cut), &Action::ReadUser).await;
+    assert_eq!(
+        untold,
+        CallOutcome::Refused {
+            status: 401,
+            error: ApiError::default()
+        }
+    );
+}
+
+#[tokio::test]
+async fn only_repeatable_requests_reuse_a_connection() {
+    let server = server(Then::Keep(http("202 Accepted", ""))).await;
+    let client = client(&server.url, LONG);
+    let agent = AgentId::new("1205").unwrap();
+    let secret = Secret::new("x");
+    let ready = Action::SetState {
+        state: "READY",
+        reason: None,
+    };
+    for _ in 0..3 {
+        client.call(0, &agent, &secret, "a", &ready).await;
+    }
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+    for _ in 0..3 {
+        client.call(0, &agent, &secret, "b", &make_call()).await;
+    }
+    assert_eq!(server.connections.load(Ordering::SeqCst), 4);
+}
+
+#[tokio::test]
+async fn an_illegal_call_id_is_refused_here() {
+    let mut server = server(Then::Answer(http("202 Accepted", ""))).await;
+    let action = Action::OnDialog {
+        dialog: "..".to_owned(),
+        verb: DialogVerb::Answer,
+        target: "5205".to_owned(),
+    };
+    let outcome = call(&server.url, LONG, &action).await;
+    assert!(
+        matches!(outcome, CallOutcome::Refused { status: 400, .. }),
+        "{outcome:?}"
+    );
+    assert!(server.requests.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_exist_is_not_sent() {
+    let client = client("http://127.0.0.1:9/api", SHORT);
+    let agent = AgentId::new("1205").unwrap();
+    let outcome = client
+        .call(5, &agent, &Secret::new("x"), "q", &Action::ReadUser)
+        .await;
+    assert!(matches!(outcome, CallOutcome::NotSent { .. }));
+}
+
+#[tokio::test]
+async fn probes_tell_in_service_out_of_service_and_unreachable() {
+    let info = |status: &str| {
+        format!(
+            "<SystemInfo><status>{status}</status><xmppDomain>d.example</xmppDomain></SystemInfo>"
+        )
+    };
+    let mut up = server(Then::Answer(http("200 OK", &info("IN_SERVICE")))).await;
+    let health = client(&up.url, LONG).probe(0).await;
+    assert!(
+        matches!(&health, NodeHealth::InService { xmpp_domain, .. } if xmpp_domain == "d.example"),
+        "{health:?}"
+    );
+    assert!(!up.requests.recv().await.unwrap().contains("authorization"));
+
+    for answer in [http("200 OK", &info("OUT_OF_SERVICE")), http("503 x", "")] {
+        let out = server(Then::Answer(answer)).await;
+        let health = client(&out.url, LONG).probe(0).await;
+        assert!(
+            matches!(health, NodeHealth::OutOfService { .. }),
+            "{health:?}"
+        );
+    }
+    for answer in [http("404 x", ""), http("200 OK", "<html/>"), Vec::new()] {
+        let broken = server(Then::Answer(answer)).await;
+        let health = client(&broken.url, LONG).probe(0).await;
+        assert!(
+            matches!(health, NodeHealth::Unreachable { .. }),
+            "{health:?}"
+        );
+    }
+}
+
+#[test]
+fn base_urls_are_checked() {
+    let build = |url: &str| {
+        FinesseClient::new(&Config {
+            nodes: vec![NodeConfig {
+                base_url: url.to_owned(),
+            }],
+            request_timeout: LONG,
+            ca_file: None,
+            tls_verify: false,
+        })
+    };
+    assert!(build("https://node.example:8445/finesse/api/").is_ok());
+    for url in [
+        "node.example",
+        "ftp://node.example/x",
+        "http://u:p@node.example/",
+        "http://n.example/?a=1",
+    ] {
+        assert!(
+            matches!(build(url), Err(DownstreamError::BaseUrl { .. })),
+            "{url}"
+        );
+    }
+}
+
+#[test]
+fn a_bad_base_url_does_not_show_its_password() {
+    let error = checked_base_url("http://u:hunter2@node.example/").unwrap_err();
+    assert!(!error.to_string().contains("hunter2"), "{error}");
+}

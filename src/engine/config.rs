@@ -1,0 +1,117 @@
+//! What of the settings the engine needs, in its own units (milliseconds).
+
+use crate::model::InstanceId;
+
+use super::ids::BootId;
+
+/// How a pair works together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// One serves, the others stand by.
+    ActivePassive,
+    /// Each serves what arrives at its own broker.
+    ActiveActive,
+}
+
+impl Mode {
+    /// The spelling of the property.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ActivePassive => "active-passive",
+            Self::ActiveActive => "active-active",
+        }
+    }
+}
+
+/// Choice of brokers.
+#[derive(Debug, Clone)]
+pub struct BrokerPolicy {
+    /// Labels (`host:port`) in order of preference.
+    pub labels: Vec<String>,
+    /// Keep a warm spare link to the next broker.
+    pub spare: bool,
+    /// Go back to the first when it is healthy again.
+    pub priority_backup: bool,
+    /// How long it must be healthy first.
+    pub failback_hold: u64,
+    /// First delay after a failure.
+    pub reconnect_delay: u64,
+    /// Longest delay.
+    pub reconnect_delay_max: u64,
+}
+
+/// Failure detection.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerTimers {
+    /// Interval of heartbeats.
+    pub heartbeat: u64,
+    /// Silence after which a peer is suspected.
+    pub suspect: u64,
+    /// Silence after which it is lost.
+    pub lost: u64,
+}
+
+/// Reasons and habits for agents.
+#[derive(Debug, Clone, Default)]
+pub struct AgentPolicy {
+    /// Reason id for forced not-ready.
+    pub not_ready_reason: Option<String>,
+    /// Reason id for forced logout.
+    pub logout_reason: Option<String>,
+    /// Reason id where a supervisor sets an agent not ready.
+    pub supervisor_not_ready_reason: Option<String>,
+    /// Reason id where a supervisor signs an agent out.
+    pub supervisor_logout_reason: Option<String>,
+    /// Set an agent ready right after sign-in.
+    pub make_ready: bool,
+}
+
+/// Configuration of the engine.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Who this is.
+    pub instance: InstanceId,
+    /// Site, shown everywhere.
+    pub site: String,
+    /// Product version.
+    pub version: String,
+    /// This start.
+    pub boot: BootId,
+    /// Wall-clock start, milliseconds.
+    pub started: u64,
+    /// Seed of the engine's random numbers (jitter only).
+    pub seed: u64,
+    /// Mode.
+    pub mode: Mode,
+    /// Names of the groups; the queues are the broker shell's business.
+    pub groups: Vec<String>,
+    /// First command queue of each group, for the status view.
+    pub queues: Vec<String>,
+    /// `consumer.priority`.
+    pub priority: u8,
+    /// Commands that may be in work at once: the prefetch.
+    pub prefetch: usize,
+    /// Brokers.
+    pub brokers: BrokerPolicy,
+    /// Peers.
+    pub peers: PeerTimers,
+    /// How long a returned higher-priority instance must be stable before it takes back.
+    pub takeback_hold: u64,
+    /// Subscriptions a second during takeover.
+    pub takeover_rate: u64,
+    /// Hosts of the downstream nodes, primary first.
+    pub nodes: Vec<String>,
+    /// Interval of health probes.
+    pub probe_interval: u64,
+    /// Bound of one downstream request (the shell keeps it; the engine plans with it).
+    pub request_timeout: u64,
+    /// Return to the primary node when it is back.
+    pub failback: bool,
+    /// Agents.
+    pub agents: AgentPolicy,
+    /// How commands are read (a forwarded one arrives as it came).
+    pub parse: crate::wire::command::Defaults,
+    /// `shutdown.grace`.
+    pub shutdown_grace: u64,
+}

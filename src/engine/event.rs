@@ -1,0 +1,174 @@
+//! Happenings: one variant a happening, from which telemetry makes the log line and the metric.
+
+use crate::model::InstanceId;
+use crate::wire::reply::Outcome;
+
+use super::peer::Role;
+
+/// Something worth a log line or a metric.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A command got its outcome.
+    CommandFinished {
+        /// Catalogue name.
+        command: &'static str,
+        /// Outcome.
+        outcome: Outcome,
+        /// From delivery to outcome, milliseconds.
+        millis: u64,
+        /// From delivery to start, milliseconds.
+        waited: u64,
+        /// Whether the client gave it an id.
+        identified: bool,
+    },
+    /// A message went to the dead letters.
+    DeadLettered {
+        /// Bounded label.
+        reason: &'static str,
+        /// For people.
+        detail: String,
+    },
+    /// A command was answered `IN_DOUBT`.
+    InDoubt,
+    /// A delivery of a command that was known already.
+    Duplicate {
+        /// Bounded label: `running`, `finished`, `other_body`.
+        kind: &'static str,
+    },
+    /// The attachment to a broker changed.
+    BrokerLink {
+        /// Label of the broker.
+        broker: String,
+        /// Whether a link to it is up.
+        up: bool,
+        /// Why it is not.
+        reason: String,
+    },
+    /// Service moved to another broker.
+    BrokerFailover {
+        /// From, empty at start.
+        from: String,
+        /// To.
+        to: String,
+    },
+    /// A broker blocks publications (memory or disk alarm), or takes them again.
+    BrokerBlocked {
+        /// Label.
+        broker: String,
+        /// Whether it blocks.
+        blocked: bool,
+    },
+    /// A command consumer ended without our asking.
+    ConsumerLost {
+        /// Queue group.
+        group: String,
+        /// Why.
+        reason: String,
+    },
+    /// The role in a group changed.
+    RoleChanged {
+        /// Group.
+        group: String,
+        /// Before.
+        from: Role,
+        /// After.
+        to: Role,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Sessions of a lost or released peer are being taken.
+    TakeoverStarted {
+        /// Why.
+        reason: &'static str,
+        /// How many.
+        agents: usize,
+    },
+    /// All of them have their subscription.
+    TakeoverFinished {
+        /// Why.
+        reason: &'static str,
+        /// How many.
+        agents: usize,
+        /// How long, milliseconds.
+        millis: u64,
+    },
+    /// A peer was heard, for the first time or again.
+    PeerUp {
+        /// Who.
+        peer: InstanceId,
+    },
+    /// A peer is not heard.
+    PeerSuspect {
+        /// Who.
+        peer: InstanceId,
+    },
+    /// A peer is lost.
+    PeerLost {
+        /// Who.
+        peer: InstanceId,
+        /// Why we think so.
+        reason: &'static str,
+    },
+    /// A peer's messages are not authentic.
+    PeerRejected {
+        /// Who it claims to be.
+        peer: Option<InstanceId>,
+        /// Bounded label.
+        reason: &'static str,
+    },
+    /// Round trip of a heartbeat.
+    PeerRoundTrip {
+        /// Who.
+        peer: InstanceId,
+        /// Milliseconds.
+        millis: u64,
+    },
+    /// A downstream node's state changed.
+    DownstreamState {
+        /// Host.
+        node: String,
+        /// Whether it is usable.
+        up: bool,
+        /// Why it is not.
+        reason: String,
+    },
+    /// Requests and subscriptions moved to the other node.
+    DownstreamFailover {
+        /// From.
+        from: String,
+        /// To.
+        to: String,
+    },
+    /// No downstream node is usable: clients are told and consuming stops; or one is again.
+    Service {
+        /// Whether in service.
+        available: bool,
+    },
+    /// A subscription could not be had or was lost.
+    SubscriptionLost {
+        /// Bounded label: `refused`, `unreachable`, `lost`, `conflict`.
+        kind: &'static str,
+        /// Agent.
+        agent: String,
+        /// Why.
+        reason: String,
+    },
+    /// An event was handed to the broker.
+    EventPublished,
+    /// An event was dropped because too many wait for a broker.
+    EventDropped,
+    /// A reply found no queue.
+    ReplyUnroutable,
+    /// A late answer was ignored.
+    Stale {
+        /// Of what.
+        what: &'static str,
+    },
+    /// An outcome was forgotten early because too many are remembered.
+    LedgerOverflow,
+    /// This process was stopped or starved and doubts what it knows.
+    OwnPause {
+        /// Milliseconds.
+        millis: u64,
+    },
+}

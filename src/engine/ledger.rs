@@ -1,0 +1,197 @@
+//! What became of commands: a late duplicate is answered, not run.
+//!
+//! Keyed by (addressee, command, id). Bounded in number and age; an entry of a command that is
+//! still running is never forgotten.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::wire::command::ClientCommand;
+use crate::wire::reply::Reply;
+
+use super::ids::{JobId, Now};
+use super::limits;
+use super::peer::OutcomeRecord;
+
+/// Digest of (addressee, command, id).
+pub type Key = [u8; 16];
+
+/// What is known of a command id.
+#[derive(Debug, Clone)]
+pub enum Known {
+    /// Never seen here.
+    No,
+    /// Being worked on.
+    Running(JobId),
+    /// Finished, with this reply.
+    Finished(Arc<Reply>),
+    /// The same id came with another body.
+    OtherBody,
+}
+
+#[derive(Debug)]
+enum State {
+    Running(JobId),
+    Finished(Arc<Reply>),
+}
+
+#[derive(Debug)]
+struct Entry {
+    body: [u8; 8],
+    until: u64,
+    state: State,
+}
+
+/// The ledger.
+#[derive(Debug)]
+pub struct Ledger {
+    entries: HashMap<Key, Entry>,
+    /// Finished entries in the order in which they were finished.
+    order: VecDeque<Key>,
+    bound: usize,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self::with_bound(limits::LEDGER_ENTRIES)
+    }
+}
+
+/// Key and short body digest of a command, where it has an id.
+#[must_use]
+pub fn key_of(command: &ClientCommand) -> Option<(Key, [u8; 8])> {
+    let identity = command.identity.as_deref()?;
+    let mut hash = Sha256::new();
+    for part in [command.addressee.as_str(), command.spec.name, identity] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    let digest = hash.finalize();
+    let mut key = Key::default();
+    key.copy_from_slice(&digest[..16]);
+    let mut body = [0; 8];
+    body.copy_from_slice(&command.body_hash[..8]);
+    Some((key, body))
+}
+
+impl Ledger {
+    /// An empty ledger of at most `bound` finished entries.
+    #[must_use]
+    pub fn with_bound(bound: usize) -> Self {
+        Self {
+            entries: HashMap::new(),
+            order: VecDeque::new(),
+            bound,
+        }
+    }
+
+    /// What is known of an id.
+    #[must_use]
+    pub fn look_up(&self, key: &Key, body: [u8; 8]) -> Known {
+        match self.entries.get(key) {
+            None => Known::No,
+            Some(entry) if entry.body != body => Known::OtherBody,
+            Some(entry) => match &entry.state {
+                State::Running(job) => Known::Running(*job),
+                State::Finished(reply) => Known::Finished(reply.clone()),
+            },
+        }
+    }
+
+    /// A command is being worked on.
+    pub fn start(&mut self, key: Key, body: [u8; 8], job: JobId, deadline: u64) {
+        self.entries.insert(
+            key,
+            Entry {
+                body,
+                until: deadline,
+                state: State::Running(job),
+            },
+        );
+    }
+
+    /// A command that was being worked on was given up without an outcome: its delivery went back.
+    pub fn forget(&mut self, key: &Key) {
+        if matches!(
+            self.entries.get(key),
+            Some(Entry {
+                state: State::Running(_),
+                ..
+            })
+        ) {
+            self.entries.remove(key);
+        }
+    }
+
+    /// A command is finished. Returns the record for the peers, and whether an older one had to
+    /// be forgotten early.
+    pub fn finish(
+        &mut self,
+        now: Now,
+        key: Key,
+        reply: Arc<Reply>,
+    ) -> Option<(OutcomeRecord, bool)> {
+        let entry = self.entries.get_mut(&key)?;
+        entry.until = entry.until.max(now.wall + limits::LEDGER_RETENTION_MS);
+        entry.state = State::Finished(reply.clone());
+        let record = OutcomeRecord {
+            key,
+            body: entry.body,
+            until: entry.until,
+            reply: reply.as_ref().clone(),
+        };
+        self.order.push_back(key);
+        let overflow = self.trim(now);
+        Some((record, overflow))
+    }
+
+    /// A peer's outcome. A definite outcome is never replaced.
+    pub fn learn(&mut self, now: Now, record: OutcomeRecord) {
+        if self.entries.contains_key(&record.key) || record.until <= now.wall {
+            return;
+        }
+        self.entries.insert(
+            record.key,
+            Entry {
+                body: record.body,
+                until: record.until.min(now.wall + 25 * 60 * 60 * 1000),
+                state: State::Finished(Arc::new(record.reply)),
+            },
+        );
+        self.order.push_back(record.key);
+        self.trim(now);
+    }
+
+    /// Number of entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Forgets what is old; returns whether something young had to go.
+    fn trim(&mut self, now: Now) -> bool {
+        let mut early = false;
+        while let Some(key) = self.order.front().copied() {
+            let expired = self
+                .entries
+                .get(&key)
+                .is_none_or(|entry| entry.until <= now.wall);
+            let over = self.order.len() > self.bound;
+            if !expired && !over {
+                break;
+            }
+            early |= !expired;
+            self.order.pop_front();
+            self.entries.remove(&key);
+        }
+        early
+    }
+}

@@ -1,0 +1,65 @@
+//! Every bound of the engine, with what happens at it.
+
+/// Commands waiting for one agent; the next is `REJECTED` with `retryAfterMs`.
+pub const LANE_DEPTH: usize = 200;
+
+/// Outcomes remembered for duplicates; at the bound the oldest is forgotten, and counted.
+pub const LEDGER_ENTRIES: usize = 500_000;
+
+/// How long an outcome is remembered at least, milliseconds (or until the deadline, if later).
+pub const LEDGER_RETENTION_MS: u64 = 600_000;
+
+/// Publications waiting for a broker or a confirm; at the bound the oldest event is dropped and
+/// counted. Replies and dead letters are never dropped: their deliveries stay unacknowledged.
+pub const OUTBOX_EVENTS: usize = 100_000;
+
+/// Agent sessions; a `Connect` beyond it is `REJECTED`.
+pub const SESSIONS: usize = 50_000;
+
+/// Client destinations known by `Hello` or `Connect`; beyond it the oldest is forgotten.
+pub const DESTINATIONS: usize = 50_000;
+
+/// Calls remembered for one agent; beyond it the oldest is forgotten.
+pub const DIALOGS_PER_AGENT: usize = 50;
+
+/// Peers that are tracked; heartbeats of further ones are ignored.
+pub const PEERS: usize = 16;
+
+/// Sessions in one part of a snapshot: 64 KiB a message, some 400 bytes a session.
+pub const SNAPSHOT_PART: usize = 60;
+
+/// Records in one delta.
+pub const DELTA_RECORDS: usize = 60;
+
+/// How long changes are gathered before they go to the peers, milliseconds.
+pub const DELTA_DELAY_MS: u64 = 20;
+
+/// How long a signed-out agent's subscription is kept for the next sign-in, milliseconds.
+pub const LOGOUT_LINGER_MS: u64 = 30_000;
+
+/// How long an ended session is remembered, milliseconds.
+pub const TOMBSTONE_MS: u64 = 600_000;
+
+/// How long the answer to a request waits for the notification that it causes, milliseconds.
+pub const CORRELATION_MS: u64 = 5_000;
+
+/// How long after an accepted sign-in the agent is read when no notification came, milliseconds.
+pub const SIGN_IN_SETTLE_MS: u64 = 1_000;
+
+/// Tries to reach the notification service before the other node is tried.
+pub const SUBSCRIBE_TRIES: u32 = 3;
+
+/// Retry advice to a client whose command was refused for overload, milliseconds.
+pub const RETRY_AFTER_MS: u64 = 1_000;
+
+/// How often a peer's consumers are counted, milliseconds.
+pub const EVIDENCE_INTERVAL_MS: u64 = 250;
+
+/// No heartbeat for this long, and no consumer where it had one: the peer is lost, milliseconds.
+pub const EVIDENCE_LOST_MS: u64 = 500;
+
+/// A pause of the own process longer than this makes it doubt itself, milliseconds.
+pub const OWN_LAG_MS: u64 = 250;
+
+/// How often an unanswered forward or claim is sent again, milliseconds.
+pub const RESEND_MS: u64 = 1_000;

@@ -1,0 +1,438 @@
+//! Choice of the broker: the URL list with the meaning of a failover transport.
+//!
+//! ```text
+//!            Dial                LinkUp                  chosen
+//!   Down ───────────▶ Dialling ─────────▶ Up (spare) ─────────────▶ active
+//!    ▲                    │                │                           │
+//!    └────────────────────┴────────────────┴───────────────────────────┘
+//!                         LinkDown (delay grows, with jitter, for ever)
+//! ```
+//!
+//! One slot a broker. The active one serves; with `spare` a second one is kept up, so that moving
+//! costs no connect. A broker that just failed comes last. With `priority_backup` the first is
+//! kept dialled, and taken again once it was up for the hold time.
+
+use super::config::BrokerPolicy;
+use super::ids::{LinkEpoch, Now};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Down { retry_at: u64 },
+    Dialling { link: LinkEpoch },
+    Up { link: LinkEpoch, since: u64 },
+}
+
+#[derive(Debug, Clone)]
+struct Slot {
+    state: State,
+    failures: u32,
+    /// When it last went down: the one that failed last is tried last.
+    failed_at: u64,
+    blocked: bool,
+}
+
+/// What the shell is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkStep {
+    /// Open a link.
+    Dial {
+        /// Its number.
+        link: LinkEpoch,
+        /// Broker index.
+        broker: usize,
+    },
+    /// Serve on this link from now on; the former one, if any, is still up and is to be left.
+    Activate {
+        /// Its number.
+        link: LinkEpoch,
+        /// Broker index.
+        broker: usize,
+        /// The link to leave once its deliveries are settled.
+        leave: Option<LinkEpoch>,
+    },
+}
+
+/// The links of this instance.
+#[derive(Debug)]
+pub struct Links {
+    policy: BrokerPolicy,
+    slots: Vec<Slot>,
+    active: Option<usize>,
+    next: u64,
+    started: Option<u64>,
+    rng: u64,
+}
+
+/// How long at start a less preferred broker waits for the first one's dial, milliseconds.
+const START_GRACE_MS: u64 = 1_000;
+
+impl Links {
+    /// With all links down.
+    #[must_use]
+    pub fn new(policy: BrokerPolicy, seed: u64) -> Self {
+        let slot = Slot {
+            state: State::Down { retry_at: 0 },
+            failures: 0,
+            failed_at: 0,
+            blocked: false,
+        };
+        Self {
+            slots: vec![slot; policy.labels.len()],
+            policy,
+            active: None,
+            next: 1,
+            started: None,
+            rng: seed | 1,
+        }
+    }
+
+    /// The link that serves.
+    #[must_use]
+    pub fn active(&self) -> Option<LinkEpoch> {
+        self.active.and_then(|broker| self.up(broker))
+    }
+
+    /// Index of the broker that serves.
+    #[must_use]
+    pub fn active_broker(&self) -> Option<usize> {
+        self.active
+    }
+
+    /// All links that are up: (link, broker).
+    pub fn ups(&self) -> impl Iterator<Item = (LinkEpoch, usize)> + '_ {
+        (0..self.slots.len()).filter_map(|broker| self.up(broker).map(|link| (link, broker)))
+    }
+
+    /// Broker of a link.
+    #[must_use]
+    pub fn broker_of(&self, link: LinkEpoch) -> Option<usize> {
+        self.slots.iter().position(|slot| match slot.state {
+            State::Dialling { link: own } | State::Up { link: own, .. } => own == link,
+            State::Down { .. } => false,
+        })
+    }
+
+    /// Label of a broker.
+    #[must_use]
+    pub fn label(&self, broker: usize) -> &str {
+        self.policy.labels.get(broker).map_or("", String::as_str)
+    }
+
+    /// Number of brokers.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether the list is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// `connected`, `dialling`, `down`, or `blocked` for the status view.
+    #[must_use]
+    pub fn state_word(&self, broker: usize) -> &'static str {
+        match self.slots.get(broker) {
+            Some(slot) => match slot.state {
+                State::Up { .. } if slot.blocked => "blocked",
+                State::Up { .. } => "connected",
+                State::Dialling { .. } => "dialling",
+                State::Down { .. } => "down",
+            },
+            None => "unknown",
+        }
+    }
+
+    /// A link is open. `false`: it is not one of ours any more.
+    pub fn on_up(&mut self, now: Now, link: LinkEpoch) -> bool {
+        let Some(broker) = self.broker_of(link) else {
+            return false;
+        };
+        let slot = &mut self.slots[broker];
+        slot.state = State::Up {
+            link,
+            since: now.mono,
+        };
+        slot.blocked = false;
+        true
+    }
+
+    /// A link is gone. Returns the broker, and whether it was serving.
+    pub fn on_down(&mut self, now: Now, link: LinkEpoch) -> Option<(usize, bool)> {
+        let broker = self.broker_of(link)?;
+        let stable = matches!(self.slots[broker].state, State::Up { since, .. }
+            if now.mono.saturating_sub(since) > 10 * self.policy.reconnect_delay);
+        let failures = if stable {
+            0
+        } else {
+            self.slots[broker].failures
+        };
+        let delay = self.delay(failures);
+        let slot = &mut self.slots[broker];
+        slot.failures = failures.saturating_add(1);
+        slot.failed_at = now.mono;
+        slot.state = State::Down {
+            retry_at: now.mono + delay,
+        };
+        let serving = self.active == Some(broker);
+        if serving {
+            self.active = None;
+        }
+        Some((broker, serving))
+    }
+
+    /// A link that was left is closed: the broker may be dialled again as the spare.
+    pub fn on_closed(&mut self, now: Now, link: LinkEpoch) {
+        if let Some(broker) = self.broker_of(link) {
+            self.slots[broker].state = State::Down { retry_at: now.mono };
+        }
+    }
+
+    /// The broker blocks publications, or takes them again.
+    pub fn on_blocked(&mut self, link: LinkEpoch, blocked: bool) -> Option<usize> {
+        let broker = self.broker_of(link)?;
+        self.slots[broker].blocked = blocked;
+        Some(broker)
+    }
+
+    /// What is to be done now. Call after every input; the steps must be carried out.
+    pub fn steps(&mut self, now: Now) -> Vec<LinkStep> {
+        let started = *self.started.get_or_insert(now.mono);
+        let mut steps = Vec::new();
+        if let Some(step) = self.choose(now, started) {
+            steps.push(step);
+        }
+        for broker in self.wanted(now) {
+            let link = LinkEpoch(self.next);
+            self.next += 1;
+            self.slots[broker].state = State::Dialling { link };
+            steps.push(LinkStep::Dial { link, broker });
+        }
+        steps
+    }
+
+    /// When [`Self::steps`] is to be called again, if nothing else happens.
+    #[must_use]
+    pub fn next_at(&self, now: Now) -> Option<u64> {
+        let retries = self.slots.iter().filter_map(|slot| match slot.state {
+            State::Down { retry_at } => Some(retry_at.max(now.mono + 1)),
+            _ => None,
+        });
+        let choice = self.started.and_then(|started| {
+            let at = match self.active {
+                None => Some(started + START_GRACE_MS),
+                Some(active) if active > 0 && self.policy.priority_backup => {
+                    self.up_since(0).map(|since| since + self.hold())
+                }
+                Some(_) => None,
+            };
+            at.filter(|at| *at > now.mono)
+        });
+        retries.chain(choice).min()
+    }
+
+    fn up(&self, broker: usize) -> Option<LinkEpoch> {
+        match self.slots.get(broker)?.state {
+            State::Up { link, .. } => Some(link),
+            _ => None,
+        }
+    }
+
+    fn up_since(&self, broker: usize) -> Option<u64> {
+        match self.slots.get(broker)?.state {
+            State::Up { since, .. } => Some(since),
+            _ => None,
+        }
+    }
+
+    fn choose(&mut self, now: Now, started: u64) -> Option<LinkStep> {
+        match self.active {
+            None => {
+                let broker = *self
+                    .by_preference()
+                    .iter()
+                    .find(|b| self.up(**b).is_some())?;
+                let waiting_for_first = broker != 0
+                    && matches!(self.slots[0].state, State::Dialling { .. })
+                    && self.slots[0].failed_at == 0
+                    && now.mono < started + START_GRACE_MS;
+                if waiting_for_first {
+                    return None;
+                }
+                self.activate(broker, None)
+            }
+            Some(active) if active > 0 && self.policy.priority_backup => {
+                let since = self.up_since(0)?;
+                if now.mono < since + self.hold() {
+                    return None;
+                }
+                let leave = self.up(active);
+                self.activate(0, leave)
+            }
+            Some(_) => None,
+        }
+    }
+
+    fn activate(&mut self, broker: usize, leave: Option<LinkEpoch>) -> Option<LinkStep> {
+        let link = self.up(broker)?;
+        self.active = Some(broker);
+        Some(LinkStep::Activate {
+            link,
+            broker,
+            leave,
+        })
+    }
+
+    /// The hold before going back, longer by up to a quarter so that two instances do not move
+    /// at once.
+    fn hold(&self) -> u64 {
+        let hold = self.policy.failback_hold;
+        hold + self.rng % (hold / 4 + 1)
+    }
+
+    /// Broker indexes in the order in which they are to be used: the order of the list, those
+    /// that failed lately behind the others.
+    fn by_preference(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.slots.len()).collect();
+        order.sort_by_key(|broker| {
+            let slot = &self.slots[*broker];
+            (
+                slot.failures > 0,
+                slot.failed_at * u64::from(slot.failures > 0),
+                *broker,
+            )
+        });
+        order
+    }
+
+    /// Brokers to dial now.
+    fn wanted(&self, now: Now) -> Vec<usize> {
+        let order = self.by_preference();
+        let due = |broker: usize| matches!(self.slots[broker].state, State::Down { retry_at } if retry_at <= now.mono);
+        let live = |broker: usize| !matches!(self.slots[broker].state, State::Down { .. });
+        let mut wanted: Vec<usize> = Vec::new();
+        let first = self.policy.priority_backup.then_some(0);
+        let target = if self.policy.spare || self.active.is_none() {
+            2
+        } else {
+            1
+        };
+        let mut count = (0..self.slots.len()).filter(|b| live(*b)).count();
+        for broker in first.into_iter().chain(order) {
+            let needed = count < target || Some(broker) == first;
+            if needed && due(broker) && !wanted.contains(&broker) {
+                wanted.push(broker);
+                count += 1;
+            }
+        }
+        wanted
+    }
+
+    fn delay(&mut self, failures: u32) -> u64 {
+        let base = self.policy.reconnect_delay.max(1);
+        let full = base
+            .saturating_mul(1 << failures.min(16))
+            .min(self.policy.reconnect_delay_max.max(base));
+        self.rng = super::rng::next(self.rng);
+        full - self.rng % (full / 4 + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(mono: u64) -> Now {
+        Now { mono, wall: mono }
+    }
+
+    fn links(count: usize) -> Links {
+        Links::new(
+            BrokerPolicy {
+                labels: (0..count).map(|n| format!("b{n}")).collect(),
+                spare: true,
+                priority_backup: true,
+                failback_hold: 5_000,
+                reconnect_delay: 100,
+                reconnect_delay_max: 5_000,
+            },
+            7,
+        )
+    }
+
+    fn dialled(steps: &[LinkStep]) -> Vec<(LinkEpoch, usize)> {
+        steps
+            .iter()
+            .filter_map(|step| match step {
+                LinkStep::Dial { link, broker } => Some((*link, *broker)),
+                LinkStep::Activate { .. } => None,
+            })
+            .collect()
+    }
+
+    fn activated(steps: &[LinkStep]) -> Option<(usize, Option<LinkEpoch>)> {
+        steps.iter().find_map(|step| match step {
+            LinkStep::Activate { broker, leave, .. } => Some((*broker, *leave)),
+            LinkStep::Dial { .. } => None,
+        })
+    }
+
+    #[test]
+    fn first_broker_serves_though_the_second_answers_sooner() {
+        let mut links = links(2);
+        let dials = dialled(&links.steps(at(0)));
+        assert_eq!(dials.len(), 2);
+        links.on_up(at(5), dials[1].0);
+        assert_eq!(activated(&links.steps(at(5))), None);
+        links.on_up(at(9), dials[0].0);
+        assert_eq!(activated(&links.steps(at(9))), Some((0, None)));
+    }
+
+    #[test]
+    fn spare_takes_over_at_once_and_first_comes_back_after_the_hold() {
+        let mut links = links(2);
+        let dials = dialled(&links.steps(at(0)));
+        links.on_up(at(1), dials[0].0);
+        links.on_up(at(1), dials[1].0);
+        assert_eq!(activated(&links.steps(at(1))), Some((0, None)));
+        assert_eq!(links.on_down(at(10_000), dials[0].0), Some((0, true)));
+        let steps = links.steps(at(10_000));
+        assert_eq!(activated(&steps), Some((1, None)));
+        let redial = dialled(&links.steps(at(10_200)));
+        assert_eq!(redial.len(), 1);
+        links.on_up(at(11_000), redial[0].0);
+        assert_eq!(activated(&links.steps(at(15_000))), None);
+        let back = links.next_at(at(15_000)).expect("a time is set");
+        assert!((16_000..=17_251).contains(&back));
+        assert_eq!(
+            activated(&links.steps(at(back))),
+            Some((0, Some(dials[1].0)))
+        );
+    }
+
+    #[test]
+    fn delays_grow_to_the_bound_and_never_end() {
+        let mut links = links(1);
+        let mut now = 0;
+        let mut longest = 0;
+        for _ in 0..200 {
+            let dials = dialled(&links.steps(at(now)));
+            assert_eq!(dials.len(), 1);
+            links.on_down(at(now), dials[0].0);
+            let next = links.next_at(at(now)).expect("retries for ever");
+            longest = longest.max(next - now);
+            now = next;
+        }
+        assert!((3_750..=5_000).contains(&longest));
+    }
+
+    #[test]
+    fn late_answers_of_an_old_link_are_ignored() {
+        let mut links = links(1);
+        let dials = dialled(&links.steps(at(0)));
+        links.on_down(at(1), dials[0].0);
+        assert!(!links.on_up(at(2), dials[0].0));
+        assert_eq!(links.on_down(at(2), dials[0].0), None);
+    }
+}

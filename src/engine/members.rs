@@ -1,0 +1,376 @@
+//! Peers: who is there, and how we know.
+//!
+//! Two kinds of evidence: heartbeats, and the number of consumers that a broker counts on the
+//! peer's control queue. The count is only believed on the broker where the peer was last seen
+//! attached: a peer that changes its broker has no consumer anywhere for a moment.
+
+use std::collections::BTreeMap;
+
+use crate::model::InstanceId;
+
+use super::config::PeerTimers;
+use super::ids::{BootId, LinkEpoch, Now};
+use super::limits;
+use super::peer::{GroupState, Heartbeat, Role};
+
+/// What we think of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Liveness {
+    /// Heard within the suspect time.
+    Alive,
+    /// Silent for the suspect time.
+    Suspect,
+    /// Gone.
+    Lost,
+    /// It said goodbye.
+    Left,
+    /// Its messages are not authentic: not lost, but not to be talked to.
+    AuthFailed,
+}
+
+impl Liveness {
+    /// Spelling in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Suspect => "suspect",
+            Self::Lost => "lost",
+            Self::Left => "left",
+            Self::AuthFailed => "auth-failed",
+        }
+    }
+
+    /// Whether it may still be serving.
+    #[must_use]
+    pub fn present(self) -> bool {
+        matches!(self, Self::Alive | Self::Suspect)
+    }
+}
+
+/// A peer.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its current start.
+    pub boot: BootId,
+    /// What we think of it.
+    pub liveness: Liveness,
+    /// Last authentic sign of life, monotonic milliseconds.
+    pub last_seen: u64,
+    /// Last heartbeat's content.
+    pub heartbeat: Heartbeat,
+    /// Round trip, milliseconds, where measured.
+    pub round_trip: Option<u64>,
+    /// Whether its snapshot is complete.
+    pub snapshot_done: bool,
+    /// Parts of its snapshot that arrived.
+    pub snapshot_parts: u32,
+    /// The link on whose broker its control queue had a consumer last.
+    seen_on: Option<LinkEpoch>,
+    zero_counts: u32,
+    /// When its consumer was counted last, monotonic milliseconds.
+    counted_at: u64,
+}
+
+impl Peer {
+    /// Its account of a group.
+    #[must_use]
+    pub fn group(&self, name: &str) -> Option<&GroupState> {
+        self.heartbeat
+            .groups
+            .iter()
+            .find(|group| group.name == name)
+    }
+
+    /// Whether it leads a group and may still be serving.
+    #[must_use]
+    pub fn leads(&self, name: &str) -> bool {
+        self.liveness.present() && self.group(name).is_some_and(|group| group.role.leads())
+    }
+
+    /// The link on whose broker it is attached, as far as we can see.
+    #[must_use]
+    pub fn attached_on(&self) -> Option<LinkEpoch> {
+        self.seen_on
+    }
+
+    /// Whether its consumer was counted within the last `age` milliseconds.
+    #[must_use]
+    pub fn counted_within(&self, now: Now, age: u64) -> bool {
+        self.zero_counts == 0
+            && self.seen_on.is_some()
+            && now.mono.saturating_sub(self.counted_at) <= age
+    }
+
+    /// Whether the last count on its broker found its consumer gone.
+    #[must_use]
+    pub fn consumer_gone(&self) -> bool {
+        self.zero_counts > 0
+    }
+}
+
+/// A change that others must know of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Heard for the first time, or again, or after a restart.
+    Up(InstanceId),
+    /// Silent.
+    Suspect(InstanceId),
+    /// Gone; with the reason's bounded label.
+    Lost(InstanceId, &'static str),
+}
+
+/// The peers of this instance.
+#[derive(Debug, Default)]
+pub struct Members {
+    peers: BTreeMap<InstanceId, Peer>,
+}
+
+impl Members {
+    /// All peers.
+    pub fn iter(&self) -> impl Iterator<Item = (&InstanceId, &Peer)> {
+        self.peers.iter()
+    }
+
+    /// One peer.
+    #[must_use]
+    pub fn get(&self, id: &InstanceId) -> Option<&Peer> {
+        self.peers.get(id)
+    }
+
+    /// One peer, to change.
+    pub fn get_mut(&mut self, id: &InstanceId) -> Option<&mut Peer> {
+        self.peers.get_mut(id)
+    }
+
+    /// Peers that may be serving.
+    pub fn present(&self) -> impl Iterator<Item = (&InstanceId, &Peer)> {
+        self.peers
+            .iter()
+            .filter(|(_, peer)| peer.liveness.present())
+    }
+
+    /// A sign of life.
+    pub fn on_heartbeat(
+        &mut self,
+        now: Now,
+        from: &InstanceId,
+        boot: BootId,
+        heartbeat: Heartbeat,
+    ) -> Option<Change> {
+        if !self.peers.contains_key(from) && self.peers.len() >= limits::PEERS {
+            return None;
+        }
+        let fresh = || Peer {
+            boot,
+            liveness: Liveness::Lost,
+            last_seen: now.mono,
+            heartbeat: heartbeat.clone(),
+            round_trip: None,
+            snapshot_done: false,
+            snapshot_parts: 0,
+            seen_on: None,
+            zero_counts: 0,
+            counted_at: 0,
+        };
+        let peer = self.peers.entry(from.clone()).or_insert_with(fresh);
+        if peer.boot == boot && heartbeat.seq < peer.heartbeat.seq {
+            return None;
+        }
+        let restarted = peer.boot != boot;
+        if restarted {
+            *peer = fresh();
+        }
+        let changed = restarted || peer.liveness != Liveness::Alive;
+        peer.liveness = Liveness::Alive;
+        peer.last_seen = now.mono;
+        peer.heartbeat = heartbeat;
+        changed.then(|| Change::Up(from.clone()))
+    }
+
+    /// A count of the consumers of a peer's control queue.
+    pub fn on_consumers(&mut self, link: LinkEpoch, id: &InstanceId, count: u32, now: u64) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        if count > 0 {
+            peer.seen_on = Some(link);
+            peer.zero_counts = 0;
+            peer.counted_at = now;
+        } else if peer.seen_on == Some(link) {
+            peer.zero_counts = peer.zero_counts.saturating_add(1);
+        }
+    }
+
+    /// A link is gone: what was seen on it proves nothing any more.
+    pub fn on_link_down(&mut self, link: LinkEpoch) {
+        for peer in self.peers.values_mut() {
+            if peer.seen_on == Some(link) {
+                peer.seen_on = None;
+                peer.zero_counts = 0;
+            }
+        }
+    }
+
+    /// A message that claims to be a peer's is not authentic.
+    pub fn on_rejected(&mut self, id: &InstanceId) {
+        if let Some(peer) = self.peers.get_mut(id)
+            && !peer.liveness.present()
+        {
+            peer.liveness = Liveness::AuthFailed;
+        }
+    }
+
+    /// A peer said goodbye.
+    pub fn on_goodbye(&mut self, id: &InstanceId) -> Option<Change> {
+        let peer = self.peers.get_mut(id)?;
+        if !peer.liveness.present() {
+            return None;
+        }
+        peer.liveness = Liveness::Left;
+        for group in &mut peer.heartbeat.groups {
+            group.role = Role::Disabled;
+        }
+        Some(Change::Lost(id.clone(), "goodbye"))
+    }
+
+    /// This process was away: its silence is not the peers' silence.
+    pub fn forgive(&mut self, pause: u64) {
+        for peer in self.peers.values_mut() {
+            peer.last_seen += pause;
+        }
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self, now: Now, timers: PeerTimers) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (id, peer) in &mut self.peers {
+            if !peer.liveness.present() {
+                continue;
+            }
+            let silent = now.mono.saturating_sub(peer.last_seen);
+            let reason = if silent >= timers.lost {
+                Some("silent")
+            } else if peer.zero_counts >= 2 && silent >= limits::EVIDENCE_LOST_MS {
+                Some("consumer_gone")
+            } else {
+                None
+            };
+            if let Some(reason) = reason {
+                peer.liveness = Liveness::Lost;
+                changes.push(Change::Lost(id.clone(), reason));
+            } else if silent >= timers.suspect && peer.liveness == Liveness::Alive {
+                peer.liveness = Liveness::Suspect;
+                changes.push(Change::Suspect(id.clone()));
+            }
+        }
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMERS: PeerTimers = PeerTimers {
+        heartbeat: 500,
+        suspect: 1_500,
+        lost: 3_000,
+    };
+
+    fn at(mono: u64) -> Now {
+        Now { mono, wall: mono }
+    }
+
+    fn id() -> InstanceId {
+        InstanceId::new("gc-2").expect("valid")
+    }
+
+    fn beat(seq: u64) -> Heartbeat {
+        Heartbeat {
+            seq,
+            site: "s2".into(),
+            version: "1".into(),
+            mode: "active-passive".into(),
+            started: 0,
+            groups: Vec::new(),
+            broker: String::new(),
+            owned: 0,
+            total: 0,
+            echo: Vec::new(),
+        }
+    }
+
+    fn members() -> Members {
+        let mut members = Members::default();
+        let change = members.on_heartbeat(at(0), &id(), BootId(1), beat(1));
+        assert_eq!(change, Some(Change::Up(id())));
+        members
+    }
+
+    #[test]
+    fn a_pause_below_the_suspect_time_changes_nothing() {
+        let mut members = members();
+        assert!(members.tick(at(1_499), TIMERS).is_empty());
+    }
+
+    #[test]
+    fn silence_is_suspected_then_lost() {
+        let mut members = members();
+        assert_eq!(members.tick(at(1_500), TIMERS), [Change::Suspect(id())]);
+        assert_eq!(
+            members.tick(at(3_000), TIMERS),
+            [Change::Lost(id(), "silent")]
+        );
+    }
+
+    #[test]
+    fn a_vanished_consumer_on_its_own_broker_makes_it_lost_sooner() {
+        let mut members = members();
+        members.on_consumers(LinkEpoch(1), &id(), 1, 0);
+        members.on_consumers(LinkEpoch(1), &id(), 0, 0);
+        assert!(members.tick(at(700), TIMERS).is_empty());
+        members.on_consumers(LinkEpoch(1), &id(), 0, 0);
+        assert!(members.tick(at(499), TIMERS).is_empty());
+        assert_eq!(
+            members.tick(at(750), TIMERS),
+            [Change::Lost(id(), "consumer_gone")]
+        );
+    }
+
+    #[test]
+    fn counts_on_another_broker_prove_nothing() {
+        let mut members = members();
+        members.on_consumers(LinkEpoch(1), &id(), 1, 0);
+        for _ in 0..5 {
+            members.on_consumers(LinkEpoch(2), &id(), 0, 0);
+        }
+        assert!(members.tick(at(1_000), TIMERS).is_empty());
+        members.on_consumers(LinkEpoch(1), &id(), 0, 0);
+        members.on_link_down(LinkEpoch(1));
+        assert!(members.tick(at(1_400), TIMERS).is_empty());
+    }
+
+    #[test]
+    fn own_pause_is_not_the_peers_silence() {
+        let mut members = members();
+        members.forgive(20_000);
+        assert!(members.tick(at(20_500), TIMERS).is_empty());
+    }
+
+    #[test]
+    fn a_restart_is_a_new_peer_and_old_heartbeats_are_ignored() {
+        let mut members = members();
+        assert_eq!(
+            members.on_heartbeat(at(10), &id(), BootId(2), beat(1)),
+            Some(Change::Up(id()))
+        );
+        assert_eq!(
+            members.on_heartbeat(at(20), &id(), BootId(2), beat(5)),
+            None
+        );
+        let before = members.get(&id()).map(|peer| peer.last_seen);
+        members.on_heartbeat(at(30), &id(), BootId(2), beat(4));
+        assert_eq!(members.get(&id()).map(|peer| peer.last_seen), before);
+    }
+}

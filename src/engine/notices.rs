@@ -1,0 +1,211 @@
+//! Notifications of the platform become events to clients.
+
+use crate::model::{AgentId, ApiError, Dialog, DialogsVerb, Update, UpdateBody, User};
+use crate::wire::errors::code_of;
+use crate::wire::event::{ClientEvent, Viewer, choose};
+
+use super::timer::Timer;
+use super::{Engine, limits};
+
+impl Engine {
+    pub(super) fn on_update(&mut self, agent: &AgentId, update: Update) {
+        let owned = self
+            .sessions
+            .get(agent)
+            .is_some_and(|session| session.record.version.owner == self.cfg.instance);
+        if !owned {
+            self.stale("notification");
+            return;
+        }
+        let request = update.request_id.as_deref();
+        match update.body {
+            UpdateBody::User(user) => self.on_user(agent, request, *user),
+            UpdateBody::Dialogs { verb, dialogs } => {
+                let correlation = self.correlate(agent, request, None);
+                for dialog in dialogs {
+                    self.on_dialog(agent, verb, &dialog, correlation.clone());
+                }
+            }
+            UpdateBody::Refused(error) => self.on_refusal(agent, request, &error),
+            UpdateBody::SystemInfo => {
+                let node = self.route.current();
+                self.timers.set_by(Timer::Probe(node), self.now.mono + 50);
+            }
+            UpdateBody::UserDeleted | UpdateBody::TeamMembers { .. } | UpdateBody::Other => {}
+        }
+    }
+
+    fn on_user(&mut self, agent: &AgentId, request: Option<&str>, user: User) {
+        let correlation = self.correlate(agent, request, Some(&user.state));
+        let signed_in = user.signed_in();
+        let awaiting = self
+            .sessions
+            .get(agent)
+            .and_then(|session| session.sync.as_ref())
+            .is_some_and(|sync| sync.sign_in);
+        self.keep_user(agent, user.clone());
+        if awaiting && signed_in {
+            // The state is told after who the agent is, once both are read.
+            self.sync_now(agent);
+            return;
+        }
+        self.tell_agent(
+            agent,
+            ClientEvent::State {
+                agent: agent.clone(),
+                user: Box::new(user),
+            },
+            correlation,
+        );
+        if !signed_in {
+            self.agent_signed_out(agent);
+        }
+    }
+
+    fn on_dialog(
+        &mut self,
+        agent: &AgentId,
+        verb: DialogsVerb,
+        dialog: &Dialog,
+        correlation: Option<String>,
+    ) {
+        if !dialog.media_type.is_empty() && !dialog.media_type.eq_ignore_ascii_case("voice") {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        // A removal may carry less than was known.
+        let known = session.dialogs.iter().find(|known| known.id == dialog.id);
+        let shown = match (verb, known) {
+            (DialogsVerb::Removed, Some(known)) if dialog.participants.is_empty() => Dialog {
+                state: dialog.state.clone(),
+                ..known.clone()
+            },
+            _ => dialog.clone(),
+        };
+        let known_before = known.is_some();
+        if verb == DialogsVerb::Removed {
+            session.dialogs.retain(|known| known.id != dialog.id);
+        } else {
+            session.keep_dialog(dialog);
+        }
+        let name = session.name();
+        let extension = session.record.extension.clone().unwrap_or_default();
+        let viewer = Viewer {
+            agent,
+            name: &name,
+            extension: &extension,
+        };
+        for event in choose(&shown, verb, known_before, &viewer) {
+            self.tell_agent(agent, event, correlation.clone());
+        }
+    }
+
+    /// A request was accepted and refused later.
+    fn on_refusal(&mut self, agent: &AgentId, request: Option<&str>, error: &ApiError) {
+        let correlation = self.correlate(agent, request, None);
+        let (code, message) = code_of(error, 202);
+        if let Some(session) = self.sessions.get_mut(agent)
+            && session.sync.as_ref().is_some_and(|sync| sync.sign_in)
+        {
+            session.sync = None;
+        }
+        self.tell_agent(
+            agent,
+            ClientEvent::Error {
+                agent: Some(agent.clone()),
+                code,
+                message,
+            },
+            correlation,
+        );
+    }
+
+    /// An event to the client of an agent.
+    pub(super) fn tell_agent(
+        &mut self,
+        agent: &AgentId,
+        event: ClientEvent,
+        correlation_id: Option<String>,
+    ) {
+        let Some(session) = self.sessions.get(agent) else {
+            return;
+        };
+        let to = session.record.destination.clone();
+        let epoch = session.record.version.epoch;
+        self.tell(&to, event, correlation_id, epoch, None);
+    }
+
+    /// Keeps what was read of an agent, and tells the peers.
+    pub(super) fn keep_user(&mut self, agent: &AgentId, user: User) {
+        if let Some(session) = self.sessions.get_mut(agent)
+            && session.record.user.as_deref() != Some(&user)
+        {
+            let mut user = user;
+            // A notification may leave out what only a full read shows.
+            if let Some(known) = session.record.user.as_deref() {
+                user.supervisor |= known.supervisor;
+                if user.teams.is_empty() {
+                    user.teams.clone_from(&known.teams);
+                }
+                if user.wrap_up_on_incoming.is_empty() {
+                    user.wrap_up_on_incoming
+                        .clone_from(&known.wrap_up_on_incoming);
+                }
+            }
+            session.record.user = Some(Box::new(user));
+            self.sessions.touch(agent);
+        }
+    }
+
+    /// The correlation id of the command that caused a notification: by the echoed request id;
+    /// where none is echoed, the oldest request that set this very state, or (for calls) any.
+    fn correlate(
+        &mut self,
+        agent: &AgentId,
+        request: Option<&str>,
+        state: Option<&str>,
+    ) -> Option<String> {
+        let now = self.now.mono;
+        let session = self.sessions.get_mut(agent)?;
+        session.expected.retain(|known| known.until > now);
+        if let Some(request) = request.filter(|text| !text.is_empty()) {
+            let known = session
+                .expected
+                .iter()
+                .find(|known| known.request_id == request)?;
+            return known.correlation_id.clone();
+        }
+        let index = session.expected.iter().position(|known| match state {
+            Some(state) => known.state == Some(state),
+            None => known.state.is_none(),
+        })?;
+        let known = &session.expected[index];
+        let correlation = known.correlation_id.clone();
+        // A call brings several notifications; a state change only one.
+        if known.state.is_some() {
+            session.expected.remove(index);
+        }
+        correlation
+    }
+
+    /// A signed-out agent's subscription is kept for a while: the next sign-in is quick.
+    fn agent_signed_out(&mut self, agent: &AgentId) {
+        let until = self.now.mono + limits::LOGOUT_LINGER_MS;
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        session.dialogs.clear();
+        let closing = session.linger_until.is_some_and(|at| at <= self.now.mono);
+        session.linger_until = Some(if closing { self.now.mono } else { until });
+        if session.record.signed_in {
+            session.record.signed_in = false;
+            self.sessions.touch(agent);
+        }
+        self.timers.set_by(
+            Timer::Agent(agent.clone()),
+            if closing { self.now.mono } else { until },
+        );
+    }
+}

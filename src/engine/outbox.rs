@@ -1,0 +1,119 @@
+//! Publications that wait for a broker or for its confirm.
+//!
+//! What was on a link that went down is published again on the next one, under the same message
+//! id. Peer messages are not: they are for the moment.
+
+use std::collections::BTreeMap;
+
+use super::command::Outbound;
+use super::ids::{JobId, LinkEpoch, PublishId};
+use super::limits;
+
+#[derive(Debug)]
+struct Entry {
+    message: Outbound,
+    job: Option<JobId>,
+    /// The link it was handed to; `None` while it waits.
+    on: Option<LinkEpoch>,
+}
+
+/// The outbox.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    entries: BTreeMap<PublishId, Entry>,
+    waiting: std::collections::BTreeSet<PublishId>,
+    events: usize,
+    next: u64,
+}
+
+impl Outbox {
+    /// Takes a message. Returns the job of an event that had to be dropped for it, as
+    /// `Some(job)`, where the bound was reached.
+    pub fn push(&mut self, message: Outbound, job: Option<JobId>) -> Option<Option<JobId>> {
+        self.next += 1;
+        let id = PublishId(self.next);
+        let event = matches!(message, Outbound::Event { .. });
+        self.events += usize::from(event);
+        self.waiting.insert(id);
+        self.entries.insert(
+            id,
+            Entry {
+                message,
+                job,
+                on: None,
+            },
+        );
+        if self.events <= limits::OUTBOX_EVENTS {
+            return None;
+        }
+        let oldest = self
+            .entries
+            .iter()
+            .find(|(_, entry)| matches!(entry.message, Outbound::Event { .. }))
+            .map(|(id, _)| *id)?;
+        self.remove(oldest).map(|(_, job)| job)
+    }
+
+    /// Hands waiting messages to a link, in order.
+    pub fn flush(&mut self, link: LinkEpoch) -> Vec<(PublishId, Outbound)> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let mut out = Vec::with_capacity(waiting.len());
+        for id in waiting {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.on = Some(link);
+                out.push((id, entry.message.clone()));
+            }
+        }
+        out
+    }
+
+    /// A number for a message that is not kept (peer messages).
+    pub fn number(&mut self) -> PublishId {
+        self.next += 1;
+        PublishId(self.next)
+    }
+
+    /// Removes a message: confirmed, or to be sent another way.
+    pub fn remove(&mut self, id: PublishId) -> Option<(Outbound, Option<JobId>)> {
+        self.waiting.remove(&id);
+        let entry = self.entries.remove(&id)?;
+        self.events -= usize::from(matches!(entry.message, Outbound::Event { .. }));
+        Some((entry.message, entry.job))
+    }
+
+    /// A publication failed: it waits again.
+    pub fn retry(&mut self, id: PublishId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.on = None;
+            self.waiting.insert(id);
+        }
+    }
+
+    /// A link is gone: what was on it waits again.
+    pub fn on_link_down(&mut self, link: LinkEpoch) {
+        for (id, entry) in &mut self.entries {
+            if entry.on == Some(link) {
+                entry.on = None;
+                self.waiting.insert(*id);
+            }
+        }
+    }
+
+    /// Number of messages kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether something waits for a link.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+}

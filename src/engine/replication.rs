@@ -1,0 +1,276 @@
+//! What instances tell each other: heartbeats, snapshots, changes.
+
+use crate::model::InstanceId;
+
+use super::command::Command;
+use super::ids::BootId;
+use super::members::Liveness;
+use super::peer::{GroupState, Heartbeat, PeerMessage, SessionRecord};
+use super::timer::Timer;
+use super::{Engine, Event, limits};
+
+impl Engine {
+    pub(super) fn on_peer(&mut self, from: &InstanceId, boot: BootId, message: PeerMessage) {
+        if *from == self.cfg.instance {
+            return;
+        }
+        match message {
+            PeerMessage::Heartbeat(heartbeat) => self.on_heartbeat(from, boot, heartbeat),
+            PeerMessage::Hello => {
+                self.send_snapshot(from);
+                self.beat();
+            }
+            PeerMessage::Snapshot {
+                part: _,
+                parts,
+                sessions,
+                destinations,
+            } => {
+                self.learn(sessions);
+                for destination in destinations {
+                    self.sessions.learn_destination(&destination, false);
+                }
+                if let Some(peer) = self.members.get_mut(from) {
+                    peer.snapshot_parts += 1;
+                    peer.snapshot_done |= peer.snapshot_parts >= parts;
+                }
+            }
+            PeerMessage::Delta {
+                sessions,
+                destinations,
+                outcomes,
+            } => {
+                self.learn(sessions);
+                for destination in destinations {
+                    self.sessions.learn_destination(&destination, false);
+                }
+                for outcome in outcomes {
+                    self.ledger.learn(self.now, outcome);
+                }
+            }
+            PeerMessage::Claim { group, term } => self.on_claim(from, &group, term),
+            PeerMessage::Grant { group, term } => self.on_grant(from, &group, term),
+            PeerMessage::Forward { id, raw } => self.on_forward(from, id, raw),
+            PeerMessage::ForwardDone { id } => self.on_forward_done(id),
+            PeerMessage::ForwardRefused { id, why } => self.on_forward_refused(id, why),
+            PeerMessage::ForwardWithdrawn { id } => self.on_forward_withdrawn(from, id),
+            PeerMessage::Goodbye => {
+                if let Some(change) = self.members.on_goodbye(from) {
+                    self.member_changed(change);
+                }
+            }
+            PeerMessage::Unknown => {}
+        }
+    }
+
+    fn on_heartbeat(&mut self, from: &InstanceId, boot: BootId, heartbeat: Heartbeat) {
+        for group in &heartbeat.groups {
+            self.epoch = self.epoch.max(group.term);
+        }
+        let echoed = heartbeat
+            .echo
+            .iter()
+            .find(|(id, boot, ..)| *id == self.cfg.instance && *boot == self.cfg.boot)
+            .map(|(_, _, seq, held)| (*seq, *held));
+        if let Some((seq, held)) = echoed
+            && seq == self.heartbeat_seq
+        {
+            let since = self.now.mono.saturating_sub(self.beat_at());
+            let millis = since.saturating_sub(held);
+            if let Some(peer) = self.members.get_mut(from) {
+                peer.round_trip = Some(millis);
+            }
+            self.events.push_back(Event::PeerRoundTrip {
+                peer: from.clone(),
+                millis,
+            });
+        }
+        let before = self.members.get(from).map(|peer| {
+            let leads = peer.heartbeat.groups.iter().map(|g| (g.role, g.eligible));
+            leads.collect::<Vec<_>>()
+        });
+        let change = self.members.on_heartbeat(self.now, from, boot, heartbeat);
+        if self.fenced_until.take().is_some() {
+            self.advance_all();
+        }
+        if let Some(change) = change {
+            self.member_changed(change);
+        }
+        let after = self.members.get(from).map(|peer| {
+            let leads = peer.heartbeat.groups.iter().map(|g| (g.role, g.eligible));
+            leads.collect::<Vec<_>>()
+        });
+        if before != after {
+            self.look_at_roles("peers");
+            self.refresh_consumers();
+            self.release_held();
+        }
+    }
+
+    pub(super) fn on_peer_rejected(&mut self, claimed: Option<InstanceId>, reason: &'static str) {
+        if let Some(claimed) = &claimed
+            && reason == "wrong_key"
+        {
+            self.members.on_rejected(claimed);
+        }
+        self.events.push_back(Event::PeerRejected {
+            peer: claimed,
+            reason,
+        });
+    }
+
+    /// Sessions as a peer tells them. What we own and a greater version takes from us, we let go.
+    fn learn(&mut self, sessions: Vec<SessionRecord>) {
+        for record in sessions {
+            self.epoch = self.epoch.max(record.version.epoch);
+            let agent = record.agent.clone();
+            let owner = record.version.owner.clone();
+            let tombstone = record.tombstone;
+            let Some(former) = self.sessions.merge(record) else {
+                continue;
+            };
+            if owner != self.cfg.instance && former.as_ref() == Some(&self.cfg.instance) {
+                self.disown(&agent);
+            }
+            if tombstone && let Some(session) = self.sessions.get_mut(&agent) {
+                session.buried_until = Some(self.now.mono + limits::TOMBSTONE_MS);
+            }
+        }
+    }
+
+    fn beat_at(&self) -> u64 {
+        self.last_beat
+    }
+
+    /// A sign of life to all.
+    pub(super) fn beat(&mut self) {
+        let interval = self.cfg.peers.heartbeat;
+        self.timers.set(Timer::Heartbeat, self.now.mono + interval);
+        if self.control_on.is_none() {
+            return;
+        }
+        self.heartbeat_seq += 1;
+        self.last_beat = self.now.mono;
+        let (total, owned) = self.sessions.count(&self.cfg.instance);
+        let broker = self
+            .links
+            .active_broker()
+            .map(|broker| self.links.label(broker).to_owned())
+            .unwrap_or_default();
+        let echo = self
+            .members
+            .present()
+            .map(|(id, peer)| {
+                let held = self.now.mono.saturating_sub(peer.last_seen);
+                (id.clone(), peer.boot, peer.heartbeat.seq, held)
+            })
+            .collect();
+        let heartbeat = Heartbeat {
+            seq: self.heartbeat_seq,
+            site: self.cfg.site.clone(),
+            version: self.cfg.version.clone(),
+            mode: self.cfg.mode.as_str().to_owned(),
+            started: self.cfg.started,
+            groups: self.group_states(),
+            broker,
+            owned: owned as u64,
+            total: total as u64,
+            echo,
+        };
+        self.say(None, PeerMessage::Heartbeat(heartbeat));
+    }
+
+    fn group_states(&self) -> Vec<GroupState> {
+        self.groups
+            .iter()
+            .map(|group| GroupState {
+                name: group.name.clone(),
+                role: group.role,
+                priority: self.cfg.priority,
+                term: group.term,
+                eligible: !group.stopped && !self.draining && self.route.available(),
+            })
+            .collect()
+    }
+
+    /// Asks every broker that we reach how many consumers each peer's control queue has.
+    pub(super) fn count_consumers(&mut self) {
+        self.timers.set(
+            Timer::Evidence,
+            self.now.mono + limits::EVIDENCE_INTERVAL_MS,
+        );
+        let links: Vec<_> = self.links.ups().map(|(link, _)| link).collect();
+        let peers: Vec<InstanceId> = self
+            .members
+            .iter()
+            .filter(|(_, peer)| peer.liveness.present() || peer.liveness == Liveness::AuthFailed)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for peer in peers {
+            for link in &links {
+                self.out.push_back(Command::CountPeerConsumers {
+                    link: *link,
+                    peer: peer.clone(),
+                });
+            }
+        }
+    }
+
+    fn send_snapshot(&mut self, to: &InstanceId) {
+        let records: Vec<SessionRecord> = self
+            .sessions
+            .iter()
+            .filter(|session| session.told())
+            .map(|session| session.record.clone())
+            .collect();
+        let destinations: Vec<_> = self.sessions.destinations().cloned().collect();
+        let parts = records
+            .len()
+            .div_ceil(limits::SNAPSHOT_PART)
+            .max(destinations.len().div_ceil(limits::SNAPSHOT_PART))
+            .max(1);
+        for part in 0..parts {
+            let range = |len: usize| {
+                let from = (part * limits::SNAPSHOT_PART).min(len);
+                from..(from + limits::SNAPSHOT_PART).min(len)
+            };
+            let message = PeerMessage::Snapshot {
+                part: part as u32,
+                parts: parts as u32,
+                sessions: records[range(records.len())].to_vec(),
+                destinations: destinations[range(destinations.len())].to_vec(),
+            };
+            self.say(Some(to), message);
+        }
+    }
+
+    /// Tells the peers what changed. Without a link it is kept until there is one; without a peer
+    /// it is dropped, as a newcomer asks for a snapshot.
+    pub(super) fn send_delta(&mut self) {
+        if self.members.present().next().is_none() {
+            self.outcomes.clear();
+            while self.sessions.has_changes() {
+                self.sessions.take_changes(limits::DELTA_RECORDS);
+            }
+            return;
+        }
+        if self.control_on.is_none() {
+            self.timers
+                .set_by(Timer::Delta, self.now.mono + 10 * limits::DELTA_DELAY_MS);
+            return;
+        }
+        while self.sessions.has_changes() || !self.outcomes.is_empty() {
+            let (sessions, destinations) = self.sessions.take_changes(limits::DELTA_RECORDS);
+            let count = self.outcomes.len().min(limits::DELTA_RECORDS);
+            let outcomes = self.outcomes.drain(..count).collect();
+            self.say(
+                None,
+                PeerMessage::Delta {
+                    sessions,
+                    destinations,
+                    outcomes,
+                },
+            );
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Choice of the downstream node.
+
+use super::ids::Now;
+use crate::model::NodeHealth;
+
+/// What is known of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeState {
+    /// Not heard of yet: used until something speaks against it.
+    Unknown,
+    /// In service.
+    Up,
+    /// Not usable.
+    Down {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One node.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Host, for people and metrics.
+    pub host: String,
+    /// Usable or not.
+    pub state: NodeState,
+    /// XMPP domain, once known.
+    pub domain: Option<String>,
+    /// Unanswered probes in a row.
+    pub misses: u32,
+}
+
+/// What changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteChange {
+    /// A node became usable or unusable.
+    Node {
+        /// Index.
+        node: usize,
+        /// Usable.
+        up: bool,
+        /// Why not.
+        reason: String,
+    },
+    /// Another node is current.
+    Moved {
+        /// From.
+        from: usize,
+        /// To.
+        to: usize,
+    },
+    /// No node is usable any more (`false`), or one is again (`true`).
+    Service(bool),
+}
+
+/// The nodes and which of them is used.
+#[derive(Debug)]
+pub struct Route {
+    nodes: Vec<Node>,
+    current: usize,
+    failback: bool,
+    available: bool,
+}
+
+/// Probes that must miss in a row before an unreachable node counts as down.
+const MISSES: u32 = 2;
+
+impl Route {
+    /// With nothing known.
+    #[must_use]
+    pub fn new(hosts: &[String], failback: bool) -> Self {
+        Self {
+            nodes: hosts
+                .iter()
+                .map(|host| Node {
+                    host: host.clone(),
+                    state: NodeState::Unknown,
+                    domain: None,
+                    misses: 0,
+                })
+                .collect(),
+            current: 0,
+            failback,
+            available: true,
+        }
+    }
+
+    /// The node in use.
+    #[must_use]
+    pub fn current(&self) -> usize {
+        self.current
+    }
+
+    /// All nodes.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Whether any node is usable.
+    #[must_use]
+    pub fn available(&self) -> bool {
+        self.available
+    }
+
+    /// Host of a node.
+    #[must_use]
+    pub fn host(&self, node: usize) -> &str {
+        self.nodes.get(node).map_or("", |node| node.host.as_str())
+    }
+
+    /// XMPP domain of a node, where it is known.
+    #[must_use]
+    pub fn domain(&self, node: usize) -> Option<&str> {
+        self.nodes.get(node)?.domain.as_deref()
+    }
+
+    /// Another usable node than this one.
+    #[must_use]
+    pub fn other(&self, than: usize) -> Option<usize> {
+        (0..self.nodes.len()).find(|node| *node != than && self.usable(*node))
+    }
+
+    fn usable(&self, node: usize) -> bool {
+        !matches!(self.nodes[node].state, NodeState::Down { .. })
+    }
+
+    /// A probe ended. The second value asks for another probe at once.
+    pub fn on_probe(
+        &mut self,
+        _now: Now,
+        node: usize,
+        health: NodeHealth,
+    ) -> (Vec<RouteChange>, bool) {
+        let Some(entry) = self.nodes.get_mut(node) else {
+            return (Vec::new(), false);
+        };
+        match health {
+            NodeHealth::InService { xmpp_domain, .. } => {
+                entry.misses = 0;
+                entry.domain = Some(xmpp_domain);
+                (self.set(node, NodeState::Up), false)
+            }
+            NodeHealth::OutOfService { reason } => {
+                entry.misses = 0;
+                (self.set(node, NodeState::Down { reason }), false)
+            }
+            NodeHealth::Unreachable { reason } => {
+                entry.misses = entry.misses.saturating_add(1);
+                if entry.misses < MISSES {
+                    return (Vec::new(), true);
+                }
+                (self.set(node, NodeState::Down { reason }), false)
+            }
+        }
+    }
+
+    /// A request showed that a node cannot serve.
+    pub fn on_failure(&mut self, node: usize, reason: String) -> Vec<RouteChange> {
+        if node >= self.nodes.len() {
+            return Vec::new();
+        }
+        self.set(node, NodeState::Down { reason })
+    }
+
+    /// The notification service of the current node cannot be had, REST or not: use the other.
+    pub fn prefer_other(&mut self) -> Vec<RouteChange> {
+        match self.other(self.current) {
+            Some(to) => {
+                let from = std::mem::replace(&mut self.current, to);
+                vec![RouteChange::Moved { from, to }]
+            }
+            None => Vec::new(),
+        }
+    }
+
+    fn set(&mut self, node: usize, state: NodeState) -> Vec<RouteChange> {
+        let mut changes = Vec::new();
+        let word = |state: &NodeState| match state {
+            NodeState::Unknown => 0,
+            NodeState::Up => 1,
+            NodeState::Down { .. } => 2,
+        };
+        if word(&self.nodes[node].state) != word(&state) {
+            let reason = match &state {
+                NodeState::Down { reason } => reason.clone(),
+                _ => String::new(),
+            };
+            changes.push(RouteChange::Node {
+                node,
+                up: state == NodeState::Up,
+                reason,
+            });
+        }
+        self.nodes[node].state = state;
+        let back = self.failback && self.current != 0 && self.nodes[0].state == NodeState::Up;
+        let best = if back {
+            Some(0)
+        } else if self.usable(self.current) {
+            Some(self.current)
+        } else {
+            self.other(self.current)
+        };
+        if self.available != best.is_some() {
+            self.available = best.is_some();
+            changes.push(RouteChange::Service(self.available));
+        }
+        if let Some(to) = best
+            && to != self.current
+        {
+            let from = std::mem::replace(&mut self.current, to);
+            changes.push(RouteChange::Moved { from, to });
+        }
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn up() -> NodeHealth {
+        NodeHealth::InService {
+            xmpp_domain: "d".into(),
+            pubsub_domain: "pubsub.d".into(),
+            deployment: "UCCE".into(),
+        }
+    }
+
+    fn gone() -> NodeHealth {
+        NodeHealth::Unreachable { reason: "x".into() }
+    }
+
+    fn route(failback: bool) -> Route {
+        let mut route = Route::new(&["a".into(), "b".into()], failback);
+        route.on_probe(Now::default(), 0, up());
+        route.on_probe(Now::default(), 1, up());
+        route
+    }
+
+    #[test]
+    fn one_missed_probe_is_asked_again_and_two_move_to_the_other_node() {
+        let mut route = route(false);
+        assert_eq!(
+            route.on_probe(Now::default(), 0, gone()),
+            (Vec::new(), true)
+        );
+        let (changes, _) = route.on_probe(Now::default(), 0, gone());
+        assert!(changes.contains(&RouteChange::Moved { from: 0, to: 1 }));
+        assert!(route.available());
+    }
+
+    #[test]
+    fn no_return_without_failback_and_return_with_it() {
+        for failback in [false, true] {
+            let mut route = route(failback);
+            route.on_failure(0, "refused".into());
+            assert_eq!(route.current(), 1);
+            route.on_probe(Now::default(), 0, up());
+            assert_eq!(route.current(), usize::from(!failback));
+        }
+    }
+
+    #[test]
+    fn both_down_is_out_of_service_and_either_up_is_service_again() {
+        let mut route = route(false);
+        route.on_failure(0, "x".into());
+        assert!(
+            route
+                .on_failure(1, "x".into())
+                .contains(&RouteChange::Service(false))
+        );
+        let (changes, _) = route.on_probe(Now::default(), 0, up());
+        assert!(changes.contains(&RouteChange::Service(true)));
+        assert_eq!(route.current(), 0);
+    }
+}

@@ -1,0 +1,374 @@
+//! Agent sessions and client destinations.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::model::{AgentId, Destination, Dialog, InstanceId, Secret, User};
+
+use super::ids::{CallId, JobId, SubscriptionEpoch};
+use super::limits;
+use super::peer::{SessionRecord, Version};
+
+/// A notification subscription of this instance for an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subscription {
+    /// None, and none is wanted.
+    None,
+    /// To be had when its turn comes (takeover) or when the time has come (after a failure).
+    Waiting {
+        /// Not before, monotonic milliseconds.
+        not_before: u64,
+        /// Failures so far.
+        tries: u32,
+    },
+    /// On its way.
+    Starting {
+        /// Attempt.
+        epoch: SubscriptionEpoch,
+        /// Failures before.
+        tries: u32,
+        /// Node.
+        node: usize,
+    },
+    /// Established.
+    Up {
+        /// Attempt.
+        epoch: SubscriptionEpoch,
+        /// Node.
+        node: usize,
+    },
+}
+
+impl Subscription {
+    /// The attempt, where there is one.
+    #[must_use]
+    pub fn epoch(self) -> Option<SubscriptionEpoch> {
+        match self {
+            Self::Starting { epoch, .. } | Self::Up { epoch, .. } => Some(epoch),
+            Self::None | Self::Waiting { .. } => None,
+        }
+    }
+
+    /// Whether it is established.
+    #[must_use]
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Up { .. })
+    }
+}
+
+/// A Connect that waits for the service's word on its credentials; until then the former binding
+/// holds.
+#[derive(Debug, Clone)]
+pub struct PendingConnect {
+    /// The command.
+    pub job: JobId,
+    /// New destination.
+    pub destination: Destination,
+    /// New password.
+    pub password: Secret,
+    /// Attempt.
+    pub epoch: SubscriptionEpoch,
+    /// Nodes tried.
+    pub tried: u32,
+}
+
+/// A request whose notification is awaited, for the correlation id.
+#[derive(Debug, Clone)]
+pub struct Expectation {
+    /// `requestId` of the request.
+    pub request_id: String,
+    /// The command's correlation id.
+    pub correlation_id: Option<String>,
+    /// State that the request sets, if it sets one.
+    pub state: Option<&'static str>,
+    /// Until when, monotonic milliseconds.
+    pub until: u64,
+}
+
+/// Reading an agent anew: after sign-in, takeover, a lost subscription.
+#[derive(Debug, Clone, Default)]
+pub struct Sync {
+    /// Due at, monotonic milliseconds; `None`: under way.
+    pub due: Option<u64>,
+    /// Publish `AgentInfo` as well: the agent has just signed in.
+    pub sign_in: bool,
+    /// Correlation id of the sign-in command.
+    pub correlation_id: Option<String>,
+    /// The read under way.
+    pub call: Option<CallId>,
+    /// What was read so far.
+    pub user: Option<Box<User>>,
+    /// Failures so far.
+    pub tries: u32,
+}
+
+/// What this instance knows of one agent.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// The part that all instances share.
+    pub record: SessionRecord,
+    /// Calls, oldest first; only the owner knows them.
+    pub dialogs: Vec<Dialog>,
+    /// Own subscription.
+    pub subscription: Subscription,
+    /// Connect under way.
+    pub connecting: Option<PendingConnect>,
+    /// Notifications awaited.
+    pub expected: Vec<Expectation>,
+    /// Reading under way or due.
+    pub sync: Option<Sync>,
+    /// When the subscription of a signed-out agent is given up.
+    pub linger_until: Option<u64>,
+    /// When the tombstone is removed.
+    pub buried_until: Option<u64>,
+}
+
+impl Session {
+    /// A session from a record, without subscription.
+    #[must_use]
+    pub fn new(record: SessionRecord) -> Self {
+        Self {
+            record,
+            dialogs: Vec::new(),
+            subscription: Subscription::None,
+            connecting: None,
+            expected: Vec::new(),
+            sync: None,
+            linger_until: None,
+            buried_until: None,
+        }
+    }
+
+    /// The agent's name as events carry it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.record
+            .user
+            .as_ref()
+            .map(|user| user.full_name())
+            .unwrap_or_default()
+    }
+
+    /// Whether it stands for a living agent.
+    #[must_use]
+    pub fn live(&self) -> bool {
+        !self.record.tombstone
+    }
+
+    /// Whether the peers are to know of it: not while its first Connect is being proven.
+    #[must_use]
+    pub fn told(&self) -> bool {
+        self.live() || self.connecting.is_none()
+    }
+
+    /// Puts a call in its place; returns whether it was known before.
+    pub fn keep_dialog(&mut self, dialog: &Dialog) -> bool {
+        if let Some(known) = self.dialogs.iter_mut().find(|known| known.id == dialog.id) {
+            *known = dialog.clone();
+            return true;
+        }
+        if self.dialogs.len() >= limits::DIALOGS_PER_AGENT {
+            self.dialogs.remove(0);
+        }
+        self.dialogs.push(dialog.clone());
+        false
+    }
+}
+
+/// All sessions and destinations.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    map: HashMap<AgentId, Session>,
+    by_destination: HashMap<Destination, BTreeSet<AgentId>>,
+    destinations: HashMap<Destination, u64>,
+    next_seen: u64,
+    dirty: BTreeSet<AgentId>,
+    new_destinations: Vec<Destination>,
+}
+
+impl Sessions {
+    /// A living session.
+    #[must_use]
+    pub fn get(&self, agent: &AgentId) -> Option<&Session> {
+        self.map.get(agent).filter(|session| session.live())
+    }
+
+    /// A session to change, tombstone or not. Changes of the record are to be marked with
+    /// [`Self::touch`].
+    pub fn get_mut(&mut self, agent: &AgentId) -> Option<&mut Session> {
+        self.map.get_mut(agent)
+    }
+
+    /// All, tombstones included.
+    pub fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.map.values()
+    }
+
+    /// All living ones' ids.
+    #[must_use]
+    pub fn ids(&self) -> Vec<AgentId> {
+        let mut ids: Vec<AgentId> = self
+            .map
+            .values()
+            .filter(|session| session.live())
+            .map(|session| session.record.agent.clone())
+            .collect();
+        ids.sort();
+        ids
+    }
+
+    /// Number of living sessions, and of those with that owner.
+    #[must_use]
+    pub fn count(&self, owner: &InstanceId) -> (usize, usize) {
+        let live = self.map.values().filter(|session| session.live());
+        live.fold((0, 0), |(total, owned), session| {
+            let own = session.record.version.owner == *owner;
+            (total + 1, owned + usize::from(own))
+        })
+    }
+
+    /// Whether another session finds room.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.map.len() < limits::SESSIONS
+    }
+
+    /// Adds or replaces a session that this instance owns.
+    pub fn insert(&mut self, session: Session) {
+        let agent = session.record.agent.clone();
+        self.index(&session.record);
+        self.map.insert(agent.clone(), session);
+        self.dirty.insert(agent);
+    }
+
+    /// The owner changed a record: counts its version and marks it for the peers.
+    pub fn touch(&mut self, agent: &AgentId) {
+        if let Some(session) = self.map.get_mut(agent) {
+            session.record.version.counter += 1;
+            self.dirty.insert(agent.clone());
+        }
+    }
+
+    /// Makes `owner` the owner of a session in `epoch`.
+    pub fn own(&mut self, agent: &AgentId, owner: &InstanceId, epoch: u64) {
+        if let Some(session) = self.map.get_mut(agent) {
+            session.record.version = Version {
+                epoch,
+                owner: owner.clone(),
+                counter: 1,
+            };
+            self.dirty.insert(agent.clone());
+        }
+    }
+
+    /// Binds an agent to a destination; returns the former one where it differs.
+    pub fn rebind(&mut self, agent: &AgentId, destination: &Destination) -> Option<Destination> {
+        let session = self.map.get_mut(agent)?;
+        let former = std::mem::replace(&mut session.record.destination, destination.clone());
+        if former == *destination {
+            return None;
+        }
+        if let Some(agents) = self.by_destination.get_mut(&former) {
+            agents.remove(agent);
+        }
+        let record = session.record.clone();
+        self.index(&record);
+        Some(former)
+    }
+
+    /// A peer's account of a session. The greater version wins. Returns whether it was taken and
+    /// the owner before.
+    pub fn merge(&mut self, record: SessionRecord) -> Option<Option<InstanceId>> {
+        let room = self.has_room();
+        match self.map.get_mut(&record.agent) {
+            Some(session) if session.record.version >= record.version => None,
+            Some(session) => {
+                let former = session.record.clone();
+                if let Some(agents) = self.by_destination.get_mut(&former.destination) {
+                    agents.remove(&record.agent);
+                }
+                session.record = record.clone();
+                self.index(&record);
+                Some(Some(former.version.owner))
+            }
+            None if room => {
+                self.index(&record);
+                self.map.insert(record.agent.clone(), Session::new(record));
+                Some(None)
+            }
+            None => None,
+        }
+    }
+
+    /// Removes a tombstone that is old enough.
+    pub fn remove(&mut self, agent: &AgentId) {
+        if let Some(session) = self.map.remove(agent)
+            && let Some(agents) = self.by_destination.get_mut(&session.record.destination)
+        {
+            agents.remove(agent);
+        }
+        self.dirty.remove(agent);
+    }
+
+    /// A client made itself known. Returns whether it is new.
+    pub fn learn_destination(&mut self, destination: &Destination, tell_peers: bool) -> bool {
+        self.next_seen += 1;
+        let new = self
+            .destinations
+            .insert(destination.clone(), self.next_seen)
+            .is_none();
+        if new && tell_peers {
+            self.new_destinations.push(destination.clone());
+        }
+        if self.destinations.len() > limits::DESTINATIONS {
+            let oldest = self.destinations.iter().min_by_key(|(_, seen)| **seen);
+            if let Some((oldest, _)) = oldest.map(|(d, s)| (d.clone(), *s)) {
+                self.destinations.remove(&oldest);
+            }
+        }
+        new
+    }
+
+    /// Whether a client made itself known, here or at a peer.
+    #[must_use]
+    pub fn knows_destination(&self, destination: &Destination) -> bool {
+        self.destinations.contains_key(destination)
+            || self
+                .by_destination
+                .get(destination)
+                .is_some_and(|agents| !agents.is_empty())
+    }
+
+    /// All known destinations.
+    pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
+        self.destinations.keys()
+    }
+
+    /// Takes what is to be told to the peers, at most `max` records.
+    pub fn take_changes(&mut self, max: usize) -> (Vec<SessionRecord>, Vec<Destination>) {
+        let mut records = Vec::new();
+        while records.len() < max
+            && let Some(agent) = self.dirty.pop_first()
+        {
+            if let Some(session) = self.map.get(&agent)
+                && session.told()
+            {
+                records.push(session.record.clone());
+            }
+        }
+        let count = self.new_destinations.len().min(max);
+        (records, self.new_destinations.drain(..count).collect())
+    }
+
+    /// Whether there is something to tell.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        !self.dirty.is_empty() || !self.new_destinations.is_empty()
+    }
+
+    fn index(&mut self, record: &SessionRecord) {
+        self.by_destination
+            .entry(record.destination.clone())
+            .or_default()
+            .insert(record.agent.clone());
+    }
+}

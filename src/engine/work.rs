@@ -1,0 +1,418 @@
+//! A command's downstream requests, one after another.
+
+use std::collections::VecDeque;
+
+use crate::catalogue::{ErrorCode, Step, Subject};
+use crate::model::{Action, AgentId, Answer, ApiError, CallOutcome, Secret, User};
+use crate::wire::command::ClientCommand;
+use crate::wire::errors::code_of;
+use crate::wire::event::{ClientEvent, Viewer};
+use crate::wire::reply::Outcome;
+
+use super::command::{Call, Command};
+use super::ids::{CallId, JobId};
+use super::jobs::{Answered, State};
+use super::session::Expectation;
+use super::{CallFor, Engine, limits};
+
+/// What the requests are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    SignIn,
+    Request,
+    /// All but the last may be refused.
+    Sequence,
+    Query,
+}
+
+/// Requests of a running command.
+#[derive(Debug)]
+pub(super) struct Work {
+    kind: Kind,
+    agent: AgentId,
+    /// The one under way first.
+    actions: VecDeque<Action>,
+    password: Secret,
+    answers: Vec<Answer>,
+    call: CallId,
+    /// Tries of the request under way.
+    tries: u32,
+    /// Nodes that cannot have executed it.
+    refused_by: Vec<usize>,
+    request_id: String,
+}
+
+/// Tries of one idempotent request.
+const TRIES: u32 = 2;
+
+/// Longest command id that is used as the platform's `requestId`.
+const REQUEST_ID_MAX: usize = 100;
+
+impl Engine {
+    pub(super) fn start_work(&mut self, id: JobId, agent: &AgentId, command: &ClientCommand) {
+        let Some(session) = self.sessions.get(agent) else {
+            self.reject(id, ErrorCode::ReLogin, "the agent is not known here");
+            return;
+        };
+        let policy = &self.cfg.agents;
+        let subject = Subject {
+            extension: session.record.extension.as_deref(),
+            not_ready_reason: policy.not_ready_reason.as_deref(),
+            logout_reason: policy.logout_reason.as_deref(),
+            supervisor_not_ready_reason: policy.supervisor_not_ready_reason.as_deref(),
+            supervisor_logout_reason: policy.supervisor_logout_reason.as_deref(),
+        };
+        let args = &command.args;
+        let planned = match command.spec.step {
+            Step::SignIn(plan) => plan(&subject, args).map(|a| (Kind::SignIn, vec![a])),
+            Step::Request(plan) => plan(&subject, args).map(|a| (Kind::Request, vec![a])),
+            Step::Sequence(plan) => plan(&subject, args).map(|a| (Kind::Sequence, a)),
+            Step::Query(plan) => plan(&subject, args).map(|a| (Kind::Query, a)),
+            Step::Hello | Step::Beat | Step::Connect => Err(ErrorCode::PleaseRetry),
+        };
+        let (kind, actions) = match planned {
+            Ok(planned) => planned,
+            Err(code) => {
+                self.reject(id, code, "the command lacks what it needs");
+                return;
+            }
+        };
+        let password = match (kind, crate::catalogue::password(args)) {
+            (Kind::SignIn, Some(given)) => given.clone(),
+            _ => session.record.password.clone(),
+        };
+        let request_id = self.request_id(id, command);
+        let work = Work {
+            kind,
+            agent: agent.clone(),
+            actions: actions.into(),
+            password,
+            answers: Vec::new(),
+            call: CallId(0),
+            tries: 0,
+            refused_by: Vec::new(),
+            request_id,
+        };
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.state = State::Running(Box::new(work));
+        }
+        let node = self.route.current();
+        self.issue(id, node);
+    }
+
+    /// The command's own id where it can stand in a header, so that the platform's ledger and the
+    /// client's speak of the same thing.
+    fn request_id(&mut self, _id: JobId, command: &ClientCommand) -> String {
+        match &command.identity {
+            Some(id)
+                if !id.is_empty()
+                    && id.len() <= REQUEST_ID_MAX
+                    && id.bytes().all(|b| b.is_ascii_graphic()) =>
+            {
+                id.clone()
+            }
+            _ => self.message_id(),
+        }
+    }
+
+    /// Sends the request at the front.
+    fn issue(&mut self, id: JobId, node: usize) {
+        let call = CallId(self.number());
+        let correlation_id = self.correlation(id);
+        let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+            return;
+        };
+        let Some(action) = work.actions.front().cloned() else {
+            return;
+        };
+        work.call = call;
+        work.tries += 1;
+        let (agent, password) = (work.agent.clone(), work.password.clone());
+        let request_id = work.request_id.clone();
+        self.expect(&agent, &action, &request_id, correlation_id);
+        self.calls.insert(call, (CallFor::Job(id), node));
+        self.out.push_back(Command::Call(Box::new(Call {
+            id: call,
+            node,
+            agent,
+            password,
+            request_id,
+            action,
+        })));
+    }
+
+    /// Notes that a notification will come, before the request leaves: it may be the quicker one.
+    fn expect(
+        &mut self,
+        agent: &AgentId,
+        action: &Action,
+        request_id: &str,
+        correlation_id: Option<String>,
+    ) {
+        let state = match action {
+            Action::SetState { state, .. } => Some(*state),
+            Action::SignIn { .. } => Some("LOGIN"),
+            Action::MakeCall { .. } | Action::OnDialog { .. } => None,
+            _ => return,
+        };
+        let now = self.now.mono;
+        if let Some(session) = self.sessions.get_mut(agent) {
+            session.expected.retain(|known| known.until > now);
+            if session.expected.len() >= 16 {
+                session.expected.remove(0);
+            }
+            session.expected.push(Expectation {
+                request_id: request_id.to_owned(),
+                correlation_id,
+                state,
+                until: now + limits::CORRELATION_MS,
+            });
+        }
+    }
+
+    pub(super) fn on_call_done(&mut self, call: CallId, outcome: CallOutcome) {
+        let Some((purpose, node)) = self.calls.remove(&call) else {
+            self.stale("call");
+            return;
+        };
+        self.learn_of_node(node, &outcome);
+        match purpose {
+            CallFor::Job(id) => self.job_answered(id, call, node, outcome),
+            CallFor::Sync(agent) => self.sync_answered(&agent, call, outcome),
+            CallFor::Habit(agent) => self.habit_answered(&agent, outcome),
+        }
+    }
+
+    fn job_answered(&mut self, id: JobId, call: CallId, node: usize, outcome: CallOutcome) {
+        let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+            self.stale("call");
+            return;
+        };
+        if work.call != call {
+            self.stale("call");
+            return;
+        }
+        match outcome {
+            CallOutcome::Done { status, answer } => {
+                work.answers.push(answer);
+                self.next_action(id, node, status);
+            }
+            CallOutcome::Refused { status, error } => self.refused(id, node, status, &error),
+            CallOutcome::NotSent { timed_out, reason } => {
+                let code = if timed_out {
+                    ErrorCode::NotReachable
+                } else {
+                    ErrorCode::Down
+                };
+                self.elsewhere(id, node, code, &reason);
+            }
+            CallOutcome::OutOfService { reason } => {
+                self.elsewhere(id, node, ErrorCode::Down, &reason);
+            }
+            CallOutcome::Unknown {
+                status,
+                timed_out,
+                reason,
+            } => self.unknown(id, node, status, timed_out, &reason),
+        }
+    }
+
+    /// The request at the front is done: the next one, or the end.
+    fn next_action(&mut self, id: JobId, node: usize, status: u16) {
+        let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+            return;
+        };
+        work.actions.pop_front();
+        work.tries = 0;
+        work.refused_by.clear();
+        if work.actions.is_empty() {
+            self.complete(id, node, status);
+        } else {
+            self.issue(id, node);
+        }
+    }
+
+    fn refused(&mut self, id: JobId, node: usize, status: u16, error: &ApiError) {
+        let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+            return;
+        };
+        if work.kind == Kind::Sequence && work.actions.len() > 1 {
+            self.next_action(id, node, status);
+            return;
+        }
+        if let (404, Some(Action::ReadDialog { dialog })) = (status, work.actions.front()) {
+            let (agent, dialog) = (work.agent.clone(), dialog.clone());
+            self.tell_dialog_not_found(id, &agent, &dialog);
+            let host = Some(self.route.host(node).to_owned());
+            self.finish(id, Answered::ok(Outcome::Ok, Some(status), host));
+            return;
+        }
+        let (code, message) = code_of(error, status);
+        self.fail(id, node, Some(status), &code, &message);
+    }
+
+    fn fail(&mut self, id: JobId, node: usize, status: Option<u16>, code: &str, message: &str) {
+        let mut answered = Answered::error(Outcome::Failed, code, message);
+        answered.status = status;
+        answered.downstream = Some(self.route.host(node).to_owned());
+        self.finish(id, answered);
+    }
+
+    /// The node did not execute it: another one may.
+    fn elsewhere(&mut self, id: JobId, node: usize, code: ErrorCode, reason: &str) {
+        let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+            return;
+        };
+        work.refused_by.push(node);
+        let tried = work.refused_by.clone();
+        let next = self.route.other(node).filter(|next| !tried.contains(next));
+        match next {
+            Some(next) => self.issue(id, next),
+            None => self.fail(id, node, None, code.as_str(), reason),
+        }
+    }
+
+    /// It may have been executed: an idempotent request is sent again, another is in doubt.
+    fn unknown(
+        &mut self,
+        id: JobId,
+        node: usize,
+        status: Option<u16>,
+        timed_out: bool,
+        reason: &str,
+    ) {
+        self.timers
+            .set_by(super::timer::Timer::Probe(node), self.now.mono);
+        let wall = self.now.wall;
+        let Some(job) = self.jobs.get_mut(id) else {
+            return;
+        };
+        let deadline = job
+            .command
+            .as_ref()
+            .map_or(0, |command| command.deadline_ms);
+        let State::Running(work) = &mut job.state else {
+            return;
+        };
+        let idempotent = work.actions.front().is_some_and(Action::idempotent);
+        if !idempotent {
+            let mut answered = Answered::error(Outcome::InDoubt, "IN_DOUBT", reason);
+            answered.status = status;
+            answered.downstream = Some(self.route.host(node).to_owned());
+            self.events.push_back(super::Event::InDoubt);
+            self.finish(id, answered);
+            return;
+        }
+        if work.tries < TRIES && wall < deadline {
+            let next = self.route.other(node).unwrap_or(node);
+            self.issue(id, next);
+            return;
+        }
+        let code = if timed_out || status.is_some() {
+            ErrorCode::PleaseRetry
+        } else {
+            ErrorCode::Down
+        };
+        self.fail(id, node, status, code.as_str(), reason);
+    }
+
+    /// All requests are done.
+    fn complete(&mut self, id: JobId, node: usize, status: u16) {
+        let Some((command, _)) = self.job_command(id) else {
+            return;
+        };
+        let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+            return;
+        };
+        let (kind, agent) = (work.kind, work.agent.clone());
+        let answers = std::mem::take(&mut work.answers);
+        let password = work.password.clone();
+        let host = Some(self.route.host(node).to_owned());
+        match kind {
+            Kind::SignIn => {
+                let extension = command.args.get("extension").unwrap_or_default();
+                self.signed_in(&agent, extension, password, command.correlation_id.clone());
+                self.finish(id, Answered::ok(Outcome::Accepted, Some(status), host));
+            }
+            Kind::Request => {
+                self.finish(id, Answered::ok(Outcome::Accepted, Some(status), host));
+            }
+            Kind::Sequence => {
+                self.signing_out(&agent);
+                self.finish(id, Answered::ok(Outcome::Accepted, Some(status), host));
+            }
+            Kind::Query => {
+                self.publish_answers(id, &agent, &command, answers);
+                self.finish(id, Answered::ok(Outcome::Ok, Some(status), host));
+            }
+        }
+    }
+
+    fn publish_answers(
+        &mut self,
+        id: JobId,
+        agent: &AgentId,
+        command: &ClientCommand,
+        answers: Vec<Answer>,
+    ) {
+        let mut read: Option<Box<User>> = None;
+        for answer in answers {
+            let Some(session) = self.sessions.get(agent) else {
+                return;
+            };
+            let name = session.name();
+            let extension = session.record.extension.clone().unwrap_or_default();
+            let to = session.record.destination.clone();
+            let epoch = session.record.version.epoch;
+            let viewer = Viewer {
+                agent,
+                name: &name,
+                extension: &extension,
+            };
+            let event = match answer {
+                Answer::User(user) => {
+                    read = Some(user.clone());
+                    ClientEvent::State {
+                        agent: agent.clone(),
+                        user,
+                    }
+                }
+                Answer::Dialogs(dialogs) => ClientEvent::DialogStatus {
+                    agent: agent.clone(),
+                    extension: extension.clone(),
+                    dialogs,
+                },
+                Answer::Dialog(dialog) => ClientEvent::dialog_state(&viewer, &dialog),
+                Answer::Reasons(category, reasons) => ClientEvent::ReasonCodes {
+                    agent: agent.clone(),
+                    name: name.clone(),
+                    category,
+                    reasons,
+                },
+                Answer::Empty => continue,
+            };
+            let correlation = command.correlation_id.clone();
+            self.tell(&to, event, correlation, epoch, Some(id));
+        }
+        if let Some(user) = read {
+            self.keep_user(agent, *user);
+        }
+    }
+
+    fn tell_dialog_not_found(&mut self, id: JobId, agent: &AgentId, dialog: &str) {
+        let Some(session) = self.sessions.get(agent) else {
+            return;
+        };
+        let name = session.name();
+        let to = session.record.destination.clone();
+        let epoch = session.record.version.epoch;
+        let viewer = Viewer {
+            agent,
+            name: &name,
+            extension: "",
+        };
+        let event = ClientEvent::dialog_not_found(&viewer, dialog);
+        let correlation = self.correlation(id);
+        self.tell(&to, event, correlation, epoch, Some(id));
+    }
+}
