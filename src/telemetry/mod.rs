@@ -1,1 +1,23 @@
-//! (to come)
+//! What an instance tells about itself: log lines and metrics.
+//!
+//! ```text
+//!   engine::Event ──▶ emit() ──▶ one log line (stderr) and one metric, with the same bounded labels
+//!   engine::View  ──▶ gauges() ──▶ gauges
+//!   shells        ──▶ downstream_request() ──▶ counter and histogram
+//!                                   Telemetry::render() ──▶ GET /metrics
+//! ```
+//!
+//! Labels are bounded: names from the configuration, peers (the engine tracks at most
+//! [`crate::engine::limits::PEERS`]) and fixed words. Agents, ids and free text stand in log
+//! lines only.
+
+mod emit;
+mod gauges;
+mod log;
+pub mod names;
+mod recorder;
+
+pub use emit::{Labels, downstream_request, emit};
+pub use gauges::gauges;
+pub use log::{LogError, init};
+pub use recorder::Telemetry;
