@@ -1,1 +1,371 @@
-//! (to come)
+//! Composition root: builds the shells from the settings, starts and stops them in order.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::admin::{self, AdminRequest, AdminState, History};
+use crate::broker::{Broker, BrokerAddress, BrokerConfig, BrokerError, GroupConfig};
+use crate::downstream::{self, DownstreamError, FinesseClient, NodeConfig};
+use crate::driver::{Clock, Driver, Shells, wall_ms};
+use crate::engine::config::{AgentPolicy, BrokerPolicy, Mode, PeerTimers};
+use crate::engine::ids::BootId;
+use crate::engine::{Config, Engine, Input, View};
+use crate::model::{IdError, InstanceId};
+use crate::notify::Tls;
+use crate::notify::shell::{NotifyConfig, NotifyShell};
+use crate::settings::{self, DownstreamKind, NotifyTls, Settings};
+use crate::telemetry;
+use crate::wire::command::Defaults;
+use crate::wire::control::Keys;
+use crate::wire::event::Format;
+
+/// Inputs on their way to the engine. Deliveries are bounded by the prefetch besides.
+const INPUTS: usize = 8_192;
+
+/// Operators' requests that may wait.
+const ASKS: usize = 64;
+
+/// Why an instance could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The settings ask for something that cannot be.
+    #[error("{0}")]
+    Settings(String),
+    /// The broker shell.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The downstream shell.
+    #[error(transparent)]
+    Downstream(#[from] DownstreamError),
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] downstream::tls::TlsError),
+    /// The admin listener, or the data folder.
+    #[error("{0}")]
+    Io(String),
+    /// An id.
+    #[error(transparent)]
+    Id(#[from] IdError),
+}
+
+/// Runs one instance until it is told to stop; a first signal drains, a second one ends at once.
+///
+/// # Errors
+/// Where it cannot start; nothing runs then.
+pub async fn run(settings: Settings) -> Result<(), AppError> {
+    let metrics = telemetry::metrics().map_err(AppError::Io)?;
+    let listener = admin::bind(settings.admin.listen)
+        .await
+        .map_err(|error| AppError::Io(error.to_string()))?;
+    prepare_data_dir(&settings.data_dir)?;
+    let boot = BootId(random().map_err(AppError::Io)?);
+    let config = engine_config(&settings, boot)?;
+    let (results, inputs) = mpsc::channel(INPUTS);
+    let (ask, asks) = mpsc::channel::<AdminRequest>(ASKS);
+    let shells = build_shells(&settings, &config, boot, &results)?;
+    let hosts = config.nodes.iter().map(|host| Arc::from(host.as_str()));
+    let hosts: Vec<Arc<str>> = hosts.collect();
+    let engine = Engine::new(config);
+    let (view, views) = watch::channel(Arc::new(engine.view()));
+    let history = Arc::new(Mutex::new(History::default()));
+    let tell = teller(&settings, history.clone());
+    warn_without_key(&settings);
+    let driver = Driver::new(
+        engine,
+        Clock::new(),
+        shells,
+        hosts,
+        (results.clone(), inputs),
+        asks,
+        view,
+        tell,
+    );
+    let stop = tokio_util::sync::CancellationToken::new();
+    let state = AdminState::new(
+        views.clone(),
+        ask,
+        metrics,
+        settings.admin.token.clone(),
+        history,
+    );
+    let served = tokio::spawn(admin::serve(
+        listener,
+        state,
+        stop.clone().cancelled_owned(),
+    ));
+    let gauges = tokio::spawn(keep_gauges(views));
+    tokio::spawn(watch_signals(results));
+    let shells = driver.run().await;
+    tracing::info!("stopping: everything started is finished");
+    shells.notify.close();
+    shells.broker.close().await;
+    stop.cancel();
+    gauges.abort();
+    // The listener ends by itself; a stuck connection does not hold the process.
+    let _ = tokio::time::timeout(Duration::from_secs(1), served).await;
+    Ok(())
+}
+
+fn teller(
+    settings: &Settings,
+    history: Arc<Mutex<History>>,
+) -> Box<dyn Fn(&crate::engine::Event) + Send + Sync> {
+    let labels = telemetry::Labels {
+        instance: settings.instance.id.clone(),
+    };
+    Box::new(move |event| {
+        telemetry::emit(event, &labels);
+        history
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .record(event);
+    })
+}
+
+async fn keep_gauges(mut views: watch::Receiver<Arc<View>>) {
+    while views.changed().await.is_ok() {
+        let view = views.borrow_and_update().clone();
+        telemetry::gauges(&view);
+    }
+}
+
+/// SIGTERM and ctrl-c drain; a second one ends the process at once.
+async fn watch_signals(inputs: mpsc::Sender<Input>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        tracing::error!("signals cannot be watched: the process ends without draining");
+        return;
+    };
+    let mut asked = false;
+    loop {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if asked {
+            tracing::warn!("second signal: ending at once");
+            std::process::exit(0);
+        }
+        asked = true;
+        tracing::info!("draining: a second signal ends at once");
+        let inputs = inputs.clone();
+        tokio::spawn(async move {
+            let _ = inputs.send(Input::Shutdown).await;
+        });
+    }
+}
+
+fn warn_without_key(settings: &Settings) {
+    if settings.control.key.is_none() {
+        tracing::warn!(
+            "no control.key: peers are told no credentials, so none can take over an agent it has \
+             not met; set control.key-file on every instance"
+        );
+    }
+}
+
+fn prepare_data_dir(dir: &Path) -> Result<(), AppError> {
+    std::fs::create_dir_all(dir).map_err(|error| {
+        AppError::Io(format!(
+            "data.dir {} cannot be used: {error}; create it or set data.dir to a folder that this \
+             user may write",
+            dir.display()
+        ))
+    })
+}
+
+fn random() -> Result<u64, String> {
+    getrandom::u64().map_err(|error| format!("no random numbers from the system: {error}"))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The engine's share of the settings.
+fn engine_config(settings: &Settings, boot: BootId) -> Result<Config, AppError> {
+    if settings.downstream.kind != DownstreamKind::Finesse {
+        return Err(AppError::Settings(
+            "downstream.kind: only `finesse` can be run by this version".into(),
+        ));
+    }
+    let agent = &settings.agent;
+    Ok(Config {
+        instance: InstanceId::new(&settings.instance.id)?,
+        site: settings.instance.site.clone(),
+        version: crate::VERSION.to_owned(),
+        boot,
+        started: wall_ms(),
+        seed: boot.0,
+        mode: match settings.mode {
+            settings::Mode::ActivePassive => Mode::ActivePassive,
+            settings::Mode::ActiveActive => Mode::ActiveActive,
+        },
+        groups: settings.groups.iter().map(|g| g.name.clone()).collect(),
+        queues: settings
+            .groups
+            .iter()
+            .map(|g| g.queues.first().cloned().unwrap_or_default())
+            .collect(),
+        priority: settings.consumer.priority,
+        prefetch: usize::from(settings.consumer.prefetch),
+        brokers: broker_policy(settings),
+        peers: PeerTimers {
+            heartbeat: millis(settings.peer.heartbeat),
+            suspect: millis(settings.peer.suspect),
+            lost: millis(settings.peer.lost),
+        },
+        takeback_hold: millis(settings.takeback_hold),
+        takeover_rate: u64::from(settings.takeover_rate),
+        nodes: settings
+            .downstream
+            .nodes
+            .iter()
+            .map(|node| node_label(&node.url))
+            .collect(),
+        probe_interval: millis(settings.downstream.probe_interval),
+        request_timeout: millis(settings.downstream.request_timeout),
+        failback: settings.downstream.failback,
+        agents: AgentPolicy {
+            not_ready_reason: agent.not_ready_reason.clone(),
+            logout_reason: agent.logout_reason.clone(),
+            supervisor_not_ready_reason: agent.supervisor_not_ready_reason.clone(),
+            supervisor_logout_reason: agent.supervisor_logout_reason.clone(),
+            make_ready: agent.make_ready,
+        },
+        parse: defaults(settings),
+        shutdown_grace: millis(settings.shutdown_grace),
+    })
+}
+
+/// `host` or `host:port` of a base URL, for people and metrics.
+fn node_label(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or(rest).to_owned()
+}
+
+fn broker_policy(settings: &Settings) -> BrokerPolicy {
+    let broker = &settings.broker;
+    BrokerPolicy {
+        labels: broker.urls.iter().map(|url| url.label.clone()).collect(),
+        spare: broker.backup,
+        priority_backup: broker.priority_backup,
+        failback_hold: millis(broker.failback_hold),
+        reconnect_delay: millis(broker.reconnect_delay),
+        reconnect_delay_max: millis(broker.reconnect_delay_max),
+    }
+}
+
+fn defaults(settings: &Settings) -> Defaults {
+    Defaults {
+        max_age_ms: millis(settings.command_max_age),
+        cluster_name: settings.cluster_name.clone(),
+        command_queues: settings
+            .groups
+            .iter()
+            .flat_map(|group| group.queues.iter().cloned())
+            .collect(),
+    }
+}
+
+fn build_shells(
+    settings: &Settings,
+    config: &Config,
+    boot: BootId,
+    results: &mpsc::Sender<Input>,
+) -> Result<Shells, AppError> {
+    let downstream = FinesseClient::new(&downstream::Config {
+        nodes: settings
+            .downstream
+            .nodes
+            .iter()
+            .map(|node| NodeConfig {
+                base_url: node.url.clone(),
+            })
+            .collect(),
+        request_timeout: settings.downstream.request_timeout,
+        ca_file: settings.downstream.ca_file.clone(),
+        tls_verify: settings.downstream.tls_verify,
+    })?;
+    let broker = Broker::start(broker_config(settings, config, boot), results.clone())?;
+    let notify = NotifyShell::start(notify_config(settings)?, results.clone());
+    Ok(Shells {
+        broker,
+        downstream: Arc::new(downstream),
+        notify,
+    })
+}
+
+fn broker_config(settings: &Settings, config: &Config, boot: BootId) -> BrokerConfig {
+    BrokerConfig {
+        instance: config.instance.clone(),
+        site: settings.instance.site.clone(),
+        version: crate::VERSION.to_owned(),
+        cluster_name: settings.cluster_name.clone(),
+        groups: settings
+            .groups
+            .iter()
+            .map(|group| GroupConfig {
+                name: group.name.clone(),
+                queues: group.queues.clone(),
+            })
+            .collect(),
+        brokers: settings
+            .broker
+            .urls
+            .iter()
+            .map(|url| BrokerAddress {
+                uri: url.amqp.clone(),
+                label: url.label.clone(),
+            })
+            .collect(),
+        timeout: settings.broker.timeout,
+        heartbeat: settings.broker.heartbeat,
+        prefetch: settings.consumer.prefetch,
+        ca_file: settings.broker.ca_file.clone(),
+        format: match settings.message_format {
+            settings::MessageFormat::Json => Format::Json,
+            settings::MessageFormat::Default => Format::Default,
+        },
+        parse: defaults(settings),
+        control: Keys::new(
+            settings.control.key.as_ref(),
+            settings.control.previous_key.as_ref(),
+            &settings.cluster_name,
+            config.instance.clone(),
+            boot,
+        ),
+    }
+}
+
+fn notify_config(settings: &Settings) -> Result<NotifyConfig, AppError> {
+    let ca = settings
+        .notify
+        .ca_file
+        .as_ref()
+        .or(settings.downstream.ca_file.as_ref());
+    let tls =
+        downstream::tls::client_config(ca.map(|p| p.as_path()), settings.downstream.tls_verify)?;
+    Ok(NotifyConfig {
+        hosts: settings
+            .downstream
+            .nodes
+            .iter()
+            .map(|node| node.address.clone())
+            .collect(),
+        port: settings.notify.port,
+        tls: match settings.notify.tls {
+            NotifyTls::Direct => Tls::Direct(tls),
+            NotifyTls::Opportunistic => Tls::StartTlsIfOffered(tls),
+        },
+        resource: format!("tandem-{}", settings.instance.id),
+        connect_timeout: settings.notify.connect_timeout,
+        ping_interval: settings.notify.ping_interval,
+    })
+}

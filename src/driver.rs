@@ -1,1 +1,280 @@
-//! (to come)
+//! The only place where the engine meets I/O: one input, apply, drain all commands, arm one timer.
+//!
+//! Nothing here waits for a shell: commands go out without blocking, results come back as inputs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::sleep_until;
+
+use crate::admin::AdminRequest;
+use crate::broker::Broker;
+use crate::downstream::FinesseClient;
+use crate::engine::command::Call;
+use crate::engine::ids::{Now, VerbId};
+use crate::engine::input::Verb;
+use crate::engine::{Command, Engine, Event, Input, View};
+use crate::notify::shell::NotifyShell;
+
+/// Inputs taken in one go, between two looks at operators and the clock.
+const BATCH: usize = 256;
+
+/// Shortest time between two views for the status page and metrics.
+const VIEW_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The two clocks, read nowhere else.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// A clock that starts now.
+    #[must_use]
+    pub fn new() -> Self {
+        #[allow(clippy::disallowed_methods)]
+        let start = Instant::now();
+        Self { start }
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        Now {
+            mono: u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX),
+            wall: wall_ms(),
+        }
+    }
+
+    fn instant(&self, mono: u64) -> tokio::time::Instant {
+        (self.start + Duration::from_millis(mono)).into()
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Milliseconds since the epoch.
+#[must_use]
+pub fn wall_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
+}
+
+/// The shells that the driver hands commands to.
+pub struct Shells {
+    /// RabbitMQ.
+    pub broker: Broker,
+    /// REST.
+    pub downstream: Arc<FinesseClient>,
+    /// XMPP.
+    pub notify: NotifyShell,
+}
+
+/// Runs the engine.
+pub struct Driver {
+    engine: Engine,
+    clock: Clock,
+    shells: Shells,
+    hosts: Vec<Arc<str>>,
+    inputs: mpsc::Receiver<Input>,
+    results: mpsc::Sender<Input>,
+    asks: mpsc::Receiver<AdminRequest>,
+    verbs: HashMap<VerbId, oneshot::Sender<Result<String, String>>>,
+    next_verb: u64,
+    view: watch::Sender<Arc<View>>,
+    tell: Box<dyn Fn(&Event) + Send + Sync>,
+}
+
+impl Driver {
+    /// A driver at rest. `results` is a sender of the channel whose receiver is `inputs`; `tell`
+    /// is called for every happening.
+    #[must_use]
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        engine: Engine,
+        clock: Clock,
+        shells: Shells,
+        hosts: Vec<Arc<str>>,
+        (results, inputs): (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+        asks: mpsc::Receiver<AdminRequest>,
+        view: watch::Sender<Arc<View>>,
+        tell: Box<dyn Fn(&Event) + Send + Sync>,
+    ) -> Self {
+        Self {
+            engine,
+            clock,
+            shells,
+            hosts,
+            inputs,
+            results,
+            asks,
+            verbs: HashMap::new(),
+            next_verb: 0,
+            view,
+            tell,
+        }
+    }
+
+    /// Runs until the engine says that the process may end.
+    pub async fn run(mut self) -> Shells {
+        self.engine.start(self.clock.now());
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut shown = tokio::time::interval(VIEW_INTERVAL);
+        shown.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !self.drain() {
+            let due = self
+                .engine
+                .poll_timeout()
+                .map_or_else(|| self.clock.now().mono + 1_000, |due| due);
+            tokio::select! {
+                taken = self.inputs.recv_many(&mut batch, BATCH) => {
+                    if taken == 0 {
+                        break;
+                    }
+                }
+                Some(ask) = self.asks.recv() => self.answer(ask),
+                _ = shown.tick() => {
+                    self.view.send_replace(Arc::new(self.engine.view()));
+                }
+                () = sleep_until(self.clock.instant(due)) => {
+                    self.engine.handle(self.clock.now(), Input::Tick);
+                }
+            }
+            let mut ended = false;
+            for input in batch.drain(..) {
+                self.engine.handle(self.clock.now(), input);
+                if Self::drain_into(
+                    &mut self.engine,
+                    &self.shells,
+                    &self.hosts,
+                    &self.results,
+                    &mut self.verbs,
+                    &self.tell,
+                ) {
+                    ended = true;
+                    break;
+                }
+            }
+            if ended {
+                break;
+            }
+        }
+        self.view.send_replace(Arc::new(self.engine.view()));
+        self.shells
+    }
+
+    fn drain(&mut self) -> bool {
+        Self::drain_into(
+            &mut self.engine,
+            &self.shells,
+            &self.hosts,
+            &self.results,
+            &mut self.verbs,
+            &self.tell,
+        )
+    }
+
+    /// Takes all commands and happenings; true where the engine is done.
+    fn drain_into(
+        engine: &mut Engine,
+        shells: &Shells,
+        hosts: &[Arc<str>],
+        results: &mpsc::Sender<Input>,
+        verbs: &mut HashMap<VerbId, oneshot::Sender<Result<String, String>>>,
+        tell: &dyn Fn(&Event),
+    ) -> bool {
+        let mut ended = false;
+        while let Some(command) = engine.poll_command() {
+            match command {
+                Command::Call(call) => spawn_call(shells, hosts, results, *call),
+                Command::Probe { node } => spawn_probe(shells, results, node),
+                Command::Subscribe {
+                    agent,
+                    subscription,
+                    node,
+                    domain,
+                    password,
+                } => shells
+                    .notify
+                    .subscribe(agent, subscription, node, domain, password),
+                Command::Unsubscribe {
+                    agent,
+                    subscription,
+                } => shells.notify.unsubscribe(&agent, subscription),
+                Command::VerbDone { id, result } => {
+                    if let Some(asker) = verbs.remove(&id) {
+                        // An operator who went away needs no answer.
+                        let _ = asker.send(result);
+                    }
+                }
+                Command::Exit => ended = true,
+                other => shells.broker.execute(other),
+            }
+        }
+        while let Some(event) = engine.poll_event() {
+            tell(&event);
+        }
+        ended
+    }
+
+    fn answer(&mut self, ask: AdminRequest) {
+        match ask {
+            AdminRequest::Sessions(asker) => {
+                let _ = asker.send(self.engine.session_views());
+            }
+            AdminRequest::Verb(verb, asker) => self.verb(verb, asker),
+        }
+    }
+
+    fn verb(&mut self, verb: Verb, asker: oneshot::Sender<Result<String, String>>) {
+        self.next_verb += 1;
+        let id = VerbId(self.next_verb);
+        self.verbs.insert(id, asker);
+        self.engine
+            .handle(self.clock.now(), Input::Operator { id, verb });
+    }
+}
+
+/// One downstream request: its answer is an input, always.
+fn spawn_call(shells: &Shells, hosts: &[Arc<str>], results: &mpsc::Sender<Input>, call: Call) {
+    let client = shells.downstream.clone();
+    let results = results.clone();
+    let host = hosts.get(call.node).cloned();
+    tokio::spawn(async move {
+        #[allow(clippy::disallowed_methods)]
+        let started = Instant::now();
+        let outcome = client
+            .call(
+                call.node,
+                &call.agent,
+                &call.password,
+                &call.request_id,
+                &call.action,
+            )
+            .await;
+        if let Some(host) = host {
+            crate::telemetry::downstream_request(&host, &outcome, started.elapsed());
+        }
+        let call = call.id;
+        // The receiver is only gone when the process ends.
+        let _ = results.send(Input::CallDone { call, outcome }).await;
+    });
+}
+
+fn spawn_probe(shells: &Shells, results: &mpsc::Sender<Input>, node: usize) {
+    let client = shells.downstream.clone();
+    let results = results.clone();
+    tokio::spawn(async move {
+        let health = client.probe(node).await;
+        let _ = results.send(Input::Probed { node, health }).await;
+    });
+}

@@ -26,3 +26,6 @@ pub mod settings;
 pub mod simulator;
 pub mod telemetry;
 pub mod wire;
+
+/// Product version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

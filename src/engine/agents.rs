@@ -595,20 +595,6 @@ impl Engine {
         self.takeover_done(agent);
     }
 
-    /// All own subscriptions end: another instance serves, or the process stops.
-    pub(super) fn unsubscribe_all(&mut self) {
-        for agent in self.sessions.ids() {
-            if let Some(session) = self.sessions.get_mut(&agent) {
-                let subscription = session.subscription.epoch();
-                session.subscription = Subscription::None;
-                session.sync = None;
-                if let Some(subscription) = subscription {
-                    self.unsubscribe(&agent, subscription);
-                }
-            }
-        }
-    }
-
     // ---- sign-in, sign-out, reading anew ------------------------------------------------------
 
     /// A sign-in was accepted: keep what it proved, then read the agent.

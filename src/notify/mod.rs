@@ -13,6 +13,7 @@ mod event;
 mod guard;
 mod login;
 mod session;
+pub mod shell;
 
 use std::sync::Arc;
 use std::time::Duration;

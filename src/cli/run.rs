@@ -1,0 +1,60 @@
+//! `tandem run`: one instance in the foreground.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::app::{self, AppError};
+use crate::settings::{self, LogFormat};
+use crate::telemetry;
+
+/// Arguments of `tandem run`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Property file of this site.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// Runs one instance until a signal.
+#[must_use]
+pub fn run(args: &Args) -> ExitCode {
+    let loaded = match settings::load_from_process(&args.config) {
+        Ok(loaded) => loaded,
+        Err(findings) => {
+            eprintln!("{findings}");
+            eprintln!(
+                "tandem: {} cannot be used; `tandem check` shows everything at once",
+                args.config.display()
+            );
+            return ExitCode::from(64);
+        }
+    };
+    let log = &loaded.settings.log;
+    telemetry::init(log.format == LogFormat::Json, &log.level);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("tandem: the system gives no threads: {error}");
+            return ExitCode::from(70);
+        }
+    };
+    let result = runtime.block_on(app::run(loaded.settings));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            eprintln!("tandem: {error}");
+            match error {
+                AppError::Io(_) => ExitCode::from(1),
+                _ => ExitCode::from(64),
+            }
+        }
+    }
+}
