@@ -1,7 +1,9 @@
 //! Command line: one file a command.
 
 pub mod check;
+pub mod demo;
 pub mod run;
+pub mod send;
 pub mod simulate;
 pub mod topology;
 
@@ -21,6 +23,8 @@ enum Sub {
     Check(check::Args),
     Topology(topology::Args),
     Simulate(simulate::Args),
+    Send(send::Args),
+    Demo(demo::Args),
 }
 
 /// Entry point of the program.
@@ -32,5 +36,7 @@ pub fn main() -> std::process::ExitCode {
         Sub::Check(args) => check::run(args, false),
         Sub::Topology(args) => topology::run(args),
         Sub::Simulate(args) => simulate::run(args),
+        Sub::Send(args) => send::run(&args, false),
+        Sub::Demo(args) => demo::run(&args, false),
     }
 }
