@@ -79,6 +79,15 @@ pub struct Shells {
     pub notify: NotifyShell,
 }
 
+/// Why the driver stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything started is finished.
+    Done,
+    /// This instance must not run.
+    Refused(String),
+}
+
 /// Runs the engine.
 pub struct Driver {
     engine: Engine,
@@ -125,12 +134,13 @@ impl Driver {
     }
 
     /// Runs until the engine says that the process may end.
-    pub async fn run(mut self) -> Shells {
+    pub async fn run(mut self) -> (Shells, Ended) {
         self.engine.start(self.clock.now());
         let mut batch = Vec::with_capacity(BATCH);
         let mut shown = tokio::time::interval(VIEW_INTERVAL);
         shown.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while !self.drain() {
+        let mut ended = self.drain();
+        while ended.is_none() {
             let due = self
                 .engine
                 .poll_timeout()
@@ -149,30 +159,29 @@ impl Driver {
                     self.engine.handle(self.clock.now(), Input::Tick);
                 }
             }
-            let mut ended = false;
             for input in batch.drain(..) {
                 self.engine.handle(self.clock.now(), input);
-                if Self::drain_into(
+                ended = Self::drain_into(
                     &mut self.engine,
                     &self.shells,
                     &self.hosts,
                     &self.results,
                     &mut self.verbs,
                     &self.tell,
-                ) {
-                    ended = true;
+                );
+                if ended.is_some() {
                     break;
                 }
             }
-            if ended {
-                break;
+            if ended.is_none() {
+                ended = self.drain();
             }
         }
         self.view.send_replace(Arc::new(self.engine.view()));
-        self.shells
+        (self.shells, ended.unwrap_or(Ended::Done))
     }
 
-    fn drain(&mut self) -> bool {
+    fn drain(&mut self) -> Option<Ended> {
         Self::drain_into(
             &mut self.engine,
             &self.shells,
@@ -183,7 +192,7 @@ impl Driver {
         )
     }
 
-    /// Takes all commands and happenings; true where the engine is done.
+    /// Takes all commands and happenings; says where the engine is done.
     fn drain_into(
         engine: &mut Engine,
         shells: &Shells,
@@ -191,8 +200,8 @@ impl Driver {
         results: &mpsc::Sender<Input>,
         verbs: &mut HashMap<VerbId, oneshot::Sender<Result<String, String>>>,
         tell: &dyn Fn(&Event),
-    ) -> bool {
-        let mut ended = false;
+    ) -> Option<Ended> {
+        let mut ended = None;
         while let Some(command) = engine.poll_command() {
             match command {
                 Command::Call(call) => spawn_call(shells, hosts, results, *call),
@@ -216,7 +225,8 @@ impl Driver {
                         let _ = asker.send(result);
                     }
                 }
-                Command::Exit => ended = true,
+                Command::Exit => ended = Some(Ended::Done),
+                Command::Refuse(reason) => ended = Some(Ended::Refused(reason)),
                 other => shells.broker.execute(other),
             }
         }

@@ -113,7 +113,9 @@ impl<'a> Declarer<'a> {
     }
 }
 
-/// Declares everything that an instance needs on a broker, its own control queue aside.
+/// Declares everything that an instance needs on a broker. Its own control queue is declared on
+/// the spare broker too, so that peers who count its consumers there find a queue: a missing one
+/// would be a channel error in the broker's log four times a second.
 pub(super) async fn all(context: &Context, conn: &Conn) -> Result<(), Problem> {
     let config = &context.config;
     let command_queues: Vec<String> = config
@@ -128,6 +130,8 @@ pub(super) async fn all(context: &Context, conn: &Conn) -> Result<(), Problem> {
     for queue in topology::queues(&config.cluster_name, &command_queues) {
         declarer.queue(&queue).await?;
     }
+    let own = topology::control_queue(&config.cluster_name, config.instance.as_str());
+    declarer.queue(&own).await?;
     declarer.finish().await;
     Ok(())
 }

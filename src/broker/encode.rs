@@ -39,7 +39,7 @@ pub(super) enum Encoded {
     /// Messages that the broker confirms; none where the format has no words for the event.
     Confirmed(Vec<Message>),
     /// For the connection that may be lost.
-    Direct(Message),
+    Direct(Box<Message>),
 }
 
 /// A short string; what is too long is cut, for the library panics otherwise.
@@ -214,7 +214,7 @@ fn reply_message(
         }
         ReplyRoute::Direct(address) => {
             message.key = short(&address);
-            return Encoded::Direct(message);
+            return Encoded::Direct(Box::new(message));
         }
     }
     Encoded::Confirmed(vec![message])

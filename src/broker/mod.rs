@@ -197,6 +197,11 @@ impl Broker {
     }
 
     /// Does what the engine decided; never blocks. Commands of other shells are ignored.
+    ///
+    /// What does not fit into a link's bounded queues: a publication is answered as failed, a
+    /// question for a peer's consumers is not answered, anything else ends the link. What is
+    /// unanswered when a link ends is answered as failed before its `LinkDown`, unless the engine
+    /// itself takes so long that the link's tasks are cut: `LinkDown` has the last word.
     pub fn execute(&self, command: Command) {
         match command {
             Command::Dial { link, broker } => self.dial(link, broker),
@@ -243,7 +248,8 @@ impl Broker {
             | Command::Subscribe { .. }
             | Command::Unsubscribe { .. }
             | Command::VerbDone { .. }
-            | Command::Exit => {}
+            | Command::Exit
+            | Command::Refuse(_) => {}
         }
     }
 

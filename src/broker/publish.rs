@@ -105,7 +105,7 @@ impl Publisher {
                 }
             }
             Ok(Encoded::Direct(message)) => {
-                if !self.direct.send(id, message) {
+                if !self.direct.send(id, *message) {
                     tell(&self.link, id, PublishOutcome::Failed).await;
                 }
             }
@@ -152,8 +152,8 @@ impl Publisher {
         }
         let limit = tokio::time::sleep(LAST_CONFIRMS);
         tokio::pin!(limit);
-        // Where the link is lost, the confirms end with an error at once; past the limit the
-        // cancelled link makes `confirmed` give up, so that every publication is answered.
+        // Where the link is lost, the confirms end with an error at once; past the limit
+        // `given_up` makes the rest end, so that every publication is answered.
         let mut expired = false;
         while !self.in_flight.is_empty() {
             tokio::select! {

@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> ExitCode {
             tracing::error!("{error}");
             eprintln!("tandem: {error}");
             match error {
-                AppError::Io(_) => ExitCode::from(1),
+                AppError::Io(_) | AppError::Refused(_) => ExitCode::from(1),
                 _ => ExitCode::from(64),
             }
         }

@@ -605,14 +605,23 @@ impl Engine {
         password: Secret,
         correlation_id: Option<String>,
     ) {
+        let mut due = self.now.mono + limits::SIGN_IN_SETTLE_MS;
         if let Some(session) = self.sessions.get_mut(agent) {
             session.record.extension = Some(extension.to_owned());
             session.record.password = password;
             session.record.signed_in = true;
             session.linger_until = None;
+            // What comes from now on is told: by its request id, or as the state it leads to.
+            for known in &mut session.expected {
+                if known.state == Some("LOGIN") {
+                    known.state = Some("NOT_READY");
+                }
+            }
+            if std::mem::take(&mut session.sign_in_seen) {
+                due = self.now.mono;
+            }
             self.sessions.touch(agent);
         }
-        let due = self.now.mono + limits::SIGN_IN_SETTLE_MS;
         self.sync(agent, true, correlation_id, due);
     }
 

@@ -82,10 +82,14 @@ impl Peer {
             .find(|group| group.name == name)
     }
 
-    /// Whether it leads a group and may still be serving.
+    /// Whether it leads a group and may still be serving; a leader that drains still finishes
+    /// what it has started.
     #[must_use]
     pub fn leads(&self, name: &str) -> bool {
-        self.liveness.present() && self.group(name).is_some_and(|group| group.role.leads())
+        self.liveness.present()
+            && self
+                .group(name)
+                .is_some_and(|group| group.role.leads() || group.role == Role::Draining)
     }
 
     /// The link on whose broker it is attached, as far as we can see.

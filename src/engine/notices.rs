@@ -36,17 +36,23 @@ impl Engine {
     }
 
     fn on_user(&mut self, agent: &AgentId, request: Option<&str>, user: User) {
-        let correlation = self.correlate(agent, request, Some(&user.state));
         let signed_in = user.signed_in();
-        let awaiting = self
-            .sessions
-            .get(agent)
+        let session = self.sessions.get(agent);
+        let read_due = session
             .and_then(|session| session.sync.as_ref())
             .is_some_and(|sync| sync.sign_in);
+        let early = !read_due && session.is_some_and(|session| session.signing_in(request));
+        let correlation = self.correlate(agent, request, Some(&user.state));
         self.keep_user(agent, user.clone());
-        if awaiting && signed_in {
-            // The state is told after who the agent is, once both are read.
+        // After a sign-in the state is told behind who the agent is, once both are read.
+        if signed_in && read_due {
             self.sync_now(agent);
+            return;
+        }
+        if signed_in && early {
+            if let Some(session) = self.sessions.get_mut(agent) {
+                session.sign_in_seen = true;
+            }
             return;
         }
         self.tell_agent(

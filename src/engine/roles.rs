@@ -717,4 +717,17 @@ impl Engine {
     pub(super) fn drained(&self) -> bool {
         self.draining && self.jobs.running() == 0
     }
+
+    /// A drain that has ended: others may lead now.
+    pub(super) fn end_drain(&mut self) {
+        if !self.drained() {
+            return;
+        }
+        for index in 0..self.groups.len() {
+            if self.groups[index].role != Role::Disabled {
+                self.groups[index].granting = None;
+                self.set_role(index, Role::Disabled, "drained");
+            }
+        }
+    }
 }

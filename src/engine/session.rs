@@ -116,6 +116,8 @@ pub struct Session {
     pub expected: Vec<Expectation>,
     /// Reading under way or due.
     pub sync: Option<Sync>,
+    /// The notification of a sign-in came before its answer.
+    pub sign_in_seen: bool,
     /// When the subscription of a signed-out agent is given up.
     pub linger_until: Option<u64>,
     /// When the tombstone is removed.
@@ -133,6 +135,7 @@ impl Session {
             connecting: None,
             expected: Vec::new(),
             sync: None,
+            sign_in_seen: false,
             linger_until: None,
             buried_until: None,
         }
@@ -152,6 +155,15 @@ impl Session {
     #[must_use]
     pub fn live(&self) -> bool {
         !self.record.tombstone
+    }
+
+    /// Whether a sign-in is under way that a notification with this request id would belong to.
+    #[must_use]
+    pub fn signing_in(&self, request: Option<&str>) -> bool {
+        let request = request.unwrap_or_default();
+        self.expected.iter().any(|known| {
+            known.state == Some("LOGIN") && (request.is_empty() || known.request_id == request)
+        })
     }
 
     /// Whether the peers are to know of it: not while its first Connect is being proven.

@@ -1,0 +1,392 @@
+//! The broker shell against a real broker: what the engine would see and cause.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panic")]
+
+mod rig;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use lapin::BasicProperties;
+use lapin::options::{
+    BasicPublishOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use rig::*;
+use serde_json::Value;
+use tandem::engine::command::{Outbound, ReplyRoute};
+use tandem::engine::ids::{BootId, LinkEpoch, PublishId};
+use tandem::engine::input::PublishOutcome;
+use tandem::engine::peer::PeerMessage;
+use tandem::engine::{Command, Input};
+use tandem::lab::{RabbitNode, RabbitOptions};
+use tandem::wire::message::RawMessage;
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_in_events_and_replies_out() {
+    let node = node("shell").await;
+    let client = Client::connect(&node).await;
+    let mut shell = Shell::start(config(&node, "gc-1", 1));
+    shell.dial(LINK).await.unwrap();
+
+    consuming_changes_priority_without_a_gap(&node, &client, &mut shell).await;
+    publications_are_confirmed_or_returned(&client, &mut shell).await;
+    a_direct_reply_cannot_harm_the_link(&client, &mut shell).await;
+    a_deleted_queue_is_a_lost_consumer_and_comes_back(&client, &mut shell).await;
+
+    shell.execute(Command::CloseLink { link: LINK });
+    let rest = shell.rest().await;
+    assert!(rest.is_empty(), "after an orderly end: {rest:?}");
+    assert_eq!(client.waiting("Connector1").await, 0, "acknowledged");
+    shell.broker.close().await;
+}
+
+async fn consuming_changes_priority_without_a_gap(
+    node: &RabbitNode,
+    client: &Client,
+    shell: &mut Shell,
+) {
+    shell.consume(100, "gc-1.agents.follower.1").await;
+    let first = consumers(node, "Connector1", 1).await;
+    assert_eq!(first, [("gc-1.agents.follower.1".to_owned(), 100)]);
+    client.send("Connector1", "Hello#crm-1", "").await;
+    let held = shell.delivery().await;
+    assert_eq!(held.command.as_ref().unwrap().spec.name, "Hello");
+    assert_eq!(held.raw.message_id.as_deref(), Some("m-1"));
+
+    shell.consume(127, "gc-1.agents.leader.2").await;
+    let expected = ("gc-1.agents.leader.2".to_owned(), 127);
+    let current = managed(node, "consumers/%2F", |all| {
+        let all = all.as_array()?;
+        let one = |queue: &str| {
+            let mut found = all.iter().filter(|one| one["queue"]["name"] == queue);
+            let first = found.next()?;
+            let tag = first["consumer_tag"].as_str()?.to_owned();
+            let only = found.next().is_none() && tag.contains("leader");
+            only.then_some((tag, first["arguments"]["x-priority"].as_i64()?))
+        };
+        Some((one("Connector1")?, one("Connector2")?))
+    })
+    .await;
+    assert_eq!(current.0, expected);
+    assert_eq!(current.1.0, "gc-1.agents.leader.2.1");
+
+    // Given to the cancelled consumer, settled after it.
+    shell.execute(Command::Requeue(held.id));
+    let again = shell.delivery().await;
+    assert!(again.raw.redelivered);
+    shell.execute(Command::Ack(again.id));
+    client.send("Connector2", "nonsense", "x").await;
+    let malformed = shell.delivery().await;
+    assert!(malformed.command.is_err());
+    shell.execute(Command::Ack(malformed.id));
+    let names = managed(node, "connections", |all| {
+        let names: Vec<String> = all
+            .as_array()?
+            .iter()
+            .filter_map(|one| one["client_properties"]["connection_name"].as_str())
+            .map(str::to_owned)
+            .collect();
+        (names.len() == 2).then_some(names)
+    })
+    .await;
+    assert!(names.contains(&"tandem/gc-1/consume".to_owned()));
+    assert!(names.contains(&"tandem/gc-1/publish".to_owned()));
+}
+
+async fn publications_are_confirmed_or_returned(client: &Client, shell: &mut Shell) {
+    let (inbox, mut messages) = client.inbox().await;
+    client
+        .channel
+        .queue_bind(
+            inbox.clone().into(),
+            "tandem.events".into(),
+            "crm-1".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        shell.publish(1, event("e-1")).await,
+        PublishOutcome::Confirmed
+    );
+    let got = next(&mut messages).await;
+    assert_eq!(
+        got.properties.message_id().as_ref().unwrap().as_str(),
+        "e-1"
+    );
+
+    // Many at once, every third to nowhere: each answer belongs to its own message.
+    for id in 100..400 {
+        let queue = if id % 3 == 0 {
+            "nobody".to_owned()
+        } else {
+            inbox.clone()
+        };
+        shell.execute(Command::Publish {
+            id: PublishId(id),
+            link: LINK,
+            message: reply(ReplyRoute::Queue(queue)),
+        });
+    }
+    for _ in 100..400 {
+        let (id, outcome) = shell
+            .wait("published", |input| match input {
+                Input::Published { publish, outcome } => Some((publish.0, outcome)),
+                _ => None,
+            })
+            .await;
+        let expected = if id % 3 == 0 {
+            PublishOutcome::Returned
+        } else {
+            PublishOutcome::Confirmed
+        };
+        assert_eq!(outcome, expected, "publication {id}");
+    }
+    for _ in 0..200 {
+        assert_eq!(next(&mut messages).await.routing_key.as_str(), inbox);
+    }
+    let federated = reply(ReplyRoute::Federated("nobody".into()));
+    assert_eq!(shell.publish(2, federated).await, PublishOutcome::Returned);
+    let letter = Outbound::DeadLetter {
+        raw: Arc::new(RawMessage::default()),
+        reason: "no_type",
+        detail: "the message names no command".into(),
+    };
+    assert_eq!(shell.publish(3, letter).await, PublishOutcome::Confirmed);
+    assert_eq!(client.waiting("tandem.dead-letter").await, 1);
+}
+
+async fn a_direct_reply_cannot_harm_the_link(client: &Client, shell: &mut Shell) {
+    // A forged address closes the connection that publishes to it.
+    let forged = reply(ReplyRoute::Direct("amq.rabbitmq.reply-to.x.y".into()));
+    shell.publish(4, forged).await;
+    assert_eq!(
+        shell.publish(5, event("e-2")).await,
+        PublishOutcome::Confirmed
+    );
+
+    let mut answers = client.consume("amq.rabbitmq.reply-to").await;
+    let properties = BasicProperties::default()
+        .with_type("Hello#crm-1".into())
+        .with_reply_to("amq.rabbitmq.reply-to".into());
+    client
+        .channel
+        .basic_publish(
+            "".into(),
+            "Connector1".into(),
+            BasicPublishOptions::default(),
+            b"",
+            properties,
+        )
+        .await
+        .unwrap()
+        .await
+        .unwrap();
+    let command = shell.delivery().await;
+    let address = command.raw.reply_to.clone().unwrap();
+    shell.execute(Command::Ack(command.id));
+    // The broker may still be closing the connection that the forged one cost.
+    let mut id = 10;
+    let answer = loop {
+        shell
+            .publish(id, reply(ReplyRoute::Direct(address.clone())))
+            .await;
+        id += 1;
+        if let Ok(Some(answer)) = timeout(QUIET, answers.next()).await {
+            break answer.unwrap();
+        }
+        assert!(id < 20, "no direct reply came");
+    };
+    let reply: Value = serde_json::from_slice(&answer.data).unwrap();
+    assert_eq!(reply["outcome"], "OK");
+}
+
+async fn a_deleted_queue_is_a_lost_consumer_and_comes_back(client: &Client, shell: &mut Shell) {
+    client
+        .channel
+        .queue_delete("Connector2".into(), QueueDeleteOptions::default())
+        .await
+        .unwrap();
+    let lost = shell
+        .wait("lost", |input| match input {
+            Input::ConsumerLost { tag, .. } => Some(tag),
+            _ => None,
+        })
+        .await;
+    assert_eq!(lost, "gc-1.agents.leader.2");
+    shell.consume(127, "gc-1.agents.leader.3").await;
+    client.send("Connector2", "Hello#crm-1", "").await;
+    let delivery = shell.delivery().await;
+    assert!(!delivery.raw.redelivered);
+    shell.execute(Command::Ack(delivery.id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_meet_and_one_id_is_used_once() {
+    let node = node("peers").await;
+    let mut one = Shell::start(config(&node, "gc-1", 1));
+    let mut two = Shell::start(config(&node, "gc-2", 2));
+    for shell in [&mut one, &mut two] {
+        shell.dial(LINK).await.unwrap();
+        shell.execute(Command::AttachControl { link: LINK });
+        shell
+            .wait("attached", |input| {
+                matches!(input, Input::ControlAttached { .. }).then_some(())
+            })
+            .await;
+    }
+    let hello = Outbound::Peer {
+        to: None,
+        message: Box::new(PeerMessage::Hello),
+    };
+    assert_eq!(one.publish(1, hello).await, PublishOutcome::Confirmed);
+    let heard = two
+        .wait("peer", |input| match input {
+            Input::Peer {
+                from,
+                boot,
+                message,
+            } => Some((from, boot, message)),
+            _ => None,
+        })
+        .await;
+    assert_eq!(heard, (instance("gc-1"), BootId(1), PeerMessage::Hello));
+    for (peer, expected) in [("gc-2", 1), ("gc-9", 0), ("gc-2", 1)] {
+        one.execute(Command::CountPeerConsumers {
+            link: LINK,
+            peer: instance(peer),
+        });
+        let count = one
+            .wait("count", |input| match input {
+                Input::PeerConsumers { count, .. } => Some(count),
+                _ => None,
+            })
+            .await;
+        assert_eq!(count, expected, "{peer}");
+    }
+
+    let mut second = Shell::start(config(&node, "gc-1", 3));
+    second.dial(LINK).await.unwrap();
+    second.execute(Command::AttachControl { link: LINK });
+    let reason = second.link_down().await;
+    assert!(reason.contains("another process uses the instance id gc-1"));
+    let rest = one.rest().await;
+    let own = |input: &Input| matches!(input, Input::Peer { .. } | Input::LinkDown { .. });
+    assert!(
+        !rest.iter().any(own),
+        "the first one is undisturbed: {rest:?}"
+    );
+    for shell in [one, two, second] {
+        shell.broker.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_broker_is_one_link_down_and_can_be_dialled_again() {
+    let mut node = node("killed").await;
+    // An operator's own settings are kept.
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(5000));
+    Client::connect(&node)
+        .await
+        .channel
+        .queue_declare(
+            "Connector2".into(),
+            QueueDeclareOptions::durable(),
+            arguments,
+        )
+        .await
+        .unwrap();
+    let mut shell = Shell::start(config(&node, "gc-1", 1));
+    shell.dial(LINK).await.unwrap();
+    shell.execute(Command::AttachControl { link: LINK });
+    shell.execute(Command::ConsumeExpired { link: LINK });
+    shell.consume(127, "gc-1.agents.leader.1").await;
+
+    node.kill();
+    let reason = shell.link_down().await;
+    assert!(!reason.contains("guest"), "{reason}");
+    let again = shell.rest().await;
+    let down = |input: &Input| matches!(input, Input::LinkDown { .. });
+    assert!(!again.iter().any(down), "{again:?}");
+    let late = shell.publish(1, event("e-1")).await;
+    assert_eq!(late, PublishOutcome::Failed);
+    assert!(shell.dial(LinkEpoch(2)).await.is_err());
+
+    node.start_again().await.unwrap();
+    shell.dial(LinkEpoch(3)).await.unwrap();
+    let outcome = shell.publish_on(LinkEpoch(3), 2, event("e-2")).await;
+    assert_eq!(outcome, PublishOutcome::Confirmed);
+
+    node.freeze();
+    let reason = shell.link_down().await;
+    node.thaw();
+    assert!(reason.contains("lost"), "{reason}");
+    shell.broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_short_of_memory_blocks_the_link_and_does_not_end_it() {
+    let mut options = RabbitOptions::named("blocked");
+    options.extra_config = "vm_memory_high_watermark.absolute = 1MB\n".into();
+    let node = RabbitNode::start(options).await.unwrap();
+    let mut shell = Shell::start(config(&node, "gc-1", 1));
+    shell.dial(LINK).await.unwrap();
+    shell.execute(Command::Publish {
+        id: PublishId(1),
+        link: LINK,
+        message: event("e-1"),
+    });
+    shell
+        .wait("blocked", |input| {
+            matches!(input, Input::LinkBlocked { blocked: true, .. }).then_some(())
+        })
+        .await;
+    shell.consume(127, "gc-1.agents.leader.1").await;
+    let rest = shell.rest().await;
+    let down = |input: &Input| matches!(input, Input::LinkDown { .. });
+    assert!(!rest.iter().any(down), "{rest:?}");
+    shell.broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_credentials_are_told_without_the_password() {
+    let node = node("refused").await;
+    let mut config = config(&node, "gc-1", 1);
+    config.brokers[0].uri = node.amqp_uri().replace(":guest@", ":planted-Passw0rd@");
+    let mut shell = Shell::start(config);
+    let reason = shell.dial(LINK).await.unwrap_err();
+    assert!(reason.contains("ACCESS_REFUSED"), "{reason}");
+    assert!(!reason.contains("planted-Passw0rd"), "{reason}");
+    shell.broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_never_answers_is_given_up_and_its_sockets_are_closed() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("amqp://guest:guest@{}/%2f", listener.local_addr().unwrap());
+    let mut config = config_for(uri, "gc-1", 1);
+    config.timeout = Duration::from_secs(1);
+    let mut shell = Shell::start(config);
+    let silent = tokio::spawn(async move {
+        let mut open = Vec::new();
+        for _ in 0..2 {
+            open.push(listener.accept().await.unwrap().0);
+        }
+        for mut stream in open {
+            let mut greeting = Vec::new();
+            // Ends when the other side has closed.
+            stream.read_to_end(&mut greeting).await.unwrap();
+            assert!(greeting.starts_with(b"AMQP"));
+        }
+    });
+    let reason = shell.dial(LINK).await.unwrap_err();
+    assert!(reason.contains("not open within"), "{reason}");
+    timeout(LIMIT, silent).await.unwrap().unwrap();
+    shell.broker.close().await;
+}
