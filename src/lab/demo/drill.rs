@@ -61,8 +61,9 @@ pub async fn run(
         return Ok(gaps);
     }
     out.say("KILL -9 gc-1, the leading instance");
-    tally.watch(Instant::now());
     stage.instances[0].kill();
+    // From here on it is gone, so that what is sent now is another's to answer.
+    tally.watch(Instant::now());
     let (back, watched) = (plan.instance_away, plan.watched);
     let went_on = until(plan.kill_instance + back.min(watched)).await;
     out.say("gc-1 is started again");
@@ -73,10 +74,10 @@ pub async fn run(
         return Ok(gaps);
     }
     out.say("KILL -9 broker 1");
-    tally.watch(Instant::now());
     if let Some(broker) = stage.network.node(0) {
         broker.kill();
     }
+    tally.watch(Instant::now());
     let (back, watched) = (plan.broker_away, plan.watched);
     let went_on = until(plan.kill_broker + back.min(watched)).await;
     out.say("broker 1 is started again");
