@@ -50,7 +50,6 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
-            eprintln!("tandem: {error}");
             match error {
                 AppError::Io(_) | AppError::Refused(_) => ExitCode::from(1),
                 _ => ExitCode::from(64),
