@@ -1,7 +1,8 @@
 //! The client load: each agent signs in and then works, one command after the other.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -22,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(35);
 const EVENT_PATIENCE: Duration = Duration::from_secs(3);
 /// Pause before a sign-in is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
+/// Refusals by event that are remembered.
+const MAX_REFUSED: usize = 10_000;
 /// Shortest and longest pause between two commands of one agent, milliseconds.
 const THINK_MS: (u64, u64) = (80, 240);
 
@@ -33,6 +36,10 @@ pub struct Load {
     /// The call of each agent, from its events.
     calls: Vec<watch::Sender<Option<String>>>,
     events: AtomicU64,
+    /// Agents that another client has taken; the load leaves them alone from then on.
+    taken: Vec<AtomicBool>,
+    /// Ids of commands that the downstream took and then refused by an event, newest last.
+    refused: Mutex<VecDeque<String>>,
     /// Agents that had to sign in again.
     signed_in_again: AtomicU64,
     stop: CancellationToken,
@@ -53,6 +60,8 @@ impl Load {
             tally,
             calls: (0..agents).map(|_| watch::channel(None).0).collect(),
             events: AtomicU64::new(0),
+            taken: (0..agents).map(|_| AtomicBool::new(false)).collect(),
+            refused: Mutex::default(),
             signed_in_again: AtomicU64::new(0),
             stop,
             run,
@@ -98,10 +107,15 @@ impl Load {
         self.events.fetch_add(1, Ordering::Relaxed);
         let agent = event.field("agentId").parse::<u64>().ok();
         let index = agent.and_then(|id| usize::try_from(id.checked_sub(FIRST_AGENT)?).ok());
-        let Some(call) = index.and_then(|index| self.calls.get(index)) else {
+        let Some((index, call)) = index.and_then(|index| Some((index, self.calls.get(index)?)))
+        else {
             return;
         };
         match event.field("type") {
+            "Error" if event.field("errorType") == "SESSION_INVALIDATED" => {
+                self.taken[index].store(true, Ordering::Relaxed);
+            }
+            "Error" => self.note_refused(event.correlation_id.clone()),
             "InboundCall" => note_call(call, event.field("dialogId"), event.field("state")),
             "DialogStatus" => {
                 let first = event.json.pointer("/dialogs/0/dialogId");
@@ -109,6 +123,28 @@ impl Load {
             }
             _ => {}
         }
+    }
+
+    fn note_refused(&self, id: Option<String>) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.extend(id);
+        if refused.len() > MAX_REFUSED {
+            refused.pop_front();
+        }
+    }
+
+    /// Ids of the calls that the downstream must have made: accepted, not refused by an event
+    /// later, and of agents whose events came here.
+    pub fn calls_to_be_made(&self) -> Vec<String> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut calls = self.tally.accepted_calls();
+        calls.retain(|id| !refused.contains(id) && !self.is_taken(agent_of(id)));
+        calls
+    }
+
+    fn is_taken(&self, index: Option<usize>) -> bool {
+        let taken = index.and_then(|index| self.taken.get(index));
+        taken.is_some_and(|taken| taken.load(Ordering::Relaxed))
     }
 
     /// Signs agent `index` in, as often as it takes. False where the load was stopped before.
@@ -140,7 +176,7 @@ impl Load {
         // Ids of the sign-in are behind it.
         let mut numbers = Numbers::new(index);
         numbers.next = 1000;
-        while !self.stop.is_cancelled() {
+        while !self.stop.is_cancelled() && !self.is_taken(Some(index)) {
             let again = match numbers.below(100) {
                 0..30 => self.simple(index, &mut numbers, "MakeReady").await,
                 30..60 => self.simple(index, &mut numbers, "MakeNotReady").await,
@@ -226,6 +262,12 @@ impl Load {
     }
 }
 
+/// Index of the agent in a command's id, `<run>-<agent>-<number>`.
+fn agent_of(id: &str) -> Option<usize> {
+    let agent: u64 = id.split('-').nth(1)?.parse().ok()?;
+    usize::try_from(agent.checked_sub(FIRST_AGENT)?).ok()
+}
+
 fn note_call(call: &watch::Sender<Option<String>>, dialog: &str, state: &str) {
     match state {
         "DROP" | "DROPPED" | "FAILED" => {
@@ -279,6 +321,13 @@ mod tests {
         assert_eq!(seen.borrow().as_deref(), Some("17"));
         note_call(&call, "17", "DROP");
         assert_eq!(*seen.borrow(), None);
+    }
+
+    #[test]
+    fn an_id_tells_its_agent() {
+        assert_eq!(agent_of("demo17-1003-1022"), Some(2));
+        assert_eq!(agent_of("demo17-12-1022"), None);
+        assert_eq!(agent_of("x"), None);
     }
 
     #[test]

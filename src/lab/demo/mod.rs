@@ -29,6 +29,8 @@ pub use verdict::Verdict;
 
 /// Agents of the load.
 pub const AGENTS: usize = 50;
+/// Further agents that the load leaves alone, for whoever tries a client of their own.
+pub const SPARE_AGENTS: usize = 10;
 /// How long the end waits for answers: commands live 30 s.
 const LAST_ANSWERS: Duration = Duration::from_secs(40);
 /// How long the end waits until every agent has one notification session.
@@ -126,6 +128,12 @@ fn announce(stage: &Stage, out: Out) {
         "downstream: {primary} and {secondary}  ledger {}/ledger",
         stage.control_url()
     ));
+    if let Some(broker) = stage.network.nodes().first() {
+        let port = broker.amqp_port();
+        out.say(&format!(
+            "try: tandem send 'GetState#1001' --broker 127.0.0.1:{port}"
+        ));
+    }
 }
 
 async fn play(
@@ -198,7 +206,7 @@ async fn play(
     let verdict = Verdict {
         totals: tally.totals(),
         doubled: judge.doubled(),
-        not_made: judge.not_made(&tally.accepted_calls()),
+        not_made: judge.not_made(&load.calls_to_be_made()),
         events: load.events(),
         signed_in_again: load.signed_in_again(),
         subscriptions,
@@ -277,6 +285,8 @@ async fn settle(http: &reqwest::Client, control: &str) -> std::collections::BTre
             .and_then(Value::as_array)
             .into_iter()
             .flatten()
+            // In the order of their ids: the load's come first.
+            .take(AGENTS)
         {
             let sessions = agent.get("sessions").and_then(Value::as_u64).unwrap_or(0);
             *counts.entry(sessions as usize).or_default() += 1;

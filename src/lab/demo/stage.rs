@@ -13,7 +13,7 @@ use crate::lab::ports::lock_folder;
 use crate::lab::{BrokerNetwork, LabError, ProcessSpec, ReservedPort, TandemProcess};
 use crate::settings::{self, Settings};
 
-use super::AGENTS;
+use super::{AGENTS, SPARE_AGENTS};
 
 /// The example configuration, as shipped.
 const SITES: [(&str, &str); 2] = [
@@ -204,7 +204,7 @@ fn simulator(program: &Path, folder: &Path, ports: &Ports) -> Result<TandemProce
         "--control-listen".to_owned(),
         ports.control.address().to_string(),
     ]);
-    args.extend(["--agents".to_owned(), AGENTS.to_string()]);
+    args.extend(["--agents".to_owned(), (AGENTS + SPARE_AGENTS).to_string()]);
     TandemProcess::start_spec(ProcessSpec {
         name: "tandem simulate finesse".to_owned(),
         program: program.to_owned(),
