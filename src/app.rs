@@ -1,7 +1,7 @@
 //! Composition root: builds the shells from the settings, starts and stops them in order.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -17,7 +17,7 @@ use crate::model::{IdError, InstanceId};
 use crate::notify::Tls;
 use crate::notify::shell::{NotifyConfig, NotifyShell};
 use crate::settings::{self, DownstreamKind, NotifyTls, Settings};
-use crate::telemetry;
+use crate::telemetry::{self, Telemetry};
 use crate::wire::command::Defaults;
 use crate::wire::control::Keys;
 use crate::wire::event::Format;
@@ -59,7 +59,7 @@ pub enum AppError {
 /// # Errors
 /// Where it cannot start; nothing runs then.
 pub async fn run(settings: Settings) -> Result<(), AppError> {
-    let metrics = telemetry::metrics().map_err(AppError::Io)?;
+    let metrics = Telemetry::install().map_err(AppError::Io)?;
     let listener = admin::bind(settings.admin.listen)
         .await
         .map_err(|error| AppError::Io(error.to_string()))?;
@@ -74,7 +74,7 @@ pub async fn run(settings: Settings) -> Result<(), AppError> {
     let hosts: Vec<Arc<str>> = hosts.collect();
     let engine = Engine::new(config);
     let (view, views) = watch::channel(Arc::new(engine.view()));
-    let history = Arc::new(Mutex::new(History::default()));
+    let history = History::default();
     let tell = teller(&settings, history.clone());
     let driver = Driver::new(
         engine,
@@ -87,19 +87,21 @@ pub async fn run(settings: Settings) -> Result<(), AppError> {
         tell,
     );
     let stop = tokio_util::sync::CancellationToken::new();
-    let state = AdminState::new(
-        views.clone(),
+    let rendered = metrics.clone();
+    let state = AdminState {
+        view: views.clone(),
         ask,
-        metrics,
-        settings.admin.token.clone(),
+        metrics: Arc::new(move || rendered.render()),
+        token: settings.admin.token.clone(),
         history,
-    );
+    };
     let served = tokio::spawn(admin::serve(
         listener,
         state,
         stop.clone().cancelled_owned(),
     ));
     let gauges = tokio::spawn(keep_gauges(views));
+    let upkeep = tokio::spawn(metrics.upkeep());
     tokio::spawn(watch_signals(results));
     let (shells, ended) = driver.run().await;
     if ended == Ended::Done {
@@ -109,6 +111,7 @@ pub async fn run(settings: Settings) -> Result<(), AppError> {
     shells.broker.close().await;
     stop.cancel();
     gauges.abort();
+    upkeep.abort();
     // The listener ends by itself; a stuck connection does not hold the process.
     let _ = tokio::time::timeout(Duration::from_secs(1), served).await;
     match ended {
@@ -119,17 +122,14 @@ pub async fn run(settings: Settings) -> Result<(), AppError> {
 
 fn teller(
     settings: &Settings,
-    history: Arc<Mutex<History>>,
+    history: History,
 ) -> Box<dyn Fn(&crate::engine::Event) + Send + Sync> {
     let labels = telemetry::Labels {
         instance: settings.instance.id.clone(),
     };
     Box::new(move |event| {
         telemetry::emit(event, &labels);
-        history
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .record(event);
+        history.record(event);
     })
 }
 

@@ -16,6 +16,7 @@ use crate::engine::command::Call;
 use crate::engine::ids::{Now, VerbId};
 use crate::engine::input::Verb;
 use crate::engine::{Command, Engine, Event, Input, View};
+use crate::model::CallOutcome;
 use crate::notify::shell::NotifyShell;
 
 /// Inputs taken in one go, between two looks at operators and the clock.
@@ -272,7 +273,8 @@ fn spawn_call(shells: &Shells, hosts: &[Arc<str>], results: &mpsc::Sender<Input>
             )
             .await;
         if let Some(host) = host {
-            crate::telemetry::downstream_request(&host, &outcome, started.elapsed());
+            let seconds = started.elapsed().as_secs_f64();
+            crate::telemetry::downstream_request(&host, status_class(&outcome), seconds);
         }
         let call = call.id;
         // The receiver is only gone when the process ends.
@@ -287,4 +289,22 @@ fn spawn_probe(shells: &Shells, results: &mpsc::Sender<Input>, node: usize) {
         let health = client.probe(node).await;
         let _ = results.send(Input::Probed { node, health }).await;
     });
+}
+
+/// Metric label of a request's end.
+fn status_class(outcome: &CallOutcome) -> &'static str {
+    let status = match outcome {
+        CallOutcome::Done { status, .. } | CallOutcome::Refused { status, .. } => Some(*status),
+        CallOutcome::OutOfService { .. } => Some(503),
+        CallOutcome::Unknown { status, .. } => *status,
+        CallOutcome::NotSent { .. } => None,
+    };
+    match status.map(|status| status / 100) {
+        Some(1) => "1xx",
+        Some(2) => "2xx",
+        Some(3) => "3xx",
+        Some(4) => "4xx",
+        Some(5) => "5xx",
+        _ => "error",
+    }
 }
