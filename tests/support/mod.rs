@@ -124,7 +124,11 @@ pub fn run(test: impl AsyncFnOnce(&mut Shared)) {
     };
     RUNTIME.block_on(async {
         let mut shared = bench.turn.lock().await;
+        let begin = Instant::now();
         test(&mut shared).await;
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or_default();
+        println!("{name}: {:.1} s", begin.elapsed().as_secs_f32());
     });
     // Ends brokers and instances where no other test waits for them; they need the runtime.
     let _inside = RUNTIME.enter();

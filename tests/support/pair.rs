@@ -337,9 +337,7 @@ impl Pair {
 
     /// Effects on an agent, in order.
     pub fn effects(&self, agent: u32) -> Vec<Entry> {
-        self.simulator
-            .ledger()
-            .entries(Some(&agent.to_string()), 0)
+        self.simulator.ledger().entries(Some(&agent.to_string()), 0)
     }
 
     /// How many effects of a kind a command had.
