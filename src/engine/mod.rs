@@ -176,6 +176,7 @@ impl Engine {
             Input::LinkUp { link } => self.on_link_up(link),
             Input::LinkDown { link, reason } => self.on_link_down(link, reason),
             Input::ControlAttached { link } => self.on_control_attached(link),
+            Input::IdInUse { link } => self.on_id_in_use(link),
             Input::LinkBlocked { link, blocked } => self.on_link_blocked(link, blocked),
             Input::Consuming { link, group, tag } => self.on_consuming(link, group, &tag),
             Input::ConsumerLost {
@@ -272,7 +273,8 @@ impl Engine {
     /// Cheap upkeep after every input: members, roles, links, outbox, timers.
     fn after(&mut self) {
         if self.exited {
-            self.out.clear();
+            self.out
+                .retain(|command| matches!(command, Command::Refuse(_) | Command::Exit));
             return;
         }
         self.look_at_members();
@@ -398,6 +400,20 @@ impl Engine {
         }
         self.beat();
         self.refresh_consumers();
+    }
+
+    /// A newcomer refuses to start under an id that lives already. One that has served before
+    /// (a pause, a broker that was slow to notice) only loses its link and tries again.
+    fn on_id_in_use(&mut self, link: LinkEpoch) {
+        if self.joined_at.is_some() || self.links.active() != Some(link) {
+            return;
+        }
+        self.exited = true;
+        self.out.push_back(Command::Refuse(format!(
+            "another process runs under the instance id {}; give every instance its own \
+             instance.id, or stop the other one",
+            self.cfg.instance
+        )));
     }
 
     fn on_link_blocked(&mut self, link: LinkEpoch, blocked: bool) {
