@@ -203,15 +203,13 @@ impl Engine {
             return;
         };
         session.dialogs.clear();
-        let closing = session.linger_until.is_some_and(|at| at <= self.now.mono);
-        session.linger_until = Some(if closing { self.now.mono } else { until });
+        // An earlier end, as after a forced sign-out, stands.
+        let until = session.linger_until.map_or(until, |at| at.min(until));
+        session.linger_until = Some(until);
         if session.record.signed_in {
             session.record.signed_in = false;
             self.sessions.touch(agent);
         }
-        self.timers.set_by(
-            Timer::Agent(agent.clone()),
-            if closing { self.now.mono } else { until },
-        );
+        self.timers.set_by(Timer::Agent(agent.clone()), until);
     }
 }
