@@ -126,6 +126,14 @@ impl Account {
         }
     }
 
+    /// Every reply came from this instance.
+    pub fn all_answered_by(&self, instance: &str) {
+        let end = format!(" by {instance}");
+        for (id, (kind, _, detail)) in &self.outcomes {
+            assert!(detail.ends_with(&end), "{kind} {id}: {detail}");
+        }
+    }
+
     /// How many commands there were.
     pub fn len(&self) -> usize {
         self.outcomes.len()

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tandem::broker::topology::{self, Topology};
-use tandem::lab::{BrokerNetwork, ReservedPort, TandemProcess};
+use tandem::lab::{BrokerNetwork, Relay, ReservedPort, TandemProcess};
+use tandem::simulator::faults::Fault;
 use tandem::simulator::ledger::Entry;
 use tandem::simulator::{self, Running};
 use tempfile::TempDir;
@@ -35,6 +36,8 @@ pub struct PairOptions {
     pub settings: BTreeMap<String, String>,
     /// Wait until the instances serve.
     pub ready: bool,
+    /// gc-1 reaches the downstream's REST through relays that can be cut.
+    pub relays: bool,
 }
 
 impl Default for PairOptions {
@@ -45,6 +48,7 @@ impl Default for PairOptions {
             instances: 2,
             settings: BTreeMap::new(),
             ready: true,
+            relays: false,
         }
     }
 }
@@ -162,6 +166,8 @@ pub struct Pair {
     pub brokers: Vec<String>,
     /// Base URLs of their management API.
     pub management: Vec<String>,
+    /// gc-1's way to the downstream's REST, one a node, where asked for.
+    pub relays: Vec<Relay>,
     agents: u32,
     folder: TempDir,
     _xmpp: ReservedPort,
@@ -186,10 +192,17 @@ impl Pair {
             brokers: network.uris_from(0),
             management: network.nodes().iter().map(|n| n.management_url()).collect(),
             agents: options.agents,
+            relays: Vec::new(),
             cluster,
             folder,
             _xmpp: xmpp,
         };
+        if options.relays {
+            for node in &pair.simulator.nodes {
+                pair.relays
+                    .push(Relay::start(node.rest).await.expect("a relay"));
+            }
+        }
         for index in 0..2 {
             let text = pair.properties(index, &options);
             std::fs::write(&pair.instance(index).config, text).expect("a property file");
@@ -251,7 +264,9 @@ impl Pair {
             let management = self.management[at].clone();
             put(&format!("broker.management-url.{}", n + 1), management);
             let node = &self.simulator.nodes[at];
-            let url = format!("http://{}/finesse/api", node.rest);
+            let relay = self.relays.get(at).filter(|_| index == 0);
+            let rest = relay.map_or(node.rest, Relay::address);
+            let url = format!("http://{rest}/finesse/api");
             put(&format!("downstream.url.{}", n + 1), url);
             let host = node.xmpp.ip().to_string();
             put(&format!("downstream.address.{}", n + 1), host);
@@ -325,6 +340,34 @@ impl Pair {
         let agent = world.agent(&agent.to_string()).expect("a known agent");
         let sessions = agent.sessions.lock().expect("no panic in the simulator");
         sessions.len()
+    }
+
+    /// Node that an agent's notifications come from; `None` without a subscription.
+    pub fn subscribed_at(&self, agent: u32) -> Option<usize> {
+        let world = self.simulator.world();
+        let agent = world.agent(&agent.to_string()).expect("a known agent");
+        let sessions = agent.sessions.lock().expect("no panic in the simulator");
+        sessions.first().map(|session| session.node)
+    }
+
+    /// Makes a node (1 or 2) of the downstream fail.
+    pub fn fault(&self, node: usize, fault: Fault) {
+        let faults = self.simulator.world().node_faults(node);
+        faults.add(fault).expect("a fault that makes sense");
+    }
+
+    /// Makes both nodes fail.
+    pub fn fault_everywhere(&self, fault: &Fault) {
+        for node in [1, 2] {
+            self.fault(node, fault.clone());
+        }
+    }
+
+    /// Ends all faults.
+    pub fn heal(&self) {
+        for faults in self.simulator.faults() {
+            faults.clear(None);
+        }
     }
 
     /// State of an agent at the downstream.
