@@ -2,11 +2,13 @@
 
 pub mod check;
 mod client;
+pub mod demo;
 pub mod drain;
 pub mod exit;
 pub mod group;
 mod output;
 pub mod run;
+pub mod send;
 pub mod sessions;
 pub mod simulate;
 pub mod status;
@@ -26,6 +28,8 @@ Examples:
   tandem topology apply --config site-1.properties
   tandem status --watch
   tandem group stop agents --url http://127.0.0.1:9602
+  tandem send 'MakeReady#1001' --broker 127.0.0.1:5672
+  tandem demo --seconds 40
 
 Exit codes:
   0   done
@@ -66,6 +70,10 @@ pub enum Command {
     Group(group::Args),
     /// Finish what is started, hand over the sessions, stop consuming, stay up
     Drain(drain::Args),
+    /// Send one command as a client would, print its reply and events
+    Send(send::Args),
+    /// Show a pair at work on this machine, and what a kill of either half does
+    Demo(demo::Args),
 }
 
 /// Entry point of the program.
@@ -92,6 +100,8 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Sessions(args) => sessions::run(args, json),
         Command::Group(args) => group::run(args, json),
         Command::Drain(args) => drain::run(args, json),
+        Command::Send(args) => send::run(&args, json),
+        Command::Demo(args) => demo::run(&args, json),
     }
 }
 

@@ -68,7 +68,7 @@ impl ClientOptions {
             agent_states: false,
             connect_limit: Duration::from_secs(3),
             first_limit: Duration::from_secs(10),
-            resend_after: Duration::from_secs(3),
+            resend_after: Duration::from_secs(1),
             give_up_after: Duration::from_secs(90),
         }
     }
