@@ -98,7 +98,10 @@ pub async fn run(settings: Settings) -> Result<(), AppError> {
     ));
     let gauges = tokio::spawn(keep_gauges(views));
     tokio::spawn(watch_signals(results));
-    let shells = driver.run().await;
+    // On a worker, not on the thread that waits here: every input would wake that one up.
+    let shells = tokio::spawn(driver.run())
+        .await
+        .map_err(|error| AppError::Io(format!("the driver failed: {error}")))?;
     tracing::info!("stopping: everything started is finished");
     shells.notify.close();
     shells.broker.close().await;
