@@ -1,15 +1,15 @@
 //! Composition root: builds the shells from the settings, starts and stops them in order.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, AdminRequest, AdminState, History};
-use crate::broker::{Broker, BrokerAddress, BrokerConfig, BrokerError, GroupConfig};
+use crate::broker::{self, Broker, BrokerAddress, BrokerConfig, BrokerError, GroupConfig};
 use crate::downstream::{self, DownstreamError, FinesseClient, NodeConfig};
-use crate::driver::{Clock, Driver, Shells, wall_ms};
+use crate::driver::{Clock, Driver, Ended, Shells, wall_ms};
 use crate::engine::config::{AgentPolicy, BrokerPolicy, Mode, PeerTimers};
 use crate::engine::ids::BootId;
 use crate::engine::{Config, Engine, Input, View};
@@ -17,7 +17,7 @@ use crate::model::{IdError, InstanceId};
 use crate::notify::Tls;
 use crate::notify::shell::{NotifyConfig, NotifyShell};
 use crate::settings::{self, DownstreamKind, NotifyTls, Settings};
-use crate::telemetry;
+use crate::telemetry::{self, Telemetry};
 use crate::wire::command::Defaults;
 use crate::wire::control::Keys;
 use crate::wire::event::Format;
@@ -46,6 +46,9 @@ pub enum AppError {
     /// The admin listener, or the data folder.
     #[error("{0}")]
     Io(String),
+    /// Something that lives already stands against it.
+    #[error("{0}")]
+    Refused(String),
     /// An id.
     #[error(transparent)]
     Id(#[from] IdError),
@@ -56,11 +59,12 @@ pub enum AppError {
 /// # Errors
 /// Where it cannot start; nothing runs then.
 pub async fn run(settings: Settings) -> Result<(), AppError> {
-    let metrics = telemetry::metrics().map_err(AppError::Io)?;
+    let metrics = Telemetry::install().map_err(AppError::Io)?;
     let listener = admin::bind(settings.admin.listen)
         .await
         .map_err(|error| AppError::Io(error.to_string()))?;
     prepare_data_dir(&settings.data_dir)?;
+    refuse_without_key(&settings).await?;
     let boot = BootId(random().map_err(AppError::Io)?);
     let config = engine_config(&settings, boot)?;
     let (results, inputs) = mpsc::channel(INPUTS);
@@ -70,9 +74,8 @@ pub async fn run(settings: Settings) -> Result<(), AppError> {
     let hosts: Vec<Arc<str>> = hosts.collect();
     let engine = Engine::new(config);
     let (view, views) = watch::channel(Arc::new(engine.view()));
-    let history = Arc::new(Mutex::new(History::default()));
+    let history = History::default();
     let tell = teller(&settings, history.clone());
-    warn_without_key(&settings);
     let driver = Driver::new(
         engine,
         Clock::new(),
@@ -84,47 +87,52 @@ pub async fn run(settings: Settings) -> Result<(), AppError> {
         tell,
     );
     let stop = tokio_util::sync::CancellationToken::new();
-    let state = AdminState::new(
-        views.clone(),
+    let rendered = metrics.clone();
+    let state = AdminState {
+        view: views.clone(),
         ask,
-        metrics,
-        settings.admin.token.clone(),
+        metrics: Arc::new(move || rendered.render()),
+        token: settings.admin.token.clone(),
         history,
-    );
+    };
     let served = tokio::spawn(admin::serve(
         listener,
         state,
         stop.clone().cancelled_owned(),
     ));
     let gauges = tokio::spawn(keep_gauges(views));
+    let upkeep = tokio::spawn(metrics.upkeep());
     tokio::spawn(watch_signals(results));
     // On a worker, not on the thread that waits here: every input would wake that one up.
-    let shells = tokio::spawn(driver.run())
+    let (shells, ended) = tokio::spawn(driver.run())
         .await
         .map_err(|error| AppError::Io(format!("the driver failed: {error}")))?;
-    tracing::info!("stopping: everything started is finished");
+    if ended == Ended::Done {
+        tracing::info!("stopping: everything started is finished");
+    }
     shells.notify.close();
     shells.broker.close().await;
     stop.cancel();
     gauges.abort();
+    upkeep.abort();
     // The listener ends by itself; a stuck connection does not hold the process.
     let _ = tokio::time::timeout(Duration::from_secs(1), served).await;
-    Ok(())
+    match ended {
+        Ended::Done => Ok(()),
+        Ended::Refused(reason) => Err(AppError::Refused(reason)),
+    }
 }
 
 fn teller(
     settings: &Settings,
-    history: Arc<Mutex<History>>,
+    history: History,
 ) -> Box<dyn Fn(&crate::engine::Event) + Send + Sync> {
     let labels = telemetry::Labels {
         instance: settings.instance.id.clone(),
     };
     Box::new(move |event| {
         telemetry::emit(event, &labels);
-        history
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .record(event);
+        history.record(event);
     })
 }
 
@@ -164,13 +172,39 @@ async fn watch_signals(inputs: mpsc::Sender<Input>) {
     }
 }
 
-fn warn_without_key(settings: &Settings) {
-    if settings.control.key.is_none() {
-        tracing::warn!(
-            "no control.key: peers are told no credentials, so none can take over an agent it has \
-             not met; set control.key-file on every instance"
-        );
+/// Without a key an instance runs alone: it refuses to start beside others. Only the management
+/// API lists queues; where it cannot be asked, peers that are heard are still told apart by their
+/// seals.
+async fn refuse_without_key(settings: &Settings) -> Result<(), AppError> {
+    if settings.control.key.is_some() {
+        return Ok(());
     }
+    tracing::warn!("no control.key: this instance runs alone, without a peer");
+    let own = format!("{}.control.{}", settings.cluster_name, settings.instance.id);
+    let prefix = format!("{}.control.", settings.cluster_name);
+    for url in &settings.broker.urls {
+        let vhost = url.amqp.parse::<lapin::uri::AMQPUri>().map(|uri| uri.vhost);
+        let vhost = vhost.unwrap_or_else(|_| "/".to_owned());
+        let queues = broker::management::queue_names(&url.management, &vhost).await;
+        let other = match queues {
+            Ok(names) => names
+                .into_iter()
+                .find(|name| name.starts_with(&prefix) && *name != own),
+            Err(error) => {
+                tracing::warn!(broker = url.label, %error, "cannot look for peers' control queues");
+                None
+            }
+        };
+        if let Some(other) = other {
+            return Err(AppError::Settings(format!(
+                "control.key is not set, but broker {} has the control queue {other} of another \
+                 instance; give all instances the same control.key-file (at least 32 bytes), or \
+                 delete that queue if its instance is gone for good",
+                url.label
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn prepare_data_dir(dir: &Path) -> Result<(), AppError> {

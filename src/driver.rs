@@ -16,6 +16,7 @@ use crate::engine::command::Call;
 use crate::engine::ids::{Now, VerbId};
 use crate::engine::input::Verb;
 use crate::engine::{Command, Engine, Event, Input, View};
+use crate::model::CallOutcome;
 use crate::notify::shell::NotifyShell;
 
 /// Inputs taken in one go, between two looks at operators and the clock.
@@ -79,6 +80,15 @@ pub struct Shells {
     pub notify: NotifyShell,
 }
 
+/// Why the driver stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything started is finished.
+    Done,
+    /// This instance must not run.
+    Refused(String),
+}
+
 /// Runs the engine.
 pub struct Driver {
     engine: Engine,
@@ -125,16 +135,17 @@ impl Driver {
     }
 
     /// Runs until the engine says that the process may end.
-    pub async fn run(mut self) -> Shells {
+    pub async fn run(mut self) -> (Shells, Ended) {
         self.engine.start(self.clock.now());
         let mut batch = Vec::with_capacity(BATCH);
         let mut shown = tokio::time::interval(VIEW_INTERVAL);
         shown.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while !self.drain() {
+        let mut ended = self.drain();
+        while ended.is_none() {
             let due = self
                 .engine
                 .poll_timeout()
-                .map_or_else(|| self.clock.now().mono + 1_000, |due| due);
+                .unwrap_or_else(|| self.clock.now().mono + 1_000);
             tokio::select! {
                 taken = self.inputs.recv_many(&mut batch, BATCH) => {
                     if taken == 0 {
@@ -149,30 +160,29 @@ impl Driver {
                     self.engine.handle(self.clock.now(), Input::Tick);
                 }
             }
-            let mut ended = false;
             for input in batch.drain(..) {
                 self.engine.handle(self.clock.now(), input);
-                if Self::drain_into(
+                ended = Self::drain_into(
                     &mut self.engine,
                     &self.shells,
                     &self.hosts,
                     &self.results,
                     &mut self.verbs,
                     &self.tell,
-                ) {
-                    ended = true;
+                );
+                if ended.is_some() {
                     break;
                 }
             }
-            if ended {
-                break;
+            if ended.is_none() {
+                ended = self.drain();
             }
         }
         self.view.send_replace(Arc::new(self.engine.view()));
-        self.shells
+        (self.shells, ended.unwrap_or(Ended::Done))
     }
 
-    fn drain(&mut self) -> bool {
+    fn drain(&mut self) -> Option<Ended> {
         Self::drain_into(
             &mut self.engine,
             &self.shells,
@@ -183,7 +193,7 @@ impl Driver {
         )
     }
 
-    /// Takes all commands and happenings; true where the engine is done.
+    /// Takes all commands and happenings; says where the engine is done.
     fn drain_into(
         engine: &mut Engine,
         shells: &Shells,
@@ -191,8 +201,8 @@ impl Driver {
         results: &mpsc::Sender<Input>,
         verbs: &mut HashMap<VerbId, oneshot::Sender<Result<String, String>>>,
         tell: &dyn Fn(&Event),
-    ) -> bool {
-        let mut ended = false;
+    ) -> Option<Ended> {
+        let mut ended = None;
         while let Some(command) = engine.poll_command() {
             match command {
                 Command::Call(call) => spawn_call(shells, hosts, results, *call),
@@ -216,7 +226,8 @@ impl Driver {
                         let _ = asker.send(result);
                     }
                 }
-                Command::Exit => ended = true,
+                Command::Exit => ended = Some(Ended::Done),
+                Command::Refuse(reason) => ended = Some(Ended::Refused(reason)),
                 other => shells.broker.execute(other),
             }
         }
@@ -262,7 +273,8 @@ fn spawn_call(shells: &Shells, hosts: &[Arc<str>], results: &mpsc::Sender<Input>
             )
             .await;
         if let Some(host) = host {
-            crate::telemetry::downstream_request(&host, &outcome, started.elapsed());
+            let seconds = started.elapsed().as_secs_f64();
+            crate::telemetry::downstream_request(&host, status_class(&outcome), seconds);
         }
         let call = call.id;
         // The receiver is only gone when the process ends.
@@ -277,4 +289,22 @@ fn spawn_probe(shells: &Shells, results: &mpsc::Sender<Input>, node: usize) {
         let health = client.probe(node).await;
         let _ = results.send(Input::Probed { node, health }).await;
     });
+}
+
+/// Metric label of a request's end.
+fn status_class(outcome: &CallOutcome) -> &'static str {
+    let status = match outcome {
+        CallOutcome::Done { status, .. } | CallOutcome::Refused { status, .. } => Some(*status),
+        CallOutcome::OutOfService { .. } => Some(503),
+        CallOutcome::Unknown { status, .. } => *status,
+        CallOutcome::NotSent { .. } => None,
+    };
+    match status.map(|status| status / 100) {
+        Some(1) => "1xx",
+        Some(2) => "2xx",
+        Some(3) => "3xx",
+        Some(4) => "4xx",
+        Some(5) => "5xx",
+        _ => "error",
+    }
 }

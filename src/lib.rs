@@ -15,6 +15,7 @@ pub mod app;
 pub mod broker;
 pub mod catalogue;
 pub mod cli;
+pub mod client;
 pub mod downstream;
 pub mod driver;
 pub mod engine;

@@ -258,25 +258,21 @@ async fn the_command_line_sets_another_cluster(network: &BrokerNetwork) {
         text += &format!("broker.management-url.{n}={management}\n");
     }
     std::fs::write(&config, text).unwrap();
-    let (json, wait) = (true, true);
     let apply = Action::Apply {
         config: config.clone(),
-        json,
-        wait,
+        wait: true,
     };
     let print = Action::Print {
         config: config.clone(),
-        json,
     };
     let missing = Action::Print {
         config: folder.path().join("none"),
-        json,
     };
     for (action, code) in [(apply, 0), (print, 0), (missing, 64)] {
         let args = Args {
             action: action.clone(),
         };
-        let exit = tokio::task::spawn_blocking(move || topology_command(args))
+        let exit = tokio::task::spawn_blocking(move || topology_command(args, true))
             .await
             .unwrap();
         assert_eq!(exit, ExitCode::from(code), "{action:?}");

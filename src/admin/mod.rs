@@ -1,77 +1,107 @@
-//! Admin HTTP.
+//! The admin HTTP listener: health, status, metrics, verbs and the status page.
+//!
+//! It knows the engine by three things only: the [`View`] that the driver publishes, a channel
+//! for what must be asked, and the [`History`] that the driver feeds. Nothing here can block the
+//! engine: the channel is bounded and every question has a time limit.
 
+mod guard;
+mod health;
+mod history;
+mod listener;
+mod page;
+mod routes;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use history::{History, HistoryEntry};
+
+use crate::engine::View;
 use crate::engine::input::Verb;
 use crate::engine::view::SessionView;
-use crate::engine::{Event, View};
 use crate::model::Secret;
 
-/// Asked of the driver.
+/// How long open connections may take to end when the listener is shut down.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// Renders the metrics in the Prometheus text format.
+pub type Render = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// What only the engine can answer.
 #[derive(Debug)]
 pub enum AdminRequest {
-    /// Sessions.
+    /// All agent sessions.
     Sessions(oneshot::Sender<Vec<SessionView>>),
-    /// A verb.
+    /// An operator's verb; the answer is the new state, or why not.
     Verb(Verb, oneshot::Sender<Result<String, String>>),
 }
 
-/// History.
-#[derive(Debug, Default)]
-pub struct History;
-impl History {
-    /// Records.
-    pub fn record(&mut self, _event: &Event) {}
-}
-
-/// State.
+/// What the listener serves from.
 #[derive(Clone)]
 pub struct AdminState {
-    view: watch::Receiver<Arc<View>>,
-    _ask: mpsc::Sender<AdminRequest>,
-}
-impl AdminState {
-    /// New.
-    pub fn new(
-        view: watch::Receiver<Arc<View>>,
-        ask: mpsc::Sender<AdminRequest>,
-        _metrics: (),
-        _token: Option<Secret>,
-        _history: Arc<Mutex<History>>,
-    ) -> Self {
-        Self { view, _ask: ask }
-    }
+    /// The engine's picture of itself, as last published.
+    pub view: watch::Receiver<Arc<View>>,
+    /// Questions and verbs for the engine.
+    pub ask: mpsc::Sender<AdminRequest>,
+    /// `GET /metrics`.
+    pub metrics: Render,
+    /// Bearer token; `None`: changing calls are taken on a loopback listener only.
+    pub token: Option<Secret>,
+    /// `GET /api/v1/history`.
+    pub history: History,
 }
 
-/// Bind.
-pub async fn bind(addr: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(addr)
-        .await
-        .map_err(|e| format!("admin.listen {addr}: {e}"))
+/// Opens the admin listener.
+///
+/// # Errors
+/// With the address, and in words where the port is taken.
+pub async fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(addr).await.map_err(|error| {
+        let text = match error.kind() {
+            io::ErrorKind::AddrInUse => format!("port in use: {addr} (admin.listen)"),
+            io::ErrorKind::AddrNotAvailable => {
+                format!("not an address of this machine: {addr} (admin.listen)")
+            }
+            _ => format!("cannot listen on {addr} (admin.listen): {error}"),
+        };
+        io::Error::new(error.kind(), text)
+    })
 }
 
-/// Serve.
+/// Serves until `shutdown` resolves, then gives open connections a second to end.
+///
+/// # Errors
+/// Where the listener's own address cannot be read.
 pub async fn serve(
     listener: TcpListener,
     state: AdminState,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let app = axum::Router::new()
-        .route(
-            "/api/v1/status",
-            axum::routing::get(
-                |axum::extract::State(s): axum::extract::State<AdminState>| async move {
-                    let v = s.view.borrow().clone();
-                    axum::Json(v.as_ref().clone())
-                },
-            ),
-        )
-        .with_state(state);
-    axum::serve(listener, app)
-        .with_graceful_shutdown(shutdown)
-        .await
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    let access = guard::Access::of(listener.local_addr()?, state.token.clone());
+    let app = routes::router(state, access);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server =
+        axum::serve(listener::Limited::new(listener), app).with_graceful_shutdown(async move {
+            // An error says that the sender is gone, which is the end as well.
+            let _ = stopped.await;
+        });
+    let end = async move {
+        shutdown.await;
+        let _ = stop.send(());
+        tokio::time::sleep(CLOSING).await;
+    };
+    tokio::select! {
+        result = server => result,
+        () = end => Ok(()),
+    }
 }

@@ -64,6 +64,7 @@ async fn attach(link: &Link) -> Result<(Channel, Consumer), Problem> {
         match try_attach(link).await {
             Err(problem) if problem.class == Class::AccessRefused && in_use(&problem) => {
                 if Instant::now() >= deadline {
+                    link.context.tell(Input::IdInUse { link: link.epoch }).await;
                     let text = format!(
                         "another process uses the instance id {}: its control queue is in exclusive use",
                         config.instance

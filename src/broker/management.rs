@@ -7,6 +7,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 
+use crate::settings::ManagementUrl;
+
 /// Bound of one request, connecting included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -242,6 +244,24 @@ fn reason(body: &[u8]) -> String {
         .and_then(|value| Some(value.get("reason")?.as_str()?.to_owned()))
         .unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
     text.chars().take(MAX_REASON_CHARS).collect()
+}
+
+/// Names of all queues of a virtual host.
+///
+/// # Errors
+/// [`ManagementError`] where the API cannot be asked.
+pub async fn queue_names(
+    management: &ManagementUrl,
+    vhost: &str,
+) -> Result<Vec<String>, ManagementError> {
+    let password = management.password.expose();
+    let client = ManagementClient::new(&management.url, &management.username, password)?;
+    let path = format!("queues/{}?columns=name", segment(vhost));
+    let queues = client.get(&path).await?.unwrap_or(Value::Null);
+    let names = queues.as_array().into_iter().flatten();
+    Ok(names
+        .filter_map(|queue| queue["name"].as_str().map(str::to_owned))
+        .collect())
 }
 
 #[cfg(test)]

@@ -248,7 +248,8 @@ impl Broker {
             | Command::Subscribe { .. }
             | Command::Unsubscribe { .. }
             | Command::VerbDone { .. }
-            | Command::Exit => {}
+            | Command::Exit
+            | Command::Refuse(_) => {}
         }
     }
 

@@ -5,10 +5,8 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::exit;
 use crate::settings::{self, Effective, Finding, Findings, Loaded};
-
-/// Exit code for usage and configuration errors (`EX_USAGE`).
-const EXIT_CONFIG: u8 = 64;
 
 /// Arguments of `tandem check`.
 #[derive(Debug, Clone, clap::Args)]
@@ -29,7 +27,7 @@ pub fn run(args: Args, json: bool) -> ExitCode {
     if report.ok() {
         ExitCode::SUCCESS
     } else {
-        ExitCode::from(EXIT_CONFIG)
+        ExitCode::from(exit::USAGE)
     }
 }
 

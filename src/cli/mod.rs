@@ -1,36 +1,235 @@
 //! Command line: one file a command.
 
 pub mod check;
+mod client;
+pub mod demo;
+pub mod drain;
+pub mod exit;
+pub mod group;
+mod output;
 pub mod run;
+pub mod send;
+pub mod sessions;
 pub mod simulate;
+pub mod status;
+mod table;
 pub mod topology;
 
-use clap::Parser;
+use std::ffi::OsString;
+use std::process::ExitCode;
 
-/// The program's arguments.
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+/// Shown under `tandem --help`.
+const AFTER: &str = "\
+Examples:
+  tandem check site-1.properties site-2.properties
+  tandem topology apply --config site-1.properties
+  tandem status --watch
+  tandem group stop agents --url http://127.0.0.1:9602
+  tandem send 'MakeReady#1001' --broker 127.0.0.1:5672
+  tandem demo --seconds 40
+
+Exit codes:
+  0   done
+  1   what was asked for failed, or the answer is no
+  64  usage or configuration error
+  69  broker, peer or admin API unreachable
+  70  internal error";
+
+/// A paired-site broker connector: agent commands from RabbitMQ to Cisco Finesse and back, two
+/// instances as one.
 #[derive(Debug, Parser)]
-#[command(name = "tandem", version, about)]
-struct Cli {
+#[command(name = "tandem", version, after_help = AFTER, arg_required_else_help = true)]
+pub struct Cli {
+    /// Print JSON for machines
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
     #[command(subcommand)]
-    command: Sub,
+    pub command: Command,
 }
 
-#[derive(Debug, clap::Subcommand)]
-enum Sub {
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run one instance in the foreground
     Run(run::Args),
+    /// Validate property files and print the effective configuration
     Check(check::Args),
+    /// The broker objects that a configuration needs: print or apply them
     Topology(topology::Args),
+    /// Run a downstream simulator in the foreground
     Simulate(simulate::Args),
+    /// Show an instance: roles, brokers, downstreams, peers, sessions
+    Status(status::Args),
+    /// Show who owns which agent
+    Sessions(sessions::Args),
+    /// Stop or start a group of command queues on an instance
+    Group(group::Args),
+    /// Finish what is started, hand over the sessions, stop consuming, stay up
+    Drain(drain::Args),
+    /// Send one command as a client would, print its reply and events
+    Send(send::Args),
+    /// Show a pair at work on this machine, and what a kill of either half does
+    Demo(demo::Args),
 }
 
 /// Entry point of the program.
-#[must_use]
-pub fn main() -> std::process::ExitCode {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    match Cli::parse().command {
-        Sub::Run(args) => run::run(&args),
-        Sub::Check(args) => check::run(args, false),
-        Sub::Topology(args) => topology::run(args),
-        Sub::Simulate(args) => simulate::run(args),
+pub fn main() -> ExitCode {
+    from(std::env::args_os())
+}
+
+/// Runs one command line; the first word is the program's name.
+fn from(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match Cli::try_parse_from(words) {
+        Ok(cli) => dispatch(cli),
+        Err(error) => usage(&error),
+    }
+}
+
+fn dispatch(cli: Cli) -> ExitCode {
+    let json = cli.json;
+    match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::run(args, json),
+        Command::Topology(args) => topology::run(args, json),
+        Command::Simulate(args) => simulate::run(args, json),
+        Command::Status(args) => status::run(args, json),
+        Command::Sessions(args) => sessions::run(args, json),
+        Command::Group(args) => group::run(args, json),
+        Command::Drain(args) => drain::run(args, json),
+        Command::Send(args) => send::run(&args, json),
+        Command::Demo(args) => demo::run(&args, json),
+    }
+}
+
+/// Help and version were asked for; anything else is a usage error.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nothing is left to do where the terminal is gone.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::from(exit::USAGE),
+    }
+}
+
+/// Runs one asynchronous command to its exit code.
+fn block_on(command: impl Future<Output = u8>) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => ExitCode::from(runtime.block_on(command)),
+        Err(error) => {
+            eprintln!("tandem: cannot start: {error}");
+            ExitCode::from(exit::INTERNAL)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn code(line: &str) -> ExitCode {
+        from(line.split(' ').map(OsString::from))
+    }
+
+    #[test]
+    fn the_definition_has_no_contradictions() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_and_version_are_0_usage_errors_are_64() {
+        for line in ["tandem --help", "tandem --version", "tandem status --help"] {
+            assert_eq!(code(line), ExitCode::SUCCESS, "{line}");
+        }
+        for line in [
+            "tandem",
+            "tandem nonsense",
+            "tandem status --nonsense",
+            "tandem group stop",
+            "tandem check",
+            "tandem check /nonexistent/file.properties",
+            "tandem status --url ftp://127.0.0.1",
+        ] {
+            assert_eq!(code(line), ExitCode::from(exit::USAGE), "{line}");
+        }
+    }
+
+    #[test]
+    fn json_may_stand_anywhere() {
+        for line in [
+            "tandem --json status",
+            "tandem status --json",
+            "tandem topology print --config x --json",
+            "tandem simulate finesse --json",
+            "tandem group --json stop agents",
+        ] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert!(cli.json, "{line}");
+        }
+    }
+
+    #[test]
+    fn help_says_every_command_and_exit_code() {
+        let help = Cli::command().render_long_help().to_string();
+        for word in [
+            "check", "topology", "simulate", "status", "sessions", "group", "drain",
+        ] {
+            assert!(help.contains(&format!("\n  {word} ")), "{word}\n{help}");
+        }
+        for code in [0, 1, 64, 69, 70] {
+            assert!(help.contains(&format!("\n  {code} ")), "{code}\n{help}");
+        }
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+        }
+    }
+
+    /// Runs the command lines against one listener; each is code and line without the address.
+    async fn against(token: Option<&str>, lines: &'static [(u8, &str)]) {
+        let it = crate::admin::testing::Fixture::start("127.0.0.1:0", token).await;
+        let url = it.base.clone();
+        let check = move || {
+            for (wanted, line) in lines {
+                let got = code(&format!("tandem {line} --url {url}"));
+                assert_eq!(got, ExitCode::from(*wanted), "{line}");
+            }
+        };
+        tokio::task::spawn_blocking(check).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn commands_against_an_instance() {
+        against(
+            None,
+            &[
+                (0, "status"),
+                (0, "status --json"),
+                (0, "sessions"),
+                (0, "sessions --json"),
+                (0, "group stop agents"),
+                (1, "group start agents"),
+                (1, "group stop no/such?group"),
+                (0, "drain --json"),
+                (64, "drain --token-file /nonexistent"),
+            ],
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn without_the_token_changes_are_refused() {
+        against(
+            Some("s3cret"),
+            &[(1, "drain"), (1, "group stop agents"), (0, "status")],
+        )
+        .await;
     }
 }

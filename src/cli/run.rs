@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::app::{self, AppError};
-use crate::settings::{self, LogFormat};
+use crate::cli::exit;
+use crate::settings;
 use crate::telemetry;
 
 /// Arguments of `tandem run`.
@@ -26,11 +27,14 @@ pub fn run(args: &Args) -> ExitCode {
                 "tandem: {} cannot be used; `tandem check` shows everything at once",
                 args.config.display()
             );
-            return ExitCode::from(64);
+            return ExitCode::from(exit::USAGE);
         }
     };
     let log = &loaded.settings.log;
-    telemetry::init(log.format == LogFormat::Json, &log.level);
+    if let Err(error) = telemetry::init(log.format, &log.level) {
+        eprintln!("tandem: {error}");
+        return ExitCode::from(exit::USAGE);
+    }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -41,7 +45,7 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("tandem: the system gives no threads: {error}");
-            return ExitCode::from(70);
+            return ExitCode::from(exit::INTERNAL);
         }
     };
     let result = runtime.block_on(app::run(loaded.settings));
@@ -50,10 +54,9 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
-            eprintln!("tandem: {error}");
             match error {
-                AppError::Io(_) => ExitCode::from(1),
-                _ => ExitCode::from(64),
+                AppError::Io(_) | AppError::Refused(_) => ExitCode::from(exit::FAILED),
+                _ => ExitCode::from(exit::USAGE),
             }
         }
     }

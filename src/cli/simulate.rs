@@ -7,13 +7,9 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
+use super::exit::{INTERNAL, USAGE};
 use crate::simulator::config::{default_domain, deployment, duration};
 use crate::simulator::{Config, Deployment, Error, NodeConfig, Running, TlsConfig, start};
-
-/// Usage or configuration error.
-const USAGE: u8 = 64;
-/// Internal error.
-const INTERNAL: u8 = 70;
 
 /// Arguments of `tandem simulate`.
 #[derive(Debug, clap::Args)]
@@ -82,13 +78,10 @@ struct Finesse {
     /// STARTTLS instead of TLS from the first byte
     #[arg(long)]
     starttls: bool,
-    /// Print the addresses as one JSON line
-    #[arg(long)]
-    json: bool,
 }
 
-/// Runs until ctrl-c or SIGTERM.
-pub fn run(args: Args) -> ExitCode {
+/// Runs until ctrl-c or SIGTERM. With `json` the addresses are printed as one JSON line.
+pub fn run(args: Args, json: bool) -> ExitCode {
     let What::Finesse(args) = args.what;
     let config = match configure(&args) {
         Ok(config) => config,
@@ -109,7 +102,7 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(INTERNAL);
         }
     };
-    runtime.block_on(serve(config, args.json))
+    runtime.block_on(serve(config, json))
 }
 
 async fn serve(config: Config, json: bool) -> ExitCode {
@@ -290,6 +283,9 @@ mod tests {
         let errors = configure(&finesse(&["--config", path])).unwrap_err();
         assert!(errors[0].contains("simulator.agentz"), "{errors:?}");
         let line = ["simulate", "finesse", "--config", path];
-        assert_eq!(run(Cli::parse_from(line).args), ExitCode::from(USAGE));
+        assert_eq!(
+            run(Cli::parse_from(line).args, false),
+            ExitCode::from(USAGE)
+        );
     }
 }

@@ -6,19 +6,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::exit;
 use crate::broker::management::ManagementError;
 use crate::broker::topology::{self, ApplyReport, Topology, TopologyError, TopologyInput};
 use crate::settings;
 
 /// How long `--wait` waits for the federation links.
 const WAIT_LIMIT: Duration = Duration::from_secs(60);
-
-/// Exit codes of the contract, section 2.
-const EXIT_DONE: u8 = 0;
-const EXIT_FAILED: u8 = 1;
-const EXIT_CONFIG: u8 = 64;
-const EXIT_UNREACHABLE: u8 = 69;
-const EXIT_INTERNAL: u8 = 70;
 
 /// Arguments of `tandem topology`.
 #[derive(Debug, Clone, clap::Args)]
@@ -36,18 +30,12 @@ pub enum Action {
         /// Property file of one site
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
     },
     /// Set them on every broker of the list through the management API
     Apply {
         /// Property file of one site
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
         /// Wait, at most one minute, until all federation links run
         #[arg(long)]
         wait: bool,
@@ -65,36 +53,40 @@ impl Action {
 
 /// Reads the configuration and does what is asked. Exit 64 where it cannot be used, with all
 /// that is wrong on stderr; 69 where a broker cannot be reached.
-pub fn run(args: Args) -> ExitCode {
+pub fn run(args: Args, json: bool) -> ExitCode {
     match settings::load_from_process(args.action.config()) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 eprintln!("{warning}");
             }
-            execute(&args.action, &topology::topology_input(&loaded.settings))
+            execute(
+                &args.action,
+                &topology::topology_input(&loaded.settings),
+                json,
+            )
         }
         Err(findings) => {
             for finding in &findings.0 {
                 eprintln!("{finding}");
             }
-            ExitCode::from(EXIT_CONFIG)
+            ExitCode::from(exit::USAGE)
         }
     }
 }
 
 /// Does what is asked for a configuration that is already understood.
-pub fn execute(action: &Action, input: &TopologyInput) -> ExitCode {
+pub fn execute(action: &Action, input: &TopologyInput, json: bool) -> ExitCode {
     let plan = Topology::of(input);
     match *action {
-        Action::Print { json: true, .. } => {
+        Action::Print { .. } if json => {
             println!("{:#}", plan.to_json());
             ExitCode::SUCCESS
         }
-        Action::Print { json: false, .. } => {
+        Action::Print { .. } => {
             print!("{}", plan.to_text());
             ExitCode::SUCCESS
         }
-        Action::Apply { json, wait, .. } => apply(&plan, json, wait),
+        Action::Apply { wait, .. } => apply(&plan, json, wait),
     }
 }
 
@@ -106,7 +98,7 @@ fn apply(plan: &Topology, json: bool, wait: bool) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("tandem topology: cannot start: {error}");
-            return ExitCode::from(EXIT_INTERNAL);
+            return ExitCode::from(exit::INTERNAL);
         }
     };
     let report = runtime.block_on(topology::apply(plan, wait.then_some(WAIT_LIMIT)));
@@ -124,11 +116,11 @@ fn apply(plan: &Topology, json: bool, wait: bool) -> ExitCode {
 fn exit_code(report: &ApplyReport) -> u8 {
     let unreachable = |e: &TopologyError| matches!(e.source, ManagementError::Unreachable { .. });
     if report.errors.iter().any(unreachable) {
-        EXIT_UNREACHABLE
+        exit::UNREACHABLE
     } else if report.is_complete() {
-        EXIT_DONE
+        exit::DONE
     } else {
-        EXIT_FAILED
+        exit::FAILED
     }
 }
 

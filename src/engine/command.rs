@@ -200,4 +200,6 @@ pub enum Command {
     },
     /// Everything is handed over: the process may end.
     Exit,
+    /// This instance must not run: the process ends with this reason.
+    Refuse(String),
 }

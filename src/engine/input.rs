@@ -103,6 +103,11 @@ pub enum Input {
         /// Which link.
         link: LinkEpoch,
     },
+    /// Another process consumes the own control queue and keeps it: it has the same instance id.
+    IdInUse {
+        /// On which link.
+        link: LinkEpoch,
+    },
     /// The broker stopped (or resumed) taking publications.
     LinkBlocked {
         /// Which link.

@@ -107,7 +107,13 @@ pub struct Engine {
     epoch: u64,
     /// This process was away: no start of a command before this time or a peer's sign of life.
     fenced_until: Option<u64>,
+    /// The pause is over once a peer echoes this heartbeat, or a later one.
+    fence_seq: u64,
+    /// Since when no peer can be heard: the own control queue is not consumed.
+    deaf_since: Option<u64>,
     joined_at: Option<u64>,
+    /// The broker that served last.
+    last_broker: Option<usize>,
     shutdown: Option<u64>,
     draining: bool,
     exited: bool,
@@ -142,12 +148,16 @@ impl Engine {
             outcomes: Vec::new(),
             epoch: 0,
             fenced_until: None,
+            fence_seq: 0,
+            deaf_since: None,
             joined_at: None,
+            last_broker: None,
             shutdown: None,
             draining: false,
             exited: false,
             rng: seed,
-            next_id: 0,
+            // Peers echo these numbers: those of two starts must not meet.
+            next_id: (cfg.boot.0 & 0xFF_FFFF) << 40,
             heartbeat_seq: 0,
             last_beat: 0,
             cfg,
@@ -170,12 +180,16 @@ impl Engine {
 
     /// Takes one input.
     pub fn handle(&mut self, now: Now, input: Input) {
+        if self.exited {
+            return;
+        }
         self.advance(now);
         match input {
             Input::Tick => {}
             Input::LinkUp { link } => self.on_link_up(link),
             Input::LinkDown { link, reason } => self.on_link_down(link, reason),
             Input::ControlAttached { link } => self.on_control_attached(link),
+            Input::IdInUse { link } => self.on_id_in_use(link),
             Input::LinkBlocked { link, blocked } => self.on_link_blocked(link, blocked),
             Input::Consuming { link, group, tag } => self.on_consuming(link, group, &tag),
             Input::ConsumerLost {
@@ -226,6 +240,9 @@ impl Engine {
     /// When [`Engine::handle`] is to be called with [`Input::Tick`], monotonic milliseconds.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
+        if self.exited {
+            return None;
+        }
         self.timers.next()
     }
 
@@ -237,9 +254,11 @@ impl Engine {
             let late = now.mono.saturating_sub(due.max(self.now.mono));
             if late > limits::OWN_LAG_MS {
                 self.events.push_back(Event::OwnPause { millis: late });
-                self.members.forgive(late);
+                self.members.forgive(late, now.mono);
                 if late > self.cfg.peers.suspect && self.members.present().next().is_some() {
                     self.fenced_until = Some(now.mono + self.cfg.peers.suspect);
+                    self.fence_seq = self.heartbeat_seq + 1;
+                    self.timers.set(Timer::Heartbeat, now.mono);
                     self.timers
                         .set_by(Timer::Members, now.mono + self.cfg.peers.suspect);
                 }
@@ -262,7 +281,7 @@ impl Engine {
                 Timer::Agent(agent) => self.agent_due(&agent),
                 Timer::Held => self.release_held(),
                 Timer::Consumers => self.refresh_consumers(),
-                Timer::Outbox => {}
+                Timer::Outbox => self.outbox.rested(),
                 Timer::Sweep => self.sweep(),
                 Timer::Grace => self.grace_over(),
             }
@@ -272,7 +291,6 @@ impl Engine {
     /// Cheap upkeep after every input: members, roles, links, outbox, timers.
     fn after(&mut self) {
         if self.exited {
-            self.out.clear();
             return;
         }
         self.look_at_members();
@@ -324,14 +342,13 @@ impl Engine {
     }
 
     fn activate(&mut self, link: LinkEpoch, broker: usize, leave: Option<LinkEpoch>) {
-        let from = leave
-            .and_then(|link| self.links.broker_of(link))
-            .map(|broker| self.links.label(broker).to_owned())
-            .unwrap_or_default();
-        self.events.push_back(Event::BrokerFailover {
-            from,
-            to: self.links.label(broker).to_owned(),
-        });
+        let former = self.last_broker.replace(broker);
+        if let Some(former) = former.filter(|former| *former != broker) {
+            self.events.push_back(Event::BrokerFailover {
+                from: self.links.label(former).to_owned(),
+                to: self.links.label(broker).to_owned(),
+            });
+        }
         if let Some(old) = leave {
             for group in 0..self.groups.len() {
                 self.out
@@ -371,9 +388,7 @@ impl Engine {
                 reason,
             });
         }
-        if self.control_on == Some(link) {
-            self.control_on = None;
-        }
+        self.deaf_on(link);
         self.members.on_link_down(link);
         self.outbox.on_link_down(link);
         self.drop_deliveries(link);
@@ -390,6 +405,10 @@ impl Engine {
             return;
         }
         self.control_on = Some(link);
+        if let Some(since) = self.deaf_since.take() {
+            let deaf = self.now.mono.saturating_sub(since);
+            self.members.forgive(deaf, self.now.mono);
+        }
         if self.joined_at.is_none() {
             self.joined_at = Some(self.now.mono);
             self.timers
@@ -400,12 +419,34 @@ impl Engine {
         self.refresh_consumers();
     }
 
+    /// A newcomer refuses to start under an id that lives already. One that has served before
+    /// (a pause, a broker that was slow to notice) only loses its link and tries again.
+    fn on_id_in_use(&mut self, link: LinkEpoch) {
+        if self.joined_at.is_some() || self.links.active() != Some(link) {
+            return;
+        }
+        self.exited = true;
+        self.out.push_back(Command::Refuse(format!(
+            "another process runs under the instance id {}; give every instance its own \
+             instance.id, or stop the other one",
+            self.cfg.instance
+        )));
+    }
+
     fn on_link_blocked(&mut self, link: LinkEpoch, blocked: bool) {
         if let Some(broker) = self.links.on_blocked(link, blocked) {
             self.events.push_back(Event::BrokerBlocked {
                 broker: self.links.label(broker).to_owned(),
                 blocked,
             });
+        }
+    }
+
+    /// A link is gone: where the control queue was consumed on it, no peer is heard any more.
+    fn deaf_on(&mut self, link: LinkEpoch) {
+        if self.control_on == Some(link) {
+            self.control_on = None;
+            self.deaf_since = Some(self.now.mono);
         }
     }
 
@@ -431,6 +472,7 @@ impl Engine {
         for link in done {
             self.leaving.retain(|leaving| *leaving != link);
             self.out.push_back(Command::CloseLink { link });
+            self.deaf_on(link);
             self.members.on_link_down(link);
             self.outbox.on_link_down(link);
             self.links.on_closed(self.now, link);

@@ -24,7 +24,8 @@ impl HeldFolder {
         Self::new_in(&std::env::temp_dir(), prefix)
     }
 
-    fn new_in(parent: &Path, prefix: &str) -> Result<Self, LabError> {
+    /// The same in a folder of the caller's.
+    pub(super) fn new_in(parent: &Path, prefix: &str) -> Result<Self, LabError> {
         remove_abandoned(parent, prefix);
         let failed = || LabError::io(format!("create a folder in {}", parent.display()));
         let folder = tempfile::Builder::new()

@@ -11,7 +11,9 @@
 //! folders. Every process is in a process group of its own and ends when its handle is dropped,
 //! or when the program that holds the handle dies, however it dies (see [`process`]).
 
+pub mod demo;
 mod folder;
+pub mod janitor;
 pub mod network;
 pub mod ports;
 pub mod process;

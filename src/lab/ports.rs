@@ -8,7 +8,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::LabError;
@@ -28,6 +29,17 @@ pub struct ReservedPort {
     number: u16,
     /// Holds the lock; closing the file releases it.
     _lock: File,
+    path: PathBuf,
+}
+
+impl Drop for ReservedPort {
+    /// Nothing stays behind; the folder goes with its last file.
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+        if let Some(folder) = self.path.parent() {
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
 }
 
 impl ReservedPort {
@@ -38,25 +50,28 @@ impl ReservedPort {
     /// files cannot be made.
     pub fn take() -> Result<Self, LabError> {
         let folder = lock_folder();
-        std::fs::create_dir_all(&folder)
-            .map_err(LabError::io(format!("create {}", folder.display())))?;
         // Processes start at different places, so that they seldom meet.
         let start = (std::process::id() % u32::from(COUNT)) as u16;
         for _ in 0..COUNT {
             let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
             let number = FIRST + ((u32::from(start) + u32::from(step)) % u32::from(COUNT)) as u16;
+            // Each time, because the last holder of a port removes the folder.
+            std::fs::create_dir_all(&folder)
+                .map_err(LabError::io(format!("create {}", folder.display())))?;
+            let path = folder.join(number.to_string());
             let Ok(lock) = OpenOptions::new()
                 .create(true)
                 .truncate(false)
                 .write(true)
-                .open(folder.join(number.to_string()))
+                .open(&path)
             else {
                 continue;
             };
-            if lock.try_lock().is_ok() && is_free(number) {
+            if lock.try_lock().is_ok() && is_still(&path, &lock) && is_free(number) {
                 return Ok(Self {
                     number,
                     _lock: lock,
+                    path,
                 });
             }
         }
@@ -71,14 +86,27 @@ impl ReservedPort {
         self.number
     }
 
+    /// The file whose lock reserves the port.
+    pub fn lock_file(&self) -> &Path {
+        &self.path
+    }
+
     /// The port as an address on loopback.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.number))
     }
 }
 
+/// A file that its holder has removed meanwhile locks nothing.
+fn is_still(path: &Path, lock: &File) -> bool {
+    match (std::fs::metadata(path), lock.metadata()) {
+        (Ok(named), Ok(held)) => (named.dev(), named.ino()) == (held.dev(), held.ino()),
+        _ => false,
+    }
+}
+
 /// One folder a user: lock files of another user could not be opened.
-fn lock_folder() -> PathBuf {
+pub(super) fn lock_folder() -> PathBuf {
     let user = std::env::var("USER").unwrap_or_default();
     let user: String = user.chars().filter(char::is_ascii_alphanumeric).collect();
     std::env::temp_dir().join(format!("tandem-lab-ports-{user}"))
@@ -106,10 +134,14 @@ mod tests {
     #[test]
     fn a_held_port_is_locked_for_others() {
         let held = ReservedPort::take().unwrap();
-        let path = lock_folder().join(held.number().to_string());
-        let second = OpenOptions::new().write(true).open(path).unwrap();
+        let path = held.lock_file().to_owned();
+        let second = OpenOptions::new().write(true).open(&path).unwrap();
         assert!(second.try_lock().is_err());
         drop(held);
         assert!(second.try_lock().is_ok());
+        assert!(
+            !is_still(&path, &second),
+            "the file is gone with its holder"
+        );
     }
 }

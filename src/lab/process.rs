@@ -267,6 +267,27 @@ impl TandemProcess {
         self.child.exited().is_none()
     }
 
+    /// An error with its status and the end of its log where it has ended.
+    ///
+    /// # Errors
+    /// [`LabError::Ended`].
+    pub fn must_run(&mut self) -> Result<(), LabError> {
+        match self.child.exited() {
+            None => Ok(()),
+            Some(status) => Err(LabError::Ended {
+                name: self.spec.name.clone(),
+                status: status.to_string(),
+                log: self.spec.log.clone(),
+                tail: self.log_tail(),
+            }),
+        }
+    }
+
+    /// The last 2 KiB of its output.
+    pub fn log_tail(&self) -> String {
+        self.spec.log_tail()
+    }
+
     /// SIGKILL, and waits until it is gone.
     pub fn kill(&mut self) {
         self.child.kill();

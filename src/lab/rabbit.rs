@@ -33,6 +33,8 @@ pub struct RabbitOptions {
     pub name: String,
     /// Further lines for `rabbitmq.conf`.
     pub extra_config: String,
+    /// Where its folder is made; the system's folder for temporary files where `None`.
+    pub parent: Option<PathBuf>,
 }
 
 impl RabbitOptions {
@@ -44,6 +46,7 @@ impl RabbitOptions {
                 .filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-')
                 .collect(),
             extra_config: String::new(),
+            parent: None,
         }
     }
 }
@@ -55,7 +58,7 @@ pub struct RabbitNode {
     amqp: ReservedPort,
     management: ReservedPort,
     epmd: ReservedPort,
-    _distribution: ReservedPort,
+    distribution: ReservedPort,
     spec: ProcessSpec,
     epmd_spec: ProcessSpec,
     // Dropped in this order: server, port mapper, files.
@@ -77,7 +80,11 @@ impl RabbitNode {
 
     fn prepare(options: RabbitOptions) -> Result<Self, LabError> {
         let server = find_server()?;
-        let folder = HeldFolder::new("tandem-rabbit-")?;
+        let prefix = "tandem-rabbit-";
+        let folder = match &options.parent {
+            Some(parent) => HeldFolder::new_in(parent, prefix)?,
+            None => HeldFolder::new(prefix)?,
+        };
         let (amqp, management) = (ReservedPort::take()?, ReservedPort::take()?);
         let (epmd, distribution) = (ReservedPort::take()?, ReservedPort::take()?);
         let name = if options.name.is_empty() {
@@ -119,7 +126,7 @@ impl RabbitNode {
             amqp,
             management,
             epmd,
-            _distribution: distribution,
+            distribution,
             spec,
             epmd_spec,
             server: None,
@@ -159,6 +166,12 @@ impl RabbitNode {
     /// Folder with its data, configuration and logs.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Files whose locks reserve its ports.
+    pub fn lock_files(&self) -> [&Path; 4] {
+        let ports = [&self.amqp, &self.management, &self.epmd, &self.distribution];
+        ports.map(ReservedPort::lock_file)
     }
 
     /// Process id of the server while it runs.

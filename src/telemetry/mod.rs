@@ -1,47 +1,23 @@
-//! Log lines and metrics.
+//! What an instance tells about itself: log lines and metrics.
+//!
+//! ```text
+//!   engine::Event ──▶ emit() ──▶ one log line (stderr) and one metric, with the same bounded labels
+//!   engine::View  ──▶ gauges() ──▶ gauges
+//!   shells        ──▶ downstream_request() ──▶ counter and histogram
+//!                                   Telemetry::render() ──▶ GET /metrics
+//! ```
+//!
+//! Labels are bounded: names from the configuration, peers (the engine tracks at most
+//! [`crate::engine::limits::PEERS`]) and fixed words. Agents, ids and free text stand in log
+//! lines only.
 
-use std::time::Duration;
+mod emit;
+mod gauges;
+mod log;
+pub mod names;
+mod recorder;
 
-use crate::engine::{Event, View};
-use crate::model::CallOutcome;
-
-/// Labels of every happening.
-#[derive(Debug, Clone)]
-pub struct Labels {
-    /// Instance id.
-    pub instance: String,
-}
-
-/// Starts logging.
-pub fn init(json: bool, level: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_default();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    if json {
-        builder.json().init();
-    } else {
-        builder.init();
-    }
-}
-
-/// Metrics.
-pub fn metrics() -> Result<(), String> {
-    Ok(())
-}
-
-/// One happening.
-pub fn emit(event: &Event, _labels: &Labels) {
-    match event {
-        Event::CommandFinished { .. } | Event::EventPublished | Event::PeerRoundTrip { .. } => {
-            tracing::debug!("{event:?}")
-        }
-        _ => tracing::info!("{event:?}"),
-    }
-}
-
-/// Gauges.
-pub fn gauges(_view: &View) {}
-
-/// One downstream request.
-pub fn downstream_request(_host: &str, _outcome: &CallOutcome, _took: Duration) {}
+pub use emit::{Labels, downstream_request, emit};
+pub use gauges::gauges;
+pub use log::{LogError, init};
+pub use recorder::Telemetry;

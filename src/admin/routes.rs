@@ -1,0 +1,272 @@
+//! Routes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use axum::http::{Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::guard::{Access, Needs};
+use super::health::{self, Asked};
+use super::{AdminRequest, AdminState, page};
+use crate::engine::View;
+use crate::engine::input::Verb;
+
+/// How long the engine may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Largest request body, bytes; the calls need none.
+const BODY: usize = 16 * 1024;
+/// How long a request body may take.
+const BODY_TIME: Duration = Duration::from_secs(5);
+/// Of the sessions.
+const SESSIONS: &str = "/api/v1/sessions";
+
+/// All routes. Those for machines that probe (`/livez` and the like) have no rules; for the
+/// others see [`super::guard`].
+pub(super) fn router(state: AdminState, access: Access) -> Router {
+    let guarded = Router::new()
+        .merge(page::router())
+        .route("/metrics", get(metrics))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/members", get(members))
+        .route(SESSIONS, get(sessions))
+        .route("/api/v1/groups", get(groups))
+        .route("/api/v1/history", get(history))
+        .route("/api/v1/groups/{name}/stop", post(group_stop))
+        .route("/api/v1/groups/{name}/start", post(group_start))
+        .route("/api/v1/drain", post(drain))
+        .layer(middleware::from_fn_with_state(Arc::new(access), guard));
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/leader", get(leader))
+        .route("/follower", get(follower))
+        .merge(guarded)
+        .fallback(async || error(StatusCode::NOT_FOUND, "there is nothing at this path"))
+        .method_not_allowed_fallback(async || {
+            error(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
+        })
+        .layer(middleware::map_response(common_headers))
+        .with_state(state)
+}
+
+async fn common_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        "x-content-type-options",
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}
+
+async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    let reads = request.method() == Method::GET || request.method() == Method::HEAD;
+    let needs = match (reads, request.uri().path()) {
+        (false, _) => Needs::Change,
+        (true, SESSIONS) => Needs::Private,
+        (true, _) => Needs::Nothing,
+    };
+    if let Err((status, words)) = access.check(request.headers(), needs) {
+        return error(status, &words);
+    }
+    if reads {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    match tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, BODY)).await {
+        Ok(Ok(_)) => next.run(Request::from_parts(parts, Body::empty())).await,
+        Ok(Err(_)) => error(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+        Err(_) => error(StatusCode::REQUEST_TIMEOUT, "the body did not arrive"),
+    }
+}
+
+fn error(status: StatusCode, words: &str) -> Response {
+    let mut response = (status, Json(json!({ "error": words }))).into_response();
+    if status == StatusCode::UNAUTHORIZED {
+        let bearer = HeaderValue::from_static("Bearer");
+        response.headers_mut().insert(WWW_AUTHENTICATE, bearer);
+    }
+    response
+}
+
+// ---- health ------------------------------------------------------------------------------------
+
+fn line(answer: Result<String, String>) -> Response {
+    match answer {
+        Ok(text) => (StatusCode::OK, text + "\n").into_response(),
+        Err(text) => (StatusCode::SERVICE_UNAVAILABLE, text + "\n").into_response(),
+    }
+}
+
+impl AdminState {
+    fn current(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// Whether the driver is there: it holds the other ends.
+    fn alive(&self) -> Result<(), String> {
+        if self.ask.is_closed() || self.view.has_changed().is_err() {
+            return Err("the engine has ended".to_owned());
+        }
+        Ok(())
+    }
+}
+
+async fn livez(State(state): State<AdminState>) -> Response {
+    line(state.alive().map(|()| "alive".to_owned()))
+}
+
+async fn readyz(State(state): State<AdminState>) -> Response {
+    line(
+        state
+            .alive()
+            .and_then(|()| health::readiness(&state.current())),
+    )
+}
+
+#[derive(Deserialize)]
+struct GroupQuery {
+    #[serde(default = "default_group")]
+    group: String,
+}
+
+fn default_group() -> String {
+    "agents".to_owned()
+}
+
+async fn leader(State(state): State<AdminState>, query: Query<GroupQuery>) -> Response {
+    role(&state, &query.group, Asked::Leader)
+}
+
+async fn follower(State(state): State<AdminState>, query: Query<GroupQuery>) -> Response {
+    role(&state, &query.group, Asked::Follower)
+}
+
+fn role(state: &AdminState, group: &str, asked: Asked) -> Response {
+    let view = state.current();
+    line(
+        state
+            .alive()
+            .and_then(|()| health::has_role(&view, group, asked)),
+    )
+}
+
+// ---- reading -----------------------------------------------------------------------------------
+
+async fn metrics(State(state): State<AdminState>) -> Response {
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    ([(CONTENT_TYPE, kind)], (state.metrics)()).into_response()
+}
+
+async fn status(State(state): State<AdminState>) -> Response {
+    Json(state.current().as_ref()).into_response()
+}
+
+async fn groups(State(state): State<AdminState>) -> Response {
+    Json(&state.current().groups).into_response()
+}
+
+async fn history(State(state): State<AdminState>) -> Response {
+    Json(state.history.entries()).into_response()
+}
+
+async fn members(State(state): State<AdminState>) -> Response {
+    let view = state.current();
+    let roles: Vec<Value> = view
+        .groups
+        .iter()
+        .map(|group| json!({"name": group.name, "role": group.role}))
+        .collect();
+    let broker = view.brokers.iter().find(|broker| broker.attached);
+    let own = json!({
+        "instance": view.instance, "self": true, "site": view.site, "state": "alive",
+        "lastSeenMs": 0, "owned": view.sessions.owned, "version": view.version,
+        "broker": broker.map_or("", |broker| broker.url.as_str()), "groups": roles, "rttMs": null,
+    });
+    let peers = view.peers.iter().map(|peer| {
+        let mut peer = json!(peer);
+        peer["self"] = json!(false);
+        peer
+    });
+    let all: Vec<Value> = std::iter::once(own).chain(peers).collect();
+    Json(all).into_response()
+}
+
+async fn sessions(State(state): State<AdminState>) -> Response {
+    match ask(&state, AdminRequest::Sessions).await {
+        Ok(sessions) => Json(sessions).into_response(),
+        Err(response) => response,
+    }
+}
+
+// ---- verbs -------------------------------------------------------------------------------------
+
+async fn group_stop(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
+    group_verb(&state, name, Verb::GroupStop).await
+}
+
+async fn group_start(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
+    group_verb(&state, name, Verb::GroupStart).await
+}
+
+async fn group_verb(state: &AdminState, name: String, verb: fn(String) -> Verb) -> Response {
+    if !state
+        .current()
+        .groups
+        .iter()
+        .any(|group| group.name == name)
+    {
+        return error(StatusCode::NOT_FOUND, "there is no such group");
+    }
+    let mut response = json!({ "group": name });
+    match run(state, verb(name)).await {
+        Ok(new) => {
+            response["state"] = json!(new);
+            (StatusCode::ACCEPTED, Json(response)).into_response()
+        }
+        Err(response) => response,
+    }
+}
+
+async fn drain(State(state): State<AdminState>) -> Response {
+    match run(&state, Verb::Drain).await {
+        Ok(new) => (StatusCode::ACCEPTED, Json(json!({ "state": new }))).into_response(),
+        Err(response) => response,
+    }
+}
+
+async fn run(state: &AdminState, verb: Verb) -> Result<String, Response> {
+    tracing::info!(?verb, "admin: operator");
+    let answer = ask(state, |answer| AdminRequest::Verb(verb, answer)).await?;
+    answer.map_err(|reason| error(StatusCode::CONFLICT, &reason))
+}
+
+/// Asks the engine, within [`ANSWER`].
+async fn ask<T>(
+    state: &AdminState,
+    request: impl FnOnce(oneshot::Sender<T>) -> AdminRequest,
+) -> Result<T, Response> {
+    let (answer, answered) = oneshot::channel();
+    let request = request(answer);
+    let asked = async {
+        state.ask.send(request).await.ok()?;
+        answered.await.ok()
+    };
+    let unavailable = |words| error(StatusCode::SERVICE_UNAVAILABLE, words);
+    match tokio::time::timeout(ANSWER, asked).await {
+        Ok(Some(answer)) => Ok(answer),
+        Ok(None) => Err(unavailable("the engine has ended")),
+        Err(_) => Err(unavailable("the engine did not answer in time")),
+    }
+}

@@ -1,0 +1,212 @@
+//! The routes, through a real listener.
+
+use reqwest::Method;
+use serde_json::Value;
+
+use super::*;
+use crate::admin::testing::{Fixture, view};
+use crate::engine::peer::Role;
+
+#[tokio::test]
+async fn health_follows_the_view() {
+    let it = Fixture::start("127.0.0.1:0", None).await;
+    assert_eq!(it.get("/livez").await, (200, "alive\n".to_owned()));
+    assert_eq!(it.get("/readyz").await.0, 200);
+    assert_eq!(it.get("/leader").await.0, 200);
+    assert_eq!(it.get("/leader?group=agents").await.0, 200);
+    assert_eq!(it.get("/leader?group=nope").await.0, 503);
+    assert_eq!(it.get("/follower").await.0, 503);
+
+    it.change(|view| view.groups[0].role = Role::Follower);
+    assert_eq!(it.get("/readyz").await.0, 200);
+    assert_eq!(it.get("/leader").await.0, 503);
+    assert_eq!(it.get("/follower").await.0, 200);
+
+    it.change(|view| view.in_service = false);
+    let (status, line) = it.get("/readyz").await;
+    assert_eq!((status, line.lines().count()), (503, 1));
+    assert!(line.contains("downstream"), "{line}");
+    assert_eq!(it.get("/livez").await.0, 200);
+}
+
+#[tokio::test]
+async fn without_an_engine_it_is_not_alive() {
+    let it = Fixture::start("127.0.0.1:0", None).await;
+    it.engine.abort();
+    while !it.engine.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(it.get("/livez").await.0, 503);
+    assert_eq!(it.get("/readyz").await.0, 503);
+    assert_eq!(it.get("/api/v1/sessions").await.0, 503);
+}
+
+#[tokio::test]
+async fn the_api_shows_what_the_engine_shows() {
+    let it = Fixture::start("127.0.0.1:0", None).await;
+    it.history
+        .record(&crate::engine::Event::Service { available: true });
+    let json = async |path: &str| -> Value {
+        let (status, text) = it.get(path).await;
+        assert_eq!(status, 200, "{path}: {text}");
+        serde_json::from_str(&text).unwrap()
+    };
+    let status = json("/api/v1/status").await;
+    assert_eq!(
+        serde_json::from_value::<View>(status.clone()).unwrap(),
+        view()
+    );
+    assert_eq!(status["groups"][0]["role"], "leader");
+    assert_eq!(status["peers"][0]["lastSeenMs"], 120);
+    assert_eq!(json("/api/v1/groups").await[0]["queue"], "Connector1");
+    let members = json("/api/v1/members").await;
+    assert_eq!(
+        (&members[0]["self"], &members[1]["instance"]),
+        (&true.into(), &"gc-2".into())
+    );
+    assert_eq!(json("/api/v1/sessions").await[0]["agent"], "1001");
+    assert_eq!(json("/api/v1/history").await[0]["to"], "in service");
+    let metrics = it.call(Method::GET, "/metrics", &[]).await;
+    assert!(
+        metrics.headers()["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("text/plain")
+    );
+    assert!(metrics.text().await.unwrap().contains("tandem_build_info"));
+}
+
+#[tokio::test]
+async fn verbs_say_the_new_state_or_why_not() {
+    let it = Fixture::start("127.0.0.1:0", None).await;
+    let (status, body) = it.post("/api/v1/groups/agents/stop", &[]).await;
+    assert_eq!((status, &body["state"]), (202, &"disabled".into()));
+    let (status, body) = it.post("/api/v1/groups/agents/start", &[]).await;
+    assert_eq!(
+        (status, &body["error"]),
+        (409, &"group agents is not stopped".into())
+    );
+    let (status, body) = it.post("/api/v1/drain", &[]).await;
+    assert_eq!((status, &body["state"]), (202, &"draining".into()));
+    let (status, body) = it.post("/api/v1/groups/nope/stop", &[]).await;
+    assert_eq!(status, 404, "{body}");
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_get_json_errors() {
+    let it = Fixture::start("127.0.0.1:0", None).await;
+    for (method, path, wanted) in [
+        (Method::GET, "/nope", 404),
+        (Method::POST, "/api/v1/switchover", 404),
+        (Method::POST, "/api/v1/failover/agents/stop", 404),
+        (Method::GET, "/api/v1/drain", 405),
+        (Method::DELETE, "/api/v1/status", 405),
+        (Method::POST, "/livez", 405),
+    ] {
+        let response = it.call(method.clone(), path, &[]).await;
+        assert_eq!(response.status().as_u16(), wanted, "{method} {path}");
+        let body: Value = response.json().await.unwrap();
+        assert!(body["error"].is_string(), "{method} {path}: {body}");
+    }
+    let big = it
+        .client
+        .post(format!("{}/api/v1/drain", it.base))
+        .body(vec![b'x'; 64 * 1024])
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(big.status().as_u16(), 413);
+}
+
+#[tokio::test]
+async fn other_sites_and_rebound_names_are_refused() {
+    let it = Fixture::start("127.0.0.1:0", None).await;
+    let evil = [("host", "evil.example")];
+    let (status, _) = it
+        .post("/api/v1/drain", &[("origin", "http://evil.example")])
+        .await;
+    assert_eq!(status, 403);
+    assert_eq!(it.post("/api/v1/drain", &evil).await.0, 403);
+    for path in ["/api/v1/status", "/api/v1/sessions", "/metrics", "/"] {
+        let response = it.call(Method::GET, path, &evil).await;
+        assert_eq!(response.status().as_u16(), 403, "{path}");
+    }
+    // Load balancers probe under any name.
+    let probe = it.call(Method::GET, "/livez", &evil).await;
+    assert_eq!(probe.status().as_u16(), 200);
+}
+
+#[tokio::test]
+async fn off_loopback_agents_and_changes_want_the_token() {
+    let good = [("authorization", "Bearer s3cret")];
+    let bad = [("authorization", "Bearer other")];
+    let it = Fixture::start("0.0.0.0:0", Some("s3cret")).await;
+    assert_eq!(it.get("/api/v1/status").await.0, 200);
+    assert_eq!(it.get("/api/v1/sessions").await.0, 401);
+    assert_eq!(it.post("/api/v1/drain", &bad).await.0, 401);
+    assert_eq!(it.post("/api/v1/drain", &good).await.0, 202);
+    let sessions = it.call(Method::GET, "/api/v1/sessions", &good).await;
+    assert_eq!(sessions.status().as_u16(), 200);
+    let refused = it.call(Method::POST, "/api/v1/drain", &[]).await;
+    assert_eq!(refused.headers()["www-authenticate"], "Bearer");
+
+    let none = Fixture::start("0.0.0.0:0", None).await;
+    let (status, body) = none.post("/api/v1/drain", &good).await;
+    assert_eq!(status, 401);
+    assert!(
+        body["error"].as_str().unwrap().contains("admin.token-file"),
+        "{body}"
+    );
+}
+
+#[tokio::test]
+async fn the_page_needs_nothing_from_elsewhere() {
+    let it = Fixture::start("127.0.0.1:0", None).await;
+    let page = it.call(Method::GET, "/", &[]).await;
+    let policy = page.headers()["content-security-policy"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    assert!(policy.contains("default-src 'none'"), "{policy}");
+    let html = page.text().await.unwrap();
+    for (path, kind) in [
+        ("/status.js", "text/javascript"),
+        ("/status.css", "text/css"),
+    ] {
+        assert!(html.contains(path), "{path}");
+        let response = it.call(Method::GET, path, &[]).await;
+        assert_eq!(response.status().as_u16(), 200);
+        assert!(
+            response.headers()["content-type"]
+                .to_str()
+                .unwrap()
+                .starts_with(kind)
+        );
+    }
+    assert!(!html.contains("http://") && !html.contains("https://"));
+}
+
+#[tokio::test]
+async fn a_taken_port_is_said_in_words() {
+    let first = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let addr = first.local_addr().unwrap();
+    let error = bind(addr).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("port in use: {addr}")),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn it_ends_when_it_is_told_even_with_open_connections() {
+    let mut it = Fixture::start("127.0.0.1:0", None).await;
+    assert_eq!(it.get("/livez").await.0, 200);
+    let addr = it.base.trim_start_matches("http://").to_owned();
+    let _half_open = tokio::net::TcpStream::connect(&addr).await.unwrap();
+    it.stop.take().unwrap().send(()).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(30), it.server).await;
+    assert!(ended.unwrap().unwrap().is_ok());
+}

@@ -1,0 +1,67 @@
+//! `tandem group stop|start`: one group of command queues on one instance.
+
+use std::process::ExitCode;
+
+use super::client::{Admin, ClientError, Target};
+use super::{block_on, exit, output};
+
+/// Arguments of `tandem group`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Exit codes: 0 done; 1 refused, with the reason; 64 usage; 69 the instance cannot be reached")]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+/// What `tandem group` does.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Action {
+    /// Stop the group on this instance; where it leads, the follower takes over
+    Stop(Which),
+    /// Start it again
+    Start(Which),
+}
+
+/// Which group of which instance.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Which {
+    /// Name of the group
+    #[arg(value_name = "NAME")]
+    pub group: String,
+    /// Which instance.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Stops or starts the group and prints its new role.
+pub fn run(args: Args, json: bool) -> ExitCode {
+    let (verb, which) = match args.action {
+        Action::Stop(which) => ("stop", which),
+        Action::Start(which) => ("start", which),
+    };
+    block_on(async move {
+        match post(&which, verb).await {
+            Ok(answer) if json => {
+                output::print(&format!("{answer:#}\n"));
+                exit::DONE
+            }
+            Ok(answer) => {
+                let role = answer["state"].as_str().unwrap_or("changed");
+                output::print(&format!("{}: {role}\n", which.group));
+                exit::DONE
+            }
+            Err(error) => error.report(),
+        }
+    })
+}
+
+async fn post(which: &Which, verb: &str) -> Result<serde_json::Value, ClientError> {
+    if which.group.is_empty() || [".", ".."].contains(&which.group.as_str()) {
+        return Err(ClientError::Usage("NAME: not a group's name".to_owned()));
+    }
+    Admin::new(&which.target)?
+        .post(&["groups", &which.group, verb])
+        .await
+}

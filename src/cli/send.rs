@@ -1,0 +1,261 @@
+//! `tandem send`: sends one command, prints the reply and the events it causes.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::client::{Client, ClientError, ClientOptions, Command, Inbox, Incoming, Message};
+use crate::simulator::config::duration;
+
+/// Exit codes of the contract, section 2.
+const EXIT_FAILED: u8 = 1;
+const EXIT_USAGE: u8 = 64;
+const EXIT_UNREACHABLE: u8 = 69;
+const EXIT_INTERNAL: u8 = 70;
+
+/// Arguments of `tandem send`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Command and whom it is for: MakeReady#1001, Hello#desk-1
+    #[arg(value_name = "COMMAND#ID")]
+    pub command: String,
+    /// Arguments: text with commas, or a JSON object
+    #[arg(value_name = "BODY", default_value = "")]
+    pub body: String,
+    /// Broker, host:port or amqp://user:password@host:port/vhost; give it again for a failover list
+    #[arg(long, value_name = "URL", required = true)]
+    pub broker: Vec<String>,
+    /// The client's own address: events for it are printed
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<String>,
+    /// How long to wait for the reply, connecting included
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub timeout: Duration,
+    /// Command id: the same one again is answered, not executed again
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// Which sending of this id it is: 2 or more for a resend
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub attempt: u32,
+    /// Command queue
+    #[arg(long, value_name = "NAME", default_value = "Connector1")]
+    pub queue: String,
+    /// cluster.name of the connectors
+    #[arg(long, value_name = "NAME", default_value = "tandem")]
+    pub cluster: String,
+    /// Go on printing events this long after the reply
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = duration)]
+    pub events_for: Duration,
+}
+
+/// Sends the command. Exit 0 where it is done or accepted, 1 for another outcome or none in time,
+/// 64 for arguments that cannot be, 69 where no broker is reachable. With `json` each reply and
+/// event is one JSON line.
+#[must_use]
+pub fn run(args: &Args, json: bool) -> ExitCode {
+    if let Err(wrong) = check(args) {
+        eprintln!("tandem send: {wrong}");
+        return ExitCode::from(EXIT_USAGE);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(send(args, json));
+            runtime.shutdown_timeout(Duration::from_millis(100));
+            ExitCode::from(code)
+        }
+        Err(error) => {
+            eprintln!("tandem send: cannot start: {error}");
+            ExitCode::from(EXIT_INTERNAL)
+        }
+    }
+}
+
+fn check(args: &Args) -> Result<(), &'static str> {
+    let (name, id) = args
+        .command
+        .split_once('#')
+        .ok_or("the command is COMMAND#ID, for example MakeReady#1001")?;
+    if name.trim().is_empty() || id.trim_matches(['#', ' ']).is_empty() {
+        return Err("the command is COMMAND#ID, for example MakeReady#1001");
+    }
+    if args.command.len() > 255 || args.id.as_ref().is_some_and(|id| id.len() > 255) {
+        return Err("command and id are at most 255 bytes each");
+    }
+    if args.attempt == 0 {
+        return Err("--attempt counts from 1");
+    }
+    Ok(())
+}
+
+fn is_object(body: &str) -> bool {
+    body.trim_start().starts_with('{')
+        && serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(body).is_ok()
+}
+
+async fn send(args: &Args, json: bool) -> u8 {
+    let started = Instant::now();
+    let destination = args
+        .destination
+        .clone()
+        .unwrap_or_else(|| format!("send-{}", std::process::id()));
+    let mut options = ClientOptions::new(destination);
+    options.queue.clone_from(&args.queue);
+    options.cluster.clone_from(&args.cluster);
+    options.first_limit = args.timeout.min(Duration::from_secs(5));
+    let (client, mut inbox) = match Client::connect(args.broker.clone(), options).await {
+        Ok(connected) => connected,
+        Err(error) => return failed(&error),
+    };
+    let mut command = Command::new(args.command.clone(), args.body.clone());
+    command.json = is_object(&args.body);
+    command.id.clone_from(&args.id);
+    command.attempt = args.attempt;
+    let left = args.timeout.saturating_sub(started.elapsed());
+    let exchange = exchange(&client, command, &mut inbox, json);
+    let code = match tokio::time::timeout(left, exchange).await {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => return failed(&error),
+        Err(_) => {
+            eprintln!("tandem send: no reply within {:?}", args.timeout);
+            EXIT_FAILED
+        }
+    };
+    let _ = tokio::time::timeout(args.events_for, print_events(&mut inbox, json)).await;
+    // The broker deletes the queues at once where the client says goodbye.
+    drop(client);
+    let _ = tokio::time::timeout(Duration::from_secs(2), async {
+        while inbox.next().await.is_some() {}
+    })
+    .await;
+    code
+}
+
+fn failed(error: &ClientError) -> u8 {
+    eprintln!("tandem send: {error}");
+    match error {
+        ClientError::Url { .. } => EXIT_USAGE,
+        ClientError::Unreachable(_) => EXIT_UNREACHABLE,
+        ClientError::Refused { .. } | ClientError::Closed => EXIT_FAILED,
+    }
+}
+
+/// Sends and waits for the reply to it; prints what else arrives meanwhile.
+async fn exchange(
+    client: &Client,
+    command: Command,
+    inbox: &mut Inbox,
+    json: bool,
+) -> Result<u8, ClientError> {
+    let sending = client.send(command);
+    tokio::pin!(sending);
+    let mut id = None;
+    let mut early = Vec::new();
+    loop {
+        tokio::select! {
+            sent = &mut sending, if id.is_none() => {
+                let sent = sent?;
+                if let Some(code) = early.iter().find_map(|reply| answers(reply, &sent)) {
+                    return Ok(code);
+                }
+                id = Some(sent);
+            }
+            news = inbox.next() => {
+                let Some(news) = news else { return Err(ClientError::Closed) };
+                print(&news, json);
+                if let Incoming::Reply(reply) = news {
+                    match &id {
+                        Some(id) => if let Some(code) = answers(&reply, id) {
+                            return Ok(code);
+                        },
+                        None => early.push(reply),
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn answers(reply: &Message, id: &str) -> Option<u8> {
+    (reply.correlation_id.as_deref() == Some(id)).then(|| match reply.field("outcome") {
+        "OK" | "ACCEPTED" => 0,
+        _ => EXIT_FAILED,
+    })
+}
+
+async fn print_events(inbox: &mut Inbox, json: bool) {
+    while let Some(news) = inbox.next().await {
+        print(&news, json);
+    }
+}
+
+fn print(news: &Incoming, json: bool) {
+    match news {
+        Incoming::Reply(message) => print_message("reply", message, json),
+        Incoming::Event(message) => print_message("event", message, json),
+        Incoming::Connected(broker) if !json => eprintln!("connected to {broker}"),
+        Incoming::Disconnected { broker, reason } => eprintln!("lost {broker}: {reason}"),
+        Incoming::Connected(_) => {}
+    }
+}
+
+fn print_message(what: &str, message: &Message, json: bool) {
+    if json {
+        let body = if message.json.is_null() {
+            json!(message.text)
+        } else {
+            message.json.clone()
+        };
+        println!(
+            "{}",
+            json!({"kind": what, "correlationId": message.correlation_id,
+                   "instance": message.app_id, "headers": message.headers, "body": body})
+        );
+    } else {
+        let from = message.app_id.as_deref().unwrap_or("-");
+        println!("{what} from {from}: {}", message.text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(words: &[&str]) -> Args {
+        Cli::parse_from(["send"].iter().chain(words)).args
+    }
+
+    #[test]
+    fn what_is_no_command_is_a_usage_error() {
+        for wrong in ["MakeReady", "#1001", "MakeReady#", "MakeReady# #"] {
+            let code = run(&args(&[wrong, "--broker", "127.0.0.1:1"]), false);
+            assert_eq!(code, ExitCode::from(EXIT_USAGE), "{wrong}");
+        }
+        assert!(check(&args(&["Hello# desk", "--broker", "x"])).is_ok());
+    }
+
+    #[test]
+    fn a_broker_that_is_not_there_is_69() {
+        let args = args(&["Hello#d", "--broker", "127.0.0.1:1", "--timeout", "200ms"]);
+        assert_eq!(run(&args, true), ExitCode::from(EXIT_UNREACHABLE));
+    }
+
+    #[test]
+    fn only_json_objects_are_sent_as_json() {
+        assert!(is_object(r#" {"number":"5550142"}"#));
+        for text in ["", "secret,7001", "{not json", "[1]", "5550142"] {
+            assert!(!is_object(text), "{text}");
+        }
+    }
+}

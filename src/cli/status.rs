@@ -1,0 +1,250 @@
+//! `tandem status`: what an instance is doing.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::client::{Admin, ClientError, Target};
+use super::table::{Tone, WIDTH, cut, paint, plain, render, state};
+use super::{block_on, exit, output};
+use crate::engine::View;
+
+/// How often `--watch` asks.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Cursor home and clear, for `--watch` on a terminal.
+const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
+
+/// Arguments of `tandem status`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Exit codes: 0 shown; 64 usage; 69 the instance cannot be reached")]
+pub struct Args {
+    /// Which instance.
+    #[command(flatten)]
+    pub target: Target,
+    /// Refresh each second until ctrl-c; with --json one line a second
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// Shows the status once, or each second until ctrl-c.
+pub fn run(args: Args, json: bool) -> ExitCode {
+    block_on(async move {
+        let admin = match Admin::new(&args.target) {
+            Ok(admin) => admin,
+            Err(error) => return error.report(),
+        };
+        if args.watch {
+            watch(&admin, json).await
+        } else {
+            once(&admin, json).await
+        }
+    })
+}
+
+async fn once(admin: &Admin, json: bool) -> u8 {
+    match read(admin).await {
+        Ok((raw, _)) if json => {
+            output::print(&format!("{raw:#}\n"));
+            exit::DONE
+        }
+        Ok((_, view)) => {
+            output::print(&text(&view, output::colours()));
+            exit::DONE
+        }
+        Err(error) => error.report(),
+    }
+}
+
+/// An instance that goes away is waited for: that is what is being watched.
+async fn watch(admin: &Admin, json: bool) -> u8 {
+    let terminal = output::terminal();
+    loop {
+        let shown = match read(admin).await {
+            Ok((raw, _)) if json => output::print(&format!("{raw}\n")),
+            Ok((_, view)) => {
+                let clear = if terminal { CLEAR } else { "" };
+                output::print(&format!("{clear}{}\n", text(&view, output::colours())))
+            }
+            Err(error @ ClientError::Unreachable { .. }) => {
+                if terminal && !json {
+                    output::print(CLEAR);
+                }
+                eprintln!("tandem: {error}");
+                true
+            }
+            Err(error) => return error.report(),
+        };
+        if !shown {
+            return exit::DONE;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            _ = tokio::signal::ctrl_c() => return exit::DONE,
+        }
+    }
+}
+
+/// As it came, and as it is understood.
+async fn read(admin: &Admin) -> Result<(Value, View), ClientError> {
+    let raw: Value = admin.get(&["status"]).await?;
+    let view = serde_json::from_value(raw.clone()).map_err(|error| {
+        ClientError::Refused(format!("the instance's status is not understood: {error}"))
+    })?;
+    Ok((raw, view))
+}
+
+/// The status for people.
+fn text(view: &View, colours: bool) -> String {
+    let mut out = String::new();
+    let title = format!(
+        "{}  site {}  cluster {}  {}  version {}",
+        view.instance, view.site, view.cluster, view.mode, view.version
+    );
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{}", cut(&title, WIDTH));
+    let (service, tone) = if view.in_service {
+        ("in service", Tone::Good)
+    } else {
+        ("out of service", Tone::Bad)
+    };
+    let sessions = view.sessions;
+    let _ = writeln!(
+        out,
+        "{}  sessions {} ({} owned, {} subscribed)  in work {}  waiting to publish {}",
+        paint(service, tone, colours),
+        sessions.total,
+        sessions.owned,
+        sessions.subscribed,
+        view.inflight,
+        view.outbox
+    );
+    for (heads, rows) in tables(view) {
+        if !rows.is_empty() {
+            let _ = write!(out, "\n{}", render(heads, &rows, colours));
+        }
+    }
+    if !view.warnings.is_empty() {
+        out.push('\n');
+    }
+    for warning in &view.warnings {
+        let line = cut(&format!("! {warning}"), WIDTH);
+        let _ = writeln!(out, "{}", paint(&line, Tone::Warn, colours));
+    }
+    out
+}
+
+type Table = (&'static [&'static str], Vec<Vec<super::table::Cell>>);
+
+fn tables(view: &View) -> [Table; 4] {
+    let yes = |flag: bool| plain(if flag { "yes" } else { "" });
+    let groups = view.groups.iter().map(|group| {
+        vec![
+            plain(&group.name),
+            state(group.role.as_str()),
+            plain(&group.queue),
+            plain(group.broker.as_deref().unwrap_or("-")),
+            plain(group.priority.map_or("-".to_owned(), |p| p.to_string())),
+            yes(group.consuming),
+            plain(group.tag.as_deref().unwrap_or("-")),
+        ]
+    });
+    let peers = view.peers.iter().map(|peer| {
+        let roles: Vec<String> = peer
+            .groups
+            .iter()
+            .map(|group| format!("{} {}", group.name, group.role.as_str()))
+            .collect();
+        vec![
+            plain(&peer.instance),
+            plain(&peer.site),
+            state(&peer.state),
+            plain(roles.join(", ")),
+            plain(format!("{} ms ago", peer.last_seen_ms)),
+            plain(peer.rtt_ms.map_or("-".to_owned(), |ms| format!("{ms} ms"))),
+            plain(peer.owned),
+            plain(&peer.broker),
+        ]
+    });
+    let brokers = view.brokers.iter().map(|broker| {
+        vec![
+            plain(&broker.url),
+            state(&broker.state),
+            yes(broker.attached),
+            yes(broker.preferred),
+        ]
+    });
+    let downstreams = view.downstreams.iter().map(|node| {
+        vec![
+            plain(&node.url),
+            state(&node.state),
+            yes(node.current),
+            plain(node.reason.as_deref().unwrap_or("")),
+        ]
+    });
+    [
+        (
+            &[
+                "group",
+                "role",
+                "queue",
+                "broker",
+                "priority",
+                "consuming",
+                "tag",
+            ],
+            groups.collect(),
+        ),
+        (
+            &[
+                "peer", "site", "state", "roles", "heard", "rtt", "owned", "broker",
+            ],
+            peers.collect(),
+        ),
+        (
+            &["broker", "state", "serves", "preferred"],
+            brokers.collect(),
+        ),
+        (
+            &["downstream", "state", "current", "reason"],
+            downstreams.collect(),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::testing::view;
+
+    #[test]
+    fn everything_is_shown_within_a_page() {
+        let mut view = view();
+        view.warnings.push("w".repeat(200));
+        view.downstreams[1].reason = Some("r".repeat(200));
+        view.groups[0].tag = Some("t".repeat(90));
+        let text = text(&view, false);
+        for line in text.lines() {
+            assert!(line.chars().count() <= WIDTH, "{line}");
+        }
+        for part in [
+            "gc-1  site site-1  cluster tandem  active-passive",
+            "in service  sessions 10 (7 owned, 6 subscribed)  in work 4",
+            "agents  leader  Connector1  127.0.0.1:5672  127",
+            "gc-2  site-2  alive  agents follower  120 ms ago  3 ms",
+            "127.0.0.1:5673  down",
+            "finesse-2   down",
+            "! www",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(!text.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn colours_on_request() {
+        let text = text(&view(), true);
+        assert!(text.contains("\u{1b}[31mdown\u{1b}[0m"), "{text}");
+    }
+}

@@ -1,0 +1,363 @@
+//! One connection to one broker: queues declared and bound, confirms on, consumers running.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use lapin::options::{
+    BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::uri::AMQPUri;
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, ErrorKind,
+    ExchangeKind,
+};
+
+use super::pending::Copy;
+use super::{ClientError, ClientOptions, QUEUE_EXPIRES, QUEUE_LENGTH};
+
+/// Bound of one publication's way into the socket, and of its confirm.
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// Messages delivered ahead of [`super::Inbox::next`].
+const PREFETCH: u16 = 500;
+/// Longest text of AMQP's short strings, in bytes.
+const MAX_SHORT: usize = 255;
+const PERSISTENT: u8 = 2;
+
+/// A broker of the list.
+#[derive(Clone)]
+pub(super) struct Broker {
+    uri: AMQPUri,
+    pub(super) label: String,
+}
+
+/// What is set up on every broker.
+#[derive(Debug, Clone)]
+pub(super) struct Setup {
+    pub(super) options: ClientOptions,
+    pub(super) reply_queue: String,
+    pub(super) event_queue: String,
+}
+
+/// Why a connection could not be made.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// The broker answered.
+    pub(super) refused: bool,
+    pub(super) reason: String,
+}
+
+impl From<lapin::Error> for Failure {
+    fn from(error: lapin::Error) -> Self {
+        match error.kind() {
+            ErrorKind::ProtocolError(said) => Self {
+                refused: true,
+                reason: said.get_message().to_string(),
+            },
+            _ => Self {
+                refused: false,
+                reason: error.to_string(),
+            },
+        }
+    }
+}
+
+/// Reads the broker list.
+pub(super) fn brokers(uris: &[String], heartbeat: Duration) -> Result<Vec<Broker>, ClientError> {
+    let read = |(at, text): (usize, &String)| {
+        let text = if text.contains("://") {
+            text.clone()
+        } else {
+            format!("amqp://{text}")
+        };
+        let wrong = |_| ClientError::Url { position: at + 1 };
+        let mut uri: AMQPUri = text.parse().map_err(wrong)?;
+        uri.query.heartbeat = Some(u16::try_from(heartbeat.as_secs()).unwrap_or(60).max(1));
+        let label = format!("{}:{}", uri.authority.host, uri.authority.port);
+        Ok(Broker { uri, label })
+    };
+    if uris.is_empty() {
+        return Err(ClientError::Unreachable("the list is empty".to_owned()));
+    }
+    uris.iter().enumerate().map(read).collect()
+}
+
+/// A name that nobody else has.
+pub(super) fn unique(prefix: &str) -> String {
+    let mut bytes = [0u8; 12];
+    if getrandom::fill(&mut bytes).is_err() {
+        // Without a random source the clock and the process tell clients apart.
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        bytes[..8].copy_from_slice(&(now.as_nanos() as u64).to_be_bytes());
+        bytes[8..].copy_from_slice(&std::process::id().to_be_bytes());
+    }
+    let hex = bytes.iter().map(|byte| format!("{byte:02x}"));
+    hex.fold(prefix.to_owned(), |out, byte| out + &byte)
+}
+
+/// An open connection. The consumers are taken out by their reader.
+pub(super) struct Link {
+    connection: Connection,
+    channel: Channel,
+    pub(super) consumers: Option<(Consumer, Consumer)>,
+}
+
+impl Link {
+    pub(super) async fn open(broker: &Broker, setup: &Setup) -> Result<Self, Failure> {
+        let limit = setup.options.connect_limit;
+        let open = Self::open_unbounded(broker, setup);
+        match tokio::time::timeout(limit, open).await {
+            Ok(opened) => opened,
+            Err(_) => Err(Failure {
+                refused: false,
+                reason: format!("not open within {limit:?}"),
+            }),
+        }
+    }
+
+    async fn open_unbounded(broker: &Broker, setup: &Setup) -> Result<Self, Failure> {
+        let name = format!("tandem-client/{}", setup.options.destination);
+        let properties = ConnectionProperties::default()
+            .with_connection_name(name.into_bytes().into())
+            .with_client_property("product".into(), b"tandem client".to_vec().into());
+        let connection = Connection::connect_uri(broker.uri.clone(), properties).await?;
+        declare_exchanges(&connection, &setup.options.cluster).await?;
+        let channel = connection.create_channel().await?;
+        // Without the queue, commands would vanish although the broker confirms them.
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let queue = short(&setup.options.queue);
+        channel
+            .queue_declare(queue, passive, FieldTable::default())
+            .await?;
+        let select = ConfirmSelectOptions::default();
+        channel.confirm_select(select).await?;
+        let consumers = consume(&connection, setup).await?;
+        Ok(Self {
+            connection,
+            channel,
+            consumers: Some(consumers),
+        })
+    }
+
+    /// Hands one copy of a command to the broker; the confirm is waited for separately.
+    pub(super) async fn publish(
+        &self,
+        setup: &Setup,
+        copy: &Copy,
+    ) -> Result<impl Future<Output = lapin::Result<Confirmation>> + use<>, Failure> {
+        let publish = self.channel.basic_publish(
+            ShortString::default(),
+            short(&setup.options.queue),
+            BasicPublishOptions::default(),
+            copy.command.body.as_bytes(),
+            properties(setup, copy),
+        );
+        match tokio::time::timeout(ANSWER_LIMIT, publish).await {
+            Ok(confirm) => Ok(confirm?),
+            Err(_) => Err(Failure {
+                refused: false,
+                reason: format!("the broker took nothing for {ANSWER_LIMIT:?}"),
+            }),
+        }
+    }
+
+    /// An orderly end: the queues go too.
+    pub(super) async fn close(self, setup: &Setup) {
+        let end = async {
+            for queue in [&setup.reply_queue, &setup.event_queue] {
+                let options = QueueDeleteOptions::default();
+                let _ = self.channel.queue_delete(short(queue), options).await;
+            }
+            let _ = self.connection.close(200, "OK".into()).await;
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(2), end).await;
+    }
+}
+
+/// A client may be there before any connector. Where it may not declare, it takes what is there.
+async fn declare_exchanges(connection: &Connection, cluster: &str) -> Result<(), Failure> {
+    for (name, kind) in [
+        ("events", ExchangeKind::Topic),
+        ("replies", ExchangeKind::Direct),
+    ] {
+        // A refusal closes the channel.
+        let channel = connection.create_channel().await?;
+        let options = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        let exchange = short(&format!("{cluster}.{name}"));
+        let declare = channel.exchange_declare(exchange, kind, options, FieldTable::default());
+        match declare.await {
+            Ok(()) => {
+                let _ = channel.close(200, "OK".into()).await;
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::ProtocolError(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Declares and binds both queues and consumes them, replies first.
+async fn consume(
+    connection: &Connection,
+    setup: &Setup,
+) -> Result<(Consumer, Consumer), lapin::Error> {
+    let options = &setup.options;
+    let channel = connection.create_channel().await?;
+    channel
+        .basic_qos(PREFETCH, BasicQosOptions::default())
+        .await?;
+    let exchange = |name| format!("{}.{name}", options.cluster);
+    let (replies, events) = (exchange("replies"), exchange("events"));
+    let mut bindings = vec![
+        (&setup.reply_queue, replies, setup.reply_queue.as_str()),
+        (&setup.event_queue, events.clone(), &options.destination),
+    ];
+    if options.agent_states {
+        bindings.push((&setup.event_queue, events, "AgentStates"));
+    }
+    for queue in [&setup.reply_queue, &setup.event_queue] {
+        let durable = QueueDeclareOptions::durable();
+        channel
+            .queue_declare(short(queue), durable, bounds())
+            .await?;
+    }
+    for (queue, exchange, key) in bindings {
+        let bind = QueueBindOptions::default();
+        channel
+            .queue_bind(
+                short(queue),
+                short(&exchange),
+                short(key),
+                bind,
+                FieldTable::default(),
+            )
+            .await?;
+    }
+    let start = |queue: &str| {
+        let tag = ShortString::default();
+        let options = BasicConsumeOptions::default();
+        channel.basic_consume(short(queue), tag, options, FieldTable::default())
+    };
+    Ok((
+        start(&setup.reply_queue).await?,
+        start(&setup.event_queue).await?,
+    ))
+}
+
+fn bounds() -> FieldTable {
+    let millis = i32::try_from(QUEUE_EXPIRES.as_millis()).unwrap_or(i32::MAX);
+    let length = i32::try_from(QUEUE_LENGTH).unwrap_or(i32::MAX);
+    let mut arguments = FieldTable::default();
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    arguments.insert("x-queue-type".into(), text("classic"));
+    arguments.insert("x-expires".into(), AMQPValue::LongInt(millis));
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(length));
+    arguments
+}
+
+fn properties(setup: &Setup, copy: &Copy) -> BasicProperties {
+    let command = &copy.command;
+    let mut headers = FieldTable::default();
+    let attempt = i32::try_from(copy.attempt).unwrap_or(i32::MAX);
+    headers.insert("x-attempt".into(), AMQPValue::LongInt(attempt));
+    if let Some(deadline) = command.deadline {
+        let since = deadline.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let millis = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        headers.insert("x-deadline".into(), AMQPValue::LongLongInt(millis));
+    }
+    let content = if command.json {
+        "application/json"
+    } else {
+        "text/plain"
+    };
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let properties = BasicProperties::default()
+        .with_type(short(&command.kind))
+        .with_message_id(short(&copy.id))
+        .with_correlation_id(short(&copy.id))
+        .with_content_type(content.into())
+        .with_delivery_mode(PERSISTENT)
+        .with_timestamp(now.as_secs())
+        .with_headers(headers);
+    if command.reply {
+        properties.with_reply_to(short(&setup.reply_queue))
+    } else {
+        properties
+    }
+}
+
+/// A short string, cut where it would not fit.
+fn short(text: &str) -> ShortString {
+    let mut end = text.len().min(MAX_SHORT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    ShortString::from(&text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_read_with_or_without_scheme_and_errors_name_the_place() {
+        let list = ["127.0.0.1:5673", "amqp://u:p@host/%2f"].map(str::to_owned);
+        let brokers = brokers(&list, Duration::from_secs(2)).unwrap();
+        let labels: Vec<_> = brokers.iter().map(|b| b.label.as_str()).collect();
+        assert_eq!(labels, ["127.0.0.1:5673", "host:5672"]);
+        assert_eq!(brokers[0].uri.query.heartbeat, Some(2));
+        let wrong = ["host:1", "http://x"].map(str::to_owned);
+        let error = super::brokers(&wrong, Duration::from_secs(2))
+            .err()
+            .unwrap();
+        assert!(
+            matches!(error, ClientError::Url { position: 2 }),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn a_copy_carries_id_attempt_deadline_and_reply_address() {
+        let setup = Setup {
+            options: ClientOptions::new("desk"),
+            reply_queue: "reply.x".to_owned(),
+            event_queue: "events.x".to_owned(),
+        };
+        let mut command = super::super::Command::new("MakeReady#1001", "");
+        command.deadline = Some(UNIX_EPOCH + Duration::from_millis(1_700_000_000_123));
+        let copy = Copy {
+            command,
+            id: "c-1".to_owned(),
+            attempt: 2,
+        };
+        let properties = properties(&setup, &copy);
+        assert_eq!(
+            properties.kind().as_ref().unwrap().as_str(),
+            "MakeReady#1001"
+        );
+        assert_eq!(properties.message_id(), properties.correlation_id());
+        assert_eq!(properties.reply_to().as_ref().unwrap().as_str(), "reply.x");
+        let headers = properties.headers().as_ref().unwrap().inner();
+        assert_eq!(headers.get("x-attempt"), Some(&AMQPValue::LongInt(2)));
+        assert_eq!(
+            headers.get("x-deadline"),
+            Some(&AMQPValue::LongLongInt(1_700_000_000_123))
+        );
+    }
+
+    #[test]
+    fn unique_names_differ_and_long_texts_are_cut_at_a_character() {
+        assert_ne!(unique("c-"), unique("c-"));
+        assert_eq!(short(&"é".repeat(200)).as_str().len(), 254);
+    }
+}

@@ -1,0 +1,117 @@
+//! The two kills: the leading instance, then the broker it serves on.
+
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::Out;
+use super::stage::Stage;
+use super::tally::{Gap, Tally};
+use super::verdict::show_gap;
+use crate::lab::LabError;
+
+/// When what happens, from the start of the load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// gc-1 is killed.
+    pub kill_instance: Duration,
+    /// It is started again this long after.
+    pub instance_away: Duration,
+    /// Broker 1 is killed.
+    pub kill_broker: Duration,
+    /// It is started again this long after.
+    pub broker_away: Duration,
+    /// How long after a kill the service is watched.
+    pub watched: Duration,
+}
+
+impl Plan {
+    /// A plan for a run of this length. Between the kills there is time for gc-1 to come back and
+    /// to lead again, where the run is long enough.
+    pub fn of(length: Option<Duration>) -> Self {
+        let length = length.unwrap_or(Duration::from_secs(60));
+        Self {
+            kill_instance: length.mul_f64(0.15),
+            instance_away: length.mul_f64(0.05),
+            kill_broker: length.mul_f64(0.65),
+            broker_away: length.mul_f64(0.10),
+            watched: length.mul_f64(0.12).min(Duration::from_secs(8)),
+        }
+    }
+}
+
+/// What was killed, and the gap where it could be measured.
+pub type Gaps = Vec<(String, Option<Gap>)>;
+
+/// Carries out the plan; ends early, with what was measured, when `stop` says so.
+pub async fn run(
+    stage: &mut Stage,
+    plan: Plan,
+    tally: &Tally,
+    out: Out,
+    stop: &CancellationToken,
+) -> Result<Gaps, LabError> {
+    let mut gaps = Gaps::new();
+    let started = Instant::now();
+    let until = async |at: Duration| {
+        let left = at.saturating_sub(started.elapsed());
+        tokio::time::timeout(left, stop.cancelled()).await.is_err()
+    };
+    if !until(plan.kill_instance).await {
+        return Ok(gaps);
+    }
+    out.say("KILL -9 gc-1, the leading instance");
+    stage.instances[0].kill();
+    // From here on it is gone, so that what is sent now is another's to answer.
+    tally.watch(Instant::now());
+    let (back, watched) = (plan.instance_away, plan.watched);
+    let went_on = until(plan.kill_instance + back.min(watched)).await;
+    out.say("gc-1 is started again");
+    stage.instances[0].restart()?;
+    let went_on = went_on && until(plan.kill_instance + watched).await;
+    note(&mut gaps, "gc-1", tally, out);
+    if !went_on || !until(plan.kill_broker).await {
+        return Ok(gaps);
+    }
+    out.say("KILL -9 broker 1");
+    if let Some(broker) = stage.network.node(0) {
+        broker.kill();
+    }
+    tally.watch(Instant::now());
+    let (back, watched) = (plan.broker_away, plan.watched);
+    let went_on = until(plan.kill_broker + back.min(watched)).await;
+    out.say("broker 1 is started again");
+    if let Some(broker) = stage.network.node(0) {
+        broker.launch().await?;
+    }
+    if went_on {
+        until(plan.kill_broker + watched).await;
+    }
+    note(&mut gaps, "broker 1", tally, out);
+    Ok(gaps)
+}
+
+fn note(gaps: &mut Gaps, what: &str, tally: &Tally, out: Out) {
+    let gap = tally.gap(Instant::now());
+    if let Some(gap) = &gap {
+        out.say(&format!("{what} killed: {}", show_gap(gap)));
+    }
+    gaps.push((what.to_owned(), gap));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_kills_and_what_is_watched_fit_into_the_run() {
+        for seconds in [20, 40, 600] {
+            let length = Duration::from_secs(seconds);
+            let plan = Plan::of(Some(length));
+            assert!(plan.kill_instance + plan.watched < plan.kill_broker);
+            assert!(plan.kill_instance + plan.instance_away < plan.kill_broker);
+            assert!(plan.kill_broker + plan.watched < length);
+            assert!(plan.kill_broker + plan.broker_away < length);
+        }
+    }
+}

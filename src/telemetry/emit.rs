@@ -1,0 +1,392 @@
+//! One log line and one metric a happening.
+
+use metrics::{counter, gauge, histogram};
+use tracing::{debug, error, info, trace, warn};
+
+use super::gauges::bit;
+use super::names;
+use crate::engine::Event;
+use crate::engine::peer::Role;
+use crate::wire::reply::Outcome;
+
+/// What stands on every log line. Metrics do not carry it: who scrapes knows whom.
+#[derive(Debug, Clone)]
+pub struct Labels {
+    /// Instance id.
+    pub instance: String,
+}
+
+/// Tells a happening: one log line, one metric. Free text goes to the log only, quoted.
+pub fn emit(event: &Event, labels: &Labels) {
+    match event {
+        Event::CommandFinished { .. }
+        | Event::DeadLettered { .. }
+        | Event::InDoubt
+        | Event::Duplicate { .. }
+        | Event::EventPublished
+        | Event::EventDropped
+        | Event::ReplyUnroutable
+        | Event::LedgerOverflow => messages(event, &labels.instance),
+        Event::BrokerLink { .. }
+        | Event::BrokerFailover { .. }
+        | Event::BrokerBlocked { .. }
+        | Event::ConsumerLost { .. } => brokers(event, &labels.instance),
+        Event::RoleChanged { .. }
+        | Event::TakeoverStarted { .. }
+        | Event::TakeoverFinished { .. }
+        | Event::OwnPause { .. }
+        | Event::Stale { .. } => instance_wide(event, &labels.instance),
+        Event::PeerUp { .. }
+        | Event::PeerSuspect { .. }
+        | Event::PeerLost { .. }
+        | Event::PeerRejected { .. }
+        | Event::PeerRoundTrip { .. } => peers(event, &labels.instance),
+        Event::DownstreamState { .. }
+        | Event::DownstreamFailover { .. }
+        | Event::Service { .. }
+        | Event::SubscriptionLost { .. } => downstreams(event, &labels.instance),
+    }
+}
+
+/// Tells a downstream request that ended. `status_class` is `1xx` to `5xx`, or `error` where no
+/// answer came; anything else counts as `error`. `seconds` from sending to answer.
+pub fn downstream_request(host: &str, status_class: &str, seconds: f64) {
+    const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+    let class = CLASSES
+        .into_iter()
+        .find(|class| *class == status_class)
+        .unwrap_or("error");
+    let host = host.to_owned();
+    counter!(names::DOWNSTREAM_REQUESTS, "downstream" => host.clone(), "status_class" => class)
+        .increment(1);
+    histogram!(names::DOWNSTREAM_REQUEST_DURATION, "downstream" => host).record(seconds);
+}
+
+fn messages(event: &Event, instance: &str) {
+    match event {
+        Event::CommandFinished {
+            command,
+            outcome,
+            millis,
+            waited,
+            identified,
+        } => {
+            counter!(names::COMMANDS, "command" => *command, "outcome" => outcome.as_str())
+                .increment(1);
+            histogram!(names::COMMAND_DURATION, "command" => *command).record(seconds(*millis));
+            histogram!(names::COMMAND_QUEUE_WAIT).record(seconds(*waited));
+            if !identified {
+                counter!(names::COMMANDS_WITHOUT_ID).increment(1);
+            }
+            let word = outcome.as_str();
+            if matches!(outcome, Outcome::Ok | Outcome::Accepted) {
+                debug!(
+                    instance,
+                    command,
+                    outcome = word,
+                    millis,
+                    waited,
+                    "command finished"
+                );
+            } else {
+                info!(
+                    instance,
+                    command,
+                    outcome = word,
+                    millis,
+                    waited,
+                    "command finished"
+                );
+            }
+        }
+        Event::DeadLettered { reason, detail } => {
+            counter!(names::DEAD_LETTERED, "reason" => *reason).increment(1);
+            warn!(
+                instance,
+                reason,
+                detail = detail.as_str(),
+                "message dead-lettered"
+            );
+        }
+        Event::InDoubt => {
+            counter!(names::IN_DOUBT).increment(1);
+            warn!(instance, "command in doubt");
+        }
+        Event::Duplicate { kind } => {
+            counter!(names::DUPLICATES, "kind" => *kind).increment(1);
+            info!(instance, kind, "duplicate command");
+        }
+        Event::EventPublished => {
+            counter!(names::EVENTS_PUBLISHED).increment(1);
+            trace!(instance, "event published");
+        }
+        Event::EventDropped => {
+            counter!(names::EVENTS_DROPPED).increment(1);
+            warn!(instance, "event dropped: too many wait for a broker");
+        }
+        Event::ReplyUnroutable => {
+            counter!(names::REPLIES_UNROUTABLE).increment(1);
+            warn!(instance, "reply found no queue");
+        }
+        Event::LedgerOverflow => {
+            counter!(names::LEDGER_OVERFLOWS).increment(1);
+            warn!(instance, "outcome forgotten early: too many are remembered");
+        }
+        _ => {}
+    }
+}
+
+fn brokers(event: &Event, instance: &str) {
+    match event {
+        Event::BrokerLink { broker, up, reason } => {
+            gauge!(names::BROKER_CONNECTED, "broker" => broker.clone()).set(bit(*up));
+            if *up {
+                info!(instance, broker = broker.as_str(), "broker connected");
+            } else {
+                warn!(
+                    instance,
+                    broker = broker.as_str(),
+                    reason = reason.as_str(),
+                    "broker not connected"
+                );
+            }
+        }
+        Event::BrokerFailover { from, to } => {
+            let from = if from.is_empty() { "none" } else { from };
+            counter!(names::BROKER_FAILOVERS, "from" => from.to_owned(), "to" => to.clone())
+                .increment(1);
+            info!(instance, from, to = to.as_str(), "served by another broker");
+        }
+        Event::BrokerBlocked { broker, blocked } => {
+            gauge!(names::BROKER_BLOCKED, "broker" => broker.clone()).set(bit(*blocked));
+            if *blocked {
+                warn!(
+                    instance,
+                    broker = broker.as_str(),
+                    "broker refuses publications"
+                );
+            } else {
+                info!(
+                    instance,
+                    broker = broker.as_str(),
+                    "broker takes publications again"
+                );
+            }
+        }
+        Event::ConsumerLost { group, reason } => {
+            counter!(names::CONSUMERS_LOST, "group" => group.clone()).increment(1);
+            warn!(
+                instance,
+                group = group.as_str(),
+                reason = reason.as_str(),
+                "consumer lost"
+            );
+        }
+        _ => {}
+    }
+}
+
+fn instance_wide(event: &Event, instance: &str) {
+    match event {
+        Event::RoleChanged {
+            group,
+            from,
+            to,
+            reason,
+        } => {
+            for role in Role::ALL {
+                gauge!(names::ROLE, "group" => group.clone(), "role" => role.as_str())
+                    .set(bit(role == *to));
+            }
+            counter!(names::ROLE_CHANGES, "group" => group.clone(), "role" => to.as_str())
+                .increment(1);
+            let (from, to) = (from.as_str(), to.as_str());
+            info!(
+                instance,
+                group = group.as_str(),
+                from,
+                to,
+                reason,
+                "role changed"
+            );
+        }
+        Event::TakeoverStarted { reason, agents } => {
+            counter!(names::TAKEOVERS, "reason" => *reason).increment(1);
+            info!(instance, reason, agents, "takeover started");
+        }
+        Event::TakeoverFinished {
+            reason,
+            agents,
+            millis,
+        } => {
+            histogram!(names::TAKEOVER_DURATION).record(seconds(*millis));
+            info!(instance, reason, agents, millis, "takeover finished");
+        }
+        Event::OwnPause { millis } => {
+            counter!(names::OWN_PAUSES).increment(1);
+            warn!(instance, millis, "this process was stopped or starved");
+        }
+        Event::Stale { what } => {
+            counter!(names::STALE, "what" => *what).increment(1);
+            debug!(instance, what, "late answer ignored");
+        }
+        _ => {}
+    }
+}
+
+fn peers(event: &Event, instance: &str) {
+    match event {
+        Event::PeerUp { peer } => {
+            gauge!(names::PEER_UP, "peer" => peer.to_string()).set(1.0);
+            info!(instance, peer = peer.as_str(), "peer up");
+        }
+        Event::PeerSuspect { peer } => {
+            gauge!(names::PEER_UP, "peer" => peer.to_string()).set(0.0);
+            warn!(instance, peer = peer.as_str(), "peer not heard");
+        }
+        Event::PeerLost { peer, reason } => {
+            gauge!(names::PEER_UP, "peer" => peer.to_string()).set(0.0);
+            counter!(names::PEER_LOST, "reason" => *reason).increment(1);
+            error!(instance, peer = peer.as_str(), reason, "peer lost");
+        }
+        // Who it claims to be is not authentic: no label.
+        Event::PeerRejected { peer, reason } => {
+            counter!(names::PEER_REJECTED, "reason" => *reason).increment(1);
+            let claimed = peer.as_ref().map(|peer| peer.as_str());
+            warn!(instance, claimed, reason, "peer message rejected");
+        }
+        Event::PeerRoundTrip { peer, millis } => {
+            histogram!(names::PEER_RTT, "peer" => peer.to_string()).record(seconds(*millis));
+            trace!(instance, peer = peer.as_str(), millis, "peer round trip");
+        }
+        _ => {}
+    }
+}
+
+fn downstreams(event: &Event, instance: &str) {
+    match event {
+        Event::DownstreamState { node, up, reason } => {
+            gauge!(names::DOWNSTREAM_UP, "downstream" => node.clone()).set(bit(*up));
+            if *up {
+                info!(instance, downstream = node.as_str(), "downstream up");
+            } else {
+                warn!(
+                    instance,
+                    downstream = node.as_str(),
+                    reason = reason.as_str(),
+                    "downstream down"
+                );
+            }
+        }
+        Event::DownstreamFailover { from, to } => {
+            counter!(names::DOWNSTREAM_FAILOVERS).increment(1);
+            warn!(
+                instance,
+                from = from.as_str(),
+                to = to.as_str(),
+                "moved to another downstream"
+            );
+        }
+        Event::Service { available } => {
+            gauge!(names::IN_SERVICE).set(bit(*available));
+            if *available {
+                info!(instance, "in service");
+            } else {
+                error!(instance, "out of service: no downstream is usable");
+            }
+        }
+        Event::SubscriptionLost {
+            kind,
+            agent,
+            reason,
+        } => {
+            counter!(names::SUBSCRIPTIONS_LOST, "kind" => *kind).increment(1);
+            warn!(
+                instance,
+                kind,
+                agent = agent.as_str(),
+                reason = reason.as_str(),
+                "subscription lost"
+            );
+        }
+        _ => {}
+    }
+}
+
+fn seconds(millis: u64) -> f64 {
+    millis as f64 / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::InstanceId;
+    use crate::telemetry::Telemetry;
+
+    fn after(events: &[Event]) -> String {
+        let (telemetry, recorder) = Telemetry::local();
+        let labels = Labels {
+            instance: "gc-1".to_owned(),
+        };
+        metrics::with_local_recorder(&recorder, || {
+            for event in events {
+                emit(event, &labels);
+            }
+            downstream_request("finesse-1", "2xx", 0.02);
+            downstream_request("finesse-1", "made up", 3.0);
+        });
+        telemetry.render()
+    }
+
+    #[test]
+    fn happenings_count_under_bounded_labels() {
+        let peer = InstanceId::new("gc-2").unwrap();
+        let text = after(&[
+            Event::CommandFinished {
+                command: "MakeReady",
+                outcome: Outcome::InDoubt,
+                millis: 40,
+                waited: 2,
+                identified: false,
+            },
+            Event::BrokerFailover {
+                from: String::new(),
+                to: "a:5672".to_owned(),
+            },
+            Event::PeerRejected {
+                peer: Some(peer.clone()),
+                reason: "wrong_key",
+            },
+            Event::PeerLost {
+                peer,
+                reason: "silent",
+            },
+            Event::SubscriptionLost {
+                kind: "refused",
+                agent: "agent-1001".to_owned(),
+                reason: "password of agent-1001".to_owned(),
+            },
+            Event::TakeoverFinished {
+                reason: "peer-lost",
+                agents: 3,
+                millis: 1_500,
+            },
+        ]);
+        for line in [
+            "tandem_commands_total{command=\"MakeReady\",outcome=\"IN_DOUBT\"} 1",
+            "tandem_commands_without_id_total 1",
+            "tandem_command_duration_seconds_bucket{command=\"MakeReady\",le=\"0.025\"} 0",
+            "tandem_command_duration_seconds_bucket{command=\"MakeReady\",le=\"0.05\"} 1",
+            "tandem_broker_failovers_total{from=\"none\",to=\"a:5672\"} 1",
+            "tandem_peer_rejected_total{reason=\"wrong_key\"} 1",
+            "tandem_peer_up{peer=\"gc-2\"} 0",
+            "tandem_subscriptions_lost_total{kind=\"refused\"} 1",
+            "tandem_takeover_duration_seconds_sum 1.5",
+            "tandem_downstream_requests_total{downstream=\"finesse-1\",status_class=\"2xx\"} 1",
+            "tandem_downstream_requests_total{downstream=\"finesse-1\",status_class=\"error\"} 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+        assert!(!text.contains("1001"), "an agent became a label:\n{text}");
+    }
+}

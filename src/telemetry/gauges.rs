@@ -1,0 +1,76 @@
+//! Gauges from the engine's picture of itself.
+
+use metrics::gauge;
+
+use super::names;
+use crate::engine::View;
+use crate::engine::peer::Role;
+
+/// Sets every gauge. To be called whenever the view is published.
+pub fn gauges(view: &View) {
+    gauge!(names::INFLIGHT_COMMANDS).set(count(view.inflight));
+    gauge!(names::OUTBOX).set(count(view.outbox));
+    gauge!(names::IN_SERVICE).set(bit(view.in_service));
+    let foreign = view.sessions.total.saturating_sub(view.sessions.owned);
+    gauge!(names::SESSIONS, "ownership" => "owned").set(count(view.sessions.owned));
+    gauge!(names::SESSIONS, "ownership" => "foreign").set(count(foreign));
+    gauge!(names::SESSIONS_SUBSCRIBED).set(count(view.sessions.subscribed));
+    for group in &view.groups {
+        for role in Role::ALL {
+            gauge!(names::ROLE, "group" => group.name.clone(), "role" => role.as_str())
+                .set(bit(group.role == role));
+        }
+    }
+    for broker in &view.brokers {
+        let connected = ["connected", "blocked"].contains(&broker.state.as_str());
+        gauge!(names::BROKER_CONNECTED, "broker" => broker.url.clone()).set(bit(connected));
+        gauge!(names::BROKER_ATTACHED, "broker" => broker.url.clone()).set(bit(broker.attached));
+        gauge!(names::BROKER_BLOCKED, "broker" => broker.url.clone())
+            .set(bit(broker.state == "blocked"));
+    }
+    for node in &view.downstreams {
+        gauge!(names::DOWNSTREAM_UP, "downstream" => node.url.clone()).set(bit(node.state == "up"));
+    }
+    for peer in &view.peers {
+        gauge!(names::PEER_UP, "peer" => peer.instance.clone()).set(bit(peer.state == "alive"));
+    }
+}
+
+/// 1 or 0.
+pub(super) fn bit(yes: bool) -> f64 {
+    if yes { 1.0 } else { 0.0 }
+}
+
+/// Counts fit a float exactly up to 2^53.
+fn count(number: u64) -> f64 {
+    number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::admin::testing::view;
+    use crate::telemetry::Telemetry;
+
+    #[test]
+    fn the_view_becomes_gauges() {
+        let (telemetry, recorder) = Telemetry::local();
+        metrics::with_local_recorder(&recorder, || super::gauges(&view()));
+        let text = telemetry.render();
+        for line in [
+            "tandem_role{group=\"agents\",role=\"leader\"} 1",
+            "tandem_role{group=\"agents\",role=\"follower\"} 0",
+            "tandem_role{group=\"agents\",role=\"leader-single-node\"} 0",
+            "tandem_broker_connected{broker=\"127.0.0.1:5672\"} 1",
+            "tandem_broker_connected{broker=\"127.0.0.1:5673\"} 0",
+            "tandem_broker_attached{broker=\"127.0.0.1:5672\"} 1",
+            "tandem_downstream_up{downstream=\"finesse-1\"} 1",
+            "tandem_peer_up{peer=\"gc-2\"} 1",
+            "tandem_sessions{ownership=\"owned\"} 7",
+            "tandem_sessions{ownership=\"foreign\"} 3",
+            "tandem_inflight_commands 4",
+            "tandem_in_service 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+    }
+}
