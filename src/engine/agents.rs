@@ -81,6 +81,9 @@ impl Engine {
                 && session.record.password == password
                 && session.subscription.is_up();
             if same {
+                if let Some(session) = self.sessions.get_mut(agent) {
+                    session.linger_until = None;
+                }
                 self.connected(id, agent, &destination);
                 return;
             }
@@ -114,8 +117,13 @@ impl Engine {
         let former = self
             .sessions
             .get_mut(agent)
-            .map(|s| s.record.version.clone());
-        let epoch = self.epoch.max(former.map_or(0, |version| version.epoch)) + 1;
+            .map(|s| (s.record.version.epoch, s.subscription.epoch()));
+        // An ended session may still hold its subscription for a moment.
+        if let Some((_, Some(subscription))) = former {
+            self.unsubscribe(agent, subscription);
+        }
+        self.sessions.remove(agent);
+        let epoch = self.epoch.max(former.map_or(0, |(epoch, _)| epoch)) + 1;
         self.epoch = epoch;
         self.sessions.insert(Session::new(SessionRecord {
             agent: agent.clone(),
@@ -210,6 +218,25 @@ impl Engine {
         let event = ClientEvent::ConnectStatus;
         self.tell(destination, event, correlation, epoch, Some(id));
         self.finish(id, Answered::ok(Outcome::Ok, None, None));
+    }
+
+    /// Ends a Connect that could not be tried at all before its deadline.
+    fn connect_expired(&mut self, agent: &AgentId) -> bool {
+        let wall = self.now.wall;
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return false;
+        };
+        let late = session.connecting.take_if(|pending| {
+            let command = self.jobs.get(pending.job).and_then(|j| j.command.as_ref());
+            command.is_none_or(|command| command.deadline_ms <= wall)
+        });
+        match late {
+            Some(pending) => {
+                self.finish(pending.job, Self::expired());
+                true
+            }
+            None => false,
+        }
     }
 
     fn connect_failed(&mut self, agent: &AgentId, code: ErrorCode, reason: &str) {
@@ -545,6 +572,9 @@ impl Engine {
             .as_ref()
             .is_some_and(|pending| pending.tried == 0);
         if waiting_connect {
+            if self.connect_expired(agent) {
+                return;
+            }
             let node = self.route.current();
             self.try_connect(agent, node);
         }
@@ -632,13 +662,17 @@ impl Engine {
             return;
         };
         let out = session.record.user.as_ref().is_some_and(|u| !u.signed_in());
-        // A time in the past marks "close at once"; the fallback closes without a notification.
-        session.linger_until = Some(if out { now } else { now + 3_000 });
+        // Short enough to mark "close at once"; it closes without a notification, too.
+        session.linger_until = Some(if out {
+            now
+        } else {
+            now + limits::FORCED_OUT_MS
+        });
         session.record.signed_in = false;
         self.sessions.touch(agent);
         self.timers.set_by(
             Timer::Agent(agent.clone()),
-            now + if out { 0 } else { 3_000 },
+            now + if out { 0 } else { limits::FORCED_OUT_MS },
         );
     }
 
@@ -665,15 +699,19 @@ impl Engine {
         self.timers.set_by(Timer::Agent(agent.clone()), due);
     }
 
-    /// The sign-in's notification is here: no need to wait longer.
+    /// A notification during a sign-in: no need to wait longer. A read that is under way is begun
+    /// again, as it may show what was before.
     pub(super) fn sync_now(&mut self, agent: &AgentId) {
-        let due = self
-            .sessions
-            .get(agent)
-            .and_then(|session| session.sync.as_ref())
-            .and_then(|sync| sync.due);
-        if due.is_some() {
-            self.read_agent(agent);
+        self.read_agent(agent);
+    }
+
+    /// A sign-out was accepted: should its notification be lost, the agent is not signed in again.
+    pub(super) fn asked_out(&mut self, agent: &AgentId) {
+        if let Some(session) = self.sessions.get_mut(agent)
+            && session.record.signed_in
+        {
+            session.record.signed_in = false;
+            self.sessions.touch(agent);
         }
     }
 

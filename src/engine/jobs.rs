@@ -12,7 +12,7 @@
 //!
 //! One lane an agent (or destination): its commands run one after another, lanes in parallel.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::catalogue::{ErrorCode, Repeat, Step};
@@ -23,7 +23,7 @@ use crate::wire::message::RawMessage;
 use crate::wire::reply::{Outcome, Reply, ReplyError};
 
 use super::command::{Command, Outbound, ReplyRoute};
-use super::ids::{DeliveryId, JobId, LinkEpoch, PublishId};
+use super::ids::{BootId, DeliveryId, JobId, LinkEpoch, PublishId};
 use super::input::{Delivery, PublishOutcome, Source};
 use super::ledger::{self, Known};
 use super::peer::{ForwardRefusal, PeerMessage};
@@ -48,7 +48,12 @@ pub(super) enum State {
     /// Another instance may own the agent; decided when there is evidence.
     Held { since: u64 },
     /// Handed to the owner.
-    Forwarded { to: InstanceId, sent_at: u64 },
+    Forwarded {
+        to: InstanceId,
+        /// The owner's start: another one knows nothing of it.
+        boot: BootId,
+        sent_at: u64,
+    },
     /// Waits for its turn.
     Queued,
     /// Waits for another job of the same id.
@@ -89,8 +94,9 @@ struct Lane {
 /// All jobs and lanes.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
-    map: HashMap<JobId, Job>,
-    lanes: HashMap<LaneKey, Lane>,
+    // Ordered: what the engine does must depend on its inputs alone.
+    map: BTreeMap<JobId, Job>,
+    lanes: BTreeMap<LaneKey, Lane>,
     deliveries: HashMap<LinkEpoch, usize>,
     /// Jobs held or forwarded, in arrival order.
     held: VecDeque<JobId>,
@@ -148,6 +154,16 @@ impl Jobs {
 
     pub(super) fn len(&self) -> usize {
         self.map.len()
+    }
+
+    /// Whether a command was begun here (or is unknown).
+    pub(super) fn started(&self, id: JobId) -> bool {
+        !self.map.get(&id).is_some_and(|job| {
+            matches!(
+                job.state,
+                State::Held { .. } | State::Forwarded { .. } | State::Queued
+            )
+        })
     }
 
     pub(super) fn any_on(&self, link: LinkEpoch) -> bool {
@@ -294,6 +310,9 @@ impl Engine {
                     self.answer_again(id, &reply);
                     return;
                 }
+                Known::Running(first) if self.jobs.get(first).is_none() => {
+                    self.ledger.forget(&key);
+                }
                 Known::Running(first) => {
                     self.duplicate("running");
                     self.wait_for(id, first);
@@ -301,8 +320,8 @@ impl Engine {
                 }
             }
         }
-        if command.maybe_seen && command.spec.repeat != Repeat::Safe {
-            self.in_doubt(id, "it may have been started before and is not repeated");
+        // Another owner may know its outcome: there it is decided.
+        if self.serves(&command) && self.doubted(id, &command) {
             return;
         }
         if self.now.wall >= command.deadline_ms {
@@ -313,6 +332,27 @@ impl Engine {
             self.ledger.start(key, body, id, command.deadline_ms);
         }
         self.place(id, &command);
+    }
+
+    /// Answers `IN_DOUBT` to what may have been started before and is not to be repeated.
+    fn doubted(&mut self, id: JobId, command: &ClientCommand) -> bool {
+        let doubted = command.maybe_seen && command.spec.repeat != Repeat::Safe;
+        if doubted {
+            self.in_doubt(id, "it may have been started before and is not repeated");
+        }
+        doubted
+    }
+
+    /// Answers a command that waits with the outcome that a peer has told since.
+    fn answered_elsewhere(&mut self, id: JobId) -> bool {
+        let Some((key, body)) = self.jobs.get(id).and_then(|job| job.key) else {
+            return false;
+        };
+        let Known::Finished(reply) = self.ledger.look_up(&key, body) else {
+            return false;
+        };
+        self.answer_again(id, &reply);
+        true
     }
 
     /// Into the own lane, or held for its owner.
@@ -393,6 +433,10 @@ impl Engine {
         let Some((command, _)) = self.job_command(id) else {
             return;
         };
+        if self.answered_elsewhere(id) {
+            self.jobs.leave_lane(id, &lane_key(&command));
+            return;
+        }
         if self.now.wall >= command.deadline_ms {
             self.finish(id, Self::expired());
             return;
@@ -605,8 +649,13 @@ impl Engine {
             return;
         };
         job.state = State::Settling;
+        let waiters = std::mem::take(&mut job.waiters);
         if job.unconfirmed == 0 {
             self.done(id);
+        }
+        // Those that waited for it: its outcome is known now, or they take its place.
+        for waiter in waiters {
+            self.accept(waiter);
         }
     }
 
@@ -687,7 +736,7 @@ impl Engine {
         self.settle(id);
     }
 
-    fn expired() -> Answered {
+    pub(super) fn expired() -> Answered {
         let words = "its deadline passed before it was started";
         Answered::error(Outcome::Expired, "EXPIRED", words)
     }
@@ -883,6 +932,11 @@ impl Engine {
             let Some((command, _)) = self.job_command(id) else {
                 continue;
             };
+            if !self.owner_may_have_it(id) {
+                if self.answered_elsewhere(id) || !self.recall(id, &command) {
+                    continue;
+                }
+            }
             if self.serves(&command) && !self.owner_may_have_it(id) {
                 self.release(id, &command);
             } else if self.still_waits(id, &command) {
@@ -894,35 +948,38 @@ impl Engine {
         }
     }
 
-    /// The command is ours now. What was handed to an owner that is gone may have been run there.
+    /// The command is ours now.
     fn release(&mut self, id: JobId, command: &ClientCommand) {
-        let handed = self
-            .jobs
-            .get(id)
-            .is_some_and(|job| matches!(job.state, State::Forwarded { .. }));
-        if handed {
-            // The owner may have told us the outcome before it went.
-            if let Some((key, body)) = self.jobs.get(id).and_then(|job| job.key)
-                && let Known::Finished(reply) = self.ledger.look_up(&key, body)
-            {
-                self.answer_again(id, &reply);
-                return;
-            }
-            if command.spec.repeat != Repeat::Safe {
-                self.in_doubt(id, "its owner was lost while it had this command");
-                return;
-            }
+        if !self.doubted(id, command) {
+            self.enqueue(id, command);
         }
-        self.enqueue(id, command);
+    }
+
+    /// What was handed to an owner that is gone (or has started anew) may have been run there.
+    /// `false`: it is answered and waits no longer.
+    fn recall(&mut self, id: JobId, command: &ClientCommand) -> bool {
+        let since = self.now.mono;
+        let Some(job) = self.jobs.get_mut(id) else {
+            return false;
+        };
+        if !matches!(job.state, State::Forwarded { .. }) {
+            return true;
+        }
+        job.state = State::Held { since };
+        if command.spec.repeat != Repeat::Safe {
+            self.in_doubt(id, "its owner was lost while it had this command");
+            return false;
+        }
+        true
     }
 
     /// A forwarded command stays with a living owner until that owner answers.
     fn owner_may_have_it(&self, id: JobId) -> bool {
         match self.jobs.get(id).map(|job| &job.state) {
-            Some(State::Forwarded { to, .. }) => self
+            Some(State::Forwarded { to, boot, .. }) => self
                 .members
                 .get(to)
-                .is_some_and(|peer| peer.liveness.present()),
+                .is_some_and(|peer| peer.liveness.present() && peer.boot == *boot),
             _ => false,
         }
     }
@@ -931,7 +988,7 @@ impl Engine {
     fn still_waits(&mut self, id: JobId, command: &ClientCommand) -> bool {
         let (since, forwarded) = match self.jobs.get(id).map(|job| &job.state) {
             Some(State::Held { since }) => (*since, None),
-            Some(State::Forwarded { to, sent_at }) => (*sent_at, Some(to.clone())),
+            Some(State::Forwarded { to, sent_at, .. }) => (*sent_at, Some(to.clone())),
             _ => return false,
         };
         let now = self.now;
@@ -959,14 +1016,21 @@ impl Engine {
     }
 
     fn forward(&mut self, id: JobId, owner: InstanceId) {
+        let Some(boot) = self.members.get(&owner).map(|peer| peer.boot) else {
+            return;
+        };
         let Some(job) = self.jobs.get_mut(id) else {
             return;
         };
+        let mut raw = job.raw.as_ref().clone();
+        // By its id the owner would know it again; without one it must be told.
+        let again = matches!(job.state, State::Forwarded { .. });
+        raw.redelivered |= again && job.key.is_none();
         job.state = State::Forwarded {
             to: owner.clone(),
+            boot,
             sent_at: self.now.mono,
         };
-        let raw = job.raw.as_ref().clone();
         self.say(Some(&owner), PeerMessage::Forward { id: id.0, raw });
     }
 
@@ -997,12 +1061,12 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_forward_done(&mut self, id: u64) {
+    pub(super) fn on_forward_done(&mut self, from: &InstanceId, id: u64) {
         let id = JobId(id);
         let forwarded = self
             .jobs
             .get(id)
-            .is_some_and(|job| matches!(job.state, State::Forwarded { .. }));
+            .is_some_and(|job| matches!(&job.state, State::Forwarded { to, .. } if to == from));
         if !forwarded {
             self.stale("forward");
             return;
@@ -1011,25 +1075,17 @@ impl Engine {
         if let Some((key, _)) = self.jobs.get(id).and_then(|job| job.key) {
             self.ledger.forget(&key);
         }
-        let waiters = self
-            .jobs
-            .get_mut(id)
-            .map(|job| std::mem::take(&mut job.waiters))
-            .unwrap_or_default();
+        // What waited for it is asked for again: the answers are the owner's to give.
         self.settle(id);
-        // Their answers were the owner's to give; they are asked for again.
-        for waiter in waiters {
-            self.accept(waiter);
-        }
     }
 
-    pub(super) fn on_forward_refused(&mut self, id: u64, why: ForwardRefusal) {
+    pub(super) fn on_forward_refused(&mut self, from: &InstanceId, id: u64, why: ForwardRefusal) {
         let id = JobId(id);
         let now = self.now.mono;
         let Some(job) = self.jobs.get_mut(id) else {
             return;
         };
-        if !matches!(job.state, State::Forwarded { .. }) {
+        if !matches!(&job.state, State::Forwarded { to, .. } if to == from) {
             return;
         }
         match why {
@@ -1121,7 +1177,12 @@ impl Engine {
             .filter(|(_, job)| matches!(&job.origin, Origin::Delivery(d) if d.link == link))
             .map(|(id, _)| *id)
             .collect();
-        for id in lost {
+        // Duplicates first, or they would take the place of what is dropped with them.
+        let (waiting, others): (Vec<JobId>, Vec<JobId>) = lost.into_iter().partition(|id| {
+            let job = self.jobs.get(*id);
+            job.is_some_and(|job| matches!(job.state, State::Duplicate))
+        });
+        for id in waiting.into_iter().chain(others) {
             self.orphan(id);
         }
     }
@@ -1193,7 +1254,9 @@ impl Engine {
         for id in late {
             if let Some((command, _)) = self.job_command(id) {
                 self.jobs.leave_lane(id, &lane_key(&command));
-                self.finish(id, Self::expired());
+                if !self.answered_elsewhere(id) {
+                    self.finish(id, Self::expired());
+                }
             }
         }
         if self.jobs.held_count() > 0 {

@@ -147,10 +147,20 @@ impl Ledger {
         Some((record, overflow))
     }
 
-    /// A peer's outcome. A definite outcome is never replaced.
-    pub fn learn(&mut self, now: Now, record: OutcomeRecord) {
-        if self.entries.contains_key(&record.key) || record.until <= now.wall {
+    /// A peer's outcome. A definite outcome is never replaced, nor is a command that was started
+    /// here; one that only waits (`started` says so) is answered with it.
+    pub fn learn(&mut self, now: Now, record: OutcomeRecord, started: impl Fn(JobId) -> bool) {
+        if record.until <= now.wall {
             return;
+        }
+        match self.entries.get(&record.key) {
+            None => {}
+            Some(Entry {
+                state: State::Running(job),
+                body,
+                ..
+            }) if *body == record.body && !started(*job) => {}
+            Some(_) => return,
         }
         self.entries.insert(
             record.key,

@@ -215,13 +215,19 @@ impl Links {
     /// When [`Self::steps`] is to be called again, if nothing else happens.
     #[must_use]
     pub fn next_at(&self, now: Now) -> Option<u64> {
-        let retries = self.slots.iter().filter_map(|slot| match slot.state {
-            State::Down { retry_at } => Some(retry_at.max(now.mono + 1)),
-            _ => None,
+        let live = (0..self.slots.len()).filter(|b| self.live(*b)).count();
+        let retries = self.slots.iter().enumerate().filter_map(|(broker, slot)| {
+            let needed = live < self.target() || (broker == 0 && self.policy.priority_backup);
+            match slot.state {
+                State::Down { retry_at } if needed => Some(retry_at.max(now.mono + 1)),
+                _ => None,
+            }
         });
         let choice = self.started.and_then(|started| {
             let at = match self.active {
-                None => Some(started + START_GRACE_MS),
+                // A link is up and waits for the first broker's dial.
+                None if self.ups().next().is_some() => Some(started + START_GRACE_MS),
+                None => None,
                 Some(active) if active > 0 && self.policy.priority_backup => {
                     self.up_since(0).map(|since| since + self.hold())
                 }
@@ -310,15 +316,10 @@ impl Links {
     fn wanted(&self, now: Now) -> Vec<usize> {
         let order = self.by_preference();
         let due = |broker: usize| matches!(self.slots[broker].state, State::Down { retry_at } if retry_at <= now.mono);
-        let live = |broker: usize| !matches!(self.slots[broker].state, State::Down { .. });
         let mut wanted: Vec<usize> = Vec::new();
         let first = self.policy.priority_backup.then_some(0);
-        let target = if self.policy.spare || self.active.is_none() {
-            2
-        } else {
-            1
-        };
-        let mut count = (0..self.slots.len()).filter(|b| live(*b)).count();
+        let target = self.target();
+        let mut count = (0..self.slots.len()).filter(|b| self.live(*b)).count();
         for broker in first.into_iter().chain(order) {
             let needed = count < target || Some(broker) == first;
             if needed && due(broker) && !wanted.contains(&broker) {
@@ -327,6 +328,19 @@ impl Links {
             }
         }
         wanted
+    }
+
+    fn live(&self, broker: usize) -> bool {
+        !matches!(self.slots[broker].state, State::Down { .. })
+    }
+
+    /// How many links are wanted.
+    fn target(&self) -> usize {
+        if self.policy.spare || self.active.is_none() {
+            2
+        } else {
+            1
+        }
     }
 
     fn delay(&mut self, failures: u32) -> u64 {

@@ -4,7 +4,7 @@
 //! peer's control queue. The count is only believed on the broker where the peer was last seen
 //! attached: a peer that changes its broker has no consumer anywhere for a moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::InstanceId;
 
@@ -64,7 +64,7 @@ pub struct Peer {
     /// Whether its snapshot is complete.
     pub snapshot_done: bool,
     /// Parts of its snapshot that arrived.
-    pub snapshot_parts: u32,
+    pub snapshot_parts: BTreeSet<u32>,
     /// The link on whose broker its control queue had a consumer last.
     seen_on: Option<LinkEpoch>,
     zero_counts: u32,
@@ -172,7 +172,7 @@ impl Members {
             heartbeat: heartbeat.clone(),
             round_trip: None,
             snapshot_done: false,
-            snapshot_parts: 0,
+            snapshot_parts: BTreeSet::new(),
             seen_on: None,
             zero_counts: 0,
             counted_at: 0,
@@ -239,9 +239,9 @@ impl Members {
     }
 
     /// This process was away: its silence is not the peers' silence.
-    pub fn forgive(&mut self, pause: u64) {
+    pub fn forgive(&mut self, pause: u64, now: u64) {
         for peer in self.peers.values_mut() {
-            peer.last_seen += pause;
+            peer.last_seen = peer.last_seen.saturating_add(pause).min(now);
         }
     }
 
@@ -358,7 +358,7 @@ mod tests {
     #[test]
     fn own_pause_is_not_the_peers_silence() {
         let mut members = members();
-        members.forgive(20_000);
+        members.forgive(20_000, 20_000);
         assert!(members.tick(at(20_500), TIMERS).is_empty());
     }
 

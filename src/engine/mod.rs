@@ -107,6 +107,10 @@ pub struct Engine {
     epoch: u64,
     /// This process was away: no start of a command before this time or a peer's sign of life.
     fenced_until: Option<u64>,
+    /// The pause is over once a peer echoes this heartbeat, or a later one.
+    fence_seq: u64,
+    /// Since when no peer can be heard: the own control queue is not consumed.
+    deaf_since: Option<u64>,
     joined_at: Option<u64>,
     /// The broker that served last.
     last_broker: Option<usize>,
@@ -144,13 +148,16 @@ impl Engine {
             outcomes: Vec::new(),
             epoch: 0,
             fenced_until: None,
+            fence_seq: 0,
+            deaf_since: None,
             joined_at: None,
             last_broker: None,
             shutdown: None,
             draining: false,
             exited: false,
             rng: seed,
-            next_id: 0,
+            // Peers echo these numbers: those of two starts must not meet.
+            next_id: (cfg.boot.0 & 0xFF_FFFF) << 40,
             heartbeat_seq: 0,
             last_beat: 0,
             cfg,
@@ -173,6 +180,9 @@ impl Engine {
 
     /// Takes one input.
     pub fn handle(&mut self, now: Now, input: Input) {
+        if self.exited {
+            return;
+        }
         self.advance(now);
         match input {
             Input::Tick => {}
@@ -230,6 +240,9 @@ impl Engine {
     /// When [`Engine::handle`] is to be called with [`Input::Tick`], monotonic milliseconds.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
+        if self.exited {
+            return None;
+        }
         self.timers.next()
     }
 
@@ -241,9 +254,11 @@ impl Engine {
             let late = now.mono.saturating_sub(due.max(self.now.mono));
             if late > limits::OWN_LAG_MS {
                 self.events.push_back(Event::OwnPause { millis: late });
-                self.members.forgive(late);
+                self.members.forgive(late, now.mono);
                 if late > self.cfg.peers.suspect && self.members.present().next().is_some() {
                     self.fenced_until = Some(now.mono + self.cfg.peers.suspect);
+                    self.fence_seq = self.heartbeat_seq + 1;
+                    self.timers.set(Timer::Heartbeat, now.mono);
                     self.timers
                         .set_by(Timer::Members, now.mono + self.cfg.peers.suspect);
                 }
@@ -266,7 +281,7 @@ impl Engine {
                 Timer::Agent(agent) => self.agent_due(&agent),
                 Timer::Held => self.release_held(),
                 Timer::Consumers => self.refresh_consumers(),
-                Timer::Outbox => {}
+                Timer::Outbox => self.outbox.rested(),
                 Timer::Sweep => self.sweep(),
                 Timer::Grace => self.grace_over(),
             }
@@ -276,8 +291,6 @@ impl Engine {
     /// Cheap upkeep after every input: members, roles, links, outbox, timers.
     fn after(&mut self) {
         if self.exited {
-            self.out
-                .retain(|command| matches!(command, Command::Refuse(_) | Command::Exit));
             return;
         }
         self.look_at_members();
@@ -375,9 +388,7 @@ impl Engine {
                 reason,
             });
         }
-        if self.control_on == Some(link) {
-            self.control_on = None;
-        }
+        self.deaf_on(link);
         self.members.on_link_down(link);
         self.outbox.on_link_down(link);
         self.drop_deliveries(link);
@@ -394,6 +405,10 @@ impl Engine {
             return;
         }
         self.control_on = Some(link);
+        if let Some(since) = self.deaf_since.take() {
+            let deaf = self.now.mono.saturating_sub(since);
+            self.members.forgive(deaf, self.now.mono);
+        }
         if self.joined_at.is_none() {
             self.joined_at = Some(self.now.mono);
             self.timers
@@ -427,6 +442,14 @@ impl Engine {
         }
     }
 
+    /// A link is gone: where the control queue was consumed on it, no peer is heard any more.
+    fn deaf_on(&mut self, link: LinkEpoch) {
+        if self.control_on == Some(link) {
+            self.control_on = None;
+            self.deaf_since = Some(self.now.mono);
+        }
+    }
+
     fn tell_link(&mut self, link: LinkEpoch, up: bool, reason: String) {
         if let Some(broker) = self.links.broker_of(link) {
             self.events.push_back(Event::BrokerLink {
@@ -449,6 +472,7 @@ impl Engine {
         for link in done {
             self.leaving.retain(|leaving| *leaving != link);
             self.out.push_back(Command::CloseLink { link });
+            self.deaf_on(link);
             self.members.on_link_down(link);
             self.outbox.on_link_down(link);
             self.links.on_closed(self.now, link);

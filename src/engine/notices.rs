@@ -112,6 +112,20 @@ impl Engine {
     fn on_refusal(&mut self, agent: &AgentId, request: Option<&str>, error: &ApiError) {
         let correlation = self.correlate(agent, request, None);
         let (code, message) = code_of(error, 202);
+        // A sign-out that was refused: the agent is to stay signed in.
+        if let Some(session) = self.sessions.get_mut(agent)
+            && session.linger_until.is_none()
+            && session.record.extension.is_some()
+            && session
+                .record
+                .user
+                .as_ref()
+                .is_some_and(|user| user.signed_in())
+            && !session.record.signed_in
+        {
+            session.record.signed_in = true;
+            self.sessions.touch(agent);
+        }
         if let Some(session) = self.sessions.get_mut(agent)
             && session.sync.as_ref().is_some_and(|sync| sync.sign_in)
         {
@@ -203,13 +217,17 @@ impl Engine {
             return;
         };
         session.dialogs.clear();
-        // An earlier end, as after a forced sign-out, stands.
-        let until = session.linger_until.map_or(until, |at| at.min(until));
-        session.linger_until = Some(until);
+        let closing = session
+            .linger_until
+            .is_some_and(|at| at <= self.now.mono + limits::FORCED_OUT_MS);
+        session.linger_until = Some(if closing { self.now.mono } else { until });
         if session.record.signed_in {
             session.record.signed_in = false;
             self.sessions.touch(agent);
         }
-        self.timers.set_by(Timer::Agent(agent.clone()), until);
+        self.timers.set_by(
+            Timer::Agent(agent.clone()),
+            if closing { self.now.mono } else { until },
+        );
     }
 }

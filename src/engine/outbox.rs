@@ -3,7 +3,7 @@
 //! What was on a link that went down is published again on the next one, under the same message
 //! id. Peer messages are not: they are for the moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::command::Outbound;
 use super::ids::{JobId, LinkEpoch, PublishId};
@@ -21,7 +21,9 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct Outbox {
     entries: BTreeMap<PublishId, Entry>,
-    waiting: std::collections::BTreeSet<PublishId>,
+    waiting: BTreeSet<PublishId>,
+    /// Failed on a living link: they rest before they wait again.
+    resting: BTreeSet<PublishId>,
     events: usize,
     next: u64,
 }
@@ -76,21 +78,28 @@ impl Outbox {
     /// Removes a message: confirmed, or to be sent another way.
     pub fn remove(&mut self, id: PublishId) -> Option<(Outbound, Option<JobId>)> {
         self.waiting.remove(&id);
+        self.resting.remove(&id);
         let entry = self.entries.remove(&id)?;
         self.events -= usize::from(matches!(entry.message, Outbound::Event { .. }));
         Some((entry.message, entry.job))
     }
 
-    /// A publication failed: it waits again.
+    /// A publication failed: it waits again after a rest, or for the next link.
     pub fn retry(&mut self, id: PublishId) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.on = None;
-            self.waiting.insert(id);
+            self.resting.insert(id);
         }
+    }
+
+    /// The rest is over.
+    pub fn rested(&mut self) {
+        self.waiting.append(&mut self.resting);
     }
 
     /// A link is gone: what was on it waits again.
     pub fn on_link_down(&mut self, link: LinkEpoch) {
+        self.rested();
         for (id, entry) in &mut self.entries {
             if entry.on == Some(link) {
                 entry.on = None;

@@ -21,7 +21,7 @@ impl Engine {
                 self.beat();
             }
             PeerMessage::Snapshot {
-                part: _,
+                part,
                 parts,
                 sessions,
                 destinations,
@@ -31,8 +31,8 @@ impl Engine {
                     self.sessions.learn_destination(&destination, false);
                 }
                 if let Some(peer) = self.members.get_mut(from) {
-                    peer.snapshot_parts += 1;
-                    peer.snapshot_done |= peer.snapshot_parts >= parts;
+                    peer.snapshot_parts.insert(part.min(parts));
+                    peer.snapshot_done |= peer.snapshot_parts.len() >= parts as usize;
                 }
             }
             PeerMessage::Delta {
@@ -45,14 +45,16 @@ impl Engine {
                     self.sessions.learn_destination(&destination, false);
                 }
                 for outcome in outcomes {
-                    self.ledger.learn(self.now, outcome);
+                    let jobs = &self.jobs;
+                    self.ledger
+                        .learn(self.now, outcome, |job| jobs.started(job));
                 }
             }
             PeerMessage::Claim { group, term } => self.on_claim(from, &group, term),
             PeerMessage::Grant { group, term } => self.on_grant(from, &group, term),
             PeerMessage::Forward { id, raw } => self.on_forward(from, id, raw),
-            PeerMessage::ForwardDone { id } => self.on_forward_done(id),
-            PeerMessage::ForwardRefused { id, why } => self.on_forward_refused(id, why),
+            PeerMessage::ForwardDone { id } => self.on_forward_done(from, id),
+            PeerMessage::ForwardRefused { id, why } => self.on_forward_refused(from, id, why),
             PeerMessage::ForwardWithdrawn { id } => self.on_forward_withdrawn(from, id),
             PeerMessage::Goodbye => {
                 if let Some(change) = self.members.on_goodbye(from) {
@@ -90,9 +92,6 @@ impl Engine {
             leads.collect::<Vec<_>>()
         });
         let change = self.members.on_heartbeat(self.now, from, boot, heartbeat);
-        if self.fenced_until.take().is_some() {
-            self.advance_all();
-        }
         if let Some(change) = change {
             self.member_changed(change);
         }
@@ -102,8 +101,15 @@ impl Engine {
         });
         if before != after {
             self.look_at_roles("peers");
+            self.own_strays();
             self.refresh_consumers();
             self.release_held();
+        }
+        // Only an answer to what was said after the pause tells how things are now: older
+        // heartbeats may have waited for us. Roles are looked at before anything starts.
+        let answers = echoed.is_some_and(|(seq, _)| seq >= self.fence_seq);
+        if answers && self.fenced_until.take().is_some() {
+            self.advance_all();
         }
     }
 
@@ -121,6 +127,7 @@ impl Engine {
 
     /// Sessions as a peer tells them. What we own and a greater version takes from us, we let go.
     fn learn(&mut self, sessions: Vec<SessionRecord>) {
+        let mut lost = false;
         for record in sessions {
             self.epoch = self.epoch.max(record.version.epoch);
             let agent = record.agent.clone();
@@ -131,10 +138,15 @@ impl Engine {
             };
             if owner != self.cfg.instance && former.as_ref() == Some(&self.cfg.instance) {
                 self.disown(&agent);
+                lost = true;
             }
             if tombstone && let Some(session) = self.sessions.get_mut(&agent) {
                 session.buried_until = Some(self.now.mono + limits::TOMBSTONE_MS);
             }
+        }
+        self.own_strays();
+        if lost {
+            self.hand_over_waiting();
         }
     }
 

@@ -170,17 +170,20 @@ impl Engine {
     // ---- members and roles --------------------------------------------------------------------
 
     pub(super) fn look_at_members(&mut self) {
+        // Who cannot hear must not take silence for loss.
+        if self.control_on.is_some() {
+            let changes = self.members.tick(self.now, self.cfg.peers);
+            for change in changes {
+                self.member_changed(change);
+            }
+        }
+        self.look_at_roles("peers");
         if let Some(until) = self.fenced_until
             && until <= self.now.mono
         {
             self.fenced_until = None;
             self.advance_all();
         }
-        let changes = self.members.tick(self.now, self.cfg.peers);
-        for change in changes {
-            self.member_changed(change);
-        }
-        self.look_at_roles("peers");
     }
 
     pub(super) fn member_changed(&mut self, change: Change) {
@@ -349,7 +352,9 @@ impl Engine {
         if role.leads() && !from.leads() {
             self.lead(index, now, reason);
         }
-        if from.leads() && !role.leads() && role != Role::Draining {
+        // Also at the end of a drain: what waits must be handed over before anything starts.
+        let served = from.leads() || from == Role::Draining;
+        if served && !role.leads() && role != Role::Draining {
             self.groups[index].led_since = None;
             self.step_down();
         }
@@ -374,6 +379,15 @@ impl Engine {
         if self.cfg.mode == Mode::ActivePassive {
             let agents = self.sessions.ids();
             self.take_over(agents, term, reason);
+        }
+        // The one that served before may have told its clients that there is no service.
+        let name = &self.groups[index].name;
+        let out = self
+            .members
+            .present()
+            .any(|(_, peer)| peer.group(name).is_some_and(|state| !state.eligible));
+        if out && self.route.available() {
+            self.tell_everyone();
         }
     }
 
@@ -416,6 +430,9 @@ impl Engine {
             .filter(|_| self.eligible(index) && self.control_on.is_some());
         let Some((leader, _)) = wanted.cloned() else {
             self.groups[index].stable_since = None;
+            if !self.eligible(index) {
+                self.give_up_takeback(index);
+            }
             return;
         };
         let hold = self.cfg.takeback_hold * self.groups[index].hold_factor;
@@ -451,6 +468,37 @@ impl Engine {
         }
     }
 
+    /// The way back is barred: what was prepared for it is let go.
+    fn give_up_takeback(&mut self, index: usize) {
+        let group = &mut self.groups[index];
+        group.claimed = None;
+        if group.preparing.take().is_some() && !self.leads_any() {
+            for agent in self.sessions.ids() {
+                self.disown(&agent);
+            }
+        }
+    }
+
+    /// Active-passive: the leader owns every agent, also those that a healed peer brings under
+    /// its own name, whatever their epoch.
+    pub(super) fn own_strays(&mut self) {
+        let leads = self.groups.first().is_some_and(|group| group.role.leads());
+        if self.cfg.mode != Mode::ActivePassive || !leads || self.leader_of_first_group().is_some()
+        {
+            return;
+        }
+        let strays: Vec<AgentId> = self
+            .sessions
+            .iter()
+            .filter(|session| session.live() && session.record.version.owner != self.cfg.instance)
+            .map(|session| session.record.agent.clone())
+            .collect();
+        if !strays.is_empty() {
+            self.epoch += 1;
+            self.take_over(strays, self.epoch, "healed");
+        }
+    }
+
     pub(super) fn on_claim(&mut self, from: &InstanceId, name: &str, term: u64) {
         let Some(index) = self.groups.iter().position(|group| group.name == name) else {
             return;
@@ -483,7 +531,7 @@ impl Engine {
             .is_some_and(|peer| peer.liveness.present());
         if !alive || now >= until {
             self.groups[index].granting = None;
-            self.groups[index].role = Role::Follower;
+            self.set_role(index, Role::Follower, "claim-failed");
             self.look_at_role(index, "claim-failed");
             return;
         }
@@ -503,7 +551,6 @@ impl Engine {
             state.role = Role::Leader;
         }
         self.set_role(index, Role::Follower, "granted");
-        self.step_down();
         self.say(Some(&to), PeerMessage::Grant { group, term });
     }
 

@@ -78,7 +78,7 @@ impl Engine {
         }
     }
 
-    fn tell_everyone(&mut self) {
+    pub(super) fn tell_everyone(&mut self) {
         let status = self.system_status();
         let mut everyone: Vec<Destination> = self.sessions.destinations().cloned().collect();
         everyone.extend(

@@ -1,6 +1,6 @@
 //! Agent sessions and client destinations.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::model::{AgentId, Destination, Dialog, InstanceId, Secret, User};
 
@@ -189,9 +189,10 @@ impl Session {
 /// All sessions and destinations.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    map: HashMap<AgentId, Session>,
+    // Ordered: what the engine does must depend on its inputs alone.
+    map: BTreeMap<AgentId, Session>,
     by_destination: HashMap<Destination, BTreeSet<AgentId>>,
-    destinations: HashMap<Destination, u64>,
+    destinations: BTreeMap<Destination, u64>,
     next_seen: u64,
     dirty: BTreeSet<AgentId>,
     new_destinations: Vec<Destination>,

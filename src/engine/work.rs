@@ -222,10 +222,21 @@ impl Engine {
         let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
             return;
         };
-        work.actions.pop_front();
+        let done = work.actions.pop_front();
         work.tries = 0;
         work.refused_by.clear();
-        if work.actions.is_empty() {
+        let signs_out = matches!(
+            done,
+            Some(Action::SetState {
+                state: "LOGOUT",
+                ..
+            })
+        );
+        let (last, agent) = (work.actions.is_empty(), work.agent.clone());
+        if signs_out {
+            self.asked_out(&agent);
+        }
+        if last {
             self.complete(id, node, status);
         } else {
             self.issue(id, node);

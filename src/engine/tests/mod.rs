@@ -1,1 +1,10 @@
-//! Behaviour of the engine.
+//! Behaviour of the engine, one file a subject. [`support::Rig`] drives one engine by hand.
+
+mod clients;
+mod commands;
+mod downstream;
+mod ending;
+mod peers;
+mod random;
+mod replies;
+mod support;

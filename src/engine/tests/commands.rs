@@ -1,0 +1,180 @@
+//! Order, deadlines, duplicates, overload.
+
+use super::support::*;
+use crate::engine::Event;
+use crate::engine::input::Source;
+use crate::model::Action;
+use crate::wire::reply::Outcome;
+
+#[test]
+fn one_agents_commands_run_in_order_and_agents_in_parallel() {
+    let mut rig = Rig::with_agent();
+    rig.sign_in("1002", "desk2");
+    rig.answers_calls = false;
+    rig.send("MakeReady#1001", "", "a1");
+    rig.send("MakeNotReady#1001", "", "a2");
+    rig.send("MakeReady#1002", "", "b1");
+    let agents: Vec<&str> = rig.calls.iter().map(|c| c.agent.as_str()).collect();
+    assert_eq!(agents, ["1001", "1002"]);
+    rig.answer(done());
+    assert_eq!(rig.calls.len(), 3);
+    assert!(matches!(
+        rig.calls[2].action,
+        Action::SetState {
+            state: "NOT_READY",
+            ..
+        }
+    ));
+}
+
+#[test]
+fn a_command_past_its_deadline_is_not_started() {
+    let mut rig = Rig::with_agent();
+    rig.answers_calls = false;
+    rig.send("MakeReady#1001", "", "a1");
+    let mut late = message("MakeNotReady#1001", "", "a2");
+    late.deadline = Some((rig.now().wall + 1_000) as i64);
+    rig.deliver(late);
+    rig.advance(2_500);
+    assert_eq!(rig.outcomes(), [Outcome::Expired]);
+    rig.answer(done());
+    assert_eq!(rig.calls.len(), 1);
+    assert_eq!(rig.acks.len(), 2);
+}
+
+#[test]
+fn what_the_broker_expired_is_answered_unless_its_outcome_is_known() {
+    let mut rig = Rig::with_agent();
+    let link = rig.active();
+    rig.deliver_on(link, Source::Expired, message("MakeReady#1001", "", "e1"));
+    assert_eq!(rig.outcomes(), [Outcome::Expired]);
+    assert!(rig.calls.is_empty());
+    rig.send("MakeReady#1001", "", "e2");
+    rig.deliver_on(link, Source::Expired, message("MakeReady#1001", "", "e2"));
+    assert_eq!(
+        rig.outcomes(),
+        [Outcome::Expired, Outcome::Accepted, Outcome::Accepted]
+    );
+    assert_eq!(rig.calls.len(), 1);
+}
+
+#[test]
+fn a_duplicate_of_a_running_command_waits_for_its_outcome() {
+    let mut rig = Rig::with_agent();
+    rig.answers_calls = false;
+    rig.send("MakeCall#1001", "5000", "m1");
+    rig.send("MakeCall#1001", "5000", "m1");
+    assert_eq!(rig.calls.len(), 1);
+    assert!(rig.acks.is_empty());
+    rig.answer(done());
+    assert_eq!(rig.outcomes(), [Outcome::Accepted, Outcome::Accepted]);
+    assert_eq!(rig.acks.len(), 2);
+    assert!(rig.events.contains(&Event::Duplicate { kind: "running" }));
+}
+
+#[test]
+fn a_duplicate_of_a_finished_command_gets_the_same_reply() {
+    let mut rig = Rig::with_agent();
+    rig.send("MakeCall#1001", "5000", "m1");
+    let mut again = message("MakeCall#1001", "5000", "m1");
+    again.redelivered = true;
+    rig.deliver(again);
+    assert_eq!(rig.calls.len(), 1);
+    let replies = rig.replies();
+    assert_eq!(replies.len(), 2);
+    assert_eq!(replies[0].1, replies[1].1);
+}
+
+#[test]
+fn the_same_id_with_another_body_is_rejected_and_changes_nothing() {
+    let mut rig = Rig::with_agent();
+    rig.send("MakeCall#1001", "5000", "m1");
+    rig.send("MakeCall#1001", "6000", "m1");
+    rig.send("MakeCall#1001", "5000", "m1");
+    assert_eq!(
+        rig.outcomes(),
+        [Outcome::Accepted, Outcome::Rejected, Outcome::Accepted]
+    );
+    assert_eq!(rig.calls.len(), 1);
+}
+
+#[test]
+fn an_unsafe_command_that_may_have_been_seen_is_in_doubt_and_a_safe_one_runs() {
+    let mut rig = Rig::with_agent();
+    let mut seen = message("MakeCall#1001", "5000", "m1");
+    seen.redelivered_upstream = true;
+    seen.federated = true;
+    rig.deliver(seen);
+    assert_eq!(rig.outcomes(), [Outcome::InDoubt]);
+    assert!(rig.calls.is_empty());
+    let mut seen = message("MakeReady#1001", "", "m2");
+    seen.redelivered = true;
+    rig.deliver(seen);
+    assert_eq!(rig.outcomes(), [Outcome::InDoubt, Outcome::Accepted]);
+}
+
+#[test]
+fn too_many_commands_for_one_agent_are_rejected_with_advice_and_may_come_again() {
+    let mut rig = Rig::with_agent();
+    rig.answers_calls = false;
+    for n in 0..=crate::engine::limits::LANE_DEPTH {
+        rig.send("MakeReady#1001", "", &format!("m{n}"));
+    }
+    assert!(rig.replies().is_empty());
+    rig.send("MakeReady#1001", "", "last");
+    let (_, reply) = &rig.replies()[0];
+    assert_eq!(reply.outcome, Outcome::Rejected);
+    assert!(reply.retry_after_ms.is_some());
+    rig.answer(done());
+    rig.send("MakeReady#1001", "", "last");
+    assert_eq!(rig.outcomes(), [Outcome::Rejected, Outcome::Accepted]);
+}
+
+#[test]
+fn a_long_lane_of_commands_that_end_at_once_is_worked_off_without_deep_recursion() {
+    let mut rig = Rig::with_agent();
+    rig.answers_calls = false;
+    rig.send("MakeReady#1001", "", "first");
+    for n in 0..crate::engine::limits::LANE_DEPTH {
+        // An extension that is no number is rejected before any request.
+        rig.send("Login#1001", "pw,x", &format!("l{n}"));
+    }
+    rig.answer(done());
+    assert_eq!(rig.acks.len(), 1 + crate::engine::limits::LANE_DEPTH);
+}
+
+#[test]
+fn a_lost_link_drops_what_was_not_started_and_finishes_what_was() {
+    let mut rig = Rig::with_agent();
+    rig.answers_calls = false;
+    let link = rig.active();
+    rig.send("MakeCall#1001", "5000", "m1");
+    rig.send("MakeCall#1001", "6000", "m2");
+    rig.send("MakeCall#1001", "6000", "m2");
+    rig.lose(link);
+    assert_ne!(rig.active(), link, "the spare serves at once");
+    for (id, number) in [("m1", "5000"), ("m2", "6000")] {
+        let mut again = message("MakeCall#1001", number, id);
+        again.redelivered = true;
+        rig.deliver(again);
+    }
+    rig.answer(done());
+    assert_eq!(rig.calls.len(), 1, "m2 may have been seen elsewhere");
+    let mut outcomes = rig.outcomes();
+    outcomes.sort_by_key(|outcome| outcome.as_str());
+    assert_eq!(outcomes, [Outcome::Accepted, Outcome::InDoubt]);
+    assert_eq!(rig.acks.len(), 2);
+    assert!(rig.acks.iter().all(|id| id.link != link));
+    assert_eq!(rig.engine.view().inflight, 0);
+}
+
+#[test]
+fn what_cannot_be_understood_is_kept_answered_and_acknowledged() {
+    let mut rig = Rig::leader();
+    let mut odd = message("Frobnicate#1001", "", "x1");
+    odd.body = bytes::Bytes::from_static(&[0xff, 0xfe]);
+    let id = rig.deliver(odd);
+    assert_eq!(rig.dead_letters().len(), 1);
+    assert_eq!(rig.outcomes(), [Outcome::Rejected]);
+    assert_eq!(rig.acks, [id]);
+}
