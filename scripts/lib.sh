@@ -79,7 +79,7 @@ need_cargo() {
         PATH=$HOME/.cargo/bin:$PATH
         export PATH
     fi
-    has cargo || die "needs Rust: see https://rustup.rs"
+    has cargo || die "needs Rust (cargo): install it with rustup"
     wanted=$(sed -n 's/^rust-version *= *"\(.*\)"/\1/p' "$root/Cargo.toml")
     found=$(cargo --version | sed 's/^cargo \([0-9.]*\).*/\1/')
     at_least "$found" "$wanted" || die "needs Rust $wanted or later, found $found: rustup update"

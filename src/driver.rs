@@ -145,7 +145,7 @@ impl Driver {
             let due = self
                 .engine
                 .poll_timeout()
-                .map_or_else(|| self.clock.now().mono + 1_000, |due| due);
+                .unwrap_or_else(|| self.clock.now().mono + 1_000);
             tokio::select! {
                 taken = self.inputs.recv_many(&mut batch, BATCH) => {
                     if taken == 0 {

@@ -70,10 +70,9 @@ pub enum Command {
     Group(group::Args),
     /// Finish what is started, hand over the sessions, stop consuming, stay up
     Drain(drain::Args),
-    /// Send one command as a client; print the reply and the events
+    /// Send one command as a client would, print its reply and events
     Send(send::Args),
-    /// Run two brokers, two instances, a simulated downstream and a client load on this machine,
-    /// and kill the leader and its broker
+    /// Show a pair at work on this machine, and what a kill of either half does
     Demo(demo::Args),
 }
 

@@ -108,6 +108,8 @@ pub struct Engine {
     /// This process was away: no start of a command before this time or a peer's sign of life.
     fenced_until: Option<u64>,
     joined_at: Option<u64>,
+    /// The broker that served last.
+    last_broker: Option<usize>,
     shutdown: Option<u64>,
     draining: bool,
     exited: bool,
@@ -143,6 +145,7 @@ impl Engine {
             epoch: 0,
             fenced_until: None,
             joined_at: None,
+            last_broker: None,
             shutdown: None,
             draining: false,
             exited: false,
@@ -326,14 +329,13 @@ impl Engine {
     }
 
     fn activate(&mut self, link: LinkEpoch, broker: usize, leave: Option<LinkEpoch>) {
-        let from = leave
-            .and_then(|link| self.links.broker_of(link))
-            .map(|broker| self.links.label(broker).to_owned())
-            .unwrap_or_default();
-        self.events.push_back(Event::BrokerFailover {
-            from,
-            to: self.links.label(broker).to_owned(),
-        });
+        let former = self.last_broker.replace(broker);
+        if let Some(former) = former.filter(|former| *former != broker) {
+            self.events.push_back(Event::BrokerFailover {
+                from: self.links.label(former).to_owned(),
+                to: self.links.label(broker).to_owned(),
+            });
+        }
         if let Some(old) = leave {
             for group in 0..self.groups.len() {
                 self.out

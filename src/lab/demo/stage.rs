@@ -161,7 +161,7 @@ impl Stage {
                 view.and_then(|v| v.pointer("/groups/0/tag"))
                     .is_some_and(|tag| !tag.is_null())
             };
-            let led = views.iter().flatten().any(|view| super::leads(view));
+            let led = views.iter().flatten().any(super::leads);
             if simulated && led && views.iter().all(attached) {
                 return Ok(());
             }
