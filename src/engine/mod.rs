@@ -39,7 +39,7 @@ pub mod route;
 mod service;
 mod session;
 mod timer;
-mod view;
+pub mod view;
 mod work;
 
 #[cfg(test)]
