@@ -522,7 +522,8 @@ impl Engine {
                 (there, session.record.version.owner == self.cfg.instance)
             });
             match wanted {
-                Some((false, _)) => self.subscribe(&agent),
+                Some((false, owned)) if owned || self.prepares() => self.subscribe(&agent),
+                Some((false, _)) => self.takeover_done(&agent),
                 Some((true, owned)) => {
                     self.takeover_done(&agent);
                     if owned {
@@ -591,8 +592,15 @@ impl Engine {
             Subscription::Waiting { not_before, .. } => Some(not_before),
             _ => None,
         };
+        let owned = session.record.version.owner == self.cfg.instance;
         if resubscribe.is_some_and(|at| at <= now) {
-            self.subscribe(agent);
+            if owned || self.prepares() {
+                self.subscribe(agent);
+            } else if let Some(session) = self.sessions.get_mut(agent) {
+                // Its new owner has its own.
+                session.subscription = Subscription::None;
+                self.takeover_done(agent);
+            }
         }
         if due.is_some_and(|at| at <= now) {
             self.read_agent(agent);

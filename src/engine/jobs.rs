@@ -932,10 +932,10 @@ impl Engine {
             let Some((command, _)) = self.job_command(id) else {
                 continue;
             };
-            if !self.owner_may_have_it(id) {
-                if self.answered_elsewhere(id) || !self.recall(id, &command) {
-                    continue;
-                }
+            if !self.owner_may_have_it(id)
+                && (self.answered_elsewhere(id) || !self.recall(id, &command))
+            {
+                continue;
             }
             if self.serves(&command) && !self.owner_may_have_it(id) {
                 self.release(id, &command);

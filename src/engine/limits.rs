@@ -65,5 +65,8 @@ pub const EVIDENCE_LOST_MS: u64 = 500;
 /// A pause of the own process longer than this makes it doubt itself, milliseconds.
 pub const OWN_LAG_MS: u64 = 250;
 
+/// Heartbeats in a row with a table that differs from ours, before its sender gets a snapshot.
+pub const DIFFERING_BEATS: u32 = 4;
+
 /// How often an unanswered forward or claim is sent again, milliseconds.
 pub const RESEND_MS: u64 = 1_000;

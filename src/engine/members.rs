@@ -65,6 +65,8 @@ pub struct Peer {
     pub snapshot_done: bool,
     /// Parts of its snapshot that arrived.
     pub snapshot_parts: BTreeSet<u32>,
+    /// Heartbeats in a row whose table differs from ours.
+    pub differs: u32,
     /// The link on whose broker its control queue had a consumer last.
     seen_on: Option<LinkEpoch>,
     zero_counts: u32,
@@ -173,6 +175,7 @@ impl Members {
             round_trip: None,
             snapshot_done: false,
             snapshot_parts: BTreeSet::new(),
+            differs: 0,
             seen_on: None,
             zero_counts: 0,
             counted_at: 0,
@@ -301,6 +304,7 @@ mod tests {
             broker: String::new(),
             owned: 0,
             total: 0,
+            digest: 0,
             echo: Vec::new(),
         }
     }

@@ -95,6 +95,7 @@ impl Engine {
         if let Some(change) = change {
             self.member_changed(change);
         }
+        self.compare_tables(from);
         let after = self.members.get(from).map(|peer| {
             let leads = peer.heartbeat.groups.iter().map(|g| (g.role, g.eligible));
             leads.collect::<Vec<_>>()
@@ -150,6 +151,24 @@ impl Engine {
         }
     }
 
+    /// What was said while a peer could not hear it is said again: a table that stays different
+    /// gets a snapshot, whoever of the two is behind.
+    fn compare_tables(&mut self, from: &InstanceId) {
+        let own = self.sessions.digest();
+        let Some(peer) = self.members.get_mut(from) else {
+            return;
+        };
+        if peer.heartbeat.digest == 0 || peer.heartbeat.digest == own {
+            peer.differs = 0;
+            return;
+        }
+        peer.differs += 1;
+        if peer.differs >= limits::DIFFERING_BEATS {
+            peer.differs = 0;
+            self.send_snapshot(from);
+        }
+    }
+
     fn beat_at(&self) -> u64 {
         self.last_beat
     }
@@ -187,6 +206,7 @@ impl Engine {
             broker,
             owned: owned as u64,
             total: total as u64,
+            digest: self.sessions.digest(),
             echo,
         };
         self.say(None, PeerMessage::Heartbeat(heartbeat));

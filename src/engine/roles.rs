@@ -468,6 +468,11 @@ impl Engine {
         }
     }
 
+    /// Whether subscriptions are had for a lead that is to come.
+    pub(super) fn prepares(&self) -> bool {
+        self.groups.iter().any(|group| group.preparing.is_some())
+    }
+
     /// The way back is barred: what was prepared for it is let go.
     fn give_up_takeback(&mut self, index: usize) {
         let group = &mut self.groups[index];

@@ -229,6 +229,24 @@ impl Sessions {
         ids
     }
 
+    /// Digest of the living sessions' versions, never 0: equal tables have equal digests.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        const PRIME: u64 = 0x0000_0100_0000_01B3;
+        let mut digest: u64 = 0xCBF2_9CE4_8422_2325;
+        for session in self.map.values().filter(|session| session.live()) {
+            let version = &session.record.version;
+            let texts = [session.record.agent.as_str(), version.owner.as_str()];
+            for byte in texts.into_iter().flat_map(str::bytes) {
+                digest = (digest ^ u64::from(byte)).wrapping_mul(PRIME);
+            }
+            for number in [version.epoch, version.counter] {
+                digest = (digest ^ number).wrapping_mul(PRIME);
+            }
+        }
+        digest | 1
+    }
+
     /// Number of living sessions, and of those with that owner.
     #[must_use]
     pub fn count(&self, owner: &InstanceId) -> (usize, usize) {

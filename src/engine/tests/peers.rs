@@ -514,3 +514,21 @@ fn peer_messages_of_every_kind_are_taken_at_any_time() {
     rig.send("MakeReady#1001", "", "m1");
     assert_eq!(rig.outcomes(), [Outcome::Accepted]);
 }
+
+#[test]
+fn a_peer_whose_table_stays_different_gets_a_snapshot() {
+    let mut rig = Rig::with_agent();
+    let snapshots = |rig: &Rig| {
+        rig.said
+            .iter()
+            .filter(|(_, m)| matches!(m, PeerMessage::Snapshot { .. }))
+            .count()
+    };
+    for seq in 1..=8 {
+        let mut beat = rig.heartbeat(seq, Role::Follower, 100);
+        beat.digest = 5;
+        rig.peer("gc-2", PeerMessage::Heartbeat(beat));
+        rig.advance(500);
+    }
+    assert_eq!(snapshots(&rig), 2, "once in four heartbeats");
+}

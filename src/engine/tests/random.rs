@@ -31,7 +31,7 @@ fn apply(rig: &mut Rig, (kind, a, b, c): Step) {
     match kind % 22 {
         0 => rig.advance(u64::from(a) * 20 + 1),
         1 => rig.freeze(u64::from(a) * 50),
-        2 | 3 | 4 => {
+        2..=4 => {
             let (kind, body) = KINDS[usize::from(a) % KINDS.len()];
             let mut raw = message(kind, body, &format!("m{}", b % 6));
             raw.redelivered = c % 4 == 0;

@@ -388,6 +388,7 @@ impl Rig {
             broker: "b0".into(),
             owned: 0,
             total: 0,
+            digest: 0,
             echo: Vec::new(),
         }
     }
