@@ -1,6 +1,8 @@
 //! Dashboard and alert rules ask for nothing that telemetry does not have: metric names, labels
 //! and roles.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panic")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
