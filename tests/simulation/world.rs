@@ -133,7 +133,7 @@ pub struct World {
 }
 
 pub fn name_of(node: usize) -> InstanceId {
-    InstanceId::new(&format!("gc-{}", node + 1)).unwrap()
+    InstanceId::new(&format!("gc-{}", node + 1)).expect("a valid name")
 }
 
 impl World {
