@@ -78,6 +78,19 @@ pub enum Outbound {
     },
 }
 
+impl Outbound {
+    /// A reply takes the other way: by its queue's name here, or over the federated exchange.
+    pub(super) fn flip_route(&mut self) {
+        if let Self::Reply { route, .. } = self {
+            *route = match std::mem::replace(route, ReplyRoute::Direct(String::new())) {
+                ReplyRoute::Queue(name) => ReplyRoute::Federated(name),
+                ReplyRoute::Federated(name) => ReplyRoute::Queue(name),
+                direct @ ReplyRoute::Direct(_) => direct,
+            };
+        }
+    }
+}
+
 /// A downstream request.
 #[derive(Debug, Clone)]
 pub struct Call {

@@ -26,6 +26,7 @@ use super::command::{Command, Outbound, ReplyRoute};
 use super::ids::{BootId, DeliveryId, JobId, LinkEpoch, PublishId};
 use super::input::{Delivery, PublishOutcome, Source};
 use super::ledger::{self, Known};
+use super::outbox::Sent;
 use super::peer::{ForwardRefusal, PeerMessage};
 use super::timer::Timer;
 use super::work::Work;
@@ -74,6 +75,8 @@ pub(super) struct Job {
     /// `None`: could not be understood.
     pub command: Option<Arc<ClientCommand>>,
     pub key: Option<(ledger::Key, [u8; 8])>,
+    /// Broker that the delivery came from; a forwarded command counts as consumed here.
+    pub home: Option<usize>,
     pub received: u64,
     pub started: Option<u64>,
     pub state: State,
@@ -269,6 +272,10 @@ impl Engine {
             Err(malformed) => (None, Some(malformed)),
         };
         let key = command.as_deref().and_then(ledger::key_of);
+        let home = match &origin {
+            Origin::Delivery(delivery) => self.links.broker_of(delivery.link),
+            _ => self.links.active_broker(),
+        };
         self.jobs.insert(
             id,
             Job {
@@ -276,6 +283,7 @@ impl Engine {
                 raw,
                 command,
                 key,
+                home,
                 received: self.now.mono,
                 started: None,
                 state: State::Held {
@@ -623,15 +631,23 @@ impl Engine {
             ReplyTo::Queue(name) => ReplyRoute::Queue(name.clone()),
         };
         let message_id = self.message_id();
-        self.post(
+        let correlation_id = command.correlation_id.clone();
+        self.post_reply(
+            id,
             Outbound::Reply {
                 route,
                 reply,
-                correlation_id: command.correlation_id.clone(),
+                correlation_id,
                 message_id,
             },
-            Some(id),
         );
+    }
+
+    /// Posts a reply. Its way was chosen for the broker that its command was consumed on.
+    fn post_reply(&mut self, id: JobId, message: Outbound) {
+        let home = self.jobs.get(id).and_then(|job| job.home);
+        let home = home.or(self.links.active_broker()).unwrap_or(0);
+        self.post_from(message, Some(id), Some(home));
     }
 
     /// Whether `reply_to` is the address of a client that we know: such a client is told by events.
@@ -835,14 +851,15 @@ impl Engine {
             body: None,
         });
         let message_id = self.message_id();
-        self.post(
+        let correlation_id = malformed.correlation_id.clone();
+        self.post_reply(
+            id,
             Outbound::Reply {
                 route,
                 reply,
-                correlation_id: malformed.correlation_id.clone(),
+                correlation_id,
                 message_id,
             },
-            Some(id),
         );
     }
 
@@ -860,13 +877,13 @@ impl Engine {
     pub(super) fn on_published(&mut self, id: PublishId, outcome: PublishOutcome) {
         match outcome {
             PublishOutcome::Confirmed => {
-                if let Some((_, Some(job))) = self.outbox.remove(id) {
+                if let Some(job) = self.outbox.remove(id).and_then(|sent| sent.job) {
                     self.publish_settled(job);
                 }
             }
             PublishOutcome::Returned => {
-                if let Some((message, job)) = self.outbox.remove(id) {
-                    self.reroute(message, job);
+                if let Some(sent) = self.outbox.remove(id) {
+                    self.reroute(sent);
                 }
             }
             PublishOutcome::Failed => {
@@ -877,45 +894,35 @@ impl Engine {
     }
 
     /// A reply found no queue: the other way, then the dead letters.
-    fn reroute(&mut self, message: Outbound, job: Option<JobId>) {
+    fn reroute(&mut self, sent: Sent) {
+        let Sent {
+            mut message,
+            job,
+            first_way,
+        } = sent;
         if let Outbound::Reply {
             route,
             reply,
             correlation_id,
-            message_id,
-        } = message
+            ..
+        } = &message
         {
-            let federated = job
-                .and_then(|job| self.jobs.get(job))
-                .is_some_and(|job| job.raw.federated);
-            let next = match route {
-                ReplyRoute::Queue(name) if !federated => Some(ReplyRoute::Federated(name)),
-                ReplyRoute::Federated(name) if federated => Some(ReplyRoute::Queue(name)),
+            match route {
+                ReplyRoute::Queue(_) | ReplyRoute::Federated(_) if first_way => {
+                    message.flip_route();
+                    self.post(message, job);
+                }
                 ReplyRoute::Queue(name)
                 | ReplyRoute::Federated(name)
                 | ReplyRoute::Direct(name) => {
                     self.events.push_back(Event::ReplyUnroutable);
-                    self.post(
-                        Outbound::ParkedReply {
-                            reply_to: name,
-                            reply: reply.clone(),
-                            correlation_id: correlation_id.clone(),
-                        },
-                        job,
-                    );
-                    None
+                    let parked = Outbound::ParkedReply {
+                        reply_to: name.clone(),
+                        reply: reply.clone(),
+                        correlation_id: correlation_id.clone(),
+                    };
+                    self.post(parked, job);
                 }
-            };
-            if let Some(route) = next {
-                self.post(
-                    Outbound::Reply {
-                        route,
-                        reply,
-                        correlation_id,
-                        message_id,
-                    },
-                    job,
-                );
             }
         }
         if let Some(job) = job {

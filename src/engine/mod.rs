@@ -506,10 +506,14 @@ impl Engine {
 
     /// Hands a message to the outbox; it is published as soon as there is a link.
     fn post(&mut self, message: Outbound, job: Option<ids::JobId>) {
+        self.post_from(message, job, None);
+    }
+
+    fn post_from(&mut self, message: Outbound, job: Option<ids::JobId>, home: Option<usize>) {
         if let Some(job) = job {
             self.jobs.add_publish(job);
         }
-        if let Some(dropped) = self.outbox.push(message, job) {
+        if let Some(dropped) = self.outbox.push(message, job, home) {
             self.events.push_back(Event::EventDropped);
             if let Some(job) = dropped {
                 self.publish_settled(job);
@@ -518,28 +522,66 @@ impl Engine {
     }
 
     /// Says something to one peer, or to all; not kept if there is no link.
+    ///
+    /// It goes where the peers' control queues are consumed, as far as we reach that broker, and
+    /// so does not depend on the brokers' federation. A heartbeat goes every way there is.
     fn say(&mut self, to: Option<&crate::model::InstanceId>, message: peer::PeerMessage) {
-        if let Some(link) = self.control_on {
+        let Some(own) = self.control_on else {
+            return;
+        };
+        let mut ways: Vec<LinkEpoch> = match (&message, to) {
+            (peer::PeerMessage::Heartbeat(_) | peer::PeerMessage::Hello, _) => {
+                self.links.ups().map(|(link, _)| link).collect()
+            }
+            (_, Some(to)) => {
+                let peer = self.members.get(to);
+                vec![self.way_to(peer.and_then(|peer| peer.attached_on()), own)]
+            }
+            (_, None) => {
+                let attached: Vec<_> = self
+                    .members
+                    .present()
+                    .map(|(_, peer)| peer.attached_on())
+                    .collect();
+                attached
+                    .into_iter()
+                    .map(|link| self.way_to(link, own))
+                    .collect()
+            }
+        };
+        ways.sort();
+        ways.dedup();
+        if ways.is_empty() {
+            ways.push(own);
+        }
+        for link in ways {
             let id = self.outbox.number();
             self.out.push_back(Command::Publish {
                 id,
                 link,
                 message: Outbound::Peer {
                     to: to.cloned(),
-                    message: Box::new(message),
+                    message: Box::new(message.clone()),
                 },
             });
         }
+    }
+
+    /// The link on which a peer is attached, where it is up; else the own one.
+    fn way_to(&self, attached: Option<LinkEpoch>, own: LinkEpoch) -> LinkEpoch {
+        attached
+            .filter(|link| self.links.ups().any(|(up, _)| up == *link))
+            .unwrap_or(own)
     }
 
     fn flush_outbox(&mut self) {
         if !self.outbox.has_waiting() {
             return;
         }
-        let Some(link) = self.links.active() else {
+        let (Some(link), Some(broker)) = (self.links.active(), self.links.active_broker()) else {
             return;
         };
-        for (id, message) in self.outbox.flush(link) {
+        for (id, message) in self.outbox.flush(link, broker) {
             self.out.push_back(Command::Publish { id, link, message });
         }
     }

@@ -15,6 +15,19 @@ struct Entry {
     job: Option<JobId>,
     /// The link it was handed to; `None` while it waits.
     on: Option<LinkEpoch>,
+    /// For a reply on its first way: the broker for which that way was chosen.
+    home: Option<usize>,
+}
+
+/// A message that left the outbox.
+#[derive(Debug)]
+pub struct Sent {
+    /// The message.
+    pub message: Outbound,
+    /// The command that it belongs to.
+    pub job: Option<JobId>,
+    /// A reply that has another way left.
+    pub first_way: bool,
 }
 
 /// The outbox.
@@ -31,7 +44,15 @@ pub struct Outbox {
 impl Outbox {
     /// Takes a message. Returns the job of an event that had to be dropped for it, as
     /// `Some(job)`, where the bound was reached.
-    pub fn push(&mut self, message: Outbound, job: Option<JobId>) -> Option<Option<JobId>> {
+    ///
+    /// `home` is the broker that a reply's command was consumed on: on another broker the reply
+    /// takes the other way first. `None` leaves the way as it is.
+    pub fn push(
+        &mut self,
+        message: Outbound,
+        job: Option<JobId>,
+        home: Option<usize>,
+    ) -> Option<Option<JobId>> {
         self.next += 1;
         let id = PublishId(self.next);
         let event = matches!(message, Outbound::Event { .. });
@@ -43,6 +64,7 @@ impl Outbox {
                 message,
                 job,
                 on: None,
+                home,
             },
         );
         if self.events <= limits::OUTBOX_EVENTS {
@@ -53,16 +75,20 @@ impl Outbox {
             .iter()
             .find(|(_, entry)| matches!(entry.message, Outbound::Event { .. }))
             .map(|(id, _)| *id)?;
-        self.remove(oldest).map(|(_, job)| job)
+        self.remove(oldest).map(|sent| sent.job)
     }
 
-    /// Hands waiting messages to a link, in order.
-    pub fn flush(&mut self, link: LinkEpoch) -> Vec<(PublishId, Outbound)> {
+    /// Hands waiting messages to a link of a broker, in order.
+    pub fn flush(&mut self, link: LinkEpoch, broker: usize) -> Vec<(PublishId, Outbound)> {
         let waiting = std::mem::take(&mut self.waiting);
         let mut out = Vec::with_capacity(waiting.len());
         for id in waiting {
             if let Some(entry) = self.entries.get_mut(&id) {
                 entry.on = Some(link);
+                if entry.home.is_some_and(|home| home != broker) {
+                    entry.message.flip_route();
+                    entry.home = Some(broker);
+                }
                 out.push((id, entry.message.clone()));
             }
         }
@@ -76,12 +102,16 @@ impl Outbox {
     }
 
     /// Removes a message: confirmed, or to be sent another way.
-    pub fn remove(&mut self, id: PublishId) -> Option<(Outbound, Option<JobId>)> {
+    pub fn remove(&mut self, id: PublishId) -> Option<Sent> {
         self.waiting.remove(&id);
         self.resting.remove(&id);
         let entry = self.entries.remove(&id)?;
         self.events -= usize::from(matches!(entry.message, Outbound::Event { .. }));
-        Some((entry.message, entry.job))
+        Some(Sent {
+            message: entry.message,
+            job: entry.job,
+            first_way: entry.home.is_some(),
+        })
     }
 
     /// A publication failed: it waits again after a rest, or for the next link.

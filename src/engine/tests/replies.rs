@@ -86,6 +86,14 @@ fn replies_are_published_again_on_the_next_link() {
         .map(|(_, link, _)| *link)
         .collect();
     assert_eq!(links, [link, rig.active()]);
+    // The queue that the client named is on the broker that is gone: over federation first.
+    let federated = |route: &ReplyRoute| matches!(route, ReplyRoute::Federated(_));
+    let ways: Vec<bool> = rig
+        .replies()
+        .iter()
+        .map(|(route, _)| federated(route))
+        .collect();
+    assert_eq!(ways, [false, true]);
     assert!(rig.acks.is_empty(), "that delivery is gone");
     let mut again = message("MakeReady#1001", "", "m1");
     again.redelivered = true;
