@@ -6,10 +6,9 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::exit;
 use crate::lab::demo::{self, DemoOptions};
 
-const EXIT_FAILED: u8 = 1;
-const EXIT_INTERNAL: u8 = 70;
 /// A second signal ends the program as the signal itself would; guards clean up after it.
 const EXIT_SIGNAL: i32 = 130;
 
@@ -32,7 +31,7 @@ pub fn run(args: &Args, json: bool) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("tandem demo: cannot start: {error}");
-            return ExitCode::from(EXIT_INTERNAL);
+            return ExitCode::from(exit::INTERNAL);
         }
     };
     let options = DemoOptions {
@@ -49,10 +48,10 @@ pub fn run(args: &Args, json: bool) -> ExitCode {
     runtime.shutdown_timeout(Duration::from_secs(1));
     match result {
         Ok(verdict) if verdict.is_good() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(EXIT_FAILED),
+        Ok(_) => ExitCode::from(exit::FAILED),
         Err(error) => {
             eprintln!("tandem demo: {error}");
-            ExitCode::from(EXIT_FAILED)
+            ExitCode::from(exit::FAILED)
         }
     }
 }

@@ -5,14 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::{block_on, exit};
 use crate::client::{Client, ClientError, ClientOptions, Command, Inbox, Incoming, Message};
 use crate::simulator::config::duration;
-
-/// Exit codes of the contract, section 2.
-const EXIT_FAILED: u8 = 1;
-const EXIT_USAGE: u8 = 64;
-const EXIT_UNREACHABLE: u8 = 69;
-const EXIT_INTERNAL: u8 = 70;
 
 /// Arguments of `tandem send`.
 #[derive(Debug, Clone, clap::Args)]
@@ -56,22 +51,9 @@ pub struct Args {
 pub fn run(args: &Args, json: bool) -> ExitCode {
     if let Err(wrong) = check(args) {
         eprintln!("tandem send: {wrong}");
-        return ExitCode::from(EXIT_USAGE);
+        return ExitCode::from(exit::USAGE);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    match runtime {
-        Ok(runtime) => {
-            let code = runtime.block_on(send(args, json));
-            runtime.shutdown_timeout(Duration::from_millis(100));
-            ExitCode::from(code)
-        }
-        Err(error) => {
-            eprintln!("tandem send: cannot start: {error}");
-            ExitCode::from(EXIT_INTERNAL)
-        }
-    }
+    block_on(send(args, json))
 }
 
 fn check(args: &Args) -> Result<(), &'static str> {
@@ -121,7 +103,7 @@ async fn send(args: &Args, json: bool) -> u8 {
         Ok(Err(error)) => return failed(&error),
         Err(_) => {
             eprintln!("tandem send: no reply within {:?}", args.timeout);
-            EXIT_FAILED
+            exit::FAILED
         }
     };
     let _ = tokio::time::timeout(args.events_for, print_events(&mut inbox, json)).await;
@@ -137,9 +119,9 @@ async fn send(args: &Args, json: bool) -> u8 {
 fn failed(error: &ClientError) -> u8 {
     eprintln!("tandem send: {error}");
     match error {
-        ClientError::Url { .. } => EXIT_USAGE,
-        ClientError::Unreachable(_) => EXIT_UNREACHABLE,
-        ClientError::Refused { .. } | ClientError::Closed => EXIT_FAILED,
+        ClientError::Url { .. } => exit::USAGE,
+        ClientError::Unreachable(_) => exit::UNREACHABLE,
+        ClientError::Refused { .. } | ClientError::Closed => exit::FAILED,
     }
 }
 
@@ -182,7 +164,7 @@ async fn exchange(
 fn answers(reply: &Message, id: &str) -> Option<u8> {
     (reply.correlation_id.as_deref() == Some(id)).then(|| match reply.field("outcome") {
         "OK" | "ACCEPTED" => 0,
-        _ => EXIT_FAILED,
+        _ => exit::FAILED,
     })
 }
 
@@ -240,7 +222,7 @@ mod tests {
     fn what_is_no_command_is_a_usage_error() {
         for wrong in ["MakeReady", "#1001", "MakeReady#", "MakeReady# #"] {
             let code = run(&args(&[wrong, "--broker", "127.0.0.1:1"]), false);
-            assert_eq!(code, ExitCode::from(EXIT_USAGE), "{wrong}");
+            assert_eq!(code, ExitCode::from(exit::USAGE), "{wrong}");
         }
         assert!(check(&args(&["Hello# desk", "--broker", "x"])).is_ok());
     }
@@ -248,7 +230,7 @@ mod tests {
     #[test]
     fn a_broker_that_is_not_there_is_69() {
         let args = args(&["Hello#d", "--broker", "127.0.0.1:1", "--timeout", "200ms"]);
-        assert_eq!(run(&args, true), ExitCode::from(EXIT_UNREACHABLE));
+        assert_eq!(run(&args, true), ExitCode::from(exit::UNREACHABLE));
     }
 
     #[test]

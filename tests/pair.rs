@@ -1,0 +1,277 @@
+//! Two instances as one: one of them, or a broker, is killed under load. Nothing is lost, no call
+//! is made twice, and after it each agent has one owner and one subscription.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panic"
+)]
+
+mod support;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use support::load::Load;
+use support::pair::is_state;
+use support::{Desk, Pair, PairOptions, Shared, run, until};
+
+/// Agents that make one call each, and agents that change their state.
+const CALLERS: std::ops::Range<u32> = 1001..1016;
+const OTHERS: std::ops::Range<u32> = 1016..1026;
+/// All of them.
+const COUNT: usize = 25;
+
+fn all() -> Vec<u32> {
+    CALLERS.chain(OTHERS).collect()
+}
+
+/// A settled pair with signed-in agents of a client at broker 1.
+async fn settled(shared: &mut Shared) -> (Pair, Arc<Desk>) {
+    let pair = shared.pair(PairOptions::default()).await;
+    let desk = Arc::new(pair.desk("desk", 0).await);
+    pair.sign_in(&desk, &all()).await;
+    pair.owns(&pair.gc1, COUNT).await;
+    (pair, desk)
+}
+
+fn load(desk: &Arc<Desk>) -> Load {
+    Load::start(desk.clone(), CALLERS.collect(), OTHERS.collect())
+}
+
+/// Which broker an instance is attached to.
+async fn attached(instance: &support::pair::Instance) -> Option<String> {
+    let status = instance.status().await;
+    let brokers = status["brokers"].as_array()?;
+    let broker = brokers.iter().find(|broker| broker["attached"] == true)?;
+    broker["url"].as_str().map(str::to_owned)
+}
+
+async fn attaches(pair: &Pair, index: usize, broker: usize) {
+    let instance = if index == 0 { &pair.gc1 } else { &pair.gc2 };
+    let what = format!("{} attaches to broker {}", instance.name, broker + 1);
+    until(&what, async || {
+        let url = attached(instance).await;
+        url.is_some_and(|url| pair.brokers[broker].contains(&url))
+    })
+    .await;
+}
+
+/// A command now is served by this instance.
+async fn served_by(desk: &Desk, agent: u32, instance: &str) {
+    let reply = desk.expect(&format!("GetState#{agent}"), "", "OK").await;
+    assert_eq!(reply.field("instance"), instance, "{}", reply.text);
+}
+
+#[test]
+fn ap7_gc1_down() {
+    run(async |shared| {
+        let (mut pair, desk) = settled(shared).await;
+        let load = load(&desk);
+        load.more(30).await;
+        pair.gc1.kill();
+        load.more(60).await;
+        pair.gc2.becomes("leader").await;
+        let account = load.finish(&desk).await;
+        assert!(account.len() >= 90);
+        account.no_double_and_no_false_answer(&pair);
+        account.all_succeeded_or_in_doubt();
+        pair.owns(&pair.gc2, COUNT).await;
+        pair.one_subscription_each(&all()).await;
+        served_by(&desk, 1001, "gc-2").await;
+    });
+}
+
+#[test]
+fn ap4_gc1_restores() {
+    run(async |shared| {
+        let (mut pair, desk) = settled(shared).await;
+        pair.gc1.kill();
+        pair.gc2.becomes("leader").await;
+        pair.owns(&pair.gc2, COUNT).await;
+        let load = load(&desk);
+        load.more(10).await;
+        pair.gc1.start();
+        pair.gc1.becomes("leader").await;
+        pair.gc2.becomes("follower").await;
+        load.more(20).await;
+        let account = load.finish(&desk).await;
+        account.no_double_and_no_false_answer(&pair);
+        account.all_succeeded();
+        pair.owns(&pair.gc1, COUNT).await;
+        pair.one_subscription_each(&all()).await;
+        served_by(&desk, 1001, "gc-1").await;
+    });
+}
+
+#[test]
+fn ap8_gc2_down() {
+    run(async |shared| {
+        let (mut pair, desk) = settled(shared).await;
+        let before = pair.gc1.status().await["groups"][0]["tag"].clone();
+        let load = load(&desk);
+        load.more(20).await;
+        pair.gc2.kill();
+        load.more(60).await;
+        let account = load.finish(&desk).await;
+        account.no_double_and_no_false_answer(&pair);
+        account.all_succeeded();
+        until("gc-1 knows that its peer is lost", async || {
+            let status = pair.gc1.status().await;
+            let peers = status["peers"].as_array().cloned().unwrap_or_default();
+            peers.iter().all(|peer| peer["state"] != "alive")
+        })
+        .await;
+        let status = pair.gc1.status().await;
+        assert_eq!(status["groups"][0]["tag"], before, "the same role");
+        pair.owns(&pair.gc1, COUNT).await;
+        pair.one_subscription_each(&all()).await;
+    });
+}
+
+#[test]
+fn ap1_broker1_down() {
+    run(async |shared| {
+        let (pair, desk) = settled(shared).await;
+        let load = load(&desk);
+        load.more(20).await;
+        shared.broker(0).kill();
+        attaches(&pair, 0, 1).await;
+        attaches(&pair, 1, 1).await;
+        load.more(40).await;
+        assert_eq!(pair.gc1.role().await, "leader");
+        assert_eq!(pair.gc2.role().await, "follower");
+        let account = load.finish(&desk).await;
+        account.no_double_and_no_false_answer(&pair);
+        account.all_answered_by("gc-1");
+        served_by(&desk, 1001, "gc-1").await;
+        // Broker 1 returns, and both go back to it.
+        shared.network().await;
+        attaches(&pair, 0, 0).await;
+        attaches(&pair, 1, 0).await;
+        pair.gc1.becomes("leader").await;
+        pair.owns(&pair.gc1, COUNT).await;
+        pair.one_subscription_each(&all()).await;
+        // The client is still at broker 2, which is federated.
+        served_by(&desk, 1002, "gc-1").await;
+    });
+}
+
+#[test]
+fn ap3_broker1_and_gc1_down() {
+    run(async |shared| {
+        let (mut pair, desk) = settled(shared).await;
+        let load = load(&desk);
+        load.more(20).await;
+        shared.broker(0).kill();
+        pair.gc1.kill();
+        pair.gc2.becomes("leader").await;
+        load.more(40).await;
+        let account = load.finish(&desk).await;
+        account.no_double_and_no_false_answer(&pair);
+        attaches(&pair, 1, 1).await;
+        pair.owns(&pair.gc2, COUNT).await;
+        pair.one_subscription_each(&all()).await;
+        served_by(&desk, 1001, "gc-2").await;
+        // State and calls are read anew and published under the new owner's epoch.
+        let agent = OTHERS.start;
+        desk.event("the state by gc-2", |m| {
+            m.app_id.as_deref() == Some("gc-2")
+                && m.field("agentId") == agent.to_string()
+                && m.field("type") == "State"
+        })
+        .await;
+    });
+}
+
+#[test]
+fn js4_events_until_confirmed() {
+    run(async |shared| {
+        let (pair, desk) = settled(shared).await;
+        // A queue that is bound at broker 2 all the time: a client that is on its way there from
+        // broker 1 has none for a moment, and an event without a queue is nobody's.
+        let watcher = pair.desk("desk", 1).await;
+        let mut sent = Vec::new();
+        for agent in OTHERS {
+            sent.push(desk.send(format!("MakeReady#{agent}"), "").await);
+        }
+        shared.broker(0).kill();
+        // What happens at the downstream while no broker listens to gc-1.
+        let world = pair.simulator.world();
+        for agent in CALLERS.take(5) {
+            let to = support::pair::extension(agent).to_string();
+            world.inbound("0612", &to, Vec::new()).expect("a call");
+        }
+        for id in &sent {
+            desk.reply(id).await;
+        }
+        for agent in OTHERS {
+            watcher
+                .event("READY", |m| is_state(m, agent, "READY"))
+                .await;
+        }
+        for agent in CALLERS.take(5) {
+            watcher
+                .event("the offered call", |m| {
+                    m.field("type") == "NewInboundCall" && m.field("agentId") == agent.to_string()
+                })
+                .await;
+        }
+        let mut seen = HashSet::new();
+        for event in watcher.events() {
+            let id = event.message_id.expect("an id");
+            assert!(seen.insert(id), "twice: {}", event.text);
+        }
+    });
+}
+
+#[test]
+fn aa0_both_serve() {
+    run(async |shared| {
+        let options = PairOptions {
+            mode: "active-active",
+            ..PairOptions::default()
+        };
+        let pair = shared.pair(options).await;
+        let (first, second) = (pair.desk("c1", 0).await, pair.desk("c2", 1).await);
+        pair.sign_in(&first, &[1001, 1002]).await;
+        pair.sign_in(&second, &[1003, 1004]).await;
+        for (desk, agent, instance, node) in [
+            (&first, 1001, "gc-1", 1),
+            (&second, 1003, "gc-2", 2),
+            (&first, 1002, "gc-1", 1),
+            (&second, 1004, "gc-2", 2),
+        ] {
+            let reply = desk
+                .expect(&format!("MakeReady#{agent}"), "", "ACCEPTED")
+                .await;
+            assert_eq!(reply.field("instance"), instance, "{}", reply.text);
+            assert_eq!(pair.subscribed_at(agent), Some(node));
+            desk.event("READY", |m| is_state(m, agent, "READY")).await;
+        }
+        pair.owns(&pair.gc1, 2).await;
+        pair.owns(&pair.gc2, 2).await;
+    });
+}
+
+#[test]
+fn aa6_gc1_down() {
+    run(async |shared| {
+        let options = PairOptions {
+            mode: "active-active",
+            ..PairOptions::default()
+        };
+        let mut pair = shared.pair(options).await;
+        let (first, second) = (pair.desk("c1", 0).await, pair.desk("c2", 1).await);
+        pair.sign_in(&first, &[1001, 1002]).await;
+        pair.sign_in(&second, &[1003]).await;
+        pair.gc1.kill();
+        // From broker 1 over federation to gc-2, and back.
+        let reply = first.expect("MakeReady#1001", "", "ACCEPTED").await;
+        assert_eq!(reply.field("instance"), "gc-2", "{}", reply.text);
+        first.event("READY", |m| is_state(m, 1001, "READY")).await;
+        assert!(pair.brokers[0].contains(&first.client.broker().unwrap()));
+        pair.owns(&pair.gc2, 3).await;
+        pair.one_subscription_each(&[1001, 1002, 1003]).await;
+    });
+}

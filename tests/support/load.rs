@@ -1,0 +1,141 @@
+//! A stream of commands under which something breaks, and the account afterwards.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tandem::client::Command;
+use tokio::task::JoinHandle;
+
+use super::pair::{Pair, accepted};
+use super::{Desk, wait_for};
+
+/// Pause between two commands: 40 a second.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// A running stream: state changes of some agents, one call each of others, spread in time.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicUsize>,
+    task: JoinHandle<Vec<Sent>>,
+}
+
+/// A command that a broker has confirmed.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    /// Its id.
+    pub id: String,
+    /// `MakeCall#1001`.
+    pub kind: String,
+}
+
+/// How the commands of a stream ended.
+#[derive(Debug, Default)]
+pub struct Account {
+    /// Outcome of each command, with the instance that replied.
+    pub outcomes: BTreeMap<String, (String, String, String)>,
+}
+
+impl Load {
+    /// Starts: `callers` make one call each, all others change their state again and again.
+    pub fn start(desk: Arc<Desk>, callers: Vec<u32>, others: Vec<u32>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let sent = Arc::new(AtomicUsize::new(0));
+        let (stopped, count) = (stop.clone(), sent.clone());
+        let task = tokio::spawn(async move {
+            let mut log = Vec::new();
+            let mut callers = callers.into_iter();
+            for round in 0_usize.. {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                let caller = if round % 4 == 0 { callers.next() } else { None };
+                let (kind, body) = match caller {
+                    Some(agent) => (format!("MakeCall#{agent}"), format!("555{agent}")),
+                    None => {
+                        let agent = others[round % others.len()];
+                        let ready = (round / others.len()).is_multiple_of(2);
+                        let verb = if ready { "MakeReady" } else { "MakeNotReady" };
+                        (format!("{verb}#{agent}"), String::new())
+                    }
+                };
+                let id = desk.send_command(Command::new(kind.clone(), body)).await;
+                log.push(Sent { id, kind });
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(PAUSE).await;
+            }
+            log
+        });
+        Self { stop, sent, task }
+    }
+
+    /// Waits until so many more commands are confirmed.
+    pub async fn more(&self, count: usize) {
+        let goal = self.sent.load(Ordering::Relaxed) + count;
+        wait_for("the load goes on", async || {
+            (self.sent.load(Ordering::Relaxed) >= goal).then_some(())
+        })
+        .await;
+    }
+
+    /// Ends the stream and waits for an answer to every command.
+    pub async fn finish(self, desk: &Desk) -> Account {
+        self.stop.store(true, Ordering::Relaxed);
+        let sent = self.task.await.expect("the load has not failed");
+        let mut account = Account::default();
+        for Sent { id, kind } in sent {
+            let reply = desk.reply(&id).await;
+            let outcome = reply.field("outcome").to_owned();
+            let detail = format!("{} by {}", reply.text, reply.field("instance"));
+            account.outcomes.insert(id, (kind, outcome, detail));
+        }
+        account
+    }
+}
+
+impl Account {
+    /// No call ran twice, and each answer is true: accepted means one call, refused means none.
+    pub fn no_double_and_no_false_answer(&self, pair: &Pair) {
+        for (id, (kind, outcome, detail)) in &self.outcomes {
+            if !kind.starts_with("MakeCall") {
+                continue;
+            }
+            let effects = pair.effects_of("MAKE_CALL", id);
+            let right = match outcome.as_str() {
+                "ACCEPTED" => effects == 1,
+                "IN_DOUBT" => effects <= 1,
+                _ => effects == 0,
+            };
+            assert!(right, "{kind} {id}: {effects} calls, answer {detail}");
+        }
+    }
+
+    /// Every command succeeded.
+    pub fn all_succeeded(&self) {
+        for (id, (kind, outcome, detail)) in &self.outcomes {
+            assert!(accepted(outcome), "{kind} {id}: {detail}");
+        }
+    }
+
+    /// Every command succeeded, but for calls of which nobody can know.
+    pub fn all_succeeded_or_in_doubt(&self) {
+        for (id, (kind, outcome, detail)) in &self.outcomes {
+            let doubtful = outcome == "IN_DOUBT" && kind.starts_with("MakeCall");
+            assert!(accepted(outcome) || doubtful, "{kind} {id}: {detail}");
+        }
+    }
+
+    /// Every reply came from this instance.
+    pub fn all_answered_by(&self, instance: &str) {
+        let end = format!(" by {instance}");
+        for (id, (kind, _, detail)) in &self.outcomes {
+            assert!(detail.ends_with(&end), "{kind} {id}: {detail}");
+        }
+    }
+
+    /// How many commands there were.
+    pub fn len(&self) -> usize {
+        self.outcomes.len()
+    }
+}

@@ -1,0 +1,488 @@
+//! Two instances, their configuration and what they act on.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use tandem::broker::topology::{self, Topology};
+use tandem::lab::{BrokerNetwork, Relay, ReservedPort, TandemProcess};
+use tandem::simulator::faults::Fault;
+use tandem::simulator::ledger::Entry;
+use tandem::simulator::{self, Running};
+use tempfile::TempDir;
+
+use super::{Desk, LIMIT, cluster_name, until, wait_for};
+use crate::support::desk::SentCommand;
+
+/// Time for federation links to come up.
+const LINKS: Duration = Duration::from_secs(60);
+const MAX_AGE: Duration = Duration::from_secs(30);
+/// First agent of the simulator.
+pub const FIRST_AGENT: u32 = 1001;
+
+/// How a pair differs from the usual.
+#[derive(Debug, Clone)]
+pub struct PairOptions {
+    /// `active-passive` or `active-active`.
+    pub mode: &'static str,
+    /// Agents 1001, 1002, …
+    pub agents: u32,
+    /// Instances to start, of two.
+    pub instances: usize,
+    /// Keys of both files that differ.
+    pub settings: BTreeMap<String, String>,
+    /// Wait until the instances serve.
+    pub ready: bool,
+    /// gc-1 reaches the downstream's REST through relays that can be cut.
+    pub relays: bool,
+}
+
+impl Default for PairOptions {
+    fn default() -> Self {
+        Self {
+            mode: "active-passive",
+            agents: 40,
+            instances: 2,
+            settings: BTreeMap::new(),
+            ready: true,
+            relays: false,
+        }
+    }
+}
+
+impl PairOptions {
+    /// With one more key.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.settings.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// With so many instances.
+    #[must_use]
+    pub fn instances(mut self, instances: usize) -> Self {
+        self.instances = instances;
+        self
+    }
+}
+
+/// One `tandem run`.
+#[derive(Debug)]
+pub struct Instance {
+    /// `gc-1`, …
+    pub name: &'static str,
+    /// Its process; `None` where it was never started.
+    pub process: Option<TandemProcess>,
+    /// Property file.
+    pub config: PathBuf,
+    /// stdout and stderr.
+    pub log: PathBuf,
+    admin: ReservedPort,
+    http: reqwest::Client,
+}
+
+impl Instance {
+    /// Starts the process, also again.
+    pub fn start(&mut self) {
+        if let Some(process) = &mut self.process {
+            return process.restart().expect("the instance starts again");
+        }
+        let binary = Path::new(env!("CARGO_BIN_EXE_tandem"));
+        let env = BTreeMap::new();
+        let process = TandemProcess::start(binary, &self.config, env, &self.log);
+        self.process = Some(process.expect("the instance starts"));
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.kill();
+        }
+    }
+
+    /// A document of the admin listener.
+    pub async fn get(&self, path: &str) -> Option<String> {
+        let url = format!("http://{}{path}", self.admin.address());
+        let answer = self.http.get(url).send().await.ok()?;
+        answer.error_for_status().ok()?.text().await.ok()
+    }
+
+    /// `GET /api/v1/status`; `Null` where it does not answer.
+    pub async fn status(&self) -> Value {
+        let text = self.get("/api/v1/status").await.unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// Role in group `agents`; empty where it does not answer.
+    pub async fn role(&self) -> String {
+        let status = self.status().await;
+        status["groups"][0]["role"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// Agents that it owns, and of these with a subscription.
+    pub async fn owned(&self) -> (u64, u64) {
+        let sessions = &self.status().await["sessions"];
+        let count = |name: &str| sessions[name].as_u64().unwrap_or_default();
+        (count("owned"), count("subscribed"))
+    }
+
+    /// Waits for a role.
+    pub async fn becomes(&self, role: &str) {
+        let what = format!("{} becomes {role}", self.name);
+        until(&what, async || self.role().await == role).await;
+    }
+
+    /// Everything it has said.
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Address of the admin listener.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin.address()
+    }
+}
+
+/// The instances with their simulator. Dropping it ends everything.
+#[derive(Debug)]
+pub struct Pair {
+    /// `cluster.name`.
+    pub cluster: String,
+    /// Command queue.
+    pub queue: String,
+    /// `gc-1`, at home at broker 1.
+    pub gc1: Instance,
+    /// `gc-2`.
+    pub gc2: Instance,
+    /// The downstream.
+    pub simulator: Running,
+    /// AMQP URIs of the brokers.
+    pub brokers: Vec<String>,
+    /// Base URLs of their management API.
+    pub management: Vec<String>,
+    /// gc-1's way to the downstream's REST, one a node, where asked for.
+    pub relays: Vec<Relay>,
+    agents: u32,
+    folder: TempDir,
+    _xmpp: ReservedPort,
+}
+
+impl Pair {
+    /// Sets the topology and starts simulator and instances.
+    pub async fn start(network: &BrokerNetwork, options: PairOptions) -> Self {
+        let cluster = cluster_name();
+        let queue = format!("Connector-{cluster}");
+        let input = network.topology_input(&cluster, &[&queue], MAX_AGE);
+        let report = topology::apply(&Topology::of(&input), Some(LINKS)).await;
+        assert!(report.is_complete(), "{report:?}");
+        let (simulator, xmpp) = start_simulator(options.agents).await;
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("key"), "k".repeat(64)).expect("a key file");
+        let mut pair = Self {
+            queue,
+            gc1: instance("gc-1", folder.path()),
+            gc2: instance("gc-2", folder.path()),
+            simulator,
+            brokers: network.uris_from(0),
+            management: network.nodes().iter().map(|n| n.management_url()).collect(),
+            agents: options.agents,
+            relays: Vec::new(),
+            cluster,
+            folder,
+            _xmpp: xmpp,
+        };
+        if options.relays {
+            for node in &pair.simulator.nodes {
+                pair.relays
+                    .push(Relay::start(node.rest).await.expect("a relay"));
+            }
+        }
+        for index in 0..2 {
+            let text = pair.properties(index, &options);
+            std::fs::write(&pair.instance(index).config, text).expect("a property file");
+        }
+        for index in 0..options.instances {
+            pair.instance(index).start();
+        }
+        if options.ready {
+            pair.wait_ready(options.instances, options.mode).await;
+        }
+        pair
+    }
+
+    async fn wait_ready(&mut self, instances: usize, mode: &str) {
+        for index in 0..instances {
+            let instance = self.instance(index);
+            let what = format!("{} serves", instance.name);
+            until(&what, async || {
+                let status = instance.status().await;
+                status["inService"] == true && status["groups"][0]["consuming"] == true
+            })
+            .await;
+        }
+        if instances == 2 {
+            let second = if mode == "active-active" {
+                "leader"
+            } else {
+                "follower"
+            };
+            self.gc1.becomes("leader").await;
+            self.gc2.becomes(second).await;
+        }
+    }
+
+    /// gc-1 (0) or gc-2.
+    pub fn instance(&mut self, index: usize) -> &mut Instance {
+        if index == 0 {
+            &mut self.gc1
+        } else {
+            &mut self.gc2
+        }
+    }
+
+    /// The property file of an instance.
+    fn properties(&self, index: usize, options: &PairOptions) -> String {
+        let own = if index == 0 { &self.gc1 } else { &self.gc2 };
+        let active = options.mode == "active-active";
+        // In active-active each site lists its own broker and downstream first.
+        let order = if active && index == 1 { [1, 0] } else { [0, 1] };
+        let mut keys: BTreeMap<String, String> = BTreeMap::new();
+        let mut put = |key: &str, value: String| keys.insert(key.to_owned(), value);
+        put("instance.id", own.name.to_owned());
+        put("instance.site", format!("site-{}", index + 1));
+        put("cluster.name", self.cluster.clone());
+        put("mode", options.mode.to_owned());
+        put("command.queue", self.queue.clone());
+        for (n, at) in order.into_iter().enumerate() {
+            put(&format!("broker.url.{}", n + 1), self.brokers[at].clone());
+            let management = self.management[at].clone();
+            put(&format!("broker.management-url.{}", n + 1), management);
+            let node = &self.simulator.nodes[at];
+            let relay = self.relays.get(at).filter(|_| index == 0);
+            let rest = relay.map_or(node.rest, Relay::address);
+            let url = format!("http://{rest}/finesse/api");
+            put(&format!("downstream.url.{}", n + 1), url);
+            let host = node.xmpp.ip().to_string();
+            put(&format!("downstream.address.{}", n + 1), host);
+        }
+        let priority = if index == 0 { 127 } else { 100 };
+        put("consumer.priority", priority.to_string());
+        let notify = self.simulator.nodes[0].xmpp.port();
+        put("notify.port", notify.to_string());
+        put("notify.tls", "false".to_owned());
+        let file = |name: String| self.folder.path().join(name).display().to_string();
+        put("control.key-file", file("key".to_owned()));
+        put("data.dir", file(format!("data-{}", own.name)));
+        put("admin.listen", own.admin().to_string());
+        for (key, value) in [
+            ("agent.not-ready-reason", "1"),
+            ("agent.logout-reason", "21"),
+            ("broker.failback-hold", "1s"),
+            ("downstream.probe-interval", "500ms"),
+            ("downstream.request-timeout", "2s"),
+            ("takeback.hold", "2s"),
+            ("log.level", "info"),
+        ] {
+            put(key, value.to_owned());
+        }
+        keys.extend(options.settings.clone());
+        keys.iter().fold(String::new(), |mut text, (key, value)| {
+            let _ = writeln!(text, "{key}={value}");
+            text
+        })
+    }
+
+    /// A client that prefers broker 1 (0) or 2.
+    pub async fn desk(&self, destination: &str, first: usize) -> Desk {
+        let mut uris = self.brokers.clone();
+        uris.rotate_left(first);
+        Desk::open(uris, &self.cluster, &self.queue, destination).await
+    }
+
+    /// Connects and signs in agents, and waits until each has its subscription.
+    pub async fn sign_in(&self, desk: &Desk, agents: &[u32]) {
+        let mut connects = Vec::new();
+        for agent in agents {
+            let body = format!("{},pw-{agent}", desk.destination);
+            connects.push(desk.send(format!("Connect#{agent}"), body).await);
+        }
+        for id in &connects {
+            let reply = desk.reply(id).await;
+            assert!(accepted(reply.field("outcome")), "Connect: {}", reply.text);
+        }
+        let mut logins: Vec<SentCommand> = Vec::new();
+        for agent in agents {
+            let body = format!("pw-{agent},{}", extension(*agent));
+            logins.push(desk.send(format!("Login#{agent}"), body).await);
+        }
+        for id in &logins {
+            let reply = desk.reply(id).await;
+            assert!(accepted(reply.field("outcome")), "Login: {}", reply.text);
+        }
+        for agent in agents {
+            let signed_in = |m: &tandem::client::Message| {
+                is_state(m, *agent, "NOT_READY") || is_state(m, *agent, "READY")
+            };
+            desk.event("the signed-in state", signed_in).await;
+            until("one subscription", async || self.sessions(*agent) == 1).await;
+        }
+    }
+
+    /// Notification sessions of an agent.
+    pub fn sessions(&self, agent: u32) -> usize {
+        let world = self.simulator.world();
+        let agent = world.agent(&agent.to_string()).expect("a known agent");
+        let sessions = agent.sessions.lock().expect("no panic in the simulator");
+        sessions.len()
+    }
+
+    /// Node that an agent's notifications come from; `None` without a subscription.
+    pub fn subscribed_at(&self, agent: u32) -> Option<usize> {
+        let world = self.simulator.world();
+        let agent = world.agent(&agent.to_string()).expect("a known agent");
+        let sessions = agent.sessions.lock().expect("no panic in the simulator");
+        sessions.first().map(|session| session.node)
+    }
+
+    /// Makes a node (1 or 2) of the downstream fail.
+    pub fn fault(&self, node: usize, fault: Fault) {
+        let faults = self.simulator.world().node_faults(node);
+        faults.add(fault).expect("a fault that makes sense");
+    }
+
+    /// Makes both nodes fail.
+    pub fn fault_everywhere(&self, fault: &Fault) {
+        for node in [1, 2] {
+            self.fault(node, fault.clone());
+        }
+    }
+
+    /// Ends all faults.
+    pub fn heal(&self) {
+        for faults in self.simulator.faults() {
+            faults.clear(None);
+        }
+    }
+
+    /// State of an agent at the downstream.
+    pub fn state(&self, agent: u32) -> &'static str {
+        let world = self.simulator.world();
+        let agent = world.agent(&agent.to_string()).expect("a known agent");
+        let state = agent.state.lock().expect("no panic in the simulator");
+        state.state.name()
+    }
+
+    /// Effects on an agent, in order.
+    pub fn effects(&self, agent: u32) -> Vec<Entry> {
+        self.simulator.ledger().entries(Some(&agent.to_string()), 0)
+    }
+
+    /// How many effects of a kind a command had.
+    pub fn effects_of(&self, kind: &str, id: &str) -> usize {
+        let all = self.simulator.ledger().entries(None, 0);
+        all.iter()
+            .filter(|entry| entry.kind == kind && &*entry.request_id == id)
+            .count()
+    }
+
+    /// Waits until every agent of the list has exactly one subscription.
+    pub async fn one_subscription_each(&self, agents: &[u32]) {
+        until("one subscription an agent", async || {
+            agents.iter().all(|agent| self.sessions(*agent) == 1)
+        })
+        .await;
+    }
+
+    /// Consumers of the command queue on a broker: tags of instances, without federation links.
+    pub async fn consumers(&self, broker: usize) -> Vec<String> {
+        let client = management(&self.management[broker]);
+        let consumers = client.get("consumers/%2f").await.ok().flatten();
+        let list = consumers.as_ref().and_then(Value::as_array);
+        list.into_iter()
+            .flatten()
+            .filter(|consumer| consumer["queue"]["name"] == self.queue.as_str())
+            .filter_map(|consumer| consumer["consumer_tag"].as_str())
+            .filter(|tag| tag.starts_with("gc-"))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// All agents of the simulator.
+    pub fn agents(&self) -> Vec<u32> {
+        (FIRST_AGENT..FIRST_AGENT + self.agents).collect()
+    }
+
+    /// Waits until an instance owns so many agents, all subscribed.
+    pub async fn owns(&self, instance: &Instance, count: usize) {
+        let count = count as u64;
+        wait_for(
+            &format!("{} owns {count} agents", instance.name),
+            async || (instance.owned().await == (count, count)).then_some(()),
+        )
+        .await;
+    }
+}
+
+/// A client of the management API.
+pub fn management(base: &str) -> tandem::broker::management::ManagementClient {
+    tandem::broker::management::ManagementClient::new(base, "guest", "guest")
+        .expect("a management client")
+}
+
+/// The extension of a numbered agent.
+pub fn extension(agent: u32) -> u32 {
+    agent + 6000
+}
+
+/// The downstream took it, or it is done.
+pub fn accepted(outcome: &str) -> bool {
+    matches!(outcome, "OK" | "ACCEPTED")
+}
+
+/// A `State` event of an agent, JSON form.
+pub fn is_state(message: &tandem::client::Message, agent: u32, state: &str) -> bool {
+    message.field("type") == "State"
+        && message.field("agentId") == agent.to_string()
+        && message.field("state") == state
+}
+
+fn instance(name: &'static str, folder: &Path) -> Instance {
+    Instance {
+        name,
+        process: None,
+        config: folder.join(format!("{name}.properties")),
+        log: folder.join(format!("{name}.log")),
+        admin: ReservedPort::take().expect("a port"),
+        http: reqwest::Client::builder()
+            .timeout(Duration::from_secs(2))
+            .build()
+            .expect("an HTTP client"),
+    }
+}
+
+/// An instance has one `notify.port` for both nodes, so they differ by address.
+async fn start_simulator(agents: u32) -> (Running, ReservedPort) {
+    let mut config = simulator::Config::loopback(2, agents);
+    config.answer_delay = Duration::from_millis(100);
+    config.forced_logout_after = Duration::ZERO;
+    let port = ReservedPort::take().expect("a port");
+    for (at, node) in config.nodes.iter_mut().enumerate() {
+        let ip = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1 + at as u8));
+        node.xmpp = SocketAddr::new(ip, port.number());
+        node.rest = SocketAddr::new(ip, 0);
+    }
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    loop {
+        match simulator::start(config.clone()).await {
+            Ok(running) => return (running, port),
+            Err(error) if tokio::time::Instant::now() >= deadline => panic!("{error}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
