@@ -24,10 +24,6 @@ use load::{Client, Command};
 use report::{Round, Series};
 use stage::{DESTINATION, Stage, agent, cpu_ms, resident_mb};
 
-/// The same as in the product, for client and bare loop too.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Agents that one connector serves.
 const AGENTS: u64 = 500;
 /// Agents of the memory step.
