@@ -217,17 +217,16 @@ impl Engine {
             return;
         };
         session.dialogs.clear();
+        // After a forced sign-out it ends at once.
         let closing = session
             .linger_until
             .is_some_and(|at| at <= self.now.mono + limits::FORCED_OUT_MS);
-        session.linger_until = Some(if closing { self.now.mono } else { until });
+        let until = if closing { self.now.mono } else { until };
+        session.linger_until = Some(until);
         if session.record.signed_in {
             session.record.signed_in = false;
             self.sessions.touch(agent);
         }
-        self.timers.set_by(
-            Timer::Agent(agent.clone()),
-            if closing { self.now.mono } else { until },
-        );
+        self.timers.set_by(Timer::Agent(agent.clone()), until);
     }
 }
