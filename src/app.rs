@@ -103,7 +103,10 @@ pub async fn run(settings: Settings) -> Result<(), AppError> {
     let gauges = tokio::spawn(keep_gauges(views));
     let upkeep = tokio::spawn(metrics.upkeep());
     tokio::spawn(watch_signals(results));
-    let (shells, ended) = driver.run().await;
+    // On a worker, not on the thread that waits here: every input would wake that one up.
+    let (shells, ended) = tokio::spawn(driver.run())
+        .await
+        .map_err(|error| AppError::Io(format!("the driver failed: {error}")))?;
     if ended == Ended::Done {
         tracing::info!("stopping: everything started is finished");
     }

@@ -1,6 +1,8 @@
 //! The client library on two real brokers, with a stand-in for the connector that answers what it
 //! is told to.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -1,8 +1,12 @@
-//! Publishing with confirms, pipelined.
+//! Publishing with confirms, pipelined in groups.
 //!
-//! What is published as mandatory has a channel to itself while it waits for its confirm: the
-//! library hands a returned message to whichever confirm comes next on the channel, so that with
-//! two in flight nobody could tell which one was returned.
+//! What waits is published together and told together: one task, one timer, and confirms that
+//! the broker can put into one frame.
+//!
+//! What is published as mandatory has a channel to itself as long as its group is unconfirmed:
+//! the library hands a returned message to whichever confirm comes next on the channel. A return
+//! comes before the confirm of its own message, so once a whole group is confirmed all its
+//! returns are there, on some confirm of the group, and are told apart by their message ids.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -11,10 +15,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::ShortString;
 use lapin::{Channel, Confirmation};
 use tokio::sync::mpsc;
 
@@ -29,28 +33,38 @@ use crate::engine::input::PublishOutcome;
 /// Publications on their way at once.
 const MAX_IN_FLIGHT: usize = 4096;
 /// Channels for mandatory messages, opened at need.
-const MANDATORY_CHANNELS: usize = 64;
+const MANDATORY_CHANNELS: usize = 16;
+/// Messages of one mandatory group.
+const MAX_GROUP: usize = 64;
 /// Mandatory messages that wait for a channel; beyond that nothing more is taken on.
 const MAX_WAITING: usize = 1024;
 const BATCH: usize = 256;
 /// How long an orderly end waits for confirms.
 const LAST_CONFIRMS: Duration = Duration::from_secs(1);
 
-/// A publication that has ended.
+/// A message of a publication.
+type Entry = (PublishId, Message);
+
+/// A group that has ended.
 struct Done {
-    id: PublishId,
-    outcome: PublishOutcome,
-    /// A mandatory message gives its channel back; without one where it must not be used again.
+    outcomes: Vec<(PublishId, PublishOutcome)>,
+    /// A mandatory group gives its channel back; without one where it must not be used again.
     slot: Option<Option<Channel>>,
 }
 
 type InFlight = Pin<Box<dyn Future<Output = Done> + Send>>;
+type Confirming = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>;
 
 struct Publisher {
     link: Arc<Link>,
     in_flight: FuturesUnordered<InFlight>,
+    /// Messages in those groups.
+    open: usize,
     free: Vec<Option<Channel>>,
-    waiting: VecDeque<(PublishId, Message)>,
+    /// Mandatory messages without a channel yet.
+    waiting: VecDeque<Entry>,
+    /// Other messages, to be published as one group.
+    next: Vec<Entry>,
     direct: direct::Sender,
 }
 
@@ -60,8 +74,10 @@ pub(super) async fn run(link: Arc<Link>, mut publications: mpsc::Receiver<Public
     let mut publisher = Publisher {
         link: Arc::clone(&link),
         in_flight: FuturesUnordered::new(),
+        open: 0,
         free: (0..MANDATORY_CHANNELS).map(|_| None).collect(),
         waiting: VecDeque::new(),
+        next: Vec::new(),
         direct,
     };
     let mut batch = Vec::with_capacity(BATCH);
@@ -75,8 +91,9 @@ pub(super) async fn run(link: Arc<Link>, mut publications: mpsc::Receiver<Public
                     break;
                 }
                 for publication in batch.drain(..) {
-                    publisher.start(publication).await;
+                    publisher.take(publication).await;
                 }
+                publisher.start();
             }
         }
     }
@@ -89,19 +106,21 @@ pub(super) async fn run(link: Arc<Link>, mut publications: mpsc::Receiver<Public
 
 impl Publisher {
     fn has_room(&self) -> bool {
-        self.in_flight.len() < MAX_IN_FLIGHT && self.waiting.len() < MAX_WAITING
+        self.open < MAX_IN_FLIGHT && self.waiting.len() < MAX_WAITING
     }
 
-    async fn start(&mut self, Publication { id, message }: Publication) {
+    async fn take(&mut self, Publication { id, message }: Publication) {
         match encode(&self.link.context, message) {
+            Ok(Encoded::Confirmed(messages)) if messages.is_empty() => {
+                tell(&self.link, id, PublishOutcome::Confirmed).await;
+            }
             Ok(Encoded::Confirmed(messages)) => {
                 let mandatory = messages.len() == 1 && messages[0].mandatory;
+                let entries = messages.into_iter().map(|message| (id, message));
                 if mandatory {
-                    self.waiting.extend(messages.into_iter().map(|m| (id, m)));
-                    self.start_mandatory();
+                    self.waiting.extend(entries);
                 } else {
-                    let link = Arc::clone(&self.link);
-                    self.launch(Box::pin(publish_all(link, id, messages)));
+                    self.next.extend(entries);
                 }
             }
             Ok(Encoded::Direct(message)) => {
@@ -116,33 +135,46 @@ impl Publisher {
         }
     }
 
+    fn start(&mut self) {
+        if !self.next.is_empty() {
+            let group = std::mem::take(&mut self.next);
+            let link = Arc::clone(&self.link);
+            self.launch(group.len(), Box::pin(publish_plain(link, group)));
+        }
+        self.start_mandatory();
+    }
+
     fn start_mandatory(&mut self) {
         while !self.waiting.is_empty() {
             let Some(channel) = self.free.pop() else {
                 return;
             };
-            if let Some((id, message)) = self.waiting.pop_front() {
-                let link = Arc::clone(&self.link);
-                self.launch(Box::pin(publish_mandatory(link, channel, id, message)));
-            }
+            let group = next_group(&mut self.waiting);
+            let link = Arc::clone(&self.link);
+            self.launch(
+                group.len(),
+                Box::pin(publish_mandatory(link, channel, group)),
+            );
         }
     }
 
     /// The first poll hands the frames to the library, in the order of the calls; the set would
     /// poll in any order.
-    fn launch(&mut self, mut publication: InFlight) {
-        match (&mut publication).now_or_never() {
+    fn launch(&mut self, messages: usize, mut group: InFlight) {
+        self.open += messages;
+        match (&mut group).now_or_never() {
             Some(done) => self.in_flight.push(Box::pin(std::future::ready(done))),
-            None => self.in_flight.push(publication),
+            None => self.in_flight.push(group),
         }
     }
 
     async fn done(&mut self, done: Done) {
+        self.open = self.open.saturating_sub(done.outcomes.len());
         if let Some(channel) = done.slot {
             self.free.push(channel);
             self.start_mandatory();
         }
-        tell(&self.link, done.id, done.outcome).await;
+        tell_all(&self.link, done.outcomes).await;
     }
 
     /// Waits a little for confirms where the broker still answers.
@@ -157,7 +189,7 @@ impl Publisher {
         let mut expired = false;
         while !self.in_flight.is_empty() {
             tokio::select! {
-                Some(done) = self.in_flight.next() => tell(&self.link, done.id, done.outcome).await,
+                Some(done) = self.in_flight.next() => tell_all(&self.link, done.outcomes).await,
                 () = &mut limit, if !expired => {
                     expired = true;
                     self.link.given_up.cancel();
@@ -171,47 +203,121 @@ async fn tell(link: &Link, id: PublishId, outcome: PublishOutcome) {
     link.context.published(id, outcome).await;
 }
 
-/// Messages of one publication, none of them mandatory; confirmed when all are.
-async fn publish_all(link: Arc<Link>, id: PublishId, messages: Vec<Message>) -> Done {
-    let all = messages
-        .into_iter()
-        .map(|message| confirmed(&link, &link.confirms, message));
-    let outcomes = join_all(all).await;
-    let outcome = if outcomes.iter().all(|o| *o == PublishOutcome::Confirmed) {
-        PublishOutcome::Confirmed
-    } else {
-        PublishOutcome::Failed
-    };
+/// Tells every publication once: the messages of one stand together, and it is confirmed when all
+/// of them are.
+async fn tell_all(link: &Link, outcomes: Vec<(PublishId, PublishOutcome)>) {
+    for messages in outcomes.chunk_by(|one, other| one.0 == other.0) {
+        let worst = messages
+            .iter()
+            .find(|(_, outcome)| *outcome != PublishOutcome::Confirmed)
+            .unwrap_or(&messages[0]);
+        tell(link, worst.0, worst.1).await;
+    }
+}
+
+/// The messages that may share a channel: told apart by their message ids. One without an id, or
+/// with an id that is there already, is not told apart.
+fn next_group(waiting: &mut VecDeque<Entry>) -> Vec<Entry> {
+    let mut group: Vec<Entry> = Vec::with_capacity(waiting.len().min(MAX_GROUP));
+    while group.len() < MAX_GROUP
+        && let Some(entry) = waiting.pop_front()
+    {
+        let id = message_id(&entry);
+        let apart = id.is_some() && group.iter().all(|other| message_id(other) != id);
+        if !group.is_empty() && !apart {
+            waiting.push_front(entry);
+            break;
+        }
+        group.push(entry);
+        if !apart {
+            break;
+        }
+    }
+    group
+}
+
+fn message_id((_, message): &Entry) -> Option<&ShortString> {
+    message.properties.message_id().as_ref()
+}
+
+/// Messages of which none is mandatory, on the channel that all such groups share.
+async fn publish_plain(link: Arc<Link>, group: Vec<Entry>) -> Done {
+    let channel = link.confirms.clone();
+    let (ids, answers) = publish_group(&link, &channel, group).await;
+    let outcomes = ids.into_iter().zip(answers).map(|((id, _), answer)| {
+        let confirmed = matches!(
+            answer,
+            Some(Ok(Confirmation::Ack(_) | Confirmation::NotRequested))
+        );
+        (id, outcome_of(confirmed, false))
+    });
     Done {
-        id,
-        outcome,
+        outcomes: outcomes.collect(),
         slot: None,
     }
 }
 
-async fn publish_mandatory(
-    link: Arc<Link>,
-    channel: Option<Channel>,
-    id: PublishId,
-    message: Message,
-) -> Done {
+async fn publish_mandatory(link: Arc<Link>, channel: Option<Channel>, group: Vec<Entry>) -> Done {
     let channel = match channel {
         Some(channel) if channel.status().connected() => Ok(channel),
         _ => confirm_channel(&link).await,
     };
-    let (outcome, channel) = match channel {
-        Ok(channel) => (confirmed(&link, &channel, message).await, Some(channel)),
+    let channel = match channel {
+        Ok(channel) => channel,
         Err(problem) => {
-            tracing::warn!(%problem, "a message was not published");
-            (PublishOutcome::Failed, None)
+            tracing::warn!(%problem, messages = group.len(), "messages were not published");
+            let failed = |(id, _)| (id, PublishOutcome::Failed);
+            return Done {
+                outcomes: group.into_iter().map(failed).collect(),
+                slot: Some(None),
+            };
         }
     };
-    // A late confirm or return would be taken for the next message's.
-    let channel = channel.filter(|_| outcome != PublishOutcome::Failed);
+    let (ids, answers) = publish_group(&link, &channel, group).await;
+    let outcomes = judge(ids, &answers);
+    let failed = |(_, outcome): &(_, PublishOutcome)| *outcome == PublishOutcome::Failed;
+    // A late confirm or return would be taken for the next group's.
+    let channel = Some(channel).filter(|_| !outcomes.iter().any(failed));
     Done {
-        id,
-        outcome,
+        outcomes,
         slot: Some(channel),
+    }
+}
+
+type Answer = Option<lapin::Result<Confirmation>>;
+type Id = (PublishId, Option<ShortString>);
+
+/// What became of the messages of a mandatory group. An unanswered one has failed. A return is
+/// known by the time its own message's confirm is there.
+fn judge(ids: Vec<Id>, answers: &[Answer]) -> Vec<(PublishId, PublishOutcome)> {
+    let alone = ids.len() == 1;
+    let returned: Vec<Option<&ShortString>> = answers
+        .iter()
+        .filter_map(|answer| match answer {
+            Some(Ok(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message)))) => {
+                Some(message.properties.message_id().as_ref())
+            }
+            _ => None,
+        })
+        .collect();
+    let outcome = |((id, name), answer): (Id, &Answer)| {
+        let confirmed = matches!(
+            answer,
+            Some(Ok(Confirmation::Ack(_) | Confirmation::NotRequested))
+        );
+        let back = returned
+            .iter()
+            .any(|other| alone || *other == name.as_ref());
+        (id, outcome_of(confirmed, back))
+    };
+    ids.into_iter().zip(answers).map(outcome).collect()
+}
+
+fn outcome_of(confirmed: bool, returned: bool) -> PublishOutcome {
+    match (confirmed, returned) {
+        (false, _) => PublishOutcome::Failed,
+        (true, true) => PublishOutcome::Returned,
+        (true, false) => PublishOutcome::Confirmed,
     }
 }
 
@@ -228,42 +334,69 @@ async fn confirm_channel(link: &Link) -> Result<Channel, Problem> {
     }
 }
 
-/// Publishes one message and waits for the broker's word on it.
-async fn confirmed(link: &Link, channel: &Channel, message: Message) -> PublishOutcome {
+/// Publishes messages in order and waits for the broker's word on each; `None` where there was
+/// none in time.
+async fn publish_group(
+    link: &Link,
+    channel: &Channel,
+    group: Vec<Entry>,
+) -> (Vec<Id>, Vec<Answer>) {
+    let mut ids = Vec::with_capacity(group.len());
+    let mut answers: Vec<Answer> = Vec::with_capacity(group.len());
+    let mut confirming: Vec<Confirming> = Vec::with_capacity(group.len());
+    for entry in group {
+        let name = message_id(&entry).cloned();
+        ids.push((entry.0, name));
+        let mut publishing: Confirming = Box::pin(publish(channel.clone(), entry.1));
+        // The first poll hands over the frames: all are on their way before one is waited for.
+        answers.push((&mut publishing).now_or_never());
+        confirming.push(publishing);
+    }
+    let open = |answer: &Answer| answer.is_none();
+    while answers.iter().any(open) {
+        let all = async {
+            for (answer, confirming) in answers.iter_mut().zip(&mut confirming) {
+                if answer.is_none() {
+                    *answer = Some(confirming.await);
+                }
+            }
+        };
+        let timed_out = tokio::select! {
+            // First, so that the first poll is of the messages.
+            biased;
+            () = all => return (ids, answers),
+            () = link.given_up.cancelled() => false,
+            () = tokio::time::sleep(RPC_LIMIT) => true,
+        };
+        // A blocked connection has not written it yet: that is no answer that is missing.
+        if timed_out && link.blocked.load(Ordering::Relaxed) {
+            continue;
+        }
+        // What is there by now counts, returns in particular.
+        for (answer, confirming) in answers.iter_mut().zip(&mut confirming) {
+            if answer.is_none() {
+                *answer = confirming.now_or_never();
+            }
+        }
+        break;
+    }
+    (ids, answers)
+}
+
+async fn publish(channel: Channel, message: Message) -> lapin::Result<Confirmation> {
     let options = BasicPublishOptions {
         mandatory: message.mandatory,
         ..BasicPublishOptions::default()
     };
-    let publish = async {
-        let Message {
-            exchange,
-            key,
-            properties,
-            body,
-            ..
-        } = message;
-        channel
-            .basic_publish(exchange, key, options, &body, properties)
-            .await?
-            .await
-    };
-    let mut publish = std::pin::pin!(publish);
-    loop {
-        let answer = tokio::select! {
-            // First, so that the first poll writes.
-            biased;
-            answer = tokio::time::timeout(RPC_LIMIT, &mut publish) => answer,
-            () = link.given_up.cancelled() => return PublishOutcome::Failed,
-        };
-        return match answer {
-            Ok(Ok(Confirmation::Ack(None) | Confirmation::NotRequested)) => {
-                PublishOutcome::Confirmed
-            }
-            Ok(Ok(Confirmation::Ack(Some(_)))) => PublishOutcome::Returned,
-            Ok(Ok(Confirmation::Nack(_)) | Err(_)) => PublishOutcome::Failed,
-            // A blocked connection has not written it yet: that is no answer that is missing.
-            Err(_) if link.blocked.load(Ordering::Relaxed) => continue,
-            Err(_) => PublishOutcome::Failed,
-        };
-    }
+    let Message {
+        exchange,
+        key,
+        properties,
+        body,
+        ..
+    } = message;
+    channel
+        .basic_publish(exchange, key, options, &body, properties)
+        .await?
+        .await
 }

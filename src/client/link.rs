@@ -35,7 +35,6 @@ pub(super) struct Broker {
 #[derive(Debug, Clone)]
 pub(super) struct Setup {
     pub(super) options: ClientOptions,
-    pub(super) reply_queue: String,
     pub(super) event_queue: String,
 }
 
@@ -101,6 +100,10 @@ pub(super) fn unique(prefix: &str) -> String {
 pub(super) struct Link {
     connection: Connection,
     channel: Channel,
+    /// A name for this connection only. A reply queue that the client left behind on a broker
+    /// that it lost would else swallow replies which a connector on that broker gives to commands
+    /// from here.
+    reply_queue: String,
     pub(super) consumers: Option<(Consumer, Consumer)>,
 }
 
@@ -136,10 +139,12 @@ impl Link {
             .await?;
         let select = ConfirmSelectOptions::default();
         channel.confirm_select(select).await?;
-        let consumers = consume(&connection, setup).await?;
+        let reply_queue = unique("reply.");
+        let consumers = consume(&connection, setup, &reply_queue).await?;
         Ok(Self {
             connection,
             channel,
+            reply_queue,
             consumers: Some(consumers),
         })
     }
@@ -155,7 +160,7 @@ impl Link {
             short(&setup.options.queue),
             BasicPublishOptions::default(),
             copy.command.body.as_bytes(),
-            properties(setup, copy),
+            properties(&self.reply_queue, copy),
         );
         match tokio::time::timeout(ANSWER_LIMIT, publish).await {
             Ok(confirm) => Ok(confirm?),
@@ -169,7 +174,7 @@ impl Link {
     /// An orderly end: the queues go too.
     pub(super) async fn close(self, setup: &Setup) {
         let end = async {
-            for queue in [&setup.reply_queue, &setup.event_queue] {
+            for queue in [&self.reply_queue, &setup.event_queue] {
                 let options = QueueDeleteOptions::default();
                 let _ = self.channel.queue_delete(short(queue), options).await;
             }
@@ -208,8 +213,10 @@ async fn declare_exchanges(connection: &Connection, cluster: &str) -> Result<(),
 async fn consume(
     connection: &Connection,
     setup: &Setup,
+    reply_queue: &str,
 ) -> Result<(Consumer, Consumer), lapin::Error> {
     let options = &setup.options;
+    let event_queue = setup.event_queue.as_str();
     let channel = connection.create_channel().await?;
     channel
         .basic_qos(PREFETCH, BasicQosOptions::default())
@@ -217,13 +224,13 @@ async fn consume(
     let exchange = |name| format!("{}.{name}", options.cluster);
     let (replies, events) = (exchange("replies"), exchange("events"));
     let mut bindings = vec![
-        (&setup.reply_queue, replies, setup.reply_queue.as_str()),
-        (&setup.event_queue, events.clone(), &options.destination),
+        (reply_queue, replies, reply_queue),
+        (event_queue, events.clone(), options.destination.as_str()),
     ];
     if options.agent_states {
-        bindings.push((&setup.event_queue, events, "AgentStates"));
+        bindings.push((event_queue, events, "AgentStates"));
     }
-    for queue in [&setup.reply_queue, &setup.event_queue] {
+    for queue in [reply_queue, event_queue] {
         let durable = QueueDeclareOptions::durable();
         channel
             .queue_declare(short(queue), durable, bounds())
@@ -246,10 +253,7 @@ async fn consume(
         let options = BasicConsumeOptions::default();
         channel.basic_consume(short(queue), tag, options, FieldTable::default())
     };
-    Ok((
-        start(&setup.reply_queue).await?,
-        start(&setup.event_queue).await?,
-    ))
+    Ok((start(reply_queue).await?, start(event_queue).await?))
 }
 
 fn bounds() -> FieldTable {
@@ -263,7 +267,7 @@ fn bounds() -> FieldTable {
     arguments
 }
 
-fn properties(setup: &Setup, copy: &Copy) -> BasicProperties {
+fn properties(reply_queue: &str, copy: &Copy) -> BasicProperties {
     let command = &copy.command;
     let mut headers = FieldTable::default();
     let attempt = i32::try_from(copy.attempt).unwrap_or(i32::MAX);
@@ -290,7 +294,7 @@ fn properties(setup: &Setup, copy: &Copy) -> BasicProperties {
         .with_timestamp(now.as_secs())
         .with_headers(headers);
     if command.reply {
-        properties.with_reply_to(short(&setup.reply_queue))
+        properties.with_reply_to(short(reply_queue))
     } else {
         properties
     }
@@ -328,11 +332,6 @@ mod tests {
 
     #[test]
     fn a_copy_carries_id_attempt_deadline_and_reply_address() {
-        let setup = Setup {
-            options: ClientOptions::new("desk"),
-            reply_queue: "reply.x".to_owned(),
-            event_queue: "events.x".to_owned(),
-        };
         let mut command = super::super::Command::new("MakeReady#1001", "");
         command.deadline = Some(UNIX_EPOCH + Duration::from_millis(1_700_000_000_123));
         let copy = Copy {
@@ -340,7 +339,7 @@ mod tests {
             id: "c-1".to_owned(),
             attempt: 2,
         };
-        let properties = properties(&setup, &copy);
+        let properties = properties("reply.x", &copy);
         assert_eq!(
             properties.kind().as_ref().unwrap().as_str(),
             "MakeReady#1001"

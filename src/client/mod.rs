@@ -1,11 +1,11 @@
 //! A small client: sends commands, receives replies and events, survives the loss of its broker.
 //!
-//! It behaves as contract section 4 asks of a client. The reply queue and the event queue have
-//! unique names and are declared and bound again on every broker that the client connects to;
-//! they are durable and expire by themselves ([`QUEUE_EXPIRES`]), so that what arrives while the
-//! connection is away is still there after a reconnect to the same broker. A reply that waits on
-//! a broker that is gone is asked for again: the command is sent once more under the same
-//! `message_id` with a higher `x-attempt`, which a connector answers from what it remembers.
+//! Its event queue has a unique name and is declared and bound again on every broker that the
+//! client connects to; it is durable and expires by itself ([`QUEUE_EXPIRES`]), so that what
+//! arrives while the connection is away is still there after a reconnect to the same broker. Each
+//! connection has a reply queue of its own. A reply that went to an earlier one is asked for
+//! again: the command is sent once more under the same `message_id` with a higher `x-attempt`,
+//! which a connector answers from what it remembers.
 
 mod inbox;
 mod link;
@@ -203,7 +203,6 @@ pub struct Client {
     requests: mpsc::Sender<Request>,
     room: Arc<Semaphore>,
     broker: watch::Receiver<Option<String>>,
-    reply_queue: String,
 }
 
 impl Client {
@@ -217,16 +216,13 @@ impl Client {
         options: ClientOptions,
     ) -> Result<(Self, Inbox), ClientError> {
         let brokers = link::brokers(&uris, options.heartbeat)?;
-        let name = link::unique("");
-        let reply_queue = format!("reply.{name}");
         let (requests, incoming_requests) = mpsc::channel(64);
         let (inbox, received) = mpsc::channel(INBOX);
         let (broker_is, broker) = watch::channel(None);
         let (ready, first) = oneshot::channel();
         let setup = link::Setup {
             options,
-            reply_queue: reply_queue.clone(),
-            event_queue: format!("events.{name}"),
+            event_queue: link::unique("events."),
         };
         supervise::start(supervise::Parts {
             brokers,
@@ -241,7 +237,6 @@ impl Client {
             requests,
             room: Arc::new(Semaphore::new(MAX_OUTSTANDING)),
             broker,
-            reply_queue,
         };
         Ok((client, Inbox::new(received)))
     }
@@ -268,10 +263,5 @@ impl Client {
     /// `host:port` of the broker that the client is connected to now.
     pub fn broker(&self) -> Option<String> {
         self.broker.borrow().clone()
-    }
-
-    /// Name of the queue that replies come to.
-    pub fn reply_queue(&self) -> &str {
-        &self.reply_queue
     }
 }

@@ -15,8 +15,9 @@ use super::tls::{self, TlsError};
 /// Idle connections are given up before the platform's own keep-alive timeout (20 s and more)
 /// ends them, so that few requests meet a dying connection.
 const IDLE: Duration = Duration::from_secs(10);
-/// Idle connections kept for each node.
-const MAX_IDLE: usize = 64;
+/// Idle connections kept for each node: with fewer than there are requests at a time, every burst
+/// would open connections anew.
+const MAX_IDLE: usize = 256;
 const REQUEST_ID: HeaderName = HeaderName::from_static("requestid");
 const XML: HeaderValue = HeaderValue::from_static("application/xml");
 

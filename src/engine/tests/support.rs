@@ -639,7 +639,7 @@ impl Rig {
                 subscription,
             } => self.unsubscribed.push((agent, subscription)),
             Command::VerbDone { result, .. } => self.verbs.push(result),
-            Command::Exit => self.exited = true,
+            Command::Exit | Command::Refuse(_) => self.exited = true,
         }
     }
 
