@@ -127,7 +127,7 @@ impl Client {
             .with_reply_to(self.replies.as_str().into())
             .with_delivery_mode(1);
         // No confirm was asked for: there is nothing to wait for.
-        let _ = self
+        let confirm = self
             .commands
             .basic_publish(
                 "".into(),
@@ -137,6 +137,7 @@ impl Client {
                 properties,
             )
             .await?;
+        drop(confirm);
         Ok(())
     }
 
