@@ -58,7 +58,15 @@ pub enum AppError {
 ///
 /// # Errors
 /// Where it cannot start; nothing runs then.
-pub async fn run(settings: Settings) -> Result<(), AppError> {
+pub async fn run(mut settings: Settings) -> Result<(), AppError> {
+    if settings.broker.randomize {
+        let seed = random().map_err(AppError::Io)?;
+        shuffle(
+            &mut settings.broker.urls,
+            settings.broker.priority_backup,
+            seed,
+        );
+    }
     let metrics = Telemetry::install().map_err(AppError::Io)?;
     let listener = admin::bind(settings.admin.listen)
         .await
@@ -223,6 +231,20 @@ fn random() -> Result<u64, String> {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// `broker.randomize`: shuffles the list. With priority backup URL 1 stays first: it is where the
+/// instance would return to anyhow.
+fn shuffle<T>(list: &mut [T], first_stays: bool, mut seed: u64) {
+    let from = usize::from(first_stays).min(list.len());
+    let rest = &mut list[from..];
+    for end in (1..rest.len()).rev() {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let pick = (seed >> 33) as usize % (end + 1);
+        rest.swap(end, pick);
+    }
 }
 
 /// The engine's share of the settings.
@@ -405,4 +427,37 @@ fn notify_config(settings: &Settings) -> Result<NotifyConfig, AppError> {
         connect_timeout: settings.notify.connect_timeout,
         ping_interval: settings.notify.ping_interval,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shuffled_list_keeps_its_members_and_with_priority_backup_its_first() {
+        let mut seen_other_first = false;
+        for seed in 0..50 {
+            let mut list = ["a", "b", "c", "d"];
+            shuffle(&mut list, true, seed);
+            assert_eq!(list[0], "a");
+            let mut free = ["a", "b", "c", "d"];
+            shuffle(&mut free, false, seed);
+            seen_other_first |= free[0] != "a";
+            for mut list in [list, free] {
+                list.sort_unstable();
+                assert_eq!(list, ["a", "b", "c", "d"]);
+            }
+        }
+        assert!(seen_other_first);
+        shuffle::<u8>(&mut [], true, 1);
+    }
+
+    #[test]
+    fn nodes_are_named_by_host_and_port() {
+        assert_eq!(
+            node_label("https://fin-a.example:8445/finesse/api"),
+            "fin-a.example:8445"
+        );
+        assert_eq!(node_label("http://10.0.0.1/finesse/api"), "10.0.0.1");
+    }
 }
