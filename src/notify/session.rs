@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::SinkExt;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_xmpp::xmlstream::{FallibleStreamElement as Incoming, XmppStreamElement};
 use xmpp_parsers::iq::Iq;
@@ -25,6 +25,9 @@ use super::{Happening, Order, Sink, Spec, event};
 
 /// Unanswered pings that end a session.
 const MAX_UNANSWERED: u32 = 2;
+/// How long a sign-in waits for the answer to its first ping. A service that answers none is
+/// taken as it is; its silence is then no sign of a lost session.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
 /// Time for a polite goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// A shorter ping interval would only be a mistake.
@@ -92,8 +95,17 @@ pub(super) async fn run(
     let _ = report.tell(terminal).await;
 }
 
+/// A session that receives notifications.
+struct Established {
+    bound: Bound,
+    /// Notifications that came with the sign-in.
+    early: Vec<Update>,
+    /// Whether the service has answered a ping.
+    answers: bool,
+}
+
 /// Login, then all that makes the service send notifications, and proof that it has read it.
-async fn establish(spec: &Spec) -> Result<(Bound, Vec<Update>), End> {
+async fn establish(spec: &Spec) -> Result<Established, End> {
     let mut bound = login::login(spec).await?;
     let stream = &mut bound.stream;
     if bound.wants_session {
@@ -117,11 +129,25 @@ async fn establish(spec: &Spec) -> Result<(Bound, Vec<Update>), End> {
     // Stanzas are processed in order: an answer of any kind proves that the presence has been.
     stream.send(&ping(FIRST_PING_ID, &spec.domain)).await?;
     let mut early = Vec::new();
+    let deadline = Instant::now() + FIRST_ANSWER;
     loop {
-        match login::next(stream).await? {
+        let Ok(incoming) = timeout_at(deadline, login::next(stream)).await else {
+            return Ok(Established {
+                bound,
+                early,
+                answers: false,
+            });
+        };
+        match incoming? {
             Incoming::Ok(XmppStreamElement::Stanza(Stanza::Iq(
                 Iq::Result { id, .. } | Iq::Error { id, .. },
-            ))) if id == FIRST_PING_ID => return Ok((bound, early)),
+            ))) if id == FIRST_PING_ID => {
+                return Ok(Established {
+                    bound,
+                    early,
+                    answers: true,
+                });
+            }
             Incoming::Ok(XmppStreamElement::Stanza(Stanza::Iq(iq))) => {
                 if let Some(reply) = answer(iq) {
                     stream.send(&reply).await?;
@@ -131,7 +157,11 @@ async fn establish(spec: &Spec) -> Result<(Bound, Vec<Update>), End> {
                 early.extend(event::updates(&message).into_iter().flatten());
                 // Notifications prove the same, and holding them back has an end here.
                 if !early.is_empty() {
-                    return Ok((bound, early));
+                    return Ok(Established {
+                        bound,
+                        early,
+                        answers: false,
+                    });
                 }
             }
             _ => {}
@@ -169,6 +199,8 @@ struct Session<'a> {
     jid: FullJid,
     early: Vec<Update>,
     report: Report<'a>,
+    /// Whether the service answers pings at all.
+    answers: bool,
     unanswered: u32,
     watched: u64,
     /// The platform's application behind the notification service has gone.
@@ -176,11 +208,17 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new((bound, early): (Bound, Vec<Update>), report: Report<'a>) -> Self {
+    fn new(established: Established, report: Report<'a>) -> Self {
+        let Established {
+            bound,
+            early,
+            answers,
+        } = established;
         Self {
             stream: bound.stream,
             jid: bound.jid,
             early,
+            answers,
             report,
             unanswered: 0,
             watched: 0,
@@ -243,6 +281,8 @@ impl<'a> Session<'a> {
                 }
             }
             Stanza::Iq(iq) => {
+                self.answers |= matches!(&iq, Iq::Result { id, .. } | Iq::Error { id, .. }
+                    if id == PING_ID || id == FIRST_PING_ID);
                 if let Some(reply) = answer(iq) {
                     self.send(&reply).await?;
                 }
@@ -281,11 +321,11 @@ impl<'a> Session<'a> {
     }
 
     async fn ping(&mut self) -> Result<(), Stop> {
-        if self.unanswered >= MAX_UNANSWERED {
+        if self.answers && self.unanswered >= MAX_UNANSWERED {
             let reason = format!("{MAX_UNANSWERED} pings without an answer");
             return Err(End::Broken(reason).into());
         }
-        self.unanswered += 1;
+        self.unanswered = self.unanswered.saturating_add(1);
         let stanza = ping(PING_ID, &self.report.spec.domain);
         self.send(&stanza).await
     }

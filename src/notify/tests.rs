@@ -393,6 +393,28 @@ async fn an_answered_ping_keeps_the_session() {
 }
 
 #[tokio::test]
+async fn a_service_that_answers_no_ping_is_taken_as_it_is() {
+    let mut service = Service::new().await;
+    service.spec.ping_interval = Duration::from_millis(50);
+    let (_subscription, mut peer) = service.start().await;
+    peer.authenticate().await;
+    peer.greet(BIND).await;
+    peer.until("</iq>").await;
+    peer.send(BOUND).await;
+    assert_eq!(service.next().await, Happening::Up);
+    // Far more than two go unanswered, and the session lives.
+    for _ in 0..6 {
+        peer.until("urn:xmpp:ping").await;
+    }
+    peer.send(&note(
+        "/finesse/api/User/1205",
+        "<Update><data><user><state>READY</state></user></data><event>PUT</event></Update>",
+    ))
+    .await;
+    assert!(matches!(service.next().await, Happening::Update(_)));
+}
+
+#[tokio::test]
 async fn closing_says_goodbye_and_reports_nothing() {
     let mut service = Service::new().await;
     let (subscription, mut peer) = service.start().await;
