@@ -17,6 +17,7 @@ use crate::model::{IdError, InstanceId};
 use crate::notify::Tls;
 use crate::notify::shell::{NotifyConfig, NotifyShell};
 use crate::settings::{self, DownstreamKind, NotifyTls, Settings};
+use crate::store::Store;
 use crate::telemetry::{self, Telemetry};
 use crate::wire::command::Defaults;
 use crate::wire::control::Keys;
@@ -80,7 +81,20 @@ pub async fn run(mut settings: Settings) -> Result<(), AppError> {
     let shells = build_shells(&settings, &config, boot, &results)?;
     let hosts = config.nodes.iter().map(|host| Arc::from(host.as_str()));
     let hosts: Vec<Arc<str>> = hosts.collect();
-    let engine = Engine::new(config);
+    let mut engine = Engine::new(config);
+    if let Some(store) = &shells.store {
+        let kept = store
+            .load()
+            .map_err(|error| AppError::Io(error.to_string()))?;
+        if kept.unreadable > 0 {
+            tracing::warn!(
+                sessions = kept.unreadable,
+                "kept sessions cannot be opened: sealed under another control.key?"
+            );
+        }
+        tracing::info!(sessions = kept.sessions.len(), "sessions kept from before");
+        engine.restore(kept.sessions, kept.destinations, kept.epoch);
+    }
     let (view, views) = watch::channel(Arc::new(engine.view()));
     let history = History::default();
     let tell = teller(&settings, history.clone());
@@ -354,10 +368,19 @@ fn build_shells(
     })?;
     let broker = Broker::start(broker_config(settings, config, boot), results.clone())?;
     let notify = NotifyShell::start(notify_config(settings)?, results.clone());
+    let keys = control_keys(settings, config, boot);
+    let store = match keys.keyed() {
+        true => Some(Store::open(&settings.data_dir, keys)),
+        false => None,
+    };
+    let store = store
+        .transpose()
+        .map_err(|error| AppError::Io(error.to_string()))?;
     Ok(Shells {
         broker,
         downstream: Arc::new(downstream),
         notify,
+        store: store.map(Arc::new),
     })
 }
 
@@ -393,14 +416,18 @@ fn broker_config(settings: &Settings, config: &Config, boot: BootId) -> BrokerCo
             settings::MessageFormat::Default => Format::Default,
         },
         parse: defaults(settings),
-        control: Keys::new(
-            settings.control.key.as_ref(),
-            settings.control.previous_key.as_ref(),
-            &settings.cluster_name,
-            config.instance.clone(),
-            boot,
-        ),
+        control: control_keys(settings, config, boot),
     }
+}
+
+fn control_keys(settings: &Settings, config: &Config, boot: BootId) -> Keys {
+    Keys::new(
+        settings.control.key.as_ref(),
+        settings.control.previous_key.as_ref(),
+        &settings.cluster_name,
+        config.instance.clone(),
+        boot,
+    )
 }
 
 fn notify_config(settings: &Settings) -> Result<NotifyConfig, AppError> {

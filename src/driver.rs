@@ -12,12 +12,13 @@ use tokio::time::sleep_until;
 use crate::admin::AdminRequest;
 use crate::broker::Broker;
 use crate::downstream::FinesseClient;
-use crate::engine::command::Call;
+use crate::engine::command::{Call, Keep};
 use crate::engine::ids::{Now, VerbId};
 use crate::engine::input::Verb;
 use crate::engine::{Command, Engine, Event, Input, View};
 use crate::model::CallOutcome;
 use crate::notify::shell::NotifyShell;
+use crate::store::Store;
 
 /// Inputs taken in one go, between two looks at operators and the clock.
 const BATCH: usize = 256;
@@ -78,6 +79,8 @@ pub struct Shells {
     pub downstream: Arc<FinesseClient>,
     /// XMPP.
     pub notify: NotifyShell,
+    /// Disk; `None`: without a key nothing can be sealed, and nothing is kept.
+    pub store: Option<Arc<Store>>,
 }
 
 /// Why the driver stopped.
@@ -226,6 +229,7 @@ impl Driver {
                         let _ = asker.send(result);
                     }
                 }
+                Command::Keep(keep) => spawn_keep(shells, results, *keep),
                 Command::Exit => ended = Some(Ended::Done),
                 Command::Refuse(reason) => ended = Some(Ended::Refused(reason)),
                 other => shells.broker.execute(other),
@@ -279,6 +283,21 @@ fn spawn_call(shells: &Shells, hosts: &[Arc<str>], results: &mpsc::Sender<Input>
         let call = call.id;
         // The receiver is only gone when the process ends.
         let _ = results.send(Input::CallDone { call, outcome }).await;
+    });
+}
+
+/// One write to the store, off the runtime's threads. The engine gives the next one after this.
+fn spawn_keep(shells: &Shells, results: &mpsc::Sender<Input>, keep: Keep) {
+    let store = shells.store.clone();
+    let results = results.clone();
+    tokio::spawn(async move {
+        let failure = match store {
+            None => None,
+            Some(store) => tokio::task::spawn_blocking(move || store.keep(&keep).err())
+                .await
+                .unwrap_or_else(|error| Some(error.to_string())),
+        };
+        let _ = results.send(Input::Kept { failure }).await;
     });
 }
 

@@ -24,6 +24,7 @@ pub mod model;
 pub mod notify;
 pub mod settings;
 pub mod simulator;
+pub mod store;
 pub mod telemetry;
 pub mod wire;
 

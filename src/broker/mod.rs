@@ -249,6 +249,7 @@ impl Broker {
             | Command::Unsubscribe { .. }
             | Command::VerbDone { .. }
             | Command::Exit
+            | Command::Keep(_)
             | Command::Refuse(_) => {}
         }
     }

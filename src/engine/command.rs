@@ -11,7 +11,7 @@ use crate::wire::message::RawMessage;
 use crate::wire::reply::Reply;
 
 use super::ids::{CallId, DeliveryId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId};
-use super::peer::PeerMessage;
+use super::peer::{PeerMessage, SessionRecord};
 
 /// Way of a reply to its client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +106,17 @@ pub struct Call {
     pub request_id: String,
     /// What.
     pub action: Action,
+}
+
+/// What must survive a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// Changed sessions; `None`: gone.
+    pub sessions: Vec<(AgentId, Option<SessionRecord>)>,
+    /// New client destinations.
+    pub destinations: Vec<Destination>,
+    /// Highest fencing epoch seen.
+    pub epoch: u64,
 }
 
 /// Everything the connector can do.
@@ -203,6 +214,9 @@ pub enum Command {
         /// Which.
         subscription: SubscriptionEpoch,
     },
+
+    /// Make sessions and destinations durable, sealed. One at a time: answered by `Kept`.
+    Keep(Box<Keep>),
 
     /// Answer an operator's verb.
     VerbDone {

@@ -159,6 +159,11 @@ pub enum Event {
     EventDropped,
     /// A reply found no queue.
     ReplyUnroutable,
+    /// Sessions could not be made durable; it is tried again.
+    NotKept {
+        /// Why.
+        reason: String,
+    },
     /// A late answer was ignored.
     Stale {
         /// Of what.

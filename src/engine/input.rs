@@ -195,6 +195,11 @@ pub enum Input {
         count: u32,
     },
 
+    /// The store has (or could not take) what [`super::Command::Keep`] gave it.
+    Kept {
+        /// Why not; `None`: it is on disk.
+        failure: Option<String>,
+    },
     /// An operator's verb.
     Operator {
         /// Number, for the answer.

@@ -70,3 +70,12 @@ pub const DIFFERING_BEATS: u32 = 4;
 
 /// How often an unanswered forward or claim is sent again, milliseconds.
 pub const RESEND_MS: u64 = 1_000;
+
+/// Sessions in one write to the store.
+pub const KEEP_RECORDS: usize = 500;
+
+/// How long changes are gathered before they are made durable, milliseconds.
+pub const KEEP_DELAY_MS: u64 = 20;
+
+/// When a failed write to the store is tried again, milliseconds.
+pub const KEEP_RETRY_MS: u64 = 5_000;

@@ -25,6 +25,7 @@ pub mod event;
 pub mod ids;
 pub mod input;
 mod jobs;
+mod keep;
 pub mod ledger;
 pub mod limits;
 pub mod link;
@@ -103,6 +104,8 @@ pub struct Engine {
     calls: HashMap<CallId, (CallFor, usize)>,
     takeover: agents::Takeover,
     outcomes: Vec<peer::OutcomeRecord>,
+    /// What the store is writing, until it says that it has it.
+    keeping: Option<command::Keep>,
     /// Highest fencing epoch seen anywhere.
     epoch: u64,
     /// This process was away: no start of a command before this time or a peer's sign of life.
@@ -146,6 +149,7 @@ impl Engine {
             calls: HashMap::new(),
             takeover: agents::Takeover::default(),
             outcomes: Vec::new(),
+            keeping: None,
             epoch: 0,
             fenced_until: None,
             fence_seq: 0,
@@ -218,6 +222,7 @@ impl Engine {
                 self.timers.set_by(Timer::Members, now.mono);
                 self.release_held();
             }
+            Input::Kept { failure } => self.on_kept(failure),
             Input::Operator { id, verb } => self.on_verb(id, &verb),
             Input::Shutdown => self.on_shutdown(),
         }
@@ -277,6 +282,7 @@ impl Engine {
                 Timer::Members => {}
                 Timer::Probe(node) => self.probe(node),
                 Timer::Delta => self.send_delta(),
+                Timer::Keep => self.keep(),
                 Timer::Takeover => self.takeover_step(),
                 Timer::Agent(agent) => self.agent_due(&agent),
                 Timer::Held => self.release_held(),
@@ -296,6 +302,10 @@ impl Engine {
         self.look_at_members();
         self.look_at_links();
         self.flush_outbox();
+        if self.sessions.has_unkept() && self.keeping.is_none() {
+            self.timers
+                .set_by(Timer::Keep, self.now.mono + limits::KEEP_DELAY_MS);
+        }
         if !self.outcomes.is_empty() || self.sessions.has_changes() {
             self.timers
                 .set_by(Timer::Delta, self.now.mono + limits::DELTA_DELAY_MS);

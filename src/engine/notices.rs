@@ -175,7 +175,7 @@ impl Engine {
                 }
             }
             session.record.user = Some(Box::new(user));
-            self.sessions.touch(agent);
+            self.sessions.touch_state(agent);
         }
     }
 

@@ -91,6 +91,26 @@ pub struct SessionRecord {
     pub tombstone: bool,
 }
 
+impl SessionRecord {
+    /// Whether two accounts differ in nothing that must survive a restart: state is read anew.
+    #[must_use]
+    pub fn same_but_state(&self, other: &Self) -> bool {
+        (
+            &self.agent,
+            &self.destination,
+            &self.extension,
+            &self.password,
+        ) == (
+            &other.agent,
+            &other.destination,
+            &other.extension,
+            &other.password,
+        ) && (self.signed_in, self.tombstone) == (other.signed_in, other.tombstone)
+            && (self.version.epoch, &self.version.owner)
+                == (other.version.epoch, &other.version.owner)
+    }
+}
+
 /// An outcome, so that a late duplicate is answered and not run by whoever receives it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutcomeRecord {

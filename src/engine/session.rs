@@ -196,6 +196,9 @@ pub struct Sessions {
     next_seen: u64,
     dirty: BTreeSet<AgentId>,
     new_destinations: Vec<Destination>,
+    /// Sessions and destinations that the store does not have as they are.
+    unkept: BTreeSet<AgentId>,
+    unkept_destinations: BTreeSet<Destination>,
 }
 
 impl Sessions {
@@ -268,11 +271,22 @@ impl Sessions {
         let agent = session.record.agent.clone();
         self.index(&session.record);
         self.map.insert(agent.clone(), session);
+        self.unkept.insert(agent.clone());
         self.dirty.insert(agent);
     }
 
     /// The owner changed a record: counts its version and marks it for the peers.
     pub fn touch(&mut self, agent: &AgentId) {
+        if let Some(session) = self.map.get_mut(agent) {
+            session.record.version.counter += 1;
+            self.dirty.insert(agent.clone());
+            self.unkept.insert(agent.clone());
+        }
+    }
+
+    /// As [`Self::touch`], where only the agent's state changed: that is read anew after a restart
+    /// and not worth a write to disk.
+    pub fn touch_state(&mut self, agent: &AgentId) {
         if let Some(session) = self.map.get_mut(agent) {
             session.record.version.counter += 1;
             self.dirty.insert(agent.clone());
@@ -288,6 +302,7 @@ impl Sessions {
                 counter: 1,
             };
             self.dirty.insert(agent.clone());
+            self.unkept.insert(agent.clone());
         }
     }
 
@@ -317,12 +332,17 @@ impl Sessions {
                 if let Some(agents) = self.by_destination.get_mut(&former.destination) {
                     agents.remove(&record.agent);
                 }
+                let same = former.same_but_state(&record);
                 session.record = record.clone();
                 self.index(&record);
+                if !same {
+                    self.unkept.insert(record.agent);
+                }
                 Some(Some(former.version.owner))
             }
             None if room => {
                 self.index(&record);
+                self.unkept.insert(record.agent.clone());
                 self.map.insert(record.agent.clone(), Session::new(record));
                 Some(None)
             }
@@ -338,6 +358,7 @@ impl Sessions {
             agents.remove(agent);
         }
         self.dirty.remove(agent);
+        self.unkept.insert(agent.clone());
     }
 
     /// A client made itself known. Returns whether it is new.
@@ -347,6 +368,9 @@ impl Sessions {
             .destinations
             .insert(destination.clone(), self.next_seen)
             .is_none();
+        if new {
+            self.unkept_destinations.insert(destination.clone());
+        }
         if new && tell_peers {
             self.new_destinations.push(destination.clone());
         }
@@ -388,6 +412,54 @@ impl Sessions {
         }
         let count = self.new_destinations.len().min(max);
         (records, self.new_destinations.drain(..count).collect())
+    }
+
+    /// Takes what the store is to keep, at most `max` of each; a session that is gone has no
+    /// record. Not before its first Connect is proven.
+    pub fn take_unkept(
+        &mut self,
+        max: usize,
+    ) -> (Vec<(AgentId, Option<SessionRecord>)>, Vec<Destination>) {
+        let mut sessions = Vec::new();
+        while sessions.len() < max
+            && let Some(agent) = self.unkept.pop_first()
+        {
+            let session = self.map.get(&agent).filter(|session| session.told());
+            let record = session.map(|session| session.record.clone());
+            sessions.push((agent, record));
+        }
+        let mut destinations = Vec::new();
+        while destinations.len() < max
+            && let Some(destination) = self.unkept_destinations.pop_first()
+        {
+            destinations.push(destination);
+        }
+        (sessions, destinations)
+    }
+
+    /// What was taken could not be kept: it is to be kept later.
+    pub fn keep_later(&mut self, agents: Vec<AgentId>, destinations: Vec<Destination>) {
+        self.unkept.extend(agents);
+        self.unkept_destinations.extend(destinations);
+    }
+
+    /// Whether the store lacks something.
+    #[must_use]
+    pub fn has_unkept(&self) -> bool {
+        !self.unkept.is_empty() || !self.unkept_destinations.is_empty()
+    }
+
+    /// Puts back what the store kept; nothing of it counts as changed.
+    pub fn restore(&mut self, records: Vec<SessionRecord>, destinations: Vec<Destination>) {
+        for record in records {
+            self.index(&record);
+            self.map.insert(record.agent.clone(), Session::new(record));
+        }
+        for destination in destinations {
+            self.learn_destination(&destination, false);
+        }
+        self.unkept.clear();
+        self.unkept_destinations.clear();
     }
 
     /// Whether there is something to tell.

@@ -19,6 +19,8 @@ pub enum Timer {
     Probe(usize),
     /// Changes are to be told to the peers.
     Delta,
+    /// Changes are to be made durable.
+    Keep,
     /// The next batch of subscriptions may start.
     Takeover,
     /// Something about one agent: a retry, a read, the end of a linger.

@@ -35,6 +35,7 @@ pub fn emit(event: &Event, labels: &Labels) {
         | Event::TakeoverStarted { .. }
         | Event::TakeoverFinished { .. }
         | Event::OwnPause { .. }
+        | Event::NotKept { .. }
         | Event::Stale { .. } => instance_wide(event, &labels.instance),
         Event::PeerUp { .. }
         | Event::PeerSuspect { .. }
@@ -225,6 +226,9 @@ fn instance_wide(event: &Event, instance: &str) {
         Event::OwnPause { millis } => {
             counter!(names::OWN_PAUSES).increment(1);
             warn!(instance, millis, "this process was stopped or starved");
+        }
+        Event::NotKept { reason } => {
+            error!(instance, ?reason, "sessions not made durable; trying again");
         }
         Event::Stale { what } => {
             counter!(names::STALE, "what" => *what).increment(1);

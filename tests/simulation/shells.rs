@@ -142,6 +142,10 @@ impl World {
                 let held = (agent.to_string(), subscription.0);
                 self.nodes[node].subscriptions.remove(&held);
             }
+            Command::Keep(keep) => {
+                self.nodes[node].disk.keep(*keep);
+                self.input_after(1, node, boot, Input::Kept { failure: None });
+            }
             Command::ConsumeExpired { .. }
             | Command::VerbDone { .. }
             | Command::Exit

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tandem::engine::command::Keep;
 use tandem::engine::config::{AgentPolicy, BrokerPolicy, Config, Mode, PeerTimers};
 use tandem::engine::ids::{BootId, LinkEpoch, Now};
-use tandem::engine::peer::{PeerMessage, Role};
+use tandem::engine::peer::{PeerMessage, Role, SessionRecord};
 use tandem::engine::{Engine, Event, Input};
-use tandem::model::InstanceId;
+use tandem::model::{Destination, InstanceId};
 use tandem::wire::command::Defaults;
 use tandem::wire::message::RawMessage;
 use tandem::wire::reply::Reply;
@@ -104,7 +105,30 @@ pub struct Node {
     pub links: BTreeMap<LinkEpoch, usize>,
     pub tags: BTreeMap<(LinkEpoch, u64), String>,
     pub subscriptions: BTreeSet<(String, u64)>,
+    /// What its store keeps over a crash.
+    pub disk: Disk,
     ticks: (u64, u32),
+}
+
+/// The store of one instance: a write is durable at once, or not at all.
+#[derive(Default)]
+pub struct Disk {
+    pub sessions: BTreeMap<String, SessionRecord>,
+    pub destinations: BTreeSet<Destination>,
+    pub epoch: u64,
+}
+
+impl Disk {
+    pub fn keep(&mut self, keep: Keep) {
+        for (agent, record) in keep.sessions {
+            match record {
+                Some(record) => self.sessions.insert(agent.to_string(), record),
+                None => self.sessions.remove(agent.as_str()),
+            };
+        }
+        self.destinations.extend(keep.destinations);
+        self.epoch = keep.epoch;
+    }
 }
 
 pub struct World {
@@ -150,6 +174,7 @@ impl World {
                     links: BTreeMap::new(),
                     tags: BTreeMap::new(),
                     subscriptions: BTreeSet::new(),
+                    disk: Disk::default(),
                     ticks: (0, 0),
                 })
                 .collect(),
@@ -430,6 +455,12 @@ impl World {
             shutdown_grace: 5_000,
         };
         let mut engine = Engine::new(config);
+        let disk = &self.nodes[node].disk;
+        engine.restore(
+            disk.sessions.values().cloned().collect(),
+            disk.destinations.iter().cloned().collect(),
+            disk.epoch,
+        );
         engine.start(self.clock());
         self.nodes[node].engine = Some(engine);
         self.nodes[node].boot = boot;

@@ -640,6 +640,7 @@ impl Rig {
                 subscription,
             } => self.unsubscribed.push((agent, subscription)),
             Command::VerbDone { result, .. } => self.verbs.push(result),
+            Command::Keep(_) => inputs.push_back(Input::Kept { failure: None }),
             Command::Exit | Command::Refuse(_) => self.exited = true,
         }
     }
