@@ -142,7 +142,10 @@ impl World {
                 let held = (agent.to_string(), subscription.0);
                 self.nodes[node].subscriptions.remove(&held);
             }
-            Command::ConsumeExpired { .. } | Command::VerbDone { .. } | Command::Exit | Command::Refuse(_) => {}
+            Command::ConsumeExpired { .. }
+            | Command::VerbDone { .. }
+            | Command::Exit
+            | Command::Refuse(_) => {}
         }
     }
 
