@@ -231,6 +231,34 @@ impl Jobs {
         was_running
     }
 
+    /// Whether a peer handed it to us.
+    fn is_forward(&self, id: JobId) -> bool {
+        self.map
+            .get(&id)
+            .is_some_and(|job| matches!(job.origin, Origin::Forwarded { .. }))
+    }
+
+    /// Whether its outcome is another instance's to find.
+    fn waits_elsewhere(&self, id: JobId) -> bool {
+        self.map
+            .get(&id)
+            .is_some_and(|job| matches!(job.state, State::Held { .. } | State::Forwarded { .. }))
+    }
+
+    /// Takes those out that wait for a job and came from peers.
+    fn take_forwarded_waiters(&mut self, id: JobId) -> Vec<JobId> {
+        let all = self
+            .map
+            .get_mut(&id)
+            .map(|job| std::mem::take(&mut job.waiters))
+            .unwrap_or_default();
+        let (forwards, own) = all.into_iter().partition(|waiter| self.is_forward(*waiter));
+        if let Some(job) = self.map.get_mut(&id) {
+            job.waiters = own;
+        }
+        forwards
+    }
+
     fn forwarded(&self, peer: &InstanceId, id: u64) -> Option<JobId> {
         self.map
             .iter()
@@ -315,7 +343,12 @@ impl Engine {
                 }
                 Known::Running(first) => {
                     self.duplicate("running");
-                    self.wait_for(id, first);
+                    // Its holder may be the one that this first one waits for.
+                    if self.jobs.is_forward(id) && self.jobs.waits_elsewhere(first) {
+                        self.send_back(id);
+                    } else {
+                        self.wait_for(id, first);
+                    }
                     return;
                 }
             }
@@ -355,13 +388,19 @@ impl Engine {
         true
     }
 
-    /// Into the own lane, or held for its owner.
+    /// Into the own lane, or held for its owner. What a peer handed to us is never held: it goes
+    /// back to its holder, or two instances would wait for each other.
     fn place(&mut self, id: JobId, command: &ClientCommand) {
         if self.serves(command) {
             self.enqueue(id, command);
-            return;
+        } else if self.jobs.is_forward(id) {
+            if let Some((key, _)) = self.jobs.get(id).and_then(|job| job.key) {
+                self.ledger.forget(&key);
+            }
+            self.send_back(id);
+        } else {
+            self.hold(id);
         }
-        self.hold(id);
     }
 
     fn hold(&mut self, id: JobId) {
@@ -1132,8 +1171,19 @@ impl Engine {
                 self.give_up(id);
                 self.say(Some(&peer), PeerMessage::ForwardRefused { id: number, why });
             } else {
+                for waiter in self.jobs.take_forwarded_waiters(id) {
+                    self.send_back(waiter);
+                }
                 self.hold(id);
             }
+        }
+    }
+
+    /// Hands a peer's command back: it was not run here.
+    fn send_back(&mut self, id: JobId) {
+        if let Some(Origin::Forwarded { peer, id }) = self.jobs.remove(id).map(|job| job.origin) {
+            let why = ForwardRefusal::NotOwner;
+            self.say(Some(&peer), PeerMessage::ForwardRefused { id, why });
         }
     }
 
