@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::catalogue::{ErrorCode, Repeat, Step};
-use crate::model::{Destination, InstanceId};
+use crate::model::{AgentId, Destination, InstanceId};
 use crate::wire::command::{Addressed, ClientCommand, Malformed, ReplyTo};
 use crate::wire::event::ClientEvent;
 use crate::wire::message::RawMessage;
@@ -137,6 +137,16 @@ impl Answered {
 fn lane_key(command: &ClientCommand) -> LaneKey {
     let agent = matches!(command.addressee, Addressed::Agent(_));
     (agent, command.addressee.as_str().into())
+}
+
+/// The agent whose state a command changes.
+fn changed_agent(command: &ClientCommand) -> Option<&AgentId> {
+    match (&command.addressee, command.spec.step) {
+        (Addressed::Agent(agent), Step::SignIn(_) | Step::Request(_) | Step::Sequence(_)) => {
+            Some(agent)
+        }
+        _ => None,
+    }
 }
 
 impl Jobs {
@@ -480,6 +490,10 @@ impl Engine {
             self.finish(id, Self::expired());
             return;
         }
+        if self.overtaken(id, &command) {
+            self.in_doubt(id, "a newer command of its agent was carried out before");
+            return;
+        }
         let now = self.now.mono;
         if let Some(job) = self.jobs.get_mut(id) {
             job.started = Some(now);
@@ -496,6 +510,33 @@ impl Engine {
                     "this command addresses an agent",
                 );
             }
+        }
+    }
+
+    /// Whether this state change may have been seen before, and a newer one of its agent was
+    /// carried out here: to run it would undo that. Clients' clocks tell in whole seconds, and
+    /// only where they are given.
+    fn overtaken(&self, id: JobId, command: &ClientCommand) -> bool {
+        let Some(agent) = changed_agent(command).filter(|_| command.maybe_seen) else {
+            return false;
+        };
+        let newest = self.sessions.get(agent).and_then(|s| s.newest_change);
+        let sent = self.jobs.get(id).and_then(|job| job.raw.timestamp);
+        sent.zip(newest).is_some_and(|(sent, newest)| sent < newest)
+    }
+
+    /// Remembers when a state change that was carried out had been sent.
+    fn note_change(&mut self, id: JobId, command: &ClientCommand, outcome: Outcome) {
+        let effect = matches!(outcome, Outcome::Ok | Outcome::Accepted | Outcome::InDoubt);
+        let job = self.jobs.get(id).filter(|job| job.started.is_some());
+        let sent = job.and_then(|job| job.raw.timestamp);
+        let (Some(sent), Some(agent), true) = (sent, changed_agent(command), effect) else {
+            return;
+        };
+        // A client's clock that is ahead must not bar what is sent later.
+        let sent = sent.min(self.now.wall / 1_000);
+        if let Some(session) = self.sessions.get_mut(agent) {
+            session.newest_change = session.newest_change.max(Some(sent));
         }
     }
 
@@ -542,6 +583,7 @@ impl Engine {
                 self.events.push_back(Event::LedgerOverflow);
             }
         }
+        self.note_change(id, &command, answered.outcome);
         self.report(id, &command, answered.outcome);
         if let Some((code, message)) = &answered.error {
             self.tell_error(id, &command, code, message);
