@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::catalogue::{ErrorCode, Repeat, Step};
-use crate::model::{Destination, InstanceId};
+use crate::model::{AgentId, Destination, InstanceId};
 use crate::wire::command::{Addressed, ClientCommand, Malformed, ReplyTo};
 use crate::wire::event::ClientEvent;
 use crate::wire::message::RawMessage;
@@ -142,6 +142,16 @@ fn lane_key(command: &ClientCommand) -> LaneKey {
     (agent, command.addressee.as_str().into())
 }
 
+/// The agent whose state a command changes.
+fn changed_agent(command: &ClientCommand) -> Option<&AgentId> {
+    match (&command.addressee, command.spec.step) {
+        (Addressed::Agent(agent), Step::SignIn(_) | Step::Request(_) | Step::Sequence(_)) => {
+            Some(agent)
+        }
+        _ => None,
+    }
+}
+
 impl Jobs {
     pub(super) fn get(&self, id: JobId) -> Option<&Job> {
         self.map.get(&id)
@@ -234,6 +244,34 @@ impl Jobs {
         was_running
     }
 
+    /// Whether a peer handed it to us.
+    fn is_forward(&self, id: JobId) -> bool {
+        self.map
+            .get(&id)
+            .is_some_and(|job| matches!(job.origin, Origin::Forwarded { .. }))
+    }
+
+    /// Whether its outcome is another instance's to find.
+    fn waits_elsewhere(&self, id: JobId) -> bool {
+        self.map
+            .get(&id)
+            .is_some_and(|job| matches!(job.state, State::Held { .. } | State::Forwarded { .. }))
+    }
+
+    /// Takes those out that wait for a job and came from peers.
+    fn take_forwarded_waiters(&mut self, id: JobId) -> Vec<JobId> {
+        let all = self
+            .map
+            .get_mut(&id)
+            .map(|job| std::mem::take(&mut job.waiters))
+            .unwrap_or_default();
+        let (forwards, own) = all.into_iter().partition(|waiter| self.is_forward(*waiter));
+        if let Some(job) = self.map.get_mut(&id) {
+            job.waiters = own;
+        }
+        forwards
+    }
+
     fn forwarded(&self, peer: &InstanceId, id: u64) -> Option<JobId> {
         self.map
             .iter()
@@ -323,7 +361,12 @@ impl Engine {
                 }
                 Known::Running(first) => {
                     self.duplicate("running");
-                    self.wait_for(id, first);
+                    // Its holder may be the one that this first one waits for.
+                    if self.jobs.is_forward(id) && self.jobs.waits_elsewhere(first) {
+                        self.send_back(id);
+                    } else {
+                        self.wait_for(id, first);
+                    }
                     return;
                 }
             }
@@ -363,13 +406,19 @@ impl Engine {
         true
     }
 
-    /// Into the own lane, or held for its owner.
+    /// Into the own lane, or held for its owner. What a peer handed to us is never held: it goes
+    /// back to its holder, or two instances would wait for each other.
     fn place(&mut self, id: JobId, command: &ClientCommand) {
         if self.serves(command) {
             self.enqueue(id, command);
-            return;
+        } else if self.jobs.is_forward(id) {
+            if let Some((key, _)) = self.jobs.get(id).and_then(|job| job.key) {
+                self.ledger.forget(&key);
+            }
+            self.send_back(id);
+        } else {
+            self.hold(id);
         }
-        self.hold(id);
     }
 
     fn hold(&mut self, id: JobId) {
@@ -449,6 +498,10 @@ impl Engine {
             self.finish(id, Self::expired());
             return;
         }
+        if self.overtaken(id, &command) {
+            self.in_doubt(id, "a newer command of its agent was carried out before");
+            return;
+        }
         let now = self.now.mono;
         if let Some(job) = self.jobs.get_mut(id) {
             job.started = Some(now);
@@ -465,6 +518,33 @@ impl Engine {
                     "this command addresses an agent",
                 );
             }
+        }
+    }
+
+    /// Whether this state change may have been seen before, and a newer one of its agent was
+    /// carried out here: to run it would undo that. Clients' clocks tell in whole seconds, and
+    /// only where they are given.
+    fn overtaken(&self, id: JobId, command: &ClientCommand) -> bool {
+        let Some(agent) = changed_agent(command).filter(|_| command.maybe_seen) else {
+            return false;
+        };
+        let newest = self.sessions.get(agent).and_then(|s| s.newest_change);
+        let sent = self.jobs.get(id).and_then(|job| job.raw.timestamp);
+        sent.zip(newest).is_some_and(|(sent, newest)| sent < newest)
+    }
+
+    /// Remembers when a state change that was carried out had been sent.
+    fn note_change(&mut self, id: JobId, command: &ClientCommand, outcome: Outcome) {
+        let effect = matches!(outcome, Outcome::Ok | Outcome::Accepted | Outcome::InDoubt);
+        let job = self.jobs.get(id).filter(|job| job.started.is_some());
+        let sent = job.and_then(|job| job.raw.timestamp);
+        let (Some(sent), Some(agent), true) = (sent, changed_agent(command), effect) else {
+            return;
+        };
+        // A client's clock that is ahead must not bar what is sent later.
+        let sent = sent.min(self.now.wall / 1_000);
+        if let Some(session) = self.sessions.get_mut(agent) {
+            session.newest_change = session.newest_change.max(Some(sent));
         }
     }
 
@@ -511,6 +591,7 @@ impl Engine {
                 self.events.push_back(Event::LedgerOverflow);
             }
         }
+        self.note_change(id, &command, answered.outcome);
         self.report(id, &command, answered.outcome);
         if let Some((code, message)) = &answered.error {
             self.tell_error(id, &command, code, message);
@@ -1139,8 +1220,19 @@ impl Engine {
                 self.give_up(id);
                 self.say(Some(&peer), PeerMessage::ForwardRefused { id: number, why });
             } else {
+                for waiter in self.jobs.take_forwarded_waiters(id) {
+                    self.send_back(waiter);
+                }
                 self.hold(id);
             }
+        }
+    }
+
+    /// Hands a peer's command back: it was not run here.
+    fn send_back(&mut self, id: JobId) {
+        if let Some(Origin::Forwarded { peer, id }) = self.jobs.remove(id).map(|job| job.origin) {
+            let why = ForwardRefusal::NotOwner;
+            self.say(Some(&peer), PeerMessage::ForwardRefused { id, why });
         }
     }
 

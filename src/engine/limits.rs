@@ -25,6 +25,9 @@ pub const DIALOGS_PER_AGENT: usize = 50;
 /// Peers that are tracked; heartbeats of further ones are ignored.
 pub const PEERS: usize = 16;
 
+/// Earlier starts remembered of a peer; beyond it the oldest is forgotten.
+pub const FORMER_BOOTS: usize = 8;
+
 /// Sessions in one part of a snapshot: 64 KiB a message, some 400 bytes a session.
 pub const SNAPSHOT_PART: usize = 60;
 

@@ -53,6 +53,8 @@ impl Liveness {
 pub struct Peer {
     /// Its current start.
     pub boot: BootId,
+    /// Earlier starts, the latest last: what is still on its way from them says nothing.
+    former: Vec<BootId>,
     /// What we think of it.
     pub liveness: Liveness,
     /// Last authentic sign of life, monotonic milliseconds.
@@ -167,8 +169,9 @@ impl Members {
         if !self.peers.contains_key(from) && self.peers.len() >= limits::PEERS {
             return None;
         }
-        let fresh = || Peer {
+        let fresh = |former: Vec<BootId>| Peer {
             boot,
+            former,
             liveness: Liveness::Lost,
             last_seen: now.mono,
             heartbeat: heartbeat.clone(),
@@ -180,13 +183,22 @@ impl Members {
             zero_counts: 0,
             counted_at: 0,
         };
-        let peer = self.peers.entry(from.clone()).or_insert_with(fresh);
-        if peer.boot == boot && heartbeat.seq < peer.heartbeat.seq {
+        let peer = self
+            .peers
+            .entry(from.clone())
+            .or_insert_with(|| fresh(Vec::new()));
+        let late = peer.boot == boot && heartbeat.seq < peer.heartbeat.seq;
+        if late || peer.former.contains(&boot) {
             return None;
         }
         let restarted = peer.boot != boot;
         if restarted {
-            *peer = fresh();
+            let mut former = std::mem::take(&mut peer.former);
+            if former.len() >= limits::FORMER_BOOTS {
+                former.remove(0);
+            }
+            former.push(peer.boot);
+            *peer = fresh(former);
         }
         let changed = restarted || peer.liveness != Liveness::Alive;
         peer.liveness = Liveness::Alive;
@@ -380,5 +392,20 @@ mod tests {
         let before = members.get(&id()).map(|peer| peer.last_seen);
         members.on_heartbeat(at(30), &id(), BootId(2), beat(4));
         assert_eq!(members.get(&id()).map(|peer| peer.last_seen), before);
+    }
+
+    #[test]
+    fn a_late_heartbeat_of_an_earlier_start_changes_nothing() {
+        let mut members = members();
+        for boot in 2..=3 {
+            let change = members.on_heartbeat(at(10), &id(), BootId(boot), beat(1));
+            assert_eq!(change, Some(Change::Up(id())));
+        }
+        for boot in 1..=2 {
+            let change = members.on_heartbeat(at(20), &id(), BootId(boot), beat(90));
+            assert_eq!(change, None);
+        }
+        let peer = members.get(&id()).map(|peer| (peer.boot, peer.last_seen));
+        assert_eq!(peer, Some((BootId(3), 10)));
     }
 }

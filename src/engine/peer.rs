@@ -135,7 +135,7 @@ pub struct GroupState {
     pub priority: u8,
     /// Highest leadership term it knows of.
     pub term: u64,
-    /// Whether it may lead: not stopped, not draining, a downstream in reach.
+    /// Whether it may lead: not joining, not stopped, not draining, a downstream in reach.
     pub eligible: bool,
 }
 

@@ -5,7 +5,7 @@ use crate::model::InstanceId;
 use super::command::Command;
 use super::ids::BootId;
 use super::members::Liveness;
-use super::peer::{GroupState, Heartbeat, PeerMessage, SessionRecord};
+use super::peer::{GroupState, Heartbeat, PeerMessage, Role, SessionRecord};
 use super::timer::Timer;
 use super::{Engine, Event, limits};
 
@@ -220,7 +220,10 @@ impl Engine {
                 role: group.role,
                 priority: self.cfg.priority,
                 term: group.term,
-                eligible: !group.stopped && !self.draining && self.route.available(),
+                eligible: group.role != Role::Joining
+                    && !group.stopped
+                    && !self.draining
+                    && self.route.available(),
             })
             .collect()
     }

@@ -289,8 +289,14 @@ impl Engine {
         if !leaders.is_empty() {
             return Role::Follower;
         }
+        // At a common start the rank decides, though the others are still joining; but a newcomer
+        // that takes long to join does not leave its peers without a leader.
+        let patient = self
+            .joined_at
+            .is_some_and(|at| self.now.mono < at + self.cfg.peers.lost);
         let better = self.members.present().any(|(id, peer)| {
-            peer.group(name).is_some_and(|state| state.eligible)
+            peer.group(name)
+                .is_some_and(|state| state.eligible || (patient && state.role == Role::Joining))
                 && self.rank_of(id, peer.group(name), peer.heartbeat.started) > self.own_rank()
         });
         let alone = !self.other_eligible(name);
@@ -338,6 +344,9 @@ impl Engine {
             return;
         }
         let now = self.now.mono;
+        if !role.leads() {
+            self.give_up_takeback(index);
+        }
         let group = &mut self.groups[index];
         group.role = role;
         group.preparing = None;
@@ -382,10 +391,10 @@ impl Engine {
         }
         // The one that served before may have told its clients that there is no service.
         let name = &self.groups[index].name;
-        let out = self
-            .members
-            .present()
-            .any(|(_, peer)| peer.group(name).is_some_and(|state| !state.eligible));
+        let out = self.members.present().any(|(_, peer)| {
+            peer.group(name)
+                .is_some_and(|state| !state.eligible && state.role != Role::Joining)
+        });
         if out && self.route.available() {
             self.tell_everyone();
         }
@@ -430,7 +439,9 @@ impl Engine {
             .filter(|_| self.eligible(index) && self.control_on.is_some());
         let Some((leader, _)) = wanted.cloned() else {
             self.groups[index].stable_since = None;
-            if !self.eligible(index) {
+            // Without a leader in sight the prepared subscriptions may be needed at once.
+            let barred = leader.is_some_and(|(_, priority)| priority >= self.cfg.priority);
+            if barred || !self.eligible(index) {
                 self.give_up_takeback(index);
             }
             return;

@@ -122,6 +122,9 @@ pub struct Session {
     pub linger_until: Option<u64>,
     /// When the tombstone is removed.
     pub buried_until: Option<u64>,
+    /// When the newest state change that was carried out here had been sent, seconds since the
+    /// epoch by its client's clock.
+    pub newest_change: Option<u64>,
 }
 
 impl Session {
@@ -138,6 +141,7 @@ impl Session {
             sign_in_seen: false,
             linger_until: None,
             buried_until: None,
+            newest_change: None,
         }
     }
 

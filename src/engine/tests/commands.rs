@@ -178,3 +178,34 @@ fn what_cannot_be_understood_is_kept_answered_and_acknowledged() {
     assert_eq!(rig.outcomes(), [Outcome::Rejected]);
     assert_eq!(rig.acks, [id]);
 }
+
+#[test]
+fn a_state_change_seen_before_does_not_undo_a_newer_one() {
+    let mut rig = Rig::with_agent();
+    let second = WALL / 1_000;
+    let sent_at = |kind: &str, body: &str, id: &str, timestamp: u64| {
+        let mut raw = message(kind, body, id);
+        raw.timestamp = Some(timestamp);
+        raw
+    };
+    // A clock that is a day ahead counts as now.
+    rig.deliver(sent_at("MakeReady#1001", "", "new", second + 86_400));
+    rig.forget();
+    let mut old = sent_at("MakeNotReady#1001", "", "old", second - 2);
+    old.redelivered = true;
+    rig.deliver(old);
+    assert_eq!(rig.outcomes(), [Outcome::InDoubt]);
+    assert!(rig.calls.is_empty(), "the older command ran");
+    let mut read = sent_at("GetState#1001", "", "read", second - 2);
+    read.redelivered = true;
+    rig.deliver(read);
+    rig.deliver(sent_at("MakeNotReady#1001", "", "late", second - 2));
+    let mut newer = sent_at("MakeReady#1001", "", "newer", second + 60);
+    newer.redelivered = true;
+    rig.deliver(newer);
+    assert_eq!(
+        rig.outcomes()[1..],
+        [Outcome::Ok, Outcome::Accepted, Outcome::Accepted],
+        "a read, what was never seen, and what is newer run"
+    );
+}

@@ -532,3 +532,149 @@ fn a_peer_whose_table_stays_different_gets_a_snapshot() {
     }
     assert_eq!(snapshots(&rig), 2, "once in four heartbeats");
 }
+
+#[test]
+fn two_instances_do_not_wait_for_each_other_with_the_same_command() {
+    let mut config = config();
+    config.priority = 100;
+    let mut rig = Rig::new(config);
+    rig.start();
+    rig.advance(2_000);
+    rig.sign_in("1001", "desk");
+    // No downstream: the own copy waits in its lane, the peer's behind it.
+    rig.nodes = vec![unreachable(), unreachable()];
+    rig.advance(10_000);
+    let raw = message("MakeReady#1001", "", "m1");
+    rig.deliver(raw.clone());
+    rig.peer(
+        "gc-2",
+        PeerMessage::Forward {
+            id: 7,
+            raw: raw.clone(),
+        },
+    );
+    let refused = |rig: &Rig, id: u64| {
+        rig.said.iter().any(|(_, m)| {
+            let why = ForwardRefusal::NotOwner;
+            *m == PeerMessage::ForwardRefused { id, why }
+        })
+    };
+    assert!(!refused(&rig, 7));
+    // The peer leads now: it is asked, and must not have to wait for us.
+    let mut seq = 1;
+    rig.peer_beat(seq, Role::Leader, 127);
+    assert_eq!(rig.role(), Role::Follower);
+    assert!(refused(&rig, 7), "the peer's copy waits for the peer");
+    rig.hear(&mut seq);
+    assert_eq!(rig.forwards().len(), 1);
+    // We lead again, the peer still has ours: its own copy is not taken in behind it.
+    rig.nodes = vec![in_service(), in_service()];
+    rig.advance_with_peer(12_000, &mut seq, Role::Follower, 90);
+    assert_eq!(rig.role(), Role::Leader);
+    rig.peer("gc-2", PeerMessage::Forward { id: 8, raw });
+    assert!(refused(&rig, 8), "both wait for each other");
+    rig.peer(
+        "gc-2",
+        PeerMessage::ForwardRefused {
+            id: rig.forwards()[0].1,
+            why: ForwardRefusal::NotOwner,
+        },
+    );
+    rig.advance(200);
+    assert_eq!(rig.outcomes(), [Outcome::Accepted]);
+    assert_eq!(rig.acks.len(), 1);
+}
+
+#[test]
+fn what_was_prepared_is_let_go_when_a_higher_one_leads() {
+    let mut config = config();
+    config.priority = 100;
+    let mut rig = Rig::new(config);
+    let mut seq = 1;
+    rig.start();
+    rig.peer_beat(1, Role::Leader, 90);
+    rig.peer(
+        "gc-2",
+        PeerMessage::Snapshot {
+            part: 0,
+            parts: 1,
+            sessions: vec![Rig::record("1001", "gc-2", 5)],
+            destinations: Vec::new(),
+        },
+    );
+    rig.advance_with_peer(12_000, &mut seq, Role::Leader, 90);
+    assert_eq!(rig.subscribed.len(), 1, "prepared");
+    rig.advance_with_peer(250, &mut seq, Role::Follower, 90);
+    let mut first = rig.heartbeat(1, Role::Leader, 127);
+    for _ in 0..16 {
+        rig.advance_with_peer(250, &mut seq, Role::Follower, 90);
+        rig.peer_boot("gc-3", 33, PeerMessage::Heartbeat(first.clone()));
+        first.seq += 1;
+    }
+    assert_eq!(rig.role(), Role::Follower);
+    assert_eq!(rig.unsubscribed.len(), 1);
+}
+
+#[test]
+fn stopping_a_group_lets_go_what_was_prepared_for_it() {
+    let mut rig = Rig::new(config());
+    let mut seq = 1;
+    rig.start();
+    rig.peer_beat(1, Role::Leader, 100);
+    rig.peer(
+        "gc-2",
+        PeerMessage::Snapshot {
+            part: 0,
+            parts: 1,
+            sessions: vec![Rig::record("1001", "gc-2", 5)],
+            destinations: Vec::new(),
+        },
+    );
+    rig.advance_with_peer(12_000, &mut seq, Role::Leader, 100);
+    assert_eq!(rig.subscribed.len(), 1, "prepared");
+    rig.input(Input::Operator {
+        id: crate::engine::ids::VerbId(1),
+        verb: crate::engine::input::Verb::GroupStop("agents".into()),
+    });
+    rig.advance_with_peer(3_000, &mut seq, Role::Leader, 100);
+    assert_eq!(rig.unsubscribed.len(), 1);
+}
+
+#[test]
+fn a_peer_that_takes_long_to_join_leaves_nobody_without_a_leader() {
+    let mut seq = 0;
+    let mut rig = Rig::follower(&mut seq);
+    let mut newcomer = rig.heartbeat(1, Role::Joining, 110);
+    newcomer.groups[0].eligible = false;
+    for _ in 0..16 {
+        rig.advance(250);
+        rig.peer_boot("gc-3", 33, PeerMessage::Heartbeat(newcomer.clone()));
+        newcomer.seq += 1;
+    }
+    assert_eq!(rig.role(), Role::Leader, "the newcomer counts as eligible");
+}
+
+#[test]
+fn at_a_common_start_the_higher_rank_is_waited_for_a_while() {
+    let mut config = config();
+    config.priority = 100;
+    let mut rig = Rig::new(config);
+    rig.start();
+    let mut other = rig.heartbeat(1, Role::Joining, 127);
+    other.groups[0].eligible = false;
+    rig.peer("gc-2", PeerMessage::Heartbeat(other.clone()));
+    rig.peer_snapshot();
+    let own = rig.said.iter().find_map(|(_, m)| match m {
+        PeerMessage::Heartbeat(beat) => Some(beat.groups[0].eligible),
+        _ => None,
+    });
+    assert_eq!(own, Some(false), "a newcomer calls itself eligible");
+    for (millis, role) in [(2_000, Role::Follower), (2_000, Role::Leader)] {
+        for _ in 0..millis / 250 {
+            rig.advance(250);
+            other.seq += 1;
+            rig.peer("gc-2", PeerMessage::Heartbeat(other.clone()));
+        }
+        assert_eq!(rig.role(), role);
+    }
+}
