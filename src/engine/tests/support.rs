@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use crate::engine::command::{Call, Command, Outbound, ReplyRoute};
+use crate::engine::command::{Call, Command, Keep, Outbound, ReplyRoute};
 use crate::engine::config::{AgentPolicy, BrokerPolicy, Config, Mode, PeerTimers};
 use crate::engine::ids::{BootId, CallId, DeliveryId, LinkEpoch, Now, PublishId};
 use crate::engine::input::{Delivery, Input, Notice, PublishOutcome, Source};
@@ -189,6 +189,9 @@ pub struct Rig {
     pub events: Vec<Event>,
     pub verbs: Vec<Result<String, String>>,
     pub exited: bool,
+    /// What the store has.
+    pub kept: Keep,
+    pub store_fails: bool,
     next_tag: u64,
 }
 
@@ -222,6 +225,8 @@ impl Rig {
             events: Vec::new(),
             verbs: Vec::new(),
             exited: false,
+            kept: Keep::default(),
+            store_fails: false,
             next_tag: 0,
         }
     }
@@ -232,6 +237,17 @@ impl Rig {
         rig.start();
         rig.advance(2_000);
         assert_eq!(rig.role(), Role::Leader);
+        rig
+    }
+
+    /// Started with what a store kept, and leading.
+    pub fn restored(kept: Keep) -> Self {
+        let mut rig = Self::new(config());
+        let records = kept.sessions.into_iter().filter_map(|(_, record)| record);
+        rig.engine
+            .restore(records.collect(), kept.destinations, kept.epoch);
+        rig.start();
+        rig.advance(2_000);
         rig
     }
 
@@ -573,6 +589,20 @@ impl Rig {
         }
     }
 
+    fn keep(&mut self, keep: Keep) -> Input {
+        if self.store_fails {
+            let failure = Some("disk full".into());
+            return Input::Kept { failure };
+        }
+        for (agent, record) in keep.sessions {
+            self.kept.sessions.retain(|(known, _)| *known != agent);
+            self.kept.sessions.push((agent, record));
+        }
+        self.kept.destinations.extend(keep.destinations);
+        self.kept.epoch = keep.epoch;
+        Input::Kept { failure: None }
+    }
+
     fn carry_out(&mut self, command: Command, inputs: &mut VecDeque<Input>) {
         match command {
             Command::Dial { link, .. } if self.refuses_links => {
@@ -640,7 +670,7 @@ impl Rig {
                 subscription,
             } => self.unsubscribed.push((agent, subscription)),
             Command::VerbDone { result, .. } => self.verbs.push(result),
-            Command::Keep(_) => inputs.push_back(Input::Kept { failure: None }),
+            Command::Keep(keep) => inputs.push_back(self.keep(*keep)),
             Command::Exit | Command::Refuse(_) => self.exited = true,
         }
     }
