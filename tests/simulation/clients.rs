@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tandem::wire::message::RawMessage;
 use tandem::wire::reply::{Outcome, Reply};
 
-use crate::world::{Ev, World};
+use crate::world::{Ev, WALL, World};
 
 /// What a client is about to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +104,7 @@ impl World {
             correlation_id: Some(id),
             reply_to: Some(format!("client-{index}")),
             attempt: Some(attempt),
+            timestamp: Some((WALL + self.now) / 1_000),
             ..RawMessage::default()
         });
         self.dispatch();
