@@ -2,26 +2,33 @@
 //! what is worth telling as [`Event`]. No I/O, no clock, no task, no lock.
 //!
 //! ```text
-//!   handle(now, Input) ──▶ ┌──────────────────────────────────────────────┐ ──▶ poll_command()
-//!                          │ links      which broker serves               │ ──▶ poll_event()
-//!   poll_timeout() ◀────── │ members    which peers live                  │
-//!                          │ roles      who leads which group             │
-//!                          │ sessions   what is known of each agent       │
-//!                          │ jobs       the life of one command, in lanes │
-//!                          │ ledger     what became of command ids        │
-//!                          │ agents     subscriptions, notifications      │
-//!                          │ route      which downstream node             │
-//!                          │ outbox     what waits for a confirm          │
-//!                          └──────────────────────────────────────────────┘
+//!   handle(now, Input) ──▶ ┌────────────────────────────────────────────────────────────┐ ──▶ poll_command()
+//!                          │ links        which broker serves                           │ ──▶ poll_event()
+//!   poll_timeout() ◀────── │ members      which peers live                              │
+//!                          │ roles        who leads which group · handover · consumers  │
+//!                          │ sessions     what is known of each agent · keep (on disk)  │
+//!                          │ replication  what peers tell each other                    │
+//!                          │ jobs         the life of one command, in lanes             │
+//!                          │              · work · held · answers                       │
+//!                          │ ledger       what became of command ids                    │
+//!                          │ agents       subscriptions · connect · reading · notices   │
+//!                          │ route        which downstream node · service               │
+//!                          │ outbox       what waits for a confirm                      │
+//!                          └────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! After every [`Engine::handle`] the caller takes all commands, then all events, then arms one
 //! timer with [`Engine::poll_timeout`].
 
 mod agents;
+mod answers;
 pub mod command;
 pub mod config;
+mod connect;
+mod consumers;
 pub mod event;
+mod handover;
+mod held;
 pub mod ids;
 pub mod input;
 mod jobs;
@@ -33,6 +40,7 @@ pub mod members;
 mod notices;
 mod outbox;
 pub mod peer;
+mod reading;
 mod replication;
 mod rng;
 mod roles;

@@ -13,20 +13,11 @@
 use crate::model::{AgentId, InstanceId};
 use crate::wire::command::{Addressed, ClientCommand};
 
-use super::command::Command;
 use super::config::Mode;
 use super::ids::LinkEpoch;
 use super::members::{Change, Liveness};
 use super::peer::{GroupState, PeerMessage, Role};
-use super::timer::Timer;
 use super::{Engine, Event, limits};
-
-/// Priority of a follower on another broker than the leader: below a federation link's -1, so
-/// that its broker's messages go to the leader (design fact: a link consumes at -1).
-const FAR_FOLLOWER: i32 = -10;
-
-/// How long a handover may take before it is given up, milliseconds.
-const HANDOVER_MS: u64 = 15_000;
 
 /// A registered consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,18 +36,18 @@ pub(super) struct Group {
     pub term: u64,
     pub stopped: bool,
     pub consumer: Option<Consumer>,
-    generation: u64,
+    pub(super) generation: u64,
     /// The higher-priority follower's way back: since when it could lead.
-    stable_since: Option<u64>,
+    pub(super) stable_since: Option<u64>,
     /// Subscriptions are being prepared for a claim.
-    preparing: Option<u64>,
+    pub(super) preparing: Option<u64>,
     /// A claim was sent.
-    claimed: Option<(u64, u64)>,
+    pub(super) claimed: Option<(u64, u64)>,
     /// Whose claim this leader drains for, its term and until when.
-    granting: Option<(InstanceId, u64, u64)>,
+    pub(super) granting: Option<(InstanceId, u64, u64)>,
     /// Doubles when a takeback did not last.
-    hold_factor: u64,
-    led_since: Option<u64>,
+    pub(super) hold_factor: u64,
+    pub(super) led_since: Option<u64>,
 }
 
 impl Group {
@@ -95,7 +86,7 @@ impl Engine {
 
     /// The owner of an agent: the instance that carries out its commands. `None` while nobody is
     /// known to lead.
-    fn owner_of(&self, agent: &AgentId) -> Option<InstanceId> {
+    pub(super) fn owner_of(&self, agent: &AgentId) -> Option<InstanceId> {
         let me = &self.cfg.instance;
         match self.cfg.mode {
             Mode::ActivePassive => {
@@ -125,7 +116,7 @@ impl Engine {
         }
     }
 
-    fn leader_of_first_group(&self) -> Option<InstanceId> {
+    pub(super) fn leader_of_first_group(&self) -> Option<InstanceId> {
         let name = &self.groups.first()?.name;
         let mut leaders = self.members.present().filter(|(_, peer)| peer.leads(name));
         leaders.next().map(|(id, _)| id.clone())
@@ -208,7 +199,7 @@ impl Engine {
 
     /// Active-active: the agents of a lost peer are ours (the first of the living, by priority
     /// and id, takes them).
-    fn take_from(&mut self, lost: &InstanceId) {
+    pub(super) fn take_from(&mut self, lost: &InstanceId) {
         if self.cfg.mode != Mode::ActiveActive || !self.leads_any() {
             return;
         }
@@ -237,7 +228,7 @@ impl Engine {
         self.drive_handovers();
     }
 
-    fn look_at_role(&mut self, index: usize, reason: &'static str) {
+    pub(super) fn look_at_role(&mut self, index: usize, reason: &'static str) {
         let group = &self.groups[index];
         match group.role {
             Role::Disabled => return,
@@ -253,7 +244,7 @@ impl Engine {
     }
 
     /// A newcomer has listened long enough, and has what those who are there know.
-    fn may_leave_joining(&self) -> bool {
+    pub(super) fn may_leave_joining(&self) -> bool {
         let Some(joined) = self.joined_at else {
             return false;
         };
@@ -266,7 +257,7 @@ impl Engine {
         (known && waited >= self.cfg.peers.heartbeat.min(1_000)) || waited >= 10_000
     }
 
-    fn passive_role(&self, index: usize) -> Role {
+    pub(super) fn passive_role(&self, index: usize) -> Role {
         let group = &self.groups[index];
         let name = &group.name;
         let mut leaders: Vec<_> = self
@@ -307,7 +298,7 @@ impl Engine {
         }
     }
 
-    fn own_rank(&self) -> (u8, std::cmp::Reverse<u64>, std::cmp::Reverse<InstanceId>) {
+    pub(super) fn own_rank(&self) -> (u8, std::cmp::Reverse<u64>, std::cmp::Reverse<InstanceId>) {
         (
             self.cfg.priority,
             std::cmp::Reverse(self.cfg.started),
@@ -315,7 +306,7 @@ impl Engine {
         )
     }
 
-    fn rank_of(
+    pub(super) fn rank_of(
         &self,
         id: &InstanceId,
         state: Option<&GroupState>,
@@ -328,17 +319,17 @@ impl Engine {
         )
     }
 
-    fn eligible(&self, index: usize) -> bool {
+    pub(super) fn eligible(&self, index: usize) -> bool {
         !self.groups[index].stopped && !self.draining && self.route.available()
     }
 
-    fn other_eligible(&self, name: &str) -> bool {
+    pub(super) fn other_eligible(&self, name: &str) -> bool {
         self.members
             .present()
             .any(|(_, peer)| peer.group(name).is_some_and(|state| state.eligible))
     }
 
-    fn set_role(&mut self, index: usize, role: Role, reason: &'static str) {
+    pub(super) fn set_role(&mut self, index: usize, role: Role, reason: &'static str) {
         let from = self.groups[index].role;
         if from == role {
             return;
@@ -373,7 +364,7 @@ impl Engine {
         self.advance_all();
     }
 
-    fn lead(&mut self, index: usize, now: u64, reason: &'static str) {
+    pub(super) fn lead(&mut self, index: usize, now: u64, reason: &'static str) {
         let seen = self
             .members
             .iter()
@@ -402,329 +393,13 @@ impl Engine {
 
     /// Not the leader any more: what waits is for the new one, subscriptions end once it has its
     /// own.
-    fn step_down(&mut self) {
+    pub(super) fn step_down(&mut self) {
         if self.cfg.mode == Mode::ActivePassive && !self.leads_any() {
             for agent in self.sessions.ids() {
                 self.disown(&agent);
             }
             self.hand_over_waiting();
         }
-    }
-
-    // ---- handover -----------------------------------------------------------------------------
-
-    /// The way of a higher-priority follower back to the lead, and of a leader that gives way.
-    fn drive_handovers(&mut self) {
-        for index in 0..self.groups.len() {
-            self.drive_takeback(index);
-            self.drive_grant(index);
-        }
-    }
-
-    /// Stable for the hold time → subscriptions → claim.
-    fn drive_takeback(&mut self, index: usize) {
-        if self.cfg.mode != Mode::ActivePassive || self.groups[index].role != Role::Follower {
-            return;
-        }
-        let now = self.now.mono;
-        let name = self.groups[index].name.clone();
-        let leader = self
-            .members
-            .present()
-            .find(|(_, peer)| peer.leads(&name))
-            .map(|(id, peer)| (id.clone(), peer.group(&name).map_or(0, |g| g.priority)));
-        let wanted = leader
-            .as_ref()
-            .filter(|(_, priority)| *priority < self.cfg.priority)
-            .filter(|_| self.eligible(index) && self.control_on.is_some());
-        let Some((leader, _)) = wanted.cloned() else {
-            self.groups[index].stable_since = None;
-            // Without a leader in sight the prepared subscriptions may be needed at once.
-            let barred = leader.is_some_and(|(_, priority)| priority >= self.cfg.priority);
-            if barred || !self.eligible(index) {
-                self.give_up_takeback(index);
-            }
-            return;
-        };
-        let hold = self.cfg.takeback_hold * self.groups[index].hold_factor;
-        let since = *self.groups[index].stable_since.get_or_insert(now);
-        if now < since + hold {
-            self.timers.set_by(Timer::Members, since + hold);
-            return;
-        }
-        match (self.groups[index].preparing, self.groups[index].claimed) {
-            (None, _) => {
-                self.groups[index].preparing = Some(now);
-                let agents = self.sessions.ids();
-                self.take(agents, "takeback");
-                self.timers.set_by(Timer::Members, now + 50);
-            }
-            (Some(started), None) => {
-                if self.takeover.idle() || now >= started + HANDOVER_MS {
-                    let term = self.epoch + 1;
-                    self.groups[index].claimed = Some((term, now));
-                    self.say(Some(&leader), PeerMessage::Claim { group: name, term });
-                    self.timers.set_by(Timer::Members, now + limits::RESEND_MS);
-                } else {
-                    self.timers.set_by(Timer::Members, now + 50);
-                }
-            }
-            (Some(_), Some((term, sent))) => {
-                if now >= sent + limits::RESEND_MS {
-                    self.groups[index].claimed = Some((term, now));
-                    self.say(Some(&leader), PeerMessage::Claim { group: name, term });
-                }
-                self.timers.set_by(Timer::Members, now + limits::RESEND_MS);
-            }
-        }
-    }
-
-    /// Whether subscriptions are had for a lead that is to come.
-    pub(super) fn prepares(&self) -> bool {
-        self.groups.iter().any(|group| group.preparing.is_some())
-    }
-
-    /// The way back is barred: what was prepared for it is let go.
-    fn give_up_takeback(&mut self, index: usize) {
-        let group = &mut self.groups[index];
-        group.claimed = None;
-        if group.preparing.take().is_some() && !self.leads_any() {
-            for agent in self.sessions.ids() {
-                self.disown(&agent);
-            }
-        }
-    }
-
-    /// Active-passive: the leader owns every agent, also those that a healed peer brings under
-    /// its own name, whatever their epoch.
-    pub(super) fn own_strays(&mut self) {
-        let leads = self.groups.first().is_some_and(|group| group.role.leads());
-        if self.cfg.mode != Mode::ActivePassive || !leads || self.leader_of_first_group().is_some()
-        {
-            return;
-        }
-        let strays: Vec<AgentId> = self
-            .sessions
-            .iter()
-            .filter(|session| session.live() && session.record.version.owner != self.cfg.instance)
-            .map(|session| session.record.agent.clone())
-            .collect();
-        if !strays.is_empty() {
-            self.epoch += 1;
-            self.take_over(strays, self.epoch, "healed");
-        }
-    }
-
-    pub(super) fn on_claim(&mut self, from: &InstanceId, name: &str, term: u64) {
-        let Some(index) = self.groups.iter().position(|group| group.name == name) else {
-            return;
-        };
-        match self.groups[index].role {
-            role if role.leads() => {
-                let until = self.now.mono + HANDOVER_MS;
-                self.groups[index].granting = Some((from.clone(), term, until));
-                self.set_role(index, Role::Draining, "claim");
-                self.drive_grant(index);
-            }
-            // The grant was lost: say it again.
-            Role::Follower => {
-                let group = name.to_owned();
-                self.say(Some(from), PeerMessage::Grant { group, term });
-            }
-            _ => {}
-        }
-    }
-
-    /// What was started is finished: the group is the claimant's.
-    fn drive_grant(&mut self, index: usize) {
-        let Some((to, term, until)) = self.groups[index].granting.clone() else {
-            return;
-        };
-        let now = self.now.mono;
-        let alive = self
-            .members
-            .get(&to)
-            .is_some_and(|peer| peer.liveness.present());
-        if !alive || now >= until {
-            self.groups[index].granting = None;
-            self.set_role(index, Role::Follower, "claim-failed");
-            self.look_at_role(index, "claim-failed");
-            return;
-        }
-        if self.jobs.running() > 0 {
-            self.timers.set_by(Timer::Members, now + 10);
-            return;
-        }
-        self.groups[index].granting = None;
-        self.groups[index].term = self.groups[index].term.max(term);
-        self.epoch = self.epoch.max(term);
-        self.send_delta();
-        let group = self.groups[index].name.clone();
-        // Believe the claimant before its next heartbeat says so, or we would lead again.
-        if let Some(peer) = self.members.get_mut(&to)
-            && let Some(state) = peer.heartbeat.groups.iter_mut().find(|g| g.name == group)
-        {
-            state.role = Role::Leader;
-        }
-        self.set_role(index, Role::Follower, "granted");
-        self.say(Some(&to), PeerMessage::Grant { group, term });
-    }
-
-    pub(super) fn on_grant(&mut self, from: &InstanceId, name: &str, term: u64) {
-        let Some(index) = self.groups.iter().position(|group| group.name == name) else {
-            return;
-        };
-        let asked = self.groups[index]
-            .claimed
-            .is_some_and(|(own, _)| own == term);
-        if !asked {
-            self.stale("grant");
-            return;
-        }
-        if let Some(peer) = self.members.get_mut(from)
-            && let Some(state) = peer.heartbeat.groups.iter_mut().find(|g| g.name == name)
-        {
-            state.role = Role::Follower;
-        }
-        self.epoch = self.epoch.max(term.saturating_sub(1));
-        self.set_role(index, Role::Leader, "takeback");
-    }
-
-    // ---- consumers ----------------------------------------------------------------------------
-
-    /// Registers, moves or cancels the command consumers so that they fit role and broker.
-    pub(super) fn refresh_consumers(&mut self) {
-        let Some(link) = self.links.active() else {
-            return;
-        };
-        // A second process of the same id must not consume: the first attachment waits for the
-        // control queue, which only one can have.
-        if self.joined_at.is_none() {
-            return;
-        }
-        for index in 0..self.groups.len() {
-            let wanted = self.wanted_priority(index);
-            let group = &self.groups[index];
-            match (wanted, &group.consumer) {
-                (None, Some(_)) => {
-                    self.groups[index].consumer = None;
-                    self.out
-                        .push_back(Command::StopConsuming { link, group: index });
-                }
-                (None, None) => {}
-                (Some(priority), consumer) => {
-                    let marker = format!(
-                        "{}.{}.{}.",
-                        self.cfg.instance,
-                        group.name,
-                        group.role.as_str()
-                    );
-                    let fits = consumer.as_ref().is_some_and(|consumer| {
-                        consumer.link == link
-                            && consumer.priority == priority
-                            && consumer.tag.starts_with(&marker)
-                    });
-                    if !fits {
-                        self.register(index, link, priority, &marker);
-                    }
-                }
-            }
-        }
-    }
-
-    fn register(&mut self, index: usize, link: LinkEpoch, priority: i32, marker: &str) {
-        let group = &mut self.groups[index];
-        group.generation += 1;
-        let tag = format!("{marker}{}", group.generation);
-        group.consumer = Some(Consumer {
-            link,
-            tag: tag.clone(),
-            priority,
-            confirmed: false,
-        });
-        self.out.push_back(Command::Consume {
-            link,
-            group: index,
-            priority,
-            tag,
-        });
-    }
-
-    /// The `x-priority` to consume with; `None`: not to consume.
-    fn wanted_priority(&self, index: usize) -> Option<i32> {
-        let group = &self.groups[index];
-        if self.draining || !self.route.available() {
-            return None;
-        }
-        let own = i32::from(self.cfg.priority);
-        match group.role {
-            Role::Joining | Role::Disabled => None,
-            Role::Leader | Role::LeaderSingleNode | Role::Draining => Some(own),
-            Role::Follower => {
-                let leader = self
-                    .members
-                    .present()
-                    .find(|(_, peer)| peer.leads(&group.name));
-                match leader {
-                    Some((_, peer)) if self.on_my_broker(peer) => {
-                        let theirs = peer.group(&group.name).map_or(0, |g| i32::from(g.priority));
-                        Some(own.min(theirs - 1))
-                    }
-                    Some(_) => Some(FAR_FOLLOWER),
-                    None => Some(own),
-                }
-            }
-        }
-    }
-
-    /// Whether a peer is attached to the broker that serves us: by its consumer there, else by
-    /// the label it reports.
-    fn on_my_broker(&self, peer: &super::members::Peer) -> bool {
-        let active = self.links.active();
-        match peer.attached_on() {
-            Some(link) => Some(link) == active,
-            None => self
-                .links
-                .active_broker()
-                .is_some_and(|broker| self.links.label(broker) == peer.heartbeat.broker),
-        }
-    }
-
-    pub(super) fn on_consuming(&mut self, link: LinkEpoch, group: usize, tag: &str) {
-        match self.groups.get_mut(group).and_then(|g| g.consumer.as_mut()) {
-            Some(consumer) if consumer.link == link && consumer.tag == tag => {
-                consumer.confirmed = true;
-            }
-            _ => self.stale("consumer"),
-        }
-    }
-
-    pub(super) fn on_consumer_lost(
-        &mut self,
-        link: LinkEpoch,
-        group: usize,
-        tag: &str,
-        reason: String,
-    ) {
-        let Some(entry) = self.groups.get_mut(group) else {
-            return;
-        };
-        let current = entry
-            .consumer
-            .as_ref()
-            .is_some_and(|consumer| consumer.link == link && consumer.tag == tag);
-        if !current {
-            self.stale("consumer");
-            return;
-        }
-        entry.consumer = None;
-        let name = entry.name.clone();
-        self.events.push_back(Event::ConsumerLost {
-            group: name,
-            reason,
-        });
-        let wait = 200 + self.jitter(200);
-        self.timers.set_by(Timer::Consumers, self.now.mono + wait);
     }
 
     // ---- verbs --------------------------------------------------------------------------------
@@ -752,7 +427,7 @@ impl Engine {
         Ok(self.groups[index].role.as_str().to_owned())
     }
 
-    fn group_index(&self, name: &str) -> Result<usize, String> {
+    pub(super) fn group_index(&self, name: &str) -> Result<usize, String> {
         self.groups
             .iter()
             .position(|group| group.name == name)

@@ -1,7 +1,7 @@
 //! The two-site demo: a pair under load loses its leader, then its broker.
 //!
-//! [`stage`] starts what runs, [`load`] is the clients, [`drill`] kills, [`tally`] counts,
-//! [`verdict`] compares what clients were told with what the downstream did.
+//! `stage` starts what runs, `load` is the clients, `drill` kills, `tally` counts,
+//! `verdict` compares what clients were told with what the downstream did.
 
 mod drill;
 mod load;

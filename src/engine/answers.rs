@@ -1,0 +1,461 @@
+//! Outcomes, replies, acknowledgements: a command's end.
+
+use super::command::{Command, Outbound, ReplyRoute};
+use super::ids::{JobId, PublishId};
+use super::input::PublishOutcome;
+use super::jobs::{Answered, Origin, State, lane_key};
+use super::ledger::Known;
+use super::outbox::Sent;
+use super::peer::PeerMessage;
+use super::timer::Timer;
+use super::{Engine, Event, limits};
+use crate::catalogue::{ErrorCode, Step};
+use crate::model::Destination;
+use crate::wire::command::{Addressed, ClientCommand, Malformed, ReplyTo};
+use crate::wire::event::ClientEvent;
+use crate::wire::reply::{Outcome, Reply, ReplyError};
+use std::sync::Arc;
+
+impl Engine {
+    // ---- outcomes -----------------------------------------------------------------------------
+
+    /// A command has its outcome: remember it, tell the client, let the lane go on.
+    pub(super) fn finish(&mut self, id: JobId, answered: Answered) {
+        let Some((command, key)) = self.job_command(id) else {
+            return;
+        };
+        let reply = Arc::new(self.reply_to_command(&command, &answered));
+        if let Some((key, _)) = key
+            && let Some((record, early)) = self.ledger.finish(self.now, key, reply.clone())
+        {
+            self.outcomes.push(record);
+            if early {
+                self.events.push_back(Event::LedgerOverflow);
+            }
+        }
+        self.note_change(id, &command, answered.outcome);
+        self.report(id, &command, answered.outcome);
+        if let Some((code, message)) = &answered.error {
+            self.tell_error(id, &command, code, message);
+        }
+        let waiters = self
+            .jobs
+            .get_mut(id)
+            .map(|job| std::mem::take(&mut job.waiters))
+            .unwrap_or_default();
+        // An orphan's client is answered through the redelivery, where that has come already.
+        let orphan = self
+            .jobs
+            .get(id)
+            .is_some_and(|job| job.origin == Origin::Orphan);
+        if !orphan || waiters.is_empty() {
+            self.send_reply(id, &command, reply.clone());
+        }
+        for waiter in waiters {
+            self.answer_again(waiter, &reply);
+        }
+        self.settle(id);
+        let key = lane_key(&command);
+        if self.jobs.leave_lane(id, &key) {
+            self.advance_lane(&key);
+        }
+    }
+
+    pub(super) fn reply_to_command(&self, command: &ClientCommand, answered: &Answered) -> Reply {
+        Reply {
+            command: command.spec.name.to_owned(),
+            id: command.addressee.as_str().to_owned(),
+            outcome: answered.outcome,
+            status: answered.status,
+            instance: self.cfg.instance.to_string(),
+            downstream: answered.downstream.clone(),
+            error: answered.error.as_ref().map(|(code, message)| ReplyError {
+                code: code.clone(),
+                message: message.clone(),
+            }),
+            retry_after_ms: answered.retry_after_ms,
+            body: None,
+        }
+    }
+
+    pub(super) fn report(&mut self, id: JobId, command: &ClientCommand, outcome: Outcome) {
+        let now = self.now.mono;
+        let Some(job) = self.jobs.get(id) else {
+            return;
+        };
+        let started = job.started.unwrap_or(now);
+        self.events.push_back(Event::CommandFinished {
+            command: command.spec.name,
+            outcome,
+            millis: now.saturating_sub(job.received),
+            waited: started.saturating_sub(job.received),
+            identified: command.identity.is_some(),
+        });
+    }
+
+    /// The error event to the client, as clients without replies expect it.
+    pub(super) fn tell_error(
+        &mut self,
+        id: JobId,
+        command: &ClientCommand,
+        code: &str,
+        message: &str,
+    ) {
+        let Some(destination) = self.destination_of(command) else {
+            return;
+        };
+        let agent = match &command.addressee {
+            Addressed::Agent(agent) => Some(agent.clone()),
+            Addressed::Destination(_) => None,
+        };
+        let event = match (&agent, code == ErrorCode::ReLogin.as_str()) {
+            (Some(agent), true) => ClientEvent::ReLogin {
+                agent: agent.clone(),
+            },
+            _ => ClientEvent::Error {
+                agent,
+                code: code.to_owned(),
+                message: message.to_owned(),
+            },
+        };
+        let correlation = command.correlation_id.clone();
+        self.tell(&destination, event, correlation, self.epoch, Some(id));
+    }
+
+    /// The destination that hears of this command: the agent's, the one it is to be bound to, or
+    /// the one that `reply_to` names.
+    pub(super) fn destination_of(&self, command: &ClientCommand) -> Option<Destination> {
+        match &command.addressee {
+            Addressed::Destination(destination) => Some(destination.clone()),
+            Addressed::Agent(agent) => {
+                let named = command.args.get("destination");
+                let wanted = named.and_then(|text| Destination::new(text).ok());
+                wanted
+                    .or_else(|| {
+                        let session = self.sessions.get(agent)?;
+                        Some(session.record.destination.clone())
+                    })
+                    .or_else(|| match &command.reply_to {
+                        Some(ReplyTo::Queue(name)) => Destination::new(name).ok(),
+                        _ => None,
+                    })
+            }
+        }
+    }
+
+    /// Sends the terminal reply, where one is asked for.
+    pub(super) fn send_reply(&mut self, id: JobId, command: &ClientCommand, reply: Arc<Reply>) {
+        let Some(reply_to) = &command.reply_to else {
+            return;
+        };
+        let own = self.destination_of(command);
+        let to_itself = own.is_some_and(|own| own.as_str() == reply_to.as_str())
+            && self.known_client(command, reply_to);
+        if to_itself {
+            return;
+        }
+        let route = match reply_to {
+            ReplyTo::Direct(name) => ReplyRoute::Direct(name.clone()),
+            ReplyTo::Queue(name) if command.federated => ReplyRoute::Federated(name.clone()),
+            ReplyTo::Queue(name) => ReplyRoute::Queue(name.clone()),
+        };
+        let message_id = self.message_id();
+        let correlation_id = command.correlation_id.clone();
+        self.post_reply(
+            id,
+            Outbound::Reply {
+                route,
+                reply,
+                correlation_id,
+                message_id,
+            },
+        );
+    }
+
+    /// Posts a reply. Its way was chosen for the broker that its command was consumed on.
+    pub(super) fn post_reply(&mut self, id: JobId, message: Outbound) {
+        let home = self.jobs.get(id).and_then(|job| job.home);
+        let home = home.or(self.links.active_broker()).unwrap_or(0);
+        self.post_from(message, Some(id), Some(home));
+    }
+
+    /// Whether `reply_to` is the address of a client that we know: such a client is told by events.
+    pub(super) fn known_client(&self, command: &ClientCommand, reply_to: &ReplyTo) -> bool {
+        if matches!(command.spec.step, Step::Hello | Step::Beat | Step::Connect) {
+            return true;
+        }
+        Destination::new(reply_to.as_str())
+            .is_ok_and(|destination| self.sessions.knows_destination(&destination))
+    }
+
+    /// Everything about this job is said; acknowledge as soon as the broker has it.
+    pub(super) fn settle(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(id) else {
+            return;
+        };
+        job.state = State::Settling;
+        let waiters = std::mem::take(&mut job.waiters);
+        if job.unconfirmed == 0 {
+            self.done(id);
+        }
+        // Those that waited for it: its outcome is known now, or they take its place.
+        for waiter in waiters {
+            self.accept(waiter);
+        }
+    }
+
+    /// One of a job's publications is confirmed (or dropped for good).
+    pub(super) fn publish_settled(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(id) else {
+            return;
+        };
+        job.unconfirmed = job.unconfirmed.saturating_sub(1);
+        if job.unconfirmed == 0 && matches!(job.state, State::Settling) {
+            self.done(id);
+        }
+    }
+
+    pub(super) fn done(&mut self, id: JobId) {
+        let Some(job) = self.jobs.remove(id) else {
+            return;
+        };
+        match job.origin {
+            Origin::Delivery(delivery) => self.out.push_back(Command::Ack(delivery)),
+            Origin::Forwarded { peer, id } => {
+                self.say(Some(&peer), PeerMessage::ForwardDone { id });
+            }
+            Origin::Orphan => {}
+        }
+    }
+
+    pub(super) fn answer_again(&mut self, id: JobId, reply: &Arc<Reply>) {
+        if let Some((command, _)) = self.job_command(id) {
+            self.send_reply(id, &command, reply.clone());
+        }
+        self.settle(id);
+    }
+
+    /// An answer that is not the command's outcome and so is not remembered.
+    pub(super) fn answer_without_record(&mut self, id: JobId, outcome: Outcome, words: &str) {
+        let Some((command, _)) = self.job_command(id) else {
+            return;
+        };
+        let code = ErrorCode::PleaseRetry.as_str();
+        let answered = Answered::error(outcome, code, words);
+        let reply = Arc::new(self.reply_to_command(&command, &answered));
+        self.report(id, &command, outcome);
+        self.tell_error(id, &command, code, words);
+        self.send_reply(id, &command, reply);
+        self.settle(id);
+    }
+
+    pub(super) fn reject(&mut self, id: JobId, code: ErrorCode, message: &str) {
+        let answered = Answered::error(Outcome::Rejected, code.as_str(), message);
+        self.finish(id, answered);
+    }
+
+    pub(super) fn in_doubt(&mut self, id: JobId, why: &str) {
+        self.events.push_back(Event::InDoubt);
+        if let Some((command, Some((key, body)))) = self.job_command(id) {
+            self.ledger.start(key, body, id, command.deadline_ms);
+        }
+        self.finish(id, Answered::error(Outcome::InDoubt, "IN_DOUBT", why));
+    }
+
+    pub(super) fn overloaded(&mut self, id: JobId) {
+        let words = "too many commands wait; try again later";
+        let code = ErrorCode::PleaseRetry.as_str();
+        let mut answered = Answered::error(Outcome::Rejected, code, words);
+        answered.retry_after_ms = Some(limits::RETRY_AFTER_MS);
+        // Refused for now, not for good: the id may come again.
+        let Some((command, key)) = self.job_command(id) else {
+            return;
+        };
+        if let Some((key, _)) = key {
+            self.ledger.forget(&key);
+        }
+        let reply = Arc::new(self.reply_to_command(&command, &answered));
+        self.report(id, &command, Outcome::Rejected);
+        self.tell_error(id, &command, code, words);
+        self.send_reply(id, &command, reply);
+        self.settle(id);
+    }
+
+    pub(super) fn expired() -> Answered {
+        let words = "its deadline passed before it was started";
+        Answered::error(Outcome::Expired, "EXPIRED", words)
+    }
+
+    /// A command that the broker expired: answered from there, unless its outcome is known.
+    pub(super) fn answer_expired(&mut self, id: JobId) {
+        let Some((_, key)) = self.job_command(id) else {
+            return;
+        };
+        match key.map(|(key, body)| self.ledger.look_up(&key, body)) {
+            Some(Known::Finished(reply)) => self.answer_again(id, &reply),
+            Some(Known::Running(first)) => self.wait_for(id, first),
+            Some(Known::OtherBody) => self.settle(id),
+            Some(Known::No) | None => {
+                if let Some((command, Some((key, body)))) = self.job_command(id) {
+                    self.ledger.start(key, body, id, command.deadline_ms);
+                }
+                self.finish(id, Self::expired());
+            }
+        }
+    }
+
+    /// A message that is no command: answered where an address is known, and kept for people.
+    pub(super) fn refuse(&mut self, id: JobId, malformed: &Malformed) {
+        self.events.push_back(Event::DeadLettered {
+            reason: malformed.reason,
+            detail: malformed.detail.clone(),
+        });
+        let known = malformed
+            .agent
+            .as_ref()
+            .and_then(|agent| self.sessions.get(agent))
+            .map(|session| session.record.destination.clone())
+            .or_else(|| malformed.destination.clone())
+            .or_else(|| match &malformed.reply_to {
+                Some(ReplyTo::Queue(name)) => Destination::new(name).ok(),
+                _ => None,
+            });
+        let code = malformed.code.as_str();
+        if let Some(destination) = &known {
+            let event = ClientEvent::Error {
+                agent: malformed.agent.clone(),
+                code: code.to_owned(),
+                message: malformed.detail.clone(),
+            };
+            let correlation = malformed.correlation_id.clone();
+            self.tell(destination, event, correlation, self.epoch, Some(id));
+        }
+        self.reply_to_malformed(id, malformed, known.as_ref());
+        if let Some(raw) = self.jobs.get(id).map(|job| job.raw.clone()) {
+            self.post(
+                Outbound::DeadLetter {
+                    raw,
+                    reason: malformed.reason,
+                    detail: malformed.detail.clone(),
+                },
+                Some(id),
+            );
+        }
+        self.settle(id);
+    }
+
+    pub(super) fn reply_to_malformed(
+        &mut self,
+        id: JobId,
+        malformed: &Malformed,
+        known: Option<&Destination>,
+    ) {
+        let Some(reply_to) = &malformed.reply_to else {
+            return;
+        };
+        let told = known.is_some_and(|own| {
+            own.as_str() == reply_to.as_str() && self.sessions.knows_destination(own)
+        });
+        if told {
+            return;
+        }
+        let federated = self.jobs.get(id).is_some_and(|job| job.raw.federated);
+        let route = match reply_to {
+            ReplyTo::Direct(name) => ReplyRoute::Direct(name.clone()),
+            ReplyTo::Queue(name) if federated => ReplyRoute::Federated(name.clone()),
+            ReplyTo::Queue(name) => ReplyRoute::Queue(name.clone()),
+        };
+        let reply = Arc::new(Reply {
+            command: malformed.command.clone().unwrap_or_default(),
+            id: malformed.id.clone(),
+            outcome: Outcome::Rejected,
+            status: None,
+            instance: self.cfg.instance.to_string(),
+            downstream: None,
+            error: Some(ReplyError {
+                code: malformed.code.as_str().to_owned(),
+                message: malformed.detail.clone(),
+            }),
+            retry_after_ms: None,
+            body: None,
+        });
+        let message_id = self.message_id();
+        let correlation_id = malformed.correlation_id.clone();
+        self.post_reply(
+            id,
+            Outbound::Reply {
+                route,
+                reply,
+                correlation_id,
+                message_id,
+            },
+        );
+    }
+
+    pub(super) fn wait_for(&mut self, id: JobId, first: JobId) {
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.state = State::Duplicate;
+        }
+        if let Some(job) = self.jobs.get_mut(first) {
+            job.waiters.push(id);
+        }
+    }
+
+    // ---- publications -------------------------------------------------------------------------
+
+    pub(super) fn on_published(&mut self, id: PublishId, outcome: PublishOutcome) {
+        match outcome {
+            PublishOutcome::Confirmed => {
+                if let Some(job) = self.outbox.remove(id).and_then(|sent| sent.job) {
+                    self.publish_settled(job);
+                }
+            }
+            PublishOutcome::Returned => {
+                if let Some(sent) = self.outbox.remove(id) {
+                    self.reroute(sent);
+                }
+            }
+            PublishOutcome::Failed => {
+                self.outbox.retry(id);
+                self.timers.set_by(Timer::Outbox, self.now.mono + 100);
+            }
+        }
+    }
+
+    /// A reply found no queue: the other way, then the dead letters.
+    pub(super) fn reroute(&mut self, sent: Sent) {
+        let Sent {
+            mut message,
+            job,
+            first_way,
+        } = sent;
+        if let Outbound::Reply {
+            route,
+            reply,
+            correlation_id,
+            ..
+        } = &message
+        {
+            match route {
+                ReplyRoute::Queue(_) | ReplyRoute::Federated(_) if first_way => {
+                    message.flip_route();
+                    self.post(message, job);
+                }
+                ReplyRoute::Queue(name)
+                | ReplyRoute::Federated(name)
+                | ReplyRoute::Direct(name) => {
+                    self.events.push_back(Event::ReplyUnroutable);
+                    let parked = Outbound::ParkedReply {
+                        reply_to: name.clone(),
+                        reply: reply.clone(),
+                        correlation_id: correlation_id.clone(),
+                    };
+                    self.post(parked, job);
+                }
+            }
+        }
+        if let Some(job) = job {
+            self.publish_settled(job);
+        }
+    }
+}

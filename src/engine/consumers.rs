@@ -1,0 +1,151 @@
+//! How this instance consumes: consumers that fit role and broker.
+
+use super::command::Command;
+use super::ids::LinkEpoch;
+use super::peer::Role;
+use super::roles::Consumer;
+use super::timer::Timer;
+use super::{Engine, Event};
+
+/// Priority of a follower on another broker than the leader: below a federation link's -1, so
+/// that its broker's messages go to the leader (design fact: a link consumes at -1).
+const FAR_FOLLOWER: i32 = -10;
+
+impl Engine {
+    // ---- consumers ----------------------------------------------------------------------------
+
+    /// Registers, moves or cancels the command consumers so that they fit role and broker.
+    pub(super) fn refresh_consumers(&mut self) {
+        let Some(link) = self.links.active() else {
+            return;
+        };
+        // A second process of the same id must not consume: the first attachment waits for the
+        // control queue, which only one can have.
+        if self.joined_at.is_none() {
+            return;
+        }
+        for index in 0..self.groups.len() {
+            let wanted = self.wanted_priority(index);
+            let group = &self.groups[index];
+            match (wanted, &group.consumer) {
+                (None, Some(_)) => {
+                    self.groups[index].consumer = None;
+                    self.out
+                        .push_back(Command::StopConsuming { link, group: index });
+                }
+                (None, None) => {}
+                (Some(priority), consumer) => {
+                    let marker = format!(
+                        "{}.{}.{}.",
+                        self.cfg.instance,
+                        group.name,
+                        group.role.as_str()
+                    );
+                    let fits = consumer.as_ref().is_some_and(|consumer| {
+                        consumer.link == link
+                            && consumer.priority == priority
+                            && consumer.tag.starts_with(&marker)
+                    });
+                    if !fits {
+                        self.register(index, link, priority, &marker);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn register(&mut self, index: usize, link: LinkEpoch, priority: i32, marker: &str) {
+        let group = &mut self.groups[index];
+        group.generation += 1;
+        let tag = format!("{marker}{}", group.generation);
+        group.consumer = Some(Consumer {
+            link,
+            tag: tag.clone(),
+            priority,
+            confirmed: false,
+        });
+        self.out.push_back(Command::Consume {
+            link,
+            group: index,
+            priority,
+            tag,
+        });
+    }
+
+    /// The `x-priority` to consume with; `None`: not to consume.
+    pub(super) fn wanted_priority(&self, index: usize) -> Option<i32> {
+        let group = &self.groups[index];
+        if self.draining || !self.route.available() {
+            return None;
+        }
+        let own = i32::from(self.cfg.priority);
+        match group.role {
+            Role::Joining | Role::Disabled => None,
+            Role::Leader | Role::LeaderSingleNode | Role::Draining => Some(own),
+            Role::Follower => {
+                let leader = self
+                    .members
+                    .present()
+                    .find(|(_, peer)| peer.leads(&group.name));
+                match leader {
+                    Some((_, peer)) if self.on_my_broker(peer) => {
+                        let theirs = peer.group(&group.name).map_or(0, |g| i32::from(g.priority));
+                        Some(own.min(theirs - 1))
+                    }
+                    Some(_) => Some(FAR_FOLLOWER),
+                    None => Some(own),
+                }
+            }
+        }
+    }
+
+    /// Whether a peer is attached to the broker that serves us: by its consumer there, else by
+    /// the label it reports.
+    pub(super) fn on_my_broker(&self, peer: &super::members::Peer) -> bool {
+        let active = self.links.active();
+        match peer.attached_on() {
+            Some(link) => Some(link) == active,
+            None => self
+                .links
+                .active_broker()
+                .is_some_and(|broker| self.links.label(broker) == peer.heartbeat.broker),
+        }
+    }
+
+    pub(super) fn on_consuming(&mut self, link: LinkEpoch, group: usize, tag: &str) {
+        match self.groups.get_mut(group).and_then(|g| g.consumer.as_mut()) {
+            Some(consumer) if consumer.link == link && consumer.tag == tag => {
+                consumer.confirmed = true;
+            }
+            _ => self.stale("consumer"),
+        }
+    }
+
+    pub(super) fn on_consumer_lost(
+        &mut self,
+        link: LinkEpoch,
+        group: usize,
+        tag: &str,
+        reason: String,
+    ) {
+        let Some(entry) = self.groups.get_mut(group) else {
+            return;
+        };
+        let current = entry
+            .consumer
+            .as_ref()
+            .is_some_and(|consumer| consumer.link == link && consumer.tag == tag);
+        if !current {
+            self.stale("consumer");
+            return;
+        }
+        entry.consumer = None;
+        let name = entry.name.clone();
+        self.events.push_back(Event::ConsumerLost {
+            group: name,
+            reason,
+        });
+        let wait = 200 + self.jitter(200);
+        self.timers.set_by(Timer::Consumers, self.now.mono + wait);
+    }
+}

@@ -1,0 +1,367 @@
+//! Commands of other owners' agents: held, forwarded, taken back; and deliveries whose link is gone.
+
+use super::command::Command;
+use super::ids::{JobId, LinkEpoch};
+use super::jobs::{Origin, State, lane_key};
+use super::peer::{ForwardRefusal, PeerMessage};
+use super::timer::Timer;
+use super::{Engine, limits};
+use crate::catalogue::Repeat;
+use crate::model::InstanceId;
+use crate::wire::command::ClientCommand;
+use crate::wire::message::RawMessage;
+use std::sync::Arc;
+
+impl Engine {
+    // ---- held, forwarded ----------------------------------------------------------------------
+
+    /// Looks at held and forwarded commands again: whose are they now?
+    pub(super) fn release_held(&mut self) {
+        let held = std::mem::take(&mut self.jobs.held);
+        for id in held {
+            let Some((command, _)) = self.job_command(id) else {
+                continue;
+            };
+            if !self.owner_may_have_it(id)
+                && (self.answered_elsewhere(id) || !self.recall(id, &command))
+            {
+                continue;
+            }
+            if self.serves(&command) && !self.owner_may_have_it(id) {
+                self.release(id, &command);
+            } else if self.still_waits(id, &command) {
+                self.jobs.held.push_back(id);
+            }
+        }
+        if !self.jobs.held.is_empty() {
+            self.timers.set_by(Timer::Held, self.now.mono + 50);
+        }
+    }
+
+    /// The command is ours now.
+    pub(super) fn release(&mut self, id: JobId, command: &ClientCommand) {
+        if !self.doubted(id, command) {
+            self.enqueue(id, command);
+        }
+    }
+
+    /// What was handed to an owner that is gone (or has started anew) may have been run there.
+    /// `false`: it is answered and waits no longer.
+    pub(super) fn recall(&mut self, id: JobId, command: &ClientCommand) -> bool {
+        let since = self.now.mono;
+        let Some(job) = self.jobs.get_mut(id) else {
+            return false;
+        };
+        if !matches!(job.state, State::Forwarded { .. }) {
+            return true;
+        }
+        job.state = State::Held { since };
+        if command.spec.repeat != Repeat::Safe {
+            self.in_doubt(id, "its owner was lost while it had this command");
+            return false;
+        }
+        true
+    }
+
+    /// A forwarded command stays with a living owner until that owner answers.
+    pub(super) fn owner_may_have_it(&self, id: JobId) -> bool {
+        match self.jobs.get(id).map(|job| &job.state) {
+            Some(State::Forwarded { to, boot, .. }) => self
+                .members
+                .get(to)
+                .is_some_and(|peer| peer.liveness.present() && peer.boot == *boot),
+            _ => false,
+        }
+    }
+
+    /// Forwards, forwards again, or expires a held command. `false`: it waits no longer.
+    pub(super) fn still_waits(&mut self, id: JobId, command: &ClientCommand) -> bool {
+        let (since, forwarded) = match self.jobs.get(id).map(|job| &job.state) {
+            Some(State::Held { since }) => (*since, None),
+            Some(State::Forwarded { to, sent_at, .. }) => (*sent_at, Some(to.clone())),
+            _ => return false,
+        };
+        let now = self.now;
+        match forwarded {
+            None if now.wall >= command.deadline_ms => {
+                self.finish(id, Self::expired());
+                return false;
+            }
+            None => {
+                if let Some(owner) = self.owner_to_ask(command, since) {
+                    self.forward(id, owner);
+                }
+            }
+            Some(owner) => {
+                let present = self
+                    .members
+                    .get(&owner)
+                    .is_some_and(|peer| peer.liveness.present());
+                if present && now.mono >= since + limits::RESEND_MS {
+                    self.forward(id, owner);
+                }
+            }
+        }
+        true
+    }
+
+    pub(super) fn forward(&mut self, id: JobId, owner: InstanceId) {
+        let Some(boot) = self.members.get(&owner).map(|peer| peer.boot) else {
+            return;
+        };
+        let Some(job) = self.jobs.get_mut(id) else {
+            return;
+        };
+        let mut raw = job.raw.as_ref().clone();
+        // By its id the owner would know it again; without one it must be told.
+        let again = matches!(job.state, State::Forwarded { .. });
+        raw.redelivered |= again && job.key.is_none();
+        job.state = State::Forwarded {
+            to: owner.clone(),
+            boot,
+            sent_at: self.now.mono,
+        };
+        self.say(Some(&owner), PeerMessage::Forward { id: id.0, raw });
+    }
+
+    /// A peer hands us a command of an agent that we own.
+    pub(super) fn on_forward(&mut self, peer: &InstanceId, id: u64, raw: RawMessage) {
+        if self.jobs.forwarded(peer, id).is_some() {
+            return;
+        }
+        let parsed = crate::wire::command::parse(&raw, &self.cfg.parse, self.now.wall);
+        let ours = parsed.as_ref().is_ok_and(|command| self.serves(command));
+        if !ours {
+            let why = ForwardRefusal::NotOwner;
+            self.say(Some(peer), PeerMessage::ForwardRefused { id, why });
+            return;
+        }
+        if self.jobs.len() >= 2 * self.cfg.prefetch {
+            let why = ForwardRefusal::Busy;
+            self.say(Some(peer), PeerMessage::ForwardRefused { id, why });
+            return;
+        }
+        let origin = Origin::Forwarded {
+            peer: peer.clone(),
+            id,
+        };
+        match self.new_job(origin, Arc::new(raw), parsed) {
+            Ok(job) => self.accept(job),
+            Err((job, malformed)) => self.refuse(job, &malformed),
+        }
+    }
+
+    pub(super) fn on_forward_done(&mut self, from: &InstanceId, id: u64) {
+        let id = JobId(id);
+        let forwarded = self
+            .jobs
+            .get(id)
+            .is_some_and(|job| matches!(&job.state, State::Forwarded { to, .. } if to == from));
+        if !forwarded {
+            self.stale("forward");
+            return;
+        }
+        self.jobs.held.retain(|held| *held != id);
+        if let Some((key, _)) = self.jobs.get(id).and_then(|job| job.key) {
+            self.ledger.forget(&key);
+        }
+        // What waited for it is asked for again: the answers are the owner's to give.
+        self.settle(id);
+    }
+
+    pub(super) fn on_forward_refused(&mut self, from: &InstanceId, id: u64, why: ForwardRefusal) {
+        let id = JobId(id);
+        let now = self.now.mono;
+        let Some(job) = self.jobs.get_mut(id) else {
+            return;
+        };
+        if !matches!(&job.state, State::Forwarded { to, .. } if to == from) {
+            return;
+        }
+        match why {
+            ForwardRefusal::NotOwner => {
+                job.state = State::Held { since: now };
+                self.timers.set_by(Timer::Held, now + 50);
+            }
+            ForwardRefusal::Busy => {
+                self.jobs.held.retain(|held| *held != id);
+                self.overloaded(id);
+            }
+        }
+    }
+
+    /// The holder's delivery is gone: what has not been started is dropped.
+    pub(super) fn on_forward_withdrawn(&mut self, peer: &InstanceId, id: u64) {
+        if let Some(job) = self.jobs.forwarded(peer, id) {
+            self.orphan(job);
+        }
+    }
+
+    /// Our leadership went to another: what has not been started is held for the new leader.
+    pub(super) fn hand_over_waiting(&mut self) {
+        let waiting: Vec<JobId> = self
+            .jobs
+            .lanes
+            .iter()
+            .filter(|(key, _)| key.0)
+            .flat_map(|(_, lane)| lane.queue.iter().copied())
+            .collect();
+        let mut waiting = waiting;
+        waiting.sort();
+        for id in waiting {
+            let Some((command, _)) = self.job_command(id) else {
+                continue;
+            };
+            if self.serves(&command) {
+                continue;
+            }
+            self.jobs.leave_lane(id, &lane_key(&command));
+            let origin = self.jobs.get(id).map(|job| job.origin.clone());
+            if let Some(Origin::Forwarded { peer, id: number }) = origin {
+                let why = ForwardRefusal::NotOwner;
+                self.give_up(id);
+                self.say(Some(&peer), PeerMessage::ForwardRefused { id: number, why });
+            } else {
+                for waiter in self.jobs.take_forwarded_waiters(id) {
+                    self.send_back(waiter);
+                }
+                self.hold(id);
+            }
+        }
+    }
+
+    /// Hands a peer's command back: it was not run here.
+    pub(super) fn send_back(&mut self, id: JobId) {
+        if let Some(Origin::Forwarded { peer, id }) = self.jobs.remove(id).map(|job| job.origin) {
+            let why = ForwardRefusal::NotOwner;
+            self.say(Some(&peer), PeerMessage::ForwardRefused { id, why });
+        }
+    }
+
+    /// A drain: what waits goes back to its queue, for another instance.
+    pub(super) fn give_back_waiting(&mut self) {
+        let mut waiting: Vec<JobId> = self
+            .jobs
+            .map
+            .iter()
+            .filter(|(_, job)| matches!(job.state, State::Queued | State::Held { .. }))
+            .map(|(id, _)| *id)
+            .collect();
+        waiting.sort();
+        for id in waiting {
+            let Some((command, _)) = self.job_command(id) else {
+                continue;
+            };
+            self.jobs.leave_lane(id, &lane_key(&command));
+            self.jobs.held.retain(|held| *held != id);
+            match self.jobs.get(id).map(|job| job.origin.clone()) {
+                Some(Origin::Delivery(delivery)) => self.out.push_back(Command::Requeue(delivery)),
+                Some(Origin::Forwarded { peer, id }) => {
+                    let why = ForwardRefusal::NotOwner;
+                    self.say(Some(&peer), PeerMessage::ForwardRefused { id, why });
+                }
+                _ => {}
+            }
+            self.give_up(id);
+        }
+    }
+
+    // ---- lost deliveries ----------------------------------------------------------------------
+
+    /// A link is gone: its deliveries come again. What was not started is dropped here; what was
+    /// started goes on, and the redelivery meets its outcome.
+    pub(super) fn drop_deliveries(&mut self, link: LinkEpoch) {
+        let lost: Vec<JobId> = self
+            .jobs
+            .map
+            .iter()
+            .filter(|(_, job)| matches!(&job.origin, Origin::Delivery(d) if d.link == link))
+            .map(|(id, _)| *id)
+            .collect();
+        // Duplicates first, or they would take the place of what is dropped with them.
+        let (waiting, others): (Vec<JobId>, Vec<JobId>) = lost.into_iter().partition(|id| {
+            let job = self.jobs.get(*id);
+            job.is_some_and(|job| matches!(job.state, State::Duplicate))
+        });
+        for id in waiting.into_iter().chain(others) {
+            self.orphan(id);
+        }
+    }
+
+    pub(super) fn orphan(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(id) else {
+            return;
+        };
+        match &job.state {
+            State::Running(_) | State::Connecting | State::Settling => {
+                if let Some(mut job) = self.jobs.remove(id) {
+                    job.origin = Origin::Orphan;
+                    self.jobs.insert(id, job);
+                }
+            }
+            State::Forwarded { to, .. } => {
+                let to = to.clone();
+                self.jobs.held.retain(|held| *held != id);
+                self.say(Some(&to), PeerMessage::ForwardWithdrawn { id: id.0 });
+                self.give_up(id);
+            }
+            State::Held { .. } => {
+                self.jobs.held.retain(|held| *held != id);
+                self.give_up(id);
+            }
+            State::Queued => {
+                if let Some((command, _)) = self.job_command(id) {
+                    self.jobs.leave_lane(id, &lane_key(&command));
+                }
+                self.give_up(id);
+            }
+            State::Duplicate => {
+                for other in self.jobs.map.values_mut() {
+                    other.waiters.retain(|waiter| *waiter != id);
+                }
+                self.jobs.remove(id);
+            }
+        }
+    }
+
+    /// Forgets a job that was never started; those that waited for it take its place.
+    pub(super) fn give_up(&mut self, id: JobId) {
+        let Some(job) = self.jobs.remove(id) else {
+            return;
+        };
+        if let Some((key, _)) = job.key {
+            self.ledger.forget(&key);
+        }
+        for waiter in job.waiters {
+            self.accept(waiter);
+        }
+    }
+
+    /// Commands that wait behind a closed door (no service, a drain) still meet their deadline.
+    pub(super) fn expire_waiting(&mut self) {
+        let wall = self.now.wall;
+        let late: Vec<JobId> = self
+            .jobs
+            .lanes
+            .values()
+            .flat_map(|lane| lane.queue.iter().copied())
+            .filter(|id| {
+                self.jobs
+                    .get(*id)
+                    .and_then(|job| job.command.as_ref())
+                    .is_some_and(|command| command.deadline_ms <= wall)
+            })
+            .collect();
+        for id in late {
+            if let Some((command, _)) = self.job_command(id) {
+                self.jobs.leave_lane(id, &lane_key(&command));
+                if !self.answered_elsewhere(id) {
+                    self.finish(id, Self::expired());
+                }
+            }
+        }
+        if self.jobs.held_count() > 0 {
+            self.release_held();
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Sign-in, sign-out, and reading an agent anew.
+
+use super::command::{Call, Command};
+use super::ids::CallId;
+use super::session::Sync;
+use super::timer::Timer;
+use super::{CallFor, Engine, limits};
+use crate::model::{Action, AgentId, Answer, CallOutcome, Dialog, Secret};
+use crate::wire::event::{ClientEvent, Viewer, choose};
+
+/// Delay before a read that failed is tried again, milliseconds.
+const SYNC_RETRY_MS: u64 = 2_000;
+
+impl Engine {
+    // ---- sign-in, sign-out, reading anew ------------------------------------------------------
+
+    /// A sign-in was accepted: keep what it proved, then read the agent.
+    pub(super) fn signed_in(
+        &mut self,
+        agent: &AgentId,
+        extension: &str,
+        password: Secret,
+        correlation_id: Option<String>,
+    ) {
+        let mut due = self.now.mono + limits::SIGN_IN_SETTLE_MS;
+        if let Some(session) = self.sessions.get_mut(agent) {
+            session.record.extension = Some(extension.to_owned());
+            session.record.password = password;
+            session.record.signed_in = true;
+            session.linger_until = None;
+            // What comes from now on is told: by its request id, or as the state it leads to.
+            for known in &mut session.expected {
+                if known.state == Some("LOGIN") {
+                    known.state = Some("NOT_READY");
+                }
+            }
+            if std::mem::take(&mut session.sign_in_seen) {
+                due = self.now.mono;
+            }
+            self.sessions.touch(agent);
+        }
+        self.sync(agent, true, correlation_id, due);
+    }
+
+    /// A forced sign-out was accepted: the subscription ends with the notification of it.
+    pub(super) fn signing_out(&mut self, agent: &AgentId) {
+        let now = self.now.mono;
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        let out = session.record.user.as_ref().is_some_and(|u| !u.signed_in());
+        // Short enough to mark "close at once"; it closes without a notification, too.
+        session.linger_until = Some(if out {
+            now
+        } else {
+            now + limits::FORCED_OUT_MS
+        });
+        session.record.signed_in = false;
+        self.sessions.touch(agent);
+        self.timers.set_by(
+            Timer::Agent(agent.clone()),
+            now + if out { 0 } else { limits::FORCED_OUT_MS },
+        );
+    }
+
+    /// Reads an agent anew at `due` and publishes what was read.
+    pub(super) fn sync(
+        &mut self,
+        agent: &AgentId,
+        sign_in: bool,
+        correlation_id: Option<String>,
+        due: u64,
+    ) {
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        let known = session.sync.take().unwrap_or_default();
+        session.sync = Some(Sync {
+            due: Some(due),
+            sign_in: sign_in || known.sign_in,
+            correlation_id: correlation_id.or(known.correlation_id),
+            call: None,
+            user: None,
+            tries: 0,
+        });
+        self.timers.set_by(Timer::Agent(agent.clone()), due);
+    }
+
+    /// A notification during a sign-in: no need to wait longer. A read that is under way is begun
+    /// again, as it may show what was before.
+    pub(super) fn sync_now(&mut self, agent: &AgentId) {
+        self.read_agent(agent);
+    }
+
+    /// A sign-out was accepted: should its notification be lost, the agent is not signed in again.
+    pub(super) fn asked_out(&mut self, agent: &AgentId) {
+        if let Some(session) = self.sessions.get_mut(agent)
+            && session.record.signed_in
+        {
+            session.record.signed_in = false;
+            self.sessions.touch(agent);
+        }
+    }
+
+    pub(super) fn read_agent(&mut self, agent: &AgentId) {
+        if let Some(session) = self.sessions.get_mut(agent)
+            && let Some(sync) = &mut session.sync
+        {
+            sync.due = None;
+            sync.user = None;
+            self.sync_call(agent, Action::ReadUser);
+        }
+    }
+
+    pub(super) fn sync_call(&mut self, agent: &AgentId, action: Action) {
+        let call = self.background_call(agent, action, CallFor::Sync(agent.clone()));
+        if let Some(session) = self.sessions.get_mut(agent)
+            && let Some(sync) = &mut session.sync
+        {
+            sync.call = call;
+        }
+    }
+
+    pub(super) fn background_call(
+        &mut self,
+        agent: &AgentId,
+        action: Action,
+        purpose: CallFor,
+    ) -> Option<CallId> {
+        let node = self.route.current();
+        let password = self.sessions.get(agent)?.record.password.clone();
+        let id = CallId(self.number());
+        let request_id = self.message_id();
+        self.calls.insert(id, (purpose, node));
+        self.out.push_back(Command::Call(Box::new(Call {
+            id,
+            node,
+            agent: agent.clone(),
+            password,
+            request_id,
+            action,
+        })));
+        Some(id)
+    }
+
+    pub(super) fn sync_answered(&mut self, agent: &AgentId, call: CallId, outcome: CallOutcome) {
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        let Some(sync) = session.sync.as_mut().filter(|s| s.call == Some(call)) else {
+            self.stale("read");
+            return;
+        };
+        match outcome {
+            CallOutcome::Done {
+                answer: Answer::User(user),
+                ..
+            } => {
+                sync.user = Some(user);
+                self.sync_call(agent, Action::ReadDialogs);
+            }
+            CallOutcome::Done {
+                answer: Answer::Dialogs(dialogs),
+                ..
+            } => self.sync_done(agent, dialogs),
+            CallOutcome::Refused { .. } => session.sync = None,
+            _ => {
+                sync.tries += 1;
+                sync.call = None;
+                if sync.tries > 5 {
+                    session.sync = None;
+                    return;
+                }
+                let due = self.now.mono + SYNC_RETRY_MS;
+                sync.due = Some(due);
+                self.timers.set_by(Timer::Agent(agent.clone()), due);
+            }
+        }
+    }
+
+    pub(super) fn sync_done(&mut self, agent: &AgentId, dialogs: Vec<Dialog>) {
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        let Some(sync) = session.sync.take() else {
+            return;
+        };
+        let Some(user) = sync.user else {
+            return;
+        };
+        let asked_in = session.record.signed_in;
+        let extension = session.record.extension.clone();
+        if !user.signed_in() && asked_in {
+            self.sign_in_again(agent, extension);
+            if !sync.sign_in {
+                return;
+            }
+        }
+        self.publish_read(agent, &user, dialogs, sync.sign_in, sync.correlation_id);
+        let make_ready = sync.sign_in && self.cfg.agents.make_ready && user.state == "NOT_READY";
+        if make_ready {
+            let action = Action::SetState {
+                state: "READY",
+                reason: None,
+            };
+            self.background_call(agent, action, CallFor::Habit(agent.clone()));
+        }
+    }
+
+    /// This node does not know the agent as signed in: sign it in with what is known.
+    pub(super) fn sign_in_again(&mut self, agent: &AgentId, extension: Option<String>) {
+        match extension {
+            Some(extension) => {
+                let action = Action::SignIn { extension };
+                self.background_call(agent, action, CallFor::Habit(agent.clone()));
+            }
+            None => {
+                let event = ClientEvent::ReLogin {
+                    agent: agent.clone(),
+                };
+                self.tell_agent(agent, event, None);
+            }
+        }
+    }
+
+    pub(super) fn habit_answered(&mut self, agent: &AgentId, outcome: CallOutcome) {
+        if let CallOutcome::Refused { status, error } = outcome {
+            let (code, message) = crate::wire::errors::code_of(&error, status);
+            let event = ClientEvent::Error {
+                agent: Some(agent.clone()),
+                code,
+                message,
+            };
+            self.tell_agent(agent, event, None);
+        }
+    }
+
+    pub(super) fn publish_read(
+        &mut self,
+        agent: &AgentId,
+        user: &crate::model::User,
+        dialogs: Vec<Dialog>,
+        sign_in: bool,
+        correlation: Option<String>,
+    ) {
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        if session.record.extension.is_none() && !user.extension.is_empty() && user.signed_in() {
+            session.record.extension = Some(user.extension.clone());
+        }
+        let extension = session.record.extension.clone().unwrap_or_default();
+        let ended: Vec<Dialog> = session
+            .dialogs
+            .iter()
+            .filter(|known| !dialogs.iter().any(|dialog| dialog.id == known.id))
+            .cloned()
+            .collect();
+        session.dialogs.clone_from(&dialogs);
+        self.keep_user(agent, user.clone());
+        let name = user.full_name();
+        if sign_in {
+            let info = ClientEvent::AgentInfo {
+                agent: agent.clone(),
+                user: Box::new(user.clone()),
+            };
+            self.tell_agent(agent, info, correlation.clone());
+            if user.supervisor {
+                let teams = ClientEvent::TeamInfo {
+                    agent: agent.clone(),
+                    name: name.clone(),
+                    teams: user.teams.clone(),
+                };
+                self.tell_agent(agent, teams, correlation.clone());
+            }
+        }
+        let state = ClientEvent::State {
+            agent: agent.clone(),
+            user: Box::new(user.clone()),
+        };
+        self.tell_agent(agent, state, correlation.clone());
+        // What was known and is not there any more has ended unseen.
+        let viewer = Viewer {
+            agent,
+            name: &name,
+            extension: &extension,
+        };
+        for dialog in ended {
+            for event in choose(&dialog, crate::model::DialogsVerb::Removed, true, &viewer) {
+                self.tell_agent(agent, event, None);
+            }
+        }
+        let status = ClientEvent::DialogStatus {
+            agent: agent.clone(),
+            extension,
+            dialogs,
+        };
+        self.tell_agent(agent, status, correlation);
+    }
+}
