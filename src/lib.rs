@@ -22,6 +22,7 @@ pub mod engine;
 pub mod lab;
 pub mod model;
 pub mod notify;
+pub mod retry;
 pub mod settings;
 pub mod simulator;
 pub mod store;

@@ -13,6 +13,8 @@ use lapin::options::BasicAckOptions;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::retry::Delays;
+
 use super::inbox::message;
 use super::link::{ANSWER_LIMIT, Broker, Failure, Link, Setup};
 use super::pending::{Pending, Request};
@@ -110,7 +112,7 @@ impl Supervisor {
     /// In order of preference, until the limit.
     async fn connect_first(&mut self) -> Result<(usize, Link), ClientError> {
         let deadline = Instant::now() + self.setup.options.first_limit;
-        let mut pause = PAUSE_FIRST;
+        let mut delays = Delays::new(PAUSE_FIRST, PAUSE_MAX);
         loop {
             let mut failures = Vec::new();
             for at in 0..self.brokers.len() {
@@ -119,11 +121,11 @@ impl Supervisor {
                     Err(failure) => failures.push((self.brokers[at].label.clone(), failure)),
                 }
             }
+            let pause = delays.next_delay();
             if Instant::now() + pause >= deadline {
                 return Err(given_up(failures));
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
@@ -132,7 +134,7 @@ impl Supervisor {
     async fn reconnect(&mut self, lost: usize) -> Option<(usize, Link)> {
         let mut order: Vec<usize> = (0..self.brokers.len()).filter(|at| *at != lost).collect();
         order.push(lost);
-        let mut pause = PAUSE_FIRST;
+        let mut delays = Delays::new(PAUSE_FIRST, PAUSE_MAX);
         loop {
             for &at in &order {
                 if let Ok(link) = Link::open(&self.brokers[at], &self.setup).await {
@@ -142,8 +144,7 @@ impl Supervisor {
             if self.requests.is_closed() && self.requests.is_empty() {
                 return None;
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            delays.wait().await;
             // Only the first round avoids the broker that was lost.
             order.sort_unstable();
         }
