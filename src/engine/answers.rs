@@ -16,6 +16,15 @@ use crate::wire::event::ClientEvent;
 use crate::wire::reply::{Outcome, Reply, ReplyError};
 use std::sync::Arc;
 
+/// The way a reply takes first: to where its command was published.
+fn first_way(reply_to: &ReplyTo, federated: bool) -> ReplyRoute {
+    match reply_to {
+        ReplyTo::Direct(name) => ReplyRoute::Direct(name.clone()),
+        ReplyTo::Queue(name) if federated => ReplyRoute::Federated(name.clone()),
+        ReplyTo::Queue(name) => ReplyRoute::Queue(name.clone()),
+    }
+}
+
 impl Engine {
     // ---- outcomes -----------------------------------------------------------------------------
 
@@ -154,11 +163,7 @@ impl Engine {
         if to_itself {
             return;
         }
-        let route = match reply_to {
-            ReplyTo::Direct(name) => ReplyRoute::Direct(name.clone()),
-            ReplyTo::Queue(name) if command.federated => ReplyRoute::Federated(name.clone()),
-            ReplyTo::Queue(name) => ReplyRoute::Queue(name.clone()),
-        };
+        let route = first_way(reply_to, command.federated);
         let message_id = self.message_id();
         let correlation_id = command.correlation_id.clone();
         self.post_reply(
@@ -360,11 +365,7 @@ impl Engine {
             return;
         }
         let federated = self.jobs.get(id).is_some_and(|job| job.raw.federated);
-        let route = match reply_to {
-            ReplyTo::Direct(name) => ReplyRoute::Direct(name.clone()),
-            ReplyTo::Queue(name) if federated => ReplyRoute::Federated(name.clone()),
-            ReplyTo::Queue(name) => ReplyRoute::Queue(name.clone()),
-        };
+        let route = first_way(reply_to, federated);
         let reply = Arc::new(Reply {
             command: malformed.command.clone().unwrap_or_default(),
             id: malformed.id.clone(),

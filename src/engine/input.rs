@@ -44,7 +44,7 @@ pub enum PublishOutcome {
 }
 
 /// A change in a notification subscription.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// Established.
     Up,

@@ -22,7 +22,10 @@ use rustls::ClientConfig;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{AgentId, Secret, Update};
+/// What a session reports. `Refused`, `Unreachable` and `Lost` are terminal: exactly one of them ends
+/// a session that was not closed by its owner, and nothing follows it.
+pub use crate::engine::input::Notice as Happening;
+use crate::model::{AgentId, Secret};
 
 /// Orders that a session has not yet taken.
 const MAX_ORDERS: usize = 64;
@@ -57,34 +60,6 @@ pub struct Spec {
     pub connect_timeout: Duration,
     /// Time between keepalive pings; two that stay unanswered end the session.
     pub ping_interval: Duration,
-}
-
-/// What a session reports. [`Refused`](Self::Refused), [`Unreachable`](Self::Unreachable) and
-/// [`Lost`](Self::Lost) are terminal: exactly one of them ends a session that was not closed by
-/// its owner, and nothing follows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Happening {
-    /// Logged in, presence known to the service: notifications arrive from here on.
-    Up,
-    /// The service refused the credentials. Trying again with them can lock the agent out.
-    Refused {
-        /// SASL condition, e.g. `not-authorized`.
-        reason: String,
-    },
-    /// No session came about for another reason: no connection, untrusted certificate, timeout.
-    Unreachable {
-        /// Why.
-        reason: String,
-    },
-    /// The session ended (or, for a conflict, was not let in).
-    Lost {
-        /// Why.
-        reason: String,
-        /// The same resource logged in elsewhere: it must not simply log in again.
-        conflict: bool,
-    },
-    /// A notification.
-    Update(Update),
 }
 
 /// Where sessions report: agent, the epoch given to [`subscribe`], happening.

@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 use super::{Happening, Sink, Spec, Subscription, Tls, subscribe};
 use crate::engine::Input;
 use crate::engine::ids::SubscriptionEpoch;
-use crate::engine::input::Notice;
 use crate::model::{AgentId, Secret};
 
 /// Happenings on their way to the engine.
@@ -45,11 +44,11 @@ impl NotifyShell {
     pub fn start(config: NotifyConfig, inputs: mpsc::Sender<Input>) -> Self {
         let (sink, mut happenings) = mpsc::channel::<(AgentId, u64, Happening)>(QUEUE);
         tokio::spawn(async move {
-            while let Some((agent, epoch, happening)) = happenings.recv().await {
+            while let Some((agent, epoch, notice)) = happenings.recv().await {
                 let input = Input::Notice {
                     agent,
                     subscription: SubscriptionEpoch(epoch),
-                    notice: notice(happening),
+                    notice,
                 };
                 if inputs.send(input).await.is_err() {
                     break;
@@ -98,15 +97,5 @@ impl NotifyShell {
     pub fn close(&self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.clear();
-    }
-}
-
-fn notice(happening: Happening) -> Notice {
-    match happening {
-        Happening::Up => Notice::Up,
-        Happening::Refused { reason } => Notice::Refused { reason },
-        Happening::Unreachable { reason } => Notice::Unreachable { reason },
-        Happening::Lost { reason, conflict } => Notice::Lost { reason, conflict },
-        Happening::Update(update) => Notice::Update(update),
     }
 }
