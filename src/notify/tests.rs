@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::downstream::tls::client_config;
-use crate::model::UpdateBody;
+use crate::model::{Update, UpdateBody};
 
 mod tls;
 
