@@ -236,9 +236,11 @@ fn a_forged_reply_address_costs_no_connection() {
                 .filter(|name| !name.contains("direct"))
                 .collect::<Vec<_>>()
         };
-        let before = wait_for("the management API shows connections", async || {
+        // Two instances, each with a link to both brokers, each link with two connections: the
+        // management API shows them with a delay.
+        let before = wait_for("the management API shows all connections", async || {
             let names = lasting(pair).await;
-            (names.len() >= 4).then_some(names)
+            (names.len() == 8).then_some(names)
         })
         .await;
         let tag = pair.gc1.status().await["groups"][0]["tag"].clone();
