@@ -163,24 +163,28 @@ impl Engine {
         if to_itself {
             return;
         }
-        let route = first_way(reply_to, command.federated);
-        let message_id = self.message_id();
         let correlation_id = command.correlation_id.clone();
-        self.post_reply(
-            id,
-            Outbound::Reply {
-                route,
-                reply,
-                correlation_id,
-                message_id,
-            },
-        );
+        self.post_reply(id, reply_to, reply, correlation_id);
     }
 
-    /// Posts a reply. Its way was chosen for the broker that its command was consumed on.
-    pub(super) fn post_reply(&mut self, id: JobId, message: Outbound) {
-        let home = self.jobs.get(id).and_then(|job| job.home);
+    /// Posts a reply. Its way is chosen for the broker that its command was consumed on.
+    fn post_reply(
+        &mut self,
+        id: JobId,
+        reply_to: &ReplyTo,
+        reply: Arc<Reply>,
+        correlation_id: Option<String>,
+    ) {
+        let job = self.jobs.get(id);
+        let federated = job.is_some_and(|job| job.raw.federated);
+        let home = job.and_then(|job| job.home);
         let home = home.or(self.links.active_broker()).unwrap_or(0);
+        let message = Outbound::Reply {
+            route: first_way(reply_to, federated),
+            reply,
+            correlation_id,
+            message_id: self.message_id(),
+        };
         self.post_from(message, Some(id), Some(home));
     }
 
@@ -364,8 +368,6 @@ impl Engine {
         if told {
             return;
         }
-        let federated = self.jobs.get(id).is_some_and(|job| job.raw.federated);
-        let route = first_way(reply_to, federated);
         let reply = Arc::new(Reply {
             command: malformed.command.clone().unwrap_or_default(),
             id: malformed.id.clone(),
@@ -380,17 +382,8 @@ impl Engine {
             retry_after_ms: None,
             body: None,
         });
-        let message_id = self.message_id();
         let correlation_id = malformed.correlation_id.clone();
-        self.post_reply(
-            id,
-            Outbound::Reply {
-                route,
-                reply,
-                correlation_id,
-                message_id,
-            },
-        );
+        self.post_reply(id, reply_to, reply, correlation_id);
     }
 
     pub(super) fn wait_for(&mut self, id: JobId, first: JobId) {

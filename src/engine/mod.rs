@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   handle(now, Input) ──▶ ┌────────────────────────────────────────────────────────────┐ ──▶ poll_command()
-//!                          │ links        which broker serves                           │ ──▶ poll_event()
+//!                          │ links        which broker serves · attach                  │ ──▶ poll_event()
 //!   poll_timeout() ◀────── │ members      which peers live                              │
 //!                          │ roles        who leads which group · handover · consumers  │
 //!                          │ sessions     what is known of each agent · keep (on disk)  │
@@ -13,7 +13,7 @@
 //!                          │ ledger       what became of command ids                    │
 //!                          │ agents       subscriptions · connect · reading · notices   │
 //!                          │ route        which downstream node · service               │
-//!                          │ outbox       what waits for a confirm                      │
+//!                          │ outbox       what waits for a confirm · publishing         │
 //!                          └────────────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -22,6 +22,7 @@
 
 mod agents;
 mod answers;
+mod attach;
 pub mod command;
 pub mod config;
 mod connect;
@@ -40,6 +41,7 @@ pub mod members;
 mod notices;
 mod outbox;
 pub mod peer;
+mod publishing;
 mod reading;
 mod replication;
 mod rng;
@@ -55,7 +57,6 @@ mod work;
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 pub use command::{Command, Outbound};
 pub use config::Config;
@@ -63,11 +64,11 @@ pub use event::Event;
 pub use input::Input;
 pub use view::View;
 
-use ids::{CallId, LinkEpoch, Now, SubscriptionEpoch, VerbId};
+use ids::{CallId, LinkEpoch, Now, VerbId};
 use input::Verb;
 use jobs::Jobs;
 use ledger::Ledger;
-use link::{LinkStep, Links};
+use link::Links;
 use members::Members;
 use outbox::Outbox;
 use roles::Group;
@@ -75,8 +76,7 @@ use route::Route;
 use session::Sessions;
 use timer::{Timer, Timers};
 
-use crate::model::{AgentId, Destination};
-use crate::wire::event::ClientEvent;
+use crate::model::AgentId;
 
 /// What a downstream request is for.
 #[derive(Debug, Clone)]
@@ -336,295 +336,6 @@ impl Engine {
         }
         self.timers.set(Timer::Sweep, now + 1_000);
         self.expire_waiting();
-    }
-
-    // ---- links --------------------------------------------------------------------------------
-
-    fn look_at_links(&mut self) {
-        for step in self.links.steps(self.now) {
-            match step {
-                LinkStep::Dial { link, broker } => {
-                    self.out.push_back(Command::Dial { link, broker });
-                }
-                LinkStep::Activate {
-                    link,
-                    broker,
-                    leave,
-                } => self.activate(link, broker, leave),
-            }
-        }
-        match self.links.next_at(self.now) {
-            Some(at) => self.timers.set(Timer::Links, at),
-            None => self.timers.stop(&Timer::Links),
-        }
-    }
-
-    fn activate(&mut self, link: LinkEpoch, broker: usize, leave: Option<LinkEpoch>) {
-        let former = self.last_broker.replace(broker);
-        if let Some(former) = former.filter(|former| *former != broker) {
-            self.events.push_back(Event::BrokerFailover {
-                from: self.links.label(former).to_owned(),
-                to: self.links.label(broker).to_owned(),
-            });
-        }
-        if let Some(old) = leave {
-            for group in 0..self.groups.len() {
-                self.out
-                    .push_back(Command::StopConsuming { link: old, group });
-            }
-            self.leaving.push(old);
-        }
-        self.out.push_back(Command::AttachControl { link });
-        self.out.push_back(Command::ConsumeExpired { link });
-        for group in &mut self.groups {
-            group.consumer = None;
-        }
-        self.refresh_consumers();
-    }
-
-    fn on_link_up(&mut self, link: LinkEpoch) {
-        if !self.links.on_up(self.now, link) {
-            self.stale("link");
-            self.out.push_back(Command::CloseLink { link });
-            return;
-        }
-        self.tell_link(link, true, String::new());
-        self.timers.set_by(Timer::Evidence, self.now.mono);
-    }
-
-    fn on_link_down(&mut self, link: LinkEpoch, reason: String) {
-        self.leaving.retain(|leaving| *leaving != link);
-        let label = self.links.broker_of(link);
-        let Some((_, serving)) = self.links.on_down(self.now, link) else {
-            self.stale("link");
-            return;
-        };
-        if let Some(broker) = label {
-            self.events.push_back(Event::BrokerLink {
-                broker: self.links.label(broker).to_owned(),
-                up: false,
-                reason,
-            });
-        }
-        self.deaf_on(link);
-        self.members.on_link_down(link);
-        self.outbox.on_link_down(link);
-        self.drop_deliveries(link);
-        if serving {
-            for group in &mut self.groups {
-                group.consumer = None;
-            }
-        }
-    }
-
-    fn on_control_attached(&mut self, link: LinkEpoch) {
-        if self.links.active() != Some(link) {
-            self.stale("control");
-            return;
-        }
-        self.control_on = Some(link);
-        if let Some(since) = self.deaf_since.take() {
-            let deaf = self.now.mono.saturating_sub(since);
-            self.members.forgive(deaf, self.now.mono);
-        }
-        if self.joined_at.is_none() {
-            self.joined_at = Some(self.now.mono);
-            self.timers
-                .set_by(Timer::Members, self.now.mono + self.cfg.peers.suspect);
-            self.say(None, peer::PeerMessage::Hello);
-        }
-        self.beat();
-        self.refresh_consumers();
-    }
-
-    /// A newcomer refuses to start under an id that lives already. One that has served before
-    /// (a pause, a broker that was slow to notice) only loses its link and tries again.
-    fn on_id_in_use(&mut self, link: LinkEpoch) {
-        if self.joined_at.is_some() || self.links.active() != Some(link) {
-            return;
-        }
-        self.exited = true;
-        self.out.push_back(Command::Refuse(format!(
-            "another process runs under the instance id {}; give every instance its own \
-             instance.id, or stop the other one",
-            self.cfg.instance
-        )));
-    }
-
-    fn on_link_blocked(&mut self, link: LinkEpoch, blocked: bool) {
-        if let Some(broker) = self.links.on_blocked(link, blocked) {
-            self.events.push_back(Event::BrokerBlocked {
-                broker: self.links.label(broker).to_owned(),
-                blocked,
-            });
-        }
-    }
-
-    /// A link is gone: where the control queue was consumed on it, no peer is heard any more.
-    fn deaf_on(&mut self, link: LinkEpoch) {
-        if self.control_on == Some(link) {
-            self.control_on = None;
-            self.deaf_since = Some(self.now.mono);
-        }
-    }
-
-    fn tell_link(&mut self, link: LinkEpoch, up: bool, reason: String) {
-        if let Some(broker) = self.links.broker_of(link) {
-            self.events.push_back(Event::BrokerLink {
-                broker: self.links.label(broker).to_owned(),
-                up,
-                reason,
-            });
-        }
-    }
-
-    /// Closes links that were left, once nothing delivered on them is unsettled. The broker is
-    /// dialled again as the spare.
-    fn leave_links(&mut self) {
-        let done: Vec<LinkEpoch> = self
-            .leaving
-            .iter()
-            .copied()
-            .filter(|link| !self.jobs.any_on(*link))
-            .collect();
-        for link in done {
-            self.leaving.retain(|leaving| *leaving != link);
-            self.out.push_back(Command::CloseLink { link });
-            self.deaf_on(link);
-            self.members.on_link_down(link);
-            self.outbox.on_link_down(link);
-            self.links.on_closed(self.now, link);
-        }
-    }
-
-    // ---- publishing ---------------------------------------------------------------------------
-
-    /// Publishes an event to one client.
-    fn tell(
-        &mut self,
-        to: &Destination,
-        event: ClientEvent,
-        correlation_id: Option<String>,
-        epoch: u64,
-        job: Option<ids::JobId>,
-    ) {
-        let message_id = self.message_id();
-        self.events.push_back(Event::EventPublished);
-        self.post(
-            Outbound::Event {
-                to: to.clone(),
-                event: Arc::new(event),
-                correlation_id,
-                epoch,
-                message_id,
-            },
-            job,
-        );
-    }
-
-    /// Hands a message to the outbox; it is published as soon as there is a link.
-    fn post(&mut self, message: Outbound, job: Option<ids::JobId>) {
-        self.post_from(message, job, None);
-    }
-
-    fn post_from(&mut self, message: Outbound, job: Option<ids::JobId>, home: Option<usize>) {
-        if let Some(job) = job {
-            self.jobs.add_publish(job);
-        }
-        if let Some(dropped) = self.outbox.push(message, job, home) {
-            self.events.push_back(Event::EventDropped);
-            if let Some(job) = dropped {
-                self.publish_settled(job);
-            }
-        }
-    }
-
-    /// Says something to one peer, or to all; not kept if there is no link.
-    ///
-    /// It goes where the peers' control queues are consumed, as far as we reach that broker, and
-    /// so does not depend on the brokers' federation. A heartbeat goes every way there is.
-    fn say(&mut self, to: Option<&crate::model::InstanceId>, message: peer::PeerMessage) {
-        let Some(own) = self.control_on else {
-            return;
-        };
-        let mut ways: Vec<LinkEpoch> = match (&message, to) {
-            (peer::PeerMessage::Heartbeat(_) | peer::PeerMessage::Hello, _) => {
-                self.links.ups().map(|(link, _)| link).collect()
-            }
-            (_, Some(to)) => {
-                let peer = self.members.get(to);
-                vec![self.way_to(peer.and_then(|peer| peer.attached_on()), own)]
-            }
-            (_, None) => {
-                let attached: Vec<_> = self
-                    .members
-                    .present()
-                    .map(|(_, peer)| peer.attached_on())
-                    .collect();
-                attached
-                    .into_iter()
-                    .map(|link| self.way_to(link, own))
-                    .collect()
-            }
-        };
-        ways.sort();
-        ways.dedup();
-        if ways.is_empty() {
-            ways.push(own);
-        }
-        for link in ways {
-            let id = self.outbox.number();
-            self.out.push_back(Command::Publish {
-                id,
-                link,
-                message: Outbound::Peer {
-                    to: to.cloned(),
-                    message: Box::new(message.clone()),
-                },
-            });
-        }
-    }
-
-    /// The link on which a peer is attached, where it is up; else the own one.
-    fn way_to(&self, attached: Option<LinkEpoch>, own: LinkEpoch) -> LinkEpoch {
-        attached
-            .filter(|link| self.links.ups().any(|(up, _)| up == *link))
-            .unwrap_or(own)
-    }
-
-    fn flush_outbox(&mut self) {
-        if !self.outbox.has_waiting() {
-            return;
-        }
-        let (Some(link), Some(broker)) = (self.links.active(), self.links.active_broker()) else {
-            return;
-        };
-        for (id, message) in self.outbox.flush(link, broker) {
-            self.out.push_back(Command::Publish { id, link, message });
-        }
-    }
-
-    fn message_id(&mut self) -> String {
-        let number = self.number();
-        format!("{}-{:x}-{number:x}", self.cfg.instance, self.cfg.boot.0)
-    }
-
-    fn number(&mut self) -> u64 {
-        self.next_id += 1;
-        self.next_id
-    }
-
-    fn next_subscription(&mut self) -> SubscriptionEpoch {
-        SubscriptionEpoch(self.number())
-    }
-
-    fn jitter(&mut self, bound: u64) -> u64 {
-        self.rng = rng::next(self.rng);
-        self.rng % (bound + 1)
-    }
-
-    fn stale(&mut self, what: &'static str) {
-        self.events.push_back(Event::Stale { what });
     }
 
     // ---- verbs and the end --------------------------------------------------------------------

@@ -1,0 +1,168 @@
+//! Links to brokers as they come and go, and what that means for everything else.
+
+use super::command::Command;
+use super::ids::LinkEpoch;
+use super::link::LinkStep;
+use super::timer::Timer;
+use super::{Engine, Event, peer};
+
+impl Engine {
+    // ---- links --------------------------------------------------------------------------------
+
+    pub(super) fn look_at_links(&mut self) {
+        for step in self.links.steps(self.now) {
+            match step {
+                LinkStep::Dial { link, broker } => {
+                    self.out.push_back(Command::Dial { link, broker });
+                }
+                LinkStep::Activate {
+                    link,
+                    broker,
+                    leave,
+                } => self.activate(link, broker, leave),
+            }
+        }
+        match self.links.next_at(self.now) {
+            Some(at) => self.timers.set(Timer::Links, at),
+            None => self.timers.stop(&Timer::Links),
+        }
+    }
+
+    pub(super) fn activate(&mut self, link: LinkEpoch, broker: usize, leave: Option<LinkEpoch>) {
+        let former = self.last_broker.replace(broker);
+        if let Some(former) = former.filter(|former| *former != broker) {
+            self.events.push_back(Event::BrokerFailover {
+                from: self.links.label(former).to_owned(),
+                to: self.links.label(broker).to_owned(),
+            });
+        }
+        if let Some(old) = leave {
+            for group in 0..self.groups.len() {
+                self.out
+                    .push_back(Command::StopConsuming { link: old, group });
+            }
+            self.leaving.push(old);
+        }
+        self.out.push_back(Command::AttachControl { link });
+        self.out.push_back(Command::ConsumeExpired { link });
+        for group in &mut self.groups {
+            group.consumer = None;
+        }
+        self.refresh_consumers();
+    }
+
+    pub(super) fn on_link_up(&mut self, link: LinkEpoch) {
+        if !self.links.on_up(self.now, link) {
+            self.stale("link");
+            self.out.push_back(Command::CloseLink { link });
+            return;
+        }
+        self.tell_link(link, true, String::new());
+        self.timers.set_by(Timer::Evidence, self.now.mono);
+    }
+
+    pub(super) fn on_link_down(&mut self, link: LinkEpoch, reason: String) {
+        self.leaving.retain(|leaving| *leaving != link);
+        let label = self.links.broker_of(link);
+        let Some((_, serving)) = self.links.on_down(self.now, link) else {
+            self.stale("link");
+            return;
+        };
+        if let Some(broker) = label {
+            self.events.push_back(Event::BrokerLink {
+                broker: self.links.label(broker).to_owned(),
+                up: false,
+                reason,
+            });
+        }
+        self.deaf_on(link);
+        self.members.on_link_down(link);
+        self.outbox.on_link_down(link);
+        self.drop_deliveries(link);
+        if serving {
+            for group in &mut self.groups {
+                group.consumer = None;
+            }
+        }
+    }
+
+    pub(super) fn on_control_attached(&mut self, link: LinkEpoch) {
+        if self.links.active() != Some(link) {
+            self.stale("control");
+            return;
+        }
+        self.control_on = Some(link);
+        if let Some(since) = self.deaf_since.take() {
+            let deaf = self.now.mono.saturating_sub(since);
+            self.members.forgive(deaf, self.now.mono);
+        }
+        if self.joined_at.is_none() {
+            self.joined_at = Some(self.now.mono);
+            self.timers
+                .set_by(Timer::Members, self.now.mono + self.cfg.peers.suspect);
+            self.say(None, peer::PeerMessage::Hello);
+        }
+        self.beat();
+        self.refresh_consumers();
+    }
+
+    /// A newcomer refuses to start under an id that lives already. One that has served before
+    /// (a pause, a broker that was slow to notice) only loses its link and tries again.
+    pub(super) fn on_id_in_use(&mut self, link: LinkEpoch) {
+        if self.joined_at.is_some() || self.links.active() != Some(link) {
+            return;
+        }
+        self.exited = true;
+        self.out.push_back(Command::Refuse(format!(
+            "another process runs under the instance id {}; give every instance its own \
+             instance.id, or stop the other one",
+            self.cfg.instance
+        )));
+    }
+
+    pub(super) fn on_link_blocked(&mut self, link: LinkEpoch, blocked: bool) {
+        if let Some(broker) = self.links.on_blocked(link, blocked) {
+            self.events.push_back(Event::BrokerBlocked {
+                broker: self.links.label(broker).to_owned(),
+                blocked,
+            });
+        }
+    }
+
+    /// A link is gone: where the control queue was consumed on it, no peer is heard any more.
+    pub(super) fn deaf_on(&mut self, link: LinkEpoch) {
+        if self.control_on == Some(link) {
+            self.control_on = None;
+            self.deaf_since = Some(self.now.mono);
+        }
+    }
+
+    pub(super) fn tell_link(&mut self, link: LinkEpoch, up: bool, reason: String) {
+        if let Some(broker) = self.links.broker_of(link) {
+            self.events.push_back(Event::BrokerLink {
+                broker: self.links.label(broker).to_owned(),
+                up,
+                reason,
+            });
+        }
+    }
+
+    /// Closes links that were left, once nothing delivered on them is unsettled. The broker is
+    /// dialled again as the spare.
+    pub(super) fn leave_links(&mut self) {
+        let done: Vec<LinkEpoch> = self
+            .leaving
+            .iter()
+            .copied()
+            .filter(|link| !self.jobs.any_on(*link))
+            .collect();
+        for link in done {
+            self.leaving.retain(|leaving| *leaving != link);
+            self.out.push_back(Command::CloseLink { link });
+            self.deaf_on(link);
+            self.members.on_link_down(link);
+            self.outbox.on_link_down(link);
+            self.links.on_closed(self.now, link);
+        }
+    }
+}

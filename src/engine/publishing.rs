@@ -1,0 +1,150 @@
+//! Everything that leaves for a broker goes through here.
+
+use std::sync::Arc;
+
+use super::command::{Command, Outbound};
+use super::ids::{self, LinkEpoch, SubscriptionEpoch};
+use super::{Engine, Event, peer, rng};
+use crate::model::Destination;
+use crate::wire::event::ClientEvent;
+
+impl Engine {
+    // ---- publishing ---------------------------------------------------------------------------
+
+    /// Publishes an event to one client.
+    pub(super) fn tell(
+        &mut self,
+        to: &Destination,
+        event: ClientEvent,
+        correlation_id: Option<String>,
+        epoch: u64,
+        job: Option<ids::JobId>,
+    ) {
+        let message_id = self.message_id();
+        self.events.push_back(Event::EventPublished);
+        self.post(
+            Outbound::Event {
+                to: to.clone(),
+                event: Arc::new(event),
+                correlation_id,
+                epoch,
+                message_id,
+            },
+            job,
+        );
+    }
+
+    /// Hands a message to the outbox; it is published as soon as there is a link.
+    pub(super) fn post(&mut self, message: Outbound, job: Option<ids::JobId>) {
+        self.post_from(message, job, None);
+    }
+
+    pub(super) fn post_from(
+        &mut self,
+        message: Outbound,
+        job: Option<ids::JobId>,
+        home: Option<usize>,
+    ) {
+        if let Some(job) = job {
+            self.jobs.add_publish(job);
+        }
+        if let Some(dropped) = self.outbox.push(message, job, home) {
+            self.events.push_back(Event::EventDropped);
+            if let Some(job) = dropped {
+                self.publish_settled(job);
+            }
+        }
+    }
+
+    /// Says something to one peer, or to all; not kept if there is no link.
+    ///
+    /// It goes where the peers' control queues are consumed, as far as we reach that broker, and
+    /// so does not depend on the brokers' federation. A heartbeat goes every way there is.
+    pub(super) fn say(
+        &mut self,
+        to: Option<&crate::model::InstanceId>,
+        message: peer::PeerMessage,
+    ) {
+        let Some(own) = self.control_on else {
+            return;
+        };
+        let mut ways: Vec<LinkEpoch> = match (&message, to) {
+            (peer::PeerMessage::Heartbeat(_) | peer::PeerMessage::Hello, _) => {
+                self.links.ups().map(|(link, _)| link).collect()
+            }
+            (_, Some(to)) => {
+                let peer = self.members.get(to);
+                vec![self.way_to(peer.and_then(|peer| peer.attached_on()), own)]
+            }
+            (_, None) => {
+                let attached: Vec<_> = self
+                    .members
+                    .present()
+                    .map(|(_, peer)| peer.attached_on())
+                    .collect();
+                attached
+                    .into_iter()
+                    .map(|link| self.way_to(link, own))
+                    .collect()
+            }
+        };
+        ways.sort();
+        ways.dedup();
+        if ways.is_empty() {
+            ways.push(own);
+        }
+        for link in ways {
+            let id = self.outbox.number();
+            self.out.push_back(Command::Publish {
+                id,
+                link,
+                message: Outbound::Peer {
+                    to: to.cloned(),
+                    message: Box::new(message.clone()),
+                },
+            });
+        }
+    }
+
+    /// The link on which a peer is attached, where it is up; else the own one.
+    pub(super) fn way_to(&self, attached: Option<LinkEpoch>, own: LinkEpoch) -> LinkEpoch {
+        attached
+            .filter(|link| self.links.ups().any(|(up, _)| up == *link))
+            .unwrap_or(own)
+    }
+
+    pub(super) fn flush_outbox(&mut self) {
+        if !self.outbox.has_waiting() {
+            return;
+        }
+        let (Some(link), Some(broker)) = (self.links.active(), self.links.active_broker()) else {
+            return;
+        };
+        for (id, message) in self.outbox.flush(link, broker) {
+            self.out.push_back(Command::Publish { id, link, message });
+        }
+    }
+
+    pub(super) fn message_id(&mut self) -> String {
+        let number = self.number();
+        format!("{}-{:x}-{number:x}", self.cfg.instance, self.cfg.boot.0)
+    }
+
+    pub(super) fn number(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    pub(super) fn next_subscription(&mut self) -> SubscriptionEpoch {
+        SubscriptionEpoch(self.number())
+    }
+
+    pub(super) fn jitter(&mut self, bound: u64) -> u64 {
+        self.rng = rng::next(self.rng);
+        self.rng % (bound + 1)
+    }
+
+    pub(super) fn stale(&mut self, what: &'static str) {
+        self.events.push_back(Event::Stale { what });
+    }
+}
