@@ -24,7 +24,7 @@ use crate::store::Store;
 const BATCH: usize = 256;
 
 /// Shortest time between two views for the status page and metrics.
-const VIEW_INTERVAL: Duration = Duration::from_millis(200);
+const VIEW_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The two clocks, read nowhere else.
 #[derive(Debug, Clone, Copy)]

@@ -228,7 +228,11 @@ async fn moves_to_the_secondary(pair: &Pair, desk: &Desk) {
         reply.text
     );
     desk.event("READY", |m| is_state(m, 1002, "READY")).await;
-    assert_eq!(current(pair).await, [false, true]);
+    // The status is a picture that is made anew at short intervals.
+    until("the secondary is current", async || {
+        current(pair).await == [false, true]
+    })
+    .await;
     let told = desk.events();
     assert!(!told.iter().any(|m| is_system(m, "OUT_OF_SERVICE")));
     // The primary is back: nothing moves.
