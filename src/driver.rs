@@ -165,14 +165,7 @@ impl Driver {
             }
             for input in batch.drain(..) {
                 self.engine.handle(self.clock.now(), input);
-                ended = Self::drain_into(
-                    &mut self.engine,
-                    &self.shells,
-                    &self.hosts,
-                    &self.results,
-                    &mut self.verbs,
-                    &self.tell,
-                );
+                ended = self.drain();
                 if ended.is_some() {
                     break;
                 }
@@ -185,31 +178,14 @@ impl Driver {
         (self.shells, ended.unwrap_or(Ended::Done))
     }
 
-    fn drain(&mut self) -> Option<Ended> {
-        Self::drain_into(
-            &mut self.engine,
-            &self.shells,
-            &self.hosts,
-            &self.results,
-            &mut self.verbs,
-            &self.tell,
-        )
-    }
-
     /// Takes all commands and happenings; says where the engine is done.
-    fn drain_into(
-        engine: &mut Engine,
-        shells: &Shells,
-        hosts: &[Arc<str>],
-        results: &mpsc::Sender<Input>,
-        verbs: &mut HashMap<VerbId, oneshot::Sender<Result<String, String>>>,
-        tell: &dyn Fn(&Event),
-    ) -> Option<Ended> {
+    fn drain(&mut self) -> Option<Ended> {
+        let shells = &self.shells;
         let mut ended = None;
-        while let Some(command) = engine.poll_command() {
+        while let Some(command) = self.engine.poll_command() {
             match command {
-                Command::Call(call) => spawn_call(shells, hosts, results, *call),
-                Command::Probe { node } => spawn_probe(shells, results, node),
+                Command::Call(call) => spawn_call(shells, &self.hosts, &self.results, *call),
+                Command::Probe { node } => spawn_probe(shells, &self.results, node),
                 Command::Subscribe {
                     agent,
                     subscription,
@@ -224,19 +200,19 @@ impl Driver {
                     subscription,
                 } => shells.notify.unsubscribe(&agent, subscription),
                 Command::VerbDone { id, result } => {
-                    if let Some(asker) = verbs.remove(&id) {
+                    if let Some(asker) = self.verbs.remove(&id) {
                         // An operator who went away needs no answer.
                         let _ = asker.send(result);
                     }
                 }
-                Command::Keep(keep) => spawn_keep(shells, results, *keep),
+                Command::Keep(keep) => spawn_keep(shells, &self.results, *keep),
                 Command::Exit => ended = Some(Ended::Done),
                 Command::Refuse(reason) => ended = Some(Ended::Refused(reason)),
                 other => shells.broker.execute(other),
             }
         }
-        while let Some(event) = engine.poll_event() {
-            tell(&event);
+        while let Some(event) = self.engine.poll_event() {
+            (self.tell)(&event);
         }
         ended
     }
