@@ -6,6 +6,7 @@
 //!                          │ links        which broker serves · attach                  │ ──▶ poll_event()
 //!   poll_timeout() ◀────── │ members      which peers live                              │
 //!                          │ roles        who leads which group · handover · consumers  │
+//!                          │ ownership    whose agent is it                             │
 //!                          │ sessions     what is known of each agent · keep (on disk)  │
 //!                          │ replication  what peers tell each other                    │
 //!                          │ jobs         the life of one command, in lanes             │
@@ -40,6 +41,7 @@ pub mod link;
 pub mod members;
 mod notices;
 mod outbox;
+mod ownership;
 pub mod peer;
 mod publishing;
 mod reading;
