@@ -6,11 +6,11 @@
 //!                          │ links        which broker serves · attach                  │ ──▶ poll_event()
 //!   poll_timeout() ◀────── │ members      which peers live                              │
 //!                          │ roles        who leads which group · handover · consumers  │
-//!                          │ ownership    whose agent is it                             │
+//!                          │ ownership    whose agent is it · moving                    │
 //!                          │ sessions     what is known of each agent · keep (on disk)  │
 //!                          │ replication  what peers tell each other                    │
 //!                          │ jobs         the life of one command, in lanes             │
-//!                          │              · work · held · answers                       │
+//!                          │              · work · withheld · held · answers            │
 //!                          │ ledger       what became of command ids                    │
 //!                          │ agents       subscriptions · connect · reading · notices   │
 //!                          │ route        which downstream node · service               │
@@ -39,6 +39,7 @@ pub mod ledger;
 pub mod limits;
 pub mod link;
 pub mod members;
+mod moving;
 mod notices;
 mod outbox;
 mod ownership;
@@ -53,6 +54,7 @@ mod service;
 mod session;
 mod timer;
 pub mod view;
+mod withheld;
 mod work;
 
 #[cfg(test)]
@@ -113,6 +115,10 @@ pub struct Engine {
     route: Route,
     calls: HashMap<CallId, (CallFor, usize)>,
     takeover: agents::Takeover,
+    /// Running commands whose request is not sent yet, with the node; at most the prefetch.
+    parked: Vec<(ids::JobId, usize)>,
+    /// Agents that are being given away; at most one entry a session.
+    yielding: Vec<AgentId>,
     outcomes: Vec<peer::OutcomeRecord>,
     /// What the store is writing, until it says that it has it.
     keeping: Option<command::Keep>,
@@ -158,6 +164,8 @@ impl Engine {
             route: Route::new(&cfg.nodes, cfg.failback),
             calls: HashMap::new(),
             takeover: agents::Takeover::default(),
+            parked: Vec::new(),
+            yielding: Vec::new(),
             outcomes: Vec::new(),
             keeping: None,
             epoch: 0,
@@ -230,8 +238,14 @@ impl Engine {
             Input::PeerConsumers { link, peer, count } => {
                 self.members.on_consumers(link, &peer, count, now.mono);
                 self.timers.set_by(Timer::Members, now.mono);
+                self.refresh_consumers();
                 self.release_held();
             }
+            Input::Fenced {
+                broker,
+                peer,
+                closed,
+            } => self.on_fenced(broker, peer, closed),
             Input::Kept { failure } => self.on_kept(failure),
             Input::Operator { id, verb } => self.on_verb(id, &verb),
             Input::Shutdown => self.on_shutdown(),
@@ -274,7 +288,10 @@ impl Engine {
                 self.events.push_back(Event::OwnPause { millis: late });
                 self.members.forgive(late, now.mono);
                 let doubts = !self.cfg.planted.skips_epoch_check();
-                if late > self.cfg.peers.suspect && doubts && self.members.present().next().is_some() {
+                if late > self.cfg.peers.suspect
+                    && doubts
+                    && self.members.present().next().is_some()
+                {
                     self.fenced_until = Some(now.mono + self.cfg.peers.suspect);
                     self.fence_seq = self.heartbeat_seq + 1;
                     self.timers.set(Timer::Heartbeat, now.mono);
