@@ -12,6 +12,7 @@
 //!                          │              · work · held · answers                       │
 //!                          │ ledger       what became of command ids                    │
 //!                          │ agents       subscriptions · connect · reading · notices   │
+//!                          │              · lists · supervise · states (of all agents)  │
 //!                          │ route        which downstream node · service               │
 //!                          │ outbox       what waits for a confirm · publishing         │
 //!                          └────────────────────────────────────────────────────────────┘
@@ -37,6 +38,7 @@ mod keep;
 pub mod ledger;
 pub mod limits;
 pub mod link;
+mod lists;
 pub mod members;
 mod notices;
 mod outbox;
@@ -49,6 +51,8 @@ mod roles;
 pub mod route;
 mod service;
 mod session;
+mod states;
+mod supervise;
 mod timer;
 pub mod view;
 mod work;
@@ -111,6 +115,7 @@ pub struct Engine {
     route: Route,
     calls: HashMap<CallId, (CallFor, usize)>,
     takeover: agents::Takeover,
+    states: states::Round,
     outcomes: Vec<peer::OutcomeRecord>,
     /// What the store is writing, until it says that it has it.
     keeping: Option<command::Keep>,
@@ -156,6 +161,7 @@ impl Engine {
             route: Route::new(&cfg.nodes, cfg.failback),
             calls: HashMap::new(),
             takeover: agents::Takeover::default(),
+            states: states::Round::default(),
             outcomes: Vec::new(),
             keeping: None,
             epoch: 0,
@@ -185,6 +191,10 @@ impl Engine {
         self.timers.set(Timer::Heartbeat, now.mono);
         self.timers.set(Timer::Evidence, now.mono);
         self.timers.set(Timer::Sweep, now.mono + 1_000);
+        if self.cfg.agents.states_interval > 0 {
+            let first = now.mono + self.cfg.agents.states_interval;
+            self.timers.set(Timer::States, first);
+        }
         self.after();
     }
 
@@ -296,6 +306,7 @@ impl Engine {
                 Timer::Held => self.release_held(),
                 Timer::Consumers => self.refresh_consumers(),
                 Timer::Outbox => self.outbox.rested(),
+                Timer::States => self.publish_states(),
                 Timer::Sweep => self.sweep(),
                 Timer::Grace => self.grace_over(),
             }

@@ -147,6 +147,7 @@ impl World {
                 self.input_after(1, node, boot, Input::Kept { failure: None });
             }
             Command::ConsumeExpired { .. }
+            | Command::WatchTeam { .. }
             | Command::VerbDone { .. }
             | Command::Exit
             | Command::Refuse(_) => {}
