@@ -83,7 +83,9 @@ fn names(spec: &CommandSpec) -> String {
     names
 }
 
-fn arguments(spec: &CommandSpec) -> String {
+/// A command's arguments in order; optional ones in brackets.
+#[must_use]
+pub fn arguments(spec: &CommandSpec) -> String {
     if spec.args.is_empty() {
         return "none".to_owned();
     }
