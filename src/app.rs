@@ -312,6 +312,7 @@ fn engine_config(settings: &Settings, boot: BootId) -> Result<Config, AppError> 
             logout_reason: agent.logout_reason.clone(),
             supervisor_not_ready_reason: agent.supervisor_not_ready_reason.clone(),
             supervisor_logout_reason: agent.supervisor_logout_reason.clone(),
+            states_interval: millis(agent.states_interval),
             make_ready: agent.make_ready,
         },
         parse: defaults(settings),
@@ -368,6 +369,11 @@ fn build_shells(
         request_timeout: settings.downstream.request_timeout,
         ca_file: settings.downstream.ca_file.clone(),
         tls_verify: settings.downstream.tls_verify,
+        admin: settings
+            .downstream
+            .admin
+            .as_ref()
+            .map(|admin| (admin.user.clone(), admin.password.clone())),
     })?;
     let broker = Broker::start(broker_config(settings, config, boot), results.clone())?;
     let notify = NotifyShell::start(notify_config(settings)?, results.clone());

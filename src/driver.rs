@@ -214,6 +214,14 @@ impl Driver {
                     agent,
                     subscription,
                 } => shells.notify.unsubscribe(&agent, subscription),
+                Command::WatchTeam {
+                    agent,
+                    subscription,
+                    pubsub_domain,
+                    team,
+                } => shells
+                    .notify
+                    .watch_team(&agent, subscription, &pubsub_domain, &team),
                 Command::VerbDone { id, result } => {
                     if let Some(asker) = self.verbs.remove(&id) {
                         // An operator who went away needs no answer.

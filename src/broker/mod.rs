@@ -253,6 +253,7 @@ impl Broker {
             | Command::Probe { .. }
             | Command::Subscribe { .. }
             | Command::Unsubscribe { .. }
+            | Command::WatchTeam { .. }
             | Command::VerbDone { .. }
             | Command::Exit
             | Command::Keep(_)

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AgentId, Destination, InstanceId, Secret, User};
+use crate::model::{AgentId, Destination, InstanceId, Mobile, Secret, User};
 use crate::wire::message::RawMessage;
 
 use super::ids::BootId;
@@ -93,6 +93,13 @@ pub struct SessionRecord {
     /// The agent's password: sealed a second time by the control shell.
     #[serde(with = "exposed")]
     pub password: Secret,
+    /// The phone of a mobile agent; the other node does not know it after a failover.
+    #[serde(default)]
+    pub mobile: Option<Mobile>,
+    /// Teams whose members this supervisor watches: the platform's subscriptions do not carry over
+    /// to another node.
+    #[serde(default)]
+    pub watched: Vec<String>,
     /// Whether the agent asked to be signed in.
     pub signed_in: bool,
     /// Last known state.
@@ -110,11 +117,15 @@ impl SessionRecord {
             &self.destination,
             &self.extension,
             &self.password,
+            &self.mobile,
+            &self.watched,
         ) == (
             &other.agent,
             &other.destination,
             &other.extension,
             &other.password,
+            &other.mobile,
+            &other.watched,
         ) && (self.signed_in, self.tombstone) == (other.signed_in, other.tombstone)
             && (self.version.epoch, &self.version.owner)
                 == (other.version.epoch, &other.version.owner)
