@@ -242,8 +242,8 @@ impl Driver {
 
     fn answer(&mut self, ask: AdminRequest) {
         match ask {
-            AdminRequest::Sessions(asker) => {
-                let _ = asker.send(self.engine.session_views());
+            AdminRequest::Sessions(query, asker) => {
+                let _ = asker.send(self.engine.session_page(&query));
             }
             AdminRequest::Verb(verb, asker) => self.verb(verb, asker),
         }

@@ -98,3 +98,6 @@ pub const KEEP_DELAY_MS: u64 = 20;
 
 /// When a failed write to the store is tried again, milliseconds.
 pub const KEEP_RETRY_MS: u64 = 5_000;
+
+/// How much of a downstream's reason a heartbeat carries, characters.
+pub const STANDING_REASON_CHARS: usize = 120;

@@ -145,6 +145,8 @@ pub struct Engine {
     next_id: u64,
     heartbeat_seq: u64,
     last_beat: u64,
+    /// Commands that got their outcome.
+    finished: u64,
 }
 
 impl Engine {
@@ -188,6 +190,7 @@ impl Engine {
             next_id: (cfg.boot.0 & 0xFF_FFFF) << 40,
             heartbeat_seq: 0,
             last_beat: 0,
+            finished: 0,
             cfg,
         }
     }
@@ -230,6 +233,7 @@ impl Engine {
                 tag,
                 reason,
             } => self.on_consumer_lost(link, group, &tag, reason),
+            Input::ConsumerUnlisted { tag, reason } => self.on_consumer_unlisted(&tag, reason),
             Input::Delivery(delivery) => self.on_delivery(*delivery),
             Input::Published { publish, outcome } => self.on_published(publish, outcome),
             Input::CallDone { call, outcome } => self.on_call_done(call, outcome),

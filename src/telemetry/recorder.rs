@@ -58,6 +58,8 @@ const WORDS: &[(&str, &str, &[&str])] = &[
 const LATER: &[&str] = &[
     names::ROLE_CHANGES,
     names::CONSUMERS_LOST,
+    names::CONSUMER_PROOFS,
+    names::FEDERATION_LINKS,
     names::BROKER_CONNECTED,
     names::BROKER_ATTACHED,
     names::BROKER_BLOCKED,

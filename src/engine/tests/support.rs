@@ -412,6 +412,7 @@ impl Rig {
             total: 0,
             digest: 0,
             echo: Vec::new(),
+            standing: Default::default(),
         }
     }
 
