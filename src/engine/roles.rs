@@ -276,10 +276,12 @@ impl Engine {
         self.epoch = term;
         self.groups[index].term = term;
         self.groups[index].led_since = Some(now);
-        if self.cfg.mode == Mode::ActivePassive {
-            let agents = self.sessions.ids();
-            self.take_over(agents, term, reason);
+        let mut agents = self.sessions.ids();
+        if self.cfg.mode == Mode::ActiveActive {
+            // After a restart: what was this instance's and nobody has taken since.
+            agents.retain(|agent| self.owns(agent));
         }
+        self.take_over(agents, term, reason);
         // The one that served before may have told its clients that there is no service.
         let name = &self.groups[index].name;
         let out = self.members.present().any(|(_, peer)| {
