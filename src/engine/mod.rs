@@ -279,12 +279,19 @@ impl Engine {
 
     /// Moves the clock; notices when this process was away.
     fn advance(&mut self, now: Now) {
+        if self.cfg.planted.merges_by_clock() {
+            self.sessions.merge_by_clock(now.wall);
+        }
         if let Some(due) = self.timers.next() {
             let late = now.mono.saturating_sub(due.max(self.now.mono));
             if late > limits::OWN_LAG_MS {
                 self.events.push_back(Event::OwnPause { millis: late });
                 self.members.forgive(late, now.mono);
-                if late > self.cfg.peers.suspect && self.members.present().next().is_some() {
+                let doubts = !self.cfg.planted.skips_epoch_check();
+                if late > self.cfg.peers.suspect
+                    && doubts
+                    && self.members.present().next().is_some()
+                {
                     self.fenced_until = Some(now.mono + self.cfg.peers.suspect);
                     self.fence_seq = self.heartbeat_seq + 1;
                     self.timers.set(Timer::Heartbeat, now.mono);
