@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
+use super::members::Liveness;
 use super::peer::Role;
 use super::route::NodeState;
 
@@ -115,6 +116,14 @@ pub struct PeerView {
     pub groups: Vec<PeerGroupView>,
     /// Round trip, milliseconds.
     pub rtt_ms: Option<u64>,
+}
+
+impl PeerView {
+    /// Whether it may be serving: not lost, not gone.
+    #[must_use]
+    pub fn present(&self) -> bool {
+        self.state == Liveness::Alive.as_str() || self.state == Liveness::Suspect.as_str()
+    }
 }
 
 /// A peer's role in a group.

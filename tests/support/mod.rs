@@ -104,6 +104,11 @@ impl Shared {
         self.standing.as_mut().expect("just set")
     }
 
+    /// The brokers as they are, dead ones included.
+    pub fn brokers(&self) -> &BrokerNetwork {
+        self.network.as_ref().expect("a pair was started")
+    }
+
     /// Broker 1 (index 0) or 2.
     pub fn broker(&mut self, index: usize) -> &mut tandem::lab::RabbitNode {
         let network = self.network.as_mut().expect("a pair was started");
