@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, limits};
+use super::members::Liveness;
 use super::peer::{Role, Standing};
 use super::route::NodeState;
 use super::session::Session;
+use super::{Engine, limits};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,6 +123,14 @@ pub struct PeerView {
     /// How it stands, by its own account.
     #[serde(default)]
     pub standing: Standing,
+}
+
+impl PeerView {
+    /// Whether it may be serving: not lost, not gone.
+    #[must_use]
+    pub fn present(&self) -> bool {
+        self.state == Liveness::Alive.as_str() || self.state == Liveness::Suspect.as_str()
+    }
 }
 
 /// A peer's role in a group.
