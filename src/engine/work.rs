@@ -50,7 +50,11 @@ const REQUEST_ID_MAX: usize = 100;
 
 impl Engine {
     pub(super) fn start_work(&mut self, id: JobId, agent: &AgentId, command: &ClientCommand) {
-        let Some(session) = self.sessions.get(agent) else {
+        let known = self
+            .sessions
+            .get(agent)
+            .filter(|_| !self.must_connect(agent));
+        let Some(session) = known else {
             self.reject(id, ErrorCode::ReLogin, "the agent is not known here");
             return;
         };
