@@ -9,3 +9,4 @@ mod peers;
 mod random;
 mod replies;
 mod support;
+mod verbs;
