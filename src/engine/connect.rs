@@ -91,6 +91,7 @@ impl Engine {
             agent: agent.clone(),
             version: Version {
                 epoch,
+                rank: u16::from(self.cfg.priority),
                 owner: self.cfg.instance.clone(),
                 counter: 1,
             },
@@ -164,7 +165,7 @@ impl Engine {
         let old = self.sessions.rebind(agent, &pending.destination);
         let epoch_of_own = acquired.then(|| self.next_epoch()).flatten();
         match epoch_of_own {
-            Some(epoch) => self.sessions.own(agent, &self.cfg.instance, epoch),
+            Some(epoch) => self.own(agent, epoch),
             None => self.sessions.touch(agent),
         }
         if let Some(old) = old.filter(|_| was_alive) {

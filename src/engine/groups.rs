@@ -202,11 +202,13 @@ impl Engine {
                 continue;
             }
             let me = &self.cfg.instance;
-            let mut strays = self.agents_of(index);
-            strays.retain(|agent| {
-                let session = self.sessions.get(agent);
-                session.is_some_and(|session| session.record.version.owner != *me)
-            });
+            let strays: Vec<AgentId> = self
+                .sessions
+                .iter()
+                .filter(|session| session.record.version.owner != *me && session.live())
+                .filter(|session| self.belongs(&session.record, index))
+                .map(|session| session.record.agent.clone())
+                .collect();
             if !strays.is_empty()
                 && let Some(epoch) = self.next_epoch()
             {

@@ -7,11 +7,11 @@
 //!   poll_timeout() ◀────── │ members      which peers live                              │
 //!                          │ roles        who leads which group · handover · consumers  │
 //!                          │              · groups (whose agent) · choice (operators)   │
-//!                          │ ownership    whose agent is it                             │
+//!                          │ ownership    whose agent is it · moving                    │
 //!                          │ sessions     what is known of each agent · keep (on disk)  │
 //!                          │ replication  what peers tell each other                    │
 //!                          │ jobs         the life of one command, in lanes             │
-//!                          │              · work · held · answers                       │
+//!                          │              · work · withheld · held · answers            │
 //!                          │ ledger       what became of command ids                    │
 //!                          │ agents       subscriptions · connect · reading · notices   │
 //!                          │ route        which downstream node · service               │
@@ -42,6 +42,7 @@ pub mod ledger;
 pub mod limits;
 pub mod link;
 pub mod members;
+mod moving;
 mod notices;
 mod outbox;
 mod ownership;
@@ -56,6 +57,7 @@ mod service;
 mod session;
 mod timer;
 pub mod view;
+mod withheld;
 mod work;
 
 #[cfg(test)]
@@ -115,6 +117,10 @@ pub struct Engine {
     route: Route,
     calls: HashMap<CallId, (CallFor, usize)>,
     takeover: agents::Takeover,
+    /// Running commands whose request is not sent yet, with the node; at most the prefetch.
+    parked: Vec<(ids::JobId, usize)>,
+    /// Agents that are being given away; at most one entry a session.
+    yielding: Vec<AgentId>,
     outcomes: Vec<peer::OutcomeRecord>,
     keeping: keep::Keeping,
     /// Highest fencing epoch seen anywhere.
@@ -159,6 +165,8 @@ impl Engine {
             route: Route::new(&cfg.nodes, cfg.failback),
             calls: HashMap::new(),
             takeover: agents::Takeover::default(),
+            parked: Vec::new(),
+            yielding: Vec::new(),
             outcomes: Vec::new(),
             keeping: keep::Keeping::default(),
             epoch: 0,
@@ -233,8 +241,14 @@ impl Engine {
             Input::PeerConsumers { link, peer, count } => {
                 self.members.on_consumers(link, &peer, count, now.mono);
                 self.timers.set_by(Timer::Members, now.mono);
+                self.refresh_consumers();
                 self.release_held();
             }
+            Input::Fenced {
+                broker,
+                peer,
+                closed,
+            } => self.on_fenced(broker, peer, closed),
             Input::Kept { failure } => self.on_kept(failure),
             Input::Operator { id, verb } => self.on_verb(id, &verb),
             Input::Shutdown => self.on_shutdown(),
@@ -268,12 +282,19 @@ impl Engine {
 
     /// Moves the clock; notices when this process was away.
     fn advance(&mut self, now: Now) {
+        if self.cfg.planted.merges_by_clock() {
+            self.sessions.merge_by_clock(now.wall);
+        }
         if let Some(due) = self.timers.next() {
             let late = now.mono.saturating_sub(due.max(self.now.mono));
             if late > limits::OWN_LAG_MS {
                 self.events.push_back(Event::OwnPause { millis: late });
                 self.members.forgive(late, now.mono);
-                if late > self.cfg.peers.suspect && self.members.present().next().is_some() {
+                let doubts = !self.cfg.planted.skips_epoch_check();
+                if late > self.cfg.peers.suspect
+                    && doubts
+                    && self.members.present().next().is_some()
+                {
                     self.fenced_until = Some(now.mono + self.cfg.peers.suspect);
                     self.fence_seq = self.heartbeat_seq + 1;
                     self.timers.set(Timer::Heartbeat, now.mono);

@@ -52,6 +52,9 @@ impl Engine {
             }
             PeerMessage::Claim { group, term } => self.on_claim(from, &group, term),
             PeerMessage::Grant { group, term } => self.on_grant(from, &group, term),
+            PeerMessage::ClaimAgent { agent } => self.on_claim_agent(from, &agent),
+            PeerMessage::GrantAgent { record } => self.on_grant_agent(from, record),
+            PeerMessage::RefuseAgent { agent } => self.on_refuse_agent(from, &agent),
             PeerMessage::Forward { id, raw } => self.on_forward(from, id, raw),
             PeerMessage::ForwardDone { id } => self.on_forward_done(from, id),
             PeerMessage::ForwardRefused { id, why } => self.on_forward_refused(from, id, why),
@@ -94,10 +97,17 @@ impl Engine {
             .iter()
             .map(|group| (group.name.clone(), group.choice.clone()))
             .collect();
+        let silent = self
+            .members
+            .get(from)
+            .is_some_and(|peer| peer.boot == boot && peer.liveness == Liveness::Lost);
         let change = self.members.on_heartbeat(self.now, from, boot, heartbeat);
         let accepted = self.members.get(from).is_some_and(|peer| peer.boot == boot);
         if let Some(change) = change {
             self.member_changed(change);
+            if silent {
+                self.healed();
+            }
         }
         // It was away for a moment, and this instance leads in its place.
         if restarted && accepted {
@@ -252,8 +262,11 @@ impl Engine {
             .members
             .iter()
             .filter(|(_, peer)| {
-                let known = peer.liveness.present() || peer.liveness == Liveness::AuthFailed;
-                known || peer.may_serve()
+                let asked = peer.liveness.present() || peer.liveness == Liveness::AuthFailed;
+                // A frozen one's consumer is watched until it is gone, and for a lost one proof
+                // is looked for that it is gone everywhere.
+                let lost = peer.liveness == Liveness::Lost;
+                asked || peer.may_serve() || (lost && peer.lingers())
             })
             .map(|(id, _)| id.clone())
             .collect();

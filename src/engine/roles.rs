@@ -128,15 +128,21 @@ impl Engine {
                 self.events.push_back(Event::PeerUp { peer: peer.clone() });
                 self.say(Some(&peer), PeerMessage::Hello);
                 self.beat();
+                self.refresh_consumers();
             }
-            Change::Suspect(peer) => self.events.push_back(Event::PeerSuspect { peer }),
+            Change::Suspect(peer) => {
+                self.events
+                    .push_back(Event::PeerSuspect { peer: peer.clone() });
+                self.refresh_consumers();
+                self.fence(peer);
+            }
             Change::Lost(peer, reason) => {
                 self.events.push_back(Event::PeerLost {
                     peer: peer.clone(),
                     reason,
                 });
                 self.look_at_roles("peer-lost");
-                self.take_from(&peer);
+                self.take_from(&peer, reason);
                 self.release_held();
             }
         }
@@ -250,9 +256,9 @@ impl Engine {
             return Some(("group-names", self.unmatched(index).join("; ")));
         }
         // A leader gives the proof a moment: it should not change its name for every restart.
-        let patience = match group.role.leads() {
-            true => limits::PROOF_MS,
-            false => 0,
+        let patience = match group.role {
+            Role::Leader => limits::PROOF_MS,
+            _ => 0,
         };
         let doubtful = self.members.doubtful(self.now, patience)?;
         let words = format!(
@@ -386,18 +392,19 @@ impl Engine {
         group.term = term;
         group.led_since = Some(now);
         group.at_once = false;
-        let mut agents = self.agents_of(index);
-        // Without failover only the own agents are served on, as after a restart.
-        if self.failover_off(index) || self.cfg.mode == Mode::ActiveActive {
-            let me = &self.cfg.instance;
-            agents.retain(|agent| {
-                let session = self.sessions.get(agent);
-                session.is_some_and(|session| session.record.version.owner == *me)
-            });
-        }
-        match self.cfg.mode {
-            Mode::ActivePassive => self.take_over(agents, term, reason),
-            Mode::ActiveActive => self.take(agents, reason),
+        if self.cfg.mode == Mode::ActivePassive {
+            let mut agents = self.agents_of(index);
+            // Without failover only the own agents are served on, as after a restart.
+            if self.failover_off(index) {
+                let me = &self.cfg.instance;
+                agents.retain(|agent| {
+                    let session = self.sessions.get(agent);
+                    session.is_some_and(|session| session.record.version.owner == *me)
+                });
+            }
+            self.take_over(agents, term, reason);
+        } else {
+            self.take_own(term, reason);
         }
         // The one that served before may have told its clients that there is no service.
         let name = &self.groups[index].name;

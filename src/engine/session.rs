@@ -103,6 +103,30 @@ pub struct Sync {
     pub tries: u32,
 }
 
+/// An agent on its way from one living owner to another (active-active).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Move {
+    /// To here: the subscription is being had first.
+    Preparing {
+        /// Given up then, monotonic milliseconds.
+        until: u64,
+    },
+    /// To here: the owner was asked.
+    Claimed {
+        /// Given up then.
+        until: u64,
+        /// Asked again then.
+        again: u64,
+    },
+    /// To another: nothing more is started here, what runs is finished.
+    Yielding {
+        /// Who asked.
+        to: InstanceId,
+        /// Given up then.
+        until: u64,
+    },
+}
+
 /// What this instance knows of one agent.
 #[derive(Debug, Clone)]
 pub struct Session {
@@ -127,6 +151,13 @@ pub struct Session {
     /// When the newest state change that was carried out here had been sent, seconds since the
     /// epoch by its client's clock.
     pub newest_change: Option<u64>,
+    /// On its way to or from another living instance.
+    pub moving: Option<Move>,
+    /// When its client was heard last at the own broker, with no other instance there: monotonic
+    /// milliseconds.
+    pub heard_at: Option<u64>,
+    /// No move before then, monotonic milliseconds: after one, or after one was refused.
+    pub still_until: u64,
 }
 
 impl Session {
@@ -144,6 +175,9 @@ impl Session {
             linger_until: None,
             buried_until: None,
             newest_change: None,
+            moving: None,
+            heard_at: None,
+            still_until: 0,
         }
     }
 
@@ -205,6 +239,8 @@ pub struct Sessions {
     /// Sessions and destinations that the store does not have as they are.
     unkept: BTreeSet<AgentId>,
     unkept_destinations: BTreeSet<Destination>,
+    /// A planted fault: wall-clock time, which then stands for versions.
+    clock: Option<u64>,
 }
 
 impl Sessions {
@@ -243,6 +279,19 @@ impl Sessions {
         digest | 1
     }
 
+    /// The planted fault `MergeByClock`: later wall-clock time wins.
+    pub(super) fn merge_by_clock(&mut self, wall: u64) {
+        self.clock = Some(wall);
+    }
+
+    /// Whether an account wins over the one that is known.
+    fn newer(&self, record: &SessionRecord, known: &SessionRecord) -> bool {
+        match self.clock {
+            None => record.version > known.version,
+            Some(_) => record.version.counter > known.version.counter,
+        }
+    }
+
     /// Number of living sessions, and of those with that owner.
     #[must_use]
     pub fn count(&self, owner: &InstanceId) -> (usize, usize) {
@@ -271,7 +320,8 @@ impl Sessions {
     /// The owner changed a record: counts its version and marks it for the peers.
     pub fn touch(&mut self, agent: &AgentId) {
         if let Some(session) = self.map.get_mut(agent) {
-            session.record.version.counter += 1;
+            let counter = &mut session.record.version.counter;
+            *counter = self.clock.unwrap_or(*counter + 1);
             self.dirty.insert(agent.clone());
             self.unkept.insert(agent.clone());
         }
@@ -281,22 +331,34 @@ impl Sessions {
     /// and not worth a write to disk.
     pub fn touch_state(&mut self, agent: &AgentId) {
         if let Some(session) = self.map.get_mut(agent) {
-            session.record.version.counter += 1;
+            let counter = &mut session.record.version.counter;
+            *counter = self.clock.unwrap_or(*counter + 1);
             self.dirty.insert(agent.clone());
         }
     }
 
     /// Makes `owner` the owner of a session in `epoch`.
-    pub fn own(&mut self, agent: &AgentId, owner: &InstanceId, epoch: u64) {
+    pub fn own(&mut self, agent: &AgentId, owner: &InstanceId, epoch: u64, rank: u16) {
         if let Some(session) = self.map.get_mut(agent) {
             session.record.version = Version {
                 epoch,
+                rank,
                 owner: owner.clone(),
-                counter: 1,
+                counter: self.clock.unwrap_or(1),
             };
             self.dirty.insert(agent.clone());
             self.unkept.insert(agent.clone());
         }
+    }
+
+    /// The owner grants a session to another instance, whose word on it is told from now on.
+    /// Returns the record as it stands.
+    pub fn give(&mut self, agent: &AgentId, version: Version) -> Option<SessionRecord> {
+        let session = self.map.get_mut(agent)?;
+        session.record.version = version;
+        self.dirty.remove(agent);
+        self.unkept.insert(agent.clone());
+        Some(session.record.clone())
     }
 
     /// Binds an agent to a destination; returns the former one where it differs.
@@ -318,8 +380,11 @@ impl Sessions {
     /// the owner before.
     pub fn merge(&mut self, record: SessionRecord) -> Option<Option<InstanceId>> {
         let room = self.has_room();
+        let known = self.map.get(&record.agent);
+        if known.is_some_and(|known| !self.newer(&record, &known.record)) {
+            return None;
+        }
         match self.map.get_mut(&record.agent) {
-            Some(session) if session.record.version >= record.version => None,
             Some(session) => {
                 let former = session.record.clone();
                 if let Some(agents) = self.by_destination.get_mut(&former.destination) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use crate::engine::command::{Call, Command, Keep, Outbound, ReplyRoute};
-use crate::engine::config::{AgentPolicy, BrokerPolicy, Config, Mode, PeerTimers};
+use crate::engine::config::{AgentPolicy, BrokerPolicy, Config, Mode, PeerTimers, Planted};
 use crate::engine::ids::{BootId, CallId, DeliveryId, LinkEpoch, Now, PublishId};
 use crate::engine::input::{Delivery, Input, Notice, PublishOutcome, Source};
 use crate::engine::peer::{GroupState, Heartbeat, PeerMessage, Role};
@@ -60,6 +60,7 @@ pub fn config() -> Config {
             suspect: 1_500,
             lost: 3_000,
         },
+        fence: false,
         takeback_hold: 10_000,
         takeover_rate: 200,
         nodes: vec!["f0".into(), "f1".into()],
@@ -73,6 +74,7 @@ pub fn config() -> Config {
             command_queues: vec!["Connector1".into()],
         },
         shutdown_grace: 10_000,
+        planted: Planted::default(),
     }
 }
 
@@ -188,6 +190,7 @@ pub struct Rig {
     pub unsubscribed: Vec<(AgentId, crate::engine::ids::SubscriptionEpoch)>,
     pub events: Vec<Event>,
     pub verbs: Vec<Result<String, String>>,
+    pub fences: Vec<(usize, InstanceId)>,
     pub exited: bool,
     /// What the store has.
     pub kept: Keep,
@@ -224,6 +227,7 @@ impl Rig {
             unsubscribed: Vec::new(),
             events: Vec::new(),
             verbs: Vec::new(),
+            fences: Vec::new(),
             exited: false,
             kept: Keep::default(),
             store_fails: false,
@@ -622,6 +626,7 @@ impl Rig {
                 self.links.push((link, broker));
                 inputs.push_back(Input::LinkUp { link });
             }
+            Command::Fence { broker, peer } => self.fences.push((broker, peer)),
             Command::Dial { .. } | Command::ConsumeExpired { .. } => {}
             Command::AttachControl { link } => inputs.push_back(Input::ControlAttached { link }),
             Command::CloseLink { link } => self.links.retain(|(known, _)| *known != link),
@@ -756,6 +761,7 @@ impl Rig {
             agent: agent(name),
             version: crate::engine::peer::Version {
                 epoch,
+                rank: 0,
                 owner: instance(owner),
                 counter: 1,
             },

@@ -405,6 +405,7 @@ fn choices_merge_in_any_order_to_the_same() {
             beat.groups[0].choice = Some(told.clone());
             rig.peer("gc-9", PeerMessage::Heartbeat(beat));
         }
+        rig.advance(600);
         last_beat(&rig).groups[0].choice.clone()
     };
     let first = merged(&all);
