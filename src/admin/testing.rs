@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::engine::peer::Role;
 use crate::engine::view::{
-    BrokerView, DownstreamView, GroupView, PeerGroupView, PeerView, SessionsView,
+    BrokerView, DownstreamView, GroupView, PeerGroupView, PeerView, SessionView, SessionsView,
 };
 
 fn broker(url: &str, state: &str, attached: bool) -> BrokerView {
@@ -71,6 +71,7 @@ pub(crate) fn view() -> View {
                 priority: 100,
             }],
             rtt_ms: Some(3),
+            standing: Default::default(),
         }],
         sessions: SessionsView {
             total: 10,
@@ -82,6 +83,7 @@ pub(crate) fn view() -> View {
         in_service: true,
         attached: true,
         drain: None,
+        finished: 0,
         warnings: Vec::new(),
     }
 }
@@ -100,8 +102,8 @@ pub(crate) struct Fixture {
 async fn fake_engine(mut asked: mpsc::Receiver<AdminRequest>, views: watch::Sender<Arc<View>>) {
     while let Some(request) = asked.recv().await {
         match request {
-            AdminRequest::Sessions(answer) => {
-                let _ = answer.send(vec![SessionView {
+            AdminRequest::Sessions(_, answer) => {
+                let sessions = vec![SessionView {
                     agent: "1001".to_owned(),
                     owner: "gc-1".to_owned(),
                     epoch: 3,
@@ -109,7 +111,9 @@ async fn fake_engine(mut asked: mpsc::Receiver<AdminRequest>, views: watch::Send
                     extension: Some("5001".to_owned()),
                     state: "READY".to_owned(),
                     subscribed: true,
-                }]);
+                }];
+                let matching = sessions.len();
+                let _ = answer.send(SessionPage { matching, sessions });
             }
             AdminRequest::Verb(verb, answer) => {
                 let _ = answer.send(match verb {
@@ -145,6 +149,8 @@ impl Fixture {
             metrics: Arc::new(|| "tandem_build_info 1\n".to_owned()),
             token: token.map(Secret::new),
             history: history.clone(),
+            pulse: Pulse::default(),
+            network: watch::channel(Arc::default()).1,
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(serve(listener, state, async move {

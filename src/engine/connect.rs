@@ -98,6 +98,8 @@ impl Engine {
             destination: pending.destination.clone(),
             extension: None,
             password: pending.password.clone(),
+            mobile: None,
+            watched: Vec::new(),
             signed_in: false,
             user: None,
             tombstone: true,
@@ -181,6 +183,7 @@ impl Engine {
             self.tell(&old, logout, None, epoch, Some(pending.job));
         }
         self.takeover_done(agent);
+        self.watch_again(agent);
         self.connected(pending.job, agent, &pending.destination);
     }
 

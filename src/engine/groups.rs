@@ -143,17 +143,18 @@ impl Engine {
 
     /// Whether no command of a lane may be started now.
     pub(super) fn paused(&self, key: &LaneKey) -> bool {
-        if self.fenced_until.is_some() {
-            return true;
+        let group = self
+            .group_of_lane(key)
+            .and_then(|index| self.groups.get(index));
+        match group {
+            Some(group) => self.fenced_until.is_some() || waits(group.role),
+            None => self.all_paused(),
         }
-        let waits = |role: Role| matches!(role, Role::Joining | Role::Draining);
-        match self.group_of_lane(key) {
-            Some(index) => self
-                .groups
-                .get(index)
-                .is_some_and(|group| waits(group.role)),
-            None => self.groups.iter().all(|group| waits(group.role)),
-        }
+    }
+
+    /// Whether nothing at all may be started now.
+    pub(super) fn all_paused(&self) -> bool {
+        self.fenced_until.is_some() || self.groups.iter().all(|group| waits(group.role))
     }
 
     fn group_of_lane(&self, key: &LaneKey) -> Option<usize> {
@@ -216,6 +217,10 @@ impl Engine {
             }
         }
     }
+}
+
+fn waits(role: Role) -> bool {
+    matches!(role, Role::Joining | Role::Draining)
 }
 
 /// Whether a command binds its agent anew.

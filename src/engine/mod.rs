@@ -14,6 +14,7 @@
 //!                          │              · work · withheld · held · answers            │
 //!                          │ ledger       what became of command ids                    │
 //!                          │ agents       subscriptions · connect · reading · notices   │
+//!                          │              · lists · supervise · states (of all agents)  │
 //!                          │ route        which downstream node · service               │
 //!                          │ outbox       what waits for a confirm · publishing         │
 //!                          └────────────────────────────────────────────────────────────┘
@@ -41,6 +42,7 @@ mod keep;
 pub mod ledger;
 pub mod limits;
 pub mod link;
+mod lists;
 pub mod members;
 mod moving;
 mod notices;
@@ -55,6 +57,8 @@ mod roles;
 pub mod route;
 mod service;
 mod session;
+mod states;
+mod supervise;
 mod timer;
 pub mod view;
 mod withheld;
@@ -121,6 +125,7 @@ pub struct Engine {
     parked: Vec<(ids::JobId, usize)>,
     /// Agents that are being given away; at most one entry a session.
     yielding: Vec<AgentId>,
+    states: states::Round,
     outcomes: Vec<peer::OutcomeRecord>,
     keeping: keep::Keeping,
     /// Highest fencing epoch seen anywhere.
@@ -141,6 +146,8 @@ pub struct Engine {
     next_id: u64,
     heartbeat_seq: u64,
     last_beat: u64,
+    /// Commands that got their outcome.
+    finished: u64,
 }
 
 impl Engine {
@@ -167,6 +174,7 @@ impl Engine {
             takeover: agents::Takeover::default(),
             parked: Vec::new(),
             yielding: Vec::new(),
+            states: states::Round::default(),
             outcomes: Vec::new(),
             keeping: keep::Keeping::default(),
             epoch: 0,
@@ -183,6 +191,7 @@ impl Engine {
             next_id: (cfg.boot.0 & 0xFF_FFFF) << 40,
             heartbeat_seq: 0,
             last_beat: 0,
+            finished: 0,
             cfg,
         }
     }
@@ -198,6 +207,10 @@ impl Engine {
         self.timers.set(Timer::Sweep, now.mono + 1_000);
         // Epochs first: without one nothing is owned.
         self.keep();
+        if self.cfg.agents.states_interval > 0 {
+            let first = now.mono + self.cfg.agents.states_interval;
+            self.timers.set(Timer::States, first);
+        }
         self.after();
     }
 
@@ -223,6 +236,7 @@ impl Engine {
                 tag,
                 reason,
             } => self.on_consumer_lost(link, group, &tag, reason),
+            Input::ConsumerUnlisted { tag, reason } => self.on_consumer_unlisted(&tag, reason),
             Input::Delivery(delivery) => self.on_delivery(*delivery),
             Input::Published { publish, outcome } => self.on_published(publish, outcome),
             Input::CallDone { call, outcome } => self.on_call_done(call, outcome),
@@ -322,6 +336,7 @@ impl Engine {
                 Timer::Held => self.release_held(),
                 Timer::Consumers => self.refresh_consumers(),
                 Timer::Outbox => self.outbox.rested(),
+                Timer::States => self.publish_states(),
                 Timer::Sweep => self.sweep(),
                 Timer::Grace => self.grace_over(),
             }
