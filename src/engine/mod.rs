@@ -6,13 +6,14 @@
 //!                          │ links        which broker serves · attach                  │ ──▶ poll_event()
 //!   poll_timeout() ◀────── │ members      which peers live                              │
 //!                          │ roles        who leads which group · handover · consumers  │
-//!                          │ ownership    whose agent is it                             │
+//!                          │ ownership    whose agent is it · moving                    │
 //!                          │ sessions     what is known of each agent · keep (on disk)  │
 //!                          │ replication  what peers tell each other                    │
 //!                          │ jobs         the life of one command, in lanes             │
-//!                          │              · work · held · answers                       │
+//!                          │              · work · withheld · held · answers            │
 //!                          │ ledger       what became of command ids                    │
 //!                          │ agents       subscriptions · connect · reading · notices   │
+//!                          │              · lists · supervise · states (of all agents)  │
 //!                          │ route        which downstream node · service               │
 //!                          │ outbox       what waits for a confirm · publishing         │
 //!                          └────────────────────────────────────────────────────────────┘
@@ -38,7 +39,9 @@ mod keep;
 pub mod ledger;
 pub mod limits;
 pub mod link;
+mod lists;
 pub mod members;
+mod moving;
 mod notices;
 mod outbox;
 mod outcomes;
@@ -52,8 +55,11 @@ mod roles;
 pub mod route;
 mod service;
 mod session;
+mod states;
+mod supervise;
 mod timer;
 pub mod view;
+mod withheld;
 mod work;
 
 #[cfg(test)]
@@ -114,6 +120,11 @@ pub struct Engine {
     route: Route,
     calls: HashMap<CallId, (CallFor, usize)>,
     takeover: agents::Takeover,
+    /// Running commands whose request is not sent yet, with the node; at most the prefetch.
+    parked: Vec<(ids::JobId, usize)>,
+    /// Agents that are being given away; at most one entry a session.
+    yielding: Vec<AgentId>,
+    states: states::Round,
     outcomes: Vec<peer::OutcomeRecord>,
     /// What the store is writing, until it says that it has it.
     keeping: Option<command::Keep>,
@@ -137,6 +148,8 @@ pub struct Engine {
     last_beat: u64,
     /// When a newcomer asked last for what its peers know.
     asked_at: u64,
+    /// Commands that got their outcome.
+    finished: u64,
 }
 
 impl Engine {
@@ -161,6 +174,9 @@ impl Engine {
             route: Route::new(&cfg.nodes, cfg.failback),
             calls: HashMap::new(),
             takeover: agents::Takeover::default(),
+            parked: Vec::new(),
+            yielding: Vec::new(),
+            states: states::Round::default(),
             outcomes: Vec::new(),
             keeping: None,
             epoch: 0,
@@ -178,6 +194,7 @@ impl Engine {
             heartbeat_seq: 0,
             last_beat: 0,
             asked_at: 0,
+            finished: 0,
             cfg,
         }
     }
@@ -191,6 +208,10 @@ impl Engine {
         self.timers.set(Timer::Heartbeat, now.mono);
         self.timers.set(Timer::Evidence, now.mono);
         self.timers.set(Timer::Sweep, now.mono + 1_000);
+        if self.cfg.agents.states_interval > 0 {
+            let first = now.mono + self.cfg.agents.states_interval;
+            self.timers.set(Timer::States, first);
+        }
         self.after();
     }
 
@@ -216,6 +237,7 @@ impl Engine {
                 tag,
                 reason,
             } => self.on_consumer_lost(link, group, &tag, reason),
+            Input::ConsumerUnlisted { tag, reason } => self.on_consumer_unlisted(&tag, reason),
             Input::Delivery(delivery) => self.on_delivery(*delivery),
             Input::Published { publish, outcome } => self.on_published(publish, outcome),
             Input::CallDone { call, outcome } => self.on_call_done(call, outcome),
@@ -234,8 +256,14 @@ impl Engine {
             Input::PeerConsumers { link, peer, count } => {
                 self.members.on_consumers(link, &peer, count, now.mono);
                 self.timers.set_by(Timer::Members, now.mono);
+                self.refresh_consumers();
                 self.release_held();
             }
+            Input::Fenced {
+                broker,
+                peer,
+                closed,
+            } => self.on_fenced(broker, peer, closed),
             Input::Kept { failure } => self.on_kept(failure),
             Input::Operator { id, verb } => self.on_verb(id, &verb),
             Input::Shutdown => self.on_shutdown(),
@@ -278,7 +306,10 @@ impl Engine {
                 self.events.push_back(Event::OwnPause { millis: late });
                 self.members.forgive(late, now.mono);
                 let doubts = !self.cfg.planted.skips_epoch_check();
-                if late > self.cfg.peers.suspect && doubts && self.members.present().next().is_some() {
+                if late > self.cfg.peers.suspect
+                    && doubts
+                    && self.members.present().next().is_some()
+                {
                     self.fenced_until = Some(now.mono + self.cfg.peers.suspect);
                     self.fence_seq = self.heartbeat_seq + 1;
                     self.timers.set(Timer::Heartbeat, now.mono);
@@ -306,6 +337,7 @@ impl Engine {
                 Timer::Held => self.release_held(),
                 Timer::Consumers => self.refresh_consumers(),
                 Timer::Outbox => self.outbox.rested(),
+                Timer::States => self.publish_states(),
                 Timer::Sweep => self.sweep(),
                 Timer::Grace => self.grace_over(),
             }

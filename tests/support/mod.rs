@@ -66,6 +66,7 @@ struct Bench {
 pub struct Shared {
     /// Before the brokers, so that instances end first.
     standing: Option<Pair>,
+    named: std::collections::BTreeMap<&'static str, Pair>,
     network: Option<BrokerNetwork>,
 }
 
@@ -102,6 +103,20 @@ impl Shared {
             self.standing = Some(pair);
         }
         self.standing.as_mut().expect("just set")
+    }
+
+    /// The same for pairs of which a file needs several.
+    pub async fn named(&mut self, name: &'static str, options: PairOptions) -> &mut Pair {
+        if !self.named.contains_key(name) {
+            let pair = self.pair(options).await;
+            self.named.insert(name, pair);
+        }
+        self.named.get_mut(name).expect("just set")
+    }
+
+    /// The brokers as they are, dead ones included.
+    pub fn brokers(&self) -> &BrokerNetwork {
+        self.network.as_ref().expect("a pair was started")
     }
 
     /// Broker 1 (index 0) or 2.

@@ -11,7 +11,7 @@ use tandem::broker::topology::{self, Topology};
 use tandem::lab::{BrokerNetwork, Relay, ReservedPort, TandemProcess};
 use tandem::simulator::faults::Fault;
 use tandem::simulator::ledger::Entry;
-use tandem::simulator::{self, Running};
+use tandem::simulator::{self, AgentSpec, Deployment, Running};
 use tempfile::TempDir;
 
 use super::{Desk, LIMIT, cluster_name, until, wait_for};
@@ -20,6 +20,8 @@ use crate::support::desk::SentCommand;
 /// Time for federation links to come up.
 const LINKS: Duration = Duration::from_secs(60);
 const MAX_AGE: Duration = Duration::from_secs(30);
+/// The supervisor of team 1, where all others are.
+pub const SUPERVISOR: u32 = 9001;
 /// First agent of the simulator.
 pub const FIRST_AGENT: u32 = 1001;
 
@@ -38,6 +40,12 @@ pub struct PairOptions {
     pub ready: bool,
     /// gc-1 reaches the downstream's REST through relays that can be cut.
     pub relays: bool,
+    /// Product played.
+    pub deployment: Deployment,
+    /// Each instance reaches the other site's broker through a relay that can be cut.
+    pub ways: bool,
+    /// `consumer.priority` of gc-1, gc-2 and gc-3.
+    pub priorities: [u8; 3],
 }
 
 impl Default for PairOptions {
@@ -49,11 +57,23 @@ impl Default for PairOptions {
             settings: BTreeMap::new(),
             ready: true,
             relays: false,
+            deployment: Deployment::Ucce,
+            ways: false,
+            priorities: [127, 100, 100],
         }
     }
 }
 
 impl PairOptions {
+    /// Active-active, else as usual.
+    #[must_use]
+    pub fn active_active() -> Self {
+        Self {
+            mode: "active-active",
+            ..Self::default()
+        }
+    }
+
     /// With one more key.
     #[must_use]
     pub fn set(mut self, key: &str, value: &str) -> Self {
@@ -101,6 +121,45 @@ impl Instance {
         if let Some(process) = &mut self.process {
             process.kill();
         }
+    }
+
+    /// SIGSTOP.
+    pub fn freeze(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.freeze();
+        }
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.thaw();
+        }
+    }
+
+    /// A JSON document of the admin listener; `Null` where it does not answer.
+    pub async fn json(&self, path: &str) -> Value {
+        let text = self.get(path).await.unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// The broker that it is attached to, `host:port`.
+    pub async fn attached(&self) -> Option<String> {
+        let status = self.status().await;
+        let brokers = status["brokers"].as_array()?;
+        let broker = brokers.iter().find(|broker| broker["attached"] == true)?;
+        broker["url"].as_str().map(str::to_owned)
+    }
+
+    /// State of a peer as it sees it: `alive`, `lost`, …; empty where it knows none.
+    pub async fn sees(&self, peer: &str) -> String {
+        let status = self.status().await;
+        let peers = status["peers"].as_array().cloned().unwrap_or_default();
+        let entry = peers.iter().find(|entry| entry["instance"] == peer);
+        entry
+            .and_then(|entry| entry["state"].as_str())
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// A document of the admin listener.
@@ -160,6 +219,10 @@ pub struct Pair {
     pub gc1: Instance,
     /// `gc-2`.
     pub gc2: Instance,
+    /// `gc-3`, started where three are asked for; at home at broker 1.
+    pub gc3: Instance,
+    /// Ways of gc-1 to broker 2 and of gc-2 to broker 1, where asked for.
+    pub ways: Vec<Relay>,
     /// The downstream.
     pub simulator: Running,
     /// AMQP URIs of the brokers.
@@ -181,13 +244,15 @@ impl Pair {
         let input = network.topology_input(&cluster, &[&queue], MAX_AGE);
         let report = topology::apply(&Topology::of(&input), Some(LINKS)).await;
         assert!(report.is_complete(), "{report:?}");
-        let (simulator, xmpp) = start_simulator(options.agents).await;
+        let (simulator, xmpp) = start_simulator(options.agents, options.deployment).await;
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("key"), "k".repeat(64)).expect("a key file");
         let mut pair = Self {
             queue,
             gc1: instance("gc-1", folder.path()),
             gc2: instance("gc-2", folder.path()),
+            gc3: instance("gc-3", folder.path()),
+            ways: Vec::new(),
             simulator,
             brokers: network.uris_from(0),
             management: network.nodes().iter().map(|n| n.management_url()).collect(),
@@ -203,7 +268,14 @@ impl Pair {
                     .push(Relay::start(node.rest).await.expect("a relay"));
             }
         }
-        for index in 0..2 {
+        if options.ways {
+            for broker in [1, 0] {
+                let port = network.nodes()[broker].amqp_port();
+                let target = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+                pair.ways.push(Relay::start(target).await.expect("a relay"));
+            }
+        }
+        for index in 0..3 {
             let text = pair.properties(index, &options);
             std::fs::write(&pair.instance(index).config, text).expect("a property file");
         }
@@ -239,16 +311,16 @@ impl Pair {
 
     /// gc-1 (0) or gc-2.
     pub fn instance(&mut self, index: usize) -> &mut Instance {
-        if index == 0 {
-            &mut self.gc1
-        } else {
-            &mut self.gc2
+        match index {
+            0 => &mut self.gc1,
+            1 => &mut self.gc2,
+            _ => &mut self.gc3,
         }
     }
 
     /// The property file of an instance.
     fn properties(&self, index: usize, options: &PairOptions) -> String {
-        let own = if index == 0 { &self.gc1 } else { &self.gc2 };
+        let own = [&self.gc1, &self.gc2, &self.gc3][index];
         let active = options.mode == "active-active";
         // In active-active each site lists its own broker and downstream first.
         let order = if active && index == 1 { [1, 0] } else { [0, 1] };
@@ -260,7 +332,12 @@ impl Pair {
         put("mode", options.mode.to_owned());
         put("command.queue", self.queue.clone());
         for (n, at) in order.into_iter().enumerate() {
-            put(&format!("broker.url.{}", n + 1), self.brokers[at].clone());
+            let way = self.ways.get(index).filter(|_| at == 1 - index.min(1));
+            let uri = match way {
+                Some(way) => format!("amqp://guest:guest@{}/%2f", way.address()),
+                None => self.brokers[at].clone(),
+            };
+            put(&format!("broker.url.{}", n + 1), uri);
             let management = self.management[at].clone();
             put(&format!("broker.management-url.{}", n + 1), management);
             let node = &self.simulator.nodes[at];
@@ -271,7 +348,7 @@ impl Pair {
             let host = node.xmpp.ip().to_string();
             put(&format!("downstream.address.{}", n + 1), host);
         }
-        let priority = if index == 0 { 127 } else { 100 };
+        let priority = options.priorities[index];
         put("consumer.priority", priority.to_string());
         let notify = self.simulator.nodes[0].xmpp.port();
         put("notify.port", notify.to_string());
@@ -296,6 +373,32 @@ impl Pair {
             let _ = writeln!(text, "{key}={value}");
             text
         })
+    }
+
+    /// Cuts everything between the sites: federation and the instances' ways to the other broker.
+    pub async fn cut(&self, network: &BrokerNetwork) {
+        network.cut_link().await;
+        for way in &self.ways {
+            way.cut().await;
+        }
+    }
+
+    /// Ends a cut.
+    pub async fn join(&self, network: &BrokerNetwork) {
+        network.heal_link().await;
+        for way in &self.ways {
+            way.heal().await;
+        }
+    }
+
+    /// Waits until an instance is attached to broker 1 (0) or 2, where it reaches that directly.
+    pub async fn attaches(&self, instance: &Instance, broker: usize) {
+        let what = format!("{} attaches to broker {}", instance.name, broker + 1);
+        until(&what, async || {
+            let url = instance.attached().await;
+            url.is_some_and(|url| self.brokers[broker].contains(&url))
+        })
+        .await;
     }
 
     /// A client that prefers broker 1 (0) or 2.
@@ -466,9 +569,23 @@ fn instance(name: &'static str, folder: &Path) -> Instance {
     }
 }
 
+fn supervisor() -> AgentSpec {
+    AgentSpec {
+        id: SUPERVISOR.to_string(),
+        password: format!("pw-{SUPERVISOR}"),
+        extension: extension(SUPERVISOR).to_string(),
+        first_name: "Sue".to_owned(),
+        last_name: "Pervisor".to_owned(),
+        team: 1,
+        supervisor: true,
+    }
+}
+
 /// An instance has one `notify.port` for both nodes, so they differ by address.
-async fn start_simulator(agents: u32) -> (Running, ReservedPort) {
+async fn start_simulator(agents: u32, deployment: Deployment) -> (Running, ReservedPort) {
     let mut config = simulator::Config::loopback(2, agents);
+    config.agents.explicit = vec![supervisor()];
+    config.deployment = deployment;
     config.answer_delay = Duration::from_millis(100);
     config.forced_logout_after = Duration::ZERO;
     let port = ReservedPort::take().expect("a port");

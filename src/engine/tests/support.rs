@@ -60,6 +60,7 @@ pub fn config() -> Config {
             suspect: 1_500,
             lost: 3_000,
         },
+        fence: false,
         takeback_hold: 10_000,
         takeover_rate: 200,
         nodes: vec!["f0".into(), "f1".into()],
@@ -174,6 +175,8 @@ pub struct Rig {
     pub refuses_links: bool,
     /// Consumers of peers' control queues, where they are answered for.
     pub counts: BTreeMap<InstanceId, u32>,
+    /// The broker that peers' control queues are consumed on; `None`: on any.
+    pub peers_at: Option<usize>,
     pub users: BTreeMap<AgentId, User>,
 
     pub links: Vec<(LinkEpoch, usize)>,
@@ -186,9 +189,11 @@ pub struct Rig {
     pub calls: Vec<Call>,
     pub open_calls: Vec<CallId>,
     pub subscribed: Vec<(AgentId, crate::engine::ids::SubscriptionEpoch, usize)>,
+    pub watched: Vec<(AgentId, String)>,
     pub unsubscribed: Vec<(AgentId, crate::engine::ids::SubscriptionEpoch)>,
     pub events: Vec<Event>,
     pub verbs: Vec<Result<String, String>>,
+    pub fences: Vec<(usize, InstanceId)>,
     pub exited: bool,
     /// What the store has.
     pub kept: Keep,
@@ -213,6 +218,7 @@ impl Rig {
             silent_probes: false,
             refuses_links: false,
             counts: BTreeMap::new(),
+            peers_at: None,
             users: BTreeMap::new(),
             links: Vec::new(),
             consumers: BTreeMap::new(),
@@ -224,9 +230,11 @@ impl Rig {
             calls: Vec::new(),
             open_calls: Vec::new(),
             subscribed: Vec::new(),
+            watched: Vec::new(),
             unsubscribed: Vec::new(),
             events: Vec::new(),
             verbs: Vec::new(),
+            fences: Vec::new(),
             exited: false,
             kept: Keep::default(),
             store_fails: false,
@@ -410,6 +418,7 @@ impl Rig {
             total: 0,
             digest: 0,
             echo: Vec::new(),
+            standing: Default::default(),
         }
     }
 
@@ -619,6 +628,7 @@ impl Rig {
                 self.links.push((link, broker));
                 inputs.push_back(Input::LinkUp { link });
             }
+            Command::Fence { broker, peer } => self.fences.push((broker, peer)),
             Command::Dial { .. } | Command::ConsumeExpired { .. } => {}
             Command::AttachControl { link } => inputs.push_back(Input::ControlAttached { link }),
             Command::CloseLink { link } => self.links.retain(|(known, _)| *known != link),
@@ -639,7 +649,12 @@ impl Rig {
             Command::Ack(id) => self.acks.push(id),
             Command::Requeue(id) => self.requeued.push(id),
             Command::CountPeerConsumers { link, peer } => {
+                let near = self.links.iter().find(|(known, _)| *known == link);
+                let away = self
+                    .peers_at
+                    .is_some_and(|at| near.is_none_or(|(_, b)| *b != at));
                 if let Some(count) = self.counts.get(&peer).copied() {
+                    let count = if away { 0 } else { count };
                     inputs.push_back(Input::PeerConsumers { link, peer, count });
                 }
             }
@@ -673,6 +688,7 @@ impl Rig {
                 agent,
                 subscription,
             } => self.unsubscribed.push((agent, subscription)),
+            Command::WatchTeam { agent, team, .. } => self.watched.push((agent, team)),
             Command::VerbDone { result, .. } => self.verbs.push(result),
             Command::Keep(keep) => inputs.push_back(self.keep(*keep)),
             Command::Exit | Command::Refuse(_) => self.exited = true,
@@ -759,12 +775,15 @@ impl Rig {
             agent: agent(name),
             version: crate::engine::peer::Version {
                 epoch,
+                rank: 0,
                 owner: instance(owner),
                 counter: 1,
             },
             destination: destination("desk"),
             extension: Some("2001".into()),
             password: Secret::new("pw"),
+            mobile: None,
+            watched: Vec::new(),
             signed_in: true,
             user: None,
             tombstone: false,
