@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use crate::admin::{self, AdminRequest, AdminState, History};
+use crate::admin::{self, AdminRequest, AdminState, History, Pulse};
+use crate::broker::proof::Prover;
 use crate::broker::{self, Broker, BrokerAddress, BrokerConfig, BrokerError, GroupConfig};
 use crate::downstream::{self, DownstreamError, FinesseClient, NodeConfig};
 use crate::driver::{Clock, Driver, Ended, Shells, wall_ms};
@@ -98,7 +99,9 @@ pub async fn run(mut settings: Settings) -> Result<(), AppError> {
     }
     let (view, views) = watch::channel(Arc::new(engine.view()));
     let history = History::default();
-    let tell = teller(&settings, history.clone());
+    let pulse = Pulse::default();
+    let tell = teller(&settings, history.clone(), pulse.clone());
+    let (prover, network) = Prover::new(&broker::topology::topology_input(&settings));
     let driver = Driver::new(
         engine,
         Clock::new(),
@@ -117,12 +120,16 @@ pub async fn run(mut settings: Settings) -> Result<(), AppError> {
         metrics: Arc::new(move || rendered.render()),
         token: settings.admin.token.clone(),
         history,
+        pulse: pulse.clone(),
+        network,
     };
     let served = tokio::spawn(admin::serve(
         listener,
         state,
         stop.clone().cancelled_owned(),
     ));
+    let proofs = tokio::spawn(prover.run(views.clone(), results.clone()));
+    let beating = tokio::spawn(pulse.keep());
     let gauges = tokio::spawn(keep_gauges(views));
     let upkeep = tokio::spawn(metrics.upkeep());
     tokio::spawn(watch_signals(results));
@@ -136,6 +143,8 @@ pub async fn run(mut settings: Settings) -> Result<(), AppError> {
     shells.notify.close();
     shells.broker.close().await;
     stop.cancel();
+    proofs.abort();
+    beating.abort();
     gauges.abort();
     upkeep.abort();
     // The listener ends by itself; a stuck connection does not hold the process.
@@ -149,6 +158,7 @@ pub async fn run(mut settings: Settings) -> Result<(), AppError> {
 fn teller(
     settings: &Settings,
     history: History,
+    pulse: Pulse,
 ) -> Box<dyn Fn(&crate::engine::Event) + Send + Sync> {
     let labels = telemetry::Labels {
         instance: settings.instance.id.clone(),
@@ -156,6 +166,7 @@ fn teller(
     Box::new(move |event| {
         telemetry::emit(event, &labels);
         history.record(event);
+        pulse.record(event);
     })
 }
 
@@ -312,6 +323,7 @@ fn engine_config(settings: &Settings, boot: BootId) -> Result<Config, AppError> 
             logout_reason: agent.logout_reason.clone(),
             supervisor_not_ready_reason: agent.supervisor_not_ready_reason.clone(),
             supervisor_logout_reason: agent.supervisor_logout_reason.clone(),
+            states_interval: millis(agent.states_interval),
             make_ready: agent.make_ready,
         },
         parse: defaults(settings),
@@ -368,6 +380,11 @@ fn build_shells(
         request_timeout: settings.downstream.request_timeout,
         ca_file: settings.downstream.ca_file.clone(),
         tls_verify: settings.downstream.tls_verify,
+        admin: settings
+            .downstream
+            .admin
+            .as_ref()
+            .map(|admin| (admin.user.clone(), admin.password.clone())),
     })?;
     let broker = Broker::start(broker_config(settings, config, boot), results.clone())?;
     let notify = NotifyShell::start(notify_config(settings)?, results.clone());

@@ -214,6 +214,14 @@ impl Driver {
                     agent,
                     subscription,
                 } => shells.notify.unsubscribe(&agent, subscription),
+                Command::WatchTeam {
+                    agent,
+                    subscription,
+                    pubsub_domain,
+                    team,
+                } => shells
+                    .notify
+                    .watch_team(&agent, subscription, &pubsub_domain, &team),
                 Command::VerbDone { id, result } => {
                     if let Some(asker) = self.verbs.remove(&id) {
                         // An operator who went away needs no answer.
@@ -234,8 +242,8 @@ impl Driver {
 
     fn answer(&mut self, ask: AdminRequest) {
         match ask {
-            AdminRequest::Sessions(asker) => {
-                let _ = asker.send(self.engine.session_views());
+            AdminRequest::Sessions(query, asker) => {
+                let _ = asker.send(self.engine.session_page(&query));
             }
             AdminRequest::Verb(verb, asker) => self.verb(verb, asker),
         }

@@ -199,6 +199,8 @@ mod tests {
             destination: Destination::new("desk").unwrap(),
             extension: Some("7001".into()),
             password: Secret::new("planted-secret"),
+            mobile: None,
+            watched: Vec::new(),
             signed_in: true,
             user: None,
             tombstone: false,

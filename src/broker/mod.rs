@@ -29,6 +29,7 @@ mod link;
 mod looped;
 pub mod management;
 mod probe;
+pub mod proof;
 mod publish;
 mod settle;
 pub mod topology;
@@ -253,6 +254,7 @@ impl Broker {
             | Command::Probe { .. }
             | Command::Subscribe { .. }
             | Command::Unsubscribe { .. }
+            | Command::WatchTeam { .. }
             | Command::VerbDone { .. }
             | Command::Exit
             | Command::Keep(_)

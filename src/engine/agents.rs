@@ -175,6 +175,7 @@ impl Engine {
         let owned = session.record.version.owner == self.cfg.instance;
         self.takeover_done(agent);
         if owned {
+            self.watch_again(agent);
             self.sync(agent, false, None, self.now.mono);
         } else {
             self.claim_agent(agent);
@@ -338,6 +339,7 @@ impl Engine {
                 Some((true, owned)) => {
                     self.takeover_done(&agent);
                     if owned {
+                        self.watch_again(&agent);
                         self.sync(&agent, false, None, self.now.mono);
                     } else {
                         self.claim_agent(&agent);

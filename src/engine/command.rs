@@ -216,6 +216,17 @@ pub enum Command {
         /// The agent's password.
         password: Secret,
     },
+    /// Watch the members of a team through a subscription, which is up.
+    WatchTeam {
+        /// The supervisor.
+        agent: AgentId,
+        /// Which subscription.
+        subscription: SubscriptionEpoch,
+        /// Domain of the node's pubsub service.
+        pubsub_domain: String,
+        /// Team id.
+        team: String,
+    },
     /// End a subscription.
     Unsubscribe {
         /// Whose.

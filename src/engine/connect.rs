@@ -96,6 +96,8 @@ impl Engine {
             destination: destination.clone(),
             extension: None,
             password,
+            mobile: None,
+            watched: Vec::new(),
             signed_in: false,
             user: None,
             tombstone: true,
@@ -171,6 +173,7 @@ impl Engine {
             self.tell(&old, logout, None, epoch, Some(pending.job));
         }
         self.takeover_done(agent);
+        self.watch_again(agent);
         self.connected(pending.job, agent, &pending.destination);
     }
 

@@ -181,6 +181,19 @@ impl Engine {
         }
     }
 
+    /// The shell still has the former consumer and cancels it once the new one stands, so that
+    /// what it was given stays valid.
+    pub(super) fn on_consumer_unlisted(&mut self, tag: &str, reason: String) {
+        let known = self.groups.iter().enumerate().find_map(|(index, group)| {
+            let consumer = group.consumer.as_ref()?;
+            (consumer.tag == tag && consumer.confirmed).then_some((index, consumer.link))
+        });
+        match known {
+            Some((group, link)) => self.on_consumer_lost(link, group, tag, reason),
+            None => self.stale("consumer"),
+        }
+    }
+
     pub(super) fn on_consumer_lost(
         &mut self,
         link: LinkEpoch,

@@ -135,6 +135,14 @@ pub enum Input {
         /// Why.
         reason: String,
     },
+    /// The broker's own list does not have a command consumer that was confirmed, or has it with
+    /// another priority: it is to be registered anew.
+    ConsumerUnlisted {
+        /// Consumer tag.
+        tag: String,
+        /// What the list says.
+        reason: String,
+    },
     /// A message from a queue. Boxed: it is far larger than every other input.
     Delivery(Box<Delivery>),
     /// The broker's word on a publication.

@@ -325,6 +325,7 @@ mod tests {
             total: 0,
             digest: 0,
             echo: Vec::new(),
+            standing: Default::default(),
         }
     }
 

@@ -13,6 +13,7 @@
 //!                          │              · work · withheld · held · answers            │
 //!                          │ ledger       what became of command ids                    │
 //!                          │ agents       subscriptions · connect · reading · notices   │
+//!                          │              · lists · supervise · states (of all agents)  │
 //!                          │ route        which downstream node · service               │
 //!                          │ outbox       what waits for a confirm · publishing         │
 //!                          └────────────────────────────────────────────────────────────┘
@@ -38,6 +39,7 @@ mod keep;
 pub mod ledger;
 pub mod limits;
 pub mod link;
+mod lists;
 pub mod members;
 mod moving;
 mod notices;
@@ -52,6 +54,8 @@ mod roles;
 pub mod route;
 mod service;
 mod session;
+mod states;
+mod supervise;
 mod timer;
 pub mod view;
 mod withheld;
@@ -119,6 +123,7 @@ pub struct Engine {
     parked: Vec<(ids::JobId, usize)>,
     /// Agents that are being given away; at most one entry a session.
     yielding: Vec<AgentId>,
+    states: states::Round,
     outcomes: Vec<peer::OutcomeRecord>,
     /// What the store is writing, until it says that it has it.
     keeping: Option<command::Keep>,
@@ -140,6 +145,8 @@ pub struct Engine {
     next_id: u64,
     heartbeat_seq: u64,
     last_beat: u64,
+    /// Commands that got their outcome.
+    finished: u64,
 }
 
 impl Engine {
@@ -166,6 +173,7 @@ impl Engine {
             takeover: agents::Takeover::default(),
             parked: Vec::new(),
             yielding: Vec::new(),
+            states: states::Round::default(),
             outcomes: Vec::new(),
             keeping: None,
             epoch: 0,
@@ -182,6 +190,7 @@ impl Engine {
             next_id: (cfg.boot.0 & 0xFF_FFFF) << 40,
             heartbeat_seq: 0,
             last_beat: 0,
+            finished: 0,
             cfg,
         }
     }
@@ -195,6 +204,10 @@ impl Engine {
         self.timers.set(Timer::Heartbeat, now.mono);
         self.timers.set(Timer::Evidence, now.mono);
         self.timers.set(Timer::Sweep, now.mono + 1_000);
+        if self.cfg.agents.states_interval > 0 {
+            let first = now.mono + self.cfg.agents.states_interval;
+            self.timers.set(Timer::States, first);
+        }
         self.after();
     }
 
@@ -220,6 +233,7 @@ impl Engine {
                 tag,
                 reason,
             } => self.on_consumer_lost(link, group, &tag, reason),
+            Input::ConsumerUnlisted { tag, reason } => self.on_consumer_unlisted(&tag, reason),
             Input::Delivery(delivery) => self.on_delivery(*delivery),
             Input::Published { publish, outcome } => self.on_published(publish, outcome),
             Input::CallDone { call, outcome } => self.on_call_done(call, outcome),
@@ -319,6 +333,7 @@ impl Engine {
                 Timer::Held => self.release_held(),
                 Timer::Consumers => self.refresh_consumers(),
                 Timer::Outbox => self.outbox.rested(),
+                Timer::States => self.publish_states(),
                 Timer::Sweep => self.sweep(),
                 Timer::Grace => self.grace_over(),
             }

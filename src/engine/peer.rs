@@ -3,10 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AgentId, Destination, InstanceId, Secret, User};
+use crate::model::{AgentId, Destination, InstanceId, Mobile, Secret, User};
 use crate::wire::message::RawMessage;
 
 use super::ids::BootId;
+use super::view::{BrokerView, DownstreamView, GroupView};
 
 /// Role of an instance in a group; one spelling everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -93,6 +94,13 @@ pub struct SessionRecord {
     /// The agent's password: sealed a second time by the control shell.
     #[serde(with = "exposed")]
     pub password: Secret,
+    /// The phone of a mobile agent; the other node does not know it after a failover.
+    #[serde(default)]
+    pub mobile: Option<Mobile>,
+    /// Teams whose members this supervisor watches: the platform's subscriptions do not carry over
+    /// to another node.
+    #[serde(default)]
+    pub watched: Vec<String>,
     /// Whether the agent asked to be signed in.
     pub signed_in: bool,
     /// Last known state.
@@ -110,11 +118,15 @@ impl SessionRecord {
             &self.destination,
             &self.extension,
             &self.password,
+            &self.mobile,
+            &self.watched,
         ) == (
             &other.agent,
             &other.destination,
             &other.extension,
             &other.password,
+            &other.mobile,
+            &other.watched,
         ) && (self.signed_in, self.tombstone) == (other.signed_in, other.tombstone)
             && (self.version.epoch, &self.version.owner)
                 == (other.version.epoch, &other.version.owner)
@@ -175,6 +187,32 @@ pub struct Heartbeat {
     pub digest: u64,
     /// The last heartbeats it received: (peer, boot, seq, milliseconds ago).
     pub echo: Vec<(InstanceId, BootId, u64, u64)>,
+    /// How it stands; empty from a version that sends none.
+    #[serde(default)]
+    pub standing: Standing,
+}
+
+/// How a member stands, for whoever looks at the pair from another instance. It is shown and
+/// never acted upon.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Standing {
+    /// Brokers as it sees them.
+    pub brokers: Vec<BrokerView>,
+    /// Downstream nodes as it sees them.
+    pub downstreams: Vec<DownstreamView>,
+    /// Its groups with their consumers.
+    pub groups: Vec<GroupView>,
+    /// Whether a downstream node is usable from there.
+    pub in_service: bool,
+    /// Commands in work.
+    pub inflight: u64,
+    /// Publications that wait.
+    pub outbox: u64,
+    /// Owned sessions with an established subscription.
+    pub subscribed: u64,
+    /// Commands that got their outcome there since its start.
+    pub finished: u64,
 }
 
 /// Why a forwarded command was not run.

@@ -218,6 +218,7 @@ impl Engine {
             total: total as u64,
             digest: self.sessions.digest(),
             echo,
+            standing: self.standing(),
         };
         self.say(None, PeerMessage::Heartbeat(heartbeat));
     }

@@ -117,6 +117,7 @@ fn client(url: &str, timeout: Duration) -> FinesseClient {
         request_timeout: timeout,
         ca_file: None,
         tls_verify: true,
+        admin: None,
     })
     .unwrap()
 }
@@ -464,6 +465,7 @@ fn base_urls_are_checked() {
             request_timeout: LONG,
             ca_file: None,
             tls_verify: false,
+            admin: None,
         })
     };
     assert!(build("https://node.example:8445/finesse/api/").is_ok());

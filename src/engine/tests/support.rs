@@ -189,6 +189,7 @@ pub struct Rig {
     pub calls: Vec<Call>,
     pub open_calls: Vec<CallId>,
     pub subscribed: Vec<(AgentId, crate::engine::ids::SubscriptionEpoch, usize)>,
+    pub watched: Vec<(AgentId, String)>,
     pub unsubscribed: Vec<(AgentId, crate::engine::ids::SubscriptionEpoch)>,
     pub events: Vec<Event>,
     pub verbs: Vec<Result<String, String>>,
@@ -227,6 +228,7 @@ impl Rig {
             calls: Vec::new(),
             open_calls: Vec::new(),
             subscribed: Vec::new(),
+            watched: Vec::new(),
             unsubscribed: Vec::new(),
             events: Vec::new(),
             verbs: Vec::new(),
@@ -413,6 +415,7 @@ impl Rig {
             total: 0,
             digest: 0,
             echo: Vec::new(),
+            standing: Default::default(),
         }
     }
 
@@ -682,6 +685,7 @@ impl Rig {
                 agent,
                 subscription,
             } => self.unsubscribed.push((agent, subscription)),
+            Command::WatchTeam { agent, team, .. } => self.watched.push((agent, team)),
             Command::VerbDone { result, .. } => self.verbs.push(result),
             Command::Keep(keep) => inputs.push_back(self.keep(*keep)),
             Command::Exit | Command::Refuse(_) => self.exited = true,
@@ -769,6 +773,8 @@ impl Rig {
             destination: destination("desk"),
             extension: Some("2001".into()),
             password: Secret::new("pw"),
+            mobile: None,
+            watched: Vec::new(),
             signed_in: true,
             user: None,
             tombstone: false,

@@ -44,6 +44,8 @@ fn delta() -> PeerMessage {
             destination: Destination::new("crm-1").unwrap(),
             extension: Some("5001".into()),
             password: Secret::new(PASSWORD),
+            mobile: None,
+            watched: Vec::new(),
             signed_in: true,
             user: None,
             tombstone: false,
