@@ -90,6 +90,18 @@ pub const DIFFERING_BEATS: u32 = 4;
 /// How often an unanswered forward or claim is sent again, milliseconds.
 pub const RESEND_MS: u64 = 1_000;
 
+/// Epochs reserved on disk ahead of use; a restart skips at most so many. More are reserved when
+/// half of them are used.
+pub const EPOCH_BLOCK: u64 = 10_000;
+
+/// How long a planned handover waits for its claimant before the instance leaves without one,
+/// milliseconds.
+pub const HANDOVER_WAIT_MS: u64 = 20_000;
+
+/// How long a leader waits for proof that a lost peer is gone before it calls itself alone,
+/// milliseconds.
+pub const PROOF_MS: u64 = 1_000;
+
 /// Sessions in one write to the store.
 pub const KEEP_RECORDS: usize = 500;
 

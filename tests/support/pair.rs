@@ -40,10 +40,15 @@ pub struct PairOptions {
     pub ready: bool,
     /// gc-1 reaches the downstream's REST through relays that can be cut.
     pub relays: bool,
-    /// Each instance reaches the other site's broker through a relay that can be cut.
-    pub ways: bool,
     /// `consumer.priority` of gc-1, gc-2 and gc-3.
     pub priorities: [u8; 3],
+    /// Each instance reaches the other site's broker through a relay that can be cut.
+    pub sites: bool,
+    /// Keys of one file, by index of the instance.
+    pub own: [BTreeMap<String, String>; 3],
+    /// Command queues beside the usual one; `{cluster}` stands for the cluster's name, here and in
+    /// the values of `settings` and `own`.
+    pub queues: Vec<&'static str>,
     /// Product played.
     pub deployment: Deployment,
 }
@@ -57,8 +62,10 @@ impl Default for PairOptions {
             settings: BTreeMap::new(),
             ready: true,
             relays: false,
-            ways: false,
             priorities: [127, 100, 100],
+            sites: false,
+            own: Default::default(),
+            queues: Vec::new(),
             deployment: Deployment::Ucce,
         }
     }
@@ -78,6 +85,13 @@ impl PairOptions {
     #[must_use]
     pub fn set(mut self, key: &str, value: &str) -> Self {
         self.settings.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// With one more key in one file.
+    #[must_use]
+    pub fn set_own(mut self, index: usize, key: &str, value: &str) -> Self {
+        self.own[index].insert(key.to_owned(), value.to_owned());
         self
     }
 
@@ -169,6 +183,14 @@ impl Instance {
         answer.error_for_status().ok()?.text().await.ok()
     }
 
+    /// A verb of the admin listener: status code and answer.
+    pub async fn post(&self, path: &str) -> (u16, Value) {
+        let url = format!("http://{}/api/v1/{path}", self.admin.address());
+        let answer = self.http.post(url).send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        (status, answer.json().await.unwrap_or_default())
+    }
+
     /// `GET /api/v1/status`; `Null` where it does not answer.
     pub async fn status(&self) -> Value {
         let text = self.get("/api/v1/status").await.unwrap_or_default();
@@ -182,6 +204,13 @@ impl Instance {
             .as_str()
             .unwrap_or_default()
             .to_owned()
+    }
+
+    /// Role in a group, by the group's index.
+    pub async fn role_in(&self, group: usize) -> String {
+        let status = self.status().await;
+        let role = status["groups"][group]["role"].as_str();
+        role.unwrap_or_default().to_owned()
     }
 
     /// Agents that it owns, and of these with a subscription.
@@ -221,8 +250,6 @@ pub struct Pair {
     pub gc2: Instance,
     /// `gc-3`, started where three are asked for; at home at broker 1.
     pub gc3: Instance,
-    /// Ways of gc-1 to broker 2 and of gc-2 to broker 1, where asked for.
-    pub ways: Vec<Relay>,
     /// The downstream.
     pub simulator: Running,
     /// AMQP URIs of the brokers.
@@ -231,6 +258,8 @@ pub struct Pair {
     pub management: Vec<String>,
     /// gc-1's way to the downstream's REST, one a node, where asked for.
     pub relays: Vec<Relay>,
+    /// gc-1's way to broker 2 and gc-2's to broker 1, where asked for.
+    pub sites: Vec<Relay>,
     agents: u32,
     folder: TempDir,
     _xmpp: ReservedPort,
@@ -241,7 +270,12 @@ impl Pair {
     pub async fn start(network: &BrokerNetwork, options: PairOptions) -> Self {
         let cluster = cluster_name();
         let queue = format!("Connector-{cluster}");
-        let input = network.topology_input(&cluster, &[&queue], MAX_AGE);
+        let named = |text: &str| text.replace("{cluster}", &cluster);
+        let more: Vec<String> = options.queues.iter().map(|name| named(name)).collect();
+        let queues: Vec<&str> = std::iter::once(queue.as_str())
+            .chain(more.iter().map(String::as_str))
+            .collect();
+        let input = network.topology_input(&cluster, &queues, MAX_AGE);
         let report = topology::apply(&Topology::of(&input), Some(LINKS)).await;
         assert!(report.is_complete(), "{report:?}");
         let (simulator, xmpp) = start_simulator(options.agents, options.deployment).await;
@@ -252,12 +286,12 @@ impl Pair {
             gc1: instance("gc-1", folder.path()),
             gc2: instance("gc-2", folder.path()),
             gc3: instance("gc-3", folder.path()),
-            ways: Vec::new(),
             simulator,
             brokers: network.uris_from(0),
             management: network.nodes().iter().map(|n| n.management_url()).collect(),
             agents: options.agents,
             relays: Vec::new(),
+            sites: Vec::new(),
             cluster,
             folder,
             _xmpp: xmpp,
@@ -268,11 +302,12 @@ impl Pair {
                     .push(Relay::start(node.rest).await.expect("a relay"));
             }
         }
-        if options.ways {
-            for broker in [1, 0] {
-                let port = network.nodes()[broker].amqp_port();
-                let target = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-                pair.ways.push(Relay::start(target).await.expect("a relay"));
+        if options.sites {
+            for other in [1, 0] {
+                let port = network.nodes()[other].amqp_port();
+                let target = SocketAddr::from(([127, 0, 0, 1], port));
+                pair.sites
+                    .push(Relay::start(target).await.expect("a relay"));
             }
         }
         for index in 0..3 {
@@ -332,9 +367,8 @@ impl Pair {
         put("mode", options.mode.to_owned());
         put("command.queue", self.queue.clone());
         for (n, at) in order.into_iter().enumerate() {
-            let way = self.ways.get(index).filter(|_| at == 1 - index.min(1));
-            let uri = match way {
-                Some(way) => format!("amqp://guest:guest@{}/%2f", way.address()),
+            let uri = match self.sites.get(index).filter(|_| at != index.min(1)) {
+                Some(relay) => format!("amqp://guest:guest@{}/%2f", relay.address()),
                 None => self.brokers[at].clone(),
             };
             put(&format!("broker.url.{}", n + 1), uri);
@@ -368,27 +402,13 @@ impl Pair {
         ] {
             put(key, value.to_owned());
         }
-        keys.extend(options.settings.clone());
+        for (key, value) in options.settings.iter().chain(&options.own[index]) {
+            keys.insert(key.clone(), value.replace("{cluster}", &self.cluster));
+        }
         keys.iter().fold(String::new(), |mut text, (key, value)| {
             let _ = writeln!(text, "{key}={value}");
             text
         })
-    }
-
-    /// Cuts everything between the sites: federation and the instances' ways to the other broker.
-    pub async fn cut(&self, network: &BrokerNetwork) {
-        network.cut_link().await;
-        for way in &self.ways {
-            way.cut().await;
-        }
-    }
-
-    /// Ends a cut.
-    pub async fn join(&self, network: &BrokerNetwork) {
-        network.heal_link().await;
-        for way in &self.ways {
-            way.heal().await;
-        }
     }
 
     /// Waits until an instance is attached to broker 1 (0) or 2, where it reaches that directly.
@@ -406,6 +426,41 @@ impl Pair {
         let mut uris = self.brokers.clone();
         uris.rotate_left(first);
         Desk::open(uris, &self.cluster, &self.queue, destination).await
+    }
+
+    /// A client of another command queue.
+    pub async fn desk_of(&self, queue: &str, destination: &str, first: usize) -> Desk {
+        let mut uris = self.brokers.clone();
+        uris.rotate_left(first);
+        Desk::open(uris, &self.cluster, queue, destination).await
+    }
+
+    /// A client that knows the broker of its own site only: 1 (0) or 2.
+    pub async fn desk_at(&self, destination: &str, broker: usize) -> Desk {
+        let uris = vec![self.brokers[broker].clone()];
+        Desk::open(uris, &self.cluster, &self.queue, destination).await
+    }
+
+    /// Cuts all traffic between the instances and the other site's broker.
+    pub async fn cut(&self) {
+        for relay in &self.sites {
+            relay.cut().await;
+        }
+    }
+
+    /// Ends that.
+    pub async fn mend(&self) {
+        for relay in &self.sites {
+            relay.heal().await;
+        }
+    }
+
+    /// Runs `tandem` on an instance: exit code and what it printed.
+    pub async fn tandem(&self, instance: &Instance, words: &[&str]) -> (i32, String) {
+        let url = format!("http://{}", instance.admin());
+        let mut all: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        all.extend(["--url".to_owned(), url]);
+        tandem(all).await
     }
 
     /// Connects and signs in agents, and waits until each has its subscription.
@@ -530,6 +585,18 @@ impl Pair {
         )
         .await;
     }
+}
+
+/// Runs the program to its end: exit code, and what it printed on both outputs.
+pub async fn tandem(words: Vec<String>) -> (i32, String) {
+    let run = tokio::task::spawn_blocking(move || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tandem"));
+        command.args(words).output().expect("the program runs")
+    });
+    let output = run.await.expect("it has ended");
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    (output.status.code().unwrap_or(-1), text)
 }
 
 /// A client of the management API.
