@@ -13,6 +13,7 @@ use crate::driver::{Clock, Driver, Ended, Shells, wall_ms};
 use crate::engine::config::{AgentPolicy, BrokerPolicy, Mode, PeerTimers};
 use crate::engine::ids::BootId;
 use crate::engine::{Config, Engine, Input, View};
+use crate::lease::Lease;
 use crate::model::{IdError, InstanceId};
 use crate::notify::Tls;
 use crate::notify::shell::{NotifyConfig, NotifyShell};
@@ -294,6 +295,7 @@ fn engine_config(settings: &Settings, boot: BootId) -> Result<Config, AppError> 
             suspect: millis(settings.peer.suspect),
             lost: millis(settings.peer.lost),
         },
+        fence: settings.broker.fence,
         takeback_hold: millis(settings.takeback_hold),
         takeover_rate: u64::from(settings.takeover_rate),
         nodes: settings
@@ -383,12 +385,23 @@ fn build_shells(
     let store = store
         .transpose()
         .map_err(|error| AppError::Io(error.to_string()))?;
+    let lease = Lease::start(lease_limit(settings)).map_err(|e| AppError::Io(e.to_string()))?;
     Ok(Shells {
+        lease,
         broker,
         downstream: Arc::new(downstream),
         notify,
         store: store.map(Arc::new),
     })
+}
+
+/// A pause longer than this may have been long enough for a peer to take over: it was suspected
+/// after `peer.suspect` of silence, of which two heartbeats may have been before the pause.
+fn lease_limit(settings: &Settings) -> Duration {
+    let peer = &settings.peer;
+    peer.suspect
+        .saturating_sub(2 * peer.heartbeat)
+        .max(peer.heartbeat)
 }
 
 fn broker_config(settings: &Settings, config: &Config, boot: BootId) -> BrokerConfig {
@@ -412,6 +425,7 @@ fn broker_config(settings: &Settings, config: &Config, boot: BootId) -> BrokerCo
             .map(|url| BrokerAddress {
                 uri: url.amqp.clone(),
                 label: url.label.clone(),
+                management: settings.broker.fence.then(|| url.management.clone()),
             })
             .collect(),
         timeout: settings.broker.timeout,

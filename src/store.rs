@@ -192,6 +192,7 @@ mod tests {
             agent: AgentId::new(agent).unwrap(),
             version: Version {
                 epoch: 7,
+                rank: 0,
                 owner: InstanceId::new("gc-1").unwrap(),
                 counter: 1,
             },

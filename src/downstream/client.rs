@@ -1,15 +1,19 @@
 //! The HTTP client of the platform's REST interface.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, redirect, retry};
+use reqwest::{Body, Client, Method, redirect, retry};
 
+use crate::lease::Pass;
 use crate::model::{Action, AgentId, ApiError, CallOutcome, NodeHealth, Secret};
 
 use super::classify;
 use super::finesse::request;
+use super::guarded::Guarded;
 use super::tls::{self, TlsError};
 
 /// Idle connections are given up before the platform's own keep-alive timeout (20 s and more)
@@ -119,7 +123,8 @@ impl FinesseClient {
     /// administrator may ask is asked with his credentials, where there are any.
     ///
     /// `request_id` is sent with changes only; the platform echoes it in the notification that
-    /// tells their result.
+    /// tells their result. A request is withheld where `pass` is void; a change is looked at once
+    /// more when the connection stands.
     pub async fn call(
         &self,
         node: usize,
@@ -127,7 +132,11 @@ impl FinesseClient {
         password: &Secret,
         request_id: &str,
         action: &Action,
+        pass: &Pass,
     ) -> CallOutcome {
+        if !pass.holds() {
+            return CallOutcome::Withheld;
+        }
         let Some(base) = self.nodes.get(node) else {
             return CallOutcome::NotSent {
                 timed_out: false,
@@ -148,6 +157,7 @@ impl FinesseClient {
             Some((user, password)) if action.needs_admin() => (user.as_str(), password),
             _ => (agent.as_str(), password),
         };
+        let (body, withheld) = Guarded::new(Bytes::from(request.body), pass.clone());
         let mut call = client
             .request(method.clone(), format!("{base}{}", request.path))
             .basic_auth(user, Some(password.expose()));
@@ -155,7 +165,7 @@ impl FinesseClient {
             call = call.timeout(self.list_timeout);
         }
         if method != Method::GET {
-            call = call.header(CONTENT_TYPE, XML).body(request.body);
+            call = call.header(CONTENT_TYPE, XML).body(Body::wrap(body));
             // A request id that is no header value is left out: the echo is best effort anyway.
             if let Ok(id) = HeaderValue::from_bytes(request_id.as_bytes()) {
                 call = call.header(REQUEST_ID, id);
@@ -163,6 +173,7 @@ impl FinesseClient {
         }
         match call.send().await {
             Ok(response) => classify::answered(&method, action, response).await,
+            Err(_) if withheld.load(Ordering::Acquire) => CallOutcome::Withheld,
             Err(error) => classify::failed(&error),
         }
     }

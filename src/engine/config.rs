@@ -149,6 +149,8 @@ pub struct Config {
     pub brokers: BrokerPolicy,
     /// Peers.
     pub peers: PeerTimers,
+    /// `broker.fence`: close a silent peer's broker connections.
+    pub fence: bool,
     /// How long a returned higher-priority instance must be stable before it takes back.
     pub takeback_hold: u64,
     /// Subscriptions a second during takeover.

@@ -89,6 +89,7 @@ impl Engine {
             agent: agent.clone(),
             version: Version {
                 epoch,
+                rank: u16::from(self.cfg.priority),
                 owner: self.cfg.instance.clone(),
                 counter: 1,
             },

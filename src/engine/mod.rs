@@ -6,11 +6,11 @@
 //!                          │ links        which broker serves · attach                  │ ──▶ poll_event()
 //!   poll_timeout() ◀────── │ members      which peers live                              │
 //!                          │ roles        who leads which group · handover · consumers  │
-//!                          │ ownership    whose agent is it                             │
+//!                          │ ownership    whose agent is it · moving                    │
 //!                          │ sessions     what is known of each agent · keep (on disk)  │
 //!                          │ replication  what peers tell each other                    │
 //!                          │ jobs         the life of one command, in lanes             │
-//!                          │              · work · held · answers                       │
+//!                          │              · work · withheld · held · answers            │
 //!                          │ ledger       what became of command ids                    │
 //!                          │ agents       subscriptions · connect · reading · notices   │
 //!                          │              · lists · supervise · states (of all agents)  │
@@ -41,6 +41,7 @@ pub mod limits;
 pub mod link;
 mod lists;
 pub mod members;
+mod moving;
 mod notices;
 mod outbox;
 mod ownership;
@@ -57,6 +58,7 @@ mod states;
 mod supervise;
 mod timer;
 pub mod view;
+mod withheld;
 mod work;
 
 #[cfg(test)]
@@ -118,6 +120,10 @@ pub struct Engine {
     calls: HashMap<CallId, (CallFor, usize)>,
     takeover: agents::Takeover,
     states: states::Round,
+    /// Running commands whose request is not sent yet, with the node; at most the prefetch.
+    parked: Vec<(ids::JobId, usize)>,
+    /// Agents that are being given away; at most one entry a session.
+    yielding: Vec<AgentId>,
     outcomes: Vec<peer::OutcomeRecord>,
     /// What the store is writing, until it says that it has it.
     keeping: Option<command::Keep>,
@@ -164,6 +170,8 @@ impl Engine {
             calls: HashMap::new(),
             takeover: agents::Takeover::default(),
             states: states::Round::default(),
+            parked: Vec::new(),
+            yielding: Vec::new(),
             outcomes: Vec::new(),
             keeping: None,
             epoch: 0,
@@ -240,8 +248,14 @@ impl Engine {
             Input::PeerConsumers { link, peer, count } => {
                 self.members.on_consumers(link, &peer, count, now.mono);
                 self.timers.set_by(Timer::Members, now.mono);
+                self.refresh_consumers();
                 self.release_held();
             }
+            Input::Fenced {
+                broker,
+                peer,
+                closed,
+            } => self.on_fenced(broker, peer, closed),
             Input::Kept { failure } => self.on_kept(failure),
             Input::Operator { id, verb } => self.on_verb(id, &verb),
             Input::Shutdown => self.on_shutdown(),

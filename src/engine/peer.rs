@@ -63,10 +63,20 @@ impl Role {
 pub struct Version {
     /// Fencing epoch of the owner.
     pub epoch: u64,
+    /// Decides between two owners of one epoch, after a cut between the sites: [`Self::LOCAL`]
+    /// where the owner hears the agent's client at its own broker, plus its consumer priority.
+    /// Never falls within an epoch.
+    #[serde(default)]
+    pub rank: u16,
     /// Who wrote it.
     pub owner: InstanceId,
     /// Writes of that owner in that epoch.
     pub counter: u64,
+}
+
+impl Version {
+    /// The owner hears the agent's client at its own broker.
+    pub const LOCAL: u16 = 256;
 }
 
 /// An agent session as it travels between instances.
@@ -230,6 +240,23 @@ pub enum PeerMessage {
         /// Term of the claim.
         term: u64,
     },
+    /// Active-active: the agent's client is at the sender's broker now, and the sender has the
+    /// subscription already.
+    ClaimAgent {
+        /// Whose.
+        agent: AgentId,
+    },
+    /// The owner has finished what it had started; the agent is the receiver's, in the record's
+    /// epoch.
+    GrantAgent {
+        /// The session as the former owner leaves it.
+        record: SessionRecord,
+    },
+    /// The agent stays where it is, for now.
+    RefuseAgent {
+        /// Whose.
+        agent: AgentId,
+    },
     /// A command handed to the owner; the sender holds the delivery.
     Forward {
         /// The sender's number of it.
@@ -275,6 +302,9 @@ impl PeerMessage {
                 session.password = f(&session.password)?;
             }
         }
+        if let Self::GrantAgent { record } = self {
+            record.password = f(&record.password)?;
+        }
         Ok(())
     }
 
@@ -288,6 +318,9 @@ impl PeerMessage {
             Self::Delta { .. } => "delta",
             Self::Claim { .. } => "claim",
             Self::Grant { .. } => "grant",
+            Self::ClaimAgent { .. } => "claim_agent",
+            Self::GrantAgent { .. } => "grant_agent",
+            Self::RefuseAgent { .. } => "refuse_agent",
             Self::Forward { .. } => "forward",
             Self::ForwardDone { .. } => "forward_done",
             Self::ForwardRefused { .. } => "forward_refused",

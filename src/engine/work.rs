@@ -35,12 +35,19 @@ pub(super) struct Work {
     actions: VecDeque<Action>,
     password: Secret,
     answers: Vec<Answer>,
-    call: CallId,
+    pub(super) call: CallId,
     /// Tries of the request under way.
     tries: u32,
     /// Nodes that cannot have executed it.
     refused_by: Vec<usize>,
     request_id: String,
+}
+
+impl Work {
+    /// The request under way was not sent.
+    pub(super) fn not_sent(&mut self) {
+        self.tries = self.tries.saturating_sub(1);
+    }
 }
 
 /// Tries of one idempotent request.
@@ -144,7 +151,11 @@ impl Engine {
     }
 
     /// Sends the request at the front.
-    fn issue(&mut self, id: JobId, node: usize) {
+    pub(super) fn issue(&mut self, id: JobId, node: usize) {
+        if self.fenced_until.is_some() {
+            self.park(id, node);
+            return;
+        }
         let call = CallId(self.number());
         let correlation_id = self.correlation(id);
         let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
@@ -239,6 +250,7 @@ impl Engine {
                 };
                 self.elsewhere(id, node, code, &reason);
             }
+            CallOutcome::Withheld => self.withheld(id, node),
             CallOutcome::OutOfService { reason } => {
                 self.elsewhere(id, node, ErrorCode::Down, &reason);
             }

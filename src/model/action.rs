@@ -358,6 +358,9 @@ pub enum CallOutcome {
         /// Why, without secrets.
         reason: String,
     },
+    /// The shell did not send it: this process had been away since it was decided on. Nothing is
+    /// known of the node.
+    Withheld,
     /// 503: the platform is out of service and did not execute it. Another node may be tried.
     OutOfService {
         /// Why.

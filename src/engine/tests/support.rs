@@ -60,6 +60,7 @@ pub fn config() -> Config {
             suspect: 1_500,
             lost: 3_000,
         },
+        fence: false,
         takeback_hold: 10_000,
         takeover_rate: 200,
         nodes: vec!["f0".into(), "f1".into()],
@@ -190,6 +191,7 @@ pub struct Rig {
     pub unsubscribed: Vec<(AgentId, crate::engine::ids::SubscriptionEpoch)>,
     pub events: Vec<Event>,
     pub verbs: Vec<Result<String, String>>,
+    pub fences: Vec<(usize, InstanceId)>,
     pub exited: bool,
     /// What the store has.
     pub kept: Keep,
@@ -227,6 +229,7 @@ impl Rig {
             unsubscribed: Vec::new(),
             events: Vec::new(),
             verbs: Vec::new(),
+            fences: Vec::new(),
             exited: false,
             kept: Keep::default(),
             store_fails: false,
@@ -618,6 +621,7 @@ impl Rig {
                 self.links.push((link, broker));
                 inputs.push_back(Input::LinkUp { link });
             }
+            Command::Fence { broker, peer } => self.fences.push((broker, peer)),
             Command::Dial { .. } | Command::ConsumeExpired { .. } => {}
             Command::AttachControl { link } => inputs.push_back(Input::ControlAttached { link }),
             Command::CloseLink { link } => self.links.retain(|(known, _)| *known != link),
@@ -753,6 +757,7 @@ impl Rig {
             agent: agent(name),
             version: crate::engine::peer::Version {
                 epoch,
+                rank: 0,
                 owner: instance(owner),
                 counter: 1,
             },

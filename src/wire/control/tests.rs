@@ -37,6 +37,7 @@ fn delta() -> PeerMessage {
             agent: AgentId::new("1001").unwrap(),
             version: Version {
                 epoch: 3,
+                rank: 0,
                 owner: id("gc-1"),
                 counter: 4,
             },
