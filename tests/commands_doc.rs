@@ -42,7 +42,10 @@ property test `wire::command::tests::forms_agree` shows for every command that b
 
 /// The scenarios of `protocol.rs` with their sources and the names of their two tests.
 fn scenarios() -> Vec<(&'static str, &'static str)> {
-    let list = PROTOCOL.split("both_forms! {").nth(1).expect("the list of scenarios");
+    let list = PROTOCOL
+        .split("both_forms! {")
+        .nth(1)
+        .expect("the list of scenarios");
     list.lines()
         .filter_map(|line| line.trim().strip_suffix(';'))
         .map(|line| {

@@ -32,6 +32,7 @@ mod consumers;
 pub mod event;
 mod handover;
 mod held;
+mod http;
 pub mod ids;
 pub mod input;
 mod jobs;
