@@ -19,6 +19,8 @@ pub mod client;
 pub mod downstream;
 pub mod driver;
 pub mod engine;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod lab;
 pub mod lease;
 pub mod model;

@@ -34,6 +34,10 @@ pub const STATES_PAUSE_MS: u64 = 50;
 /// With more events than this waiting for a broker, a round of agents' states is left out.
 pub const STATES_BACKLOG: usize = 10_000;
 
+/// Longest body of a `Call`'s answer that is remembered for a repeat of the command, bytes; a repeat
+/// of one with a longer body is answered without it.
+pub const REMEMBERED_BODY: usize = 512;
+
 /// Peers that are tracked; heartbeats of further ones are ignored.
 pub const PEERS: usize = 16;
 
