@@ -333,7 +333,7 @@ impl Engine {
             return;
         }
         let now = self.now.mono;
-        if !role.leads() {
+        if !role.leads() || self.failover_off(index) {
             self.give_up_takeback(index);
         }
         let group = &mut self.groups[index];

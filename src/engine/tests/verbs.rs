@@ -190,6 +190,7 @@ fn gr2_the_others_serve_alone_and_acquire_an_agent_when_its_client_connects() {
     );
     let off = choice(1, off_wish("gc-2"));
     beat_with(&mut rig, &mut seq, Role::Draining, 127, &off);
+    rig.advance(300);
     assert_eq!(rig.role(), Role::Follower, "it finishes first");
     beat_with(&mut rig, &mut seq, Role::Disabled, 127, &off);
     assert_eq!(rig.role(), Role::LeaderSingleNode);
