@@ -408,7 +408,11 @@ impl Pair {
         ] {
             put(key, value.to_owned());
         }
-        for (key, value) in options.settings.iter().chain(options.own.get(index).into_iter().flatten()) {
+        for (key, value) in options
+            .settings
+            .iter()
+            .chain(options.own.get(index).into_iter().flatten())
+        {
             keys.insert(key.clone(), value.replace("{cluster}", &self.cluster));
         }
         keys.iter().fold(String::new(), |mut text, (key, value)| {
