@@ -41,7 +41,7 @@ pub struct PairOptions {
     /// gc-1 reaches the downstream's REST through relays that can be cut.
     pub relays: bool,
     /// Keys of one file, by index of the instance.
-    pub own: [BTreeMap<String, String>; 2],
+    pub own: [BTreeMap<String, String>; 3],
     /// Command queues beside the usual one; `{cluster}` stands for the cluster's name, here and in
     /// the values of `settings` and `own`.
     pub queues: Vec<&'static str>,
