@@ -86,10 +86,22 @@ fn a_wedged_broker_is_left_for_the_next() {
             pair.gc1.log_text().contains("the broker is wedged")
         })
         .await;
+        // The roles settle: on the way from one broker to the other a peer may be silent for long.
         let other = pair.desk("other", 1).await;
+        until("gc-1 leads alone", async || {
+            pair.gc1.role().await == "leader" && pair.gc2.role().await == "follower"
+        })
+        .await;
         other.served_by(OTHERS.start, "gc-1").await;
         shared.broker(0).thaw();
-        pair.attaches(&pair.gc1, 0).await;
+        for instance in [&pair.gc1, &pair.gc2] {
+            pair.attaches(instance, 0).await;
+        }
+        until("gc-1 leads alone", async || {
+            pair.gc1.role().await == "leader" && pair.gc2.role().await == "follower"
+        })
+        .await;
+        pair.owns(&pair.gc1, COUNT).await;
         desk.served_by(OTHERS.start, "gc-1").await;
         pair.one_subscription_each(&all()).await;
     });

@@ -210,8 +210,15 @@ impl Engine {
             .filter(|(_, peer)| peer.leads(name))
             .collect();
         if group.role.leads() {
-            // Two leaders: the higher rank stays.
-            leaders.retain(|(id, peer)| self.rank_of(index, id, peer) > self.own_rank(index));
+            // Two leaders: an operator's choice stays, then the later term, then the higher rank.
+            // One that was frozen finds itself deposed that way, and takes back in order.
+            let own = self.own_rank(index);
+            let own = (own.0, group.term, own);
+            leaders.retain(|(id, peer)| {
+                let rank = self.rank_of(index, id, peer);
+                let term = peer.group(name).map_or(0, |state| state.term);
+                (rank.0, term, rank) > own
+            });
             let stays = group.leaving.is_some() || self.eligible(index);
             return leaders.is_empty() && (stays || !self.other_eligible(name));
         }

@@ -105,6 +105,11 @@ impl Shared {
         self.standing.as_mut().expect("just set")
     }
 
+    /// The brokers as they are, dead ones included.
+    pub fn brokers(&self) -> &BrokerNetwork {
+        self.network.as_ref().expect("a pair was started")
+    }
+
     /// The same for pairs of which a file needs several.
     pub async fn named(&mut self, name: &'static str, options: PairOptions) -> &mut Pair {
         if !self.named.contains_key(name) {
@@ -112,11 +117,6 @@ impl Shared {
             self.named.insert(name, pair);
         }
         self.named.get_mut(name).expect("just set")
-    }
-
-    /// The brokers as they are, dead ones included.
-    pub fn brokers(&self) -> &BrokerNetwork {
-        self.network.as_ref().expect("a pair was started")
     }
 
     /// Broker 1 (index 0) or 2.
