@@ -41,7 +41,7 @@ async fn frozen_leader(shared: &mut Shared, options: PairOptions) {
     pair.gc1.freeze();
     // Some of these are given to the frozen one.
     load.more(20).await;
-    pair.gc2.becomes("leader").await;
+    pair.gc2.leads().await;
     // While it is frozen: these did not wait for it.
     desk.served_by(OTHERS.start, "gc-2").await;
     load.more(40).await;

@@ -340,7 +340,7 @@ impl Engine {
             return;
         }
         let now = self.now.mono;
-        if !role.leads() {
+        if !role.leads() || self.failover_off(index) {
             self.give_up_takeback(index);
         }
         let group = &mut self.groups[index];
@@ -427,18 +427,9 @@ impl Engine {
     /// Not the leader any more: what waits is for the new one, subscriptions end once it has its
     /// own.
     pub(super) fn step_down(&mut self, index: usize) {
-        if self.cfg.mode == Mode::ActivePassive || self.failover_is_off_here(index) {
-            for agent in self.agents_of(index) {
-                self.disown(&agent);
-            }
+        for agent in self.agents_of(index) {
+            self.disown(&agent);
         }
         self.hand_over_waiting();
-    }
-
-    /// Whether nobody takes this instance's agents over: an operator has stopped the group here
-    /// that way.
-    pub(super) fn failover_is_off_here(&self, index: usize) -> bool {
-        let choice = self.groups[index].choice.as_ref();
-        choice.and_then(Choice::stopped) == Some(&self.cfg.instance)
     }
 }

@@ -226,6 +226,12 @@ impl Instance {
         until(&what, async || self.role().await == role).await;
     }
 
+    /// Waits until it leads, whether its peer is known to be gone or only silent.
+    pub async fn leads(&self) {
+        let what = format!("{} leads", self.name);
+        until(&what, async || self.role().await.starts_with("leader")).await;
+    }
+
     /// Everything it has said.
     pub fn log_text(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -402,7 +408,11 @@ impl Pair {
         ] {
             put(key, value.to_owned());
         }
-        for (key, value) in options.settings.iter().chain(&options.own[index]) {
+        for (key, value) in options
+            .settings
+            .iter()
+            .chain(options.own.get(index).into_iter().flatten())
+        {
             keys.insert(key.clone(), value.replace("{cluster}", &self.cluster));
         }
         keys.iter().fold(String::new(), |mut text, (key, value)| {
