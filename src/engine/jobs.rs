@@ -282,7 +282,11 @@ impl Jobs {
 impl Engine {
     // ---- arrival ------------------------------------------------------------------------------
 
-    pub(super) fn on_delivery(&mut self, delivery: Delivery) {
+    pub(super) fn on_delivery(&mut self, mut delivery: Delivery) {
+        if let (Ok(command), Source::Commands { group }) = (&mut delivery.command, delivery.source)
+        {
+            command.group = group;
+        }
         let id = self.new_job(
             Origin::Delivery(delivery.id),
             Arc::new(delivery.raw),
@@ -454,7 +458,7 @@ impl Engine {
     pub(super) fn advance_lane(&mut self, key: &LaneKey) {
         loop {
             let closed = key.0 && (!self.route.available() || self.yields(&key.1));
-            let blocked = self.paused() || closed;
+            let blocked = self.paused(key) || closed;
             let Some(lane) = self.jobs.lanes.get_mut(key) else {
                 return;
             };

@@ -4,7 +4,7 @@ use crate::model::InstanceId;
 
 use super::command::Command;
 use super::ids::BootId;
-use super::members::Liveness;
+use super::members::{Liveness, Peer};
 use super::peer::{GroupState, Heartbeat, PeerMessage, Role, SessionRecord};
 use super::timer::Timer;
 use super::{Engine, Event, limits};
@@ -91,29 +91,42 @@ impl Engine {
                 millis,
             });
         }
-        let before = self.members.get(from).map(|peer| {
-            let leads = peer.heartbeat.groups.iter().map(|g| (g.role, g.eligible));
-            leads.collect::<Vec<_>>()
-        });
+        let before = self.members.get(from).map(Peer::standing);
+        let restarted = self.members.get(from).is_some_and(|peer| peer.boot != boot);
+        let choices: Vec<_> = heartbeat
+            .groups
+            .iter()
+            .map(|group| (group.name.clone(), group.choice.clone()))
+            .collect();
         let silent = self
             .members
             .get(from)
             .is_some_and(|peer| peer.boot == boot && peer.liveness == Liveness::Lost);
         let change = self.members.on_heartbeat(self.now, from, boot, heartbeat);
+        let accepted = self.members.get(from).is_some_and(|peer| peer.boot == boot);
         if let Some(change) = change {
             self.member_changed(change);
             if silent {
                 self.healed();
             }
         }
+        // It was away for a moment, and this instance leads in its place.
+        if restarted && accepted {
+            for index in 0..self.groups.len() {
+                if self.groups[index].role.leads() {
+                    self.end_choice_of(index, from);
+                }
+            }
+        }
+        let told = choices.iter();
+        let chosen =
+            self.learn_choices(told.map(|(name, choice)| (name.as_str(), choice.as_ref())));
         self.compare_tables(from);
-        let after = self.members.get(from).map(|peer| {
-            let leads = peer.heartbeat.groups.iter().map(|g| (g.role, g.eligible));
-            leads.collect::<Vec<_>>()
-        });
-        if before != after {
+        let after = self.members.get(from).map(Peer::standing);
+        if before != after || chosen {
             self.look_at_roles("peers");
             self.own_strays();
+            self.take_from_absent();
             self.refresh_consumers();
             self.release_held();
         }
@@ -246,15 +259,15 @@ impl Engine {
     fn group_states(&self) -> Vec<GroupState> {
         self.groups
             .iter()
-            .map(|group| GroupState {
+            .enumerate()
+            .map(|(index, group)| GroupState {
                 name: group.name.clone(),
                 role: group.role,
                 priority: self.cfg.priority,
                 term: group.term,
-                eligible: group.role != Role::Joining
-                    && !group.stopped
-                    && !self.draining
-                    && self.route.available(),
+                eligible: group.role != Role::Joining && self.eligible(index),
+                leaving: group.leaving.is_some(),
+                choice: group.choice.clone(),
             })
             .collect()
     }
@@ -271,8 +284,10 @@ impl Engine {
             .iter()
             .filter(|(_, peer)| {
                 let asked = peer.liveness.present() || peer.liveness == Liveness::AuthFailed;
-                // A frozen one's consumer is watched until it is gone.
-                asked || (peer.liveness == Liveness::Lost && peer.lingers())
+                // A frozen one's consumer is watched until it is gone, and for a lost one proof
+                // is looked for that it is gone everywhere.
+                let lost = peer.liveness == Liveness::Lost;
+                asked || peer.may_serve() || (lost && peer.lingers())
             })
             .map(|(id, _)| id.clone())
             .collect();

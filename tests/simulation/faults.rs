@@ -5,6 +5,7 @@ use tandem::engine::ids::LinkEpoch;
 use tandem::engine::input::Verb;
 
 use crate::broker::Conn;
+use crate::instance::name_of;
 use crate::plan::{Fault, Kind, Trouble};
 use crate::world::{Ev, World};
 
@@ -49,6 +50,11 @@ impl World {
             Kind::Downstream { node, trouble } => self.disturb(node, Some(trouble)),
             Kind::Disk { node } => self.nodes[node].disk.fails = true,
             Kind::GroupStop { node } => self.order(node, Verb::GroupStop(GROUP.into())),
+            Kind::FailoverStop { node } => self.order(node, Verb::FailoverStop(GROUP.into())),
+            Kind::Switchover { to } => {
+                let asked = self.rng.index(self.nodes.len());
+                self.order(asked, Verb::Switchover(name_of(to).to_string()));
+            }
         }
     }
 
@@ -79,17 +85,24 @@ impl World {
             Kind::Slow => self.net.slow = false,
             Kind::Downstream { node, .. } => self.disturb(node, None),
             Kind::Disk { node } => self.nodes[node].disk.fails = false,
-            Kind::GroupStop { node } => self.start_group(node),
+            Kind::GroupStop { node } => self.start_group(node, false),
+            Kind::FailoverStop { node } => self.start_group(node, true),
+            Kind::Switchover { .. } => {}
         }
     }
 
     /// An operator tries until there is an instance that listens.
-    pub fn start_group(&mut self, node: usize) {
+    pub fn start_group(&mut self, node: usize, failover: bool) {
         if self.nodes[node].engine.is_none() || self.nodes[node].frozen {
-            self.after(300, Ev::StartGroup(node));
+            self.after(300, Ev::StartGroup(node, failover));
             return;
         }
-        self.order(node, Verb::GroupStart(GROUP.into()));
+        let verb = if failover {
+            Verb::FailoverStart
+        } else {
+            Verb::GroupStart
+        };
+        self.order(node, verb(GROUP.into()));
     }
 
     fn conns_of(&self, node: usize, broker: usize) -> Vec<Conn> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tandem::engine::command::Keep;
+use tandem::engine::command::{Keep, KeptGroup};
 use tandem::engine::config::{AgentPolicy, BrokerPolicy, Config, Mode, PeerTimers};
 use tandem::engine::ids::{BootId, LinkEpoch};
 use tandem::engine::input::Verb;
@@ -45,6 +45,7 @@ pub struct Disk {
     sessions: BTreeMap<String, SessionRecord>,
     destinations: BTreeSet<Destination>,
     epoch: u64,
+    groups: BTreeMap<String, KeptGroup>,
     /// Takes nothing.
     pub fails: bool,
     /// Being written: a crash makes it or loses it.
@@ -61,6 +62,9 @@ impl Disk {
         }
         self.destinations.extend(keep.destinations);
         self.epoch = keep.epoch;
+        let groups = keep.groups.into_iter();
+        self.groups
+            .extend(groups.map(|group| (group.name.clone(), group)));
     }
 }
 
@@ -125,6 +129,7 @@ impl World {
             disk.destinations.iter().cloned().collect(),
             disk.epoch,
         );
+        engine.restore_groups(disk.groups.values().cloned().collect());
         engine.start(self.clock(node));
         self.nodes[node].engine = Some(engine);
         self.nodes[node].boot = boot;

@@ -258,6 +258,7 @@ impl Rig {
         let records = kept.sessions.into_iter().filter_map(|(_, record)| record);
         rig.engine
             .restore(records.collect(), kept.destinations, kept.epoch);
+        rig.engine.restore_groups(kept.groups);
         rig.start();
         rig.advance(2_000);
         rig
@@ -412,6 +413,8 @@ impl Rig {
                 priority,
                 term: 0,
                 eligible: true,
+                leaving: false,
+                choice: None,
             }],
             broker: "b0".into(),
             owned: 0,
@@ -613,6 +616,10 @@ impl Rig {
         }
         self.kept.destinations.extend(keep.destinations);
         self.kept.epoch = keep.epoch;
+        for group in keep.groups {
+            self.kept.groups.retain(|known| known.name != group.name);
+            self.kept.groups.push(group);
+        }
         Input::Kept { failure: None }
     }
 
@@ -787,6 +794,7 @@ impl Rig {
             signed_in: true,
             user: None,
             tombstone: false,
+            group: String::new(),
         }
     }
 }

@@ -56,7 +56,12 @@ fn roles(world: &World) -> Option<String> {
     let well = match world.plan.mode {
         Mode::ActiveActive => roles.iter().all(|role| *role == Role::Leader),
         Mode::ActivePassive => {
-            roles[0] == Role::Leader && roles[1..].iter().all(|role| *role == Role::Follower)
+            let leader = roles.iter().position(|role| *role == Role::Leader);
+            let leaders = roles.iter().filter(|role| **role == Role::Leader).count();
+            let followers = roles.iter().filter(|role| **role == Role::Follower).count();
+            // The highest priority leads, unless an operator said otherwise.
+            let wanted = leader == Some(0) || world.plan.chosen();
+            wanted && leaders == 1 && followers + 1 == roles.len()
         }
     };
     (!well || roles.len() != world.nodes.len()).then(|| format!("I6: roles {roles:?}"))
