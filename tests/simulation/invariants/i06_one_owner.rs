@@ -6,23 +6,36 @@ use tandem::engine::Engine;
 use tandem::engine::config::Mode;
 use tandem::engine::peer::Role;
 
-use crate::plan::Plan;
+use crate::plan::{Kind, Plan};
 use crate::world::World;
 
 /// What is judged while a run goes on.
 #[derive(Debug, Default)]
 pub struct Owners {
     one_handover: bool,
+    crash_at: Option<u64>,
 }
+
+/// An owner that was killed is found lost by then.
+const FOUND_MS: u64 = 1_500;
 
 impl Owners {
     pub fn new(plan: &Plan) -> Self {
-        let one_handover = plan.one_handover();
-        Self { one_handover }
+        let crash = plan.faults.iter().find(|fault| {
+            let kind = &fault.kind;
+            matches!(kind, Kind::Crash { .. })
+        });
+        Self {
+            one_handover: plan.one_handover(),
+            crash_at: crash.map(|fault| fault.at),
+        }
     }
 
     pub fn let_go(&self, who: &str, agent: &str, at: u64) -> Option<String> {
-        self.one_handover.then(|| {
+        // What was kept for a new owner goes when its time is over, though that one was killed.
+        let killed = |crash: u64| (crash..crash + FOUND_MS).contains(&at);
+        let judged = self.one_handover && !self.crash_at.is_some_and(killed);
+        judged.then(|| {
             format!("I6: {who}@{at} let go of agent {agent}, and nobody else has a subscription")
         })
     }
