@@ -304,6 +304,9 @@ impl Engine {
         if self.cfg.planted.merges_by_clock() {
             self.sessions.merge_by_clock(now.wall);
         }
+        if self.cfg.planted.skips_epoch_check() {
+            self.sessions.take_any_epoch();
+        }
         if let Some(due) = self.timers.next() {
             let late = now.mono.saturating_sub(due.max(self.now.mono));
             if late > limits::OWN_LAG_MS {

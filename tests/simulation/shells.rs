@@ -106,9 +106,10 @@ impl World {
                 subscription,
             } => self.unsubscribe(node, &agent, subscription),
             Command::Keep(keep) => self.write(node, *keep),
-            Command::VerbDone { result, .. } => {
+            Command::VerbDone { id, result } => {
                 self.trace
                     .say(self.now, || format!("{} {result:?}", name_of(node)));
+                self.answered(node, id, &result);
             }
             Command::Exit => {
                 self.trace
