@@ -3,6 +3,7 @@
 use super::command::Command;
 use super::ids::{JobId, LinkEpoch};
 use super::jobs::{Origin, State, lane_key};
+use super::ledger::{Known, key_of};
 use super::peer::{ForwardRefusal, PeerMessage, Role};
 use super::timer::Timer;
 use super::{Engine, limits};
@@ -139,8 +140,10 @@ impl Engine {
         if let (Ok(command), Some(name)) = (&mut parsed, &raw.group) {
             command.group = self.index_of(name).unwrap_or(0);
         }
+        // One that was run here before the agent went elsewhere is answered here, too.
+        let known = parsed.as_ref().is_ok_and(|command| self.knows(command));
         let ours = parsed.as_ref().is_ok_and(|command| self.serves(command));
-        if !ours {
+        if !ours && !known {
             let why = ForwardRefusal::NotOwner;
             self.say(Some(peer), PeerMessage::ForwardRefused { id, why });
             return;
@@ -158,6 +161,12 @@ impl Engine {
             Ok(job) => self.accept(job),
             Err((job, malformed)) => self.refuse(job, &malformed),
         }
+    }
+
+    /// Whether a command id was seen here.
+    fn knows(&self, command: &ClientCommand) -> bool {
+        key_of(command)
+            .is_some_and(|(key, body)| !matches!(self.ledger.look_up(&key, body), Known::No))
     }
 
     pub(super) fn on_forward_done(&mut self, from: &InstanceId, id: u64) {

@@ -379,12 +379,12 @@ impl Engine {
         if self.serves(&command) && self.doubted(id, &command) {
             return;
         }
+        if let Some((key, body)) = key {
+            self.ledger.start(key, body, id, command.deadline_ms);
+        }
         if self.now.wall >= command.deadline_ms {
             self.finish(id, Self::expired());
             return;
-        }
-        if let Some((key, body)) = key {
-            self.ledger.start(key, body, id, command.deadline_ms);
         }
         self.place(id, &command);
     }

@@ -47,6 +47,7 @@ pub mod members;
 mod moving;
 mod notices;
 mod outbox;
+mod outcomes;
 mod ownership;
 pub mod peer;
 mod publishing;
@@ -146,6 +147,8 @@ pub struct Engine {
     next_id: u64,
     heartbeat_seq: u64,
     last_beat: u64,
+    /// When a newcomer asked last for what its peers know.
+    asked_at: u64,
     /// Commands that got their outcome.
     finished: u64,
 }
@@ -191,6 +194,7 @@ impl Engine {
             next_id: (cfg.boot.0 & 0xFF_FFFF) << 40,
             heartbeat_seq: 0,
             last_beat: 0,
+            asked_at: 0,
             finished: 0,
             cfg,
         }

@@ -17,6 +17,7 @@ impl Engine {
         match message {
             PeerMessage::Heartbeat(heartbeat) => self.on_heartbeat(from, boot, heartbeat),
             PeerMessage::Hello => {
+                self.tell_outcomes_again(from);
                 self.send_snapshot(from);
                 self.beat();
             }
@@ -234,6 +235,25 @@ impl Engine {
             standing: self.standing(),
         };
         self.say(None, PeerMessage::Heartbeat(heartbeat));
+        self.ask_again();
+    }
+
+    /// A newcomer waits for what its peers know; the question or the answer may have been lost.
+    fn ask_again(&mut self) {
+        let joining = self.groups.iter().any(|group| group.role == Role::Joining);
+        if !joining || self.now.mono < self.asked_at + limits::ASK_AGAIN_MS {
+            return;
+        }
+        self.asked_at = self.now.mono;
+        let silent: Vec<InstanceId> = self
+            .members
+            .present()
+            .filter(|(_, peer)| !peer.snapshot_done)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for peer in silent {
+            self.say(Some(&peer), PeerMessage::Hello);
+        }
     }
 
     fn group_states(&self) -> Vec<GroupState> {

@@ -106,8 +106,6 @@ impl World {
                 subscription,
             } => self.unsubscribe(node, &agent, subscription),
             Command::Keep(keep) => self.write(node, *keep),
-            // The management API of this model does not answer.
-            Command::Fence { .. } => {}
             Command::VerbDone { result, .. } => {
                 self.trace
                     .say(self.now, || format!("{} {result:?}", name_of(node)));

@@ -199,6 +199,8 @@ pub struct Rig {
     pub kept: Keep,
     pub store_fails: bool,
     next_tag: u64,
+    /// The link of the last peer message.
+    said_on: Option<LinkEpoch>,
 }
 
 impl Rig {
@@ -237,6 +239,7 @@ impl Rig {
             kept: Keep::default(),
             store_fails: false,
             next_tag: 0,
+            said_on: None,
         }
     }
 
@@ -707,7 +710,13 @@ impl Rig {
         inputs: &mut VecDeque<Input>,
     ) {
         if let Outbound::Peer { to, message } = message {
-            self.said.push((to, *message));
+            // The same on another link is said once.
+            let said = (to, *message);
+            if self.said_on < Some(link) && self.said.last() == Some(&said) {
+                self.said.pop();
+            }
+            self.said_on = Some(link);
+            self.said.push(said);
             inputs.push_back(Input::Published {
                 publish: id,
                 outcome: PublishOutcome::Confirmed,
