@@ -50,7 +50,9 @@ async fn frozen_leader(shared: &mut Shared, options: PairOptions) {
     load.more(20).await;
     let account = load.finish(&desk).await;
     account.no_double_and_no_false_answer(&pair);
-    account.all_succeeded_or_in_doubt();
+    // What was given to the frozen one comes again after newer changes of the same agent: it may
+    // have run, and is not repeated.
+    account.all_succeeded_or(&["IN_DOUBT"]);
     for (id, (kind, ..)) in &account.outcomes {
         let effects = pair.effects_of("MAKE_CALL", id);
         assert!(effects <= 1, "{kind}: {effects} calls");
