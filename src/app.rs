@@ -396,6 +396,13 @@ fn build_shells(
     })
 }
 
+/// How `tandem doctor` connects: as the instance itself, under another name.
+pub(crate) fn doctor_config(settings: &Settings) -> Result<BrokerConfig, AppError> {
+    let boot = BootId(0);
+    let config = engine_config(settings, boot)?;
+    Ok(broker_config(settings, &config, boot))
+}
+
 fn broker_config(settings: &Settings, config: &Config, boot: BootId) -> BrokerConfig {
     BrokerConfig {
         instance: config.instance.clone(),

@@ -27,6 +27,7 @@ mod encode;
 mod link;
 pub mod management;
 mod probe;
+pub mod probes;
 pub mod proof;
 mod publish;
 mod settle;

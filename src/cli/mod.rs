@@ -2,10 +2,13 @@
 
 pub mod check;
 mod client;
+pub mod completions;
 pub mod demo;
+pub mod doctor;
 pub mod drain;
 pub mod exit;
 pub mod group;
+pub mod history;
 mod output;
 pub mod run;
 pub mod send;
@@ -27,6 +30,8 @@ Examples:
   tandem check site-1.properties site-2.properties
   tandem topology apply --config site-1.properties
   tandem status --watch
+  tandem doctor --config site-1.properties
+  tandem history --watch
   tandem group stop agents --url http://127.0.0.1:9602
   tandem send 'MakeReady#1001' --broker 127.0.0.1:5672
   tandem demo --seconds 40
@@ -68,12 +73,18 @@ pub enum Command {
     Sessions(sessions::Args),
     /// Stop or start a group of command queues on an instance
     Group(group::Args),
+    /// Show what changed lately on an instance, and why
+    History(history::Args),
+    /// Prove on the live brokers that messages flow, consumers are registered and settings match
+    Doctor(doctor::Args),
     /// Finish what is started, hand over the sessions, stop consuming, stay up
     Drain(drain::Args),
     /// Send one command as a client would, print its reply and events
     Send(send::Args),
     /// Show a pair at work on this machine, and what a kill of either half does
     Demo(demo::Args),
+    /// Print the completion script of a shell
+    Completions(completions::Args),
 }
 
 /// Entry point of the program.
@@ -99,9 +110,12 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Status(args) => status::run(args, json),
         Command::Sessions(args) => sessions::run(args, json),
         Command::Group(args) => group::run(args, json),
+        Command::History(args) => history::run(args, json),
+        Command::Doctor(args) => doctor::run(args, json),
         Command::Drain(args) => drain::run(args, json),
         Command::Send(args) => send::run(&args, json),
         Command::Demo(args) => demo::run(&args, json),
+        Command::Completions(args) => completions::run(&args),
     }
 }
 
@@ -146,7 +160,12 @@ mod tests {
 
     #[test]
     fn help_and_version_are_0_usage_errors_are_64() {
-        for line in ["tandem --help", "tandem --version", "tandem status --help"] {
+        for line in [
+            "tandem --help",
+            "tandem --version",
+            "tandem status --help",
+            "tandem completions bash",
+        ] {
             assert_eq!(code(line), ExitCode::SUCCESS, "{line}");
         }
         for line in [
@@ -155,6 +174,9 @@ mod tests {
             "tandem status --nonsense",
             "tandem group stop",
             "tandem check",
+            "tandem doctor",
+            "tandem doctor --config /nonexistent/file.properties",
+            "tandem completions tcsh",
             "tandem check /nonexistent/file.properties",
             "tandem status --url ftp://127.0.0.1",
         ] {
@@ -214,6 +236,8 @@ mod tests {
                 (0, "status --json"),
                 (0, "sessions"),
                 (0, "sessions --json"),
+                (0, "history"),
+                (0, "history --json --last 3"),
                 (0, "group stop agents"),
                 (1, "group start agents"),
                 (1, "group stop no/such?group"),

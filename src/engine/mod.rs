@@ -278,7 +278,10 @@ impl Engine {
                 self.events.push_back(Event::OwnPause { millis: late });
                 self.members.forgive(late, now.mono);
                 let doubts = !self.cfg.planted.skips_epoch_check();
-                if late > self.cfg.peers.suspect && doubts && self.members.present().next().is_some() {
+                if late > self.cfg.peers.suspect
+                    && doubts
+                    && self.members.present().next().is_some()
+                {
                     self.fenced_until = Some(now.mono + self.cfg.peers.suspect);
                     self.fence_seq = self.heartbeat_seq + 1;
                     self.timers.set(Timer::Heartbeat, now.mono);

@@ -21,9 +21,11 @@
     reason = "each file uses a part; a test fails by panic"
 )]
 
+pub mod browser;
 pub mod desk;
 pub mod load;
 pub mod pair;
+pub mod prometheus;
 pub mod wire;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -102,6 +104,11 @@ impl Shared {
             self.standing = Some(pair);
         }
         self.standing.as_mut().expect("just set")
+    }
+
+    /// The brokers with whatever was done to them.
+    pub fn network_as_it_is(&mut self) -> &mut BrokerNetwork {
+        self.network.as_mut().expect("a pair was started")
     }
 
     /// Broker 1 (index 0) or 2.
