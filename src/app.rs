@@ -14,6 +14,7 @@ use crate::driver::{Clock, Driver, Ended, Shells, wall_ms};
 use crate::engine::config::{AgentPolicy, BrokerPolicy, Mode, PeerTimers};
 use crate::engine::ids::BootId;
 use crate::engine::{Config, Engine, Input, View};
+use crate::lease::Lease;
 use crate::model::{IdError, InstanceId};
 use crate::notify::Tls;
 use crate::notify::shell::{NotifyConfig, NotifyShell};
@@ -305,6 +306,7 @@ fn engine_config(settings: &Settings, boot: BootId) -> Result<Config, AppError> 
             suspect: millis(settings.peer.suspect),
             lost: millis(settings.peer.lost),
         },
+        fence: settings.broker.fence,
         takeback_hold: millis(settings.takeback_hold),
         takeover_rate: u64::from(settings.takeover_rate),
         nodes: settings
@@ -321,6 +323,7 @@ fn engine_config(settings: &Settings, boot: BootId) -> Result<Config, AppError> 
             logout_reason: agent.logout_reason.clone(),
             supervisor_not_ready_reason: agent.supervisor_not_ready_reason.clone(),
             supervisor_logout_reason: agent.supervisor_logout_reason.clone(),
+            states_interval: millis(agent.states_interval),
             make_ready: agent.make_ready,
         },
         parse: defaults(settings),
@@ -377,6 +380,11 @@ fn build_shells(
         request_timeout: settings.downstream.request_timeout,
         ca_file: settings.downstream.ca_file.clone(),
         tls_verify: settings.downstream.tls_verify,
+        admin: settings
+            .downstream
+            .admin
+            .as_ref()
+            .map(|admin| (admin.user.clone(), admin.password.clone())),
     })?;
     let broker = Broker::start(broker_config(settings, config, boot), results.clone())?;
     let notify = NotifyShell::start(notify_config(settings)?, results.clone());
@@ -388,7 +396,9 @@ fn build_shells(
     let store = store
         .transpose()
         .map_err(|error| AppError::Io(error.to_string()))?;
+    let lease = Lease::start(lease_limit(settings)).map_err(|e| AppError::Io(e.to_string()))?;
     Ok(Shells {
+        lease,
         broker,
         downstream: Arc::new(downstream),
         notify,
@@ -401,6 +411,15 @@ pub(crate) fn doctor_config(settings: &Settings) -> Result<BrokerConfig, AppErro
     let boot = BootId(0);
     let config = engine_config(settings, boot)?;
     Ok(broker_config(settings, &config, boot))
+}
+
+/// A pause longer than this may have been long enough for a peer to take over: it was suspected
+/// after `peer.suspect` of silence, of which two heartbeats may have been before the pause.
+fn lease_limit(settings: &Settings) -> Duration {
+    let peer = &settings.peer;
+    peer.suspect
+        .saturating_sub(2 * peer.heartbeat)
+        .max(peer.heartbeat)
 }
 
 fn broker_config(settings: &Settings, config: &Config, boot: BootId) -> BrokerConfig {
@@ -424,6 +443,7 @@ fn broker_config(settings: &Settings, config: &Config, boot: BootId) -> BrokerCo
             .map(|url| BrokerAddress {
                 uri: url.amqp.clone(),
                 label: url.label.clone(),
+                management: settings.broker.fence.then(|| url.management.clone()),
             })
             .collect(),
         timeout: settings.broker.timeout,

@@ -2,6 +2,7 @@
 
 pub mod check;
 mod client;
+pub mod commands;
 pub mod completions;
 pub mod demo;
 pub mod doctor;
@@ -79,6 +80,8 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Finish what is started, hand over the sessions, stop consuming, stay up
     Drain(drain::Args),
+    /// The commands that clients can send: arguments, repeat safety, what each asks
+    Commands(commands::Args),
     /// Send one command as a client would, print its reply and events
     Send(send::Args),
     /// Show a pair at work on this machine, and what a kill of either half does
@@ -113,6 +116,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::History(args) => history::run(args, json),
         Command::Doctor(args) => doctor::run(args, json),
         Command::Drain(args) => drain::run(args, json),
+        Command::Commands(args) => commands::run(&args, json),
         Command::Send(args) => send::run(&args, json),
         Command::Demo(args) => demo::run(&args, json),
         Command::Completions(args) => completions::run(&args),
@@ -165,6 +169,9 @@ mod tests {
             "tandem --version",
             "tandem status --help",
             "tandem completions bash",
+            "tandem commands",
+            "tandem commands --json",
+            "tandem commands --markdown",
         ] {
             assert_eq!(code(line), ExitCode::SUCCESS, "{line}");
         }

@@ -202,6 +202,15 @@ pub enum Input {
         /// The count; 0 where the queue does not exist.
         count: u32,
     },
+    /// A broker was asked to close a peer's connections.
+    Fenced {
+        /// Index of the broker.
+        broker: usize,
+        /// Whose.
+        peer: InstanceId,
+        /// How many were closed; or why none.
+        closed: Result<u32, String>,
+    },
 
     /// The store has (or could not take) what [`super::Command::Keep`] gave it.
     Kept {

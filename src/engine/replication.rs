@@ -52,6 +52,9 @@ impl Engine {
             }
             PeerMessage::Claim { group, term } => self.on_claim(from, &group, term),
             PeerMessage::Grant { group, term } => self.on_grant(from, &group, term),
+            PeerMessage::ClaimAgent { agent } => self.on_claim_agent(from, &agent),
+            PeerMessage::GrantAgent { record } => self.on_grant_agent(from, record),
+            PeerMessage::RefuseAgent { agent } => self.on_refuse_agent(from, &agent),
             PeerMessage::Forward { id, raw } => self.on_forward(from, id, raw),
             PeerMessage::ForwardDone { id } => self.on_forward_done(from, id),
             PeerMessage::ForwardRefused { id, why } => self.on_forward_refused(from, id, why),
@@ -91,9 +94,16 @@ impl Engine {
             let leads = peer.heartbeat.groups.iter().map(|g| (g.role, g.eligible));
             leads.collect::<Vec<_>>()
         });
+        let silent = self
+            .members
+            .get(from)
+            .is_some_and(|peer| peer.boot == boot && peer.liveness == Liveness::Lost);
         let change = self.members.on_heartbeat(self.now, from, boot, heartbeat);
         if let Some(change) = change {
             self.member_changed(change);
+            if silent {
+                self.healed();
+            }
         }
         self.compare_tables(from);
         let after = self.members.get(from).map(|peer| {
@@ -239,7 +249,11 @@ impl Engine {
         let peers: Vec<InstanceId> = self
             .members
             .iter()
-            .filter(|(_, peer)| peer.liveness.present() || peer.liveness == Liveness::AuthFailed)
+            .filter(|(_, peer)| {
+                let asked = peer.liveness.present() || peer.liveness == Liveness::AuthFailed;
+                // A frozen one's consumer is watched until it is gone.
+                asked || (peer.liveness == Liveness::Lost && peer.lingers())
+            })
             .map(|(id, _)| id.clone())
             .collect();
         for peer in peers {

@@ -107,15 +107,21 @@ impl Engine {
                 self.events.push_back(Event::PeerUp { peer: peer.clone() });
                 self.say(Some(&peer), PeerMessage::Hello);
                 self.beat();
+                self.refresh_consumers();
             }
-            Change::Suspect(peer) => self.events.push_back(Event::PeerSuspect { peer }),
+            Change::Suspect(peer) => {
+                self.events
+                    .push_back(Event::PeerSuspect { peer: peer.clone() });
+                self.refresh_consumers();
+                self.fence(peer);
+            }
             Change::Lost(peer, reason) => {
                 self.events.push_back(Event::PeerLost {
                     peer: peer.clone(),
                     reason,
                 });
                 self.look_at_roles("peer-lost");
-                self.take_from(&peer);
+                self.take_from(&peer, reason);
                 self.release_held();
             }
         }
@@ -279,6 +285,8 @@ impl Engine {
         if self.cfg.mode == Mode::ActivePassive {
             let agents = self.sessions.ids();
             self.take_over(agents, term, reason);
+        } else {
+            self.take_own(term, reason);
         }
         // The one that served before may have told its clients that there is no service.
         let name = &self.groups[index].name;

@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::{
 };
 
 use super::names::{self, Kind, METRICS};
-use crate::catalogue::COMMANDS;
+use crate::catalogue::commands;
 use crate::wire::reply::Outcome;
 
 /// How often samples are folded into the histograms where nobody asks for the metrics.
@@ -180,7 +180,7 @@ fn register() {
             }
         }
     }
-    for spec in COMMANDS {
+    for spec in commands() {
         for outcome in OUTCOMES {
             metrics::counter!(names::COMMANDS, "command" => spec.name, "outcome" => outcome.as_str())
                 .absolute(0);

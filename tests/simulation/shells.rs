@@ -106,6 +106,8 @@ impl World {
                 subscription,
             } => self.unsubscribe(node, &agent, subscription),
             Command::Keep(keep) => self.write(node, *keep),
+            // The management API of this model does not answer.
+            Command::Fence { .. } => {}
             Command::VerbDone { result, .. } => {
                 self.trace
                     .say(self.now, || format!("{} {result:?}", name_of(node)));
@@ -123,6 +125,7 @@ impl World {
                 self.crash(node);
                 self.after(1_000, Ev::Start(node));
             }
+            Command::WatchTeam { .. } => {}
         }
     }
 
@@ -150,14 +153,7 @@ impl World {
         }
     }
 
-    fn consume(
-        &mut self,
-        node: usize,
-        link: LinkEpoch,
-        group: usize,
-        priority: i32,
-        tag: String,
-    ) {
+    fn consume(&mut self, node: usize, link: LinkEpoch, group: usize, priority: i32, tag: String) {
         let Some((broker, conn)) = self.live(node, link) else {
             return;
         };
@@ -165,7 +161,10 @@ impl World {
         consumers.retain(|c| c.conn != conn);
         consumers.push(Consumer { conn, priority });
         self.trace.say(self.now, || {
-            format!("{} consumes at b{broker} as {tag} {priority}", name_of(node))
+            format!(
+                "{} consumes at b{broker} as {tag} {priority}",
+                name_of(node)
+            )
         });
         let boot = self.nodes[node].boot;
         self.input_after(1, node, boot, Input::Consuming { link, group, tag });
@@ -236,7 +235,8 @@ impl World {
                         self.trace.say(self.now, || {
                             format!("{} replies {:?} to {id}", name_of(node), reply.outcome)
                         });
-                        self.seen.told(&id, &reply, name_of(node).as_str(), self.now);
+                        self.seen
+                            .told(&id, &reply, name_of(node).as_str(), self.now);
                         let reply = Box::new((*reply).clone());
                         self.after(1, Ev::Reply(broker, client, id, reply));
                     }

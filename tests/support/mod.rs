@@ -68,6 +68,7 @@ struct Bench {
 pub struct Shared {
     /// Before the brokers, so that instances end first.
     standing: Option<Pair>,
+    named: std::collections::BTreeMap<&'static str, Pair>,
     network: Option<BrokerNetwork>,
 }
 
@@ -109,6 +110,15 @@ impl Shared {
     /// The brokers with whatever was done to them.
     pub fn network_as_it_is(&mut self) -> &mut BrokerNetwork {
         self.network.as_mut().expect("a pair was started")
+    }
+
+    /// The same for pairs of which a file needs several.
+    pub async fn named(&mut self, name: &'static str, options: PairOptions) -> &mut Pair {
+        if !self.named.contains_key(name) {
+            let pair = self.pair(options).await;
+            self.named.insert(name, pair);
+        }
+        self.named.get_mut(name).expect("just set")
     }
 
     /// Broker 1 (index 0) or 2.
