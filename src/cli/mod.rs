@@ -7,6 +7,7 @@ pub mod completions;
 pub mod demo;
 pub mod doctor;
 pub mod drain;
+pub mod drill;
 pub mod exit;
 pub mod group;
 pub mod history;
@@ -36,6 +37,7 @@ Examples:
   tandem group stop agents --url http://127.0.0.1:9602
   tandem send 'MakeReady#1001' --broker 127.0.0.1:5672
   tandem demo --seconds 40
+  tandem drill kill-leader drain
 
 Exit codes:
   0   done
@@ -86,6 +88,8 @@ pub enum Command {
     Send(send::Args),
     /// Show a pair at work on this machine, and what a kill of either half does
     Demo(demo::Args),
+    /// Measure failovers on a pair of its own: seconds, lost, doubled, in doubt
+    Drill(drill::Args),
     /// Print the completion script of a shell
     Completions(completions::Args),
 }
@@ -119,6 +123,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Commands(args) => commands::run(&args, json),
         Command::Send(args) => send::run(&args, json),
         Command::Demo(args) => demo::run(&args, json),
+        Command::Drill(args) => drill::run(&args, json),
         Command::Completions(args) => completions::run(&args),
     }
 }

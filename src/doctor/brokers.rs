@@ -13,6 +13,9 @@ use crate::broker::topology::{self, BrokerPlan, Topology};
 /// A broker's clock may differ by so much: message times are whole seconds.
 const CLOCK: Duration = Duration::from_secs(2);
 
+/// An upstream that is as planned but for the address.
+const OTHER_ROUTE: &str = "differs in uri";
+
 pub(super) fn reached(probes: &Probes, report: &mut Report) {
     for (label, problem) in probes.brokers() {
         let part = format!("broker {label}");
@@ -110,6 +113,15 @@ async fn planned(part: &str, plan: &BrokerPlan, report: &mut Report) {
         ),
         Ok(findings) => {
             for found in findings {
+                if found.problem == OTHER_ROUTE {
+                    report.warn(
+                        part,
+                        format!("{}: {}", found.object, found.problem),
+                        "right where the brokers reach each other by other addresses than the \
+                         instances do; else run `tandem topology apply`",
+                    );
+                    continue;
+                }
                 report.bad(part, format!("{}: {}", found.object, found.problem), found.cure);
             }
         }
