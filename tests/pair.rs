@@ -39,30 +39,6 @@ fn load(desk: &Arc<Desk>) -> Load {
     Load::start(desk.clone(), CALLERS.collect(), OTHERS.collect())
 }
 
-/// Which broker an instance is attached to.
-async fn attached(instance: &support::pair::Instance) -> Option<String> {
-    let status = instance.status().await;
-    let brokers = status["brokers"].as_array()?;
-    let broker = brokers.iter().find(|broker| broker["attached"] == true)?;
-    broker["url"].as_str().map(str::to_owned)
-}
-
-async fn attaches(pair: &Pair, index: usize, broker: usize) {
-    let instance = if index == 0 { &pair.gc1 } else { &pair.gc2 };
-    let what = format!("{} attaches to broker {}", instance.name, broker + 1);
-    until(&what, async || {
-        let url = attached(instance).await;
-        url.is_some_and(|url| pair.brokers[broker].contains(&url))
-    })
-    .await;
-}
-
-/// A command now is served by this instance.
-async fn served_by(desk: &Desk, agent: u32, instance: &str) {
-    let reply = desk.expect(&format!("GetState#{agent}"), "", "OK").await;
-    assert_eq!(reply.field("instance"), instance, "{}", reply.text);
-}
-
 #[test]
 fn ap7_gc1_down() {
     run(async |shared| {
@@ -78,7 +54,7 @@ fn ap7_gc1_down() {
         account.all_succeeded_or_in_doubt();
         pair.owns(&pair.gc2, COUNT).await;
         pair.one_subscription_each(&all()).await;
-        served_by(&desk, 1001, "gc-2").await;
+        desk.served_by(1001, "gc-2").await;
     });
 }
 
@@ -100,7 +76,7 @@ fn ap4_gc1_restores() {
         account.all_succeeded();
         pair.owns(&pair.gc1, COUNT).await;
         pair.one_subscription_each(&all()).await;
-        served_by(&desk, 1001, "gc-1").await;
+        desk.served_by(1001, "gc-1").await;
     });
 }
 
@@ -157,24 +133,24 @@ fn ap1_broker1_down() {
         let load = load(&desk);
         load.more(20).await;
         shared.broker(0).kill();
-        attaches(&pair, 0, 1).await;
-        attaches(&pair, 1, 1).await;
+        pair.attaches(&pair.gc1, 1).await;
+        pair.attaches(&pair.gc2, 1).await;
         load.more(40).await;
         assert_eq!(pair.gc1.role().await, "leader");
         assert_eq!(pair.gc2.role().await, "follower");
         let account = load.finish(&desk).await;
         account.no_double_and_no_false_answer(&pair);
         account.all_answered_by("gc-1");
-        served_by(&desk, 1001, "gc-1").await;
+        desk.served_by(1001, "gc-1").await;
         // Broker 1 returns, and both go back to it.
         shared.network().await;
-        attaches(&pair, 0, 0).await;
-        attaches(&pair, 1, 0).await;
+        pair.attaches(&pair.gc1, 0).await;
+        pair.attaches(&pair.gc2, 0).await;
         pair.gc1.becomes("leader").await;
         pair.owns(&pair.gc1, COUNT).await;
         pair.one_subscription_each(&all()).await;
         // The client is still at broker 2, which is federated.
-        served_by(&desk, 1002, "gc-1").await;
+        desk.served_by(1002, "gc-1").await;
     });
 }
 
@@ -190,10 +166,10 @@ fn ap3_broker1_and_gc1_down() {
         load.more(40).await;
         let account = load.finish(&desk).await;
         account.no_double_and_no_false_answer(&pair);
-        attaches(&pair, 1, 1).await;
+        pair.attaches(&pair.gc2, 1).await;
         pair.owns(&pair.gc2, COUNT).await;
         pair.one_subscription_each(&all()).await;
-        served_by(&desk, 1001, "gc-2").await;
+        desk.served_by(1001, "gc-2").await;
         // State and calls are read anew and published under the new owner's epoch.
         let agent = OTHERS.start;
         desk.event("the state by gc-2", |m| {
@@ -255,52 +231,45 @@ fn js4_events_until_confirmed() {
 }
 
 #[test]
-fn aa0_both_serve() {
+fn ap2_broker2_and_gc1_down() {
     run(async |shared| {
-        let options = PairOptions {
-            mode: "active-active",
-            ..PairOptions::default()
-        };
-        let pair = shared.pair(options).await;
-        let (first, second) = (pair.desk("c1", 0).await, pair.desk("c2", 1).await);
-        pair.sign_in(&first, &[1001, 1002]).await;
-        pair.sign_in(&second, &[1003, 1004]).await;
-        for (desk, agent, instance, node) in [
-            (&first, 1001, "gc-1", 1),
-            (&second, 1003, "gc-2", 2),
-            (&first, 1002, "gc-1", 1),
-            (&second, 1004, "gc-2", 2),
-        ] {
-            let reply = desk
-                .expect(&format!("MakeReady#{agent}"), "", "ACCEPTED")
-                .await;
-            assert_eq!(reply.field("instance"), instance, "{}", reply.text);
-            assert_eq!(pair.subscribed_at(agent), Some(node));
-            desk.event("READY", |m| is_state(m, agent, "READY")).await;
-        }
-        pair.owns(&pair.gc1, 2).await;
-        pair.owns(&pair.gc2, 2).await;
+        let (mut pair, desk) = settled(shared).await;
+        let load = load(&desk);
+        load.more(20).await;
+        shared.broker(1).kill();
+        pair.gc1.kill();
+        load.more(40).await;
+        pair.gc2.becomes("leader").await;
+        let account = load.finish(&desk).await;
+        account.no_double_and_no_false_answer(&pair);
+        account.all_succeeded_or_in_doubt();
+        pair.attaches(&pair.gc2, 0).await;
+        pair.owns(&pair.gc2, COUNT).await;
+        pair.one_subscription_each(&all()).await;
+        desk.served_by(1001, "gc-2").await;
     });
 }
 
 #[test]
-fn aa6_gc1_down() {
+fn ap6_broker1_restores_gc1_down() {
     run(async |shared| {
-        let options = PairOptions {
-            mode: "active-active",
-            ..PairOptions::default()
-        };
-        let mut pair = shared.pair(options).await;
-        let (first, second) = (pair.desk("c1", 0).await, pair.desk("c2", 1).await);
-        pair.sign_in(&first, &[1001, 1002]).await;
-        pair.sign_in(&second, &[1003]).await;
+        let (mut pair, desk) = settled(shared).await;
         pair.gc1.kill();
-        // From broker 1 over federation to gc-2, and back.
-        let reply = first.expect("MakeReady#1001", "", "ACCEPTED").await;
-        assert_eq!(reply.field("instance"), "gc-2", "{}", reply.text);
-        first.event("READY", |m| is_state(m, 1001, "READY")).await;
-        assert!(pair.brokers[0].contains(&first.client.broker().unwrap()));
-        pair.owns(&pair.gc2, 3).await;
-        pair.one_subscription_each(&[1001, 1002, 1003]).await;
+        shared.broker(0).kill();
+        pair.gc2.becomes("leader").await;
+        pair.attaches(&pair.gc2, 1).await;
+        let load = load(&desk);
+        load.more(20).await;
+        shared.broker(0).start_again().await.expect("broker 1");
+        // Its first broker: it goes there, and the client stays at broker 2.
+        pair.attaches(&pair.gc2, 0).await;
+        load.more(40).await;
+        let account = load.finish(&desk).await;
+        account.no_double_and_no_false_answer(&pair);
+        account.all_succeeded_or_in_doubt();
+        account.all_answered_by("gc-2");
+        assert!(pair.brokers[1].contains(&desk.client.broker().unwrap()));
+        pair.owns(&pair.gc2, COUNT).await;
+        pair.one_subscription_each(&all()).await;
     });
 }

@@ -21,6 +21,7 @@ use super::health::{self, Asked};
 use super::{AdminRequest, AdminState, live, page};
 use crate::engine::View;
 use crate::engine::input::Verb;
+use crate::engine::peer::Role;
 
 /// How long the engine may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -177,7 +178,38 @@ async fn status(State(state): State<AdminState>) -> Response {
 }
 
 async fn groups(State(state): State<AdminState>) -> Response {
-    Json(&state.current().groups).into_response()
+    let view = state.current();
+    let groups: Vec<Value> = view
+        .groups
+        .iter()
+        .map(|group| {
+            let own = json!({ "instance": view.instance, "role": group.role });
+            let peers = view.peers.iter().filter(|peer| peer.present());
+            let peers = peers.filter_map(|peer| {
+                let theirs = peer.groups.iter().find(|g| g.name == group.name)?;
+                Some(json!({ "instance": peer.instance, "role": theirs.role }))
+            });
+            let members: Vec<Value> = std::iter::once(own).chain(peers).collect();
+            let mut group = json!(group);
+            group["leader"] = only_leader(&members);
+            group["members"] = json!(members);
+            group
+        })
+        .collect();
+    Json(groups).into_response()
+}
+
+/// The one member that serves; `null` where none does, or several do.
+fn only_leader(members: &[Value]) -> Value {
+    let serves = |member: &&Value| {
+        let role = member["role"].as_str();
+        role == Some(Role::Leader.as_str()) || role == Some(Role::LeaderSingleNode.as_str())
+    };
+    let mut leaders = members.iter().filter(serves);
+    match (leaders.next(), leaders.next()) {
+        (Some(one), None) => one["instance"].clone(),
+        _ => Value::Null,
+    }
 }
 
 async fn history(State(state): State<AdminState>) -> Response {

@@ -58,7 +58,10 @@ async fn the_api_shows_what_the_engine_shows() {
     );
     assert_eq!(status["groups"][0]["role"], "leader");
     assert_eq!(status["peers"][0]["lastSeenMs"], 120);
-    assert_eq!(json("/api/v1/groups").await[0]["queue"], "Connector1");
+    let groups = json("/api/v1/groups").await;
+    assert_eq!(groups[0]["queue"], "Connector1");
+    assert_eq!(groups[0]["leader"], "gc-1");
+    assert_eq!(groups[0]["members"][1]["role"], "follower");
     let members = json("/api/v1/members").await;
     assert_eq!(
         (&members[0]["self"], &members[1]["instance"]),

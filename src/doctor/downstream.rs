@@ -50,6 +50,7 @@ pub(super) async fn look(settings: &Settings, report: &mut Report) {
         request_timeout: down.request_timeout,
         ca_file: down.ca_file.clone(),
         tls_verify: down.tls_verify,
+        admin: None,
     };
     let client = match FinesseClient::new(&config) {
         Ok(client) => client,

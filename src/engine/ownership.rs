@@ -64,12 +64,6 @@ impl Engine {
         }
     }
 
-    /// Whether this instance is an agent's owner by the last account.
-    pub(super) fn owns(&self, agent: &AgentId) -> bool {
-        let session = self.sessions.get(agent);
-        session.is_some_and(|session| session.record.version.owner == self.cfg.instance)
-    }
-
     pub(super) fn leader_of_first_group(&self) -> Option<InstanceId> {
         let name = &self.groups.first()?.name;
         let mut leaders = self.members.present().filter(|(_, peer)| peer.leads(name));

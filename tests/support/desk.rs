@@ -91,6 +91,12 @@ impl Desk {
         reply
     }
 
+    /// A command now is served by this instance.
+    pub async fn served_by(&self, agent: u32, instance: &str) {
+        let reply = self.expect(&format!("GetState#{agent}"), "", "OK").await;
+        assert_eq!(reply.field("instance"), instance, "{}", reply.text);
+    }
+
     /// Replies to a command so far.
     pub fn replies_to(&self, id: &str) -> Vec<Message> {
         let replies = self.replies.lock().unwrap();

@@ -121,6 +121,11 @@ impl Shared {
         self.named.get_mut(name).expect("just set")
     }
 
+    /// The brokers as they are, dead ones included.
+    pub fn brokers(&self) -> &BrokerNetwork {
+        self.network.as_ref().expect("a pair was started")
+    }
+
     /// Broker 1 (index 0) or 2.
     pub fn broker(&mut self, index: usize) -> &mut tandem::lab::RabbitNode {
         let network = self.network.as_mut().expect("a pair was started");

@@ -42,6 +42,10 @@ pub struct PairOptions {
     pub relays: bool,
     /// Product played.
     pub deployment: Deployment,
+    /// Each instance reaches the other site's broker through a relay that can be cut.
+    pub ways: bool,
+    /// `consumer.priority` of gc-1, gc-2 and gc-3.
+    pub priorities: [u8; 3],
 }
 
 impl Default for PairOptions {
@@ -54,11 +58,22 @@ impl Default for PairOptions {
             ready: true,
             relays: false,
             deployment: Deployment::Ucce,
+            ways: false,
+            priorities: [127, 100, 100],
         }
     }
 }
 
 impl PairOptions {
+    /// Active-active, else as usual.
+    #[must_use]
+    pub fn active_active() -> Self {
+        Self {
+            mode: "active-active",
+            ..Self::default()
+        }
+    }
+
     /// With one more key.
     #[must_use]
     pub fn set(mut self, key: &str, value: &str) -> Self {
@@ -131,6 +146,45 @@ impl Instance {
         }
     }
 
+    /// SIGSTOP.
+    pub fn freeze(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.freeze();
+        }
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.thaw();
+        }
+    }
+
+    /// A JSON document of the admin listener; `Null` where it does not answer.
+    pub async fn json(&self, path: &str) -> Value {
+        let text = self.get(path).await.unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// The broker that it is attached to, `host:port`.
+    pub async fn attached(&self) -> Option<String> {
+        let status = self.status().await;
+        let brokers = status["brokers"].as_array()?;
+        let broker = brokers.iter().find(|broker| broker["attached"] == true)?;
+        broker["url"].as_str().map(str::to_owned)
+    }
+
+    /// State of a peer as it sees it: `alive`, `lost`, …; empty where it knows none.
+    pub async fn sees(&self, peer: &str) -> String {
+        let status = self.status().await;
+        let peers = status["peers"].as_array().cloned().unwrap_or_default();
+        let entry = peers.iter().find(|entry| entry["instance"] == peer);
+        entry
+            .and_then(|entry| entry["state"].as_str())
+            .unwrap_or_default()
+            .to_owned()
+    }
+
     /// A document of the admin listener.
     pub async fn get(&self, path: &str) -> Option<String> {
         let url = format!("http://{}{path}", self.admin.address());
@@ -188,6 +242,10 @@ pub struct Pair {
     pub gc1: Instance,
     /// `gc-2`.
     pub gc2: Instance,
+    /// `gc-3`, started where three are asked for; at home at broker 1.
+    pub gc3: Instance,
+    /// Ways of gc-1 to broker 2 and of gc-2 to broker 1, where asked for.
+    pub ways: Vec<Relay>,
     /// The downstream.
     pub simulator: Running,
     /// AMQP URIs of the brokers.
@@ -216,6 +274,8 @@ impl Pair {
             queue,
             gc1: instance("gc-1", folder.path()),
             gc2: instance("gc-2", folder.path()),
+            gc3: instance("gc-3", folder.path()),
+            ways: Vec::new(),
             simulator,
             brokers: network.uris_from(0),
             management: network.nodes().iter().map(|n| n.management_url()).collect(),
@@ -231,7 +291,14 @@ impl Pair {
                     .push(Relay::start(node.rest).await.expect("a relay"));
             }
         }
-        for index in 0..2 {
+        if options.ways {
+            for broker in [1, 0] {
+                let port = network.nodes()[broker].amqp_port();
+                let target = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+                pair.ways.push(Relay::start(target).await.expect("a relay"));
+            }
+        }
+        for index in 0..3 {
             let text = pair.properties(index, &options);
             std::fs::write(&pair.instance(index).config, text).expect("a property file");
         }
@@ -267,10 +334,10 @@ impl Pair {
 
     /// gc-1 (0) or gc-2.
     pub fn instance(&mut self, index: usize) -> &mut Instance {
-        if index == 0 {
-            &mut self.gc1
-        } else {
-            &mut self.gc2
+        match index {
+            0 => &mut self.gc1,
+            1 => &mut self.gc2,
+            _ => &mut self.gc3,
         }
     }
 
@@ -302,7 +369,7 @@ impl Pair {
 
     /// The property file of an instance.
     fn properties(&self, index: usize, options: &PairOptions) -> String {
-        let own = if index == 0 { &self.gc1 } else { &self.gc2 };
+        let own = [&self.gc1, &self.gc2, &self.gc3][index];
         let active = options.mode == "active-active";
         // In active-active each site lists its own broker and downstream first.
         let order = if active && index == 1 { [1, 0] } else { [0, 1] };
@@ -314,7 +381,12 @@ impl Pair {
         put("mode", options.mode.to_owned());
         put("command.queue", self.queue.clone());
         for (n, at) in order.into_iter().enumerate() {
-            put(&format!("broker.url.{}", n + 1), self.brokers[at].clone());
+            let way = self.ways.get(index).filter(|_| at == 1 - index.min(1));
+            let uri = match way {
+                Some(way) => format!("amqp://guest:guest@{}/%2f", way.address()),
+                None => self.brokers[at].clone(),
+            };
+            put(&format!("broker.url.{}", n + 1), uri);
             let management = self.management[at].clone();
             put(&format!("broker.management-url.{}", n + 1), management);
             let node = &self.simulator.nodes[at];
@@ -325,7 +397,7 @@ impl Pair {
             let host = node.xmpp.ip().to_string();
             put(&format!("downstream.address.{}", n + 1), host);
         }
-        let priority = if index == 0 { 127 } else { 100 };
+        let priority = options.priorities[index];
         put("consumer.priority", priority.to_string());
         let notify = self.simulator.nodes[0].xmpp.port();
         put("notify.port", notify.to_string());
@@ -350,6 +422,32 @@ impl Pair {
             let _ = writeln!(text, "{key}={value}");
             text
         })
+    }
+
+    /// Cuts everything between the sites: federation and the instances' ways to the other broker.
+    pub async fn cut(&self, network: &BrokerNetwork) {
+        network.cut_link().await;
+        for way in &self.ways {
+            way.cut().await;
+        }
+    }
+
+    /// Ends a cut.
+    pub async fn join(&self, network: &BrokerNetwork) {
+        network.heal_link().await;
+        for way in &self.ways {
+            way.heal().await;
+        }
+    }
+
+    /// Waits until an instance is attached to broker 1 (0) or 2, where it reaches that directly.
+    pub async fn attaches(&self, instance: &Instance, broker: usize) {
+        let what = format!("{} attaches to broker {}", instance.name, broker + 1);
+        until(&what, async || {
+            let url = instance.attached().await;
+            url.is_some_and(|url| self.brokers[broker].contains(&url))
+        })
+        .await;
     }
 
     /// A client that prefers broker 1 (0) or 2.

@@ -5,6 +5,7 @@ mod commands;
 mod downstream;
 mod ending;
 mod keep;
+mod moving;
 mod peers;
 mod random;
 mod replies;

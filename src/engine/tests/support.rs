@@ -175,6 +175,8 @@ pub struct Rig {
     pub refuses_links: bool,
     /// Consumers of peers' control queues, where they are answered for.
     pub counts: BTreeMap<InstanceId, u32>,
+    /// The broker that peers' control queues are consumed on; `None`: on any.
+    pub peers_at: Option<usize>,
     pub users: BTreeMap<AgentId, User>,
 
     pub links: Vec<(LinkEpoch, usize)>,
@@ -214,6 +216,7 @@ impl Rig {
             silent_probes: false,
             refuses_links: false,
             counts: BTreeMap::new(),
+            peers_at: None,
             users: BTreeMap::new(),
             links: Vec::new(),
             consumers: BTreeMap::new(),
@@ -643,7 +646,12 @@ impl Rig {
             Command::Ack(id) => self.acks.push(id),
             Command::Requeue(id) => self.requeued.push(id),
             Command::CountPeerConsumers { link, peer } => {
+                let near = self.links.iter().find(|(known, _)| *known == link);
+                let away = self
+                    .peers_at
+                    .is_some_and(|at| near.is_none_or(|(_, b)| *b != at));
                 if let Some(count) = self.counts.get(&peer).copied() {
+                    let count = if away { 0 } else { count };
                     inputs.push_back(Input::PeerConsumers { link, peer, count });
                 }
             }

@@ -1,0 +1,96 @@
+//! What hangs instead of dying: a leader that is stopped (SIGSTOP), and a broker that is. Their
+//! sockets stay open, and for seconds nothing tells them from ones that are slow.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panic"
+)]
+
+mod support;
+
+use std::sync::Arc;
+
+use support::load::Load;
+use support::{Desk, Pair, PairOptions, Shared, run, until};
+
+const CALLERS: std::ops::Range<u32> = 1001..1011;
+const OTHERS: std::ops::Range<u32> = 1011..1021;
+const COUNT: usize = 20;
+
+fn all() -> Vec<u32> {
+    CALLERS.chain(OTHERS).collect()
+}
+
+async fn settled(shared: &mut Shared, options: PairOptions) -> (Pair, Arc<Desk>) {
+    let pair = shared.pair(options).await;
+    let desk = Arc::new(pair.desk("desk", 0).await);
+    pair.sign_in(&desk, &all()).await;
+    pair.owns(&pair.gc1, COUNT).await;
+    (pair, desk)
+}
+
+/// The leader is stopped under load, the follower serves all, the leader goes on and learns that
+/// it is none. What it was given and what it was about to send has one effect at most.
+async fn frozen_leader(shared: &mut Shared, options: PairOptions) {
+    // It must not take back while the test looks.
+    let options = options.set("takeback.hold", "1m");
+    let (mut pair, desk) = settled(shared, options).await;
+    let load = Load::start(desk.clone(), CALLERS.collect(), OTHERS.collect());
+    load.more(20).await;
+    pair.gc1.freeze();
+    // Some of these are given to the frozen one.
+    load.more(20).await;
+    pair.gc2.becomes("leader").await;
+    // While it is frozen: these did not wait for it.
+    desk.served_by(OTHERS.start, "gc-2").await;
+    load.more(40).await;
+    pair.gc1.thaw();
+    pair.gc1.becomes("follower").await;
+    load.more(20).await;
+    let account = load.finish(&desk).await;
+    account.no_double_and_no_false_answer(&pair);
+    account.all_succeeded_or_in_doubt();
+    for (id, (kind, ..)) in &account.outcomes {
+        let effects = pair.effects_of("MAKE_CALL", id);
+        assert!(effects <= 1, "{kind}: {effects} calls");
+    }
+    pair.owns(&pair.gc2, COUNT).await;
+    pair.one_subscription_each(&all()).await;
+    desk.served_by(CALLERS.start, "gc-2").await;
+}
+
+#[test]
+fn js1_failover_3s() {
+    run(async |shared| frozen_leader(shared, PairOptions::default()).await);
+}
+
+#[test]
+fn js1_failover_3s_with_fence() {
+    run(async |shared| {
+        let options = PairOptions::default().set("broker.fence", "true");
+        frozen_leader(shared, options).await;
+    });
+}
+
+#[test]
+fn a_wedged_broker_is_left_for_the_next() {
+    run(async |shared| {
+        let (pair, desk) = settled(shared, PairOptions::default()).await;
+        shared.broker(0).freeze();
+        for instance in [&pair.gc1, &pair.gc2] {
+            pair.attaches(instance, 1).await;
+        }
+        // Found by the probe, not by a heartbeat of the protocol.
+        until("the log says why", async || {
+            pair.gc1.log_text().contains("the broker is wedged")
+        })
+        .await;
+        let other = pair.desk("other", 1).await;
+        other.served_by(OTHERS.start, "gc-1").await;
+        shared.broker(0).thaw();
+        pair.attaches(&pair.gc1, 0).await;
+        desk.served_by(OTHERS.start, "gc-1").await;
+        pair.one_subscription_each(&all()).await;
+    });
+}
