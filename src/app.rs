@@ -20,6 +20,7 @@ use crate::notify::Tls;
 use crate::notify::shell::{NotifyConfig, NotifyShell};
 use crate::settings::{self, DownstreamKind, NotifyTls, Settings};
 use crate::store::Store;
+use crate::supervisor::Supervisor;
 use crate::telemetry::{self, Telemetry};
 use crate::wire::command::Defaults;
 use crate::wire::control::Keys;
@@ -130,6 +131,7 @@ pub async fn run(mut settings: Settings) -> Result<(), AppError> {
     ));
     let proofs = tokio::spawn(prover.run(views.clone(), results.clone()));
     let beating = tokio::spawn(pulse.keep());
+    let told = Supervisor::from_environment().map(|it| tokio::spawn(it.keep(views.clone())));
     let gauges = tokio::spawn(keep_gauges(views));
     let upkeep = tokio::spawn(metrics.upkeep());
     tokio::spawn(watch_signals(results));
@@ -143,6 +145,9 @@ pub async fn run(mut settings: Settings) -> Result<(), AppError> {
     shells.notify.close();
     shells.broker.close().await;
     stop.cancel();
+    if let Some(told) = told {
+        told.abort();
+    }
     proofs.abort();
     beating.abort();
     gauges.abort();

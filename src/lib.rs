@@ -28,6 +28,7 @@ pub mod retry;
 pub mod settings;
 pub mod simulator;
 pub mod store;
+pub mod supervisor;
 pub mod telemetry;
 pub mod wire;
 

@@ -35,7 +35,9 @@ impl Asker {
     fn start(desk: Arc<Desk>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        let task = tokio::spawn(async move {
+        // A thread of its own: waiting for replies is not for any thread to go on with.
+        let runtime = tokio::runtime::Handle::current();
+        let asking = async move |desk: Arc<Desk>| {
             let (mut count, mut worst) = (0, Duration::ZERO);
             while !stopped.load(Ordering::Relaxed) {
                 let begin = Instant::now();
@@ -44,7 +46,8 @@ impl Asker {
                 worst = worst.max(begin.elapsed());
             }
             (count, worst)
-        });
+        };
+        let task = tokio::task::spawn_blocking(move || runtime.block_on(asking(desk)));
         Self { stop, task }
     }
 
