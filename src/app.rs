@@ -97,6 +97,7 @@ pub async fn run(mut settings: Settings) -> Result<(), AppError> {
         }
         tracing::info!(sessions = kept.sessions.len(), "sessions kept from before");
         engine.restore(kept.sessions, kept.destinations, kept.epoch);
+        engine.restore_groups(kept.groups);
     }
     let (view, views) = watch::channel(Arc::new(engine.view()));
     let history = History::default();

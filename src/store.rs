@@ -1,4 +1,4 @@
-//! The store in `data.dir`: sessions, destinations and the epoch survive a restart.
+//! The store in `data.dir`: sessions, destinations, epochs and group states survive a restart.
 //!
 //! One redb file; every session is sealed under `control.key`. Without a key nothing is kept, as
 //! nothing could be sealed.
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
-use crate::engine::command::Keep;
+use crate::engine::command::{Keep, KeptGroup};
 use crate::engine::peer::SessionRecord;
 use crate::model::Destination;
 use crate::wire::control::Keys;
@@ -15,6 +15,8 @@ use crate::wire::control::Keys;
 const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
 const DESTINATIONS: TableDefinition<'_, &str, ()> = TableDefinition::new("destinations");
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
+/// Group name to [`KeptGroup`] as JSON: it holds no secret.
+const GROUPS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("groups");
 const EPOCH: &str = "epoch";
 const PURPOSE: &str = "session";
 
@@ -44,8 +46,10 @@ pub struct Kept {
     pub sessions: Vec<SessionRecord>,
     /// Client destinations.
     pub destinations: Vec<Destination>,
-    /// Highest fencing epoch seen.
+    /// No fencing epoch above this one was ever used.
     pub epoch: u64,
+    /// What operators decided.
+    pub groups: Vec<KeptGroup>,
     /// Sessions that could not be opened: sealed under another key, or damaged.
     pub unreadable: usize,
 }
@@ -103,6 +107,15 @@ impl Store {
         if let Some(table) = existing(tables.open_table(NUMBERS))? {
             kept.epoch = table.get(EPOCH)?.map_or(0, |epoch| epoch.value());
         }
+        if let Some(table) = existing(tables.open_table(GROUPS))? {
+            for entry in table.iter()? {
+                let (_, json) = entry?;
+                match serde_json::from_slice(json.value()) {
+                    Ok(group) => kept.groups.push(group),
+                    Err(_) => kept.unreadable += 1,
+                }
+            }
+        }
         Ok(kept)
     }
 
@@ -116,7 +129,12 @@ impl Store {
             let bytes = record.as_ref().map(|record| self.seal_record(record));
             sealed.push((agent, bytes.transpose()?));
         }
-        self.write(changes, &sealed)
+        let groups = changes.groups.iter().map(|group| {
+            let json = serde_json::to_vec(group).map_err(|error| error.to_string())?;
+            Ok((group.name.as_str(), json))
+        });
+        let groups: Vec<(&str, Vec<u8>)> = groups.collect::<Result<_, String>>()?;
+        self.write(changes, &sealed, &groups)
             .map_err(|error| self.failed(&error).to_string())
     }
 
@@ -124,6 +142,7 @@ impl Store {
         &self,
         changes: &Keep,
         sealed: &[(&crate::model::AgentId, Option<Vec<u8>>)],
+        groups: &[(&str, Vec<u8>)],
     ) -> Result<(), redb::Error> {
         let tables = self.db.begin_write()?;
         {
@@ -140,6 +159,10 @@ impl Store {
             }
             let mut table = tables.open_table(NUMBERS)?;
             table.insert(EPOCH, changes.epoch)?;
+            let mut table = tables.open_table(GROUPS)?;
+            for (name, json) in groups {
+                table.insert(*name, json.as_slice())?;
+            }
         }
         tables.commit()?;
         Ok(())
@@ -179,7 +202,7 @@ fn existing<T>(table: Result<T, redb::TableError>) -> Result<Option<T>, redb::Er
 mod tests {
     use super::*;
     use crate::engine::ids::BootId;
-    use crate::engine::peer::Version;
+    use crate::engine::peer::{Choice, Version, Wish};
     use crate::model::{AgentId, InstanceId, Secret};
 
     fn keys(key: &str) -> Keys {
@@ -204,6 +227,21 @@ mod tests {
             signed_in: true,
             user: None,
             tombstone: false,
+            group: String::new(),
+        }
+    }
+
+    fn stopped() -> KeptGroup {
+        let gc2 = InstanceId::new("gc-2").unwrap();
+        KeptGroup {
+            name: "agents".into(),
+            stopped: true,
+            choice: Some(Choice {
+                counter: 4,
+                by: gc2.clone(),
+                at: 1,
+                wish: Wish::Leader { instance: gc2 },
+            }),
         }
     }
 
@@ -215,6 +253,7 @@ mod tests {
                 .collect(),
             destinations: vec![Destination::new("desk").unwrap()],
             epoch: 9,
+            groups: vec![stopped()],
         }
     }
 
@@ -230,6 +269,7 @@ mod tests {
             sessions: vec![(AgentId::new("1002").unwrap(), None)],
             destinations: Vec::new(),
             epoch: 10,
+            groups: Vec::new(),
         };
         store.keep(&gone).unwrap();
         drop(store);
@@ -239,6 +279,7 @@ mod tests {
         let kept = Store::open(dir.path(), keys(KEY)).unwrap().load().unwrap();
         assert_eq!(kept.sessions, [record("1001")]);
         assert_eq!(kept.destinations.len(), 1);
+        assert_eq!(kept.groups, [stopped()]);
         assert_eq!((kept.epoch, kept.unreadable), (10, 0));
     }
 

@@ -162,7 +162,7 @@ fn ap3_broker1_and_gc1_down() {
         load.more(20).await;
         shared.broker(0).kill();
         pair.gc1.kill();
-        pair.gc2.becomes("leader").await;
+        pair.gc2.becomes("leader-single-node").await;
         load.more(40).await;
         let account = load.finish(&desk).await;
         account.no_double_and_no_false_answer(&pair);

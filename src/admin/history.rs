@@ -18,7 +18,8 @@ const REASON_CHARS: usize = 300;
 pub struct HistoryEntry {
     /// When, RFC 3339 in UTC with milliseconds.
     pub at: String,
-    /// `role`, `broker`, `consumer`, `downstream`, `service`, `peer`, `takeover`, `pause`.
+    /// `role`, `operator`, `alarm`, `broker`, `consumer`, `downstream`, `service`, `peer`,
+    /// `takeover`, `pause`.
     pub kind: String,
     /// Which group, broker, node or peer.
     pub subject: String,
@@ -66,6 +67,12 @@ fn entry(event: &Event) -> Option<HistoryEntry> {
         } => make("role", group, to.as_str())
             .from(from.as_str())
             .reason(reason),
+        Event::Operator { group, what } => make("operator", group, what),
+        Event::Alone {
+            group,
+            reason,
+            detail,
+        } => make("alarm", group, reason).reason(detail),
         Event::BrokerLink { broker, up, reason } => {
             make("broker", broker, updown(*up)).reason(reason)
         }

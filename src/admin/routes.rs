@@ -25,7 +25,7 @@ use crate::engine::peer::Role;
 
 /// How long the engine may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
-/// Largest request body, bytes; the calls need none.
+/// Largest request body, bytes; the calls need a line at most.
 const BODY: usize = 16 * 1024;
 /// How long a request body may take.
 const BODY_TIME: Duration = Duration::from_secs(5);
@@ -47,6 +47,9 @@ pub(super) fn router(state: AdminState, access: Access) -> Router {
         .route("/api/v1/history", get(history))
         .route("/api/v1/groups/{name}/stop", post(group_stop))
         .route("/api/v1/groups/{name}/start", post(group_start))
+        .route("/api/v1/failover/{name}/stop", post(failover_stop))
+        .route("/api/v1/failover/{name}/start", post(failover_start))
+        .route("/api/v1/switchover", post(switchover))
         .route("/api/v1/drain", post(drain))
         .layer(axum::Extension(live::Streams::default()))
         .layer(middleware::from_fn_with_state(Arc::new(access), guard));
@@ -89,7 +92,7 @@ async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) 
     }
     let (parts, body) = request.into_parts();
     match tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, BODY)).await {
-        Ok(Ok(_)) => next.run(Request::from_parts(parts, Body::empty())).await,
+        Ok(Ok(body)) => next.run(Request::from_parts(parts, Body::from(body))).await,
         Ok(Err(_)) => error(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
         Err(_) => error(StatusCode::REQUEST_TIMEOUT, "the body did not arrive"),
     }
@@ -266,6 +269,46 @@ async fn group_verb(state: &AdminState, name: String, verb: fn(String) -> Verb) 
         Ok(new) => {
             response["state"] = json!(new);
             (StatusCode::ACCEPTED, Json(response)).into_response()
+        }
+        Err(response) => response,
+    }
+}
+
+async fn failover_stop(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
+    group_verb(&state, name, Verb::FailoverStop).await
+}
+
+async fn failover_start(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
+    group_verb(&state, name, Verb::FailoverStart).await
+}
+
+#[derive(Deserialize, Default)]
+struct Target {
+    #[serde(default)]
+    to: String,
+}
+
+/// `?to=gc-2`, or the same in a JSON body.
+async fn switchover(
+    State(state): State<AdminState>,
+    query: Query<Target>,
+    body: axum::body::Bytes,
+) -> Response {
+    let given = match (query.to.is_empty(), body.is_empty()) {
+        (false, _) | (true, true) => Ok(query.0),
+        (true, false) => serde_json::from_slice::<Target>(&body),
+    };
+    let to = match given {
+        Ok(target) if !target.to.is_empty() => target.to,
+        _ => {
+            let words = "say where to: {\"to\":\"gc-2\"} or ?to=gc-2";
+            return error(StatusCode::BAD_REQUEST, words);
+        }
+    };
+    match run(&state, Verb::Switchover(to.clone())).await {
+        Ok(new) => {
+            let body = json!({ "to": to, "state": new });
+            (StatusCode::ACCEPTED, Json(body)).into_response()
         }
         Err(response) => response,
     }

@@ -45,6 +45,9 @@ pub(crate) fn view() -> View {
             broker: Some("127.0.0.1:5672".to_owned()),
             consuming: true,
             term: 3,
+            leader: Some("gc-1".to_owned()),
+            reason: String::new(),
+            choice: None,
         }],
         brokers: vec![
             broker("127.0.0.1:5672", "connected", true),
@@ -79,6 +82,7 @@ pub(crate) fn view() -> View {
         outbox: 0,
         in_service: true,
         attached: true,
+        drain: None,
         finished: 0,
         warnings: Vec::new(),
     }
@@ -95,7 +99,7 @@ pub(crate) struct Fixture {
 }
 
 /// Answers as the driver would.
-async fn fake_engine(mut asked: mpsc::Receiver<AdminRequest>) {
+async fn fake_engine(mut asked: mpsc::Receiver<AdminRequest>, views: watch::Sender<Arc<View>>) {
     while let Some(request) = asked.recv().await {
         match request {
             AdminRequest::Sessions(_, answer) => {
@@ -115,7 +119,16 @@ async fn fake_engine(mut asked: mpsc::Receiver<AdminRequest>) {
                 let _ = answer.send(match verb {
                     Verb::GroupStop(_) => Ok("disabled".to_owned()),
                     Verb::GroupStart(name) => Err(format!("group {name} is not stopped")),
-                    Verb::Drain => Ok("draining".to_owned()),
+                    Verb::FailoverStop(_) => Ok("disabled".to_owned()),
+                    Verb::FailoverStart(_) => Err("it leads already".to_owned()),
+                    Verb::Switchover(to) if to == "gc-9" => Err("no such instance".to_owned()),
+                    Verb::Switchover(_) => Ok("handing-over".to_owned()),
+                    Verb::Drain => {
+                        let mut view = view();
+                        view.drain = Some("drained".to_owned());
+                        views.send_replace(Arc::new(view));
+                        Ok("draining".to_owned())
+                    }
                 });
             }
         }
@@ -146,9 +159,9 @@ impl Fixture {
         Self {
             base: format!("http://127.0.0.1:{port}"),
             client: Client::builder().no_proxy().build().unwrap(),
+            engine: tokio::spawn(fake_engine(asked, views.clone())),
             views,
             history,
-            engine: tokio::spawn(fake_engine(asked)),
             server,
             stop: Some(stop),
         }

@@ -136,8 +136,27 @@ async fn verbs_say_the_new_state_or_why_not() {
     );
     let (status, body) = it.post("/api/v1/drain", &[]).await;
     assert_eq!((status, &body["state"]), (202, &"draining".into()));
-    let (status, body) = it.post("/api/v1/groups/nope/stop", &[]).await;
-    assert_eq!(status, 404, "{body}");
+    let (status, body) = it.post("/api/v1/failover/agents/stop", &[]).await;
+    assert_eq!((status, &body["state"]), (202, &"disabled".into()));
+    let (status, body) = it.post("/api/v1/failover/agents/start", &[]).await;
+    assert_eq!((status, &body["error"]), (409, &"it leads already".into()));
+    let (status, body) = it.post("/api/v1/switchover?to=gc-2", &[]).await;
+    assert_eq!((status, &body["state"]), (202, &"handing-over".into()));
+    let (status, body) = it.post("/api/v1/switchover?to=gc-9", &[]).await;
+    assert_eq!(status, 409, "{body}");
+    for (sent, wanted) in [
+        (r#"{"to":"gc-2"}"#, 202),
+        (r#"{"to":""}"#, 400),
+        ("to", 400),
+    ] {
+        let url = format!("{}/api/v1/switchover", it.base);
+        let answer = it.client.post(url).body(sent).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), wanted, "{sent}");
+    }
+    for path in ["/api/v1/groups/nope/stop", "/api/v1/failover/nope/start"] {
+        let (status, body) = it.post(path, &[]).await;
+        assert_eq!(status, 404, "{body}");
+    }
 }
 
 #[tokio::test]
@@ -145,8 +164,8 @@ async fn unknown_paths_and_methods_get_json_errors() {
     let it = Fixture::start("127.0.0.1:0", None).await;
     for (method, path, wanted) in [
         (Method::GET, "/nope", 404),
-        (Method::POST, "/api/v1/switchover", 404),
-        (Method::POST, "/api/v1/failover/agents/stop", 404),
+        (Method::POST, "/api/v1/switchover", 400),
+        (Method::GET, "/api/v1/switchover", 405),
         (Method::GET, "/api/v1/drain", 405),
         (Method::DELETE, "/api/v1/status", 405),
         (Method::POST, "/livez", 405),

@@ -34,6 +34,7 @@ pub(super) fn raw_message(delivery: Delivery) -> RawMessage {
         federated: hops.is_some(),
         redelivered_upstream: hops.is_some_and(any_hop_redelivered),
         visit_count: header(headers, "visit-count").and_then(as_number),
+        group: None,
     }
 }
 

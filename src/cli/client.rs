@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, Url, redirect};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -96,12 +97,21 @@ impl Admin {
 
     /// Reads.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ClientError> {
-        self.call(Method::GET, path).await
+        self.call(Method::GET, path, None).await
     }
 
     /// Changes; the answer holds the new state.
     pub(super) async fn post(&self, path: &[&str]) -> Result<Value, ClientError> {
-        self.call(Method::POST, path).await
+        self.call(Method::POST, path, None).await
+    }
+
+    /// Changes, with arguments.
+    pub(super) async fn post_json(
+        &self,
+        path: &[&str],
+        body: &Value,
+    ) -> Result<Value, ClientError> {
+        self.call(Method::POST, path, Some(body)).await
     }
 
     /// Changes, with a question behind the path.
@@ -124,12 +134,18 @@ impl Admin {
         &self,
         method: Method,
         path: &[&str],
+        body: Option<&Value>,
     ) -> Result<T, ClientError> {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(["api", "v1"]).extend(path);
         }
         let mut request = self.client.request(method, url);
+        if let Some(body) = body {
+            request = request
+                .header(CONTENT_TYPE, "application/json")
+                .body(body.to_string());
+        }
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }

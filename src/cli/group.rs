@@ -18,7 +18,8 @@ pub struct Args {
 /// What `tandem group` does.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Action {
-    /// Stop the group on this instance; where it leads, the follower takes over
+    /// Stop the group on this instance; where it leads, it hands over to the follower. It stays
+    /// stopped until it is started again, also over a restart
     Stop(Which),
     /// Start it again
     Start(Which),
@@ -58,10 +59,17 @@ pub fn run(args: Args, json: bool) -> ExitCode {
 }
 
 async fn post(which: &Which, verb: &str) -> Result<serde_json::Value, ClientError> {
-    if which.group.is_empty() || [".", ".."].contains(&which.group.as_str()) {
-        return Err(ClientError::Usage("NAME: not a group's name".to_owned()));
-    }
     Admin::new(&which.target)?
-        .post(&["groups", &which.group, verb])
+        .post(&["groups", which.checked()?, verb])
         .await
+}
+
+impl Which {
+    /// The name, where it can stand in a path.
+    pub(super) fn checked(&self) -> Result<&str, ClientError> {
+        if self.group.is_empty() || [".", ".."].contains(&self.group.as_str()) {
+            return Err(ClientError::Usage("NAME: not a group's name".to_owned()));
+        }
+        Ok(&self.group)
+    }
 }

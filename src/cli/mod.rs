@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod drain;
 pub mod drill;
 pub mod exit;
+pub mod failover;
 pub mod group;
 pub mod history;
 mod output;
@@ -17,6 +18,7 @@ pub mod send;
 pub mod sessions;
 pub mod simulate;
 pub mod status;
+pub mod switchover;
 mod table;
 pub mod topology;
 
@@ -35,6 +37,7 @@ Examples:
   tandem doctor --config site-1.properties
   tandem history --watch
   tandem group stop agents --url http://127.0.0.1:9602
+  tandem switchover --to gc-2 --wait
   tandem send 'MakeReady#1001' --broker 127.0.0.1:5672
   tandem demo --seconds 40
   tandem drill kill-leader drain
@@ -80,6 +83,10 @@ pub enum Command {
     History(history::Args),
     /// Prove on the live brokers that messages flow, consumers are registered and settings match
     Doctor(doctor::Args),
+    /// Switch a group's failover off, or make an instance its leader
+    Failover(failover::Args),
+    /// Hand the lead over to another instance, without losing anything
+    Switchover(switchover::Args),
     /// Finish what is started, hand over the sessions, stop consuming, stay up
     Drain(drain::Args),
     /// The commands that clients can send: arguments, repeat safety, what each asks
@@ -119,6 +126,8 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Group(args) => group::run(args, json),
         Command::History(args) => history::run(args, json),
         Command::Doctor(args) => doctor::run(args, json),
+        Command::Failover(args) => failover::run(args, json),
+        Command::Switchover(args) => switchover::run(args, json),
         Command::Drain(args) => drain::run(args, json),
         Command::Commands(args) => commands::run(&args, json),
         Command::Send(args) => send::run(&args, json),
@@ -185,6 +194,9 @@ mod tests {
             "tandem nonsense",
             "tandem status --nonsense",
             "tandem group stop",
+            "tandem failover stop",
+            "tandem switchover",
+            "tandem drain --limit 0",
             "tandem check",
             "tandem doctor",
             "tandem doctor --config /nonexistent/file.properties",
@@ -204,6 +216,8 @@ mod tests {
             "tandem topology print --config x --json",
             "tandem simulate finesse --json",
             "tandem group --json stop agents",
+            "tandem failover start agents --json",
+            "tandem switchover --to gc-2 --json",
         ] {
             let cli = Cli::try_parse_from(line.split(' ')).unwrap();
             assert!(cli.json, "{line}");
@@ -214,7 +228,15 @@ mod tests {
     fn help_says_every_command_and_exit_code() {
         let help = Cli::command().render_long_help().to_string();
         for word in [
-            "check", "topology", "simulate", "status", "sessions", "group", "drain",
+            "check",
+            "topology",
+            "simulate",
+            "status",
+            "sessions",
+            "group",
+            "failover",
+            "switchover",
+            "drain",
         ] {
             assert!(help.contains(&format!("\n  {word} ")), "{word}\n{help}");
         }
@@ -253,7 +275,13 @@ mod tests {
                 (0, "group stop agents"),
                 (1, "group start agents"),
                 (1, "group stop no/such?group"),
+                (0, "failover stop agents"),
+                (1, "failover start agents"),
+                (0, "switchover --to gc-2"),
+                (1, "switchover --to gc-9"),
+                (0, "switchover --to gc-1 --wait --json"),
                 (0, "drain --json"),
+                (0, "drain --no-wait"),
                 (64, "drain --token-file /nonexistent"),
             ],
         )

@@ -332,7 +332,7 @@ impl Engine {
                 (there, session.record.version.owner == self.cfg.instance)
             });
             match wanted {
-                Some((false, owned)) if owned || self.prepares() || self.fetches(&agent) => {
+                Some((false, owned)) if owned || self.prepares(&agent) || self.fetches(&agent) => {
                     self.subscribe(&agent);
                 }
                 Some((false, _)) => self.takeover_done(&agent),
@@ -419,7 +419,7 @@ impl Engine {
         };
         let owned = session.record.version.owner == self.cfg.instance;
         if resubscribe.is_some_and(|at| at <= now) {
-            if owned || self.prepares() || self.fetches(agent) {
+            if owned || self.prepares(agent) || self.fetches(agent) {
                 self.subscribe(agent);
             } else if let Some(session) = self.sessions.get_mut(agent) {
                 // Its new owner has its own.
@@ -438,6 +438,10 @@ impl Engine {
 
     /// The linger is over: no subscription any more; a signed-out agent's session ends.
     pub(super) fn let_go(&mut self, agent: &AgentId) {
+        let group = self
+            .group_of_agent(agent)
+            .and_then(|index| self.groups.get(index));
+        let aside = group.is_some_and(|group| group.role == super::peer::Role::Disabled);
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
         };
@@ -446,7 +450,9 @@ impl Engine {
         session.subscription = Subscription::None;
         session.sync = None;
         let owned = session.record.version.owner == self.cfg.instance;
-        if owned && !session.record.signed_in && session.connecting.is_none() {
+        let ended = owned && !session.record.signed_in && session.connecting.is_none();
+        // Whose group is stopped here is only put aside.
+        if ended && !aside {
             session.record.tombstone = true;
             session.record.user = None;
             session.buried_until = Some(self.now.mono + limits::TOMBSTONE_MS);

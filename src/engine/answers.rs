@@ -33,6 +33,7 @@ impl Engine {
         let Some((command, key)) = self.job_command(id) else {
             return;
         };
+        let answered = self.honest(&command, answered);
         let reply = Arc::new(self.reply_to_command(&command, &answered));
         if let Some((key, _)) = key
             && let Some((record, early)) = self.ledger.finish(self.now, key, reply.clone())
@@ -40,6 +41,9 @@ impl Engine {
             self.outcomes.push(record);
             if early {
                 self.events.push_back(Event::LedgerOverflow);
+            }
+            if Self::told_first(answered.outcome) {
+                self.send_delta();
             }
         }
         self.note_change(id, &command, answered.outcome);

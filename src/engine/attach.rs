@@ -98,6 +98,7 @@ impl Engine {
         }
         if self.joined_at.is_none() {
             self.joined_at = Some(self.now.mono);
+            self.asked_at = self.now.mono;
             self.timers
                 .set_by(Timer::Members, self.now.mono + self.cfg.peers.suspect);
             self.say(None, peer::PeerMessage::Hello);

@@ -5,13 +5,15 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{Action, AgentId, Destination, InstanceId, Secret};
 use crate::wire::event::ClientEvent;
 use crate::wire::message::RawMessage;
 use crate::wire::reply::Reply;
 
 use super::ids::{CallId, DeliveryId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId};
-use super::peer::{PeerMessage, SessionRecord};
+use super::peer::{Choice, PeerMessage, SessionRecord};
 
 /// Way of a reply to its client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,8 +117,21 @@ pub struct Keep {
     pub sessions: Vec<(AgentId, Option<SessionRecord>)>,
     /// New client destinations.
     pub destinations: Vec<Destination>,
-    /// Highest fencing epoch seen.
+    /// No fencing epoch above this one is used before it is durable.
     pub epoch: u64,
+    /// Changed groups.
+    pub groups: Vec<KeptGroup>,
+}
+
+/// What operators decided about a group, on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptGroup {
+    /// Name.
+    pub name: String,
+    /// Whether it is stopped on this instance.
+    pub stopped: bool,
+    /// What holds for all members.
+    pub choice: Option<Choice>,
 }
 
 /// Everything the connector can do.

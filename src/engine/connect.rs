@@ -8,7 +8,7 @@ use super::session::{PendingConnect, Session, Subscription};
 use super::timer::Timer;
 use super::{Engine, limits};
 use crate::catalogue::ErrorCode;
-use crate::model::{AgentId, Destination, Secret};
+use crate::model::{AgentId, Destination};
 use crate::wire::command::ClientCommand;
 use crate::wire::event::ClientEvent;
 use crate::wire::reply::Outcome;
@@ -32,7 +32,9 @@ impl Engine {
             return;
         };
         if let Some(session) = self.sessions.get(agent) {
-            let same = session.record.destination == destination
+            let same = session.record.version.owner == self.cfg.instance
+                && session.record.group == self.record_group(command.group)
+                && session.record.destination == destination
                 && session.record.password == password
                 && session.subscription.is_up();
             if same {
@@ -46,6 +48,10 @@ impl Engine {
             self.reject(id, ErrorCode::PleaseRetry, "no room for another agent");
             return;
         }
+        if !self.epoch_ready() {
+            self.reject(id, ErrorCode::PleaseRetry, "the store is not ready");
+            return;
+        }
         let epoch = self.next_subscription();
         let pending = PendingConnect {
             job: id,
@@ -53,9 +59,10 @@ impl Engine {
             password,
             epoch,
             tried: 0,
+            group: self.record_group(command.group),
         };
         if self.sessions.get(agent).is_none() {
-            self.new_session(agent, &destination, pending.password.clone());
+            self.new_session(agent, &pending);
         }
         if let Some(session) = self.sessions.get_mut(agent) {
             session.connecting = Some(pending);
@@ -68,12 +75,7 @@ impl Engine {
     }
 
     /// A session that is not told to anyone until its credentials are proven: tombstone state.
-    pub(super) fn new_session(
-        &mut self,
-        agent: &AgentId,
-        destination: &Destination,
-        password: Secret,
-    ) {
+    pub(super) fn new_session(&mut self, agent: &AgentId, pending: &PendingConnect) {
         let former = self
             .sessions
             .get_mut(agent)
@@ -83,8 +85,8 @@ impl Engine {
             self.unsubscribe(agent, subscription);
         }
         self.sessions.remove(agent);
-        let epoch = self.epoch.max(former.map_or(0, |(epoch, _)| epoch)) + 1;
-        self.epoch = epoch;
+        self.epoch = self.epoch.max(former.map_or(0, |(epoch, _)| epoch));
+        let epoch = self.next_epoch().unwrap_or(self.epoch);
         self.sessions.insert(Session::new(SessionRecord {
             agent: agent.clone(),
             version: Version {
@@ -93,14 +95,15 @@ impl Engine {
                 owner: self.cfg.instance.clone(),
                 counter: 1,
             },
-            destination: destination.clone(),
+            destination: pending.destination.clone(),
             extension: None,
-            password,
+            password: pending.password.clone(),
             mobile: None,
             watched: Vec::new(),
             signed_in: false,
             user: None,
             tombstone: true,
+            group: pending.group.clone(),
         }));
         if let Some(session) = self.sessions.get_mut(agent) {
             session.buried_until = Some(self.now.mono + limits::TOMBSTONE_MS);
@@ -148,6 +151,9 @@ impl Engine {
             node,
         };
         session.record.password = pending.password;
+        session.record.group = pending.group;
+        // An agent of another owner, whose client has come here.
+        let acquired = session.record.version.owner != self.cfg.instance;
         session.record.tombstone = false;
         session.buried_until = None;
         session.linger_until = None;
@@ -159,7 +165,11 @@ impl Engine {
             .get(agent)
             .map_or(0, |s| s.record.version.epoch);
         let old = self.sessions.rebind(agent, &pending.destination);
-        self.sessions.touch(agent);
+        let epoch_of_own = acquired.then(|| self.next_epoch()).flatten();
+        match epoch_of_own {
+            Some(epoch) => self.own(agent, epoch),
+            None => self.sessions.touch(agent),
+        }
         if let Some(old) = old.filter(|_| was_alive) {
             let error = ClientEvent::Error {
                 agent: Some(agent.clone()),

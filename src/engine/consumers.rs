@@ -78,7 +78,8 @@ impl Engine {
     /// The `x-priority` to consume with; `None`: not to consume.
     pub(super) fn wanted_priority(&self, index: usize) -> Option<i32> {
         let group = &self.groups[index];
-        if self.draining || !self.route.available() {
+        let closing = group.leaving.is_some_and(|leaving| leaving.closing);
+        if closing || !self.route.available() {
             return None;
         }
         let own = i32::from(self.cfg.priority);

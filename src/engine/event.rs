@@ -76,6 +76,22 @@ pub enum Event {
         /// Why.
         reason: &'static str,
     },
+    /// An operator's word about a group.
+    Operator {
+        /// Group.
+        group: String,
+        /// What, in words.
+        what: String,
+    },
+    /// This instance serves a group, and nobody could take over, or another one may serve too.
+    Alone {
+        /// Group.
+        group: String,
+        /// Bounded label: `failover-off`, `group-names`, `peer-unreachable`.
+        reason: &'static str,
+        /// In words.
+        detail: String,
+    },
     /// Sessions of a lost or released peer are being taken.
     TakeoverStarted {
         /// Why.

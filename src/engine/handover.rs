@@ -1,23 +1,64 @@
-//! Taking the lead back, and giving it away, without a command failing.
+//! Taking the lead, and giving it away, without a command failing.
+//!
+//! ```text
+//!   follower: it is my turn ─▶ hold ─▶ subscriptions ─▶ Claim ──▶  leader: draining
+//!   leader   ◀──────────────────────────────────────── Grant ◀──  what had been started is finished
+//! ```
+//!
+//! It is a follower's turn when its rank is above the leader's (after a hold), when an operator
+//! has chosen it, or when the leader wants to leave the group (both at once).
 
 use super::config::Mode;
 use super::peer::{PeerMessage, Role};
 use super::timer::Timer;
 use super::{Engine, limits};
-use crate::model::{AgentId, InstanceId};
+use crate::model::InstanceId;
 
 /// How long a handover may take before it is given up, milliseconds.
 const HANDOVER_MS: u64 = 15_000;
 
+/// A group on its way out of this instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Leaving {
+    /// Label for the role change at the end.
+    pub why: &'static str,
+    /// How long a claimant is waited for, monotonic milliseconds.
+    pub until: u64,
+    /// Nobody is waited for: what is started is finished, and that is the end.
+    pub closing: bool,
+}
+
 impl Engine {
     // ---- handover -----------------------------------------------------------------------------
 
-    /// The way of a higher-priority follower back to the lead, and of a leader that gives way.
+    /// The way of a follower to the lead, of a leader that gives way, and of a group that is left.
     pub(super) fn drive_handovers(&mut self) {
         for index in 0..self.groups.len() {
             self.drive_takeback(index);
             self.drive_grant(index);
+            self.drive_leaving(index);
         }
+    }
+
+    /// The leader that this follower is to take the place of, and whether that has no time to lose.
+    fn to_replace(&self, index: usize) -> Option<(InstanceId, bool)> {
+        let name = &self.groups[index].name;
+        let (leader, peer) = self.members.present().find(|(_, peer)| peer.leads(name))?;
+        let state = peer.group(name);
+        if !self.eligible(index) || self.control_on.is_none() {
+            return None;
+        }
+        let leaving = state.is_some_and(|state| state.leaving);
+        let first = || {
+            !self.members.present().any(|(id, other)| {
+                id != leader
+                    && other.group(name).is_some_and(|state| state.eligible)
+                    && self.rank_of(index, id, other) > self.own_rank(index)
+            })
+        };
+        let above = self.own_rank(index) > self.rank_of(index, leader, peer);
+        let turn = above || (leaving && first());
+        turn.then(|| (leader.clone(), leaving || self.groups[index].at_once))
     }
 
     /// Stable for the hold time → subscriptions → claim.
@@ -27,25 +68,18 @@ impl Engine {
         }
         let now = self.now.mono;
         let name = self.groups[index].name.clone();
-        let leader = self
-            .members
-            .present()
-            .find(|(_, peer)| peer.leads(&name))
-            .map(|(id, peer)| (id.clone(), peer.group(&name).map_or(0, |g| g.priority)));
-        let wanted = leader
-            .as_ref()
-            .filter(|(_, priority)| *priority < self.cfg.priority)
-            .filter(|_| self.eligible(index) && self.control_on.is_some());
-        let Some((leader, _)) = wanted.cloned() else {
+        let Some((leader, at_once)) = self.to_replace(index) else {
             self.groups[index].stable_since = None;
             // Without a leader in sight the prepared subscriptions may be needed at once.
-            let barred = leader.is_some_and(|(_, priority)| priority >= self.cfg.priority);
-            if barred || !self.eligible(index) {
+            if self.leader_of(&name).is_some() || !self.eligible(index) {
                 self.give_up_takeback(index);
             }
             return;
         };
-        let hold = self.cfg.takeback_hold * self.groups[index].hold_factor;
+        let hold = match at_once {
+            true => 0,
+            false => self.cfg.takeback_hold * self.groups[index].hold_factor,
+        };
         let since = *self.groups[index].stable_since.get_or_insert(now);
         if now < since + hold {
             self.timers.set_by(Timer::Members, since + hold);
@@ -55,13 +89,14 @@ impl Engine {
             (None, _) => {
                 self.groups[index].preparing = Some(now);
                 if !self.cfg.planted.unsubscribes_first() {
-                    let agents = self.sessions.ids();
+                    let agents = self.agents_of(index);
                     self.take(agents, "takeback");
                 }
                 self.timers.set_by(Timer::Members, now + 50);
             }
             (Some(started), None) => {
-                if self.takeover.idle() || now >= started + HANDOVER_MS {
+                let prepared = self.takeover.idle() || now >= started + HANDOVER_MS;
+                if prepared && self.epoch_ready() {
                     let term = self.epoch + 1;
                     self.groups[index].claimed = Some((term, now));
                     self.say(Some(&leader), PeerMessage::Claim { group: name, term });
@@ -80,39 +115,14 @@ impl Engine {
         }
     }
 
-    /// Whether subscriptions are had for a lead that is to come.
-    pub(super) fn prepares(&self) -> bool {
-        self.groups.iter().any(|group| group.preparing.is_some())
-    }
-
     /// The way back is barred: what was prepared for it is let go.
     pub(super) fn give_up_takeback(&mut self, index: usize) {
         let group = &mut self.groups[index];
         group.claimed = None;
-        if group.preparing.take().is_some() && !self.leads_any() {
-            for agent in self.sessions.ids() {
+        if group.preparing.take().is_some() && !group.role.leads() {
+            for agent in self.agents_of(index) {
                 self.disown(&agent);
             }
-        }
-    }
-
-    /// Active-passive: the leader owns every agent, also those that a healed peer brings under
-    /// its own name, whatever their epoch.
-    pub(super) fn own_strays(&mut self) {
-        let leads = self.groups.first().is_some_and(|group| group.role.leads());
-        if self.cfg.mode != Mode::ActivePassive || !leads || self.leader_of_first_group().is_some()
-        {
-            return;
-        }
-        let strays: Vec<AgentId> = self
-            .sessions
-            .iter()
-            .filter(|session| session.live() && session.record.version.owner != self.cfg.instance)
-            .map(|session| session.record.agent.clone())
-            .collect();
-        if !strays.is_empty() {
-            self.epoch += 1;
-            self.take_over(strays, self.epoch, "healed");
         }
     }
 
@@ -120,6 +130,9 @@ impl Engine {
         let Some(index) = self.groups.iter().position(|group| group.name == name) else {
             return;
         };
+        let closing = self.groups[index]
+            .leaving
+            .is_some_and(|leaving| leaving.closing);
         match self.groups[index].role {
             role if role.leads() => {
                 let until = self.now.mono + HANDOVER_MS;
@@ -127,8 +140,14 @@ impl Engine {
                 self.set_role(index, Role::Draining, "claim");
                 self.drive_grant(index);
             }
+            // It leaves without a claimant just now; this one comes in time.
+            Role::Draining if closing && self.groups[index].granting.is_none() => {
+                let until = self.now.mono + HANDOVER_MS;
+                self.groups[index].granting = Some((from.clone(), term, until));
+                self.drive_grant(index);
+            }
             // The grant was lost: say it again.
-            Role::Follower => {
+            Role::Follower | Role::Disabled => {
                 let group = name.to_owned();
                 self.say(Some(from), PeerMessage::Grant { group, term });
             }
@@ -146,13 +165,18 @@ impl Engine {
             .members
             .get(&to)
             .is_some_and(|peer| peer.liveness.present());
+        let closing = self.groups[index]
+            .leaving
+            .is_some_and(|leaving| leaving.closing);
         if !alive || now >= until {
             self.groups[index].granting = None;
-            self.set_role(index, Role::Follower, "claim-failed");
-            self.look_at_role(index, "claim-failed");
+            if !closing {
+                self.set_role(index, Role::Follower, "claim-failed");
+                self.look_at_role(index, "claim-failed");
+            }
             return;
         }
-        if self.jobs.running() > 0 {
+        if self.running_in(index) > 0 {
             self.timers.set_by(Timer::Members, now + 10);
             return;
         }
@@ -167,7 +191,10 @@ impl Engine {
         {
             state.role = Role::Leader;
         }
-        self.set_role(index, Role::Follower, "granted");
+        match self.groups[index].leaving.take() {
+            Some(leaving) => self.set_role(index, Role::Disabled, leaving.why),
+            None => self.set_role(index, Role::Follower, "granted"),
+        }
         self.say(Some(&to), PeerMessage::Grant { group, term });
     }
 
@@ -182,12 +209,110 @@ impl Engine {
             self.stale("grant");
             return;
         }
+        self.epoch = self.epoch.max(term.saturating_sub(1));
+        // Asked again, it is granted again.
+        if !self.epoch_ready() {
+            self.keep();
+            return;
+        }
         if let Some(peer) = self.members.get_mut(from)
             && let Some(state) = peer.heartbeat.groups.iter_mut().find(|g| g.name == name)
         {
             state.role = Role::Follower;
         }
-        self.epoch = self.epoch.max(term.saturating_sub(1));
-        self.set_role(index, Role::Leader, "takeback");
+        let chosen = self.chosen(index, &self.cfg.instance);
+        let reason = if chosen { "operator" } else { "takeback" };
+        let role = self.leading_role(index);
+        self.set_role(index, role, reason);
+    }
+
+    // ---- leaving ------------------------------------------------------------------------------
+
+    /// This instance is to serve a group no more. A leader waits `wait` milliseconds for one that
+    /// takes the group over in order; without `wait`, or without anyone, it closes at once.
+    pub(super) fn leave_group(&mut self, index: usize, why: &'static str, wait: Option<u64>) {
+        if self.groups[index].role == Role::Disabled {
+            return;
+        }
+        let me = self.cfg.instance.clone();
+        self.end_choice_of(index, &me);
+        let group = &self.groups[index];
+        let serves = group.role.leads() || group.granting.is_some();
+        let someone = serves
+            && self.cfg.mode == Mode::ActivePassive
+            && self.control_on.is_some()
+            && self.other_eligible(&group.name);
+        let wait = wait.filter(|_| someone);
+        self.groups[index].leaving = Some(Leaving {
+            why,
+            until: self.now.mono + wait.unwrap_or(0),
+            closing: wait.is_none(),
+        });
+        match wait {
+            Some(wait) => {
+                self.timers.set_by(Timer::Members, self.now.mono + wait);
+                self.beat();
+            }
+            None => self.close_group(index),
+        }
+    }
+
+    fn drive_leaving(&mut self, index: usize) {
+        let Some(leaving) = self.groups[index].leaving else {
+            return;
+        };
+        if self.groups[index].granting.is_some() {
+            return;
+        }
+        let nobody = !self.other_eligible(&self.groups[index].name);
+        if !leaving.closing && (nobody || self.now.mono >= leaving.until) {
+            self.close_group(index);
+        } else if leaving.closing && self.running_in(index) == 0 {
+            self.groups[index].leaving = None;
+            self.set_role(index, Role::Disabled, leaving.why);
+            // What arrived after the consumer was cancelled.
+            self.give_back_waiting(index);
+        }
+    }
+
+    /// Stops consuming; what is started is finished, what waits goes back to its queue.
+    fn close_group(&mut self, index: usize) {
+        let Some(leaving) = &mut self.groups[index].leaving else {
+            return;
+        };
+        leaving.closing = true;
+        let why = leaving.why;
+        self.groups[index].granting = None;
+        let role = match self.groups[index].role {
+            role if role.leads() => Role::Draining,
+            Role::Draining => Role::Draining,
+            _ => Role::Disabled,
+        };
+        if role == Role::Disabled {
+            self.groups[index].leaving = None;
+        }
+        self.set_role(index, role, why);
+        self.refresh_consumers();
+        self.give_back_waiting(index);
+        self.send_delta();
+        self.drive_leaving(index);
+    }
+
+    /// All groups are left; the instance stays up.
+    pub(super) fn drain(&mut self, wait: u64, why: &'static str) -> Result<String, String> {
+        if self.drained() {
+            return Ok("drained".to_owned());
+        }
+        self.draining = true;
+        for index in 0..self.groups.len() {
+            self.leave_group(index, why, Some(wait));
+        }
+        Ok("draining".to_owned())
+    }
+
+    /// Whether a drain has ended.
+    pub(super) fn drained(&self) -> bool {
+        let out = self.groups.iter().all(|group| group.role == Role::Disabled);
+        self.draining && out && self.jobs.running() == 0
     }
 }

@@ -3,7 +3,8 @@
 use super::command::Command;
 use super::ids::{JobId, LinkEpoch};
 use super::jobs::{Origin, State, lane_key};
-use super::peer::{ForwardRefusal, PeerMessage};
+use super::ledger::{Known, key_of};
+use super::peer::{ForwardRefusal, PeerMessage, Role};
 use super::timer::Timer;
 use super::{Engine, limits};
 use crate::catalogue::Repeat;
@@ -114,6 +115,11 @@ impl Engine {
             return;
         };
         let mut raw = job.raw.as_ref().clone();
+        raw.group = job
+            .command
+            .as_ref()
+            .and_then(|command| self.groups.get(command.group))
+            .map(|group| group.name.clone());
         // By its id the owner would know it again; without one it must be told.
         let again = matches!(job.state, State::Forwarded { .. });
         raw.redelivered |= again && job.key.is_none();
@@ -130,9 +136,14 @@ impl Engine {
         if self.jobs.forwarded(peer, id).is_some() {
             return;
         }
-        let parsed = crate::wire::command::parse(&raw, &self.cfg.parse, self.now.wall);
+        let mut parsed = crate::wire::command::parse(&raw, &self.cfg.parse, self.now.wall);
+        if let (Ok(command), Some(name)) = (&mut parsed, &raw.group) {
+            command.group = self.index_of(name).unwrap_or(0);
+        }
+        // One that was run here before the agent went elsewhere is answered here, too.
+        let known = parsed.as_ref().is_ok_and(|command| self.knows(command));
         let ours = parsed.as_ref().is_ok_and(|command| self.serves(command));
-        if !ours {
+        if !ours && !known {
             let why = ForwardRefusal::NotOwner;
             self.say(Some(peer), PeerMessage::ForwardRefused { id, why });
             return;
@@ -150,6 +161,12 @@ impl Engine {
             Ok(job) => self.accept(job),
             Err((job, malformed)) => self.refuse(job, &malformed),
         }
+    }
+
+    /// Whether a command id was seen here.
+    fn knows(&self, command: &ClientCommand) -> bool {
+        key_of(command)
+            .is_some_and(|(key, body)| !matches!(self.ledger.look_up(&key, body), Known::No))
     }
 
     pub(super) fn on_forward_done(&mut self, from: &InstanceId, id: u64) {
@@ -239,8 +256,8 @@ impl Engine {
         }
     }
 
-    /// A drain: what waits goes back to its queue, for another instance.
-    pub(super) fn give_back_waiting(&mut self) {
+    /// A group is left: what waits goes back to its queue, for another instance.
+    pub(super) fn give_back_waiting(&mut self, group: usize) {
         let mut waiting: Vec<JobId> = self
             .jobs
             .map
@@ -253,6 +270,9 @@ impl Engine {
             let Some((command, _)) = self.job_command(id) else {
                 continue;
             };
+            if self.group_of(&command) != group {
+                continue;
+            }
             self.jobs.leave_lane(id, &lane_key(&command));
             self.jobs.held.retain(|held| *held != id);
             match self.jobs.get(id).map(|job| job.origin.clone()) {
@@ -264,6 +284,16 @@ impl Engine {
                 _ => {}
             }
             self.give_up(id);
+        }
+    }
+
+    /// A group that is stopped here, and that nobody leads: what arrived late waits in its queue.
+    pub(super) fn return_strays(&mut self) {
+        for index in 0..self.groups.len() {
+            let group = &self.groups[index];
+            if group.role == Role::Disabled && self.leader_of(&group.name).is_none() {
+                self.give_back_waiting(index);
+            }
         }
     }
 

@@ -76,6 +76,12 @@ pub enum Verb {
     GroupStop(String),
     /// Start it again.
     GroupStart(String),
+    /// Stop a group on this instance and switch its failover off: nobody takes over.
+    FailoverStop(String),
+    /// This instance leads the group from now on, whatever the priorities.
+    FailoverStart(String),
+    /// Hand every group over to this instance, which keeps it whatever the priorities.
+    Switchover(String),
     /// Finish what is started, hand over, stop consuming, stay up.
     Drain,
 }

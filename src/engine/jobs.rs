@@ -282,7 +282,11 @@ impl Jobs {
 impl Engine {
     // ---- arrival ------------------------------------------------------------------------------
 
-    pub(super) fn on_delivery(&mut self, delivery: Delivery) {
+    pub(super) fn on_delivery(&mut self, mut delivery: Delivery) {
+        if let (Ok(command), Source::Commands { group }) = (&mut delivery.command, delivery.source)
+        {
+            command.group = group;
+        }
         let id = self.new_job(
             Origin::Delivery(delivery.id),
             Arc::new(delivery.raw),
@@ -375,12 +379,12 @@ impl Engine {
         if self.serves(&command) && self.doubted(id, &command) {
             return;
         }
+        if let Some((key, body)) = key {
+            self.ledger.start(key, body, id, command.deadline_ms);
+        }
         if self.now.wall >= command.deadline_ms {
             self.finish(id, Self::expired());
             return;
-        }
-        if let Some((key, body)) = key {
-            self.ledger.start(key, body, id, command.deadline_ms);
         }
         self.place(id, &command);
     }
@@ -454,7 +458,7 @@ impl Engine {
     pub(super) fn advance_lane(&mut self, key: &LaneKey) {
         loop {
             let closed = key.0 && (!self.route.available() || self.yields(&key.1));
-            let blocked = self.paused() || closed;
+            let blocked = self.paused(key) || closed;
             let Some(lane) = self.jobs.lanes.get_mut(key) else {
                 return;
             };

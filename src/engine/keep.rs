@@ -1,14 +1,33 @@
-//! What must survive a restart of both instances: sessions, destinations, the epoch.
+//! What must survive a restart of both instances: sessions, destinations, epochs, groups.
 //!
 //! One write at a time; what changes meanwhile goes into the next one. Agents' states are not
 //! kept: they are read anew.
+//!
+//! Epochs are reserved in blocks. None is used, in a message, an event or a record, before the
+//! store has one at least as great: after a crash counting goes on above it, and so no epoch
+//! stands for two times of ownership. Without a store (no `control.key`) every write counts as
+//! done, and a restart begins again with what the peers tell.
 
 use crate::model::Destination;
 
-use super::command::{Command, Keep};
-use super::peer::SessionRecord;
+use super::command::{Command, Keep, KeptGroup};
+use super::ids::VerbId;
+use super::peer::{Role, SessionRecord};
 use super::timer::Timer;
 use super::{Engine, Event, limits};
+
+/// The store's side of the engine.
+#[derive(Debug, Default)]
+pub(super) struct Keeping {
+    /// What is being written, until the store says that it has it.
+    now: Option<Keep>,
+    /// Greatest epoch that may be used: it is on disk.
+    reserved: u64,
+    /// After a failure: not before then, monotonic milliseconds.
+    not_before: u64,
+    /// Answers that wait for their change to be durable; whether it is in the write under way.
+    answers: Vec<(VerbId, String, bool)>,
+}
 
 impl Engine {
     /// Puts back what the store kept. Before [`Engine::start`].
@@ -23,34 +42,145 @@ impl Engine {
         self.sessions.restore(sessions, destinations);
     }
 
+    /// Puts back what operators decided. Before [`Engine::start`].
+    pub fn restore_groups(&mut self, groups: Vec<KeptGroup>) {
+        for kept in groups {
+            if let Some(group) = self.groups.iter_mut().find(|g| g.name == kept.name) {
+                group.choice = kept.choice;
+                group.stopped = kept.stopped;
+                if kept.stopped {
+                    group.role = Role::Disabled;
+                }
+            }
+        }
+    }
+
+    // ---- epochs -------------------------------------------------------------------------------
+
+    /// A new epoch, greater than all seen; `None` while none is reserved on disk.
+    pub(super) fn next_epoch(&mut self) -> Option<u64> {
+        if !self.epoch_ready() {
+            self.keep();
+            return None;
+        }
+        self.epoch += 1;
+        Some(self.epoch)
+    }
+
+    /// Whether a new epoch can be had now.
+    pub(super) fn epoch_ready(&self) -> bool {
+        self.epoch < self.keeping.reserved
+    }
+
+    fn wants_epochs(&self) -> bool {
+        self.keeping.reserved < self.epoch.saturating_add(limits::EPOCH_BLOCK / 2)
+    }
+
+    // ---- writing ------------------------------------------------------------------------------
+
+    /// Whether the store lacks something that it can be given now.
+    pub(super) fn to_keep(&self) -> bool {
+        let lacks = self.sessions.has_unkept()
+            || self.wants_epochs()
+            || self.groups.iter().any(|group| group.unkept);
+        lacks && self.keeping.now.is_none()
+    }
+
+    /// When the next write may begin, monotonic milliseconds.
+    pub(super) fn keep_at(&self) -> u64 {
+        let soon = self.now.mono + limits::KEEP_DELAY_MS;
+        soon.max(self.keeping.not_before)
+    }
+
     pub(super) fn keep(&mut self) {
-        if self.keeping.is_some() || !self.sessions.has_unkept() {
+        if !self.to_keep() || self.now.mono < self.keeping.not_before {
             return;
         }
         let (sessions, destinations) = self.sessions.take_unkept(limits::KEEP_RECORDS);
+        let changed = self.groups.iter_mut().filter(|group| group.unkept);
+        let groups = changed.map(|group| {
+            group.unkept = false;
+            KeptGroup {
+                name: group.name.clone(),
+                stopped: group.stopped,
+                choice: group.choice.clone(),
+            }
+        });
+        let groups = groups.collect();
+        let epoch = match self.wants_epochs() {
+            true => self.epoch.saturating_add(limits::EPOCH_BLOCK),
+            false => self.keeping.reserved,
+        };
         let keep = Keep {
             sessions,
             destinations,
-            epoch: self.epoch,
+            epoch,
+            groups,
         };
-        self.keeping = Some(keep.clone());
+        for (.., taken) in &mut self.keeping.answers {
+            *taken = true;
+        }
+        self.keeping.now = Some(keep.clone());
         self.out.push_back(Command::Keep(Box::new(keep)));
     }
 
     pub(super) fn on_kept(&mut self, failure: Option<String>) {
-        let Some(keep) = self.keeping.take() else {
+        let Some(keep) = self.keeping.now.take() else {
             self.stale("store");
             return;
         };
+        let answers = std::mem::take(&mut self.keeping.answers);
+        let (kept, waiting): (Vec<_>, Vec<_>) = answers.into_iter().partition(|(.., taken)| *taken);
+        self.keeping.answers = waiting;
+        for (id, said, _) in kept {
+            let result = match &failure {
+                None => Ok(said),
+                Some(reason) => Err(format!(
+                    "{said}, but a restart forgets it: it could not be written: {reason}"
+                )),
+            };
+            self.out.push_back(Command::VerbDone { id, result });
+        }
         match failure {
-            None => self.keep(),
+            None => {
+                let had = self.epoch_ready();
+                self.keeping.reserved = self.keeping.reserved.max(keep.epoch);
+                if !had && self.epoch_ready() {
+                    self.epochs_are_back();
+                }
+                self.keep();
+            }
             Some(reason) => {
                 self.events.push_back(Event::NotKept { reason });
                 let agents = keep.sessions.into_iter().map(|(agent, _)| agent).collect();
                 self.sessions.keep_later(agents, keep.destinations);
-                let at = self.now.mono + limits::KEEP_RETRY_MS;
-                self.timers.set(Timer::Keep, at);
+                for kept in keep.groups {
+                    let mut groups = self.groups.iter_mut();
+                    if let Some(group) = groups.find(|group| group.name == kept.name) {
+                        group.unkept = true;
+                    }
+                }
+                self.keeping.not_before = self.now.mono + limits::KEEP_RETRY_MS;
+                self.timers.set(Timer::Keep, self.keeping.not_before);
             }
         }
+    }
+
+    /// What waited for an epoch goes on.
+    fn epochs_are_back(&mut self) {
+        self.look_at_roles("store");
+        self.own_strays();
+        self.take_from_absent();
+    }
+
+    /// Answers an operator once what was changed is durable.
+    pub(super) fn answer_when_kept(&mut self, id: VerbId, said: String) {
+        if self.groups.iter().all(|group| !group.unkept) {
+            let result = Ok(said);
+            self.out.push_back(Command::VerbDone { id, result });
+            return;
+        }
+        self.keeping.answers.push((id, said, false));
+        self.keep();
     }
 }

@@ -147,6 +147,25 @@ impl Ledger {
         Some((record, overflow))
     }
 
+    /// At most `max` of the newest outcomes, the newest first: what a peer may not have heard.
+    #[must_use]
+    pub fn newest(&self, now: Now, max: usize) -> Vec<OutcomeRecord> {
+        let keys = self.order.iter().rev().take(max);
+        keys.filter_map(|key| {
+            let entry = self.entries.get(key)?;
+            let State::Finished(reply) = &entry.state else {
+                return None;
+            };
+            (entry.until > now.wall).then(|| OutcomeRecord {
+                key: *key,
+                body: entry.body,
+                until: entry.until,
+                reply: reply.as_ref().clone(),
+            })
+        })
+        .collect()
+    }
+
     /// A peer's outcome. A definite outcome is never replaced, nor is a command that was started
     /// here; one that only waits (`started` says so) is answered with it.
     pub fn learn(&mut self, now: Now, record: OutcomeRecord, started: impl Fn(JobId) -> bool) {

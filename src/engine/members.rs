@@ -72,6 +72,12 @@ pub struct Peer {
     /// The link on whose broker its control queue had a consumer last.
     seen_on: Option<LinkEpoch>,
     zero_counts: u32,
+    /// Counts in a row, by link, that found no consumer of its control queue.
+    zeros: BTreeMap<LinkEpoch, u32>,
+    /// When it was lost, monotonic milliseconds.
+    lost_at: u64,
+    /// It is gone for sure: it said goodbye, or no broker has a consumer of its control queue.
+    gone: bool,
     /// When its consumer was counted last, monotonic milliseconds.
     counted_at: u64,
 }
@@ -84,6 +90,15 @@ impl Peer {
             .groups
             .iter()
             .find(|group| group.name == name)
+    }
+
+    /// What of its account of the groups bears on the roles of others.
+    #[must_use]
+    pub fn standing(&self) -> Vec<(Role, bool, bool)> {
+        let groups = self.heartbeat.groups.iter();
+        groups
+            .map(|group| (group.role, group.eligible, group.leaving))
+            .collect()
     }
 
     /// Whether it leads a group and may still be serving; a leader that drains still finishes
@@ -108,6 +123,12 @@ impl Peer {
         self.zero_counts == 0
             && self.seen_on.is_some()
             && now.mono.saturating_sub(self.counted_at) <= age
+    }
+
+    /// Lost, but not gone for sure.
+    #[must_use]
+    pub fn may_serve(&self) -> bool {
+        self.liveness == Liveness::Lost && !self.gone
     }
 
     /// Whether it has, as far as we know, a consumer on a broker still: a frozen process keeps its
@@ -188,6 +209,9 @@ impl Members {
             differs: 0,
             seen_on: None,
             zero_counts: 0,
+            zeros: BTreeMap::new(),
+            lost_at: 0,
+            gone: false,
             counted_at: 0,
         };
         let peer = self
@@ -209,6 +233,7 @@ impl Members {
         }
         let changed = restarted || peer.liveness != Liveness::Alive;
         peer.liveness = Liveness::Alive;
+        peer.gone = false;
         peer.last_seen = now.mono;
         peer.heartbeat = heartbeat;
         changed.then(|| Change::Up(from.clone()))
@@ -223,7 +248,12 @@ impl Members {
             peer.seen_on = Some(link);
             peer.zero_counts = 0;
             peer.counted_at = now;
-        } else if peer.seen_on == Some(link) {
+            peer.zeros.remove(&link);
+            return;
+        }
+        let zeros = peer.zeros.entry(link).or_default();
+        *zeros = zeros.saturating_add(1);
+        if peer.seen_on == Some(link) {
             peer.zero_counts = peer.zero_counts.saturating_add(1);
         }
     }
@@ -231,6 +261,7 @@ impl Members {
     /// A link is gone: what was seen on it proves nothing any more.
     pub fn on_link_down(&mut self, link: LinkEpoch) {
         for peer in self.peers.values_mut() {
+            peer.zeros.remove(&link);
             if peer.seen_on == Some(link) {
                 peer.seen_on = None;
                 peer.zero_counts = 0;
@@ -254,6 +285,7 @@ impl Members {
             return None;
         }
         peer.liveness = Liveness::Left;
+        peer.gone = true;
         for group in &mut peer.heartbeat.groups {
             group.role = Role::Disabled;
         }
@@ -265,6 +297,29 @@ impl Members {
         for peer in self.peers.values_mut() {
             peer.last_seen = peer.last_seen.saturating_add(pause).min(now);
         }
+    }
+
+    /// Looks for proof that lost peers are gone: `links` is one link to each broker of the list.
+    /// Where a broker is not reached there is none, as the peer may be attached to that one.
+    pub fn prove(&mut self, links: Option<&[LinkEpoch]>) {
+        let Some(links) = links else {
+            return;
+        };
+        for peer in self.peers.values_mut() {
+            let nowhere = |link: &LinkEpoch| peer.zeros.get(link).is_some_and(|zeros| *zeros >= 2);
+            if peer.liveness == Liveness::Lost && !peer.gone {
+                peer.gone = links.iter().all(nowhere);
+            }
+        }
+    }
+
+    /// A peer that was lost `patience` milliseconds ago and may be serving still.
+    #[must_use]
+    pub fn doubtful(&self, now: Now, patience: u64) -> Option<&InstanceId> {
+        let mut peers = self.peers.iter().filter(|(_, peer)| {
+            peer.may_serve() && now.mono.saturating_sub(peer.lost_at) >= patience
+        });
+        peers.next().map(|(id, _)| id)
     }
 
     /// Time passes.
@@ -284,6 +339,7 @@ impl Members {
             };
             if let Some(reason) = reason {
                 peer.liveness = Liveness::Lost;
+                peer.lost_at = now.mono;
                 changes.push(Change::Lost(id.clone(), reason));
             } else if silent >= timers.suspect && peer.liveness == Liveness::Alive {
                 peer.liveness = Liveness::Suspect;

@@ -6,6 +6,7 @@
 //!                          │ links        which broker serves · attach                  │ ──▶ poll_event()
 //!   poll_timeout() ◀────── │ members      which peers live                              │
 //!                          │ roles        who leads which group · handover · consumers  │
+//!                          │              · groups (whose agent) · choice (operators)   │
 //!                          │ ownership    whose agent is it · moving                    │
 //!                          │ sessions     what is known of each agent · keep (on disk)  │
 //!                          │ replication  what peers tell each other                    │
@@ -25,11 +26,13 @@
 mod agents;
 mod answers;
 mod attach;
+mod choice;
 pub mod command;
 pub mod config;
 mod connect;
 mod consumers;
 pub mod event;
+mod groups;
 mod handover;
 mod held;
 pub mod ids;
@@ -44,6 +47,7 @@ pub mod members;
 mod moving;
 mod notices;
 mod outbox;
+mod outcomes;
 mod ownership;
 pub mod peer;
 mod publishing;
@@ -72,8 +76,7 @@ pub use event::Event;
 pub use input::Input;
 pub use view::View;
 
-use ids::{CallId, LinkEpoch, Now, VerbId};
-use input::Verb;
+use ids::{CallId, LinkEpoch, Now};
 use jobs::Jobs;
 use ledger::Ledger;
 use link::Links;
@@ -125,8 +128,7 @@ pub struct Engine {
     yielding: Vec<AgentId>,
     states: states::Round,
     outcomes: Vec<peer::OutcomeRecord>,
-    /// What the store is writing, until it says that it has it.
-    keeping: Option<command::Keep>,
+    keeping: keep::Keeping,
     /// Highest fencing epoch seen anywhere.
     epoch: u64,
     /// This process was away: no start of a command before this time or a peer's sign of life.
@@ -145,6 +147,8 @@ pub struct Engine {
     next_id: u64,
     heartbeat_seq: u64,
     last_beat: u64,
+    /// When a newcomer asked last for what its peers know.
+    asked_at: u64,
     /// Commands that got their outcome.
     finished: u64,
 }
@@ -175,7 +179,7 @@ impl Engine {
             yielding: Vec::new(),
             states: states::Round::default(),
             outcomes: Vec::new(),
-            keeping: None,
+            keeping: keep::Keeping::default(),
             epoch: 0,
             fenced_until: None,
             fence_seq: 0,
@@ -190,6 +194,7 @@ impl Engine {
             next_id: (cfg.boot.0 & 0xFF_FFFF) << 40,
             heartbeat_seq: 0,
             last_beat: 0,
+            asked_at: 0,
             finished: 0,
             cfg,
         }
@@ -204,6 +209,8 @@ impl Engine {
         self.timers.set(Timer::Heartbeat, now.mono);
         self.timers.set(Timer::Evidence, now.mono);
         self.timers.set(Timer::Sweep, now.mono + 1_000);
+        // Epochs first: without one nothing is owned.
+        self.keep();
         if self.cfg.agents.states_interval > 0 {
             let first = now.mono + self.cfg.agents.states_interval;
             self.timers.set(Timer::States, first);
@@ -348,16 +355,14 @@ impl Engine {
         self.look_at_members();
         self.look_at_links();
         self.flush_outbox();
-        if self.sessions.has_unkept() && self.keeping.is_none() {
-            self.timers
-                .set_by(Timer::Keep, self.now.mono + limits::KEEP_DELAY_MS);
+        if self.to_keep() {
+            self.timers.set_by(Timer::Keep, self.keep_at());
         }
         if !self.outcomes.is_empty() || self.sessions.has_changes() {
             self.timers
                 .set_by(Timer::Delta, self.now.mono + limits::DELTA_DELAY_MS);
         }
         self.leave_links();
-        self.end_drain();
         self.check_shutdown();
     }
 
@@ -373,22 +378,11 @@ impl Engine {
             self.sessions.remove(&agent);
         }
         self.timers.set(Timer::Sweep, now + 1_000);
+        self.return_strays();
         self.expire_waiting();
     }
 
-    // ---- verbs and the end --------------------------------------------------------------------
-
-    fn on_verb(&mut self, id: VerbId, verb: &Verb) {
-        let result = match verb {
-            Verb::GroupStop(name) => self.stop_group(name),
-            Verb::GroupStart(name) => self.start_group(name),
-            Verb::Drain => {
-                self.drain();
-                Ok("draining".to_owned())
-            }
-        };
-        self.out.push_back(Command::VerbDone { id, result });
-    }
+    // ---- the end --------------------------------------------------------------------
 
     fn on_shutdown(&mut self) {
         if self.shutdown.is_some() {
@@ -397,7 +391,10 @@ impl Engine {
         let until = self.now.mono + self.cfg.shutdown_grace;
         self.shutdown = Some(until);
         self.timers.set(Timer::Grace, until);
-        self.drain();
+        // Half of the grace for a handover in order, the other half to finish without one. That
+        // it is under way needs no answer.
+        let wait = (self.cfg.shutdown_grace / 2).min(limits::HANDOVER_WAIT_MS);
+        let _ = self.drain(wait, "shutdown");
     }
 
     fn grace_over(&mut self) {

@@ -244,13 +244,16 @@ impl Engine {
             self.timers.set_by(Timer::Agent(agent.clone()), now + 10);
             return;
         }
+        let Some(epoch) = self.next_epoch() else {
+            self.timers.set_by(Timer::Agent(agent.clone()), now + 10);
+            return;
+        };
         self.yielding.retain(|known| known != agent);
-        self.epoch += 1;
         let priority = self.members.get(to).map_or(0, |peer| {
             peer.heartbeat.groups.first().map_or(0, |g| g.priority)
         });
         let version = Version {
-            epoch: self.epoch,
+            epoch,
             rank: u16::from(priority),
             owner: to.clone(),
             counter: 0,

@@ -25,49 +25,52 @@ impl Engine {
         match &command.addressee {
             // Destinations are replicated: any instance answers for them.
             Addressed::Destination(_) => true,
-            Addressed::Agent(agent) => match self.owner_of(agent) {
+            Addressed::Agent(_) => match self.owner_for(command) {
                 Some(owner) => owner == self.cfg.instance,
                 None => false,
             },
         }
     }
 
-    /// The owner of an agent: the instance that carries out its commands. `None` while nobody is
+    /// The owner of a command's agent: the instance that carries it out. `None` while nobody is
     /// known to lead.
-    pub(super) fn owner_of(&self, agent: &AgentId) -> Option<InstanceId> {
-        let me = &self.cfg.instance;
-        match self.cfg.mode {
-            Mode::ActivePassive => {
-                if self.leads_any() || self.groups.iter().any(|g| g.role == Role::Draining) {
-                    return Some(me.clone());
-                }
-                self.leader_of_first_group()
-            }
-            Mode::ActiveActive => {
-                let owner = self
-                    .sessions
-                    .get(agent)
-                    .map_or(me, |session| &session.record.version.owner);
-                let present = owner == me
-                    || self
-                        .members
-                        .get(owner)
-                        .is_some_and(|peer| peer.liveness.present());
-                if present {
-                    Some(owner.clone())
-                } else if self.leads_any() {
-                    Some(me.clone())
-                } else {
-                    None
-                }
-            }
+    pub(super) fn owner_for(&self, command: &ClientCommand) -> Option<InstanceId> {
+        match (&command.addressee, self.cfg.mode) {
+            (Addressed::Agent(agent), Mode::ActiveActive) => self.owner_of(agent),
+            _ => self.passive_owner(command),
         }
     }
 
-    pub(super) fn leader_of_first_group(&self) -> Option<InstanceId> {
-        let name = &self.groups.first()?.name;
-        let mut leaders = self.members.present().filter(|(_, peer)| peer.leads(name));
-        leaders.next().map(|(id, _)| id.clone())
+    /// Active-active: the owner of an agent.
+    pub(super) fn owner_of(&self, agent: &AgentId) -> Option<InstanceId> {
+        let me = &self.cfg.instance;
+        let owner = self
+            .sessions
+            .get(agent)
+            .map_or(me, |session| &session.record.version.owner);
+        if self.serves_agents(owner, agent) {
+            Some(owner.clone())
+        } else if self.leads_any() {
+            Some(me.clone())
+        } else {
+            None
+        }
+    }
+
+    /// Whether an instance may be serving this agent: it is there, and the agent's group is not
+    /// stopped on it.
+    pub(super) fn serves_agents(&self, owner: &InstanceId, agent: &AgentId) -> bool {
+        let index = self.group_of_agent(agent).unwrap_or(0);
+        let Some(group) = self.groups.get(index) else {
+            return false;
+        };
+        if *owner == self.cfg.instance {
+            return group.role != Role::Disabled;
+        }
+        self.members.get(owner).is_some_and(|peer| {
+            let role = peer.group(&group.name).map(|state| state.role);
+            peer.liveness.present() && role != Some(Role::Disabled)
+        })
     }
 
     /// The owner to hand a held command to, once there is evidence that it lives.
@@ -76,11 +79,11 @@ impl Engine {
         command: &ClientCommand,
         held_since: u64,
     ) -> Option<InstanceId> {
-        let Addressed::Agent(agent) = &command.addressee else {
+        let Addressed::Agent(_) = &command.addressee else {
             return None;
         };
         let owner = self
-            .owner_of(agent)
+            .owner_for(command)
             .filter(|owner| *owner != self.cfg.instance)?;
         let peer = self.members.get(&owner)?;
         if peer.liveness != Liveness::Alive || peer.consumer_gone() {
@@ -110,8 +113,19 @@ impl Engine {
         }
     }
 
-    /// Active-active: the agents of a lost peer are ours (the first of the living, by priority
-    /// and id, takes them).
+    /// Active-active: takes the agents of all peers that are gone, or have left an agent's group.
+    pub(super) fn take_from_absent(&mut self) {
+        if self.cfg.mode != Mode::ActiveActive {
+            return;
+        }
+        let peers: Vec<InstanceId> = self.members.iter().map(|(id, _)| id.clone()).collect();
+        for peer in peers {
+            self.take_from(&peer, "absent");
+        }
+    }
+
+    /// Active-active: the agents of a lost peer, and those whose group is stopped on it, are ours
+    /// (the first of the living, by priority and id, takes them).
     pub(super) fn take_from(&mut self, lost: &InstanceId, reason: &'static str) {
         if self.cfg.mode != Mode::ActiveActive || !self.leads_any() {
             return;
@@ -122,8 +136,15 @@ impl Engine {
         if !self.first_of_the_living() {
             return;
         }
-        self.epoch += 1;
-        let epoch = self.epoch;
+        let mut agents = self.owned_by(lost);
+        // Where failover is off, they wait for their clients.
+        agents.retain(|agent| !self.serves_agents(lost, agent) && !self.must_connect(agent));
+        if agents.is_empty() && !cut {
+            return;
+        }
+        let Some(epoch) = self.next_epoch() else {
+            return;
+        };
         if cut {
             for agent in self.owned_by(&self.cfg.instance) {
                 let local = self
@@ -135,7 +156,6 @@ impl Engine {
                 }
             }
         }
-        let agents = self.owned_by(lost);
         self.take_over(agents, epoch, "peer-lost");
     }
 
@@ -165,6 +185,7 @@ impl Engine {
                 .iter()
                 .filter(|session| session.live() && stray(&session.record.version.owner))
                 .map(|session| session.record.agent.clone())
+                .filter(|agent| !self.must_connect(agent))
                 .collect();
             self.take_over(strays, epoch, reason);
         }
@@ -180,9 +201,11 @@ impl Engine {
                 .sessions
                 .get(agent)
                 .is_some_and(|session| session.record.version.owner != self.cfg.instance);
-        if stray {
-            self.epoch += 1;
-            self.take_over(vec![agent.clone()], self.epoch, "claimed");
+        if stray
+            && !self.must_connect(agent)
+            && let Some(epoch) = self.next_epoch()
+        {
+            self.take_over(vec![agent.clone()], epoch, "claimed");
         }
     }
 

@@ -59,6 +59,41 @@ impl Role {
     }
 }
 
+/// What operators decided about a group last. Every member holds the same: of two accounts the
+/// greater wins, so merging is commutative, associative and idempotent.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Choice {
+    /// One more than the decision before, as far as its instance knew.
+    pub counter: u64,
+    /// The instance that the verb was given to.
+    pub by: InstanceId,
+    /// When, milliseconds since the epoch.
+    pub at: u64,
+    /// What.
+    pub wish: Wish,
+}
+
+/// What an operator wants of a group.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Wish {
+    /// Nothing: priority decides.
+    Priority,
+    /// This instance leads, whatever the priorities.
+    Leader {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// The group is stopped on this instance, and nobody takes its agents over.
+    FailoverOff {
+        /// Which.
+        stopped: InstanceId,
+    },
+    /// A wish that this version does not know: priority decides.
+    #[serde(other)]
+    Unknown,
+}
+
 /// Orders two accounts of one session: the greater wins, field by field from the top.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Version {
@@ -107,6 +142,9 @@ pub struct SessionRecord {
     pub user: Option<Box<User>>,
     /// Ended: kept for a while so that an older account does not bring it back.
     pub tombstone: bool,
+    /// Name of the group whose queue its Connect came through; empty is the first group.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub group: String,
 }
 
 impl SessionRecord {
@@ -118,6 +156,7 @@ impl SessionRecord {
             &self.destination,
             &self.extension,
             &self.password,
+            &self.group,
             &self.mobile,
             &self.watched,
         ) == (
@@ -125,6 +164,7 @@ impl SessionRecord {
             &other.destination,
             &other.extension,
             &other.password,
+            &other.group,
             &other.mobile,
             &other.watched,
         ) && (self.signed_in, self.tombstone) == (other.signed_in, other.tombstone)
@@ -159,6 +199,12 @@ pub struct GroupState {
     pub term: u64,
     /// Whether it may lead: not joining, not stopped, not draining, a downstream in reach.
     pub eligible: bool,
+    /// It leads and wants to give the group away, in order, to whoever claims it.
+    #[serde(default)]
+    pub leaving: bool,
+    /// What operators decided last, as far as the member knows.
+    #[serde(default)]
+    pub choice: Option<Choice>,
 }
 
 /// Sign of life.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::command::{Command, Outbound};
 use super::ids::{self, LinkEpoch, SubscriptionEpoch};
+use super::members::Peer;
 use super::{Engine, Event, peer, rng};
 use crate::model::Destination;
 use crate::wire::event::ClientEvent;
@@ -72,19 +73,11 @@ impl Engine {
             (peer::PeerMessage::Heartbeat(_) | peer::PeerMessage::Hello, _) => {
                 self.links.ups().map(|(link, _)| link).collect()
             }
-            (_, Some(to)) => {
-                let peer = self.members.get(to);
-                vec![self.way_to(peer.and_then(|peer| peer.attached_on()), own)]
-            }
+            (_, Some(to)) => self.ways_to(self.members.get(to), own),
             (_, None) => {
-                let attached: Vec<_> = self
-                    .members
-                    .present()
-                    .map(|(_, peer)| peer.attached_on())
-                    .collect();
-                attached
-                    .into_iter()
-                    .map(|link| self.way_to(link, own))
+                let peers = self.members.present();
+                peers
+                    .flat_map(|(_, peer)| self.ways_to(Some(peer), own))
                     .collect()
             }
         };
@@ -106,11 +99,15 @@ impl Engine {
         }
     }
 
-    /// The link on which a peer is attached, where it is up; else the own one.
-    pub(super) fn way_to(&self, attached: Option<LinkEpoch>, own: LinkEpoch) -> LinkEpoch {
-        attached
-            .filter(|link| self.links.ups().any(|(up, _)| up == *link))
-            .unwrap_or(own)
+    /// The link on which a peer is attached, where it is up. Where it is not known, every link:
+    /// the brokers' federation may not work. Where it is out of reach, the own one.
+    fn ways_to(&self, peer: Option<&Peer>, own: LinkEpoch) -> Vec<LinkEpoch> {
+        let ups = || self.links.ups().map(|(link, _)| link);
+        match peer.and_then(Peer::attached_on) {
+            Some(link) if ups().any(|up| up == link) => vec![link],
+            Some(_) => vec![own],
+            None => ups().collect(),
+        }
     }
 
     pub(super) fn flush_outbox(&mut self) {

@@ -4,7 +4,7 @@ use crate::model::InstanceId;
 
 use super::command::Command;
 use super::ids::BootId;
-use super::members::Liveness;
+use super::members::{Liveness, Peer};
 use super::peer::{GroupState, Heartbeat, PeerMessage, Role, SessionRecord};
 use super::timer::Timer;
 use super::{Engine, Event, limits};
@@ -17,6 +17,7 @@ impl Engine {
         match message {
             PeerMessage::Heartbeat(heartbeat) => self.on_heartbeat(from, boot, heartbeat),
             PeerMessage::Hello => {
+                self.tell_outcomes_again(from);
                 self.send_snapshot(from);
                 self.beat();
             }
@@ -90,29 +91,42 @@ impl Engine {
                 millis,
             });
         }
-        let before = self.members.get(from).map(|peer| {
-            let leads = peer.heartbeat.groups.iter().map(|g| (g.role, g.eligible));
-            leads.collect::<Vec<_>>()
-        });
+        let before = self.members.get(from).map(Peer::standing);
+        let restarted = self.members.get(from).is_some_and(|peer| peer.boot != boot);
+        let choices: Vec<_> = heartbeat
+            .groups
+            .iter()
+            .map(|group| (group.name.clone(), group.choice.clone()))
+            .collect();
         let silent = self
             .members
             .get(from)
             .is_some_and(|peer| peer.boot == boot && peer.liveness == Liveness::Lost);
         let change = self.members.on_heartbeat(self.now, from, boot, heartbeat);
+        let accepted = self.members.get(from).is_some_and(|peer| peer.boot == boot);
         if let Some(change) = change {
             self.member_changed(change);
             if silent {
                 self.healed();
             }
         }
+        // It was away for a moment, and this instance leads in its place.
+        if restarted && accepted {
+            for index in 0..self.groups.len() {
+                if self.groups[index].role.leads() {
+                    self.end_choice_of(index, from);
+                }
+            }
+        }
+        let told = choices.iter();
+        let chosen =
+            self.learn_choices(told.map(|(name, choice)| (name.as_str(), choice.as_ref())));
         self.compare_tables(from);
-        let after = self.members.get(from).map(|peer| {
-            let leads = peer.heartbeat.groups.iter().map(|g| (g.role, g.eligible));
-            leads.collect::<Vec<_>>()
-        });
-        if before != after {
+        let after = self.members.get(from).map(Peer::standing);
+        if before != after || chosen {
             self.look_at_roles("peers");
             self.own_strays();
+            self.take_from_absent();
             self.refresh_consumers();
             self.release_held();
         }
@@ -221,20 +235,39 @@ impl Engine {
             standing: self.standing(),
         };
         self.say(None, PeerMessage::Heartbeat(heartbeat));
+        self.ask_again();
+    }
+
+    /// A newcomer waits for what its peers know; the question or the answer may have been lost.
+    fn ask_again(&mut self) {
+        let joining = self.groups.iter().any(|group| group.role == Role::Joining);
+        if !joining || self.now.mono < self.asked_at + limits::ASK_AGAIN_MS {
+            return;
+        }
+        self.asked_at = self.now.mono;
+        let silent: Vec<InstanceId> = self
+            .members
+            .present()
+            .filter(|(_, peer)| !peer.snapshot_done)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for peer in silent {
+            self.say(Some(&peer), PeerMessage::Hello);
+        }
     }
 
     fn group_states(&self) -> Vec<GroupState> {
         self.groups
             .iter()
-            .map(|group| GroupState {
+            .enumerate()
+            .map(|(index, group)| GroupState {
                 name: group.name.clone(),
                 role: group.role,
                 priority: self.cfg.priority,
                 term: group.term,
-                eligible: group.role != Role::Joining
-                    && !group.stopped
-                    && !self.draining
-                    && self.route.available(),
+                eligible: group.role != Role::Joining && self.eligible(index),
+                leaving: group.leaving.is_some(),
+                choice: group.choice.clone(),
             })
             .collect()
     }
@@ -251,8 +284,10 @@ impl Engine {
             .iter()
             .filter(|(_, peer)| {
                 let asked = peer.liveness.present() || peer.liveness == Liveness::AuthFailed;
-                // A frozen one's consumer is watched until it is gone.
-                asked || (peer.liveness == Liveness::Lost && peer.lingers())
+                // A frozen one's consumer is watched until it is gone, and for a lost one proof
+                // is looked for that it is gone everywhere.
+                let lost = peer.liveness == Liveness::Lost;
+                asked || peer.may_serve() || (lost && peer.lingers())
             })
             .map(|(id, _)| id.clone())
             .collect();

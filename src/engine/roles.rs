@@ -10,13 +10,19 @@
 //!
 //! Active-passive: one leader a group. Active-active: every serving instance leads.
 
+use std::cmp::Reverse;
+
 use crate::model::InstanceId;
 
 use super::config::Mode;
+use super::handover::Leaving;
 use super::ids::LinkEpoch;
-use super::members::Change;
-use super::peer::{GroupState, PeerMessage, Role};
-use super::{Engine, Event};
+use super::members::{Change, Peer};
+use super::peer::{Choice, PeerMessage, Role};
+use super::{Engine, Event, limits};
+
+/// Orders the members that may lead a group: the greatest does.
+pub(super) type Rank = (bool, u8, Reverse<u64>, Reverse<InstanceId>);
 
 /// A registered consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +39,16 @@ pub(super) struct Group {
     pub name: String,
     pub role: Role,
     pub term: u64,
+    /// An operator has stopped it on this instance; kept on disk.
     pub stopped: bool,
+    /// What operators decided for all members; kept on disk.
+    pub choice: Option<Choice>,
+    /// The store lacks `stopped` or `choice`.
+    pub(super) unkept: bool,
+    /// On its way out.
+    pub(super) leaving: Option<Leaving>,
+    /// An operator has chosen this instance: no hold.
+    pub(super) at_once: bool,
     pub consumer: Option<Consumer>,
     pub(super) generation: u64,
     /// The higher-priority follower's way back: since when it could lead.
@@ -56,6 +71,10 @@ impl Group {
             role: Role::Joining,
             term: 0,
             stopped: false,
+            choice: None,
+            unkept: false,
+            leaving: None,
+            at_once: false,
             consumer: None,
             generation: 0,
             stable_since: None,
@@ -73,15 +92,6 @@ impl Engine {
         self.groups.iter().any(|group| group.role.leads())
     }
 
-    /// Whether no command of an agent may be started now.
-    pub(super) fn paused(&self) -> bool {
-        self.fenced_until.is_some()
-            || self
-                .groups
-                .iter()
-                .all(|group| matches!(group.role, Role::Joining | Role::Draining) && !self.draining)
-    }
-
     // ---- members and roles --------------------------------------------------------------------
 
     pub(super) fn look_at_members(&mut self) {
@@ -91,6 +101,8 @@ impl Engine {
             for change in changes {
                 self.member_changed(change);
             }
+            let everywhere = self.links_to_all();
+            self.members.prove(everywhere.as_deref());
         }
         self.look_at_roles("peers");
         if let Some(until) = self.fenced_until
@@ -99,6 +111,15 @@ impl Engine {
             self.fenced_until = None;
             self.advance_all();
         }
+    }
+
+    /// A link to every broker of the list; `None` where one of them is not reached.
+    fn links_to_all(&self) -> Option<Vec<LinkEpoch>> {
+        let link_to = |broker| {
+            let mut ups = self.links.ups();
+            ups.find(|(_, to)| *to == broker).map(|(link, _)| link)
+        };
+        (0..self.links.len()).map(link_to).collect()
     }
 
     pub(super) fn member_changed(&mut self, change: Change) {
@@ -136,15 +157,24 @@ impl Engine {
 
     pub(super) fn look_at_role(&mut self, index: usize, reason: &'static str) {
         let group = &self.groups[index];
+        let closing = group.leaving.is_some_and(|leaving| leaving.closing);
         match group.role {
             Role::Disabled => return,
-            Role::Draining if group.granting.is_some() || self.draining => return,
+            Role::Draining if group.granting.is_some() || closing => return,
             Role::Joining if !self.may_leave_joining() => return,
             _ => {}
         }
-        let role = match self.cfg.mode {
-            Mode::ActiveActive => Role::Leader,
-            Mode::ActivePassive => self.passive_role(index),
+        let leads = match self.cfg.mode {
+            Mode::ActiveActive => true,
+            Mode::ActivePassive => self.should_lead(index),
+        };
+        let role = match leads {
+            true => self.leading_role(index),
+            false => Role::Follower,
+        };
+        let reason = match role {
+            Role::LeaderSingleNode => self.no_successor(index).map_or(reason, |(label, _)| label),
+            _ => reason,
         };
         self.set_role(index, role, reason);
     }
@@ -163,28 +193,30 @@ impl Engine {
         (known && waited >= self.cfg.peers.heartbeat.min(1_000)) || waited >= 10_000
     }
 
-    pub(super) fn passive_role(&self, index: usize) -> Role {
+    /// Active-passive: whether this instance is the leader of a group.
+    fn should_lead(&self, index: usize) -> bool {
         let group = &self.groups[index];
         let name = &group.name;
+        if let Some(stopped) = self.stopped_elsewhere(index) {
+            // Everyone else serves, once it has finished.
+            return !self
+                .members
+                .get(stopped)
+                .is_some_and(|peer| peer.leads(name));
+        }
         let mut leaders: Vec<_> = self
             .members
             .present()
             .filter(|(_, peer)| peer.leads(name))
             .collect();
         if group.role.leads() {
-            // Two leaders: the higher priority stays, then who came first, then the smaller id.
-            leaders.retain(|(id, peer)| {
-                self.rank_of(id, peer.group(name), peer.heartbeat.started) > self.own_rank()
-            });
-            let eligible = self.eligible(index) || !self.other_eligible(name);
-            return if leaders.is_empty() && eligible {
-                group.role
-            } else {
-                Role::Follower
-            };
+            // Two leaders: the higher rank stays.
+            leaders.retain(|(id, peer)| self.rank_of(index, id, peer) > self.own_rank(index));
+            let stays = group.leaving.is_some() || self.eligible(index);
+            return leaders.is_empty() && (stays || !self.other_eligible(name));
         }
         if !leaders.is_empty() {
-            return Role::Follower;
+            return false;
         }
         // At a common start the rank decides, though the others are still joining; but a newcomer
         // that takes long to join does not leave its peers without a leader.
@@ -194,39 +226,98 @@ impl Engine {
         let better = self.members.present().any(|(id, peer)| {
             peer.group(name)
                 .is_some_and(|state| state.eligible || (patient && state.role == Role::Joining))
-                && self.rank_of(id, peer.group(name), peer.heartbeat.started) > self.own_rank()
+                && self.rank_of(index, id, peer) > self.own_rank(index)
         });
         let alone = !self.other_eligible(name);
-        if !better && (self.eligible(index) || alone) {
-            Role::Leader
-        } else {
-            Role::Follower
+        !better && (self.eligible(index) || alone)
+    }
+
+    /// How a leader is called: `leader-single-node` where nobody could take over, or where another
+    /// one may be serving too.
+    pub(super) fn leading_role(&self, index: usize) -> Role {
+        match self.no_successor(index) {
+            Some(_) => Role::LeaderSingleNode,
+            None => Role::Leader,
         }
     }
 
-    pub(super) fn own_rank(&self) -> (u8, std::cmp::Reverse<u64>, std::cmp::Reverse<InstanceId>) {
+    /// Why nobody can take a group over from this instance: a bounded label, and words.
+    pub(super) fn no_successor(&self, index: usize) -> Option<(&'static str, String)> {
+        let group = &self.groups[index];
+        if let Some(stopped) = self.stopped_elsewhere(index) {
+            let words = format!(
+                "failover of group {} is off, stopped on {stopped}",
+                group.name
+            );
+            return Some(("failover-off", words));
+        }
+        let mut present = self.members.present().peekable();
+        if present.peek().is_some() && present.all(|(_, peer)| peer.group(&group.name).is_none()) {
+            return Some(("group-names", self.unmatched(index).join("; ")));
+        }
+        // A leader gives the proof a moment: it should not change its name for every restart.
+        let patience = match group.role {
+            Role::Leader => limits::PROOF_MS,
+            _ => 0,
+        };
+        let doubtful = self.members.doubtful(self.now, patience)?;
+        let words = format!(
+            "{doubtful} is not heard, and not every broker can be asked whether it is gone: it \
+             may be serving too"
+        );
+        Some(("peer-unreachable", words))
+    }
+
+    /// A sentence for each peer that has no group of this name.
+    pub(super) fn unmatched(&self, index: usize) -> Vec<String> {
+        let name = &self.groups[index].name;
+        let others = self
+            .members
+            .present()
+            .filter(|(_, peer)| peer.group(name).is_none());
+        let sentence = |(id, peer): (&InstanceId, &Peer)| {
+            let theirs: Vec<&str> = peer
+                .heartbeat
+                .groups
+                .iter()
+                .map(|g| g.name.as_str())
+                .collect();
+            format!(
+                "group {name} of {} has no counterpart on {id}, whose groups are {}: give them the \
+                 same names in both property files",
+                self.cfg.instance,
+                theirs.join(", ")
+            )
+        };
+        others.map(sentence).collect()
+    }
+
+    /// The greater leads: chosen by an operator, then priority, then first come, then id.
+    pub(super) fn own_rank(&self, index: usize) -> Rank {
+        let me = &self.cfg.instance;
         (
+            self.chosen(index, me),
             self.cfg.priority,
-            std::cmp::Reverse(self.cfg.started),
-            std::cmp::Reverse(self.cfg.instance.clone()),
+            Reverse(self.cfg.started),
+            Reverse(me.clone()),
         )
     }
 
-    pub(super) fn rank_of(
-        &self,
-        id: &InstanceId,
-        state: Option<&GroupState>,
-        started: u64,
-    ) -> (u8, std::cmp::Reverse<u64>, std::cmp::Reverse<InstanceId>) {
+    pub(super) fn rank_of(&self, index: usize, id: &InstanceId, peer: &Peer) -> Rank {
+        let state = peer.group(&self.groups[index].name);
         (
+            self.chosen(index, id),
             state.map_or(0, |state| state.priority),
-            std::cmp::Reverse(started),
-            std::cmp::Reverse(id.clone()),
+            Reverse(peer.heartbeat.started),
+            Reverse(id.clone()),
         )
     }
 
+    /// Whether this instance may lead a group.
     pub(super) fn eligible(&self, index: usize) -> bool {
-        !self.groups[index].stopped && !self.draining && self.route.available()
+        let group = &self.groups[index];
+        let out = group.stopped || group.role == Role::Disabled || group.leaving.is_some();
+        !out && self.route.available()
     }
 
     pub(super) fn other_eligible(&self, name: &str) -> bool {
@@ -237,7 +328,8 @@ impl Engine {
 
     pub(super) fn set_role(&mut self, index: usize, role: Role, reason: &'static str) {
         let from = self.groups[index].role;
-        if from == role {
+        // A lead needs an epoch; when one is there, roles are looked at again.
+        if from == role || (role.leads() && !from.leads() && !self.epoch_ready()) {
             return;
         }
         let now = self.now.mono;
@@ -255,6 +347,9 @@ impl Engine {
             to: role,
             reason,
         });
+        if role == Role::LeaderSingleNode {
+            self.tell_alone(index);
+        }
         if role.leads() && !from.leads() {
             self.lead(index, now, reason);
         }
@@ -262,12 +357,24 @@ impl Engine {
         let served = from.leads() || from == Role::Draining;
         if served && !role.leads() && role != Role::Draining {
             self.groups[index].led_since = None;
-            self.step_down();
+            self.step_down(index);
         }
+        self.end_choice_of_the_lost(index);
         self.refresh_consumers();
         self.beat();
         self.release_held();
         self.advance_all();
+    }
+
+    fn tell_alone(&mut self, index: usize) {
+        let Some((reason, detail)) = self.no_successor(index) else {
+            return;
+        };
+        self.events.push_back(Event::Alone {
+            group: self.groups[index].name.clone(),
+            reason,
+            detail,
+        });
     }
 
     pub(super) fn lead(&mut self, index: usize, now: u64, reason: &'static str) {
@@ -278,12 +385,23 @@ impl Engine {
             .map(|state| state.term)
             .max()
             .unwrap_or(0);
-        let term = self.epoch.max(seen).max(self.groups[index].term) + 1;
-        self.epoch = term;
-        self.groups[index].term = term;
-        self.groups[index].led_since = Some(now);
+        self.epoch = self.epoch.max(seen).max(self.groups[index].term);
+        // `set_role` has made sure that there is one.
+        let term = self.next_epoch().unwrap_or(self.epoch);
+        let group = &mut self.groups[index];
+        group.term = term;
+        group.led_since = Some(now);
+        group.at_once = false;
         if self.cfg.mode == Mode::ActivePassive {
-            let agents = self.sessions.ids();
+            let mut agents = self.agents_of(index);
+            // Without failover only the own agents are served on, as after a restart.
+            if self.failover_off(index) {
+                let me = &self.cfg.instance;
+                agents.retain(|agent| {
+                    let session = self.sessions.get(agent);
+                    session.is_some_and(|session| session.record.version.owner == *me)
+                });
+            }
             self.take_over(agents, term, reason);
         } else {
             self.take_own(term, reason);
@@ -301,79 +419,19 @@ impl Engine {
 
     /// Not the leader any more: what waits is for the new one, subscriptions end once it has its
     /// own.
-    pub(super) fn step_down(&mut self) {
-        if self.cfg.mode == Mode::ActivePassive && !self.leads_any() {
-            for agent in self.sessions.ids() {
+    pub(super) fn step_down(&mut self, index: usize) {
+        if self.cfg.mode == Mode::ActivePassive || self.failover_is_off_here(index) {
+            for agent in self.agents_of(index) {
                 self.disown(&agent);
             }
-            self.hand_over_waiting();
         }
+        self.hand_over_waiting();
     }
 
-    // ---- verbs --------------------------------------------------------------------------------
-
-    pub(super) fn stop_group(&mut self, name: &str) -> Result<String, String> {
-        let index = self.group_index(name)?;
-        if self.groups[index].stopped {
-            return Err(format!("group {name} is stopped already"));
-        }
-        self.groups[index].stopped = true;
-        self.set_role(index, Role::Disabled, "operator");
-        Ok(Role::Disabled.as_str().to_owned())
-    }
-
-    pub(super) fn start_group(&mut self, name: &str) -> Result<String, String> {
-        let index = self.group_index(name)?;
-        if !self.groups[index].stopped {
-            return Err(format!("group {name} is not stopped"));
-        }
-        self.groups[index].stopped = false;
-        self.groups[index].role = Role::Follower;
-        self.look_at_role(index, "operator");
-        self.refresh_consumers();
-        self.beat();
-        Ok(self.groups[index].role.as_str().to_owned())
-    }
-
-    pub(super) fn group_index(&self, name: &str) -> Result<usize, String> {
-        self.groups
-            .iter()
-            .position(|group| group.name == name)
-            .ok_or_else(|| format!("there is no group {name}"))
-    }
-
-    /// Stops consuming; what is started is finished, what waits goes back or over.
-    pub(super) fn drain(&mut self) {
-        if self.draining {
-            return;
-        }
-        self.draining = true;
-        for index in 0..self.groups.len() {
-            if self.groups[index].role.leads() {
-                self.groups[index].role = Role::Draining;
-            }
-        }
-        self.refresh_consumers();
-        self.give_back_waiting();
-        self.beat();
-        self.send_delta();
-    }
-
-    /// Whether a drain has ended.
-    pub(super) fn drained(&self) -> bool {
-        self.draining && self.jobs.running() == 0
-    }
-
-    /// A drain that has ended: others may lead now.
-    pub(super) fn end_drain(&mut self) {
-        if !self.drained() {
-            return;
-        }
-        for index in 0..self.groups.len() {
-            if self.groups[index].role != Role::Disabled {
-                self.groups[index].granting = None;
-                self.set_role(index, Role::Disabled, "drained");
-            }
-        }
+    /// Whether nobody takes this instance's agents over: an operator has stopped the group here
+    /// that way.
+    pub(super) fn failover_is_off_here(&self, index: usize) -> bool {
+        let choice = self.groups[index].choice.as_ref();
+        choice.and_then(Choice::stopped) == Some(&self.cfg.instance)
     }
 }

@@ -69,6 +69,8 @@ pub struct PendingConnect {
     pub epoch: SubscriptionEpoch,
     /// Nodes tried.
     pub tried: u32,
+    /// Name of the group whose queue the command came through; empty is the first group.
+    pub group: String,
 }
 
 /// A request whose notification is awaited, for the correlation id.
@@ -257,19 +259,6 @@ impl Sessions {
     /// All, tombstones included.
     pub fn iter(&self) -> impl Iterator<Item = &Session> {
         self.map.values()
-    }
-
-    /// All living ones' ids.
-    #[must_use]
-    pub fn ids(&self) -> Vec<AgentId> {
-        let mut ids: Vec<AgentId> = self
-            .map
-            .values()
-            .filter(|session| session.live())
-            .map(|session| session.record.agent.clone())
-            .collect();
-        ids.sort();
-        ids
     }
 
     /// Digest of the living sessions' versions, never 0: equal tables have equal digests.

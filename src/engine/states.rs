@@ -51,7 +51,7 @@ impl Engine {
     fn may_publish_states(&self) -> bool {
         self.links.active().is_some()
             && self.route.available()
-            && !self.paused()
+            && !self.all_paused()
             && self.outbox.len() < limits::STATES_BACKLOG
     }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::members::Liveness;
-use super::peer::{Role, Standing};
+use super::peer::{Choice, Role, Standing, Wish};
 use super::route::NodeState;
 use super::session::Session;
 use super::{Engine, limits};
@@ -41,6 +41,9 @@ pub struct View {
     pub in_service: bool,
     /// Whether the own control queue is consumed: peers can be heard.
     pub attached: bool,
+    /// `draining` or `drained`, where an operator or the end of the process asked for it.
+    #[serde(default)]
+    pub drain: Option<String>,
     /// Commands that got their outcome here since the start.
     #[serde(default)]
     pub finished: u64,
@@ -68,6 +71,29 @@ pub struct GroupView {
     pub consuming: bool,
     /// Leadership term.
     pub term: u64,
+    /// Instance that leads, as far as this one knows; `null` while nobody does.
+    #[serde(default)]
+    pub leader: Option<String>,
+    /// Why the role is what it is, where there is more to say than priority and state.
+    #[serde(default)]
+    pub reason: String,
+    /// What operators decided last.
+    #[serde(default)]
+    pub choice: Option<ChoiceView>,
+}
+
+/// An operator's choice about a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChoiceView {
+    /// `leader`, `failover-off`, `priority` (no choice stands any more), `unknown`.
+    pub wish: String,
+    /// The instance that leads, or on which the group is stopped.
+    pub instance: Option<String>,
+    /// The instance that the verb was given to.
+    pub by: String,
+    /// When, milliseconds since the epoch.
+    pub at: u64,
 }
 
 /// A broker.
@@ -177,6 +203,21 @@ pub struct SessionView {
     pub subscribed: bool,
 }
 
+fn choice_view(choice: &Choice) -> ChoiceView {
+    let (wish, instance) = match &choice.wish {
+        Wish::Priority => ("priority", None),
+        Wish::Leader { instance } => ("leader", Some(instance)),
+        Wish::FailoverOff { stopped } => ("failover-off", Some(stopped)),
+        Wish::Unknown => ("unknown", None),
+    };
+    ChoiceView {
+        wish: wish.to_owned(),
+        instance: instance.map(ToString::to_string),
+        by: choice.by.to_string(),
+        at: choice.at,
+    }
+}
+
 impl Engine {
     /// The picture.
     #[must_use]
@@ -201,6 +242,14 @@ impl Engine {
             outbox: self.outbox.len() as u64,
             in_service: self.route.available(),
             attached: self.control_on.is_some(),
+            drain: self.draining.then(|| {
+                let word = if self.drained() {
+                    "drained"
+                } else {
+                    "draining"
+                };
+                word.to_owned()
+            }),
             finished: self.finished,
             warnings: self.warnings(),
         }
@@ -248,9 +297,41 @@ impl Engine {
                         .map(|broker| self.links.label(broker).to_owned()),
                     consuming: consumer.is_some_and(|c| c.confirmed),
                     term: group.term,
+                    leader: if group.role.leads() {
+                        Some(self.cfg.instance.to_string())
+                    } else {
+                        self.leader_of(&group.name).map(|leader| leader.to_string())
+                    },
+                    reason: self.role_reason(index),
+                    choice: group.choice.as_ref().map(choice_view),
                 }
             })
             .collect()
+    }
+
+    /// An operator's part in the role, and why a leader has no successor.
+    fn role_reason(&self, index: usize) -> String {
+        let group = &self.groups[index];
+        let mut reasons = Vec::new();
+        if group.leaving.is_some() {
+            reasons.push("handing over".to_owned());
+        }
+        if group.stopped {
+            reasons.push("stopped here by operator".to_owned());
+        }
+        if let Some(choice) = group.choice.as_ref().filter(|c| c.wish != Wish::Priority) {
+            let at = chrono::DateTime::from_timestamp_millis(choice.at.cast_signed());
+            let at = at.map_or_else(String::new, |at| {
+                at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+            });
+            reasons.push(format!("{choice} at {at}"));
+        }
+        if group.role == Role::LeaderSingleNode
+            && let Some((_, words)) = self.no_successor(index)
+        {
+            reasons.push(words);
+        }
+        reasons.join("; ")
     }
 
     fn broker_views(&self) -> Vec<BrokerView> {
@@ -319,6 +400,15 @@ impl Engine {
         }
         if !self.route.available() {
             warnings.push("no downstream is in service: not consuming".to_owned());
+        }
+        for index in 0..self.groups.len() {
+            warnings.extend(self.unmatched(index));
+            if self.groups[index].role == Role::LeaderSingleNode
+                && let Some((label, words)) = self.no_successor(index)
+                && label != "group-names"
+            {
+                warnings.push(words);
+            }
         }
         for (id, peer) in self.members.iter() {
             if !peer.liveness.present() {

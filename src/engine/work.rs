@@ -62,7 +62,8 @@ impl Engine {
             self.reject(id, ErrorCode::NotImplemented, reason);
             return;
         }
-        let Some(session) = self.sessions.get(agent) else {
+        let known = self.sessions.get(agent);
+        let Some(session) = known.filter(|_| !self.must_connect(agent)) else {
             match self.as_supervisor(agent, command) {
                 Some((who, password, action)) => {
                     let work = (Kind::Request, vec![action]);

@@ -32,6 +32,8 @@ pub fn emit(event: &Event, labels: &Labels) {
         | Event::BrokerBlocked { .. }
         | Event::ConsumerLost { .. } => brokers(event, &labels.instance),
         Event::RoleChanged { .. }
+        | Event::Operator { .. }
+        | Event::Alone { .. }
         | Event::TakeoverStarted { .. }
         | Event::TakeoverFinished { .. }
         | Event::OwnPause { .. }
@@ -211,6 +213,21 @@ fn instance_wide(event: &Event, instance: &str) {
                 to,
                 reason,
                 "role changed"
+            );
+        }
+        Event::Operator { group, what } => {
+            let (group, what) = (group.as_str(), what.as_str());
+            info!(instance, group, what, "operator's choice");
+        }
+        Event::Alone {
+            group,
+            reason,
+            detail,
+        } => {
+            let (group, detail) = (group.as_str(), detail.as_str());
+            error!(
+                instance,
+                group, reason, detail, "leader without a successor"
             );
         }
         Event::TakeoverStarted { reason, agents } => {

@@ -103,6 +103,8 @@ pub struct ClientCommand {
     pub maybe_seen: bool,
     /// It came over a federation link.
     pub federated: bool,
+    /// Index of the group whose queue it came through; set by the engine.
+    pub group: usize,
 }
 
 /// A message that is no command, with all that is known for an answer.
@@ -189,6 +191,7 @@ pub fn parse(
             deadline_ms: deadline_ms(raw, defaults.max_age_ms, received_at_ms),
             maybe_seen: raw.maybe_seen(),
             federated: raw.federated,
+            group: 0,
         }),
         Err(fault) => Err(Box::new(Malformed {
             reason: fault.reason,

@@ -36,6 +36,9 @@ pub struct RawMessage {
     pub redelivered_upstream: bool,
     /// Header `visit-count`, where a link moved it more than once.
     pub visit_count: Option<i64>,
+    /// Handed over by a peer: name of the group whose queue it came through there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
 }
 
 impl RawMessage {

@@ -40,6 +40,11 @@ pub struct PairOptions {
     pub ready: bool,
     /// gc-1 reaches the downstream's REST through relays that can be cut.
     pub relays: bool,
+    /// Keys of one file, by index of the instance.
+    pub own: [BTreeMap<String, String>; 3],
+    /// Command queues beside the usual one; `{cluster}` stands for the cluster's name, here and in
+    /// the values of `settings` and `own`.
+    pub queues: Vec<&'static str>,
     /// Product played.
     pub deployment: Deployment,
     /// Each instance reaches the other site's broker through a relay that can be cut.
@@ -57,6 +62,8 @@ impl Default for PairOptions {
             settings: BTreeMap::new(),
             ready: true,
             relays: false,
+            own: Default::default(),
+            queues: Vec::new(),
             deployment: Deployment::Ucce,
             ways: false,
             priorities: [127, 100, 100],
@@ -78,6 +85,13 @@ impl PairOptions {
     #[must_use]
     pub fn set(mut self, key: &str, value: &str) -> Self {
         self.settings.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// With one more key in one file.
+    #[must_use]
+    pub fn set_own(mut self, index: usize, key: &str, value: &str) -> Self {
+        self.own[index].insert(key.to_owned(), value.to_owned());
         self
     }
 
@@ -192,6 +206,14 @@ impl Instance {
         answer.error_for_status().ok()?.text().await.ok()
     }
 
+    /// A verb of the admin listener: status code and answer.
+    pub async fn post(&self, path: &str) -> (u16, Value) {
+        let url = format!("http://{}/api/v1/{path}", self.admin.address());
+        let answer = self.http.post(url).send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        (status, answer.json().await.unwrap_or_default())
+    }
+
     /// `GET /api/v1/status`; `Null` where it does not answer.
     pub async fn status(&self) -> Value {
         let text = self.get("/api/v1/status").await.unwrap_or_default();
@@ -205,6 +227,13 @@ impl Instance {
             .as_str()
             .unwrap_or_default()
             .to_owned()
+    }
+
+    /// Role in a group, by the group's index.
+    pub async fn role_in(&self, group: usize) -> String {
+        let status = self.status().await;
+        let role = status["groups"][group]["role"].as_str();
+        role.unwrap_or_default().to_owned()
     }
 
     /// Agents that it owns, and of these with a subscription.
@@ -264,7 +293,12 @@ impl Pair {
     pub async fn start(network: &BrokerNetwork, options: PairOptions) -> Self {
         let cluster = cluster_name();
         let queue = format!("Connector-{cluster}");
-        let input = network.topology_input(&cluster, &[&queue], MAX_AGE);
+        let named = |text: &str| text.replace("{cluster}", &cluster);
+        let more: Vec<String> = options.queues.iter().map(|name| named(name)).collect();
+        let queues: Vec<&str> = std::iter::once(queue.as_str())
+            .chain(more.iter().map(String::as_str))
+            .collect();
+        let input = network.topology_input(&cluster, &queues, MAX_AGE);
         let report = topology::apply(&Topology::of(&input), Some(LINKS)).await;
         assert!(report.is_complete(), "{report:?}");
         let (simulator, xmpp) = start_simulator(options.agents, options.deployment).await;
@@ -417,7 +451,9 @@ impl Pair {
         ] {
             put(key, value.to_owned());
         }
-        keys.extend(options.settings.clone());
+        for (key, value) in options.settings.iter().chain(&options.own[index]) {
+            keys.insert(key.clone(), value.replace("{cluster}", &self.cluster));
+        }
         keys.iter().fold(String::new(), |mut text, (key, value)| {
             let _ = writeln!(text, "{key}={value}");
             text
@@ -455,6 +491,27 @@ impl Pair {
         let mut uris = self.brokers.clone();
         uris.rotate_left(first);
         Desk::open(uris, &self.cluster, &self.queue, destination).await
+    }
+
+    /// A client of another command queue.
+    pub async fn desk_of(&self, queue: &str, destination: &str, first: usize) -> Desk {
+        let mut uris = self.brokers.clone();
+        uris.rotate_left(first);
+        Desk::open(uris, &self.cluster, queue, destination).await
+    }
+
+    /// A client that knows the broker of its own site only: 1 (0) or 2.
+    pub async fn desk_at(&self, destination: &str, broker: usize) -> Desk {
+        let uris = vec![self.brokers[broker].clone()];
+        Desk::open(uris, &self.cluster, &self.queue, destination).await
+    }
+
+    /// Runs `tandem` on an instance: exit code and what it printed.
+    pub async fn tandem(&self, instance: &Instance, words: &[&str]) -> (i32, String) {
+        let url = format!("http://{}", instance.admin());
+        let mut all: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        all.extend(["--url".to_owned(), url]);
+        tandem(all).await
     }
 
     /// Connects and signs in agents, and waits until each has its subscription.
@@ -579,6 +636,18 @@ impl Pair {
         )
         .await;
     }
+}
+
+/// Runs the program to its end: exit code, and what it printed on both outputs.
+pub async fn tandem(words: Vec<String>) -> (i32, String) {
+    let run = tokio::task::spawn_blocking(move || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tandem"));
+        command.args(words).output().expect("the program runs")
+    });
+    let output = run.await.expect("it has ended");
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    (output.status.code().unwrap_or(-1), text)
 }
 
 /// A client of the management API.

@@ -10,3 +10,4 @@ mod peers;
 mod random;
 mod replies;
 mod support;
+mod verbs;

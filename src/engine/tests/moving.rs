@@ -276,7 +276,7 @@ fn a_follower_outranks_a_silent_leader_on_its_broker_until_it_is_heard() {
     assert!(rig.fences.is_empty(), "only where it is wanted");
     // Lost, but its consumer stands as long as the broker has not noticed.
     rig.advance(3_500);
-    assert_eq!(rig.role(), Role::Leader);
+    assert_eq!(rig.role(), Role::LeaderSingleNode);
     assert_eq!(priority(&rig), 128);
     rig.counts.insert(instance("gc-2"), 0);
     rig.advance(600);

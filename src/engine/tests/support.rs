@@ -199,6 +199,8 @@ pub struct Rig {
     pub kept: Keep,
     pub store_fails: bool,
     next_tag: u64,
+    /// The link of the last peer message.
+    said_on: Option<LinkEpoch>,
 }
 
 impl Rig {
@@ -237,6 +239,7 @@ impl Rig {
             kept: Keep::default(),
             store_fails: false,
             next_tag: 0,
+            said_on: None,
         }
     }
 
@@ -255,6 +258,7 @@ impl Rig {
         let records = kept.sessions.into_iter().filter_map(|(_, record)| record);
         rig.engine
             .restore(records.collect(), kept.destinations, kept.epoch);
+        rig.engine.restore_groups(kept.groups);
         rig.start();
         rig.advance(2_000);
         rig
@@ -409,6 +413,8 @@ impl Rig {
                 priority,
                 term: 0,
                 eligible: true,
+                leaving: false,
+                choice: None,
             }],
             broker: "b0".into(),
             owned: 0,
@@ -610,6 +616,10 @@ impl Rig {
         }
         self.kept.destinations.extend(keep.destinations);
         self.kept.epoch = keep.epoch;
+        for group in keep.groups {
+            self.kept.groups.retain(|known| known.name != group.name);
+            self.kept.groups.push(group);
+        }
         Input::Kept { failure: None }
     }
 
@@ -700,7 +710,13 @@ impl Rig {
         inputs: &mut VecDeque<Input>,
     ) {
         if let Outbound::Peer { to, message } = message {
-            self.said.push((to, *message));
+            // The same on another link is said once.
+            let said = (to, *message);
+            if self.said_on < Some(link) && self.said.last() == Some(&said) {
+                self.said.pop();
+            }
+            self.said_on = Some(link);
+            self.said.push(said);
             inputs.push_back(Input::Published {
                 publish: id,
                 outcome: PublishOutcome::Confirmed,
@@ -778,6 +794,7 @@ impl Rig {
             signed_in: true,
             user: None,
             tombstone: false,
+            group: String::new(),
         }
     }
 }

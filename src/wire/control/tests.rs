@@ -49,6 +49,7 @@ fn delta() -> PeerMessage {
             signed_in: true,
             user: None,
             tombstone: false,
+            group: String::new(),
         }],
         destinations: Vec::new(),
         outcomes: Vec::new(),

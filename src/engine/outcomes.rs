@@ -1,0 +1,52 @@
+//! Outcomes as others hear of them: one id never gets two definite ones.
+
+use super::jobs::Answered;
+use super::{Engine, limits};
+use crate::catalogue::ErrorCode;
+use crate::model::InstanceId;
+use crate::wire::command::ClientCommand;
+use crate::wire::reply::Outcome;
+
+use super::peer::PeerMessage;
+
+impl Engine {
+    /// What may have been carried out before, by somebody whose answer is not known here, is not
+    /// said to have failed: that somebody may have said otherwise. Likewise after a pause, in
+    /// which another one may have taken over. The reason is kept.
+    pub(super) fn honest(&self, command: &ClientCommand, mut answered: Answered) -> Answered {
+        let re_login = answered
+            .error
+            .as_ref()
+            .is_some_and(|(code, _)| code == ErrorCode::ReLogin.as_str());
+        let may_differ = match answered.outcome {
+            Outcome::Failed | Outcome::Expired => true,
+            // Other refusals follow from the command alone, whoever reads it.
+            Outcome::Rejected => re_login,
+            Outcome::Ok | Outcome::Accepted | Outcome::InDoubt => false,
+        };
+        let others_may_know = command.maybe_seen || self.fenced_until.is_some();
+        if others_may_know && may_differ {
+            answered.outcome = Outcome::InDoubt;
+        }
+        answered
+    }
+
+    /// Whether the peers are to know an outcome before its client does: if this instance is lost
+    /// right after, another one would try the command again and perhaps succeed.
+    pub(super) fn told_first(outcome: Outcome) -> bool {
+        matches!(outcome, Outcome::Failed | Outcome::Expired)
+    }
+
+    /// Tells a peer that was away, or has started anew, the newest outcomes.
+    pub(super) fn tell_outcomes_again(&mut self, to: &InstanceId) {
+        let all = self.ledger.newest(self.now, limits::OUTCOMES_TOLD_AGAIN);
+        for outcomes in all.chunks(limits::DELTA_RECORDS) {
+            let message = PeerMessage::Delta {
+                sessions: Vec::new(),
+                destinations: Vec::new(),
+                outcomes: outcomes.to_vec(),
+            };
+            self.say(Some(to), message);
+        }
+    }
+}
