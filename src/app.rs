@@ -20,6 +20,7 @@ use crate::notify::Tls;
 use crate::notify::shell::{NotifyConfig, NotifyShell};
 use crate::settings::{self, DownstreamKind, NotifyTls, Settings};
 use crate::store::Store;
+use crate::supervisor::Supervisor;
 use crate::telemetry::{self, Telemetry};
 use crate::wire::command::Defaults;
 use crate::wire::control::Keys;
@@ -132,6 +133,7 @@ pub async fn run(mut settings: Settings) -> Result<(), AppError> {
     ));
     let proofs = tokio::spawn(prover.run(views.clone(), results.clone()));
     let beating = tokio::spawn(pulse.keep());
+    let told = Supervisor::from_environment().map(|it| tokio::spawn(it.keep(views.clone())));
     let gauges = tokio::spawn(keep_gauges(views));
     let upkeep = tokio::spawn(metrics.upkeep());
     tokio::spawn(watch_signals(results));
@@ -145,6 +147,9 @@ pub async fn run(mut settings: Settings) -> Result<(), AppError> {
     shells.notify.close();
     shells.broker.close().await;
     stop.cancel();
+    if let Some(told) = told {
+        told.abort();
+    }
     proofs.abort();
     beating.abort();
     gauges.abort();
@@ -420,6 +425,13 @@ fn build_shells(
         notify,
         store: store.map(Arc::new),
     })
+}
+
+/// How `tandem doctor` connects: as the instance itself, under another name.
+pub(crate) fn doctor_config(settings: &Settings) -> Result<BrokerConfig, AppError> {
+    let boot = BootId(0);
+    let config = engine_config(settings, boot)?;
+    Ok(broker_config(settings, &config, boot))
 }
 
 /// A pause longer than this may have been long enough for a peer to take over: it was suspected

@@ -130,6 +130,29 @@ impl Instance {
         self.process = Some(process.expect("the instance starts"));
     }
 
+    /// `POST` of an operator's verb; status and body.
+    pub async fn post(&self, path: &str) -> (u16, Value) {
+        let url = format!("http://{}{path}", self.admin.address());
+        let answer = self.http.post(url).send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        (status, answer.json().await.unwrap_or_default())
+    }
+
+    /// Drains it as an operator would, ends the process once nothing is in work, and waits until
+    /// it has ended.
+    pub async fn drain_and_end(&mut self) {
+        let (status, body) = self.post("/api/v1/drain").await;
+        assert_eq!(status, 202, "{body}");
+        until("the drain has ended", async || {
+            let status = self.status().await;
+            status["groups"][0]["role"] == "disabled" && status["inflight"] == 0
+        })
+        .await;
+        let process = self.process.as_mut().expect("it was started");
+        process.terminate();
+        until("the process has ended", async || !process.is_running()).await;
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         if let Some(process) = &mut self.process {
@@ -357,6 +380,32 @@ impl Pair {
             1 => &mut self.gc2,
             _ => &mut self.gc3,
         }
+    }
+
+    /// A third instance, `gc-3`, with gc-2's settings and this priority. Not started yet.
+    pub fn third(&self, priority: u8) -> Instance {
+        let third = instance("gc-3", self.folder.path());
+        let text = std::fs::read_to_string(&self.gc2.config).expect("gc-2's file");
+        let changes = BTreeMap::from([
+            ("instance.id", "gc-3".to_owned()),
+            ("instance.site", "site-3".to_owned()),
+            ("consumer.priority", priority.to_string()),
+            ("admin.listen", third.admin().to_string()),
+            (
+                "data.dir",
+                self.folder.path().join("data-gc-3").display().to_string(),
+            ),
+        ]);
+        let text = text.lines().fold(String::new(), |mut text, line| {
+            let key = line.split('=').next().unwrap_or_default();
+            let _ = match changes.get(key) {
+                Some(value) => writeln!(text, "{key}={value}"),
+                None => writeln!(text, "{line}"),
+            };
+            text
+        });
+        std::fs::write(&third.config, text).expect("a property file");
+        third
     }
 
     /// The property file of an instance.

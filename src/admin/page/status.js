@@ -130,8 +130,8 @@ function draw(name, attributes, text) {
   return element;
 }
 
-const BOX = { width: 210, height: 74 };
-const ROWS = { brokers: 40, instances: 165, nodes: 300 };
+const BOX = { width: 210, height: 84 };
+const ROWS = { brokers: 24, instances: 158, nodes: 296 };
 
 function places(names, y) {
   const step = 800 / Math.max(names.length, 1);
