@@ -12,7 +12,9 @@ use crate::downstream::{self, DownstreamError, FinesseClient, NodeConfig};
 use crate::driver::{Clock, Driver, Ended, Shells, wall_ms};
 use crate::engine::config::{AgentPolicy, BrokerPolicy, Mode, PeerTimers};
 use crate::engine::ids::BootId;
+use crate::engine::journal::Restored;
 use crate::engine::{Config, Engine, Input, View};
+use crate::journal::{Journal, JournalError};
 use crate::model::{IdError, InstanceId};
 use crate::notify::Tls;
 use crate::notify::shell::{NotifyConfig, NotifyShell};
@@ -47,6 +49,9 @@ pub enum AppError {
     /// The admin listener, or the data folder.
     #[error("{0}")]
     Io(String),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// Something that lives already stands against it.
     #[error("{0}")]
     Refused(String),
@@ -55,11 +60,18 @@ pub enum AppError {
     Id(#[from] IdError),
 }
 
+/// What is asked of one start, not of the site.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// A journal that cannot be used is moved away.
+    pub accept_journal_loss: bool,
+}
+
 /// Runs one instance until it is told to stop; a first signal drains, a second one ends at once.
 ///
 /// # Errors
 /// Where it cannot start; nothing runs then.
-pub async fn run(mut settings: Settings) -> Result<(), AppError> {
+pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppError> {
     if settings.broker.randomize {
         let seed = random().map_err(AppError::Io)?;
         shuffle(
@@ -78,7 +90,9 @@ pub async fn run(mut settings: Settings) -> Result<(), AppError> {
     let config = engine_config(&settings, boot)?;
     let (results, inputs) = mpsc::channel(INPUTS);
     let (ask, asks) = mpsc::channel::<AdminRequest>(ASKS);
-    let shells = build_shells(&settings, &config, boot, &results)?;
+    let clock = Clock::new();
+    let (journal, journaled) = open_journal(&settings, options, clock, &results)?;
+    let shells = build_shells(&settings, &config, boot, &results, journal)?;
     let hosts = config.nodes.iter().map(|host| Arc::from(host.as_str()));
     let hosts: Vec<Arc<str>> = hosts.collect();
     let mut engine = Engine::new(config);
@@ -95,12 +109,18 @@ pub async fn run(mut settings: Settings) -> Result<(), AppError> {
         tracing::info!(sessions = kept.sessions.len(), "sessions kept from before");
         engine.restore(kept.sessions, kept.destinations, kept.epoch);
     }
+    tracing::info!(
+        intents = journaled.intents.len(),
+        outcomes = journaled.outcomes.len(),
+        "journal kept from before"
+    );
+    engine.restore_journal(clock.now(), journaled);
     let (view, views) = watch::channel(Arc::new(engine.view()));
     let history = History::default();
     let tell = teller(&settings, history.clone());
     let driver = Driver::new(
         engine,
-        Clock::new(),
+        clock,
         shells,
         hosts,
         (results.clone(), inputs),
@@ -239,6 +259,31 @@ fn prepare_data_dir(dir: &Path) -> Result<(), AppError> {
     })
 }
 
+/// The journal tells the engine from its own thread. Where the engine's queue is full that thread
+/// waits, and writes gather for the next transaction.
+fn open_journal(
+    settings: &Settings,
+    options: Options,
+    clock: Clock,
+    results: &mpsc::Sender<Input>,
+) -> Result<(Journal, Restored), AppError> {
+    let results = results.clone();
+    let told = Box::new(move |ids, failure: Option<String>, took: Duration| {
+        if failure.is_none() {
+            telemetry::journal_write(took.as_secs_f64());
+        }
+        // The receiver is only gone when the process ends.
+        let _ = results.blocking_send(Input::Journaled { ids, failure });
+    });
+    let accept = options.accept_journal_loss;
+    Ok(Journal::open(
+        &settings.data_dir,
+        accept,
+        clock.now().wall,
+        told,
+    )?)
+}
+
 fn random() -> Result<u64, String> {
     getrandom::u64().map_err(|error| format!("no random numbers from the system: {error}"))
 }
@@ -352,6 +397,7 @@ fn build_shells(
     config: &Config,
     boot: BootId,
     results: &mpsc::Sender<Input>,
+    journal: Journal,
 ) -> Result<Shells, AppError> {
     let downstream = FinesseClient::new(&downstream::Config {
         nodes: settings
@@ -380,6 +426,7 @@ fn build_shells(
         broker,
         downstream: Arc::new(downstream),
         notify,
+        journal,
         store: store.map(Arc::new),
     })
 }

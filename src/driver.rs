@@ -13,9 +13,10 @@ use crate::admin::AdminRequest;
 use crate::broker::Broker;
 use crate::downstream::FinesseClient;
 use crate::engine::command::{Call, Keep};
-use crate::engine::ids::{Now, VerbId};
+use crate::engine::ids::{JournalId, Now, VerbId};
 use crate::engine::input::Verb;
 use crate::engine::{Command, Engine, Event, Input, View};
+use crate::journal::Journal;
 use crate::model::CallOutcome;
 use crate::notify::shell::NotifyShell;
 use crate::store::Store;
@@ -79,6 +80,8 @@ pub struct Shells {
     pub downstream: Arc<FinesseClient>,
     /// XMPP.
     pub notify: NotifyShell,
+    /// Intents and outcomes.
+    pub journal: Journal,
     /// Disk; `None`: without a key nothing can be sealed, and nothing is kept.
     pub store: Option<Arc<Store>>,
 }
@@ -206,6 +209,11 @@ impl Driver {
                     }
                 }
                 Command::Keep(keep) => spawn_keep(shells, &self.results, *keep),
+                Command::Journal { id, write } => {
+                    if !shells.journal.submit(id, *write) {
+                        not_journaled(&self.results, id);
+                    }
+                }
                 Command::Exit => ended = Some(Ended::Done),
                 Command::Refuse(reason) => ended = Some(Ended::Refused(reason)),
                 other => shells.broker.execute(other),
@@ -274,6 +282,16 @@ fn spawn_keep(shells: &Shells, results: &mpsc::Sender<Input>, keep: Keep) {
                 .unwrap_or_else(|error| Some(error.to_string())),
         };
         let _ = results.send(Input::Kept { failure }).await;
+    });
+}
+
+/// The journal's queue is full: said as the journal would say it.
+fn not_journaled(results: &mpsc::Sender<Input>, id: JournalId) {
+    let results = results.clone();
+    let failure = Some("too many writes wait".to_owned());
+    tokio::spawn(async move {
+        let ids = vec![id];
+        let _ = results.send(Input::Journaled { ids, failure }).await;
     });
 }
 

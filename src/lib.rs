@@ -19,6 +19,7 @@ pub mod client;
 pub mod downstream;
 pub mod driver;
 pub mod engine;
+pub mod journal;
 pub mod lab;
 pub mod model;
 pub mod notify;

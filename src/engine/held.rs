@@ -6,7 +6,6 @@ use super::jobs::{Origin, State, lane_key};
 use super::peer::{ForwardRefusal, PeerMessage};
 use super::timer::Timer;
 use super::{Engine, limits};
-use crate::catalogue::Repeat;
 use crate::model::InstanceId;
 use crate::wire::command::ClientCommand;
 use crate::wire::message::RawMessage;
@@ -22,9 +21,7 @@ impl Engine {
             let Some((command, _)) = self.job_command(id) else {
                 continue;
             };
-            if !self.owner_may_have_it(id)
-                && (self.answered_elsewhere(id) || !self.recall(id, &command))
-            {
+            if !self.owner_may_have_it(id) && (self.answered_elsewhere(id) || !self.recall(id)) {
                 continue;
             }
             if self.serves(&command) && !self.owner_may_have_it(id) {
@@ -40,14 +37,12 @@ impl Engine {
 
     /// The command is ours now.
     pub(super) fn release(&mut self, id: JobId, command: &ClientCommand) {
-        if !self.doubted(id, command) {
-            self.enqueue(id, command);
-        }
+        self.enqueue(id, command);
     }
 
     /// What was handed to an owner that is gone (or has started anew) may have been run there.
-    /// `false`: it is answered and waits no longer.
-    pub(super) fn recall(&mut self, id: JobId, command: &ClientCommand) -> bool {
+    /// `false`: it waits no longer.
+    pub(super) fn recall(&mut self, id: JobId) -> bool {
         let since = self.now.mono;
         let Some(job) = self.jobs.get_mut(id) else {
             return false;
@@ -56,10 +51,7 @@ impl Engine {
             return true;
         }
         job.state = State::Held { since };
-        if command.spec.repeat != Repeat::Safe {
-            self.in_doubt(id, "its owner was lost while it had this command");
-            return false;
-        }
+        job.seen = true;
         true
     }
 
@@ -84,7 +76,7 @@ impl Engine {
         let now = self.now;
         match forwarded {
             None if now.wall >= command.deadline_ms => {
-                self.finish(id, Self::expired());
+                self.expire(id, command);
                 return false;
             }
             None => {
@@ -115,7 +107,7 @@ impl Engine {
         let mut raw = job.raw.as_ref().clone();
         // By its id the owner would know it again; without one it must be told.
         let again = matches!(job.state, State::Forwarded { .. });
-        raw.redelivered |= again && job.key.is_none();
+        raw.redelivered |= job.seen || (again && job.key.is_none());
         job.state = State::Forwarded {
             to: owner.clone(),
             boot,
@@ -293,7 +285,8 @@ impl Engine {
             return;
         };
         match &job.state {
-            State::Running(_) | State::Connecting | State::Settling => {
+            State::Doubting { .. } | State::Intending(_) => self.drop_unstarted(id),
+            State::Running(_) | State::Connecting | State::Recording(_) | State::Settling => {
                 if let Some(mut job) = self.jobs.remove(id) {
                     job.origin = Origin::Orphan;
                     self.jobs.insert(id, job);
@@ -356,7 +349,7 @@ impl Engine {
             if let Some((command, _)) = self.job_command(id) {
                 self.jobs.leave_lane(id, &lane_key(&command));
                 if !self.answered_elsewhere(id) {
-                    self.finish(id, Self::expired());
+                    self.expire(id, &command);
                 }
             }
         }

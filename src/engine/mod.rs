@@ -10,6 +10,9 @@
 //!                          │ replication  what peers tell each other                    │
 //!                          │ jobs         the life of one command, in lanes             │
 //!                          │              · work · held · answers                       │
+//!                          │ intent       a non-idempotent call: durable, acknowledged, │
+//!                          │              then made · journal (disk, members)           │
+//!                          │ doubt        what may have run before                      │
 //!                          │ ledger       what became of command ids                    │
 //!                          │ agents       subscriptions · connect · reading · notices   │
 //!                          │ route        which downstream node · service               │
@@ -27,12 +30,15 @@ pub mod command;
 pub mod config;
 mod connect;
 mod consumers;
+mod doubt;
 pub mod event;
 mod handover;
 mod held;
 pub mod ids;
 pub mod input;
+mod intent;
 mod jobs;
+pub mod journal;
 mod keep;
 pub mod ledger;
 pub mod limits;
@@ -56,7 +62,7 @@ mod work;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 pub use command::{Command, Outbound};
 pub use config::Config;
@@ -67,6 +73,7 @@ pub use view::View;
 use ids::{CallId, LinkEpoch, Now, VerbId};
 use input::Verb;
 use jobs::Jobs;
+use journal::Book;
 use ledger::Ledger;
 use link::Links;
 use members::Members;
@@ -87,6 +94,10 @@ enum CallFor {
     Sync(AgentId),
     /// Signing an agent in again on a node that does not know it, or making it ready.
     Habit(AgentId),
+    /// Finding out whether a command was carried out before.
+    Ask(ids::JobId, doubt::Proof),
+    /// The same, after it was answered in doubt.
+    Later(ledger::Key, doubt::Proof),
 }
 
 /// The connector's decisions. See the module's documentation.
@@ -107,6 +118,9 @@ pub struct Engine {
     sessions: Sessions,
     jobs: Jobs,
     ledger: Ledger,
+    book: Book,
+    /// Answers in doubt that may still be found out.
+    doubts: BTreeMap<ledger::Key, doubt::Doubt>,
     outbox: Outbox,
     route: Route,
     calls: HashMap<CallId, (CallFor, usize)>,
@@ -152,6 +166,8 @@ impl Engine {
             sessions: Sessions::default(),
             jobs: Jobs::default(),
             ledger: Ledger::default(),
+            book: Book::default(),
+            doubts: BTreeMap::new(),
             outbox: Outbox::default(),
             route: Route::new(&cfg.nodes, cfg.failback),
             calls: HashMap::new(),
@@ -231,6 +247,7 @@ impl Engine {
                 self.release_held();
             }
             Input::Kept { failure } => self.on_kept(failure),
+            Input::Journaled { ids, failure } => self.on_journaled(&ids, failure.as_deref()),
             Input::Operator { id, verb } => self.on_verb(id, &verb),
             Input::Shutdown => self.on_shutdown(),
         }
@@ -291,6 +308,8 @@ impl Engine {
                 Timer::Probe(node) => self.probe(node),
                 Timer::Delta => self.send_delta(),
                 Timer::Keep => self.keep(),
+                Timer::Journal => self.journal_due(),
+                Timer::Doubt => self.doubts_due(),
                 Timer::Takeover => self.takeover_step(),
                 Timer::Agent(agent) => self.agent_due(&agent),
                 Timer::Held => self.release_held(),
@@ -310,6 +329,7 @@ impl Engine {
         self.look_at_members();
         self.look_at_links();
         self.flush_outbox();
+        self.flush_journal();
         if self.sessions.has_unkept() && self.keeping.is_none() {
             self.timers
                 .set_by(Timer::Keep, self.now.mono + limits::KEEP_DELAY_MS);
@@ -334,6 +354,7 @@ impl Engine {
         for agent in old {
             self.sessions.remove(&agent);
         }
+        self.book.sweep(self.now);
         self.timers.set(Timer::Sweep, now + 1_000);
         self.expire_waiting();
     }

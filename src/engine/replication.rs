@@ -45,11 +45,23 @@ impl Engine {
                     self.sessions.learn_destination(&destination, false);
                 }
                 for outcome in outcomes {
+                    self.compare_outcomes(&outcome);
                     let jobs = &self.jobs;
                     self.ledger
                         .learn(self.now, outcome, |job| jobs.started(job));
                 }
             }
+            PeerMessage::Journal {
+                intents,
+                outcomes,
+                withdrawn,
+                history,
+            } => self.on_journal(from, intents, outcomes, withdrawn, history),
+            PeerMessage::JournalAck {
+                intents,
+                outcomes,
+                refused,
+            } => self.on_journal_ack(from, &intents, &outcomes, &refused),
             PeerMessage::Claim { group, term } => self.on_claim(from, &group, term),
             PeerMessage::Grant { group, term } => self.on_grant(from, &group, term),
             PeerMessage::Forward { id, raw } => self.on_forward(from, id, raw),
@@ -92,9 +104,17 @@ impl Engine {
             leads.collect::<Vec<_>>()
         });
         let change = self.members.on_heartbeat(self.now, from, boot, heartbeat);
+        // Only after a restart of the peer was seen: it forgets what another start had heard.
+        let sent = echoed.and_then(|(seq, _)| self.book.beat_sent(seq));
+        if let (Some(sent), Some(peer)) = (sent, self.members.get_mut(from))
+            && peer.boot == boot
+        {
+            peer.echoed_at = peer.echoed_at.max(Some(sent));
+        }
         if let Some(change) = change {
             self.member_changed(change);
         }
+        self.look_at_waiting();
         self.compare_tables(from);
         let after = self.members.get(from).map(|peer| {
             let leads = peer.heartbeat.groups.iter().map(|g| (g.role, g.eligible));
@@ -182,6 +202,7 @@ impl Engine {
         }
         self.heartbeat_seq += 1;
         self.last_beat = self.now.mono;
+        self.book.note_beat(self.heartbeat_seq, self.now.mono);
         let (total, owned) = self.sessions.count(&self.cfg.instance);
         let broker = self
             .links
@@ -208,6 +229,8 @@ impl Engine {
             total: total as u64,
             digest: self.sessions.digest(),
             echo,
+            journal: true,
+            settled: self.settled(),
         };
         self.say(None, PeerMessage::Heartbeat(heartbeat));
     }

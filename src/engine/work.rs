@@ -93,6 +93,10 @@ impl Engine {
             refused_by: Vec::new(),
             request_id,
         };
+        if self.journaled(id, command) {
+            self.intend(id, Box::new(work), command);
+            return;
+        }
         if let Some(job) = self.jobs.get_mut(id) {
             job.state = State::Running(Box::new(work));
         }
@@ -116,7 +120,7 @@ impl Engine {
     }
 
     /// Sends the request at the front.
-    fn issue(&mut self, id: JobId, node: usize) {
+    pub(super) fn issue(&mut self, id: JobId, node: usize) {
         let call = CallId(self.number());
         let correlation_id = self.correlation(id);
         let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
@@ -180,6 +184,8 @@ impl Engine {
             CallFor::Job(id) => self.job_answered(id, call, node, outcome),
             CallFor::Sync(agent) => self.sync_answered(&agent, call, outcome),
             CallFor::Habit(agent) => self.habit_answered(&agent, outcome),
+            CallFor::Ask(id, proof) => self.asked(id, call, &proof, &outcome, node),
+            CallFor::Later(key, proof) => self.asked_later(key, &proof, &outcome, node),
         }
     }
 

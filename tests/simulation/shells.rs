@@ -146,6 +146,13 @@ impl World {
                 self.nodes[node].disk.keep(*keep);
                 self.input_after(1, node, boot, Input::Kept { failure: None });
             }
+            Command::Journal { id, write } => {
+                self.nodes[node].disk.journal(*write);
+                let wait = 1 + self.random(4);
+                let ids = vec![id];
+                let failure = None;
+                self.input_after(wait, node, boot, Input::Journaled { ids, failure });
+            }
             Command::ConsumeExpired { .. }
             | Command::VerbDone { .. }
             | Command::Exit

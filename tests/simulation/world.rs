@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tandem::engine::command::Keep;
+use tandem::engine::command::{JournalWrite, Keep};
 use tandem::engine::config::{AgentPolicy, BrokerPolicy, Config, Mode, PeerTimers};
 use tandem::engine::ids::{BootId, LinkEpoch, Now};
-use tandem::engine::peer::{PeerMessage, Role, SessionRecord};
+use tandem::engine::journal::Restored;
+use tandem::engine::peer::{IntentRecord, OutcomeRecord, PeerMessage, Role, SessionRecord};
 use tandem::engine::{Engine, Event, Input};
 use tandem::model::{Destination, InstanceId};
 use tandem::wire::command::Defaults;
@@ -116,9 +117,39 @@ pub struct Disk {
     pub sessions: BTreeMap<String, SessionRecord>,
     pub destinations: BTreeSet<Destination>,
     pub epoch: u64,
+    intents: BTreeMap<[u8; 16], IntentRecord>,
+    outcomes: BTreeMap<[u8; 16], OutcomeRecord>,
+    members: BTreeMap<InstanceId, u64>,
 }
 
 impl Disk {
+    pub fn journal(&mut self, write: JournalWrite) {
+        match write {
+            JournalWrite::Intent(intent) => {
+                self.outcomes.remove(&intent.key);
+                self.intents.insert(intent.key, intent);
+            }
+            JournalWrite::Outcome(outcome) => {
+                self.outcomes.insert(outcome.key, outcome);
+            }
+            JournalWrite::Withdraw(key) => {
+                self.intents.remove(&key);
+            }
+            JournalWrite::Member(id, heard) => {
+                self.members.insert(id, heard);
+            }
+        }
+    }
+
+    fn restored(&self) -> Restored {
+        Restored {
+            intents: self.intents.values().cloned().collect(),
+            outcomes: self.outcomes.values().cloned().collect(),
+            members: self.members.clone().into_iter().collect(),
+            lost_until: 0,
+        }
+    }
+
     pub fn keep(&mut self, keep: Keep) {
         for (agent, record) in keep.sessions {
             match record {
@@ -461,6 +492,7 @@ impl World {
             disk.destinations.iter().cloned().collect(),
             disk.epoch,
         );
+        engine.restore_journal(self.clock(), disk.restored());
         engine.start(self.clock());
         self.nodes[node].engine = Some(engine);
         self.nodes[node].boot = boot;
