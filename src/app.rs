@@ -359,6 +359,7 @@ fn engine_config(settings: &Settings, boot: BootId) -> Result<Config, AppError> 
         },
         parse: defaults(settings),
         shutdown_grace: millis(settings.shutdown_grace),
+        planted: crate::engine::config::Planted::default(),
     })
 }
 

@@ -361,7 +361,12 @@ impl Engine {
     /// Another instance owns this agent now. Its client is served there; the subscription is kept
     /// for a moment, until the new owner has its own.
     pub(super) fn disown(&mut self, agent: &AgentId) {
-        let until = self.now.mono + 2_000;
+        let linger = if self.cfg.planted.unsubscribes_first() {
+            0
+        } else {
+            limits::HANDED_OVER_LINGER_MS
+        };
+        let until = self.now.mono + linger;
         if let Some(session) = self.sessions.get_mut(agent) {
             session.dialogs.clear();
             session.expected.clear();

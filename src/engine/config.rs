@@ -67,6 +67,57 @@ pub struct AgentPolicy {
     pub make_ready: bool,
 }
 
+/// A fault put into the engine on purpose, to show that the simulation finds it. Without the
+/// feature `planted-faults` (and outside the crate's own tests) there is none to choose.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Planted {
+    /// Which; `None` is an engine as it should be.
+    #[cfg(any(test, feature = "planted-faults"))]
+    pub fault: Option<PlantedFault>,
+}
+
+/// The faults that can be planted.
+#[cfg(any(test, feature = "planted-faults"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlantedFault {
+    /// What an earlier start or an earlier leadership was asked or told counts as if it were now.
+    SkipEpochCheck,
+    /// Of two accounts of a session the one with the later wall-clock time wins.
+    MergeByClock,
+    /// The old owner lets go of an agent before the new one has its subscription.
+    UnsubscribeFirst,
+}
+
+#[cfg(any(test, feature = "planted-faults"))]
+impl Planted {
+    pub(super) fn skips_epoch_check(self) -> bool {
+        self.fault == Some(PlantedFault::SkipEpochCheck)
+    }
+
+    pub(super) fn merges_by_clock(self) -> bool {
+        self.fault == Some(PlantedFault::MergeByClock)
+    }
+
+    pub(super) fn unsubscribes_first(self) -> bool {
+        self.fault == Some(PlantedFault::UnsubscribeFirst)
+    }
+}
+
+#[cfg(not(any(test, feature = "planted-faults")))]
+impl Planted {
+    pub(super) const fn skips_epoch_check(self) -> bool {
+        false
+    }
+
+    pub(super) const fn merges_by_clock(self) -> bool {
+        false
+    }
+
+    pub(super) const fn unsubscribes_first(self) -> bool {
+        false
+    }
+}
+
 /// Configuration of the engine.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -114,4 +165,6 @@ pub struct Config {
     pub parse: crate::wire::command::Defaults,
     /// `shutdown.grace`.
     pub shutdown_grace: u64,
+    /// For tests of the simulation.
+    pub planted: Planted,
 }

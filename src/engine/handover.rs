@@ -54,8 +54,10 @@ impl Engine {
         match (self.groups[index].preparing, self.groups[index].claimed) {
             (None, _) => {
                 self.groups[index].preparing = Some(now);
-                let agents = self.sessions.ids();
-                self.take(agents, "takeback");
+                if !self.cfg.planted.unsubscribes_first() {
+                    let agents = self.sessions.ids();
+                    self.take(agents, "takeback");
+                }
                 self.timers.set_by(Timer::Members, now + 50);
             }
             (Some(started), None) => {

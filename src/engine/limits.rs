@@ -40,6 +40,10 @@ pub const DELTA_DELAY_MS: u64 = 20;
 /// How long a signed-out agent's subscription is kept for the next sign-in, milliseconds.
 pub const LOGOUT_LINGER_MS: u64 = 30_000;
 
+/// How long a former owner keeps an agent's subscription, until the new one has its own,
+/// milliseconds.
+pub const HANDED_OVER_LINGER_MS: u64 = 2_000;
+
 /// How long the notification of a forced sign-out is awaited before the subscription is closed
 /// without it, milliseconds.
 pub const FORCED_OUT_MS: u64 = 3_000;

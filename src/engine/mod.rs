@@ -6,6 +6,7 @@
 //!                          │ links        which broker serves · attach                  │ ──▶ poll_event()
 //!   poll_timeout() ◀────── │ members      which peers live                              │
 //!                          │ roles        who leads which group · handover · consumers  │
+//!                          │ ownership    whose agent is it                             │
 //!                          │ sessions     what is known of each agent · keep (on disk)  │
 //!                          │ replication  what peers tell each other                    │
 //!                          │ jobs         the life of one command, in lanes             │
@@ -46,6 +47,7 @@ pub mod link;
 pub mod members;
 mod notices;
 mod outbox;
+mod ownership;
 pub mod peer;
 mod publishing;
 mod reading;
@@ -280,12 +282,19 @@ impl Engine {
 
     /// Moves the clock; notices when this process was away.
     fn advance(&mut self, now: Now) {
+        if self.cfg.planted.merges_by_clock() {
+            self.sessions.merge_by_clock(now.wall);
+        }
         if let Some(due) = self.timers.next() {
             let late = now.mono.saturating_sub(due.max(self.now.mono));
             if late > limits::OWN_LAG_MS {
                 self.events.push_back(Event::OwnPause { millis: late });
                 self.members.forgive(late, now.mono);
-                if late > self.cfg.peers.suspect && self.members.present().next().is_some() {
+                let doubts = !self.cfg.planted.skips_epoch_check();
+                if late > self.cfg.peers.suspect
+                    && doubts
+                    && self.members.present().next().is_some()
+                {
                     self.fenced_until = Some(now.mono + self.cfg.peers.suspect);
                     self.fence_seq = self.heartbeat_seq + 1;
                     self.timers.set(Timer::Heartbeat, now.mono);

@@ -203,6 +203,8 @@ pub struct Sessions {
     /// Sessions and destinations that the store does not have as they are.
     unkept: BTreeSet<AgentId>,
     unkept_destinations: BTreeSet<Destination>,
+    /// A planted fault: wall-clock time, which then stands for versions.
+    clock: Option<u64>,
 }
 
 impl Sessions {
@@ -254,6 +256,19 @@ impl Sessions {
         digest | 1
     }
 
+    /// The planted fault `MergeByClock`: later wall-clock time wins.
+    pub(super) fn merge_by_clock(&mut self, wall: u64) {
+        self.clock = Some(wall);
+    }
+
+    /// Whether an account wins over the one that is known.
+    fn newer(&self, record: &SessionRecord, known: &SessionRecord) -> bool {
+        match self.clock {
+            None => record.version > known.version,
+            Some(_) => record.version.counter > known.version.counter,
+        }
+    }
+
     /// Number of living sessions, and of those with that owner.
     #[must_use]
     pub fn count(&self, owner: &InstanceId) -> (usize, usize) {
@@ -282,7 +297,8 @@ impl Sessions {
     /// The owner changed a record: counts its version and marks it for the peers.
     pub fn touch(&mut self, agent: &AgentId) {
         if let Some(session) = self.map.get_mut(agent) {
-            session.record.version.counter += 1;
+            let counter = &mut session.record.version.counter;
+            *counter = self.clock.unwrap_or(*counter + 1);
             self.dirty.insert(agent.clone());
             self.unkept.insert(agent.clone());
         }
@@ -292,7 +308,8 @@ impl Sessions {
     /// and not worth a write to disk.
     pub fn touch_state(&mut self, agent: &AgentId) {
         if let Some(session) = self.map.get_mut(agent) {
-            session.record.version.counter += 1;
+            let counter = &mut session.record.version.counter;
+            *counter = self.clock.unwrap_or(*counter + 1);
             self.dirty.insert(agent.clone());
         }
     }
@@ -303,7 +320,7 @@ impl Sessions {
             session.record.version = Version {
                 epoch,
                 owner: owner.clone(),
-                counter: 1,
+                counter: self.clock.unwrap_or(1),
             };
             self.dirty.insert(agent.clone());
             self.unkept.insert(agent.clone());
@@ -329,8 +346,11 @@ impl Sessions {
     /// the owner before.
     pub fn merge(&mut self, record: SessionRecord) -> Option<Option<InstanceId>> {
         let room = self.has_room();
+        let known = self.map.get(&record.agent);
+        if known.is_some_and(|known| !self.newer(&record, &known.record)) {
+            return None;
+        }
         match self.map.get_mut(&record.agent) {
-            Some(session) if session.record.version >= record.version => None,
             Some(session) => {
                 let former = session.record.clone();
                 if let Some(agents) = self.by_destination.get_mut(&former.destination) {

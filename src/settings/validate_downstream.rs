@@ -115,18 +115,20 @@ impl Validator<'_> {
         if !http.tls && !is_loopback(&http.host) {
             self.about(url_key, Finding::warning("plain http to another machine: agents' passwords can be read on the way; use https://"));
         }
-        if kind == DownstreamKind::Finesse && http.path.is_empty() {
-            self.about(
-                url_key,
-                Finding::warning("it has no path; a Finesse base URL ends with /finesse/api"),
-            );
-        }
+        // The platform serves its API nowhere else.
+        let url = if kind == DownstreamKind::Finesse && http.path.is_empty() {
+            let url = format!("{}/finesse/api", http.url);
+            self.derive(url_key, &url);
+            url
+        } else {
+            http.url
+        };
         let address = address.unwrap_or_else(|| {
             self.derive(address_key, &http.host);
             http.host.clone()
         });
         Node {
-            url: http.url,
+            url,
             address: bare(&address).to_owned(),
         }
     }

@@ -1,9 +1,11 @@
-//! Site-local clients: one agent each, one command at a time, each awaited and sent again.
+//! Clients: one agent each, one command at a time, each awaited and sent again; and a hostile
+//! one, whose messages are no commands.
 
 use bytes::Bytes;
 use tandem::wire::message::RawMessage;
 use tandem::wire::reply::{Outcome, Reply};
 
+use crate::invariants::PLANTED_SECRET;
 use crate::world::{Ev, WALL, World};
 
 /// What a client is about to do.
@@ -14,6 +16,16 @@ enum Want {
     Work,
 }
 
+/// A command under way.
+#[derive(Debug, Clone)]
+struct Open {
+    kind: String,
+    body: String,
+    id: String,
+    attempts: i64,
+    first_sent: u64,
+}
+
 /// A client.
 #[derive(Debug)]
 pub struct Client {
@@ -21,14 +33,17 @@ pub struct Client {
     pub site: usize,
     want: Want,
     number: u64,
-    /// Command under way: kind, body, id, attempts.
-    open: Option<(String, String, String, i64)>,
-    pub done: u64,
-    pub done_after_heal: u64,
+    open: Option<Open>,
+    /// Good outcomes of commands that were sent when all was well again.
+    pub served: u64,
+    /// Others of such commands.
+    pub refused: Vec<String>,
+    /// How long it waits before it sends again, milliseconds.
+    resend: u64,
 }
 
-/// How long a client waits before it sends again, milliseconds.
-const RESEND_MS: u64 = 6_000;
+/// After the last fault it takes so long until every command is to be served, milliseconds.
+const SETTLED_MS: u64 = 7_500;
 
 impl Client {
     pub fn new(index: usize, site: usize) -> Self {
@@ -38,108 +53,161 @@ impl Client {
             want: Want::Connect,
             number: 0,
             open: None,
-            done: 0,
-            done_after_heal: 0,
+            served: 0,
+            refused: Vec::new(),
+            resend: 2_200 + 900 * index as u64,
         }
     }
 
     pub fn idle(&self) -> bool {
         self.open.is_none()
     }
+
+    pub fn reply_to(&self) -> String {
+        format!("client-{}", self.agent)
+    }
 }
 
 impl World {
     /// A client's turn: the next command, or the one under way again.
     pub fn client_turn(&mut self, index: usize, token: u64) {
-        let stop = self.stopping;
-        let random = self.random(100);
+        let random = self.rng.below(100);
+        let (now, stopping) = (self.now, self.stopping());
         let client = &mut self.clients[index];
-        let attempt = match &mut client.open {
-            Some((.., attempt)) if token == client.number => {
-                *attempt += 1;
-                *attempt
-            }
-            Some(_) => return,
-            None if token != client.number || stop => return,
-            None => {
+        match &client.open {
+            Some(_) if token == client.number => {}
+            None if token == client.number && !stopping => {
                 client.number += 1;
-                let agent = &client.agent;
-                let (name, body) = match client.want {
-                    Want::Connect => ("Connect", format!("desk-{agent},pw")),
-                    Want::Login => ("Login", format!("pw,{agent}")),
-                    Want::Work => match random {
-                        0..30 => ("MakeCall", "5000".to_owned()),
-                        30..55 => ("MakeReady", String::new()),
-                        55..80 => ("MakeNotReady", String::new()),
-                        _ => ("GetState", String::new()),
-                    },
-                };
-                let id = format!("{agent}:{}", client.number);
-                client.open = Some((format!("{name}#{agent}"), body, id, 1));
-                1
+                client.open = Some(client.next_command(random, now));
             }
-        };
-        let Some((kind, body, id, _)) = client.open.clone() else {
-            return;
-        };
-        let (site, number) = (client.site, client.number);
-        let again = if self.brokers[site].up {
-            RESEND_MS
-        } else {
-            300
-        };
-        self.after(again, Ev::Client(index, number));
+            _ => return,
+        }
+        let (site, number, resend) = (client.site, client.number, client.resend);
         if !self.brokers[site].up {
-            if let Some((.., attempts)) = &mut self.clients[index].open {
-                *attempts -= 1;
-            }
+            self.after(250, Ev::Client(index, number));
             return;
         }
-        self.trace(|| format!("client sends {kind} {id} attempt {attempt} at b{site}"));
-        self.seen.accepted.insert(id.clone());
-        self.brokers[site].queue.push_back(RawMessage {
-            kind: Some(kind),
-            body: Bytes::from(body),
+        self.after(resend, Ev::Client(index, number));
+        let reply_to = self.clients[index].reply_to();
+        let Some(open) = &mut self.clients[index].open else {
+            return;
+        };
+        open.attempts += 1;
+        let Open {
+            kind, id, attempts, ..
+        } = open.clone();
+        let raw = RawMessage {
+            kind: Some(kind.clone()),
+            body: Bytes::from(open.body.clone()),
             message_id: Some(id.clone()),
-            correlation_id: Some(id),
-            reply_to: Some(format!("client-{index}")),
-            attempt: Some(attempt),
-            timestamp: Some((WALL + self.now) / 1_000),
+            correlation_id: Some(id.clone()),
+            reply_to: Some(reply_to),
+            attempt: Some(attempts),
+            timestamp: Some((WALL + now) / 1_000),
             ..RawMessage::default()
+        };
+        self.trace.say(now, || {
+            format!("client sends {kind} {id} attempt {attempts} at b{site}")
         });
-        self.dispatch();
+        self.seen.accepted(&id);
+        self.enqueue(site, raw);
     }
 
     /// A reply reached its client's queue.
     pub fn client_reply(&mut self, index: usize, id: &str, reply: &Reply) {
-        let retry = reply.retry_after_ms.is_some();
-        if !retry {
-            self.seen.outcome(id, reply.outcome.as_str());
-        }
-        let healed = self.now > self.healed_at;
-        let wait = 20 + self.random(280);
+        let settled = self.plan.healed_at + SETTLED_MS;
+        let wait = 60 + self.rng.below(500);
         let client = &mut self.clients[index];
-        let current = client.open.as_ref().is_some_and(|(.., open, _)| open == id);
-        if !current {
+        let number = client.number;
+        let Some(open) = client.open.take_if(|open| open.id == id) else {
             return;
-        }
-        if retry {
-            let number = client.number;
+        };
+        if reply.retry_after_ms.is_some() {
+            client.open = Some(open);
             self.after(1_000, Ev::Client(index, number));
             return;
         }
-        client.open = None;
-        client.done += 1;
-        let re_login = reply.error.as_ref().is_some_and(|e| e.code == "RE_LOGIN");
         let good = matches!(reply.outcome, Outcome::Ok | Outcome::Accepted);
-        client.done_after_heal += u64::from(healed && good);
+        if open.first_sent > settled {
+            if good {
+                client.served += 1;
+            } else {
+                client.refused.push(format!("{id} {:?}", reply.outcome));
+            }
+        }
+        let re_login = reply.error.as_ref().is_some_and(|e| e.code == "RE_LOGIN");
         client.want = match client.want {
             _ if re_login => Want::Connect,
             Want::Connect if good => Want::Login,
             Want::Login if good => Want::Work,
             same => same,
         };
-        let number = client.number;
         self.after(wait, Ev::Client(index, number));
+    }
+
+    /// A client goes to the other broker, with what it has under way.
+    pub fn client_moves(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        client.site = 1 - client.site;
+        let (agent, site) = (client.agent.clone(), client.site);
+        self.trace
+            .say(self.now, || format!("client of {agent} moves to b{site}"));
+    }
+
+    /// A message that is no command: it is refused and kept for people, and harms nobody.
+    pub fn hostile(&mut self, number: u64) {
+        let broker = self.rng.index(2);
+        if !self.brokers[broker].up {
+            self.after(500, Ev::Hostile(number));
+            return;
+        }
+        let good = || Some("MakeReady#1001".to_owned());
+        let text = |text: &'static str| Some(text.to_owned());
+        let mut raw = RawMessage {
+            reply_to: text("somewhere"),
+            ..RawMessage::default()
+        };
+        match self.rng.below(8) {
+            0 => raw.body = Bytes::from_static(b"\xff\x00 no text"),
+            1 => raw.kind = text("Teleport#1001"),
+            2 => raw.kind = text("MakeCall"),
+            3 => raw.kind = text("MakeReady#../../etc"),
+            4 => (raw.kind, raw.reply_to) = (good(), text("Connector1")),
+            5 => (raw.kind, raw.reply_to) = (good(), text("tandem.control.gc-1")),
+            6 => (raw.kind, raw.body) = (good(), Bytes::from(vec![b'x'; 64 * 1024 + 1])),
+            _ => {
+                raw.kind = text("Login#1001");
+                raw.content_type = text("application/json");
+                raw.body = Bytes::from(format!("{{\"password\":\"{PLANTED_SECRET}\""));
+            }
+        }
+        let id = format!("hostile:{number}");
+        raw.message_id = Some(id.clone());
+        raw.correlation_id = Some(id.clone());
+        self.seen.accepted(&id);
+        self.enqueue(broker, raw);
+    }
+}
+
+impl Client {
+    fn next_command(&self, random: u64, now: u64) -> Open {
+        let agent = &self.agent;
+        let (name, body) = match self.want {
+            Want::Connect => ("Connect", format!("desk-{agent},{PLANTED_SECRET}")),
+            Want::Login => ("Login", format!("{PLANTED_SECRET},{agent}")),
+            Want::Work => match random {
+                0..35 => ("MakeCall", "5000".to_owned()),
+                35..60 => ("MakeReady", String::new()),
+                60..85 => ("MakeNotReady", String::new()),
+                _ => ("GetState", String::new()),
+            },
+        };
+        Open {
+            kind: format!("{name}#{agent}"),
+            body,
+            id: format!("{agent}:{}", self.number),
+            attempts: 0,
+            first_sent: now,
+        }
     }
 }

@@ -1,21 +1,23 @@
 //! What the shells of an instance would do, on the model's brokers and downstream.
 
 use tandem::engine::Input;
-use tandem::engine::command::{Call, Command, Outbound, ReplyRoute};
-use tandem::engine::ids::{BootId, DeliveryId, LinkEpoch, PublishId};
-use tandem::engine::input::{Delivery, Notice, PublishOutcome, Source};
-use tandem::engine::peer::PeerMessage;
-use tandem::model::{Action, Answer, CallOutcome, InstanceId, NodeHealth, User};
-use tandem::wire::command::{Defaults, parse};
-use tandem::wire::message::RawMessage;
-use tandem::wire::reply::Reply;
+use tandem::engine::command::{Command, Outbound, ReplyRoute};
+use tandem::engine::ids::{DeliveryId, LinkEpoch, PublishId};
+use tandem::engine::input::{Delivery, PublishOutcome, Source};
+use tandem::wire::command::parse;
 
-use crate::broker::{Conn, Consumer, Next};
-use crate::world::{Ev, PREFETCH, WALL, World, name_of};
+use crate::broker::{Conn, Consumer, Queue, Waiting};
+use crate::instance::name_of;
+use crate::plan::Point;
+use crate::world::{Ev, World};
+
+/// How often a newcomer tries to attach while its control queue is in use, and for how long.
+const ATTACH_AGAIN_MS: u64 = 500;
+const ATTACH_TRIES: u32 = 10;
 
 impl World {
     /// The broker of a link that both sides still hold.
-    fn live(&self, node: usize, link: LinkEpoch) -> Option<(usize, Conn)> {
+    pub fn live(&self, node: usize, link: LinkEpoch) -> Option<(usize, Conn)> {
         let conn = (node, self.nodes[node].boot, link);
         let broker = *self.nodes[node].links.get(&link)?;
         let whole = !self.broken.contains(&conn);
@@ -23,21 +25,35 @@ impl World {
             .then_some((broker, conn))
     }
 
+    /// Carries out a command of an instance; kills the instance there where the plan says so.
     pub fn carry_out(&mut self, node: usize, command: Command) {
+        let trap = self.nodes[node]
+            .trap
+            .take_if(|(point, _)| point_of(&command) == Some(*point));
+        if let Some((point, before)) = trap {
+            self.trace.say(self.now, || {
+                let when = if before { "before" } else { "after" };
+                format!("{} dies {when} {point:?}", name_of(node))
+            });
+            if !before {
+                self.execute(node, command);
+            }
+            self.crash(node);
+            return;
+        }
+        self.execute(node, command);
+    }
+
+    fn execute(&mut self, node: usize, command: Command) {
         let boot = self.nodes[node].boot;
         match command {
             Command::Dial { link, broker } => {
                 // The first of each list is the own site's.
                 let broker = (node + broker) % 2;
-                let wait = 3 + self.random(10);
+                let wait = 3 + self.rng.below(10);
                 self.after(wait, Ev::Dialled(node, boot, link, broker));
             }
-            Command::AttachControl { link } => {
-                if let Some((broker, conn)) = self.live(node, link) {
-                    self.brokers[broker].control.push(conn);
-                    self.input_after(2, node, boot, Input::ControlAttached { link });
-                }
-            }
+            Command::AttachControl { link } => self.attach(node, boot, link, 0),
             Command::CloseLink { link } => {
                 if let Some(broker) = self.nodes[node].links.remove(&link) {
                     self.brokers[broker].drop_conn((node, boot, link));
@@ -48,32 +64,23 @@ impl World {
                 group,
                 priority,
                 tag,
-            } => {
-                if let Some((broker, conn)) = self.live(node, link) {
-                    let consumers = &mut self.brokers[broker].consumers;
-                    consumers.retain(|c| c.conn != conn);
-                    consumers.push(Consumer { conn, priority });
-                    self.trace(|| {
-                        format!(
-                            "{} consumes at b{broker} as {tag} {priority}",
-                            name_of(node)
-                        )
-                    });
-                    self.input_after(1, node, boot, Input::Consuming { link, group, tag });
-                }
-            }
+            } => self.consume(node, link, group, priority, tag),
             Command::StopConsuming { link, .. } => {
                 if let Some((broker, conn)) = self.live(node, link) {
                     self.brokers[broker].consumers.retain(|c| c.conn != conn);
                 }
             }
+            Command::ConsumeExpired { link } => {
+                if let Some((broker, conn)) = self.live(node, link) {
+                    self.brokers[broker].undertakers.push(conn);
+                }
+            }
             Command::Publish { id, link, message } => self.publish(node, id, link, message),
             Command::Ack(delivery) => self.ack(node, delivery),
             Command::Requeue(delivery) => {
-                if let Some((broker, conn)) = self.live(node, delivery.link)
-                    && let Some(raw) = self.brokers[broker].unacked.remove(&(conn, delivery.tag))
-                {
-                    self.brokers[broker].requeue(raw);
+                self.nodes[node].tags.remove(&delivery_key(delivery));
+                if let Some((broker, conn)) = self.live(node, delivery.link) {
+                    self.brokers[broker].give_back(conn, delivery.tag);
                 }
             }
             Command::CountPeerConsumers { link, peer } => {
@@ -83,81 +90,86 @@ impl World {
                     self.input_after(1, node, boot, Input::PeerConsumers { link, peer, count });
                 }
             }
-            Command::Call(call) => {
-                let wait = 1 + self.random(30);
-                self.after(wait, Ev::Effect(node, boot, call));
-            }
-            Command::Probe { node: target } => {
-                let health = if self.downstream_down {
-                    NodeHealth::Unreachable {
-                        reason: "down".into(),
-                    }
-                } else {
-                    NodeHealth::InService {
-                        xmpp_domain: "d".into(),
-                        pubsub_domain: "p".into(),
-                        deployment: "UCCE".into(),
-                    }
-                };
-                self.input_after(
-                    3,
-                    node,
-                    boot,
-                    Input::Probed {
-                        node: target,
-                        health,
-                    },
-                );
-            }
+            Command::Call(call) => self.call(node, call),
+            Command::Probe { node: target } => self.probe(node, target),
             Command::Subscribe {
                 agent,
                 subscription,
                 ..
             } => {
-                let notice = if self.downstream_down {
-                    Notice::Unreachable {
-                        reason: "down".into(),
-                    }
-                } else {
-                    let held = (agent.to_string(), subscription.0);
-                    self.nodes[node].subscriptions.insert(held);
-                    Notice::Up
-                };
-                let wait = 5 + self.random(20);
-                self.input_after(
-                    wait,
-                    node,
-                    boot,
-                    Input::Notice {
-                        agent,
-                        subscription,
-                        notice,
-                    },
-                );
+                let wanted = (agent.to_string(), subscription.0);
+                self.nodes[node].wanted.insert(wanted);
+                self.subscribe(node, agent, subscription);
             }
             Command::Unsubscribe {
                 agent,
                 subscription,
-            } => {
-                let held = (agent.to_string(), subscription.0);
-                self.nodes[node].subscriptions.remove(&held);
+            } => self.unsubscribe(node, &agent, subscription),
+            Command::Keep(keep) => self.write(node, *keep),
+            Command::Journal { id, write } => self.journal(node, id, *write),
+            Command::VerbDone { result, .. } => {
+                self.trace
+                    .say(self.now, || format!("{} {result:?}", name_of(node)));
             }
-            Command::Keep(keep) => {
-                self.nodes[node].disk.keep(*keep);
-                self.input_after(1, node, boot, Input::Kept { failure: None });
+            Command::Exit => {
+                self.trace
+                    .say(self.now, || format!("{} ends", name_of(node)));
+                self.crash(node);
+                let up = self.nodes[node].up_again;
+                self.after(up.saturating_sub(self.now).max(100), Ev::Start(node));
             }
-            Command::Journal { id, write } => {
-                self.nodes[node].disk.journal(*write);
-                let wait = 1 + self.random(4);
-                let ids = vec![id];
-                let failure = None;
-                self.input_after(wait, node, boot, Input::Journaled { ids, failure });
+            Command::Refuse(reason) => {
+                self.trace
+                    .say(self.now, || format!("{} refuses: {reason}", name_of(node)));
+                self.crash(node);
+                self.after(1_000, Ev::Start(node));
             }
-            Command::ConsumeExpired { .. }
-            | Command::VerbDone { .. }
-            | Command::Exit
-            | Command::Refuse(_) => {}
         }
+    }
+
+    /// Exclusive: while an earlier start's connection is not found dead, it is tried again.
+    pub fn attach(&mut self, node: usize, boot: u64, link: LinkEpoch, tries: u32) {
+        if self.nodes[node].boot != boot {
+            return;
+        }
+        let Some((broker, conn)) = self.live(node, link) else {
+            return;
+        };
+        let control = &mut self.brokers[broker].control;
+        if !control.iter().any(|other| other.0 == node) {
+            control.push(conn);
+            self.input_after(2, node, boot, Input::ControlAttached { link });
+        } else if tries < ATTACH_TRIES {
+            let again = Ev::Attach(node, boot, link, tries + 1);
+            self.after(ATTACH_AGAIN_MS, again);
+        } else {
+            self.input_after(1, node, boot, Input::IdInUse { link });
+            self.brokers[broker].drop_conn(conn);
+            self.nodes[node].links.remove(&link);
+            let reason = "in use".to_owned();
+            self.input_after(2, node, boot, Input::LinkDown { link, reason });
+        }
+    }
+
+    fn consume(
+        &mut self,
+        node: usize,
+        link: LinkEpoch,
+        group: usize,
+        priority: i32,
+        tag: String,
+    ) {
+        let Some((broker, conn)) = self.live(node, link) else {
+            return;
+        };
+        let consumers = &mut self.brokers[broker].consumers;
+        consumers.retain(|c| c.conn != conn);
+        consumers.push(Consumer { conn, priority });
+        self.trace.say(self.now, || {
+            format!("{} consumes at b{broker} as {tag} {priority}", name_of(node))
+        });
+        let boot = self.nodes[node].boot;
+        self.input_after(1, node, boot, Input::Consuming { link, group, tag });
     }
 
     pub fn dialled(&mut self, node: usize, boot: u64, link: LinkEpoch, broker: usize) {
@@ -188,13 +200,12 @@ impl World {
     }
 
     fn ack(&mut self, node: usize, delivery: DeliveryId) {
-        let id = self.nodes[node].tags.remove(&(delivery.link, delivery.tag));
+        let id = self.nodes[node].tags.remove(&delivery_key(delivery));
         if let Some(id) = id {
-            let now = self.now;
-            self.seen.acked(&id, name_of(node).as_str(), now);
+            self.seen.acked(&id, name_of(node).as_str(), self.now);
         }
         if let Some((broker, conn)) = self.live(node, delivery.link) {
-            self.brokers[broker].unacked.remove(&(conn, delivery.tag));
+            self.brokers[broker].settle(conn, delivery.tag);
         }
     }
 
@@ -216,161 +227,45 @@ impl World {
                 ..
             } => {
                 let (name, federated) = match route {
-                    ReplyRoute::Queue(name) => (name, false),
+                    ReplyRoute::Queue(name) | ReplyRoute::Direct(name) => (name, false),
                     ReplyRoute::Federated(name) => (name, true),
-                    ReplyRoute::Direct(name) => (name, false),
                 };
-                let client: usize = name
-                    .strip_prefix("client-")
-                    .and_then(|text| text.parse().ok())
-                    .unwrap_or(0);
                 let id = correlation_id.unwrap_or_default();
-                if self.clients[client].site == broker || federated {
-                    self.trace(|| format!("{} replies {:?} to {id}", name_of(node), reply.outcome));
-                    self.seen.replied.insert(id.clone());
-                    self.after(1, Ev::Reply(broker, client, id, Box::new((*reply).clone())));
-                } else {
-                    outcome = PublishOutcome::Returned;
+                let client = self.clients.iter().position(|c| c.reply_to() == name);
+                match client {
+                    Some(client) if self.clients[client].site == broker || federated => {
+                        self.trace.say(self.now, || {
+                            format!("{} replies {:?} to {id}", name_of(node), reply.outcome)
+                        });
+                        self.seen.told(&id, &reply, name_of(node).as_str(), self.now);
+                        let reply = Box::new((*reply).clone());
+                        self.after(1, Ev::Reply(broker, client, id, reply));
+                    }
+                    // Nobody reads a hostile client's replies.
+                    None if federated => self.seen.parked(&id),
+                    _ => outcome = PublishOutcome::Returned,
                 }
             }
             Outbound::ParkedReply { correlation_id, .. } => {
-                self.seen.replied.insert(correlation_id.unwrap_or_default());
+                self.seen.parked(&correlation_id.unwrap_or_default());
             }
-            Outbound::DeadLetter { reason, .. } => {
-                let text = format!("a good command became a dead letter: {reason}");
-                self.seen.violations.push(text);
+            Outbound::DeadLetter { raw, reason, .. } => {
+                let id = raw.message_id.clone().unwrap_or_default();
+                self.seen.dead_lettered(&id, reason);
             }
-            Outbound::Event { .. } => {}
+            Outbound::Event { event, .. } => self.seen.event(&event),
         }
-        if self.lossy && self.random(20) == 0 {
+        if self.net.lossy && self.rng.one_in(20) {
             outcome = PublishOutcome::Failed;
         }
-        let wait = 1 + self.random(2);
-        self.input_after(
-            wait,
-            node,
-            boot,
-            Input::Published {
-                publish: id,
-                outcome,
-            },
-        );
+        let wait = 1 + self.rng.below(2);
+        let publish = id;
+        self.input_after(wait, node, boot, Input::Published { publish, outcome });
     }
 
-    fn say(
-        &mut self,
-        broker: usize,
-        node: usize,
-        to: Option<InstanceId>,
-        message: Box<PeerMessage>,
-    ) {
-        let boot = self.nodes[node].boot;
-        let mut copies = 1;
-        let mut spread = 1;
-        if self.lossy {
-            copies = [0, 1, 1, 1, 1, 1, 1, 1, 1, 2][self.random(10) as usize];
-            spread = 300;
-        }
-        for _ in 0..copies {
-            let near = 1 + self.random(spread);
-            self.after(
-                near,
-                Ev::PeerHop(broker, node, boot, to.clone(), message.clone()),
-            );
-            if self.crosses(broker) {
-                let far = 2 + self.random(3 * spread);
-                self.after(
-                    far,
-                    Ev::PeerHop(1 - broker, node, boot, to.clone(), message.clone()),
-                );
-            }
-        }
-    }
-
-    /// A peer message is at a broker: to every control queue that is consumed there.
-    pub fn peer_arrives(
-        &mut self,
-        broker: usize,
-        from: usize,
-        boot: u64,
-        to: Option<&InstanceId>,
-        message: &PeerMessage,
-    ) {
-        let targets: Vec<Conn> = self.brokers[broker].control.clone();
-        for (node, its_boot, link) in targets {
-            let meant = to.is_none_or(|to| *to == name_of(node)) && node != from;
-            if meant && (self.nodes[node].frozen || self.live(node, link).is_some()) {
-                let input = Input::Peer {
-                    from: name_of(from),
-                    boot: BootId(boot),
-                    message: message.clone(),
-                };
-                self.input(node, its_boot, input);
-            }
-        }
-    }
-
-    pub fn reply_arrives(&mut self, at: usize, client: usize, id: &str, reply: &Reply) {
-        let site = self.clients[client].site;
-        let there = at == site && self.brokers[site].up;
-        if there || (at != site && self.crosses(at)) {
-            self.client_reply(client, id, reply);
-        } else {
-            self.after(
-                500,
-                Ev::Reply(at, client, id.to_owned(), Box::new(reply.clone())),
-            );
-        }
-    }
-
-    /// Everything that the brokers can hand out now.
-    pub fn dispatch(&mut self) {
-        for broker in 0..2 {
-            while self.brokers[broker].up && !self.brokers[broker].queue.is_empty() {
-                let draws = self.crosses(broker) && self.brokers[1 - broker].draws();
-                let next = self.brokers[broker].next(PREFETCH, draws);
-                let Some(raw) = next
-                    .as_ref()
-                    .and_then(|_| self.brokers[broker].queue.pop_front())
-                else {
-                    break;
-                };
-                match next {
-                    Some(Next::Consumer(conn)) => self.deliver(broker, conn, raw),
-                    _ => self.send_over(broker, raw),
-                }
-            }
-        }
-    }
-
-    fn send_over(&mut self, broker: usize, raw: RawMessage) {
-        let life = self.federation_life;
-        let target_life = self.brokers[1 - broker].life;
-        let wait = 2 + self.random(3);
-        self.after(wait, Ev::Hop(1 - broker, life, target_life, Box::new(raw)));
-    }
-
-    /// F6: a link that is cut sends again; now and then the first copy had arrived.
-    pub fn hop(&mut self, to: usize, life: u64, target_life: u64, raw: RawMessage) {
-        let cut = life != self.federation_life || target_life != self.brokers[to].life;
-        if cut {
-            self.brokers[1 - to].requeue(raw.clone());
-            if self.random(3) != 0 || !self.brokers[to].up {
-                return;
-            }
-        }
-        let mut over = raw;
-        over.federated = true;
-        over.redelivered_upstream |= over.redelivered;
-        over.redelivered = false;
-        self.brokers[to].queue.push_back(over);
-    }
-
-    fn deliver(&mut self, broker: usize, conn: Conn, raw: RawMessage) {
-        let entry = &mut self.brokers[broker];
-        entry.next_tag += 1;
-        let tag = entry.next_tag;
-        entry.unacked.insert((conn, tag), raw.clone());
+    pub fn deliver(&mut self, broker: usize, conn: Conn, queue: Queue, waiting: Waiting) {
+        let raw = waiting.raw.clone();
+        let tag = self.brokers[broker].hand_out(conn, queue, waiting);
         let (node, boot, link) = conn;
         if let Some(id) = &raw.message_id
             && self.nodes[node].boot == boot
@@ -380,68 +275,41 @@ impl World {
         if !self.reaches(node, broker) || self.broken.contains(&conn) {
             return;
         }
-        let defaults = Defaults {
-            max_age_ms: 30_000,
-            cluster_name: "tandem".into(),
-            command_queues: vec!["Connector1".into()],
+        let command = parse(&raw, &self.defaults, self.wall(node));
+        let source = match queue {
+            Queue::Commands => Source::Commands { group: 0 },
+            Queue::Expired => Source::Expired,
         };
-        let command = parse(&raw, &defaults, WALL + self.now);
         let delivery = Delivery {
             id: DeliveryId { link, tag },
-            source: Source::Commands { group: 0 },
+            source,
             raw,
             command,
         };
         self.input_after(1, node, boot, Input::Delivery(Box::new(delivery)));
     }
+}
 
-    /// A request is at the downstream.
-    pub fn effect(&mut self, node: usize, boot: u64, call: &Call) {
-        let who = name_of(node);
-        let outcome = if self.downstream_down {
-            CallOutcome::NotSent {
-                timed_out: false,
-                reason: "down".into(),
-            }
-        } else {
-            let mut answer = Answer::Empty;
-            match &call.action {
-                Action::MakeCall { .. } => {
-                    self.trace(|| format!("{who} EFFECT {}", call.request_id));
-                    let now = self.now;
-                    self.seen.effect(who.as_str(), &call.request_id, now);
-                    self.seen.change(who.as_str(), &call.request_id, now);
-                }
-                Action::SetState { .. } => {
-                    let now = self.now;
-                    self.seen.change(who.as_str(), &call.request_id, now);
-                }
-                Action::ReadUser => {
-                    answer = Answer::User(Box::new(User {
-                        login_id: call.agent.to_string(),
-                        state: "NOT_READY".into(),
-                        extension: call.agent.to_string(),
-                        ..User::default()
-                    }));
-                }
-                Action::ReadDialogs => answer = Answer::Dialogs(Vec::new()),
-                _ => {}
-            }
-            if self.lossy && self.random(10) == 0 {
-                CallOutcome::Unknown {
-                    status: None,
-                    timed_out: true,
-                    reason: "lost".into(),
-                }
-            } else {
-                CallOutcome::Done {
-                    status: 202,
-                    answer,
-                }
-            }
-        };
-        let wait = 1 + self.random(20);
-        let call = call.id;
-        self.input_after(wait, node, boot, Input::CallDone { call, outcome });
+fn delivery_key(delivery: DeliveryId) -> (LinkEpoch, u64) {
+    (delivery.link, delivery.tag)
+}
+
+fn point_of(command: &Command) -> Option<Point> {
+    use tandem::engine::peer::PeerMessage;
+    match command {
+        Command::Call(_) => Some(Point::Call),
+        Command::Ack(_) => Some(Point::Ack),
+        Command::Keep(_) => Some(Point::Keep),
+        Command::Subscribe { .. } => Some(Point::Subscribe),
+        Command::Publish { message, .. } => match message {
+            Outbound::Reply { .. } => Some(Point::Reply),
+            Outbound::Peer { message, .. } => match message.as_ref() {
+                PeerMessage::Forward { .. } => Some(Point::Forward),
+                PeerMessage::Grant { .. } => Some(Point::Grant),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
     }
 }

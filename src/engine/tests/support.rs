@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use crate::engine::command::{Call, Command, JournalWrite, Keep, Outbound, ReplyRoute};
-use crate::engine::config::{AgentPolicy, BrokerPolicy, Config, Mode, PeerTimers};
+use crate::engine::config::{AgentPolicy, BrokerPolicy, Config, Mode, PeerTimers, Planted};
 use crate::engine::ids::{BootId, CallId, DeliveryId, JournalId, LinkEpoch, Now, PublishId};
 use crate::engine::input::{Delivery, Input, Notice, PublishOutcome, Source};
 use crate::engine::peer::{GroupState, Heartbeat, PeerMessage, Role};
@@ -73,6 +73,7 @@ pub fn config() -> Config {
             command_queues: vec!["Connector1".into()],
         },
         shutdown_grace: 10_000,
+        planted: Planted::default(),
     }
 }
 

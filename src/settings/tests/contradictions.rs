@@ -75,6 +75,8 @@ fn downstream_url_and_address_complete_each_other() {
             address: "::1".into()
         }
     );
+    let short = nodes("downstream.url.1=http://localhost:8080\n");
+    assert_eq!(short[0].url, "http://localhost:8080/finesse/api");
     let error = load_with(
         &format!("{base}downstream.kind=http\ndownstream.address.1=h\n"),
         &[],

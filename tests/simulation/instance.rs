@@ -1,0 +1,281 @@
+//! One instance: its engine, its process and its disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tandem::engine::command::Keep;
+use tandem::engine::config::{AgentPolicy, BrokerPolicy, Config, Mode, PeerTimers};
+use tandem::engine::ids::{BootId, LinkEpoch};
+use tandem::engine::input::Verb;
+use tandem::engine::peer::SessionRecord;
+use tandem::engine::{Engine, Event, Input};
+use tandem::model::{Destination, InstanceId};
+
+use crate::broker::Conn;
+use crate::downstream::Held;
+use crate::journal::JournalDisk;
+use crate::plan::Point;
+use crate::world::{Ev, PREFETCH, REQUEST_TIMEOUT_MS, WALL, World};
+
+/// An instance.
+#[derive(Default)]
+pub struct Node {
+    pub engine: Option<Engine>,
+    pub boot: u64,
+    pub frozen: bool,
+    /// Inputs that came while it was frozen.
+    pub waiting: Vec<Input>,
+    pub links: BTreeMap<LinkEpoch, usize>,
+    /// Command ids of the deliveries it holds.
+    pub tags: BTreeMap<(LinkEpoch, u64), String>,
+    /// Subscriptions asked for and not ended.
+    pub wanted: BTreeSet<Held>,
+    /// Those that stand.
+    pub subscriptions: BTreeSet<Held>,
+    /// What its store keeps over a crash.
+    pub disk: Disk,
+    /// What its journal keeps.
+    pub journal: JournalDisk,
+    /// Where it is to be killed, and whether before or after that.
+    pub trap: Option<(Point, bool)>,
+    /// When it is started again after an end in order.
+    pub up_again: u64,
+    ticks: (u64, u32),
+}
+
+/// The store of one instance.
+#[derive(Default)]
+pub struct Disk {
+    sessions: BTreeMap<String, SessionRecord>,
+    destinations: BTreeSet<Destination>,
+    epoch: u64,
+    /// Takes nothing.
+    pub fails: bool,
+    /// Being written: a crash makes it or loses it.
+    writing: Option<Keep>,
+}
+
+impl Disk {
+    fn keep(&mut self, keep: Keep) {
+        for (agent, record) in keep.sessions {
+            match record {
+                Some(record) => self.sessions.insert(agent.to_string(), record),
+                None => self.sessions.remove(agent.as_str()),
+            };
+        }
+        self.destinations.extend(keep.destinations);
+        self.epoch = keep.epoch;
+    }
+}
+
+pub fn name_of(node: usize) -> InstanceId {
+    InstanceId::new(&format!("gc-{}", node + 1)).expect("a valid name")
+}
+
+impl World {
+    fn config(&self, node: usize, boot: u64) -> Config {
+        let labels = ["b0", "b1"];
+        Config {
+            instance: name_of(node),
+            site: format!("site-{}", node % 2),
+            version: "1".into(),
+            boot: BootId(boot),
+            started: WALL + self.now,
+            seed: boot | 1,
+            mode: self.plan.mode,
+            groups: vec!["agents".into()],
+            queues: vec!["Connector1".into()],
+            priority: match self.plan.mode {
+                Mode::ActivePassive => [127, 100, 90][node],
+                Mode::ActiveActive => 127,
+            },
+            prefetch: PREFETCH,
+            brokers: BrokerPolicy {
+                labels: vec![labels[node % 2].to_owned(), labels[1 - node % 2].to_owned()],
+                spare: true,
+                priority_backup: true,
+                failback_hold: 1_000,
+                reconnect_delay: 100,
+                reconnect_delay_max: 1_000,
+            },
+            peers: PeerTimers {
+                heartbeat: 500,
+                suspect: 1_500,
+                lost: 3_000,
+            },
+            takeback_hold: 2_000,
+            takeover_rate: 200,
+            nodes: vec!["f0".into(), "f1".into()],
+            probe_interval: 1_000,
+            request_timeout: REQUEST_TIMEOUT_MS,
+            failback: false,
+            agents: AgentPolicy::default(),
+            parse: self.defaults.clone(),
+            shutdown_grace: 3_000,
+            planted: self.planted,
+        }
+    }
+
+    pub fn start(&mut self, node: usize) {
+        if self.nodes[node].engine.is_some() {
+            return;
+        }
+        let boot = self.rng.below(1 << 40);
+        let mut engine = Engine::new(self.config(node, boot));
+        let disk = &self.nodes[node].disk;
+        engine.restore(
+            disk.sessions.values().cloned().collect(),
+            disk.destinations.iter().cloned().collect(),
+            disk.epoch,
+        );
+        engine.restore_journal(self.clock(node), self.nodes[node].journal.restored());
+        engine.start(self.clock(node));
+        self.nodes[node].engine = Some(engine);
+        self.nodes[node].boot = boot;
+        self.drain(node);
+    }
+
+    /// The process is gone; brokers notice at once where they can.
+    pub fn crash(&mut self, node: usize) {
+        let boot = self.nodes[node].boot;
+        for broker in 0..2 {
+            let found = if self.reaches(node, broker) {
+                10
+            } else {
+                4_000 + self.rng.below(1_500)
+            };
+            let conns: Vec<Conn> = self.brokers[broker].conns.clone();
+            for conn in conns.into_iter().filter(|c| c.0 == node && c.1 == boot) {
+                self.after(found, Ev::BrokerDrops(broker, conn));
+            }
+        }
+        let made = self.rng.one_in(2);
+        let entry = &mut self.nodes[node];
+        if let Some(keep) = entry.disk.writing.take().filter(|_| made) {
+            entry.disk.keep(keep);
+        }
+        entry.journal.crash(made);
+        entry.engine = None;
+        entry.frozen = false;
+        entry.trap = None;
+        entry.waiting.clear();
+        entry.links.clear();
+        entry.tags.clear();
+        entry.wanted.clear();
+        entry.subscriptions.clear();
+    }
+
+    // ---- disk ---------------------------------------------------------------------------------
+
+    pub fn write(&mut self, node: usize, keep: Keep) {
+        let boot = self.nodes[node].boot;
+        self.nodes[node].disk.writing = Some(keep);
+        let wait = 1 + self.rng.below(6);
+        self.after(wait, Ev::Written(node, boot));
+    }
+
+    pub fn written(&mut self, node: usize, boot: u64) {
+        let entry = &mut self.nodes[node];
+        if entry.boot != boot {
+            return;
+        }
+        let Some(keep) = entry.disk.writing.take() else {
+            return;
+        };
+        let failure = entry.disk.fails.then(|| "disk full".to_owned());
+        if failure.is_none() {
+            entry.disk.keep(keep);
+        }
+        self.input(node, boot, Input::Kept { failure });
+    }
+
+    // ---- inputs -------------------------------------------------------------------------------
+
+    /// When an instance wants to be woken.
+    pub fn due(&self, node: usize) -> Option<u64> {
+        let entry = &self.nodes[node];
+        let engine = entry.engine.as_ref().filter(|_| !entry.frozen)?;
+        engine.poll_timeout().map(|at| at.max(self.now))
+    }
+
+    pub fn tick(&mut self, node: usize) {
+        let second = self.now / 1_000;
+        let entry = &mut self.nodes[node];
+        entry.ticks = if entry.ticks.0 == second {
+            (second, entry.ticks.1 + 1)
+        } else {
+            (second, 1)
+        };
+        if entry.ticks.1 == 400 {
+            let who = name_of(node);
+            self.seen
+                .violate(format!("I9: {who} has a hot loop of timers"));
+        }
+        let boot = entry.boot;
+        self.input(node, boot, Input::Tick);
+    }
+
+    pub fn input(&mut self, node: usize, boot: u64, input: Input) {
+        let now = self.clock(node);
+        let entry = &mut self.nodes[node];
+        if entry.boot != boot {
+            return;
+        }
+        if entry.frozen {
+            entry.waiting.push(input);
+            return;
+        }
+        let Some(engine) = &mut entry.engine else {
+            return;
+        };
+        engine.handle(now, input);
+        self.drain(node);
+    }
+
+    pub fn order(&mut self, node: usize, verb: Verb) {
+        let boot = self.nodes[node].boot;
+        let id = tandem::engine::ids::VerbId(self.now);
+        self.input(node, boot, Input::Operator { id, verb });
+    }
+
+    /// The instance goes on after a pause: what waited for it comes in one go.
+    pub fn thaw(&mut self, node: usize) {
+        self.nodes[node].frozen = false;
+        let boot = self.nodes[node].boot;
+        for input in std::mem::take(&mut self.nodes[node].waiting) {
+            self.input(node, boot, input);
+        }
+    }
+
+    fn drain(&mut self, node: usize) {
+        while let Some(engine) = &mut self.nodes[node].engine {
+            let Some(command) = engine.poll_command() else {
+                break;
+            };
+            self.carry_out(node, command);
+        }
+        while let Some(engine) = &mut self.nodes[node].engine {
+            let Some(event) = engine.poll_event() else {
+                break;
+            };
+            self.observe(node, &event);
+        }
+    }
+
+    fn observe(&mut self, node: usize, event: &Event) {
+        let told = matches!(
+            event,
+            Event::RoleChanged { .. }
+                | Event::PeerUp { .. }
+                | Event::PeerLost { .. }
+                | Event::OwnPause { .. }
+                | Event::Service { .. }
+                | Event::TakeoverStarted { .. }
+        );
+        if told {
+            self.trace
+                .say(self.now, || format!("{} {event:?}", name_of(node)));
+        }
+        let who = name_of(node);
+        self.seen.happened(who.as_str(), event, self.now);
+    }
+}

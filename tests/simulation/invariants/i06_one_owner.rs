@@ -1,0 +1,82 @@
+//! I6: after healing one leader, one owner and one subscription an agent, equal tables; and where
+//! nothing but a handover happens, an agent is never without a subscription: the new owner has
+//! its own before the old one lets go.
+
+use tandem::engine::Engine;
+use tandem::engine::config::Mode;
+use tandem::engine::peer::Role;
+
+use crate::plan::Plan;
+use crate::world::World;
+
+/// What is judged while a run goes on.
+#[derive(Debug, Default)]
+pub struct Owners {
+    one_handover: bool,
+}
+
+impl Owners {
+    pub fn new(plan: &Plan) -> Self {
+        let one_handover = plan.one_handover();
+        Self { one_handover }
+    }
+
+    pub fn let_go(&self, who: &str, agent: &str, at: u64) -> Option<String> {
+        self.one_handover.then(|| {
+            format!("I6: {who}@{at} let go of agent {agent}, and nobody else has a subscription")
+        })
+    }
+}
+
+pub fn judge(world: &World) -> Vec<String> {
+    let mut bad = Vec::new();
+    bad.extend(roles(world));
+    bad.extend(tables(world));
+    for client in &world.clients {
+        let holders: Vec<usize> = world.holders(&client.agent).collect();
+        let owner = owner_of(world, &client.agent);
+        if holders.len() != 1 || Some(holders[0]) != owner {
+            let agent = &client.agent;
+            bad.push(format!(
+                "I6: agent {agent} of owner {owner:?} is subscribed by {holders:?}"
+            ));
+        }
+    }
+    bad
+}
+
+fn engines(world: &World) -> impl Iterator<Item = &Engine> {
+    world.nodes.iter().filter_map(|node| node.engine.as_ref())
+}
+
+fn roles(world: &World) -> Option<String> {
+    let roles: Vec<Role> = engines(world)
+        .map(|engine| engine.view().groups[0].role)
+        .collect();
+    let well = match world.plan.mode {
+        Mode::ActiveActive => roles.iter().all(|role| *role == Role::Leader),
+        Mode::ActivePassive => {
+            roles[0] == Role::Leader && roles[1..].iter().all(|role| *role == Role::Follower)
+        }
+    };
+    (!well || roles.len() != world.nodes.len()).then(|| format!("I6: roles {roles:?}"))
+}
+
+fn tables(world: &World) -> Option<String> {
+    let mut tables = engines(world).map(|engine| {
+        let views = engine.session_views().into_iter();
+        views
+            .map(|view| (view.agent, view.owner, view.epoch, view.destination))
+            .collect::<Vec<_>>()
+    });
+    let first = tables.next()?;
+    let other = tables.find(|table| *table != first)?;
+    Some(format!("I6: tables differ: {first:?} and {other:?}"))
+}
+
+fn owner_of(world: &World, agent: &str) -> Option<usize> {
+    let engine = engines(world).next()?;
+    let views = engine.session_views();
+    let owner = &views.iter().find(|view| view.agent == agent)?.owner;
+    owner.strip_prefix("gc-")?.parse::<usize>().ok()?.checked_sub(1)
+}

@@ -1,0 +1,147 @@
+//! What must hold, one file each; the table of the main file says where each is promised.
+//!
+//! While a run goes on it tells [`Seen`] what happened; what is wrong at once is a violation at
+//! once, the rest is judged at the end.
+
+mod i01_one_effect;
+mod i02_terminal_outcome;
+mod i03_same_outcome;
+mod i04_reply_before_ack;
+mod i05_order;
+mod i06_one_owner;
+mod i07_epochs;
+mod i08_secrets;
+mod i09_bounds;
+mod i10_service;
+mod i11_short_pauses;
+mod i12_hostile_input;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tandem::engine::Event;
+use tandem::engine::peer::PeerMessage;
+use tandem::wire::event::ClientEvent;
+use tandem::wire::reply::Reply;
+
+use crate::plan::Plan;
+use crate::trace::Trace;
+use crate::world::World;
+
+pub use i08_secrets::PLANTED_SECRET;
+
+/// Everything that the invariants are judged by.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub violations: Vec<String>,
+    /// How often each outcome was told.
+    pub outcomes: BTreeMap<&'static str, u32>,
+    /// Command ids that a broker took.
+    accepted: BTreeSet<String>,
+    /// Command ids with a published or parked reply.
+    replied: BTreeSet<String>,
+    effects: i01_one_effect::Effects,
+    told: i03_same_outcome::Told,
+    order: i05_order::Order,
+    owners: i06_one_owner::Owners,
+    epochs: i07_epochs::Epochs,
+    secrets: i08_secrets::Secrets,
+    pauses: i11_short_pauses::Pauses,
+    hostile: i12_hostile_input::Hostile,
+}
+
+impl Seen {
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            owners: i06_one_owner::Owners::new(plan),
+            secrets: i08_secrets::Secrets::new(plan),
+            pauses: i11_short_pauses::Pauses::new(plan),
+            ..Self::default()
+        }
+    }
+
+    pub fn violate(&mut self, text: String) {
+        self.violations.push(text);
+    }
+
+    /// A broker took a client's message.
+    pub fn accepted(&mut self, id: &str) {
+        self.accepted.insert(id.to_owned());
+    }
+
+    /// A call that is not to be repeated was carried out.
+    pub fn effect(&mut self, who: &str, id: &str, at: u64) {
+        let wrong = self.effects.effect(who, id, at);
+        self.violations.extend(wrong);
+    }
+
+    /// A state change was carried out.
+    pub fn change(&mut self, who: &str, id: &str, at: u64) {
+        self.order.change(who, id, at);
+    }
+
+    /// A reply was published.
+    pub fn told(&mut self, id: &str, reply: &Reply, who: &str, at: u64) {
+        self.replied.insert(id.to_owned());
+        *self.outcomes.entry(reply.outcome.as_str()).or_default() += 1;
+        let wrong = self.told.told(id, reply, who, at);
+        self.violations.extend(wrong);
+        self.violations.extend(self.secrets.reply(reply));
+    }
+
+    /// A reply that nobody takes was kept.
+    pub fn parked(&mut self, id: &str) {
+        self.replied.insert(id.to_owned());
+    }
+
+    /// A message was put with the dead letters; where its client gave no address that may be
+    /// used, that is all the answer there is.
+    pub fn dead_lettered(&mut self, id: &str, reason: &'static str) {
+        self.replied.insert(id.to_owned());
+        let wrong = self.hostile.dead_lettered(id, reason);
+        self.violations.extend(wrong);
+    }
+
+    /// A delivery was acknowledged.
+    pub fn acked(&mut self, id: &str, by: &str, at: u64) {
+        let wrong = i04_reply_before_ack::acked(&self.replied, id, by, at);
+        self.violations.extend(wrong);
+    }
+
+    /// An instance ended an agent's last subscription.
+    pub fn let_go(&mut self, who: &str, agent: &str, at: u64) {
+        let wrong = self.owners.let_go(who, agent, at);
+        self.violations.extend(wrong);
+    }
+
+    /// An instance told its peers something.
+    pub fn said(&mut self, node: usize, boot: u64, message: &PeerMessage, _trace: &mut Trace) {
+        let wrong = self.epochs.said(node, boot, message);
+        self.violations.extend(wrong);
+    }
+
+    /// An event was published to a client.
+    pub fn event(&mut self, event: &ClientEvent) {
+        let wrong = self.secrets.event(event);
+        self.violations.extend(wrong);
+    }
+
+    /// Something worth a log line.
+    pub fn happened(&mut self, who: &str, event: &Event, at: u64) {
+        let wrong = self.pauses.happened(who, event, at);
+        self.violations.extend(wrong);
+        let wrong = self.secrets.happened(event);
+        self.violations.extend(wrong);
+    }
+
+    /// All that is judged when everything is over.
+    pub fn judge(&mut self, world: &World) {
+        let mut bad = Vec::new();
+        bad.extend(i02_terminal_outcome::judge(&self.accepted, &self.replied));
+        bad.extend(self.order.judge(&world.plan));
+        bad.extend(i06_one_owner::judge(world));
+        bad.extend(i09_bounds::judge(world));
+        bad.extend(i10_service::judge(world));
+        bad.extend(self.hostile.judge(&self.accepted));
+        self.violations.extend(bad);
+    }
+}

@@ -1,0 +1,292 @@
+//! What a seed means: mode, number of instances, what goes wrong and when. Everything that goes
+//! wrong ends; then the run goes on long enough to demand service again.
+
+use tandem::engine::config::Mode;
+
+use crate::rng::Rng;
+
+/// Faults begin after this, milliseconds: by then every client works.
+const CALM_MS: u64 = 4_500;
+/// The latest begin of a fault.
+const LAST_BEGIN_MS: u64 = 10_000;
+/// The longest fault.
+const LONGEST_MS: u64 = 6_500;
+/// From the last fault's end to the last new command.
+const WORK_AFTER_MS: u64 = 11_000;
+/// From then to the judgement: what was begun ends.
+const REST_MS: u64 = 4_500;
+
+/// A point of a command's life at which an instance is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Point {
+    Call,
+    Reply,
+    Ack,
+    Keep,
+    Forward,
+    Grant,
+    Subscribe,
+}
+
+/// How the downstream misbehaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nothing listens.
+    Down,
+    /// It answers 503.
+    OutOfService,
+    /// One answer in six is lost; the request may have been carried out.
+    Vague,
+}
+
+/// Something that goes wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// Killed; started again at the end.
+    Crash { node: usize },
+    /// Killed right before or after it does something for the first time.
+    CrashAt {
+        node: usize,
+        point: Point,
+        before: bool,
+    },
+    /// All are killed at once.
+    CrashAll,
+    /// Asked to end in order; started again at the end.
+    Shutdown { node: usize },
+    /// Stopped and continued.
+    Pause { node: usize },
+    /// A broker is killed and comes back with its messages.
+    BrokerKill { broker: usize },
+    /// An instance loses its connections to one broker, and may connect again at once.
+    LinksLost { node: usize, broker: usize },
+    /// Nothing passes between the sites.
+    Cut,
+    /// Federation from one broker to the other stands still.
+    OneWay { from: usize },
+    /// Peer messages are lost, doubled and overtaken, publications fail.
+    Lossy,
+    /// Peer messages take long.
+    Slow,
+    /// The downstream misbehaves, for one instance or for all.
+    Downstream {
+        node: Option<usize>,
+        trouble: Trouble,
+    },
+    /// The store of an instance takes nothing.
+    Disk { node: usize },
+    /// An operator stops a group on an instance, and starts it at the end.
+    GroupStop { node: usize },
+}
+
+/// When, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    pub at: u64,
+    pub millis: u64,
+    pub kind: Kind,
+}
+
+/// A client goes to the other broker.
+#[derive(Debug, Clone, Copy)]
+pub struct Move {
+    pub client: usize,
+    pub at: u64,
+}
+
+/// What may be fixed from outside instead of being drawn.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Choice {
+    pub mode: Option<Mode>,
+    pub nodes: Option<usize>,
+}
+
+/// A run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub seed: u64,
+    pub mode: Mode,
+    pub nodes: usize,
+    pub clients: usize,
+    pub faults: Vec<Fault>,
+    pub moves: Vec<Move>,
+    /// When a hostile client sends something.
+    pub hostile: Vec<u64>,
+    /// Offset of each instance's wall clock, milliseconds.
+    pub skew: Vec<i64>,
+    pub healed_at: u64,
+    pub stop_at: u64,
+    pub end_at: u64,
+}
+
+impl Plan {
+    pub fn new(seed: u64, choice: Choice) -> Self {
+        let mut rng = Rng::new(seed);
+        let passive = rng.below(5) < 3;
+        let three = rng.one_in(4);
+        let mode = choice.mode.unwrap_or(if passive {
+            Mode::ActivePassive
+        } else {
+            Mode::ActiveActive
+        });
+        let nodes = choice.nodes.unwrap_or(if three { 3 } else { 2 });
+        let faults = match rng.below(16) {
+            0 => Vec::new(),
+            1 => short_pauses(&mut rng, nodes),
+            2 | 3 => vec![handover(&mut rng, nodes)],
+            _ => (0..rng.between(1, 5))
+                .map(|_| fault(&mut rng, nodes))
+                .collect(),
+        };
+        let clients = 4;
+        let moves = if rng.one_in(3) {
+            (0..rng.between(1, 4))
+                .map(|_| Move {
+                    client: rng.index(clients),
+                    at: rng.between(CALM_MS, LAST_BEGIN_MS + 3_000),
+                })
+                .collect()
+        } else {
+            Vec::new()
+        };
+        let hostile = (0..rng.below(4))
+            .map(|_| rng.between(2_000, LAST_BEGIN_MS))
+            .collect();
+        let skew = (0..nodes).map(|_| rng.below(501) as i64 - 250).collect();
+        Self::of(seed, mode, nodes, faults).with(clients, moves, hostile, skew)
+    }
+
+    /// A run with given faults, and nothing else that is drawn.
+    pub fn of(seed: u64, mode: Mode, nodes: usize, faults: Vec<Fault>) -> Self {
+        let ends = faults.iter().map(|fault| fault.at + fault.millis);
+        let healed_at = ends.max().unwrap_or(CALM_MS);
+        Self {
+            seed,
+            mode,
+            nodes,
+            clients: 4,
+            faults,
+            moves: Vec::new(),
+            hostile: Vec::new(),
+            skew: vec![0; nodes],
+            healed_at,
+            stop_at: healed_at + WORK_AFTER_MS,
+            end_at: healed_at + WORK_AFTER_MS + REST_MS,
+        }
+    }
+
+    fn with(
+        mut self,
+        clients: usize,
+        moves: Vec<Move>,
+        hostile: Vec<u64>,
+        skew: Vec<i64>,
+    ) -> Self {
+        (self.clients, self.moves) = (clients, moves);
+        (self.hostile, self.skew) = (hostile, skew);
+        self
+    }
+
+    /// Nothing but pauses below the suspect time: nobody may be taken for lost.
+    pub fn only_short_pauses(&self) -> bool {
+        self.faults
+            .iter()
+            .all(|fault| matches!(fault.kind, Kind::Pause { .. }) && fault.millis < 1_500)
+    }
+
+    /// At most one handover, and all else is well: an agent is never without a subscription
+    /// because somebody let go too early.
+    pub fn one_handover(&self) -> bool {
+        let planned = |fault: &Fault| {
+            matches!(
+                fault.kind,
+                Kind::Crash { .. } | Kind::Shutdown { .. } | Kind::GroupStop { .. }
+            )
+        };
+        self.faults.len() <= 1 && self.faults.iter().all(planned)
+    }
+
+    /// Nothing takes a delivery from the instance that works on it: the brokers do not reorder.
+    pub fn keeps_order(&self) -> bool {
+        let harmless = |fault: &Fault| {
+            matches!(
+                fault.kind,
+                Kind::Downstream { .. } | Kind::Lossy | Kind::Slow | Kind::Disk { .. }
+            )
+        };
+        self.faults.iter().all(harmless) && self.moves.is_empty()
+    }
+}
+
+fn handover(rng: &mut Rng, nodes: usize) -> Fault {
+    let node = rng.index(nodes);
+    let kind = match rng.below(3) {
+        0 => Kind::Crash { node },
+        1 => Kind::Shutdown { node },
+        _ => Kind::GroupStop { node },
+    };
+    Fault {
+        at: rng.between(CALM_MS, LAST_BEGIN_MS),
+        millis: rng.between(1_000, LONGEST_MS),
+        kind,
+    }
+}
+
+fn short_pauses(rng: &mut Rng, nodes: usize) -> Vec<Fault> {
+    let node = rng.index(nodes);
+    let mut at = CALM_MS;
+    (0..rng.between(1, 4))
+        .map(|_| {
+            at += rng.between(1_600, 2_500);
+            Fault {
+                at,
+                millis: rng.between(200, 1_450),
+                kind: Kind::Pause { node },
+            }
+        })
+        .collect()
+}
+
+fn fault(rng: &mut Rng, nodes: usize) -> Fault {
+    let at = rng.between(CALM_MS, LAST_BEGIN_MS);
+    let short = rng.one_in(2);
+    let millis = if short {
+        rng.between(100, 2_000)
+    } else {
+        rng.between(1_000, LONGEST_MS)
+    };
+    let node = rng.index(nodes);
+    let broker = rng.index(2);
+    let kind = match rng.below(22) {
+        0 | 1 => Kind::Crash { node },
+        2..=4 => Kind::CrashAt {
+            node,
+            point: rng.pick(&[
+                Point::Call,
+                Point::Reply,
+                Point::Ack,
+                Point::Keep,
+                Point::Forward,
+                Point::Grant,
+                Point::Subscribe,
+            ]),
+            before: rng.one_in(2),
+        },
+        5 => Kind::CrashAll,
+        6 => Kind::Shutdown { node },
+        7..=9 => Kind::Pause { node },
+        10 | 11 => Kind::BrokerKill { broker },
+        12 => Kind::LinksLost { node, broker },
+        13 | 14 => Kind::Cut,
+        15 => Kind::OneWay { from: broker },
+        16 => Kind::Lossy,
+        17 => Kind::Slow,
+        18 | 19 => Kind::Downstream {
+            node: rng.one_in(2).then_some(node),
+            trouble: rng.pick(&[Trouble::Down, Trouble::OutOfService, Trouble::Vague]),
+        },
+        20 => Kind::Disk { node },
+        _ => Kind::GroupStop { node },
+    };
+    Fault { at, millis, kind }
+}

@@ -1,0 +1,149 @@
+//! Runs many seeds on all processors and tells how to repeat what broke.
+//!
+//! | variable | meaning |
+//! | --- | --- |
+//! | `SIM_FROM`, `SIM_SEEDS` | first seed and number of seeds |
+//! | `SIM_MODE`, `SIM_NODES` | `active-passive` or `active-active`; 2 or 3; else drawn |
+//! | `SIM_THREADS` | threads, 2 unless set |
+//! | `SIM_TRACE` | `1`: prints what happens (one thread) |
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tandem::engine::config::Mode;
+
+use crate::plan::{Choice, Plan};
+use crate::trace::Trace;
+use crate::world::World;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// What the environment fixes.
+pub fn choice() -> Choice {
+    let mode = match std::env::var("SIM_MODE").as_deref() {
+        Ok("active-passive") => Some(Mode::ActivePassive),
+        Ok("active-active") => Some(Mode::ActiveActive),
+        _ => None,
+    };
+    let nodes = number("SIM_NODES").map(|nodes| (nodes as usize).clamp(2, 3));
+    Choice { mode, nodes }
+}
+
+/// A seed that broke something.
+#[derive(Debug)]
+pub struct Broken {
+    pub plan: Plan,
+    pub violations: Vec<String>,
+}
+
+impl Broken {
+    fn tell(&self) -> String {
+        let Plan {
+            seed,
+            mode,
+            nodes,
+            faults,
+            ..
+        } = &self.plan;
+        let mut violations = self.violations.clone();
+        violations.dedup();
+        let violations = violations.join("\n    ");
+        let fixed = choice();
+        let mut repeat = format!("scripts/simulate --trace --from {seed} --seeds 1");
+        if fixed.mode.is_some() {
+            repeat.push_str(&format!(" --mode {}", mode.as_str()));
+        }
+        if fixed.nodes.is_some() {
+            repeat.push_str(&format!(" --nodes {nodes}"));
+        }
+        format!(
+            "seed {seed} ({}, {nodes} instances, {faults:?}):\n    {violations}\n  repeat: {repeat}",
+            mode.as_str()
+        )
+    }
+}
+
+/// What many runs came to.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub runs: u64,
+    pub steps: u64,
+    pub outcomes: BTreeMap<&'static str, u64>,
+    pub broken: Vec<Broken>,
+}
+
+impl Tally {
+    fn add(&mut self, world: World) {
+        self.runs += 1;
+        self.steps += world.steps;
+        for (outcome, count) in &world.seen.outcomes {
+            *self.outcomes.entry(outcome).or_default() += u64::from(*count);
+        }
+        if !world.seen.violations.is_empty() {
+            self.broken.push(Broken {
+                violations: world.seen.violations,
+                plan: world.plan,
+            });
+        }
+    }
+}
+
+/// Runs `count` seeds from `first`; `make` makes the world of each.
+pub fn seeds(first: u64, count: u64, make: impl Fn(u64) -> World + Sync) -> Tally {
+    let tracing = std::env::var("SIM_TRACE").is_ok_and(|value| value != "0");
+    let threads = if tracing {
+        1
+    } else {
+        number("SIM_THREADS").unwrap_or(2).clamp(1, 64)
+    };
+    let next = AtomicU64::new(first);
+    let tally = Mutex::new(Tally::default());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        return;
+                    }
+                    let mut world = make(seed);
+                    if tracing {
+                        world.trace = Trace::Print;
+                        let plan = &world.plan;
+                        println!("{plan:#?}");
+                    }
+                    world.run();
+                    tally.lock().unwrap().add(world);
+                }
+            });
+        }
+    });
+    let mut tally = tally.into_inner().unwrap();
+    tally.broken.sort_by_key(|broken| broken.plan.seed);
+    tally
+}
+
+/// Most broken seeds that are told in full.
+const TOLD: usize = 20;
+
+/// Fails with what broke.
+pub fn demand(tally: &Tally) {
+    let broken: Vec<String> = tally.broken.iter().take(TOLD).map(Broken::tell).collect();
+    let all: Vec<u64> = tally.broken.iter().map(|b| b.plan.seed).collect();
+    assert!(
+        broken.is_empty(),
+        "{} of {} seeds broke: {all:?}\n{}",
+        all.len(),
+        tally.runs,
+        broken.join("\n")
+    );
+}
+
+/// Number of seeds and the first one: from the environment, else as given.
+pub fn range(first: u64, count: u64) -> (u64, u64) {
+    let first = number("SIM_FROM").unwrap_or(first);
+    (first, number("SIM_SEEDS").unwrap_or(count))
+}
