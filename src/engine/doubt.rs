@@ -98,7 +98,11 @@ impl Engine {
 
     /// Its deadline is over before it could be started: said so only where that is certain.
     pub(super) fn expire(&mut self, id: JobId, command: &ClientCommand) {
-        let new = !self.must_prove(id, command) || matches!(self.verdict(id), Verdict::New);
+        let new = if self.must_prove(id, command) {
+            matches!(self.verdict(id), Verdict::New)
+        } else {
+            self.would_remember(id, command)
+        };
         if new {
             self.finish(id, Self::expired());
         } else {
@@ -107,6 +111,23 @@ impl Engine {
                 "it may have been started before, and its deadline has passed",
             );
         }
+    }
+
+    /// Whether a command that may be repeated would be known here had anybody finished it: its
+    /// outcome is in no journal, only in the memory of those that were up all the time.
+    fn would_remember(&self, id: JobId, command: &ClientCommand) -> bool {
+        let Some(job) = self.jobs.get(id).filter(|job| job.seen) else {
+            return true;
+        };
+        if command.spec.repeat != Repeat::Safe {
+            return true;
+        }
+        let sent = job.raw.timestamp.map_or(0, |seconds| seconds * 1_000);
+        let up = |id| {
+            let peer = self.members.get(id);
+            peer.is_some_and(|p| p.liveness.present() && p.heartbeat.started <= sent)
+        };
+        self.cfg.started <= sent && self.book.members.keys().all(up)
     }
 
     pub(super) fn look_at_doubt(&mut self, id: JobId) {

@@ -392,7 +392,7 @@ impl Engine {
         }
         // What may have run is looked at where it is to run.
         if self.now.wall >= command.deadline_ms && !self.must_prove(id, &command) {
-            self.finish(id, Self::expired());
+            self.expire(id, &command);
             return;
         }
         if let Some((key, body)) = key {
