@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use crate::admin::{self, AdminRequest, AdminState, History};
+use crate::admin::{self, AdminRequest, AdminState, History, Pulse};
+use crate::broker::proof::Prover;
 use crate::broker::{self, Broker, BrokerAddress, BrokerConfig, BrokerError, GroupConfig};
 use crate::downstream::{self, DownstreamError, FinesseClient, NodeConfig};
 use crate::driver::{Clock, Driver, Ended, Shells, wall_ms};
@@ -15,6 +16,7 @@ use crate::engine::ids::BootId;
 use crate::engine::journal::Restored;
 use crate::engine::{Config, Engine, Input, View};
 use crate::journal::{Journal, JournalError};
+use crate::lease::Lease;
 use crate::model::{IdError, InstanceId};
 use crate::notify::Tls;
 use crate::notify::shell::{NotifyConfig, NotifyShell};
@@ -117,7 +119,9 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
     engine.restore_journal(clock.now(), journaled);
     let (view, views) = watch::channel(Arc::new(engine.view()));
     let history = History::default();
-    let tell = teller(&settings, history.clone());
+    let pulse = Pulse::default();
+    let tell = teller(&settings, history.clone(), pulse.clone());
+    let (prover, network) = Prover::new(&broker::topology::topology_input(&settings));
     let driver = Driver::new(
         engine,
         clock,
@@ -136,12 +140,16 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
         metrics: Arc::new(move || rendered.render()),
         token: settings.admin.token.clone(),
         history,
+        pulse: pulse.clone(),
+        network,
     };
     let served = tokio::spawn(admin::serve(
         listener,
         state,
         stop.clone().cancelled_owned(),
     ));
+    let proofs = tokio::spawn(prover.run(views.clone(), results.clone()));
+    let beating = tokio::spawn(pulse.keep());
     let gauges = tokio::spawn(keep_gauges(views));
     let upkeep = tokio::spawn(metrics.upkeep());
     tokio::spawn(watch_signals(results));
@@ -155,6 +163,8 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
     shells.notify.close();
     shells.broker.close().await;
     stop.cancel();
+    proofs.abort();
+    beating.abort();
     gauges.abort();
     upkeep.abort();
     // The listener ends by itself; a stuck connection does not hold the process.
@@ -168,6 +178,7 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
 fn teller(
     settings: &Settings,
     history: History,
+    pulse: Pulse,
 ) -> Box<dyn Fn(&crate::engine::Event) + Send + Sync> {
     let labels = telemetry::Labels {
         instance: settings.instance.id.clone(),
@@ -175,6 +186,7 @@ fn teller(
     Box::new(move |event| {
         telemetry::emit(event, &labels);
         history.record(event);
+        pulse.record(event);
     })
 }
 
@@ -339,6 +351,7 @@ fn engine_config(settings: &Settings, boot: BootId) -> Result<Config, AppError> 
             suspect: millis(settings.peer.suspect),
             lost: millis(settings.peer.lost),
         },
+        fence: settings.broker.fence,
         takeback_hold: millis(settings.takeback_hold),
         takeover_rate: u64::from(settings.takeover_rate),
         nodes: settings
@@ -355,6 +368,7 @@ fn engine_config(settings: &Settings, boot: BootId) -> Result<Config, AppError> 
             logout_reason: agent.logout_reason.clone(),
             supervisor_not_ready_reason: agent.supervisor_not_ready_reason.clone(),
             supervisor_logout_reason: agent.supervisor_logout_reason.clone(),
+            states_interval: millis(agent.states_interval),
             make_ready: agent.make_ready,
         },
         parse: defaults(settings),
@@ -412,6 +426,11 @@ fn build_shells(
         request_timeout: settings.downstream.request_timeout,
         ca_file: settings.downstream.ca_file.clone(),
         tls_verify: settings.downstream.tls_verify,
+        admin: settings
+            .downstream
+            .admin
+            .as_ref()
+            .map(|admin| (admin.user.clone(), admin.password.clone())),
     })?;
     let broker = Broker::start(broker_config(settings, config, boot), results.clone())?;
     let notify = NotifyShell::start(notify_config(settings)?, results.clone());
@@ -423,13 +442,24 @@ fn build_shells(
     let store = store
         .transpose()
         .map_err(|error| AppError::Io(error.to_string()))?;
+    let lease = Lease::start(lease_limit(settings)).map_err(|e| AppError::Io(e.to_string()))?;
     Ok(Shells {
+        lease,
         broker,
         downstream: Arc::new(downstream),
         notify,
         journal,
         store: store.map(Arc::new),
     })
+}
+
+/// A pause longer than this may have been long enough for a peer to take over: it was suspected
+/// after `peer.suspect` of silence, of which two heartbeats may have been before the pause.
+fn lease_limit(settings: &Settings) -> Duration {
+    let peer = &settings.peer;
+    peer.suspect
+        .saturating_sub(2 * peer.heartbeat)
+        .max(peer.heartbeat)
 }
 
 fn broker_config(settings: &Settings, config: &Config, boot: BootId) -> BrokerConfig {
@@ -453,6 +483,7 @@ fn broker_config(settings: &Settings, config: &Config, boot: BootId) -> BrokerCo
             .map(|url| BrokerAddress {
                 uri: url.amqp.clone(),
                 label: url.label.clone(),
+                management: settings.broker.fence.then(|| url.management.clone()),
             })
             .collect(),
         timeout: settings.broker.timeout,

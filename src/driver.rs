@@ -17,6 +17,7 @@ use crate::engine::ids::{JournalId, Now, VerbId};
 use crate::engine::input::Verb;
 use crate::engine::{Command, Engine, Event, Input, View};
 use crate::journal::Journal;
+use crate::lease::{Lease, Pass};
 use crate::model::CallOutcome;
 use crate::notify::shell::NotifyShell;
 use crate::store::Store;
@@ -82,6 +83,8 @@ pub struct Shells {
     pub notify: NotifyShell,
     /// Intents and outcomes.
     pub journal: Journal,
+    /// Whether this process has been away.
+    pub lease: Arc<Lease>,
     /// Disk; `None`: without a key nothing can be sealed, and nothing is kept.
     pub store: Option<Arc<Store>>,
 }
@@ -108,6 +111,8 @@ pub struct Driver {
     next_verb: u64,
     view: watch::Sender<Arc<View>>,
     tell: Box<dyn Fn(&Event) + Send + Sync>,
+    /// From before the input that is being worked on.
+    pass: Pass,
 }
 
 impl Driver {
@@ -126,6 +131,7 @@ impl Driver {
         tell: Box<dyn Fn(&Event) + Send + Sync>,
     ) -> Self {
         Self {
+            pass: shells.lease.pass(),
             engine,
             clock,
             shells,
@@ -142,7 +148,7 @@ impl Driver {
 
     /// Runs until the engine says that the process may end.
     pub async fn run(mut self) -> (Shells, Ended) {
-        self.engine.start(self.clock.now());
+        self.apply(Engine::start);
         let mut batch = Vec::with_capacity(BATCH);
         let mut shown = tokio::time::interval(VIEW_INTERVAL);
         shown.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -163,11 +169,11 @@ impl Driver {
                     self.view.send_replace(Arc::new(self.engine.view()));
                 }
                 () = sleep_until(self.clock.instant(due)) => {
-                    self.engine.handle(self.clock.now(), Input::Tick);
+                    self.apply(|engine, now| engine.handle(now, Input::Tick));
                 }
             }
             for input in batch.drain(..) {
-                self.engine.handle(self.clock.now(), input);
+                self.apply(|engine, now| engine.handle(now, input));
                 ended = self.drain();
                 if ended.is_some() {
                     break;
@@ -181,13 +187,22 @@ impl Driver {
         (self.shells, ended.unwrap_or(Ended::Done))
     }
 
+    /// Lets the engine work on one input. What it decides is void if the process was away since
+    /// the time that it was told.
+    fn apply(&mut self, work: impl FnOnce(&mut Engine, Now)) {
+        self.pass = self.shells.lease.pass();
+        work(&mut self.engine, self.clock.now());
+    }
+
     /// Takes all commands and happenings; says where the engine is done.
     fn drain(&mut self) -> Option<Ended> {
         let shells = &self.shells;
         let mut ended = None;
         while let Some(command) = self.engine.poll_command() {
             match command {
-                Command::Call(call) => spawn_call(shells, &self.hosts, &self.results, *call),
+                Command::Call(call) => {
+                    spawn_call(shells, &self.hosts, &self.results, *call, self.pass.clone());
+                }
                 Command::Probe { node } => spawn_probe(shells, &self.results, node),
                 Command::Subscribe {
                     agent,
@@ -202,6 +217,14 @@ impl Driver {
                     agent,
                     subscription,
                 } => shells.notify.unsubscribe(&agent, subscription),
+                Command::WatchTeam {
+                    agent,
+                    subscription,
+                    pubsub_domain,
+                    team,
+                } => shells
+                    .notify
+                    .watch_team(&agent, subscription, &pubsub_domain, &team),
                 Command::VerbDone { id, result } => {
                     if let Some(asker) = self.verbs.remove(&id) {
                         // An operator who went away needs no answer.
@@ -227,8 +250,8 @@ impl Driver {
 
     fn answer(&mut self, ask: AdminRequest) {
         match ask {
-            AdminRequest::Sessions(asker) => {
-                let _ = asker.send(self.engine.session_views());
+            AdminRequest::Sessions(query, asker) => {
+                let _ = asker.send(self.engine.session_page(&query));
             }
             AdminRequest::Verb(verb, asker) => self.verb(verb, asker),
         }
@@ -238,13 +261,18 @@ impl Driver {
         self.next_verb += 1;
         let id = VerbId(self.next_verb);
         self.verbs.insert(id, asker);
-        self.engine
-            .handle(self.clock.now(), Input::Operator { id, verb });
+        self.apply(|engine, now| engine.handle(now, Input::Operator { id, verb }));
     }
 }
 
 /// One downstream request: its answer is an input, always.
-fn spawn_call(shells: &Shells, hosts: &[Arc<str>], results: &mpsc::Sender<Input>, call: Call) {
+fn spawn_call(
+    shells: &Shells,
+    hosts: &[Arc<str>],
+    results: &mpsc::Sender<Input>,
+    call: Call,
+    pass: Pass,
+) {
     let client = shells.downstream.clone();
     let results = results.clone();
     let host = hosts.get(call.node).cloned();
@@ -258,6 +286,7 @@ fn spawn_call(shells: &Shells, hosts: &[Arc<str>], results: &mpsc::Sender<Input>
                 &call.password,
                 &call.request_id,
                 &call.action,
+                &pass,
             )
             .await;
         if let Some(host) = host {
@@ -310,7 +339,7 @@ fn status_class(outcome: &CallOutcome) -> &'static str {
         CallOutcome::Done { status, .. } | CallOutcome::Refused { status, .. } => Some(*status),
         CallOutcome::OutOfService { .. } => Some(503),
         CallOutcome::Unknown { status, .. } => *status,
-        CallOutcome::NotSent { .. } => None,
+        CallOutcome::NotSent { .. } | CallOutcome::Withheld => None,
     };
     match status.map(|status| status / 100) {
         Some(1) => "1xx",

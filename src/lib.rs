@@ -21,6 +21,7 @@ pub mod driver;
 pub mod engine;
 pub mod journal;
 pub mod lab;
+pub mod lease;
 pub mod model;
 pub mod notify;
 pub mod retry;

@@ -90,6 +90,21 @@ fn entry(event: &Event) -> Option<HistoryEntry> {
         Event::PeerUp { peer } => make("peer", peer.as_str(), "alive"),
         Event::PeerSuspect { peer } => make("peer", peer.as_str(), "suspect"),
         Event::PeerLost { peer, reason } => make("peer", peer.as_str(), "lost").reason(reason),
+        Event::Fenced {
+            peer,
+            broker,
+            closed,
+        } => {
+            let did = match closed {
+                Ok(count) => format!("{count} connections closed at {broker}"),
+                Err(_) => format!("could not be fenced at {broker}"),
+            };
+            let entry = make("peer", peer.as_str(), &did);
+            match closed {
+                Ok(_) => entry,
+                Err(reason) => entry.reason(reason),
+            }
+        }
         Event::TakeoverStarted { reason, agents } => {
             make("takeover", &format!("{agents} agents"), "started").reason(reason)
         }

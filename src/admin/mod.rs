@@ -8,7 +8,9 @@ mod guard;
 mod health;
 mod history;
 mod listener;
+mod live;
 mod page;
+mod pulse;
 mod routes;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -25,10 +27,12 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use history::{History, HistoryEntry};
+pub use pulse::{Pulse, Second};
 
 use crate::engine::View;
 use crate::engine::input::Verb;
-use crate::engine::view::SessionView;
+use crate::broker::proof::Network;
+use crate::engine::view::{SessionPage, SessionQuery};
 use crate::model::Secret;
 
 /// How long open connections may take to end when the listener is shut down.
@@ -40,8 +44,8 @@ pub type Render = Arc<dyn Fn() -> String + Send + Sync>;
 /// What only the engine can answer.
 #[derive(Debug)]
 pub enum AdminRequest {
-    /// All agent sessions.
-    Sessions(oneshot::Sender<Vec<SessionView>>),
+    /// Agent sessions, all or a part.
+    Sessions(SessionQuery, oneshot::Sender<SessionPage>),
     /// An operator's verb; the answer is the new state, or why not.
     Verb(Verb, oneshot::Sender<Result<String, String>>),
 }
@@ -59,6 +63,10 @@ pub struct AdminState {
     pub token: Option<Secret>,
     /// `GET /api/v1/history`.
     pub history: History,
+    /// Throughput and latency of the last seconds.
+    pub pulse: Pulse,
+    /// What the brokers' management says of consumers and links.
+    pub network: watch::Receiver<Arc<Network>>,
 }
 
 /// Opens the admin listener.

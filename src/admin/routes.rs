@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::guard::{Access, Needs};
 use super::health::{self, Asked};
-use super::{AdminRequest, AdminState, page};
+use super::{AdminRequest, AdminState, live, page};
 use crate::engine::View;
 use crate::engine::input::Verb;
 
@@ -39,12 +39,15 @@ pub(super) fn router(state: AdminState, access: Access) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
         .route("/api/v1/members", get(members))
-        .route(SESSIONS, get(sessions))
+        .route(SESSIONS, get(live::sessions))
+        .route("/api/v1/events", get(live::events))
+        .route("/api/v1/network", get(network))
         .route("/api/v1/groups", get(groups))
         .route("/api/v1/history", get(history))
         .route("/api/v1/groups/{name}/stop", post(group_stop))
         .route("/api/v1/groups/{name}/start", post(group_start))
         .route("/api/v1/drain", post(drain))
+        .layer(axum::Extension(live::Streams::default()))
         .layer(middleware::from_fn_with_state(Arc::new(access), guard));
     Router::new()
         .route("/livez", get(livez))
@@ -91,7 +94,7 @@ async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) 
     }
 }
 
-fn error(status: StatusCode, words: &str) -> Response {
+pub(super) fn error(status: StatusCode, words: &str) -> Response {
     let mut response = (status, Json(json!({ "error": words }))).into_response();
     if status == StatusCode::UNAUTHORIZED {
         let bearer = HeaderValue::from_static("Bearer");
@@ -110,12 +113,12 @@ fn line(answer: Result<String, String>) -> Response {
 }
 
 impl AdminState {
-    fn current(&self) -> Arc<View> {
+    pub(super) fn current(&self) -> Arc<View> {
         Arc::clone(&self.view.borrow())
     }
 
     /// Whether the driver is there: it holds the other ends.
-    fn alive(&self) -> Result<(), String> {
+    pub(super) fn alive(&self) -> Result<(), String> {
         if self.ask.is_closed() || self.view.has_changed().is_err() {
             return Err("the engine has ended".to_owned());
         }
@@ -181,6 +184,10 @@ async fn history(State(state): State<AdminState>) -> Response {
     Json(state.history.entries()).into_response()
 }
 
+async fn network(State(state): State<AdminState>) -> Response {
+    Json(state.network.borrow().as_ref()).into_response()
+}
+
 async fn members(State(state): State<AdminState>) -> Response {
     let view = state.current();
     let roles: Vec<Value> = view
@@ -201,13 +208,6 @@ async fn members(State(state): State<AdminState>) -> Response {
     });
     let all: Vec<Value> = std::iter::once(own).chain(peers).collect();
     Json(all).into_response()
-}
-
-async fn sessions(State(state): State<AdminState>) -> Response {
-    match ask(&state, AdminRequest::Sessions).await {
-        Ok(sessions) => Json(sessions).into_response(),
-        Err(response) => response,
-    }
 }
 
 // ---- verbs -------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ async fn run(state: &AdminState, verb: Verb) -> Result<String, Response> {
 }
 
 /// Asks the engine, within [`ANSWER`].
-async fn ask<T>(
+pub(super) async fn ask<T>(
     state: &AdminState,
     request: impl FnOnce(oneshot::Sender<T>) -> AdminRequest,
 ) -> Result<T, Response> {

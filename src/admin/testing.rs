@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::engine::peer::Role;
 use crate::engine::view::{
-    BrokerView, DownstreamView, GroupView, PeerGroupView, PeerView, SessionsView,
+    BrokerView, DownstreamView, GroupView, PeerGroupView, PeerView, SessionView, SessionsView,
 };
 
 fn broker(url: &str, state: &str, attached: bool) -> BrokerView {
@@ -68,6 +68,7 @@ pub(crate) fn view() -> View {
                 priority: 100,
             }],
             rtt_ms: Some(3),
+            standing: Default::default(),
         }],
         sessions: SessionsView {
             total: 10,
@@ -78,6 +79,7 @@ pub(crate) fn view() -> View {
         outbox: 0,
         in_service: true,
         attached: true,
+        finished: 0,
         warnings: Vec::new(),
     }
 }
@@ -96,8 +98,8 @@ pub(crate) struct Fixture {
 async fn fake_engine(mut asked: mpsc::Receiver<AdminRequest>) {
     while let Some(request) = asked.recv().await {
         match request {
-            AdminRequest::Sessions(answer) => {
-                let _ = answer.send(vec![SessionView {
+            AdminRequest::Sessions(_, answer) => {
+                let sessions = vec![SessionView {
                     agent: "1001".to_owned(),
                     owner: "gc-1".to_owned(),
                     epoch: 3,
@@ -105,7 +107,9 @@ async fn fake_engine(mut asked: mpsc::Receiver<AdminRequest>) {
                     extension: Some("5001".to_owned()),
                     state: "READY".to_owned(),
                     subscribed: true,
-                }]);
+                }];
+                let matching = sessions.len();
+                let _ = answer.send(SessionPage { matching, sessions });
             }
             AdminRequest::Verb(verb, answer) => {
                 let _ = answer.send(match verb {
@@ -132,6 +136,8 @@ impl Fixture {
             metrics: Arc::new(|| "tandem_build_info 1\n".to_owned()),
             token: token.map(Secret::new),
             history: history.clone(),
+            pulse: Pulse::default(),
+            network: watch::channel(Arc::default()).1,
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(serve(listener, state, async move {

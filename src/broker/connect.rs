@@ -195,6 +195,7 @@ fn properties(config: &BrokerConfig, purpose: &str) -> ConnectionProperties {
         .with_connection_name(text(&name))
         .with_client_property("product".into(), text("tandem"))
         .with_client_property("version".into(), text(&config.version))
+        .with_client_property("cluster".into(), text(&config.cluster_name))
         .with_client_property("site".into(), text(&config.site))
         .with_client_property("role".into(), text(purpose))
 }

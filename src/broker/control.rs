@@ -19,6 +19,7 @@ use super::declare::Declarer;
 use super::encode::short;
 use super::link::Link;
 use super::lock;
+use super::looped::{self, Loop};
 use super::topology;
 use crate::engine::Input;
 use crate::engine::ids::BootId;
@@ -43,7 +44,12 @@ pub(super) async fn run(link: Arc<Link>) -> Problem {
         link.context
             .tell(Input::ControlAttached { link: epoch })
             .await;
-        if let Some(problem) = receive(&link, &channel, consumer).await {
+        let seen = Loop::default();
+        let ended = tokio::select! {
+            ended = receive(&link, &channel, consumer, &seen) => ended,
+            wedged = looped::watch(&link, &seen) => Some(wedged),
+        };
+        if let Some(problem) = ended {
             return problem;
         }
         tracing::warn!(
@@ -132,7 +138,12 @@ async fn try_attach(link: &Link) -> Result<(Channel, Consumer), Problem> {
 }
 
 /// Hands on messages until the consumer ends; `None` where the queue was deleted.
-async fn receive(link: &Link, channel: &Channel, mut consumer: Consumer) -> Option<Problem> {
+async fn receive(
+    link: &Link,
+    channel: &Channel,
+    mut consumer: Consumer,
+    seen: &Loop,
+) -> Option<Problem> {
     let mut pause = tokio::time::interval(ACK_PAUSE);
     let (mut waiting, mut last) = (0_u32, 0);
     loop {
@@ -141,7 +152,9 @@ async fn receive(link: &Link, channel: &Channel, mut consumer: Consumer) -> Opti
                 Some(Ok(delivery)) => {
                     waiting += 1;
                     last = delivery.delivery_tag;
-                    hand_on(link, &delivery.data).await;
+                    if !seen.delivered(&delivery.properties) {
+                        hand_on(link, &delivery.data).await;
+                    }
                     waiting >= ACK_EVERY
                 }
                 Some(Err(error)) => return Some(error.into()),

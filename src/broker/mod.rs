@@ -7,7 +7,7 @@
 //! Broker ─ one task a link (link.rs)
 //!   ├─ connection tandem/<instance>/consume        connect.rs, declare.rs
 //!   │    ├─ command channel: consumers, acknowledgements   consume.rs, settle.rs, decode.rs
-//!   │    ├─ control channel: own control queue             control.rs
+//!   │    ├─ control channel: own control queue             control.rs, looped.rs
 //!   │    └─ probe channel: consumers of a peer's queue     probe.rs
 //!   ├─ connection tandem/<instance>/publish        publish.rs, encode.rs
 //!   └─ connection tandem/<instance>/direct-reply   direct.rs, opened at need; may die
@@ -24,9 +24,12 @@ mod declare;
 mod decode;
 mod direct;
 mod encode;
+mod fence;
 mod link;
+mod looped;
 pub mod management;
 mod probe;
+pub mod proof;
 mod publish;
 mod settle;
 pub mod topology;
@@ -46,6 +49,7 @@ use crate::engine::ids::{LinkEpoch, PublishId};
 use crate::engine::input::PublishOutcome;
 use crate::engine::{Command, Input};
 use crate::model::InstanceId;
+use crate::settings::ManagementUrl;
 use crate::wire::command::Defaults;
 use crate::wire::control::{Keys, Opener, Sealer};
 use crate::wire::event::Format;
@@ -74,6 +78,8 @@ pub struct BrokerAddress {
     pub uri: String,
     /// `host:port`, for logs.
     pub label: String,
+    /// Its management API, for `broker.fence`; `None` where that is off.
+    pub management: Option<ManagementUrl>,
 }
 
 impl std::fmt::Debug for BrokerAddress {
@@ -243,10 +249,12 @@ impl Broker {
                     handle.count(peer);
                 }
             }
+            Command::Fence { broker, peer } => self.fence(broker, peer),
             Command::Call(_)
             | Command::Probe { .. }
             | Command::Subscribe { .. }
             | Command::Unsubscribe { .. }
+            | Command::WatchTeam { .. }
             | Command::VerbDone { .. }
             | Command::Exit
             | Command::Keep(_)
@@ -287,6 +295,21 @@ impl Broker {
             epoch
         };
         links.tasks.spawn_on(task, &self.runtime);
+    }
+
+    fn fence(&self, broker: usize, peer: InstanceId) {
+        let context = Arc::clone(&self.context);
+        // At most one a peer and broker each time a peer falls silent; bounded in time.
+        self.runtime.spawn(async move {
+            let closed = fence::close_connections(&context.config, broker, &peer).await;
+            context
+                .tell(Input::Fenced {
+                    broker,
+                    peer,
+                    closed,
+                })
+                .await;
+        });
     }
 
     fn operate(&self, link: LinkEpoch, op: Op) {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 pub use apply::{
-    ApplyReport, Change, Finding, LinkState, Step, TopologyError, apply, links, missing,
+    ApplyReport, Change, Finding, LinkState, Step, TopologyError, apply, links, links_of, missing,
 };
 pub use from_settings::topology_input;
 pub use uri::vhost_of;

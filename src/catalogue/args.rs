@@ -12,8 +12,10 @@ pub struct ArgSpec {
     pub missing: Option<ErrorCode>,
     /// Carries a password: kept as a [`Secret`] and redacted wherever the body is shown.
     pub secret: bool,
-    /// Takes the rest of the text form, commas included.
+    /// Takes what the other arguments leave of the text form, commas included.
     pub rest: bool,
+    /// Takes any JSON value in the object form, which is kept as JSON text.
+    pub json: bool,
 }
 
 impl ArgSpec {
@@ -25,6 +27,7 @@ impl ArgSpec {
             missing: Some(missing),
             secret: false,
             rest: false,
+            json: false,
         }
     }
 
@@ -36,7 +39,22 @@ impl ArgSpec {
             missing: None,
             secret: false,
             rest: false,
+            json: false,
         }
+    }
+
+    /// The same, with all commas that no other argument needs.
+    #[must_use]
+    pub const fn with_commas(mut self) -> Self {
+        self.rest = true;
+        self
+    }
+
+    /// The same, with any JSON value in the object form.
+    #[must_use]
+    pub const fn any_json(mut self) -> Self {
+        self.json = true;
+        self
     }
 
     /// A required password.
@@ -47,6 +65,7 @@ impl ArgSpec {
             missing: Some(missing),
             secret: true,
             rest: false,
+            json: false,
         }
     }
 }

@@ -33,6 +33,10 @@ pub enum ErrorCode {
     NotReachable,
     /// The agent is not known here: Connect and Login again.
     ReLogin,
+    /// The command needs a system that this connector does not ask.
+    NotImplemented,
+    /// The request is not on the allow-list.
+    NotAllowed,
 }
 
 impl ErrorCode {
@@ -55,6 +59,8 @@ impl ErrorCode {
             Self::Down => "DOWN",
             Self::NotReachable => "NOT_REACHABLE",
             Self::ReLogin => "RE_LOGIN",
+            Self::NotImplemented => "NOT_IMPLEMENTED",
+            Self::NotAllowed => "NOT_ALLOWED",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod check;
 mod client;
+pub mod commands;
 pub mod demo;
 pub mod drain;
 pub mod exit;
@@ -70,6 +71,8 @@ pub enum Command {
     Group(group::Args),
     /// Finish what is started, hand over the sessions, stop consuming, stay up
     Drain(drain::Args),
+    /// The commands that clients can send: arguments, repeat safety, what each asks
+    Commands(commands::Args),
     /// Send one command as a client would, print its reply and events
     Send(send::Args),
     /// Show a pair at work on this machine, and what a kill of either half does
@@ -100,6 +103,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Sessions(args) => sessions::run(args, json),
         Command::Group(args) => group::run(args, json),
         Command::Drain(args) => drain::run(args, json),
+        Command::Commands(args) => commands::run(&args, json),
         Command::Send(args) => send::run(&args, json),
         Command::Demo(args) => demo::run(&args, json),
     }
@@ -146,7 +150,14 @@ mod tests {
 
     #[test]
     fn help_and_version_are_0_usage_errors_are_64() {
-        for line in ["tandem --help", "tandem --version", "tandem status --help"] {
+        for line in [
+            "tandem --help",
+            "tandem --version",
+            "tandem status --help",
+            "tandem commands",
+            "tandem commands --json",
+            "tandem commands --markdown",
+        ] {
             assert_eq!(code(line), ExitCode::SUCCESS, "{line}");
         }
         for line in [

@@ -14,7 +14,7 @@ use reqwest::{Method, Response, StatusCode};
 
 use crate::model::{Action, Answer, CallOutcome, NodeHealth};
 
-use super::finesse::xml::MAX_BYTES;
+use super::finesse::xml::{MAX_BYTES, MAX_LIST_BYTES};
 use super::finesse::{self, api_error, system_info};
 
 /// Longest reason, in bytes.
@@ -22,14 +22,14 @@ const MAX_REASON: usize = 300;
 
 /// Why a body was not read to its end.
 enum BodyError {
-    TooLarge,
+    TooLarge(usize),
     Http(reqwest::Error),
 }
 
 impl BodyError {
     fn reason(&self) -> String {
         match self {
-            Self::TooLarge => format!("answer of more than {MAX_BYTES} bytes"),
+            Self::TooLarge(most) => format!("answer of more than {most} bytes"),
             Self::Http(error) => describe(error),
         }
     }
@@ -88,7 +88,12 @@ pub(super) async fn answered(method: &Method, action: &Action, response: Respons
 }
 
 async fn read_answer(status: u16, action: &Action, response: Response) -> CallOutcome {
-    let (timed_out, reason) = match body(response).await {
+    let most = if action.reads_list() {
+        MAX_LIST_BYTES
+    } else {
+        MAX_BYTES
+    };
+    let (timed_out, reason) = match bounded(response, most).await {
         Ok(body) => match finesse::answer(action, &body) {
             Ok(answer) => return CallOutcome::Done { status, answer },
             Err(error) => (false, format!("unreadable answer: {error}")),
@@ -150,15 +155,19 @@ async fn explained(status: &str, response: Response) -> String {
 }
 
 /// The body, at most [`MAX_BYTES`]; whoever sends more loses the connection.
-async fn body(mut response: Response) -> Result<Vec<u8>, BodyError> {
+async fn body(response: Response) -> Result<Vec<u8>, BodyError> {
+    bounded(response, MAX_BYTES).await
+}
+
+async fn bounded(mut response: Response, most: usize) -> Result<Vec<u8>, BodyError> {
     let announced = response.content_length().unwrap_or(0);
-    if announced > MAX_BYTES as u64 {
-        return Err(BodyError::TooLarge);
+    if announced > most as u64 {
+        return Err(BodyError::TooLarge(most));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
     while let Some(chunk) = response.chunk().await.map_err(BodyError::Http)? {
-        if bytes.len() + chunk.len() > MAX_BYTES {
-            return Err(BodyError::TooLarge);
+        if bytes.len() + chunk.len() > most {
+            return Err(BodyError::TooLarge(most));
         }
         bytes.extend_from_slice(&chunk);
     }

@@ -1,15 +1,19 @@
 //! The HTTP client of the platform's REST interface.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, redirect, retry};
+use reqwest::{Body, Client, Method, redirect, retry};
 
+use crate::lease::Pass;
 use crate::model::{Action, AgentId, ApiError, CallOutcome, NodeHealth, Secret};
 
 use super::classify;
 use super::finesse::request;
+use super::guarded::Guarded;
 use super::tls::{self, TlsError};
 
 /// Idle connections are given up before the platform's own keep-alive timeout (20 s and more)
@@ -18,6 +22,8 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Idle connections kept for each node: with fewer than there are requests at a time, every burst
 /// would open connections anew.
 const MAX_IDLE: usize = 256;
+/// Lists of many thousand entries take longer: times the usual bound.
+const LIST_PATIENCE: u32 = 5;
 const REQUEST_ID: HeaderName = HeaderName::from_static("requestid");
 const XML: HeaderValue = HeaderValue::from_static("application/xml");
 
@@ -36,6 +42,8 @@ pub struct Config {
     /// Time for one request from start to the end of the answer. Two thirds of it are for the
     /// connection, so that a connect that hangs is still known as not sent.
     pub request_timeout: Duration,
+    /// Who reads what agents may not.
+    pub admin: Option<(String, Secret)>,
     /// Trusted certificates (PEM) in place of the system's.
     pub ca_file: Option<PathBuf>,
     /// False accepts any certificate: laboratories only.
@@ -66,6 +74,8 @@ pub enum DownstreamError {
 #[derive(Debug)]
 pub struct FinesseClient {
     nodes: Vec<String>,
+    admin: Option<(String, Secret)>,
+    list_timeout: Duration,
     /// With a pool of idle connections: a request that meets a dying one is harmless to repeat.
     pooled: Client,
     /// A new connection for every request, so that "connect failed" and "sent" cannot be confused.
@@ -99,6 +109,8 @@ impl FinesseClient {
         };
         Ok(Self {
             nodes,
+            admin: config.admin.clone(),
+            list_timeout: config.request_timeout * LIST_PATIENCE,
             pooled: builder()
                 .pool_max_idle_per_host(MAX_IDLE)
                 .pool_idle_timeout(IDLE)
@@ -107,10 +119,12 @@ impl FinesseClient {
         })
     }
 
-    /// Runs `action` for `agent` on node number `node` and says what became of it.
+    /// Runs `action` for `agent` on node number `node` and says what became of it. What only the
+    /// administrator may ask is asked with his credentials, where there are any.
     ///
     /// `request_id` is sent with changes only; the platform echoes it in the notification that
-    /// tells their result.
+    /// tells their result. A request is withheld where `pass` is void; a change is looked at once
+    /// more when the connection stands.
     pub async fn call(
         &self,
         node: usize,
@@ -118,7 +132,11 @@ impl FinesseClient {
         password: &Secret,
         request_id: &str,
         action: &Action,
+        pass: &Pass,
     ) -> CallOutcome {
+        if !pass.holds() {
+            return CallOutcome::Withheld;
+        }
         let Some(base) = self.nodes.get(node) else {
             return CallOutcome::NotSent {
                 timed_out: false,
@@ -135,11 +153,19 @@ impl FinesseClient {
             &self.fresh
         };
         let method = request.method;
+        let (body, withheld) = Guarded::new(Bytes::from(request.body), pass.clone());
+        let (user, password) = match &self.admin {
+            Some((user, password)) if action.needs_admin() => (user.as_str(), password),
+            _ => (agent.as_str(), password),
+        };
         let mut call = client
             .request(method.clone(), format!("{base}{}", request.path))
-            .basic_auth(agent.as_str(), Some(password.expose()));
+            .basic_auth(user, Some(password.expose()));
+        if action.reads_list() {
+            call = call.timeout(self.list_timeout);
+        }
         if method != Method::GET {
-            call = call.header(CONTENT_TYPE, XML).body(request.body);
+            call = call.header(CONTENT_TYPE, XML).body(Body::wrap(body));
             // A request id that is no header value is left out: the echo is best effort anyway.
             if let Ok(id) = HeaderValue::from_bytes(request_id.as_bytes()) {
                 call = call.header(REQUEST_ID, id);
@@ -147,6 +173,7 @@ impl FinesseClient {
         }
         match call.send().await {
             Ok(response) => classify::answered(&method, action, response).await,
+            Err(_) if withheld.load(Ordering::Acquire) => CallOutcome::Withheld,
             Err(error) => classify::failed(&error),
         }
     }

@@ -8,6 +8,7 @@
 mod classify;
 mod client;
 pub mod finesse;
+mod guarded;
 pub mod tls;
 
 pub use client::{Config, DownstreamError, FinesseClient, NodeConfig};

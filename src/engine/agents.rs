@@ -29,7 +29,7 @@ pub(super) struct Takeover {
 }
 
 impl Takeover {
-    fn push(&mut self, agent: &AgentId, first: bool) {
+    pub(super) fn push(&mut self, agent: &AgentId, first: bool) {
         if self.queued.insert(agent.clone()) {
             if first {
                 self.queue.push_front(agent.clone());
@@ -175,7 +175,10 @@ impl Engine {
         let owned = session.record.version.owner == self.cfg.instance;
         self.takeover_done(agent);
         if owned {
+            self.watch_again(agent);
             self.sync(agent, false, None, self.now.mono);
+        } else {
+            self.claim_agent(agent);
         }
     }
 
@@ -287,10 +290,7 @@ impl Engine {
     /// Makes sessions this instance's own, and has their subscriptions in batches.
     pub(super) fn take_over(&mut self, agents: Vec<AgentId>, epoch: u64, reason: &'static str) {
         for agent in &agents {
-            self.sessions.own(agent, &self.cfg.instance, epoch);
-            if let Some(session) = self.sessions.get_mut(agent) {
-                session.linger_until = None;
-            }
+            self.own(agent, epoch);
         }
         self.send_delta();
         self.take(agents, reason);
@@ -332,12 +332,17 @@ impl Engine {
                 (there, session.record.version.owner == self.cfg.instance)
             });
             match wanted {
-                Some((false, owned)) if owned || self.prepares() => self.subscribe(&agent),
+                Some((false, owned)) if owned || self.prepares() || self.fetches(&agent) => {
+                    self.subscribe(&agent);
+                }
                 Some((false, _)) => self.takeover_done(&agent),
                 Some((true, owned)) => {
                     self.takeover_done(&agent);
                     if owned {
+                        self.watch_again(&agent);
                         self.sync(&agent, false, None, self.now.mono);
+                    } else {
+                        self.claim_agent(&agent);
                     }
                 }
                 None => self.takeover_done(&agent),
@@ -368,6 +373,7 @@ impl Engine {
         };
         let until = self.now.mono + linger;
         if let Some(session) = self.sessions.get_mut(agent) {
+            session.moving = None;
             session.dialogs.clear();
             session.expected.clear();
             session.sync = None;
@@ -401,6 +407,10 @@ impl Engine {
             self.let_go(agent);
             return;
         }
+        self.drive_move(agent);
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
         let linger = session.linger_until;
         let due = session.sync.as_ref().and_then(|sync| sync.due);
         let resubscribe = match session.subscription {
@@ -409,7 +419,7 @@ impl Engine {
         };
         let owned = session.record.version.owner == self.cfg.instance;
         if resubscribe.is_some_and(|at| at <= now) {
-            if owned || self.prepares() {
+            if owned || self.prepares() || self.fetches(agent) {
                 self.subscribe(agent);
             } else if let Some(session) = self.sessions.get_mut(agent) {
                 // Its new owner has its own.

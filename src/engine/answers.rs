@@ -108,6 +108,7 @@ impl Engine {
             return;
         };
         let started = job.started.unwrap_or(now);
+        self.finished += 1;
         self.events.push_back(Event::CommandFinished {
             command: command.spec.name,
             outcome,

@@ -202,6 +202,15 @@ pub enum Command {
         peer: InstanceId,
     },
 
+    /// Close a peer's connections at a broker, through its management API: the peer is silent and
+    /// may be frozen with deliveries in its hands. Answered by `Fenced`.
+    Fence {
+        /// Index of the broker.
+        broker: usize,
+        /// Whose.
+        peer: InstanceId,
+    },
+
     /// Send a downstream request. Answered by `CallDone`, always. Boxed for its size.
     Call(Box<Call>),
     /// Probe a downstream node. Answered by `Probed`.
@@ -221,6 +230,17 @@ pub enum Command {
         domain: String,
         /// The agent's password.
         password: Secret,
+    },
+    /// Watch the members of a team through a subscription, which is up.
+    WatchTeam {
+        /// The supervisor.
+        agent: AgentId,
+        /// Which subscription.
+        subscription: SubscriptionEpoch,
+        /// Domain of the node's pubsub service.
+        pubsub_domain: String,
+        /// Team id.
+        team: String,
     },
     /// End a subscription.
     Unsubscribe {

@@ -63,6 +63,8 @@ pub struct AgentPolicy {
     pub supervisor_not_ready_reason: Option<String>,
     /// Reason id where a supervisor signs an agent out.
     pub supervisor_logout_reason: Option<String>,
+    /// Pause between two publications of all agents' states; 0 for none.
+    pub states_interval: u64,
     /// Set an agent ready right after sign-in.
     pub make_ready: bool,
 }
@@ -147,6 +149,8 @@ pub struct Config {
     pub brokers: BrokerPolicy,
     /// Peers.
     pub peers: PeerTimers,
+    /// `broker.fence`: close a silent peer's broker connections.
+    pub fence: bool,
     /// How long a returned higher-priority instance must be stable before it takes back.
     pub takeback_hold: u64,
     /// Subscriptions a second during takeover.

@@ -89,12 +89,15 @@ impl Engine {
             agent: agent.clone(),
             version: Version {
                 epoch,
+                rank: u16::from(self.cfg.priority),
                 owner: self.cfg.instance.clone(),
                 counter: 1,
             },
             destination: destination.clone(),
             extension: None,
             password,
+            mobile: None,
+            watched: Vec::new(),
             signed_in: false,
             user: None,
             tombstone: true,
@@ -170,6 +173,7 @@ impl Engine {
             self.tell(&old, logout, None, epoch, Some(pending.job));
         }
         self.takeover_done(agent);
+        self.watch_again(agent);
         self.connected(pending.job, agent, &pending.destination);
     }
 

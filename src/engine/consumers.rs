@@ -1,7 +1,10 @@
 //! How this instance consumes: consumers that fit role and broker.
 
+use crate::model::InstanceId;
+
 use super::command::Command;
 use super::ids::LinkEpoch;
+use super::members::Liveness;
 use super::peer::Role;
 use super::roles::Consumer;
 use super::timer::Timer;
@@ -81,7 +84,9 @@ impl Engine {
         let own = i32::from(self.cfg.priority);
         match group.role {
             Role::Joining | Role::Disabled => None,
-            Role::Leader | Role::LeaderSingleNode | Role::Draining => Some(own),
+            Role::Leader | Role::LeaderSingleNode | Role::Draining => {
+                Some(own.max(self.above_the_silent(&group.name)))
+            }
             Role::Follower => {
                 let leader = self
                     .members
@@ -90,13 +95,68 @@ impl Engine {
                 match leader {
                     Some((_, peer)) if self.on_my_broker(peer) => {
                         let theirs = peer.group(&group.name).map_or(0, |g| i32::from(g.priority));
-                        Some(own.min(theirs - 1))
+                        match peer.liveness {
+                            // It may be frozen, and would be given all new commands. They are held
+                            // here until it is heard again or lost.
+                            Liveness::Suspect => Some(theirs + 1),
+                            _ => Some(own.min(theirs - 1)),
+                        }
                     }
                     Some(_) => Some(FAR_FOLLOWER),
                     None => Some(own),
                 }
             }
         }
+    }
+
+    /// Above every lost peer that has a consumer on our broker still: the priority of a frozen
+    /// process goes on to count there. 0 where there is none.
+    fn above_the_silent(&self, name: &str) -> i32 {
+        self.members
+            .iter()
+            .filter(|(_, peer)| peer.liveness == Liveness::Lost && peer.lingers())
+            .filter(|(_, peer)| self.on_my_broker(peer))
+            .filter_map(|(_, peer)| peer.group(name))
+            .map(|group| i32::from(group.priority) + 1)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// A peer is silent: where that is wanted, its connections are closed at every broker that we
+    /// reach, so that what it was given goes to another at once.
+    pub(super) fn fence(&mut self, peer: InstanceId) {
+        let leads = self.groups.iter().any(|group| {
+            self.members
+                .get(&peer)
+                .is_some_and(|p| p.leads(&group.name))
+        });
+        // Who was away itself must not judge.
+        if !self.cfg.fence || !leads || self.fenced_until.is_some() || self.control_on.is_none() {
+            return;
+        }
+        let brokers: Vec<usize> = self.links.ups().map(|(_, broker)| broker).collect();
+        for broker in brokers {
+            self.out.push_back(Command::Fence {
+                broker,
+                peer: peer.clone(),
+            });
+        }
+    }
+
+    pub(super) fn on_fenced(
+        &mut self,
+        broker: usize,
+        peer: InstanceId,
+        closed: Result<u32, String>,
+    ) {
+        let broker = self.links.label(broker).to_owned();
+        self.events.push_back(Event::Fenced {
+            peer,
+            broker,
+            closed,
+        });
+        // Its consumers are gone now: that is counted sooner.
+        self.timers.set_by(Timer::Evidence, self.now.mono);
     }
 
     /// Whether a peer is attached to the broker that serves us: by its consumer there, else by
@@ -118,6 +178,19 @@ impl Engine {
                 consumer.confirmed = true;
             }
             _ => self.stale("consumer"),
+        }
+    }
+
+    /// The shell still has the former consumer and cancels it once the new one stands, so that
+    /// what it was given stays valid.
+    pub(super) fn on_consumer_unlisted(&mut self, tag: &str, reason: String) {
+        let known = self.groups.iter().enumerate().find_map(|(index, group)| {
+            let consumer = group.consumer.as_ref()?;
+            (consumer.tag == tag && consumer.confirmed).then_some((index, consumer.link))
+        });
+        match known {
+            Some((group, link)) => self.on_consumer_lost(link, group, tag, reason),
+            None => self.stale("consumer"),
         }
     }
 

@@ -150,7 +150,7 @@ impl Engine {
         match self.verdict(id) {
             Verdict::New => {
                 self.book.waiting.remove(&id);
-                self.begin(id, &command);
+                self.start_new(id, &command);
                 self.lane_after(&command, id);
             }
             Verdict::Wait if patient => self.look_again_at_waiting(),
@@ -270,6 +270,7 @@ impl Engine {
             logout_reason: None,
             supervisor_not_ready_reason: None,
             supervisor_logout_reason: None,
+            team: None,
         };
         let Step::Request(plan) = command.spec.step else {
             return None;

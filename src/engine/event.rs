@@ -92,6 +92,13 @@ pub enum Event {
         /// How long, milliseconds.
         millis: u64,
     },
+    /// An agent followed its client: another instance granted it.
+    AgentMoved {
+        /// Agent.
+        agent: String,
+        /// Who owned it.
+        from: InstanceId,
+    },
     /// A peer was heard, for the first time or again.
     PeerUp {
         /// Who.
@@ -101,6 +108,15 @@ pub enum Event {
     PeerSuspect {
         /// Who.
         peer: InstanceId,
+    },
+    /// Connections of a silent peer were closed at a broker, or could not be.
+    Fenced {
+        /// Who.
+        peer: InstanceId,
+        /// Label of the broker.
+        broker: String,
+        /// How many; or why not.
+        closed: Result<u32, String>,
     },
     /// A peer is lost.
     PeerLost {

@@ -81,7 +81,8 @@ impl Engine {
             }
             None => {
                 if let Some(owner) = self.owner_to_ask(command, since) {
-                    self.forward(id, owner);
+                    self.forward(id, owner.clone());
+                    self.follow_client(id, command, &owner);
                 }
             }
             Some(owner) => {

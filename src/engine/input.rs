@@ -137,6 +137,14 @@ pub enum Input {
         /// Why.
         reason: String,
     },
+    /// The broker's own list does not have a command consumer that was confirmed, or has it with
+    /// another priority: it is to be registered anew.
+    ConsumerUnlisted {
+        /// Consumer tag.
+        tag: String,
+        /// What the list says.
+        reason: String,
+    },
     /// A message from a queue. Boxed: it is far larger than every other input.
     Delivery(Box<Delivery>),
     /// The broker's word on a publication.
@@ -195,6 +203,15 @@ pub enum Input {
         peer: InstanceId,
         /// The count; 0 where the queue does not exist.
         count: u32,
+    },
+    /// A broker was asked to close a peer's connections.
+    Fenced {
+        /// Index of the broker.
+        broker: usize,
+        /// Whose.
+        peer: InstanceId,
+        /// How many were closed; or why none.
+        closed: Result<u32, String>,
     },
 
     /// The store has (or could not take) what [`super::Command::Keep`] gave it.

@@ -261,6 +261,50 @@ impl Engine {
         self.withdraw_intent(&key);
     }
 
+    /// The own intent of a job.
+    fn own_intent(&self, id: JobId) -> Option<(Key, u64)> {
+        let (key, _) = self.jobs.get(id)?.key?;
+        let intent = self.book.open_intent(&key)?;
+        let own = intent.by == self.cfg.instance && intent.boot == self.cfg.boot;
+        own.then_some((key, intent.epoch))
+    }
+
+    /// A call that was held back is not made here: its intent is void.
+    pub(super) fn take_back_intent(&mut self, id: JobId) {
+        if let Some((key, _)) = self.own_intent(id) {
+            self.withdraw_own(id, key);
+        }
+    }
+
+    /// A call that was held back, because this process had been away, meets all its conditions
+    /// anew. `false`: it has none.
+    pub(super) fn reconsider(&mut self, id: JobId) -> bool {
+        let Some((key, epoch)) = self.own_intent(id) else {
+            return false;
+        };
+        let now = self.now.mono;
+        let Some(job) = self.jobs.get_mut(id) else {
+            return false;
+        };
+        match std::mem::replace(&mut job.state, State::Settling) {
+            State::Running(work) => {
+                job.state = State::Intending(Box::new(Intending {
+                    work,
+                    key,
+                    epoch,
+                    durable: true,
+                    since: now,
+                    sent_at: now,
+                    contested: false,
+                }));
+            }
+            other => job.state = other,
+        }
+        self.book.waiting.insert(id);
+        self.look_at_intent(id);
+        true
+    }
+
     /// The agent is ours in a newer epoch: the members are asked anew.
     fn intend_again(&mut self, id: JobId, key: Key, command: &ClientCommand) {
         self.withdraw_own(id, key);

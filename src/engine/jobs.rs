@@ -310,7 +310,10 @@ impl Engine {
         );
         match id {
             Ok(id) if delivery.source == Source::Expired => self.answer_expired(id),
-            Ok(id) => self.accept(id),
+            Ok(id) => {
+                self.hear_client(id);
+                self.accept(id);
+            }
             Err((id, malformed)) => self.refuse(id, &malformed),
         }
     }
@@ -460,7 +463,8 @@ impl Engine {
     /// Starts the lane's next command, if it may.
     pub(super) fn advance_lane(&mut self, key: &LaneKey) {
         loop {
-            let blocked = self.paused() || (key.0 && !self.route.available());
+            let closed = key.0 && (!self.route.available() || self.yields(&key.1));
+            let blocked = self.paused() || closed;
             let Some(lane) = self.jobs.lanes.get_mut(key) else {
                 return;
             };
@@ -491,6 +495,7 @@ impl Engine {
         for key in keys {
             self.advance_lane(&key);
         }
+        self.unpark();
     }
 
     pub(super) fn start_job(&mut self, id: JobId) {
@@ -504,12 +509,12 @@ impl Engine {
         if self.must_prove(id, &command) {
             self.prove(id);
         } else {
-            self.begin(id, &command);
+            self.start_new(id, &command);
         }
     }
 
     /// Starts a command of which it is certain that nobody has started it.
-    pub(super) fn begin(&mut self, id: JobId, command: &ClientCommand) {
+    pub(super) fn start_new(&mut self, id: JobId, command: &ClientCommand) {
         if self.now.wall >= command.deadline_ms {
             self.finish(id, Self::expired());
             return;
@@ -522,6 +527,7 @@ impl Engine {
         if let Some(job) = self.jobs.get_mut(id) {
             job.started = Some(now);
         }
+        self.adopt(&command);
         match (&command.addressee, command.spec.step) {
             (Addressed::Destination(destination), Step::Hello) => self.hello(id, destination),
             (Addressed::Destination(destination), Step::Beat) => self.beat_of(id, destination),

@@ -22,6 +22,18 @@ pub const DESTINATIONS: usize = 50_000;
 /// Calls remembered for one agent; beyond it the oldest is forgotten.
 pub const DIALOGS_PER_AGENT: usize = 50;
 
+/// Teams that one supervisor watches; a further one is not watched, and the list is all it gets.
+pub const WATCHED_TEAMS: usize = 20;
+
+/// Agents' states published at once to `AgentStates`.
+pub const STATES_BATCH: usize = 200;
+
+/// Pause between two such batches, milliseconds.
+pub const STATES_PAUSE_MS: u64 = 50;
+
+/// With more events than this waiting for a broker, a round of agents' states is left out.
+pub const STATES_BACKLOG: usize = 10_000;
+
 /// Peers that are tracked; heartbeats of further ones are ignored.
 pub const PEERS: usize = 16;
 
@@ -120,3 +132,5 @@ pub const DOUBTS: usize = 10_000;
 
 /// A member that was not heard for this long is forgotten, milliseconds.
 pub const MEMBER_FORGET_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// How much of a downstream's reason a heartbeat carries, characters.
+pub const STANDING_REASON_CHARS: usize = 120;

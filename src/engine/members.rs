@@ -114,6 +114,13 @@ impl Peer {
             && now.mono.saturating_sub(self.counted_at) <= age
     }
 
+    /// Whether it has, as far as we know, a consumer on a broker still: a frozen process keeps its
+    /// until the broker misses its heartbeats.
+    #[must_use]
+    pub fn lingers(&self) -> bool {
+        self.seen_on.is_some() && self.zero_counts == 0
+    }
+
     /// Whether the last count on its broker found its consumer gone.
     #[must_use]
     pub fn consumer_gone(&self) -> bool {
@@ -326,6 +333,7 @@ mod tests {
             echo: Vec::new(),
             journal: true,
             settled: Vec::new(),
+            standing: Default::default(),
         }
     }
 

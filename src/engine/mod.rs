@@ -6,16 +6,17 @@
 //!                          │ links        which broker serves · attach                  │ ──▶ poll_event()
 //!   poll_timeout() ◀────── │ members      which peers live                              │
 //!                          │ roles        who leads which group · handover · consumers  │
-//!                          │ ownership    whose agent is it                             │
+//!                          │ ownership    whose agent is it · moving                    │
 //!                          │ sessions     what is known of each agent · keep (on disk)  │
 //!                          │ replication  what peers tell each other                    │
 //!                          │ jobs         the life of one command, in lanes             │
-//!                          │              · work · held · answers                       │
+//!                          │              · work · withheld · held · answers            │
 //!                          │ intent       a non-idempotent call: durable, acknowledged, │
 //!                          │              then made · journal (disk, members)           │
 //!                          │ doubt        what may have run before                      │
 //!                          │ ledger       what became of command ids                    │
 //!                          │ agents       subscriptions · connect · reading · notices   │
+//!                          │              · lists · supervise · states (of all agents)  │
 //!                          │ route        which downstream node · service               │
 //!                          │ outbox       what waits for a confirm · publishing         │
 //!                          └────────────────────────────────────────────────────────────┘
@@ -44,7 +45,9 @@ mod keep;
 pub mod ledger;
 pub mod limits;
 pub mod link;
+mod lists;
 pub mod members;
+mod moving;
 mod notices;
 mod outbox;
 mod ownership;
@@ -57,8 +60,11 @@ mod roles;
 pub mod route;
 mod service;
 mod session;
+mod states;
+mod supervise;
 mod timer;
 pub mod view;
+mod withheld;
 mod work;
 
 #[cfg(test)]
@@ -127,6 +133,11 @@ pub struct Engine {
     route: Route,
     calls: HashMap<CallId, (CallFor, usize)>,
     takeover: agents::Takeover,
+    /// Running commands whose request is not sent yet, with the node; at most the prefetch.
+    parked: Vec<(ids::JobId, usize)>,
+    /// Agents that are being given away; at most one entry a session.
+    yielding: Vec<AgentId>,
+    states: states::Round,
     outcomes: Vec<peer::OutcomeRecord>,
     /// What the store is writing, until it says that it has it.
     keeping: Option<command::Keep>,
@@ -148,6 +159,8 @@ pub struct Engine {
     next_id: u64,
     heartbeat_seq: u64,
     last_beat: u64,
+    /// Commands that got their outcome.
+    finished: u64,
 }
 
 impl Engine {
@@ -174,6 +187,9 @@ impl Engine {
             route: Route::new(&cfg.nodes, cfg.failback),
             calls: HashMap::new(),
             takeover: agents::Takeover::default(),
+            parked: Vec::new(),
+            yielding: Vec::new(),
+            states: states::Round::default(),
             outcomes: Vec::new(),
             keeping: None,
             epoch: 0,
@@ -190,6 +206,7 @@ impl Engine {
             next_id: (cfg.boot.0 & 0xFF_FFFF) << 40,
             heartbeat_seq: 0,
             last_beat: 0,
+            finished: 0,
             cfg,
         }
     }
@@ -203,6 +220,10 @@ impl Engine {
         self.timers.set(Timer::Heartbeat, now.mono);
         self.timers.set(Timer::Evidence, now.mono);
         self.timers.set(Timer::Sweep, now.mono + 1_000);
+        if self.cfg.agents.states_interval > 0 {
+            let first = now.mono + self.cfg.agents.states_interval;
+            self.timers.set(Timer::States, first);
+        }
         self.after();
     }
 
@@ -228,6 +249,7 @@ impl Engine {
                 tag,
                 reason,
             } => self.on_consumer_lost(link, group, &tag, reason),
+            Input::ConsumerUnlisted { tag, reason } => self.on_consumer_unlisted(&tag, reason),
             Input::Delivery(delivery) => self.on_delivery(*delivery),
             Input::Published { publish, outcome } => self.on_published(publish, outcome),
             Input::CallDone { call, outcome } => self.on_call_done(call, outcome),
@@ -246,8 +268,14 @@ impl Engine {
             Input::PeerConsumers { link, peer, count } => {
                 self.members.on_consumers(link, &peer, count, now.mono);
                 self.timers.set_by(Timer::Members, now.mono);
+                self.refresh_consumers();
                 self.release_held();
             }
+            Input::Fenced {
+                broker,
+                peer,
+                closed,
+            } => self.on_fenced(broker, peer, closed),
             Input::Kept { failure } => self.on_kept(failure),
             Input::Journaled { ids, failure } => self.on_journaled(&ids, failure.as_deref()),
             Input::Operator { id, verb } => self.on_verb(id, &verb),
@@ -324,6 +352,7 @@ impl Engine {
                 Timer::Held => self.release_held(),
                 Timer::Consumers => self.refresh_consumers(),
                 Timer::Outbox => self.outbox.rested(),
+                Timer::States => self.publish_states(),
                 Timer::Sweep => self.sweep(),
                 Timer::Grace => self.grace_over(),
             }

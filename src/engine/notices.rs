@@ -31,7 +31,8 @@ impl Engine {
                 let node = self.route.current();
                 self.timers.set_by(Timer::Probe(node), self.now.mono + 50);
             }
-            UpdateBody::UserDeleted | UpdateBody::TeamMembers { .. } | UpdateBody::Other => {}
+            UpdateBody::TeamMembers { team, members } => self.on_members(agent, &team, members),
+            UpdateBody::UserDeleted | UpdateBody::Other => {}
         }
     }
 
@@ -91,6 +92,9 @@ impl Engine {
             _ => dialog.clone(),
         };
         let known_before = known.is_some();
+        // Its end is told once: by the change to DROPPED or FAILED, or by the removal.
+        let told =
+            known.is_some_and(Dialog::ended) && (verb == DialogsVerb::Removed || dialog.ended());
         if verb == DialogsVerb::Removed {
             session.dialogs.retain(|known| known.id != dialog.id);
         } else {
@@ -103,7 +107,11 @@ impl Engine {
             name: &name,
             extension: &extension,
         };
-        for event in choose(&shown, verb, known_before, &viewer) {
+        let events = match told {
+            true => Vec::new(),
+            false => choose(&shown, verb, known_before, &viewer),
+        };
+        for event in events {
             self.tell_agent(agent, event, correlation.clone());
         }
     }

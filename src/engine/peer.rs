@@ -3,10 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AgentId, Destination, InstanceId, Secret, User};
+use crate::model::{AgentId, Destination, InstanceId, Mobile, Secret, User};
 use crate::wire::message::RawMessage;
 
 use super::ids::BootId;
+use super::view::{BrokerView, DownstreamView, GroupView};
 
 /// Role of an instance in a group; one spelling everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -63,10 +64,20 @@ impl Role {
 pub struct Version {
     /// Fencing epoch of the owner.
     pub epoch: u64,
+    /// Decides between two owners of one epoch, after a cut between the sites: [`Self::LOCAL`]
+    /// where the owner hears the agent's client at its own broker, plus its consumer priority.
+    /// Never falls within an epoch.
+    #[serde(default)]
+    pub rank: u16,
     /// Who wrote it.
     pub owner: InstanceId,
     /// Writes of that owner in that epoch.
     pub counter: u64,
+}
+
+impl Version {
+    /// The owner hears the agent's client at its own broker.
+    pub const LOCAL: u16 = 256;
 }
 
 /// An agent session as it travels between instances.
@@ -83,6 +94,13 @@ pub struct SessionRecord {
     /// The agent's password: sealed a second time by the control shell.
     #[serde(with = "exposed")]
     pub password: Secret,
+    /// The phone of a mobile agent; the other node does not know it after a failover.
+    #[serde(default)]
+    pub mobile: Option<Mobile>,
+    /// Teams whose members this supervisor watches: the platform's subscriptions do not carry over
+    /// to another node.
+    #[serde(default)]
+    pub watched: Vec<String>,
     /// Whether the agent asked to be signed in.
     pub signed_in: bool,
     /// Last known state.
@@ -100,11 +118,15 @@ impl SessionRecord {
             &self.destination,
             &self.extension,
             &self.password,
+            &self.mobile,
+            &self.watched,
         ) == (
             &other.agent,
             &other.destination,
             &other.extension,
             &other.password,
+            &other.mobile,
+            &other.watched,
         ) && (self.signed_in, self.tombstone) == (other.signed_in, other.tombstone)
             && (self.version.epoch, &self.version.owner)
                 == (other.version.epoch, &other.version.owner)
@@ -208,6 +230,32 @@ pub struct Heartbeat {
     /// Members that have everything of its journal.
     #[serde(default)]
     pub settled: Vec<InstanceId>,
+    /// How it stands; empty from a version that sends none.
+    #[serde(default)]
+    pub standing: Standing,
+}
+
+/// How a member stands, for whoever looks at the pair from another instance. It is shown and
+/// never acted upon.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Standing {
+    /// Brokers as it sees them.
+    pub brokers: Vec<BrokerView>,
+    /// Downstream nodes as it sees them.
+    pub downstreams: Vec<DownstreamView>,
+    /// Its groups with their consumers.
+    pub groups: Vec<GroupView>,
+    /// Whether a downstream node is usable from there.
+    pub in_service: bool,
+    /// Commands in work.
+    pub inflight: u64,
+    /// Publications that wait.
+    pub outbox: u64,
+    /// Owned sessions with an established subscription.
+    pub subscribed: u64,
+    /// Commands that got their outcome there since its start.
+    pub finished: u64,
 }
 
 /// Why a forwarded command was not run.
@@ -283,6 +331,23 @@ pub enum PeerMessage {
         /// Term of the claim.
         term: u64,
     },
+    /// Active-active: the agent's client is at the sender's broker now, and the sender has the
+    /// subscription already.
+    ClaimAgent {
+        /// Whose.
+        agent: AgentId,
+    },
+    /// The owner has finished what it had started; the agent is the receiver's, in the record's
+    /// epoch.
+    GrantAgent {
+        /// The session as the former owner leaves it.
+        record: SessionRecord,
+    },
+    /// The agent stays where it is, for now.
+    RefuseAgent {
+        /// Whose.
+        agent: AgentId,
+    },
     /// A command handed to the owner; the sender holds the delivery.
     Forward {
         /// The sender's number of it.
@@ -328,6 +393,9 @@ impl PeerMessage {
                 session.password = f(&session.password)?;
             }
         }
+        if let Self::GrantAgent { record } = self {
+            record.password = f(&record.password)?;
+        }
         Ok(())
     }
 
@@ -343,6 +411,9 @@ impl PeerMessage {
             Self::JournalAck { .. } => "journal_ack",
             Self::Claim { .. } => "claim",
             Self::Grant { .. } => "grant",
+            Self::ClaimAgent { .. } => "claim_agent",
+            Self::GrantAgent { .. } => "grant_agent",
+            Self::RefuseAgent { .. } => "refuse_agent",
             Self::Forward { .. } => "forward",
             Self::ForwardDone { .. } => "forward_done",
             Self::ForwardRefused { .. } => "forward_refused",

@@ -5,7 +5,7 @@ use super::ids::CallId;
 use super::session::Sync;
 use super::timer::Timer;
 use super::{CallFor, Engine, limits};
-use crate::model::{Action, AgentId, Answer, CallOutcome, Dialog, Secret};
+use crate::model::{Action, AgentId, Answer, CallOutcome, Dialog, Mobile, Secret};
 use crate::wire::event::{ClientEvent, Viewer, choose};
 
 /// Delay before a read that failed is tried again, milliseconds.
@@ -40,6 +40,13 @@ impl Engine {
             self.sessions.touch(agent);
         }
         self.sync(agent, true, correlation_id, due);
+    }
+
+    /// What a sign-in was accepted with.
+    pub(super) fn keep_mobile(&mut self, agent: &AgentId, mobile: Option<Mobile>) {
+        if let Some(session) = self.sessions.get_mut(agent) {
+            session.record.mobile = mobile;
+        }
     }
 
     /// A forced sign-out was accepted: the subscription ends with the notification of it.
@@ -211,7 +218,11 @@ impl Engine {
     pub(super) fn sign_in_again(&mut self, agent: &AgentId, extension: Option<String>) {
         match extension {
             Some(extension) => {
-                let action = Action::SignIn { extension };
+                let mobile = self
+                    .sessions
+                    .get(agent)
+                    .and_then(|session| session.record.mobile.clone());
+                let action = Action::SignIn { extension, mobile };
                 self.background_call(agent, action, CallFor::Habit(agent.clone()));
             }
             None => {
@@ -253,7 +264,7 @@ impl Engine {
         let ended: Vec<Dialog> = session
             .dialogs
             .iter()
-            .filter(|known| !dialogs.iter().any(|dialog| dialog.id == known.id))
+            .filter(|known| !known.ended() && !dialogs.iter().any(|dialog| dialog.id == known.id))
             .cloned()
             .collect();
         session.dialogs.clone_from(&dialogs);

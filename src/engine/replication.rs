@@ -64,6 +64,9 @@ impl Engine {
             } => self.on_journal_ack(from, &intents, &outcomes, &refused),
             PeerMessage::Claim { group, term } => self.on_claim(from, &group, term),
             PeerMessage::Grant { group, term } => self.on_grant(from, &group, term),
+            PeerMessage::ClaimAgent { agent } => self.on_claim_agent(from, &agent),
+            PeerMessage::GrantAgent { record } => self.on_grant_agent(from, record),
+            PeerMessage::RefuseAgent { agent } => self.on_refuse_agent(from, &agent),
             PeerMessage::Forward { id, raw } => self.on_forward(from, id, raw),
             PeerMessage::ForwardDone { id } => self.on_forward_done(from, id),
             PeerMessage::ForwardRefused { id, why } => self.on_forward_refused(from, id, why),
@@ -103,6 +106,10 @@ impl Engine {
             let leads = peer.heartbeat.groups.iter().map(|g| (g.role, g.eligible));
             leads.collect::<Vec<_>>()
         });
+        let silent = self
+            .members
+            .get(from)
+            .is_some_and(|peer| peer.boot == boot && peer.liveness == Liveness::Lost);
         let change = self.members.on_heartbeat(self.now, from, boot, heartbeat);
         // Only after a restart of the peer was seen: it forgets what another start had heard.
         let sent = echoed.and_then(|(seq, _)| self.book.beat_sent(seq));
@@ -113,6 +120,9 @@ impl Engine {
         }
         if let Some(change) = change {
             self.member_changed(change);
+            if silent {
+                self.healed();
+            }
         }
         self.look_at_waiting();
         self.compare_tables(from);
@@ -231,6 +241,7 @@ impl Engine {
             echo,
             journal: true,
             settled: self.settled(),
+            standing: self.standing(),
         };
         self.say(None, PeerMessage::Heartbeat(heartbeat));
     }
@@ -261,7 +272,11 @@ impl Engine {
         let peers: Vec<InstanceId> = self
             .members
             .iter()
-            .filter(|(_, peer)| peer.liveness.present() || peer.liveness == Liveness::AuthFailed)
+            .filter(|(_, peer)| {
+                let asked = peer.liveness.present() || peer.liveness == Liveness::AuthFailed;
+                // A frozen one's consumer is watched until it is gone.
+                asked || (peer.liveness == Liveness::Lost && peer.lingers())
+            })
             .map(|(id, _)| id.clone())
             .collect();
         for peer in peers {

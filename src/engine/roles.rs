@@ -108,8 +108,14 @@ impl Engine {
                 self.journal_member_up(&peer);
                 self.say(Some(&peer), PeerMessage::Hello);
                 self.beat();
+                self.refresh_consumers();
             }
-            Change::Suspect(peer) => self.events.push_back(Event::PeerSuspect { peer }),
+            Change::Suspect(peer) => {
+                self.events
+                    .push_back(Event::PeerSuspect { peer: peer.clone() });
+                self.refresh_consumers();
+                self.fence(peer);
+            }
             Change::Lost(peer, reason) => {
                 self.events.push_back(Event::PeerLost {
                     peer: peer.clone(),
@@ -118,7 +124,7 @@ impl Engine {
                 self.judge_lost(&peer, reason);
                 self.journal_member_gone(&peer);
                 self.look_at_roles("peer-lost");
-                self.take_from(&peer);
+                self.take_from(&peer, reason);
                 self.release_held();
             }
         }
@@ -282,6 +288,8 @@ impl Engine {
         if self.cfg.mode == Mode::ActivePassive {
             let agents = self.sessions.ids();
             self.take_over(agents, term, reason);
+        } else {
+            self.take_own(term, reason);
         }
         // The one that served before may have told its clients that there is no service.
         let name = &self.groups[index].name;

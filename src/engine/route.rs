@@ -26,6 +26,8 @@ pub struct Node {
     pub state: NodeState,
     /// XMPP domain, once known.
     pub domain: Option<String>,
+    /// Domain of its pubsub service, once known.
+    pub pubsub: Option<String>,
     /// Unanswered probes in a row.
     pub misses: u32,
 }
@@ -76,6 +78,7 @@ impl Route {
                     host: host.clone(),
                     state: NodeState::Unknown,
                     domain: None,
+                    pubsub: None,
                     misses: 0,
                 })
                 .collect(),
@@ -115,6 +118,12 @@ impl Route {
         self.nodes.get(node)?.domain.as_deref()
     }
 
+    /// Domain of a node's pubsub service, where it is known.
+    #[must_use]
+    pub fn pubsub(&self, node: usize) -> Option<&str> {
+        self.nodes.get(node)?.pubsub.as_deref()
+    }
+
     /// Another usable node than this one.
     #[must_use]
     pub fn other(&self, than: usize) -> Option<usize> {
@@ -136,8 +145,13 @@ impl Route {
             return (Vec::new(), false);
         };
         match health {
-            NodeHealth::InService { xmpp_domain, .. } => {
+            NodeHealth::InService {
+                xmpp_domain,
+                pubsub_domain,
+                ..
+            } => {
                 entry.misses = 0;
+                entry.pubsub = Some(pubsub_domain);
                 entry.domain = Some(xmpp_domain);
                 (self.set(node, NodeState::Up), false)
             }

@@ -101,6 +101,30 @@ pub struct Sync {
     pub tries: u32,
 }
 
+/// An agent on its way from one living owner to another (active-active).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Move {
+    /// To here: the subscription is being had first.
+    Preparing {
+        /// Given up then, monotonic milliseconds.
+        until: u64,
+    },
+    /// To here: the owner was asked.
+    Claimed {
+        /// Given up then.
+        until: u64,
+        /// Asked again then.
+        again: u64,
+    },
+    /// To another: nothing more is started here, what runs is finished.
+    Yielding {
+        /// Who asked.
+        to: InstanceId,
+        /// Given up then.
+        until: u64,
+    },
+}
+
 /// What this instance knows of one agent.
 #[derive(Debug, Clone)]
 pub struct Session {
@@ -125,6 +149,13 @@ pub struct Session {
     /// When the newest state change that was carried out here had been sent, seconds since the
     /// epoch by its client's clock.
     pub newest_change: Option<u64>,
+    /// On its way to or from another living instance.
+    pub moving: Option<Move>,
+    /// When its client was heard last at the own broker, with no other instance there: monotonic
+    /// milliseconds.
+    pub heard_at: Option<u64>,
+    /// No move before then, monotonic milliseconds: after one, or after one was refused.
+    pub still_until: u64,
 }
 
 impl Session {
@@ -142,6 +173,9 @@ impl Session {
             linger_until: None,
             buried_until: None,
             newest_change: None,
+            moving: None,
+            heard_at: None,
+            still_until: 0,
         }
     }
 
@@ -315,16 +349,27 @@ impl Sessions {
     }
 
     /// Makes `owner` the owner of a session in `epoch`.
-    pub fn own(&mut self, agent: &AgentId, owner: &InstanceId, epoch: u64) {
+    pub fn own(&mut self, agent: &AgentId, owner: &InstanceId, epoch: u64, rank: u16) {
         if let Some(session) = self.map.get_mut(agent) {
             session.record.version = Version {
                 epoch,
+                rank,
                 owner: owner.clone(),
                 counter: self.clock.unwrap_or(1),
             };
             self.dirty.insert(agent.clone());
             self.unkept.insert(agent.clone());
         }
+    }
+
+    /// The owner grants a session to another instance, whose word on it is told from now on.
+    /// Returns the record as it stands.
+    pub fn give(&mut self, agent: &AgentId, version: Version) -> Option<SessionRecord> {
+        let session = self.map.get_mut(agent)?;
+        session.record.version = version;
+        self.dirty.remove(agent);
+        self.unkept.insert(agent.clone());
+        Some(session.record.clone())
     }
 
     /// Binds an agent to a destination; returns the former one where it differs.

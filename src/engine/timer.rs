@@ -35,6 +35,8 @@ pub enum Timer {
     Consumers,
     /// Publications that failed on a living link are tried again.
     Outbox,
+    /// The next part of the agents' states is published.
+    States,
     /// Old entries are swept out.
     Sweep,
     /// The grace of a shutdown or drain is over.

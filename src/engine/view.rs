@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Engine;
-use super::peer::Role;
+use super::{Engine, limits};
+use super::peer::{Role, Standing};
 use super::route::NodeState;
+use super::session::Session;
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,12 +40,15 @@ pub struct View {
     pub in_service: bool,
     /// Whether the own control queue is consumed: peers can be heard.
     pub attached: bool,
+    /// Commands that got their outcome here since the start.
+    #[serde(default)]
+    pub finished: u64,
     /// Warnings for the operator, one sentence each.
     pub warnings: Vec<String>,
 }
 
 /// A group.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GroupView {
     /// Name.
@@ -66,7 +70,7 @@ pub struct GroupView {
 }
 
 /// A broker.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BrokerView {
     /// `host:port`.
@@ -80,7 +84,7 @@ pub struct BrokerView {
 }
 
 /// A downstream node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DownstreamView {
     /// Host.
@@ -115,6 +119,9 @@ pub struct PeerView {
     pub groups: Vec<PeerGroupView>,
     /// Round trip, milliseconds.
     pub rtt_ms: Option<u64>,
+    /// How it stands, by its own account.
+    #[serde(default)]
+    pub standing: Standing,
 }
 
 /// A peer's role in a group.
@@ -142,7 +149,7 @@ pub struct SessionsView {
 }
 
 /// One agent session, without credentials.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionView {
     /// Agent.
@@ -166,11 +173,6 @@ impl Engine {
     #[must_use]
     pub fn view(&self) -> View {
         let (total, owned) = self.sessions.count(&self.cfg.instance);
-        let subscribed = self
-            .sessions
-            .iter()
-            .filter(|session| session.live() && session.subscription.is_up())
-            .count();
         View {
             instance: self.cfg.instance.to_string(),
             site: self.cfg.site.clone(),
@@ -184,13 +186,39 @@ impl Engine {
             sessions: SessionsView {
                 total: total as u64,
                 owned: owned as u64,
-                subscribed: subscribed as u64,
+                subscribed: self.count_subscribed(),
             },
             inflight: self.jobs.len() as u64,
             outbox: self.outbox.len() as u64,
             in_service: self.route.available(),
             attached: self.control_on.is_some(),
+            finished: self.finished,
             warnings: self.warnings(),
+        }
+    }
+
+    fn count_subscribed(&self) -> u64 {
+        let live = self.sessions.iter().filter(|session| session.live());
+        live.filter(|session| session.subscription.is_up()).count() as u64
+    }
+
+    /// What heartbeats tell the peers of this picture.
+    pub(super) fn standing(&self) -> Standing {
+        let mut downstreams = self.downstream_views();
+        for node in &mut downstreams {
+            if let Some(reason) = &mut node.reason {
+                *reason = reason.chars().take(limits::STANDING_REASON_CHARS).collect();
+            }
+        }
+        Standing {
+            brokers: self.broker_views(),
+            downstreams,
+            groups: self.group_views(),
+            in_service: self.route.available(),
+            inflight: self.jobs.len() as u64,
+            outbox: self.outbox.len() as u64,
+            subscribed: self.count_subscribed(),
+            finished: self.finished,
         }
     }
 
@@ -270,6 +298,7 @@ impl Engine {
                     })
                     .collect(),
                 rtt_ms: peer.round_trip,
+                standing: peer.heartbeat.standing.clone(),
             })
             .collect()
     }
@@ -293,26 +322,80 @@ impl Engine {
     /// All sessions, by agent.
     #[must_use]
     pub fn session_views(&self) -> Vec<SessionView> {
-        let mut views: Vec<SessionView> = self
+        self.session_page(&SessionQuery::default()).sessions
+    }
+
+    /// The sessions that a question is about, by agent. Only what is shown is copied.
+    #[must_use]
+    pub fn session_page(&self, query: &SessionQuery) -> SessionPage {
+        let search = query.search.to_ascii_lowercase();
+        let mut found: Vec<&Session> = self
             .sessions
             .iter()
-            .filter(|session| session.live())
-            .map(|session| SessionView {
-                agent: session.record.agent.to_string(),
-                owner: session.record.version.owner.to_string(),
-                epoch: session.record.version.epoch,
-                destination: session.record.destination.to_string(),
-                extension: session.record.extension.clone(),
-                state: session
-                    .record
-                    .user
-                    .as_ref()
-                    .map(|user| user.state.clone())
-                    .unwrap_or_default(),
-                subscribed: session.subscription.is_up(),
-            })
+            .filter(|session| session.live() && query.fits(session, &search))
             .collect();
-        views.sort_by(|a, b| a.agent.cmp(&b.agent));
-        views
+        found.sort_by(|a, b| a.record.agent.cmp(&b.record.agent));
+        let matching = found.len();
+        let page = found.into_iter().skip(query.offset);
+        SessionPage {
+            matching,
+            sessions: page
+                .take(query.limit.unwrap_or(usize::MAX))
+                .map(SessionView::of)
+                .collect(),
+        }
     }
+}
+
+impl SessionView {
+    fn of(session: &Session) -> Self {
+        let user = session.record.user.as_ref();
+        Self {
+            agent: session.record.agent.to_string(),
+            owner: session.record.version.owner.to_string(),
+            epoch: session.record.version.epoch,
+            destination: session.record.destination.to_string(),
+            extension: session.record.extension.clone(),
+            state: user.map(|user| user.state.clone()).unwrap_or_default(),
+            subscribed: session.subscription.is_up(),
+        }
+    }
+}
+
+/// Which sessions, and which part of the list; the default asks for all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionQuery {
+    /// Part of agent, extension or destination, in any letter case; empty: all.
+    pub search: String,
+    /// Owner; `None`: any.
+    pub owner: Option<String>,
+    /// How many to pass over.
+    pub offset: usize,
+    /// How many to show at most; `None`: all.
+    pub limit: Option<usize>,
+}
+
+impl SessionQuery {
+    fn fits(&self, session: &Session, search: &str) -> bool {
+        let record = &session.record;
+        if let Some(owner) = &self.owner
+            && record.version.owner.as_str() != owner
+        {
+            return false;
+        }
+        let has = |text: &str| text.to_ascii_lowercase().contains(search);
+        search.is_empty()
+            || has(record.agent.as_str())
+            || record.extension.as_deref().is_some_and(has)
+            || has(record.destination.as_str())
+    }
+}
+
+/// A part of the list of sessions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionPage {
+    /// How many fit the question, shown or not.
+    pub matching: usize,
+    /// The part.
+    pub sessions: Vec<SessionView>,
 }

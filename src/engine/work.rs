@@ -3,10 +3,9 @@
 use std::collections::VecDeque;
 
 use crate::catalogue::{ErrorCode, Step, Subject};
-use crate::model::{Action, AgentId, Answer, ApiError, CallOutcome, Secret, User};
+use crate::model::{Action, AgentId, Answer, ApiError, CallOutcome, Secret};
 use crate::wire::command::ClientCommand;
 use crate::wire::errors::code_of;
-use crate::wire::event::{ClientEvent, Viewer};
 use crate::wire::reply::Outcome;
 
 use super::command::{Call, Command};
@@ -22,6 +21,8 @@ pub(super) enum Kind {
     Request,
     /// All but the last may be refused.
     Sequence,
+    /// None may be refused.
+    Requests,
     Query,
 }
 
@@ -34,12 +35,19 @@ pub(super) struct Work {
     actions: VecDeque<Action>,
     password: Secret,
     answers: Vec<Answer>,
-    call: CallId,
+    pub(super) call: CallId,
     /// Tries of the request under way.
     tries: u32,
     /// Nodes that cannot have executed it.
     refused_by: Vec<usize>,
     request_id: String,
+}
+
+impl Work {
+    /// The request under way was not sent.
+    pub(super) fn not_sent(&mut self) {
+        self.tries = self.tries.saturating_sub(1);
+    }
 }
 
 /// Tries of one idempotent request.
@@ -50,12 +58,24 @@ const REQUEST_ID_MAX: usize = 100;
 
 impl Engine {
     pub(super) fn start_work(&mut self, id: JobId, agent: &AgentId, command: &ClientCommand) {
+        if let Step::Unsupported(reason) = command.spec.step {
+            self.reject(id, ErrorCode::NotImplemented, reason);
+            return;
+        }
         let Some(session) = self.sessions.get(agent) else {
-            self.reject(id, ErrorCode::ReLogin, "the agent is not known here");
+            match self.as_supervisor(agent, command) {
+                Some((who, password, action)) => {
+                    let work = (Kind::Request, vec![action]);
+                    self.begin(id, &who, work, password, command);
+                }
+                None => self.reject(id, ErrorCode::ReLogin, "the agent is not known here"),
+            }
             return;
         };
         let policy = &self.cfg.agents;
+        let user = session.record.user.as_deref();
         let subject = Subject {
+            team: user.map(|user| user.team.id.as_str()),
             extension: session.record.extension.as_deref(),
             not_ready_reason: policy.not_ready_reason.as_deref(),
             logout_reason: policy.logout_reason.as_deref(),
@@ -67,20 +87,35 @@ impl Engine {
             Step::SignIn(plan) => plan(&subject, args).map(|a| (Kind::SignIn, vec![a])),
             Step::Request(plan) => plan(&subject, args).map(|a| (Kind::Request, vec![a])),
             Step::Sequence(plan) => plan(&subject, args).map(|a| (Kind::Sequence, a)),
+            Step::Requests(plan) => plan(&subject, args).map(|a| (Kind::Requests, a)),
             Step::Query(plan) => plan(&subject, args).map(|a| (Kind::Query, a)),
-            Step::Hello | Step::Beat | Step::Connect => Err(ErrorCode::PleaseRetry),
+            Step::Hello | Step::Beat | Step::Connect | Step::Unsupported(_) => {
+                Err(ErrorCode::PleaseRetry)
+            }
         };
-        let (kind, actions) = match planned {
+        let planned = match planned {
             Ok(planned) => planned,
             Err(code) => {
                 self.reject(id, code, "the command lacks what it needs");
                 return;
             }
         };
-        let password = match (kind, crate::catalogue::password(args)) {
+        let password = match (planned.0, crate::catalogue::password(args)) {
             (Kind::SignIn, Some(given)) => given.clone(),
             _ => session.record.password.clone(),
         };
+        self.begin(id, agent, planned, password, command);
+    }
+
+    /// Starts the first of the planned requests.
+    fn begin(
+        &mut self,
+        id: JobId,
+        agent: &AgentId,
+        (kind, actions): (Kind, Vec<Action>),
+        password: Secret,
+        command: &ClientCommand,
+    ) {
         let request_id = self.request_id(id, command);
         let work = Work {
             kind,
@@ -121,6 +156,10 @@ impl Engine {
 
     /// Sends the request at the front.
     pub(super) fn issue(&mut self, id: JobId, node: usize) {
+        if self.fenced_until.is_some() {
+            self.park(id, node);
+            return;
+        }
         let call = CallId(self.number());
         let correlation_id = self.correlation(id);
         let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
@@ -156,7 +195,12 @@ impl Engine {
         let state = match action {
             Action::SetState { state, .. } => Some(*state),
             Action::SignIn { .. } => Some("LOGIN"),
-            Action::MakeCall { .. } | Action::OnDialog { .. } => None,
+            Action::MakeCall { .. }
+            | Action::OnDialog { .. }
+            | Action::Dial { .. }
+            | Action::CallData { .. }
+            | Action::Campaign { .. }
+            | Action::Supervise { .. } => None,
             _ => return,
         };
         let now = self.now.mono;
@@ -212,6 +256,7 @@ impl Engine {
                 };
                 self.elsewhere(id, node, code, &reason);
             }
+            CallOutcome::Withheld => self.withheld(id, node),
             CallOutcome::OutOfService { reason } => {
                 self.elsewhere(id, node, ErrorCode::Down, &reason);
             }
@@ -239,6 +284,9 @@ impl Engine {
             })
         );
         let (last, agent) = (work.actions.is_empty(), work.agent.clone());
+        if let Some(Action::SignIn { mobile, .. }) = done {
+            self.keep_mobile(&agent, mobile);
+        }
         if signs_out {
             self.asked_out(&agent);
         }
@@ -351,7 +399,8 @@ impl Engine {
                 self.signed_in(&agent, extension, password, command.correlation_id.clone());
                 self.finish(id, Answered::ok(Outcome::Accepted, Some(status), host));
             }
-            Kind::Request => {
+            Kind::Request | Kind::Requests => {
+                self.after_acceptance(id, &agent, &command);
                 self.finish(id, Answered::ok(Outcome::Accepted, Some(status), host));
             }
             Kind::Sequence => {
@@ -360,76 +409,9 @@ impl Engine {
             }
             Kind::Query => {
                 self.publish_answers(id, &agent, &command, answers);
+                self.after_acceptance(id, &agent, &command);
                 self.finish(id, Answered::ok(Outcome::Ok, Some(status), host));
             }
         }
-    }
-
-    fn publish_answers(
-        &mut self,
-        id: JobId,
-        agent: &AgentId,
-        command: &ClientCommand,
-        answers: Vec<Answer>,
-    ) {
-        let mut read: Option<Box<User>> = None;
-        for answer in answers {
-            let Some(session) = self.sessions.get(agent) else {
-                return;
-            };
-            let name = session.name();
-            let extension = session.record.extension.clone().unwrap_or_default();
-            let to = session.record.destination.clone();
-            let epoch = session.record.version.epoch;
-            let viewer = Viewer {
-                agent,
-                name: &name,
-                extension: &extension,
-            };
-            let event = match answer {
-                Answer::User(user) => {
-                    read = Some(user.clone());
-                    ClientEvent::State {
-                        agent: agent.clone(),
-                        user,
-                    }
-                }
-                Answer::Dialogs(dialogs) => ClientEvent::DialogStatus {
-                    agent: agent.clone(),
-                    extension: extension.clone(),
-                    dialogs,
-                },
-                Answer::Dialog(dialog) => ClientEvent::dialog_state(&viewer, &dialog),
-                Answer::Reasons(category, reasons) => ClientEvent::ReasonCodes {
-                    agent: agent.clone(),
-                    name: name.clone(),
-                    category,
-                    reasons,
-                },
-                Answer::Empty => continue,
-            };
-            let correlation = command.correlation_id.clone();
-            self.tell(&to, event, correlation, epoch, Some(id));
-        }
-        if let Some(user) = read {
-            self.keep_user(agent, *user);
-        }
-    }
-
-    fn tell_dialog_not_found(&mut self, id: JobId, agent: &AgentId, dialog: &str) {
-        let Some(session) = self.sessions.get(agent) else {
-            return;
-        };
-        let name = session.name();
-        let to = session.record.destination.clone();
-        let epoch = session.record.version.epoch;
-        let viewer = Viewer {
-            agent,
-            name: &name,
-            extension: "",
-        };
-        let event = ClientEvent::dialog_not_found(&viewer, dialog);
-        let correlation = self.correlation(id);
-        self.tell(&to, event, correlation, epoch, Some(id));
     }
 }

@@ -1,8 +1,8 @@
 //! What the connector asks of the downstream platform, and what it can learn.
 
-use super::{Dialog, User};
+use super::{AgentId, Contact, Dialog, Mobile, PhoneBook, Queue, Team, User};
 
-/// A request of one call-control action on an existing dialog.
+/// A request of one call-control action on an existing dialog that needs no more than a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DialogVerb {
     /// Answer an alerting call.
@@ -13,6 +13,20 @@ pub enum DialogVerb {
     Retrieve,
     /// Leave the call.
     Drop,
+    /// Join the parties of the held main call and of the consultation, and leave.
+    Transfer,
+    /// Join the parties of the held main call and of the consultation, and stay.
+    Conference,
+    /// Take a participant out; the device is the participant's.
+    DropParticipant,
+    /// Take an offered preview call.
+    Accept,
+    /// Refuse an offered preview call; it is offered again later.
+    Reject,
+    /// Refuse an offered preview call for good.
+    Close,
+    /// Forget a scheduled callback.
+    CancelCallback,
 }
 
 impl DialogVerb {
@@ -24,6 +38,53 @@ impl DialogVerb {
             Self::Hold => "HOLD",
             Self::Retrieve => "RETRIEVE",
             Self::Drop => "DROP",
+            Self::Transfer => "TRANSFER",
+            Self::Conference => "CONFERENCE",
+            Self::DropParticipant => "PARTICIPANT_DROP",
+            Self::Accept => "ACCEPT",
+            Self::Reject => "REJECT",
+            Self::Close => "CLOSE",
+            Self::CancelCallback => "CANCEL_SCHEDULED_CALLBACK",
+        }
+    }
+}
+
+/// A request on an existing dialog that calls somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DialVerb {
+    /// Hold the call and call somebody else.
+    Consult,
+    /// Hand the call over without asking first (blind transfer).
+    BlindTransfer,
+}
+
+impl DialVerb {
+    /// The platform's `requestedAction`.
+    #[must_use]
+    pub fn requested_action(self) -> &'static str {
+        match self {
+            Self::Consult => "CONSULT_CALL",
+            Self::BlindTransfer => "TRANSFER_SST",
+        }
+    }
+}
+
+/// A request on a campaign call with named parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CampaignVerb {
+    /// Set time or number of a callback.
+    ScheduleCallback,
+    /// Say what answered.
+    Reclassify,
+}
+
+impl CampaignVerb {
+    /// The platform's `requestedAction`.
+    #[must_use]
+    pub fn requested_action(self) -> &'static str {
+        match self {
+            Self::ScheduleCallback => "UPDATE_SCHEDULED_CALLBACK",
+            Self::Reclassify => "RECLASSIFY",
         }
     }
 }
@@ -55,6 +116,8 @@ pub enum Action {
     SignIn {
         /// Device to sign in on.
         extension: String,
+        /// The phone of a mobile agent.
+        mobile: Option<Mobile>,
     },
     /// `PUT User/{id}` with a state.
     SetState {
@@ -63,8 +126,39 @@ pub enum Action {
         /// Database id of the reason.
         reason: Option<String>,
     },
+    /// `PUT User/{member}` by a supervisor: the platform refuses a reason there and gives its own.
+    SetMemberState {
+        /// Whose state.
+        member: AgentId,
+        /// `READY`, `NOT_READY`, `LOGOUT`.
+        state: &'static str,
+    },
     /// `GET User/{id}`.
     ReadUser,
+    /// `GET User/{member}` as administrator.
+    ReadMember {
+        /// Whom.
+        member: AgentId,
+    },
+    /// `GET Users` as administrator.
+    ReadUsers,
+    /// `GET Team/{id}`.
+    ReadTeam {
+        /// Team id.
+        team: String,
+    },
+    /// `GET User/{id}/Queues`.
+    ReadQueues,
+    /// `GET PhoneBooks` or `GET Team/{id}/PhoneBooks` as administrator.
+    ReadPhoneBooks {
+        /// Only this team's.
+        team: Option<String>,
+    },
+    /// `GET PhoneBook/{id}/Contacts` as administrator.
+    ReadContacts {
+        /// Phone book id.
+        book: String,
+    },
     /// `GET User/{id}/Dialogs`.
     ReadDialogs,
     /// `GET Dialog/{id}`.
@@ -87,8 +181,51 @@ pub enum Action {
         dialog: String,
         /// What to do.
         verb: DialogVerb,
-        /// Own extension (`targetMediaAddress`).
+        /// Device that it is about (`targetMediaAddress`): the agent's own but for
+        /// [`DialogVerb::DropParticipant`].
         target: String,
+    },
+    /// `PUT Dialog/{id}` with a number.
+    Dial {
+        /// Call id.
+        dialog: String,
+        /// What to do.
+        verb: DialVerb,
+        /// Own extension.
+        target: String,
+        /// Number, sent as given.
+        to: String,
+    },
+    /// `PUT Dialog/{id}` with `UPDATE_CALL_DATA`.
+    CallData {
+        /// Call id.
+        dialog: String,
+        /// Own extension, where known.
+        target: Option<String>,
+        /// Variables to set, names as given.
+        variables: Vec<(String, String)>,
+        /// Label of the wrap-up reason.
+        wrap_up: Option<String>,
+    },
+    /// `PUT Dialog/{id}` of a campaign call.
+    Campaign {
+        /// Call id.
+        dialog: String,
+        /// What to do.
+        verb: CampaignVerb,
+        /// Own extension.
+        target: String,
+        /// `ActionParam` name and value.
+        parameter: (&'static str, String),
+    },
+    /// `POST User/{id}/Dialogs` with `SILENT_MONITOR`, or `BARGE_CALL` where already monitoring.
+    Supervise {
+        /// Own extension.
+        from: String,
+        /// The agent's extension.
+        to: String,
+        /// The monitor call that becomes a full participation.
+        barge: Option<String>,
     },
 }
 
@@ -98,10 +235,38 @@ impl Action {
     #[must_use]
     pub fn idempotent(&self) -> bool {
         match self {
-            Self::SetState { state, .. } => *state != "LOGOUT",
-            Self::MakeCall { .. } | Self::OnDialog { .. } => false,
+            Self::SetState { state, .. } | Self::SetMemberState { state, .. } => *state != "LOGOUT",
+            Self::MakeCall { .. }
+            | Self::OnDialog { .. }
+            | Self::Dial { .. }
+            | Self::Supervise { .. } => false,
             _ => true,
         }
+    }
+
+    /// Whether only the platform's administrator may ask this.
+    #[must_use]
+    pub fn needs_admin(&self) -> bool {
+        matches!(
+            self,
+            Self::ReadMember { .. }
+                | Self::ReadUsers
+                | Self::ReadPhoneBooks { .. }
+                | Self::ReadContacts { .. }
+        )
+    }
+
+    /// Whether the answer is a list that may be long: it is given more room and more time.
+    #[must_use]
+    pub fn reads_list(&self) -> bool {
+        matches!(
+            self,
+            Self::ReadUsers
+                | Self::ReadTeam { .. }
+                | Self::ReadQueues
+                | Self::ReadPhoneBooks { .. }
+                | Self::ReadContacts { .. }
+        )
     }
 
     /// Short name for metrics and logs.
@@ -116,6 +281,17 @@ impl Action {
             Self::ReadReasons(_) => "read_reasons",
             Self::MakeCall { .. } => "make_call",
             Self::OnDialog { .. } => "on_dialog",
+            Self::SetMemberState { .. } => "set_member_state",
+            Self::ReadMember { .. } => "read_member",
+            Self::ReadUsers => "read_users",
+            Self::ReadTeam { .. } => "read_team",
+            Self::ReadQueues => "read_queues",
+            Self::ReadPhoneBooks { .. } => "read_phone_books",
+            Self::ReadContacts { .. } => "read_contacts",
+            Self::Dial { .. } => "dial",
+            Self::CallData { .. } => "call_data",
+            Self::Campaign { .. } => "campaign",
+            Self::Supervise { .. } => "supervise",
         }
     }
 }
@@ -144,6 +320,18 @@ pub enum Answer {
     Dialog(Box<Dialog>),
     /// Answer of [`Action::ReadReasons`].
     Reasons(ReasonCategory, Vec<ReasonCode>),
+    /// Answer of [`Action::ReadUsers`].
+    Users(Vec<User>),
+    /// Answer of [`Action::ReadTeam`].
+    TeamUsers(Team, Vec<User>),
+    /// Answer of [`Action::ReadMember`].
+    Member(Box<User>),
+    /// Answer of [`Action::ReadQueues`].
+    Queues(Vec<Queue>),
+    /// Answer of [`Action::ReadPhoneBooks`].
+    PhoneBooks(Vec<PhoneBook>),
+    /// Answer of [`Action::ReadContacts`].
+    Contacts(Vec<Contact>),
 }
 
 /// What became of one downstream request, classified so that the engine need not know HTTP.
@@ -170,6 +358,9 @@ pub enum CallOutcome {
         /// Why, without secrets.
         reason: String,
     },
+    /// The shell did not send it: this process had been away since it was decided on. Nothing is
+    /// known of the node.
+    Withheld,
     /// 503: the platform is out of service and did not execute it. Another node may be tried.
     OutOfService {
         /// Why.

@@ -5,13 +5,18 @@
 mod action;
 mod dialog;
 mod ids;
+mod lists;
 mod secret;
 mod update;
 mod user;
 
-pub use action::{Action, Answer, ApiError, CallOutcome, DialogVerb, ReasonCategory, ReasonCode};
+pub use action::{
+    Action, Answer, ApiError, CallOutcome, CampaignVerb, DialVerb, DialogVerb, ReasonCategory,
+    ReasonCode,
+};
 pub use dialog::{Dialog, Participant};
 pub use ids::{AgentId, Destination, IdError, InstanceId};
+pub use lists::{Contact, PhoneBook, Queue};
 pub use secret::{REDACTED, Secret};
 pub use update::{DialogsVerb, NodeHealth, Update, UpdateBody};
-pub use user::{Team, User};
+pub use user::{Mobile, Team, User};

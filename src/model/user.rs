@@ -11,6 +11,15 @@ pub struct Team {
     pub name: String,
 }
 
+/// The phone of an agent who works without a device of the platform.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mobile {
+    /// `CALL_BY_CALL` or `NAILED_CONNECTION`.
+    pub mode: String,
+    /// The phone's number.
+    pub dial_number: String,
+}
+
 /// The platform's `User` object. Missing elements are empty texts, as the platform treats them alike.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -45,6 +54,8 @@ pub struct User {
     pub teams: Vec<Team>,
     /// Media type; `1` is voice.
     pub media_type: String,
+    /// Set while signed in as a mobile agent.
+    pub mobile: Option<Mobile>,
 }
 
 impl User {

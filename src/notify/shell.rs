@@ -87,6 +87,23 @@ impl NotifyShell {
         open.insert((agent, subscription.0), handle);
     }
 
+    /// Watches a team through a subscription; without that subscription it does nothing.
+    pub fn watch_team(
+        &self,
+        agent: &AgentId,
+        subscription: SubscriptionEpoch,
+        pubsub_domain: &str,
+        team: &str,
+    ) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = open
+            .get(&(agent.clone(), subscription.0))
+            .is_some_and(|session| session.watch_team(pubsub_domain, team));
+        if !taken {
+            tracing::warn!(%agent, team, "team is not watched: no session, or too many orders");
+        }
+    }
+
     /// Ends a subscription; ending one that is not there does nothing.
     pub fn unsubscribe(&self, agent: &AgentId, subscription: SubscriptionEpoch) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -20,6 +20,10 @@ pub enum State {
     Ready,
     /// A call is offered.
     Reserved,
+    /// A campaign dials for him.
+    ReservedOutbound,
+    /// A campaign call is offered for preview.
+    ReservedOutboundPreview,
     /// On a call.
     Talking,
     /// His only call is held (UCCE).
@@ -38,6 +42,8 @@ impl State {
             Self::NotReady => "NOT_READY",
             Self::Ready => "READY",
             Self::Reserved => "RESERVED",
+            Self::ReservedOutbound => "RESERVED_OUTBOUND",
+            Self::ReservedOutboundPreview => "RESERVED_OUTBOUND_PREVIEW",
             Self::Talking => "TALKING",
             Self::Hold => "HOLD",
             Self::Work => "WORK",
@@ -111,7 +117,10 @@ pub fn transition(
     verb: Verb,
     by_supervisor: bool,
 ) -> Option<Step> {
-    use State::{Hold, Logout, NotReady, Ready, Reserved, Talking, Work, WorkReady};
+    use State::{
+        Hold, Logout, NotReady, Ready, Reserved, ReservedOutbound, ReservedOutboundPreview,
+        Talking, Work, WorkReady,
+    };
     let uccx = deployment == Deployment::Uccx;
     Some(match (verb, from) {
         (Verb::Login, Logout) => Step::To(NotReady),
@@ -129,7 +138,9 @@ pub fn transition(
             Step::WorkmodeRefused
         }
         (Verb::NotReady, Talking | Hold) => Step::Pending(NotReady),
-        (Verb::Ready | Verb::NotReady, Reserved) => return None,
+        (Verb::Ready, ReservedOutboundPreview) => Step::Pending(Ready),
+        (Verb::NotReady, ReservedOutboundPreview) => Step::Pending(NotReady),
+        (Verb::Ready | Verb::NotReady, Reserved | ReservedOutbound) => return None,
         (Verb::Work, Talking | Hold) => Step::Pending(Work),
         (Verb::WorkReady, Talking | Hold) => Step::Pending(WorkReady),
         (Verb::Work | Verb::WorkReady, _) => return None,

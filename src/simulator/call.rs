@@ -21,6 +21,10 @@ pub enum Party {
     Held,
     /// The call could not be made.
     Failed,
+    /// Left; the agent notes what the call was about.
+    WrapUp,
+    /// Took an offered preview call.
+    Accepted,
     /// Left.
     Dropped,
 }
@@ -35,6 +39,8 @@ impl Party {
             Self::Active => "ACTIVE",
             Self::Held => "HELD",
             Self::Failed => "FAILED",
+            Self::WrapUp => "WRAP_UP",
+            Self::Accepted => "ACCEPTED",
             Self::Dropped => "DROPPED",
         }
     }
@@ -79,6 +85,11 @@ impl Participant {
         }
     }
 
+    /// Whether it talks no more.
+    pub fn over(&self) -> bool {
+        matches!(self.state, Party::Dropped | Party::WrapUp)
+    }
+
     /// Whether this is that agent's device.
     pub fn is(&self, agent: &Agent) -> bool {
         self.agent.as_ref().is_some_and(|own| own.id == agent.id)
@@ -86,7 +97,7 @@ impl Participant {
 }
 
 /// One call, shared by all its participants.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Call {
     /// Dialog id.
     pub id: u64,
@@ -108,6 +119,14 @@ pub struct Call {
     pub variables: Vec<(String, String)>,
     /// Wrap-up reason label.
     pub wrap_up: String,
+    /// The call a supervisor's call is about, or the offer that a campaign call came from.
+    pub associated: Option<u64>,
+    /// Set for the offer of a preview call: the customer's number.
+    pub preview: Option<String>,
+    /// What answered, as the agent says.
+    pub classification: String,
+    /// Time and number of a scheduled callback.
+    pub callback: Option<(String, String)>,
 }
 
 impl Call {
@@ -117,7 +136,8 @@ impl Call {
         let first = self.parties.first().map_or(Party::Dropped, |p| p.state);
         match first {
             Party::Initiating | Party::Failed => first,
-            _ if self.parties.iter().all(|p| p.state == Party::Dropped) => Party::Dropped,
+            _ if any(Party::Accepted) => Party::Accepted,
+            _ if self.parties.iter().all(|p| p.over()) => Party::Dropped,
             _ if self.talking() >= 2 => Party::Active,
             _ if any(Party::Alerting) => Party::Alerting,
             Party::Initiated => Party::Initiated,
@@ -130,6 +150,12 @@ impl Call {
             .iter()
             .filter(|party| matches!(party.state, Party::Active | Party::Held))
             .count()
+    }
+
+    /// Whether a campaign dialled it.
+    pub fn campaign(&self) -> bool {
+        self.kind.starts_with("OUTBOUND")
+            || self.variables.iter().any(|(name, _)| name == "BAStatus")
     }
 
     /// Position of an agent's device.
@@ -150,6 +176,8 @@ impl Call {
             return &[];
         }
         match party.state {
+            Party::Active if self.preview.is_some() => &["ACCEPT", "REJECT", "CLOSE"],
+            Party::WrapUp => &["UPDATE_CALL_DATA"],
             Party::Initiating | Party::Initiated => &["DROP", "UPDATE_CALL_DATA"],
             Party::Alerting => &["ANSWER"],
             Party::Active if deployment == Deployment::Uccx => &[
@@ -178,7 +206,7 @@ impl Call {
             ],
             Party::Held => &["RETRIEVE", "DROP", "UPDATE_CALL_DATA"],
             Party::Failed => &["DROP"],
-            Party::Dropped => &[],
+            Party::Accepted | Party::Dropped => &[],
         }
     }
 
@@ -187,7 +215,12 @@ impl Call {
         let id = self.id.to_string();
         out.push('<');
         out.push_str(tag);
-        out.push_str("><associatedDialogUri></associatedDialogUri>");
+        out.push('>');
+        let associated = self
+            .associated
+            .map(|id| format!("/finesse/api/Dialog/{id}"))
+            .unwrap_or_default();
+        leaf(out, "associatedDialogUri", &associated);
         leaf(out, "fromAddress", &self.from);
         leaf(out, "id", &id);
         self.write_media(out);
@@ -213,6 +246,12 @@ impl Call {
             out.push_str("</Participant>");
         }
         out.push_str("</participants>");
+        if let Some((time, number)) = &self.callback {
+            out.push_str("<scheduledCallbackInfo>");
+            leaf(out, "callbackTime", time);
+            leaf(out, "callbackNumber", number);
+            out.push_str("</scheduledCallbackInfo>");
+        }
         let secondary = self.secondary.map(|id| id.to_string()).unwrap_or_default();
         leaf(out, "secondaryId", &secondary);
         leaf(out, "state", self.state().name());
@@ -229,6 +268,7 @@ impl Call {
         leaf(out, "callType", self.kind);
         leaf(out, "dialedNumber", &self.to);
         leaf(out, "mediaId", "1");
+        leaf(out, "outboundClassification", &self.classification);
         leaf(out, "wrapUpReason", &self.wrap_up);
         out.push_str("<callvariables>");
         for (name, value) in &self.variables {
@@ -255,11 +295,8 @@ mod tests {
                 .iter()
                 .map(|s| Participant::new("1", None, *s))
                 .collect(),
-            controller: None,
-            linked: None,
-            secondary: None,
             variables: vec![("callVariable1".to_owned(), "a&b".to_owned())],
-            wrap_up: String::new(),
+            ..Call::default()
         }
     }
 

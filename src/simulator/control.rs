@@ -102,6 +102,8 @@ struct NewCall {
     from: String,
     #[serde(default)]
     variables: std::collections::BTreeMap<String, String>,
+    /// `preview` or `progressive`: a campaign's call.
+    campaign: Option<String>,
 }
 
 async fn add_call(State(world): State<Arc<World>>, body: String) -> Response {
@@ -109,7 +111,13 @@ async fn add_call(State(world): State<Arc<World>>, body: String) -> Response {
         Ok(call) => call,
         Err(error) => return bad(&error.to_string()),
     };
-    match world.inbound(&call.from, &call.to, call.variables.into_iter().collect()) {
+    let placed = match call.campaign.as_deref() {
+        Some("preview") => world.offer_preview(&call.from, &call.to),
+        Some("progressive") => world.dialed(&call.from, &call.to),
+        Some(_) => return bad("campaign is preview or progressive"),
+        None => world.inbound(&call.from, &call.to, call.variables.into_iter().collect()),
+    };
+    match placed {
         Ok(id) => (StatusCode::CREATED, Json(json!({ "dialogId": id }))).into_response(),
         Err(why) => (StatusCode::CONFLICT, Json(json!({ "error": why }))).into_response(),
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::agent::{Agent, State};
 use super::call::{Call, Participant, Party};
+use super::campaign::Preview;
 use super::config::Deployment;
 use super::lock;
 use super::telephony::Unreachable;
@@ -24,6 +25,9 @@ pub struct DialogRequest {
     variables: Vec<(String, String)>,
     wrap_up: Option<String>,
     media: bool,
+    associated: String,
+    /// `ActionParam`s other than the digits.
+    parameters: Vec<(String, String)>,
 }
 
 impl DialogRequest {
@@ -47,6 +51,11 @@ impl DialogRequest {
             ("ActionParam", "value") if name_of == "dtmfString" => {
                 text.clone_into(&mut request.dtmf);
             }
+            ("ActionParam", "value") => {
+                let name = std::mem::take(&mut name_of);
+                request.parameters.push((name, text.to_owned()));
+            }
+            (_, "associatedDialogUri") => text.clone_into(&mut request.associated),
             (_, "requestedAction") => text.clone_into(&mut request.action),
             (_, "targetMediaAddress") => text.clone_into(&mut request.target),
             (_, "fromAddress") => text.clone_into(&mut request.from),
@@ -76,8 +85,8 @@ impl DialogRequest {
 }
 
 /// A refusal by CTI after the 202: errorData, errorMessage, errorType.
-type Later = [&'static str; 3];
-const WRONG_STATE: Later = ["22", "CF_INVALID_OBJECT_STATE", "Generic Error"];
+pub(super) type Later = [&'static str; 3];
+pub(super) const WRONG_STATE: Later = ["22", "CF_INVALID_OBJECT_STATE", "Generic Error"];
 const BAD_NUMBER: Later = ["14", "CF_INVALID_DESTINATION", "Generic Error"];
 const BUSY: Later = ["33", "CF_RESOURCE_BUSY", "Generic Error"];
 const NO_SECOND_CALL: Later = ["22", "CF_INVALID_OBJECT_STATE", "Call Operation Failure"];
@@ -95,6 +104,10 @@ enum Plan {
     Switch(Party),
     Data,
     Consult,
+    /// Answers the offer of a preview call.
+    Preview(Preview),
+    /// Something about a campaign call.
+    Campaign,
     /// Joins that other call; the agent stays or not.
     Merge(u64, bool),
     HandOver(Option<Arc<Agent>>),
@@ -125,13 +138,10 @@ impl World {
     ) -> Result<(), Refused> {
         match request.action.as_str() {
             "MAKE_CALL" => {}
-            "SILENT_MONITOR" | "BARGE_CALL" => {
-                return Err(Refused::new(
-                    501,
-                    "Not Implemented",
-                    "not simulated",
-                    &request.action,
-                ));
+            "SILENT_MONITOR" => return self.silent_monitor(caller, &request.from, &request.to),
+            "BARGE_CALL" => {
+                let monitor = request.associated.rsplit('/').next().unwrap_or_default();
+                return self.barge(caller, &request.from, &request.to, monitor);
             }
             other => return Err(Refused::input("unknown requestedAction", other)),
         }
@@ -251,7 +261,12 @@ impl World {
         request: &DialogRequest,
     ) -> Result<Plan, Later> {
         let party = call.parties[at].state;
+        let offered = call.preview.is_some() && party == Party::Active;
         Ok(match kind {
+            "ACCEPT" if offered => Plan::Preview(Preview::Accept),
+            "REJECT" | "CLOSE" if offered => Plan::Preview(Preview::Refuse),
+            "RECLASSIFY" | "UPDATE_SCHEDULED_CALLBACK" if call.campaign() => Plan::Campaign,
+            "CANCEL_SCHEDULED_CALLBACK" if call.callback.is_some() => Plan::Campaign,
             "ANSWER" if party == Party::Alerting => Plan::Answer,
             "DROP" if party != Party::Alerting => Plan::Leave(at),
             "HOLD" if party == Party::Active => Plan::Switch(Party::Held),
@@ -327,6 +342,13 @@ impl World {
                 }
                 self.switch(calls, caller, id, at, Party::Held);
                 self.dial(calls, caller, (&own, &request.to), Some(id), Vec::new());
+            }
+            Plan::Preview(answer) => self.preview(calls, caller, id, answer),
+            Plan::Campaign => {
+                if let Some(call) = calls.map.get_mut(&id) {
+                    call.campaign_data(&request.action, &request.parameters);
+                    self.emit_all(call, Some(caller));
+                }
             }
             Plan::Merge(leg, stay) => self.merge(calls, caller, id, leg, stay),
             Plan::HandOver(callee) => self.hand_over(calls, caller, id, &request.to, callee),

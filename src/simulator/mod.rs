@@ -7,15 +7,18 @@
 
 pub mod agent;
 pub mod call;
+pub mod campaign;
 pub mod config;
 pub mod control;
 pub mod dialog_requests;
 pub mod faults;
 pub mod ledger;
+mod lists;
 mod net;
 pub mod reasons;
 pub mod rest;
 pub mod state_requests;
+mod supervision;
 pub mod telephony;
 pub mod world;
 mod xml;

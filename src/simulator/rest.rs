@@ -13,6 +13,7 @@ use super::agent::Agent;
 use super::config::Deployment;
 use super::dialog_requests::DialogRequest;
 use super::faults::Hit;
+use super::lists;
 use super::lock;
 use super::net::Cut;
 use super::reasons;
@@ -239,6 +240,20 @@ impl Node {
             }
             (_, ["Dialog", id]) => self.dialog(&who, method, id, request_id, text()?),
             (&Method::GET, ["Team", id]) => self.team(&who, id, path),
+            (&Method::GET, ["PhoneBooks"]) => {
+                self.configuration(&who)?;
+                Ok(Answer::ok(lists::phone_books(None)))
+            }
+            (&Method::GET, ["Team", id, "PhoneBooks"]) => {
+                self.configuration(&who)?;
+                let team = id.parse().map_err(|_| not_found(path))?;
+                Ok(Answer::ok(lists::phone_books(Some(team))))
+            }
+            (&Method::GET, ["PhoneBook", id, "Contacts"]) => {
+                self.configuration(&who)?;
+                let contacts = lists::contacts(id).ok_or_else(|| not_found(path))?;
+                Ok(Answer::ok(contacts))
+            }
             _ => Err(not_found(path)),
         }
     }
@@ -351,7 +366,7 @@ impl Node {
             "WrapUpReasons" => Ok(Answer::ok(reasons::wrap_up_list())),
             "PhoneBooks" => Ok(Answer::ok("<PhoneBooks></PhoneBooks>".to_owned())),
             "Queues" if self.world.deployment() == Deployment::Ucce => {
-                Ok(Answer::ok("<Queues></Queues>".to_owned()))
+                Ok(Answer::ok(lists::queues()))
             }
             _ => Err(not_found(path)),
         }
@@ -408,6 +423,17 @@ impl Node {
         }
         out.push_str("</users></Team>");
         Ok(Answer::ok(out))
+    }
+
+    /// The configuration is the administrator's, and the primary node's.
+    fn configuration(&self, who: &Who<'_>) -> Result<(), Refused> {
+        match who {
+            Who::Agent(_) => Err(unauthorized("Unauthorized")),
+            Who::Admin if self.number != 1 => {
+                Err(Refused::new(403, "Forbidden", "on the primary only", ""))
+            }
+            Who::Admin => Ok(()),
+        }
     }
 
     fn users(&self) -> String {

@@ -100,6 +100,12 @@ impl World {
         if step != Step::Same {
             self.publish_user(agent, &state, caller.request_id);
         }
+        let resting = !matches!(state.state, State::Work | State::WorkReady);
+        // The calls' lock comes before the agent's.
+        drop(state);
+        if resting {
+            self.end_wrap_up(agent);
+        }
         Ok(())
     }
 
@@ -215,6 +221,8 @@ impl World {
             if state.version == version {
                 state.rest(next, None);
                 world.publish_user(&agent, &state, "");
+                drop(state);
+                world.end_wrap_up(&agent);
             }
         });
     }

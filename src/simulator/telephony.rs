@@ -116,9 +116,8 @@ impl World {
             from: from.to_owned(),
             controller: linked.map(|_| agent.id.clone()),
             linked,
-            secondary: None,
             variables,
-            wrap_up: String::new(),
+            ..Call::default()
         };
         self.emit(agent, &call, Change::Post, Some(caller));
         call.parties[0].enter(Party::Initiated);
@@ -205,11 +204,8 @@ impl World {
             to: to.to_owned(),
             kind: if ready { "ACD_IN" } else { "OTHER_IN" },
             parties: vec![Participant::new(from, None, Party::Initiated)],
-            controller: None,
-            linked: None,
-            secondary: None,
             variables,
-            wrap_up: String::new(),
+            ..Call::default()
         };
         self.offer(&mut call, to, Some(agent.clone()), None);
         calls.map.insert(id, call);
@@ -277,17 +273,10 @@ impl World {
         if let Some(party) = call.parties.get_mut(at) {
             party.enter(Party::Dropped);
         }
-        let left = call.parties.iter().filter(|p| p.state != Party::Dropped);
+        let left = call.parties.iter().filter(|p| !p.over());
         if left.count() < 2 {
-            for party in &mut call.parties {
-                party.enter(Party::Dropped);
-            }
-            self.unlink(calls, &call);
-            for agent in call.agents() {
-                self.emit(&agent, &call, Change::Put, caller);
-                self.take_away(&agent, &call, caller);
-                self.settle(calls, &agent);
-            }
+            self.end(calls, call, caller);
+            self.end_monitors(calls, id);
             return;
         }
         let gone = call.parties.get(at).and_then(|party| party.agent.clone());
@@ -303,8 +292,63 @@ impl World {
         }
     }
 
+    /// The call is over for all; an agent who wraps up keeps it until that is done.
+    fn end(self: &Arc<Self>, calls: &mut Calls, mut call: Call, caller: Option<Caller<'_>>) {
+        for party in &mut call.parties {
+            let wraps_up = party.agent.as_ref().is_some_and(|agent| {
+                let state = lock(&agent.state);
+                call.preview.is_none()
+                    && state.dialogs.len() == 1
+                    && matches!(state.pending, Some(State::Work | State::WorkReady))
+            });
+            party.enter(if wraps_up {
+                Party::WrapUp
+            } else {
+                Party::Dropped
+            });
+        }
+        self.unlink(calls, &call);
+        for agent in call.agents() {
+            self.emit(&agent, &call, Change::Put, caller);
+            let wraps_up = call
+                .position(&agent)
+                .is_some_and(|at| call.parties[at].state == Party::WrapUp);
+            if !wraps_up {
+                self.take_away(&agent, &call, caller);
+            }
+            self.settle(calls, &agent);
+        }
+        if call.parties.iter().any(|p| p.state == Party::WrapUp) {
+            calls.map.insert(call.id, call);
+        }
+    }
+
+    /// Wrap-up is over: the calls that were kept for it leave the agent.
+    pub fn end_wrap_up(self: &Arc<Self>, agent: &Arc<Agent>) {
+        let mut calls = lock(&self.calls);
+        let ids = lock(&agent.state).dialogs.clone();
+        for id in ids {
+            let Some(call) = calls.map.get_mut(&id) else {
+                continue;
+            };
+            let Some(at) = call.position(agent) else {
+                continue;
+            };
+            if call.parties[at].state != Party::WrapUp {
+                continue;
+            }
+            call.parties[at].enter(Party::Dropped);
+            let over = call.parties.iter().all(|p| p.state == Party::Dropped);
+            self.emit(agent, call, Change::Put, None);
+            self.take_away(agent, call, None);
+            if over {
+                calls.map.remove(&id);
+            }
+        }
+    }
+
     /// The call leaves an agent: DELETE, and it is off his list.
-    fn take_away(&self, agent: &Agent, call: &Call, caller: Option<Caller<'_>>) {
+    pub fn take_away(&self, agent: &Agent, call: &Call, caller: Option<Caller<'_>>) {
         lock(&agent.state).dialogs.retain(|id| *id != call.id);
         self.emit(agent, call, Change::Delete, caller);
     }
@@ -434,10 +478,14 @@ impl World {
             .dialogs
             .iter()
             .filter_map(|id| calls.map.get(id))
-            .filter_map(|call| Some(call.parties[call.position(agent)?].state))
-            .filter_map(|party| match party {
+            .filter_map(|call| Some((call, call.parties[call.position(agent)?].state)))
+            .filter_map(|(call, party)| match party {
+                Party::Active | Party::Accepted if call.preview.is_some() => {
+                    Some((1, State::ReservedOutboundPreview))
+                }
                 Party::Active => Some((3, State::Talking)),
                 Party::Held => Some((2, held)),
+                Party::Alerting if call.campaign() => Some((1, State::ReservedOutbound)),
                 Party::Alerting if base == State::Ready => Some((1, State::Reserved)),
                 _ => None,
             })
@@ -445,7 +493,15 @@ impl World {
             .map(|(_, state)| state);
         match shown {
             Some(shown) if shown != state.state => state.enter(shown, None),
-            None if matches!(state.state, State::Talking | State::Hold | State::Reserved) => {
+            None if matches!(
+                state.state,
+                State::Talking
+                    | State::Hold
+                    | State::Reserved
+                    | State::ReservedOutbound
+                    | State::ReservedOutboundPreview
+            ) =>
+            {
                 self.enter_after_call(agent, &mut state);
             }
             _ => return,

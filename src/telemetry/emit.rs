@@ -43,6 +43,8 @@ pub fn emit(event: &Event, labels: &Labels) {
         Event::PeerUp { .. }
         | Event::PeerSuspect { .. }
         | Event::PeerLost { .. }
+        | Event::AgentMoved { .. }
+        | Event::Fenced { .. }
         | Event::PeerRejected { .. }
         | Event::PeerRoundTrip { .. } => peers(event, &labels.instance),
         Event::DownstreamState { .. }
@@ -285,6 +287,34 @@ fn peers(event: &Event, instance: &str) {
             counter!(names::PEER_LOST, "reason" => *reason).increment(1);
             error!(instance, peer = peer.as_str(), reason, "peer lost");
         }
+        Event::AgentMoved { agent, from } => {
+            debug!(
+                instance,
+                agent,
+                from = from.as_str(),
+                "agent followed its client here"
+            );
+        }
+        Event::Fenced {
+            peer,
+            broker,
+            closed,
+        } => match closed {
+            Ok(count) => warn!(
+                instance,
+                peer = peer.as_str(),
+                broker,
+                count,
+                "connections of a silent peer closed"
+            ),
+            Err(reason) => error!(
+                instance,
+                peer = peer.as_str(),
+                broker,
+                ?reason,
+                "a silent peer could not be fenced"
+            ),
+        },
         // Who it claims to be is not authentic: no label.
         Event::PeerRejected { peer, reason } => {
             counter!(names::PEER_REJECTED, "reason" => *reason).increment(1);

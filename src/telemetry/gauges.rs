@@ -1,8 +1,9 @@
 //! Gauges from the engine's picture of itself.
 
-use metrics::gauge;
+use metrics::{counter, gauge};
 
 use super::names;
+use crate::broker::proof::Network;
 use crate::engine::View;
 use crate::engine::peer::Role;
 
@@ -34,6 +35,22 @@ pub fn gauges(view: &View) {
     for peer in &view.peers {
         gauge!(names::PEER_UP, "peer" => peer.instance.clone()).set(bit(peer.state == "alive"));
     }
+}
+
+/// Sets what the brokers' management said of the federation links.
+pub fn network(network: &Network) {
+    for proof in network.brokers.iter().filter(|proof| proof.problem.is_none()) {
+        let down = proof.links_planned.saturating_sub(proof.links_running);
+        for (state, number) in [("running", proof.links_running), ("down", down)] {
+            gauge!(names::FEDERATION_LINKS, "broker" => proof.broker.clone(), "state" => state)
+                .set(count(number as u64));
+        }
+    }
+}
+
+/// Counts one comparison of a consumer with its broker's list.
+pub fn consumer_proof(group: &str, result: &'static str) {
+    counter!(names::CONSUMER_PROOFS, "group" => group.to_owned(), "result" => result).increment(1);
 }
 
 /// 1 or 0.

@@ -18,6 +18,6 @@ pub mod names;
 mod recorder;
 
 pub use emit::{Labels, downstream_request, emit, journal_write};
-pub use gauges::gauges;
+pub use gauges::{consumer_proof, gauges, network};
 pub use log::{LogError, init};
 pub use recorder::Telemetry;

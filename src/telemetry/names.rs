@@ -69,6 +69,8 @@ metrics_table! {
     ROLE = "role", Gauge, Count, "1 for the role that this instance has in a group, 0 for the others.";
     ROLE_CHANGES = "role_changes_total", Counter, Count, "Changes of role, by group and new role.";
     CONSUMERS_LOST = "consumers_lost_total", Counter, Count, "Command consumers that ended without our asking, by group.";
+    CONSUMER_PROOFS = "consumer_proofs_total", Counter, Count, "Comparisons of a command consumer with the broker's own list, by group and result: listed, missing, or unknown where the management API cannot be asked.";
+    FEDERATION_LINKS = "federation_links", Gauge, Count, "Federation links of a broker, by state: running or down.";
     BROKER_CONNECTED = "broker_connected", Gauge, Count, "1 while a broker is connected.";
     BROKER_ATTACHED = "broker_attached", Gauge, Count, "1 for the broker that serves this instance.";
     BROKER_BLOCKED = "broker_blocked", Gauge, Count, "1 while a broker refuses publications (memory or disk alarm).";

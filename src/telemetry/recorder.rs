@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::{
 };
 
 use super::names::{self, Kind, METRICS};
-use crate::catalogue::COMMANDS;
+use crate::catalogue::commands;
 use crate::wire::reply::Outcome;
 
 /// How often samples are folded into the histograms where nobody asks for the metrics.
@@ -58,6 +58,8 @@ const WORDS: &[(&str, &str, &[&str])] = &[
 const LATER: &[&str] = &[
     names::ROLE_CHANGES,
     names::CONSUMERS_LOST,
+    names::CONSUMER_PROOFS,
+    names::FEDERATION_LINKS,
     names::BROKER_CONNECTED,
     names::BROKER_ATTACHED,
     names::BROKER_BLOCKED,
@@ -178,7 +180,7 @@ fn register() {
             }
         }
     }
-    for spec in COMMANDS {
+    for spec in commands() {
         for outcome in OUTCOMES {
             metrics::counter!(names::COMMANDS, "command" => spec.name, "outcome" => outcome.as_str())
                 .absolute(0);

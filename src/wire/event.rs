@@ -2,10 +2,12 @@
 
 mod choose;
 mod json;
+mod list;
 mod text;
 mod time;
 
 pub use choose::{Viewer, choose};
+pub use list::{List, ListEvent, Note};
 
 use chrono::{Local, TimeZone};
 
@@ -166,6 +168,22 @@ pub enum ClientEvent {
         /// The teams.
         teams: Vec<Team>,
     },
+    /// The state of a team's member, told to its supervisor.
+    MemberState {
+        /// The supervisor.
+        agent: AgentId,
+        /// The member.
+        user: Box<User>,
+    },
+    /// The answer to a list command.
+    List(Box<ListEvent>),
+    /// Words for the agent's status bar or a message box.
+    Note {
+        /// The agent.
+        agent: AgentId,
+        /// What.
+        note: Note,
+    },
     /// A command that was in doubt was found out.
     Resolved {
         /// The agent.
@@ -180,6 +198,16 @@ pub enum ClientEvent {
 }
 
 impl ClientEvent {
+    /// The answer to a list command.
+    #[must_use]
+    pub fn list(agent: &AgentId, name: &str, list: List) -> Self {
+        Self::List(Box::new(ListEvent {
+            agent: agent.clone(),
+            name: name.to_owned(),
+            list,
+        }))
+    }
+
     /// `DialogState` of a call that was found.
     #[must_use]
     pub fn dialog_state(viewer: &Viewer<'_>, dialog: &Dialog) -> Self {

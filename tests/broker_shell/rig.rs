@@ -50,6 +50,7 @@ pub fn config_for(uri: String, id: &str, boot: u64) -> BrokerConfig {
             queues: queues.clone(),
         }],
         brokers: vec![BrokerAddress {
+            management: None,
             uri,
             label: "broker-1".into(),
         }],

@@ -84,8 +84,7 @@ impl Broker {
     /// A message becomes a delivery; returns its tag.
     pub fn hand_out(&mut self, conn: Conn, queue: Queue, waiting: Waiting) -> u64 {
         self.next_tag += 1;
-        self.unacked
-            .insert((conn, self.next_tag), (queue, waiting));
+        self.unacked.insert((conn, self.next_tag), (queue, waiting));
         self.next_tag
     }
 
@@ -154,6 +153,9 @@ impl Broker {
 
     /// Deliveries that an instance holds.
     pub fn held_by(&self, node: usize) -> usize {
-        self.unacked.keys().filter(|(conn, _)| conn.0 == node).count()
+        self.unacked
+            .keys()
+            .filter(|(conn, _)| conn.0 == node)
+            .count()
     }
 }

@@ -185,9 +185,13 @@ impl World {
 
     /// Instances that hold a subscription for an agent, one entry a subscription.
     pub fn holders<'a>(&'a self, agent: &'a str) -> impl Iterator<Item = usize> + 'a {
-        self.nodes.iter().enumerate().flat_map(move |(node, entry)| {
-            let held = entry.subscriptions.iter();
-            held.filter(move |(name, _)| name == agent).map(move |_| node)
-        })
+        self.nodes
+            .iter()
+            .enumerate()
+            .flat_map(move |(node, entry)| {
+                let held = entry.subscriptions.iter();
+                held.filter(move |(name, _)| name == agent)
+                    .map(move |_| node)
+            })
     }
 }

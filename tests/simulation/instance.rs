@@ -102,6 +102,7 @@ impl World {
                 suspect: 1_500,
                 lost: 3_000,
             },
+            fence: false,
             takeback_hold: 2_000,
             takeover_rate: 200,
             nodes: vec!["f0".into(), "f1".into()],

@@ -175,13 +175,7 @@ impl Plan {
         }
     }
 
-    fn with(
-        mut self,
-        clients: usize,
-        moves: Vec<Move>,
-        hostile: Vec<u64>,
-        skew: Vec<i64>,
-    ) -> Self {
+    fn with(mut self, clients: usize, moves: Vec<Move>, hostile: Vec<u64>, skew: Vec<i64>) -> Self {
         (self.clients, self.moves) = (clients, moves);
         (self.hostile, self.skew) = (hostile, skew);
         self

@@ -127,7 +127,7 @@ pub fn seeds(first: u64, count: u64, make: impl Fn(u64) -> World + Sync) -> Tall
 }
 
 /// Most broken seeds that are told in full.
-const TOLD: usize = 20;
+const TOLD: usize = 40;
 
 /// Fails with what broke.
 pub fn demand(tally: &Tally) {

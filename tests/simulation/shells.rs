@@ -107,6 +107,8 @@ impl World {
             } => self.unsubscribe(node, &agent, subscription),
             Command::Keep(keep) => self.write(node, *keep),
             Command::Journal { id, write } => self.journal(node, id, *write),
+            // The management API of this model does not answer.
+            Command::Fence { .. } => {}
             Command::VerbDone { result, .. } => {
                 self.trace
                     .say(self.now, || format!("{} {result:?}", name_of(node)));
@@ -124,6 +126,7 @@ impl World {
                 self.crash(node);
                 self.after(1_000, Ev::Start(node));
             }
+            Command::WatchTeam { .. } => {}
         }
     }
 
@@ -151,14 +154,7 @@ impl World {
         }
     }
 
-    fn consume(
-        &mut self,
-        node: usize,
-        link: LinkEpoch,
-        group: usize,
-        priority: i32,
-        tag: String,
-    ) {
+    fn consume(&mut self, node: usize, link: LinkEpoch, group: usize, priority: i32, tag: String) {
         let Some((broker, conn)) = self.live(node, link) else {
             return;
         };
@@ -166,7 +162,10 @@ impl World {
         consumers.retain(|c| c.conn != conn);
         consumers.push(Consumer { conn, priority });
         self.trace.say(self.now, || {
-            format!("{} consumes at b{broker} as {tag} {priority}", name_of(node))
+            format!(
+                "{} consumes at b{broker} as {tag} {priority}",
+                name_of(node)
+            )
         });
         let boot = self.nodes[node].boot;
         self.input_after(1, node, boot, Input::Consuming { link, group, tag });
@@ -237,7 +236,8 @@ impl World {
                         self.trace.say(self.now, || {
                             format!("{} replies {:?} to {id}", name_of(node), reply.outcome)
                         });
-                        self.seen.told(&id, &reply, name_of(node).as_str(), self.now);
+                        self.seen
+                            .told(&id, &reply, name_of(node).as_str(), self.now);
                         let reply = Box::new((*reply).clone());
                         self.after(1, Ev::Reply(broker, client, id, reply));
                     }

@@ -168,7 +168,8 @@ impl World {
         seen.judge(self);
         self.seen = seen;
         let outcomes = &self.seen.outcomes;
-        self.trace.say(self.now, || format!("outcomes {outcomes:?}"));
+        self.trace
+            .say(self.now, || format!("outcomes {outcomes:?}"));
     }
 
     /// The next thing, in order of time: an instance's timer, or what was on its way.

@@ -66,6 +66,7 @@ struct Bench {
 pub struct Shared {
     /// Before the brokers, so that instances end first.
     standing: Option<Pair>,
+    named: std::collections::BTreeMap<&'static str, Pair>,
     network: Option<BrokerNetwork>,
 }
 
@@ -102,6 +103,15 @@ impl Shared {
             self.standing = Some(pair);
         }
         self.standing.as_mut().expect("just set")
+    }
+
+    /// The same for pairs of which a file needs several.
+    pub async fn named(&mut self, name: &'static str, options: PairOptions) -> &mut Pair {
+        if !self.named.contains_key(name) {
+            let pair = self.pair(options).await;
+            self.named.insert(name, pair);
+        }
+        self.named.get_mut(name).expect("just set")
     }
 
     /// Broker 1 (index 0) or 2.

@@ -11,7 +11,7 @@ use tandem::broker::topology::{self, Topology};
 use tandem::lab::{BrokerNetwork, Relay, ReservedPort, TandemProcess};
 use tandem::simulator::faults::Fault;
 use tandem::simulator::ledger::Entry;
-use tandem::simulator::{self, Running};
+use tandem::simulator::{self, AgentSpec, Deployment, Running};
 use tempfile::TempDir;
 
 use super::{Desk, LIMIT, cluster_name, until, wait_for};
@@ -20,6 +20,8 @@ use crate::support::desk::SentCommand;
 /// Time for federation links to come up.
 const LINKS: Duration = Duration::from_secs(60);
 const MAX_AGE: Duration = Duration::from_secs(30);
+/// The supervisor of team 1, where all others are.
+pub const SUPERVISOR: u32 = 9001;
 /// First agent of the simulator.
 pub const FIRST_AGENT: u32 = 1001;
 
@@ -38,6 +40,8 @@ pub struct PairOptions {
     pub ready: bool,
     /// gc-1 reaches the downstream's REST through relays that can be cut.
     pub relays: bool,
+    /// Product played.
+    pub deployment: Deployment,
 }
 
 impl Default for PairOptions {
@@ -49,6 +53,7 @@ impl Default for PairOptions {
             settings: BTreeMap::new(),
             ready: true,
             relays: false,
+            deployment: Deployment::Ucce,
         }
     }
 }
@@ -181,7 +186,7 @@ impl Pair {
         let input = network.topology_input(&cluster, &[&queue], MAX_AGE);
         let report = topology::apply(&Topology::of(&input), Some(LINKS)).await;
         assert!(report.is_complete(), "{report:?}");
-        let (simulator, xmpp) = start_simulator(options.agents).await;
+        let (simulator, xmpp) = start_simulator(options.agents, options.deployment).await;
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("key"), "k".repeat(64)).expect("a key file");
         let mut pair = Self {
@@ -466,9 +471,23 @@ fn instance(name: &'static str, folder: &Path) -> Instance {
     }
 }
 
+fn supervisor() -> AgentSpec {
+    AgentSpec {
+        id: SUPERVISOR.to_string(),
+        password: format!("pw-{SUPERVISOR}"),
+        extension: extension(SUPERVISOR).to_string(),
+        first_name: "Sue".to_owned(),
+        last_name: "Pervisor".to_owned(),
+        team: 1,
+        supervisor: true,
+    }
+}
+
 /// An instance has one `notify.port` for both nodes, so they differ by address.
-async fn start_simulator(agents: u32) -> (Running, ReservedPort) {
+async fn start_simulator(agents: u32, deployment: Deployment) -> (Running, ReservedPort) {
     let mut config = simulator::Config::loopback(2, agents);
+    config.agents.explicit = vec![supervisor()];
+    config.deployment = deployment;
     config.answer_delay = Duration::from_millis(100);
     config.forced_logout_after = Duration::ZERO;
     let port = ReservedPort::take().expect("a port");

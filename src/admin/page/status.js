@@ -1,5 +1,5 @@
 "use strict";
-// Polls the status each second; agent sessions only while their list is open.
+// One stream of events paints everything but the agent sessions, which are asked for by the page.
 
 const tones = {
   leader: "good", "leader-single-node": "warn", follower: "good", joining: "warn",
@@ -7,17 +7,23 @@ const tones = {
   dialling: "warn", blocked: "warn", unknown: "warn", suspect: "warn", left: "warn",
   down: "bad", lost: "bad", "auth-failed": "bad",
 };
-const SHOWN = 200;
-
+const PAGE = 50;
+const CHANGES = 25;
+const QUIET_MS = 3000;
+const leads = (role) => role === "leader" || role === "leader-single-node";
 const byId = (id) => document.getElementById(id);
+
+// ---- small parts -------------------------------------------------------------------------------
 
 function cell(name, value) {
   const element = document.createElement(name);
-  if (value && value.state !== undefined) {
+  if (value instanceof Node) {
+    element.append(value);
+  } else if (value && value.state !== undefined) {
     element.textContent = value.state;
     element.className = tones[value.state] || "";
   } else {
-    element.textContent = value === null || value === undefined ? "–" : String(value);
+    element.textContent = value === null || value === undefined || value === "" ? "–" : String(value);
   }
   return element;
 }
@@ -32,7 +38,17 @@ function row(values, name) {
   return line;
 }
 
-function table(id, heads, rows) {
+// Only what differs is painted anew: focus and selection stay.
+const painted = new Map();
+function changed(id, value) {
+  const text = JSON.stringify(value);
+  if (painted.get(id) === text) return false;
+  painted.set(id, text);
+  return true;
+}
+
+function table(id, heads, rows, make) {
+  if (!changed(id, [rows])) return;
   const place = byId(id);
   if (rows.length === 0) {
     const none = cell("p", "none");
@@ -41,63 +57,264 @@ function table(id, heads, rows) {
     return;
   }
   const all = document.createElement("table");
+  const label = document.querySelector(`section:has(#${id}) h2`);
+  if (label) all.setAttribute("aria-labelledby", label.id);
   const head = document.createElement("thead");
   const body = document.createElement("tbody");
   head.append(row(heads, "th"));
-  body.append(...rows.map((values) => row(values, "td")));
+  body.append(...rows.map((values) => row(make ? make(values) : values, "td")));
   all.append(head, body);
   place.replaceChildren(all);
 }
 
-function counts(pairs) {
-  byId("counts").replaceChildren(...pairs.map(([name, value]) => {
-    const box = document.createElement("div");
-    box.append(cell("dt", name), cell("dd", value));
-    return box;
+function list(id, texts, tone) {
+  if (!changed(id, texts)) return;
+  byId(id).replaceChildren(...texts.map((text) => {
+    const item = cell("li", text);
+    if (tone) item.className = tone(text);
+    return item;
   }));
 }
 
-function show(view) {
-  document.title = `${view.instance} · tandem`;
-  byId("instance").textContent = view.instance;
-  byId("about").textContent = `${view.site} · ${view.cluster} · ${view.mode} · ${view.version}`;
-  byId("warnings").replaceChildren(...view.warnings.map((text) => cell("li", text)));
-  counts([
-    ["in work", view.inflight], ["waiting to publish", view.outbox],
-    ["sessions", view.sessions.total], ["owned here", view.sessions.owned],
-    ["subscribed", view.sessions.subscribed],
-  ]);
-  table("groups", ["group", "role", "queue", "broker", "priority", "term", "consumer tag"],
-    view.groups.map((g) => [g.name, { state: g.role }, g.queue, g.broker, g.priority, g.term, g.tag]));
-  table("peers", ["peer", "site", "state", "role", "last heard", "round trip", "owned", "broker"],
-    view.peers.map((p) => [p.instance, p.site, { state: p.state },
-      p.groups.map((g) => `${g.name} ${g.role}`).join(", "), `${p.lastSeenMs} ms`,
-      p.rttMs === null ? null : `${p.rttMs} ms`, p.owned, p.broker]));
-  table("brokers", ["broker", "state", "serves", "preferred"],
-    view.brokers.map((b) => [b.url, { state: b.state }, b.attached ? "yes" : "", b.preferred ? "yes" : ""]));
-  table("downstreams", ["downstream", "state", "current", "reason"],
-    view.downstreams.map((d) => [d.url, { state: d.state }, d.current ? "yes" : "", d.reason || ""]));
+// ---- the pair ----------------------------------------------------------------------------------
+
+function members(view) {
+  const own = {
+    id: view.instance, site: view.site, state: "alive", self: true, owned: view.sessions.owned,
+    broker: (view.brokers.find((b) => b.attached) || {}).url || "", version: view.version,
+    groups: view.groups, brokers: view.brokers, downstreams: view.downstreams,
+    inflight: view.inflight, subscribed: view.sessions.subscribed, finished: view.finished,
+    inService: view.inService, heard: "–", rtt: null, known: true,
+  };
+  const peers = view.peers.map((p) => {
+    const s = p.standing || {};
+    const full = (s.groups || []).length > 0;
+    const groups = p.groups.map((g) => (s.groups || []).find((f) => f.name === g.name) || g);
+    return {
+      id: p.instance, site: p.site, state: p.state, self: false, owned: p.owned, broker: p.broker,
+      version: p.version, groups, brokers: s.brokers || [], downstreams: s.downstreams || [],
+      inflight: s.inflight, subscribed: s.subscribed, finished: s.finished,
+      inService: s.inService, heard: `${p.lastSeenMs} ms ago`, rtt: p.rttMs, known: full,
+    };
+  });
+  return [own, ...peers].sort((a, b) => (a.id < b.id ? -1 : 1));
 }
 
-function showHistory(entries) {
-  table("history", ["time", "what", "which", "from", "to", "why"],
-    entries.slice(0, 15).map((e) => [e.at, e.kind, e.subject, e.from, e.to, e.reason]));
+const present = (m) => m.state === "alive" || m.state === "suspect";
+
+function union(all, key) {
+  const names = new Set();
+  for (const member of all) for (const one of member[key]) names.add(one.url);
+  if (key === "brokers") for (const m of all) if (m.broker) names.add(m.broker);
+  return [...names].sort();
 }
 
-function showSessions(sessions) {
-  table("sessions", ["agent", "owner", "state", "extension", "destination", "subscribed", "epoch"],
-    sessions.slice(0, SHOWN).map((s) => [s.agent, s.owner, s.state, s.extension, s.destination,
-      s.subscribed ? "yes" : "no", s.epoch]));
-  if (sessions.length > SHOWN) {
-    byId("sessions").append(cell("p", `${sessions.length - SHOWN} more are not shown`));
+// Where commands flow, in words: the drawing says the same.
+function flows(view, all) {
+  return view.groups.map((own) => {
+    const at = all.filter(present).flatMap((m) => m.groups
+      .filter((g) => g.name === own.name && leads(g.role)).map((g) => ({ m, g })));
+    if (at.length === 0) return `${own.name}: nobody serves it now; commands wait in the brokers`;
+    return `${own.name}: ` + at.map(({ m, g }) => {
+      const node = (m.downstreams.find((d) => d.current) || {}).url || "its downstream";
+      return `${g.broker || m.broker || "no broker"} → ${m.id} (${g.role}) → ${node}`;
+    }).join("; ");
+  });
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+function draw(name, attributes, text) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+const BOX = { width: 210, height: 74 };
+const ROWS = { brokers: 40, instances: 165, nodes: 300 };
+
+function places(names, y) {
+  const step = 800 / Math.max(names.length, 1);
+  return new Map(names.map((name, i) => [name, { x: 90 + step * (i + 0.5), y }]));
+}
+
+function box(at, tone, lines, led) {
+  const group = draw("g", {});
+  group.append(draw("rect", {
+    class: `box ${tone}${led ? " leads" : ""}`, rx: 8, x: at.x - BOX.width / 2, y: at.y,
+    width: BOX.width, height: BOX.height,
+  }));
+  lines.forEach(([text, kind], i) => {
+    const cut = text.length > 32 ? `${text.slice(0, 31)}…` : text;
+    group.append(draw("text", { class: kind, x: at.x, y: at.y + 21 + i * 17, "text-anchor": "middle" }, cut));
+  });
+  return group;
+}
+
+const curve = (a, b) => `M${a.x},${a.y} C${a.x},${(a.y + b.y) / 2} ${b.x},${(a.y + b.y) / 2} ${b.x},${b.y}`;
+
+function brokerTone(url, all) {
+  const words = all.filter(present).flatMap((m) => m.brokers.filter((b) => b.url === url)
+    .map((b) => ({ who: m.id, state: b.state })));
+  const bad = words.filter((w) => tones[w.state] !== "good");
+  const tone = bad.length === 0 ? "good" : bad.length < words.length ? "warn" : "bad";
+  const text = bad.length === 0 ? "connected" : bad.map((w) => `${w.who}: ${w.state}`).join(", ");
+  return { tone: words.length ? tone : "warn", text: words.length ? text : "unknown" };
+}
+
+function nodeTone(url, all) {
+  const words = all.filter(present).flatMap((m) => m.downstreams.filter((d) => d.url === url)
+    .map((d) => ({ who: m.id, state: d.state })));
+  const bad = words.filter((w) => w.state !== "up");
+  const tone = bad.length === 0 ? "good" : bad.length < words.length ? "warn" : "bad";
+  const text = bad.length === 0 ? "up" : bad.map((w) => `${w.who}: ${w.state}`).join(", ");
+  return { tone: words.length ? tone : "warn", text: words.length ? text : "unknown" };
+}
+
+function federation(brokers, at, network, parts) {
+  for (let i = 0; i + 1 < brokers.length; i += 1) {
+    const [a, b] = [at.get(brokers[i]), at.get(brokers[i + 1])];
+    const ends = (network.brokers || []).filter((p) => [brokers[i], brokers[i + 1]].includes(p.broker));
+    const asked = ends.filter((p) => !p.problem);
+    const running = asked.reduce((sum, p) => sum + p.linksRunning, 0);
+    const planned = asked.reduce((sum, p) => sum + p.linksPlanned, 0);
+    const whole = asked.length === ends.length && running === planned;
+    const text = asked.length === 0 ? "federation: not known" : `federation ${running} of ${planned} links`;
+    const kind = asked.length === 0 ? "spare" : whole ? "link" : "down";
+    const y = a.y + 25;
+    parts.push(draw("path", { class: kind, d: `M${a.x + BOX.width / 2},${y} H${b.x - BOX.width / 2}` }));
+    const tone = kind === "down" ? "small bad" : "small";
+    parts.push(draw("text", { class: tone, x: (a.x + b.x) / 2, y: y - 8, "text-anchor": "middle" }, text));
   }
 }
 
-async function read(path) {
-  const answer = await fetch(path, { signal: AbortSignal.timeout(4000) });
-  const body = await answer.json();
-  if (!answer.ok) throw new Error(body.error);
-  return body;
+function pairMap(view, all, network) {
+  const brokers = union(all, "brokers");
+  const nodes = union(all, "downstreams");
+  const facts = all.map((m) => [m.id, m.site, m.state, m.broker, m.owned, m.inflight, m.brokers, m.downstreams,
+    m.groups.map((g) => [g.name, g.role, g.priority])]);
+  if (!changed("map", [facts, network.brokers])) return;
+  const b = places(brokers, ROWS.brokers);
+  const n = places(nodes, ROWS.nodes);
+  const s = places(all.map((m) => m.id), ROWS.instances);
+  const lines = [];
+  const boxes = [];
+  for (const [text, y] of [["brokers", ROWS.brokers], ["instances", ROWS.instances], ["downstream", ROWS.nodes]]) {
+    boxes.push(draw("text", { class: "row", x: 8, y: y + 40 }, text));
+  }
+  federation(brokers, b, network, lines);
+  for (const m of all) {
+    const from = s.get(m.id);
+    const led = m.groups.filter((g) => leads(g.role));
+    for (const broker of present(m) ? m.brokers : []) {
+      const kind = broker.attached ? (led.length ? "flow" : "line") : tones[broker.state] === "good" ? "spare" : "down";
+      const to = b.get(broker.url);
+      // Commands run down from the broker.
+      lines.push(draw("path", { class: kind, d: curve({ x: to.x, y: to.y + BOX.height }, from) }));
+    }
+    for (const node of present(m) ? m.downstreams : []) {
+      const kind = node.current ? (led.length ? "flow" : "line") : node.state === "up" ? "spare" : "down";
+      const to = n.get(node.url);
+      lines.push(draw("path", { class: kind, d: curve({ x: from.x, y: from.y + BOX.height }, to) }));
+    }
+    const roles = m.groups.map((g) => `${g.name} ${g.role}`).join(", ") || "no group";
+    const here = m.self ? " (this one)" : "";
+    const tone = m.state === "alive" ? (led.length || !m.groups.length ? "good" : tones[m.groups[0].role] || "good") : tones[m.state];
+    const state = m.state === "alive" ? roles : m.state;
+    boxes.push(box(from, tone, [[`${m.id}${here}`, "name"], [m.site, "small"], [state, tone],
+      [`owns ${m.owned} · in work ${m.inflight ?? "?"}`, "small"]], present(m) && led.length > 0));
+  }
+  for (const url of brokers) {
+    const { tone, text } = brokerTone(url, all);
+    const proof = (network.brokers || []).find((p) => p.broker === url);
+    const listed = proof && !proof.problem ? `${proof.consumers.length} command consumers` : "";
+    boxes.push(box(b.get(url), tone, [[url, "name"], [text, tone], [listed, "small"]]));
+  }
+  for (const url of nodes) {
+    const { tone, text } = nodeTone(url, all);
+    boxes.push(box(n.get(url), tone, [[url, "name"], [text, tone]]));
+  }
+  byId("map").replaceChildren(...lines, ...boxes);
+}
+
+// ---- figures -----------------------------------------------------------------------------------
+
+function chart(id, values, unit) {
+  const top = Math.max(1, ...values);
+  const points = values.map((v, i) => `${(240 - (values.length - i) * 2).toFixed(1)},${(58 - (v / top) * 54).toFixed(1)}`);
+  byId(id).replaceChildren(draw("path", { d: points.length ? `M${points.join(" L")}` : "" }));
+  byId(id).setAttribute("aria-label", `${values.at(-1) ?? 0} ${unit} now, at most ${Math.max(0, ...values)} in two minutes`);
+}
+
+function figures(view, pulse) {
+  const now = pulse.at(-1) || {};
+  const ms = (value) => (value === null || value === undefined ? "–" : `${value} ms`);
+  const pairs = [
+    ["commands/s", now.done ?? 0], ["not done/s", now.notDone ?? 0], ["half within", ms(now.p50Ms)],
+    ["99 of 100 within", ms(now.p99Ms)], ["in work", view.inflight], ["waiting to publish", view.outbox],
+    ["sessions", view.sessions.total], ["owned here", view.sessions.owned], ["subscribed", view.sessions.subscribed],
+  ];
+  byId("counts").replaceChildren(...pairs.map(([name, value]) => {
+    const part = document.createElement("div");
+    part.append(cell("dt", name), cell("dd", value));
+    return part;
+  }));
+  chart("rate", pulse.map((p) => p.done), "commands a second");
+  chart("p99", pulse.map((p) => p.p99Ms ?? 0), "milliseconds");
+}
+
+// ---- everything --------------------------------------------------------------------------------
+
+function verb(name, text, target) {
+  const button = cell("button", text);
+  button.type = "button";
+  button.dataset.verb = name;
+  if (target) button.dataset.group = target.group;
+  if (target && target.to) button.dataset.to = target.to;
+  return button;
+}
+
+function groupActions(g, peers) {
+  const part = document.createDocumentFragment();
+  part.append(verb(g.role === "disabled" ? "start" : "stop", g.role === "disabled" ? "Start…" : "Stop…", { group: g.name }));
+  for (const to of peers) part.append(verb("switchover", `Switch over to ${to}…`, { group: g.name, to }));
+  part.append(verb("failover-stop", "Stop failover…", { group: g.name }));
+  part.append(verb("failover-start", "Lead here…", { group: g.name }));
+  return part;
+}
+
+function show({ status: view, pulse, history, network, needsToken }) {
+  const all = members(view);
+  document.title = `${view.instance} · tandem`;
+  byId("instance").textContent = view.instance;
+  byId("about").textContent = `${view.site} · cluster ${view.cluster} · ${view.mode} · version ${view.version}`;
+  list("warnings", view.warnings);
+  list("flow", flows(view, all), (text) => (text.includes("nobody") ? "none" : ""));
+  pairMap(view, all, network);
+  figures(view, pulse);
+  table("members", ["instance", "site", "state", "roles", "serves on", "owns", "in work", "commands done", "heard", "round trip", "version"],
+    all.map((m) => [m.self ? `${m.id} (this one)` : m.id, m.site, { state: m.state },
+      m.groups.map((g) => `${g.name} ${g.role}`).join(", "), m.broker, m.owned, m.inflight, m.finished,
+      m.heard, m.rtt === null ? null : `${m.rtt} ms`, m.version]));
+  const others = all.filter((m) => !m.self && m.state === "alive").map((m) => m.id);
+  table("groups", ["group", "role", "queue", "broker", "priority", "term", "consumer tag", "actions"],
+    view.groups.map((g) => [g.name, g.role, g.queue, g.broker, g.priority, g.term, g.tag, others]),
+    ([name, role, queue, broker, priority, term, tag, to]) =>
+      [name, { state: role }, queue, broker, priority, term, tag, groupActions({ name, role }, to)]);
+  const proofs = network.brokers || [];
+  table("brokers", ["broker", "state here", "serves here", "preferred", "consumers in its list", "federation links"],
+    view.brokers.map((b) => {
+      const p = proofs.find((proof) => proof.broker === b.url);
+      const links = !p ? "not asked yet" : p.problem ? p.problem : [`${p.linksRunning} of ${p.linksPlanned} run`, ...p.linksDown].join("; ");
+      const consumers = p ? p.consumers.map((c) => `${c.tag} (${c.priority})`).join(", ") : "";
+      return [b.url, { state: b.state }, b.attached ? "yes" : "", b.preferred ? "yes" : "", consumers, links];
+    }));
+  table("downstreams", ["downstream", "state here", "current here", "reason"],
+    view.downstreams.map((d) => [d.url, { state: d.state }, d.current ? "yes" : "", d.reason]));
+  table("history", ["time", "what", "which", "from", "to", "why"],
+    history.slice(0, CHANGES).map((e) => [e.at, e.kind, e.subject, e.from, e.to, e.reason]));
+  tokenNeeded = needsToken;
+  owners(all.map((m) => m.id));
 }
 
 function say(text, lost) {
@@ -106,27 +323,133 @@ function say(text, lost) {
   live.className = lost ? "lost" : "";
 }
 
-async function tick() {
+// ---- verbs -------------------------------------------------------------------------------------
+
+let tokenNeeded = false;
+let token = "";
+const words = {
+  stop: (d) => ["Stop group", `Group ${d.group} stops on this instance. Where it leads, another instance takes over.`, `groups/${d.group}/stop`],
+  start: (d) => ["Start group", `Group ${d.group} starts on this instance again.`, `groups/${d.group}/start`],
+  "failover-stop": (d) => ["Stop failover", `Group ${d.group} stops here and NOBODY takes its sessions over, until failover is started.`, `failover/${d.group}/stop`],
+  "failover-start": (d) => ["Lead here", `This instance becomes the leader of group ${d.group} and stays it, whatever the priorities.`, `failover/${d.group}/start`],
+  switchover: (d) => ["Switch over", `What leads now finishes what is started, then ${d.to} leads. Nothing is lost.`, `switchover?to=${encodeURIComponent(d.to)}`],
+  drain: () => ["Drain", "This instance finishes what is started, hands over its sessions and stops consuming. It stays up.", "drain"],
+};
+let pending = null;
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-verb]");
+  if (!button) return;
+  const [title, text, path] = words[button.dataset.verb](button.dataset);
+  pending = { path, title };
+  byId("ask-title").textContent = `${title} on ${byId("instance").textContent}?`;
+  byId("ask-text").textContent = text;
+  byId("yes").textContent = title;
+  byId("ask-token").hidden = !tokenNeeded;
+  byId("token").value = token;
+  byId("ask").showModal();
+  byId(tokenNeeded ? "token" : "no").focus();
+});
+byId("no").addEventListener("click", () => byId("ask").close());
+byId("ask-form").addEventListener("submit", () => act(pending));
+
+async function act({ path, title }) {
+  token = byId("token").value;
+  const headers = tokenNeeded && token ? { authorization: `Bearer ${token}` } : {};
+  const said = byId("said");
+  said.className = "";
+  said.textContent = `${title}: asked`;
   try {
-    show(await read("/api/v1/status"));
-    showHistory(await read("/api/v1/history"));
+    const answer = await fetch(`/api/v1/${path}`, { method: "POST", headers, signal: AbortSignal.timeout(10000) });
+    const body = await answer.json();
+    if (answer.status === 401) token = "";
+    said.className = answer.ok ? "" : "bad";
+    said.textContent = answer.ok ? `${title}: ${body.state ?? "done"}` : `${title} refused (${answer.status}): ${body.error}`;
+  } catch (error) {
+    said.className = "bad";
+    said.textContent = `${title}: no answer (${error.message}); look at the changes before you repeat it`;
+  }
+}
+
+// ---- sessions ----------------------------------------------------------------------------------
+
+let offset = 0;
+let total = 0;
+let asking = 0;
+
+function owners(ids) {
+  if (!changed("owner", ids)) return;
+  const select = byId("owner");
+  const chosen = select.value;
+  select.replaceChildren(new Option("any", ""), ...ids.map((id) => new Option(id, id)));
+  select.value = ids.includes(chosen) ? chosen : "";
+}
+
+async function sessions() {
+  const mine = ++asking;
+  const query = new URLSearchParams({ q: byId("q").value, owner: byId("owner").value, offset, limit: PAGE });
+  const headers = token ? { authorization: `Bearer ${token}` } : {};
+  try {
+    const answer = await fetch(`/api/v1/sessions?${query}`, { headers, signal: AbortSignal.timeout(6000) });
+    const body = await answer.json();
+    // A later question has been asked meanwhile.
+    if (mine !== asking) return;
+    if (!answer.ok) throw new Error(answer.status === 401 ? "agents are shown with the token only: use any button once" : body.error);
+    total = Number(answer.headers.get("x-total-count") ?? body.length);
+    table("sessions", ["agent", "owner", "state", "extension", "destination", "subscribed here", "epoch"],
+      body.map((s) => [s.agent, s.owner, s.state, s.extension, s.destination, s.subscribed ? "yes" : "no", s.epoch]));
+    range(body.length ? `${offset + 1}–${offset + body.length} of ${total}` : `none of ${total}`);
+    if (!body.length && offset > 0) turn(-PAGE);
+  } catch (error) {
+    if (mine === asking) range(error.message);
+  }
+  byId("prev").disabled = offset === 0;
+  byId("next").disabled = offset + PAGE >= total;
+}
+
+function range(text) {
+  if (byId("range").textContent !== text) byId("range").textContent = text;
+}
+
+function turn(by) {
+  offset = Math.max(0, offset + by);
+  sessions();
+}
+
+let typed;
+function anew() {
+  offset = 0;
+  clearTimeout(typed);
+  typed = setTimeout(sessions, 150);
+}
+byId("q").addEventListener("input", anew);
+byId("owner").addEventListener("change", anew);
+byId("prev").addEventListener("click", () => turn(-PAGE));
+byId("next").addEventListener("click", () => turn(PAGE));
+byId("find").addEventListener("submit", (event) => { event.preventDefault(); anew(); });
+
+// ---- the stream --------------------------------------------------------------------------------
+
+let heard = performance.now();
+let source = null;
+
+// The browser connects again by itself; where it has given up, it is told to.
+function listen() {
+  if (source) source.close();
+  source = new EventSource("/api/v1/events");
+  source.onmessage = (event) => {
+    heard = performance.now();
+    show(JSON.parse(event.data));
     say("live", false);
-  } catch {
+  };
+}
+
+setInterval(() => {
+  if (performance.now() - heard > QUIET_MS) {
     say("no answer: what is shown is old", true);
+    if (source.readyState === EventSource.CLOSED) listen();
   }
-  setTimeout(tick, 1000);
-}
-
-async function agents() {
-  if (byId("agents").open) {
-    try {
-      showSessions(await read("/api/v1/sessions"));
-    } catch (error) {
-      byId("sessions").replaceChildren(cell("p", error.message));
-    }
-  }
-  setTimeout(agents, 3000);
-}
-
-tick();
-agents();
+}, 1000);
+setInterval(() => { if (!document.hidden) sessions(); }, 3000);
+listen();
+sessions();

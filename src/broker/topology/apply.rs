@@ -334,6 +334,14 @@ pub async fn links(topology: &Topology) -> Result<Vec<LinkState>, TopologyError>
     Ok(all_links(&targets).await)
 }
 
+/// The state of the federation links that one broker pulls with.
+///
+/// # Errors
+/// The HTTP client could not be built.
+pub async fn links_of(plan: &BrokerPlan) -> Result<Vec<LinkState>, TopologyError> {
+    Ok(Target::new(plan)?.links().await)
+}
+
 /// What is not as planned on one broker of the plan, links aside (see [`links`]). Empty where
 /// all is well.
 ///

@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::lease::Lease;
 use crate::model::{Answer, DialogVerb};
 
 /// What the server does after it has read a whole request.
@@ -116,8 +117,14 @@ fn client(url: &str, timeout: Duration) -> FinesseClient {
         request_timeout: timeout,
         ca_file: None,
         tls_verify: true,
+        admin: None,
     })
     .unwrap()
+}
+
+/// A pass that no pause of a test's machine makes void.
+fn pass() -> Pass {
+    Lease::start(Duration::from_secs(3_600)).unwrap().pass()
 }
 
 const LONG: Duration = Duration::from_secs(30);
@@ -126,7 +133,7 @@ const SHORT: Duration = Duration::from_millis(300);
 async fn call(url: &str, timeout: Duration, action: &Action) -> CallOutcome {
     let agent = AgentId::new("1205").unwrap();
     client(url, timeout)
-        .call(0, &agent, &Secret::new("pa:ss"), "q-7", action)
+        .call(0, &agent, &Secret::new("pa:ss"), "q-7", action, &pass())
         .await
 }
 
@@ -371,11 +378,13 @@ async fn only_repeatable_requests_reuse_a_connection() {
         reason: None,
     };
     for _ in 0..3 {
-        client.call(0, &agent, &secret, "a", &ready).await;
+        client.call(0, &agent, &secret, "a", &ready, &pass()).await;
     }
     assert_eq!(server.connections.load(Ordering::SeqCst), 1);
     for _ in 0..3 {
-        client.call(0, &agent, &secret, "b", &make_call()).await;
+        client
+            .call(0, &agent, &secret, "b", &make_call(), &pass())
+            .await;
     }
     assert_eq!(server.connections.load(Ordering::SeqCst), 4);
 }
@@ -401,7 +410,14 @@ async fn a_node_that_does_not_exist_is_not_sent() {
     let client = client("http://127.0.0.1:9/api", SHORT);
     let agent = AgentId::new("1205").unwrap();
     let outcome = client
-        .call(5, &agent, &Secret::new("x"), "q", &Action::ReadUser)
+        .call(
+            5,
+            &agent,
+            &Secret::new("x"),
+            "q",
+            &Action::ReadUser,
+            &pass(),
+        )
         .await;
     assert!(matches!(outcome, CallOutcome::NotSent { .. }));
 }
@@ -449,6 +465,7 @@ fn base_urls_are_checked() {
             request_timeout: LONG,
             ca_file: None,
             tls_verify: false,
+            admin: None,
         })
     };
     assert!(build("https://node.example:8445/finesse/api/").is_ok());
@@ -469,4 +486,20 @@ fn base_urls_are_checked() {
 fn a_bad_base_url_does_not_show_its_password() {
     let error = checked_base_url("http://u:hunter2@node.example/").unwrap_err();
     assert!(!error.to_string().contains("hunter2"), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_decided_before_a_pause_is_not_sent() {
+    let server = server(Then::Keep(http("202 Accepted", ""))).await;
+    let client = client(&server.url, LONG);
+    let agent = AgentId::new("1205").unwrap();
+    let lease = Lease::start(Duration::from_secs(3_600)).unwrap();
+    let pass = lease.pass();
+    lease.hold(Duration::from_secs(7_200));
+    let secret = Secret::new("x");
+    let outcome = client
+        .call(0, &agent, &secret, "a", &make_call(), &pass)
+        .await;
+    assert_eq!(outcome, CallOutcome::Withheld);
+    assert_eq!(server.connections.load(Ordering::SeqCst), 0);
 }

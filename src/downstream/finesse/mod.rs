@@ -6,6 +6,7 @@
 
 pub mod api_error;
 pub mod dialog;
+pub mod lists;
 pub mod reasons;
 pub mod request;
 pub mod system_info;
@@ -27,10 +28,24 @@ pub fn answer(action: &Action, body: &[u8]) -> Result<Answer, XmlError> {
         Action::ReadDialogs => Ok(Answer::Dialogs(dialog::list_document(body)?)),
         Action::ReadDialog { .. } => Ok(Answer::Dialog(Box::new(dialog::document(body)?))),
         Action::ReadReasons(category) => Ok(Answer::Reasons(*category, reasons::document(body)?)),
+        Action::ReadMember { .. } => Ok(Answer::Member(Box::new(user::document(body)?))),
+        Action::ReadUsers => Ok(Answer::Users(lists::users(body)?)),
+        Action::ReadTeam { .. } => {
+            let (team, users) = lists::team(body)?;
+            Ok(Answer::TeamUsers(team, users))
+        }
+        Action::ReadQueues => Ok(Answer::Queues(lists::queues(body)?)),
+        Action::ReadPhoneBooks { .. } => Ok(Answer::PhoneBooks(lists::phone_books(body)?)),
+        Action::ReadContacts { .. } => Ok(Answer::Contacts(lists::contacts(body)?)),
         Action::SignIn { .. }
         | Action::SetState { .. }
+        | Action::SetMemberState { .. }
         | Action::MakeCall { .. }
-        | Action::OnDialog { .. } => Ok(Answer::Empty),
+        | Action::OnDialog { .. }
+        | Action::Dial { .. }
+        | Action::CallData { .. }
+        | Action::Campaign { .. }
+        | Action::Supervise { .. } => Ok(Answer::Empty),
     }
 }
 

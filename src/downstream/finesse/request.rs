@@ -30,105 +30,232 @@ pub struct Request {
 /// An id that cannot be one path segment (empty, `.` or `..`: URL parsers resolve the dots even
 /// when they are percent-encoded).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("illegal call id")]
+#[error("illegal id")]
 pub struct IllegalId;
+
+/// One element of a body.
+enum Node<'a> {
+    Leaf(&'a str, &'a str),
+    Inner(&'a str, Vec<Node<'a>>),
+}
+
+use Node::{Inner, Leaf};
 
 /// Builds the request of `action`.
 ///
 /// # Errors
-/// Where a call id of the action cannot be sent.
+/// Where an id of the action cannot be sent.
 pub fn build(agent: &AgentId, action: &Action) -> Result<Request, IllegalId> {
-    let user = || format!("/User/{}", segment(agent.as_str()));
     let (method, path, body) = match action {
-        Action::SignIn { extension } => (
-            Method::PUT,
-            user(),
-            xml("User", &[("state", "LOGIN"), ("extension", extension)]),
-        ),
-        Action::SetState { state, reason } => {
-            let mut fields = vec![("state", *state)];
-            fields.extend(reason.as_deref().map(|id| ("reasonCodeId", id)));
-            (Method::PUT, user(), xml("User", &fields))
+        Action::SignIn { .. } | Action::SetState { .. } | Action::SetMemberState { .. } => {
+            let (path, body) = change_user(agent, action);
+            (Method::PUT, path, body)
         }
-        Action::ReadUser => (Method::GET, user(), Vec::new()),
-        Action::ReadDialogs => (Method::GET, user() + "/Dialogs", Vec::new()),
-        Action::ReadDialog { dialog } => (Method::GET, dialog_path(dialog)?, Vec::new()),
-        Action::ReadReasons(category) => {
-            let list = match category {
-                ReasonCategory::NotReady => "/ReasonCodes?category=NOT_READY",
-                ReasonCategory::Logout => "/ReasonCodes?category=LOGOUT",
-                ReasonCategory::WrapUp => "/WrapUpReasons",
-            };
-            (Method::GET, user() + list, Vec::new())
+        Action::MakeCall { .. } | Action::Supervise { .. } => {
+            let path = user_path(agent) + "/Dialogs";
+            (Method::POST, path, new_dialog(action)?)
         }
-        Action::MakeCall { from, to } => (
-            Method::POST,
-            user() + "/Dialogs",
-            xml(
-                "Dialog",
-                &[
-                    ("requestedAction", "MAKE_CALL"),
-                    ("fromAddress", from),
-                    ("toAddress", to),
-                ],
-            ),
-        ),
-        Action::OnDialog {
-            dialog,
-            verb,
-            target,
-        } => (
+        Action::OnDialog { dialog, .. }
+        | Action::Dial { dialog, .. }
+        | Action::CallData { dialog, .. }
+        | Action::Campaign { dialog, .. } => (
             Method::PUT,
-            dialog_path(dialog)?,
-            xml(
-                "Dialog",
-                &[
-                    ("targetMediaAddress", target),
-                    ("requestedAction", verb.requested_action()),
-                ],
-            ),
+            object("Dialog", dialog)?,
+            change_dialog(action),
         ),
+        read => (Method::GET, read_path(agent, read)?, Vec::new()),
     };
     Ok(Request { method, path, body })
 }
 
-fn dialog_path(id: &str) -> Result<String, IllegalId> {
+fn user_path(agent: &AgentId) -> String {
+    format!("/User/{}", segment(agent.as_str()))
+}
+
+fn read_path(agent: &AgentId, action: &Action) -> Result<String, IllegalId> {
+    let user = || user_path(agent);
+    Ok(match action {
+        Action::ReadDialogs => user() + "/Dialogs",
+        Action::ReadDialog { dialog } => object("Dialog", dialog)?,
+        Action::ReadReasons(ReasonCategory::NotReady) => user() + "/ReasonCodes?category=NOT_READY",
+        Action::ReadReasons(ReasonCategory::Logout) => user() + "/ReasonCodes?category=LOGOUT",
+        Action::ReadReasons(ReasonCategory::WrapUp) => user() + "/WrapUpReasons",
+        Action::ReadMember { member } => user_path(member),
+        Action::ReadUsers => "/Users".to_owned(),
+        Action::ReadTeam { team } => object("Team", team)? + "?includeLoggedOutAgents=true",
+        Action::ReadQueues => user() + "/Queues",
+        Action::ReadPhoneBooks { team: None } => "/PhoneBooks".to_owned(),
+        Action::ReadPhoneBooks { team: Some(team) } => object("Team", team)? + "/PhoneBooks",
+        Action::ReadContacts { book } => object("PhoneBook", book)? + "/Contacts",
+        // ReadUser; what changes something is built elsewhere.
+        _ => user(),
+    })
+}
+
+fn change_user(agent: &AgentId, action: &Action) -> (String, Vec<u8>) {
+    let (whose, mut fields) = match action {
+        Action::SignIn { extension, .. } => (
+            agent,
+            vec![Leaf("state", "LOGIN"), Leaf("extension", extension)],
+        ),
+        Action::SetState { state, .. } => (agent, vec![Leaf("state", state)]),
+        Action::SetMemberState { member, state } => (member, vec![Leaf("state", state)]),
+        _ => (agent, Vec::new()),
+    };
+    match action {
+        Action::SignIn {
+            mobile: Some(mobile),
+            ..
+        } => fields.push(Inner(
+            "mobileAgent",
+            vec![
+                Leaf("mode", &mobile.mode),
+                Leaf("dialNumber", &mobile.dial_number),
+            ],
+        )),
+        Action::SetState {
+            reason: Some(reason),
+            ..
+        } => fields.push(Leaf("reasonCodeId", reason)),
+        _ => {}
+    }
+    (user_path(whose), xml("User", fields))
+}
+
+fn new_dialog(action: &Action) -> Result<Vec<u8>, IllegalId> {
+    let call = |verb, from, to| {
+        vec![
+            Leaf("requestedAction", verb),
+            Leaf("fromAddress", from),
+            Leaf("toAddress", to),
+        ]
+    };
+    match action {
+        Action::MakeCall { from, to } => Ok(xml("Dialog", call("MAKE_CALL", from, to))),
+        Action::Supervise {
+            from,
+            to,
+            barge: None,
+        } => Ok(xml("Dialog", call("SILENT_MONITOR", from, to))),
+        Action::Supervise {
+            from,
+            to,
+            barge: Some(dialog),
+        } => {
+            let uri = format!("/finesse/api{}", object("Dialog", dialog)?);
+            let mut fields = call("BARGE_CALL", from, to);
+            fields.push(Leaf("associatedDialogUri", &uri));
+            Ok(xml("Dialog", fields))
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn change_dialog(action: &Action) -> Vec<u8> {
+    let acts = |target, verb| {
+        vec![
+            Leaf("targetMediaAddress", target),
+            Leaf("requestedAction", verb),
+        ]
+    };
+    let fields = match action {
+        Action::OnDialog { verb, target, .. } => acts(target, verb.requested_action()),
+        Action::Dial {
+            verb, target, to, ..
+        } => {
+            let mut fields = acts(target, verb.requested_action());
+            fields.push(Leaf("toAddress", to));
+            fields
+        }
+        Action::Campaign {
+            verb,
+            target,
+            parameter: (name, value),
+            ..
+        } => {
+            let mut fields = acts(target, verb.requested_action());
+            let parameter = vec![Leaf("name", name), Leaf("value", value)];
+            fields.push(Inner("actionParams", vec![Inner("ActionParam", parameter)]));
+            fields
+        }
+        Action::CallData {
+            target,
+            variables,
+            wrap_up,
+            ..
+        } => call_data(target.as_deref(), variables, wrap_up.as_deref()),
+        _ => Vec::new(),
+    };
+    xml("Dialog", fields)
+}
+
+fn call_data<'a>(
+    target: Option<&'a str>,
+    variables: &'a [(String, String)],
+    wrap_up: Option<&'a str>,
+) -> Vec<Node<'a>> {
+    let mut fields: Vec<Node<'_>> = target
+        .map(|target| Leaf("targetMediaAddress", target))
+        .into_iter()
+        .collect();
+    fields.push(Leaf("requestedAction", "UPDATE_CALL_DATA"));
+    let mut media: Vec<Node<'_>> = wrap_up
+        .map(|label| Leaf("wrapUpReason", label))
+        .into_iter()
+        .collect();
+    if !variables.is_empty() {
+        let variable = |(name, value): &'a (String, String)| {
+            Inner(
+                "CallVariable",
+                vec![Leaf("name", name), Leaf("value", value)],
+            )
+        };
+        media.push(Inner(
+            "callvariables",
+            variables.iter().map(variable).collect(),
+        ));
+    }
+    fields.push(Inner("mediaProperties", media));
+    fields
+}
+
+fn object(kind: &str, id: &str) -> Result<String, IllegalId> {
     if matches!(id, "" | "." | "..") {
         return Err(IllegalId);
     }
-    Ok(format!("/Dialog/{}", segment(id)))
+    Ok(format!("/{kind}/{}", segment(id)))
 }
 
 fn segment(text: &str) -> Cow<'_, str> {
     utf8_percent_encode(text, SEGMENT).into()
 }
 
-/// One flat element; every value is escaped.
-fn xml(root: &str, fields: &[(&str, &str)]) -> Vec<u8> {
+/// A document; every value is escaped.
+fn xml(root: &str, fields: Vec<Node<'_>>) -> Vec<u8> {
     let mut writer = Writer::new(Vec::with_capacity(160));
     // Writing into a Vec cannot fail; an error would leave an unusable body that is refused.
-    let _ = write_fields(&mut writer, root, fields);
+    let _ = write_node(&mut writer, &Inner(root, fields));
     writer.into_inner()
 }
 
-fn write_fields(
-    writer: &mut Writer<Vec<u8>>,
-    root: &str,
-    fields: &[(&str, &str)],
-) -> std::io::Result<()> {
-    writer.write_event(Event::Start(BytesStart::new(root)))?;
-    for (name, value) in fields {
-        writer.write_event(Event::Start(BytesStart::new(*name)))?;
-        writer.write_event(Event::Text(BytesText::new(value)))?;
-        writer.write_event(Event::End(BytesEnd::new(*name)))?;
+fn write_node(writer: &mut Writer<Vec<u8>>, node: &Node<'_>) -> std::io::Result<()> {
+    let (Leaf(name, _) | Inner(name, _)) = node;
+    writer.write_event(Event::Start(BytesStart::new(*name)))?;
+    match node {
+        Leaf(_, value) => writer.write_event(Event::Text(BytesText::new(value)))?,
+        Inner(_, children) => {
+            for child in children {
+                write_node(writer, child)?;
+            }
+        }
     }
-    writer.write_event(Event::End(BytesEnd::new(root)))
+    writer.write_event(Event::End(BytesEnd::new(*name)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::DialogVerb;
+    use crate::model::{CampaignVerb, DialVerb, DialogVerb, Mobile};
 
     fn built(action: &Action) -> (String, String) {
         let request = build(&AgentId::new("1205").unwrap(), action).unwrap();
@@ -142,7 +269,8 @@ mod tests {
     fn changes_of_the_user() {
         assert_eq!(
             built(&Action::SignIn {
-                extension: "5205".to_owned()
+                extension: "5205".to_owned(),
+                mobile: None,
             }),
             (
                 "PUT /User/1205".to_owned(),
@@ -182,6 +310,147 @@ mod tests {
             built(&Action::ReadReasons(ReasonCategory::WrapUp)).0,
             "GET /User/1205/WrapUpReasons"
         );
+    }
+
+    #[test]
+    fn every_other_change_has_the_platforms_form() {
+        let mobile = Some(Mobile {
+            mode: "CALL_BY_CALL".to_owned(),
+            dial_number: "0041 79".to_owned(),
+        });
+        let own = || "5205".to_owned();
+        let dialog = || "77".to_owned();
+        for (action, line, body) in [
+            (
+                Action::SignIn {
+                    extension: own(),
+                    mobile,
+                },
+                "PUT /User/1205",
+                "<User><state>LOGIN</state><extension>5205</extension><mobileAgent><mode>CALL_BY_CALL</mode>\
+                 <dialNumber>0041 79</dialNumber></mobileAgent></User>",
+            ),
+            (
+                Action::SetMemberState {
+                    member: AgentId::new("1300").unwrap(),
+                    state: "NOT_READY",
+                },
+                "PUT /User/1300",
+                "<User><state>NOT_READY</state></User>",
+            ),
+            (
+                Action::Dial {
+                    dialog: dialog(),
+                    verb: DialVerb::Consult,
+                    target: own(),
+                    to: "5300".to_owned(),
+                },
+                "PUT /Dialog/77",
+                "<Dialog><targetMediaAddress>5205</targetMediaAddress><requestedAction>CONSULT_CALL</requestedAction>\
+                 <toAddress>5300</toAddress></Dialog>",
+            ),
+            (
+                Action::Dial {
+                    dialog: dialog(),
+                    verb: DialVerb::BlindTransfer,
+                    target: own(),
+                    to: "5300".to_owned(),
+                },
+                "PUT /Dialog/77",
+                "<Dialog><targetMediaAddress>5205</targetMediaAddress><requestedAction>TRANSFER_SST</requestedAction>\
+                 <toAddress>5300</toAddress></Dialog>",
+            ),
+            (
+                Action::CallData {
+                    dialog: dialog(),
+                    target: Some(own()),
+                    variables: vec![("callVariable3".to_owned(), "a<b".to_owned())],
+                    wrap_up: None,
+                },
+                "PUT /Dialog/77",
+                "<Dialog><targetMediaAddress>5205</targetMediaAddress><requestedAction>UPDATE_CALL_DATA</requestedAction>\
+                 <mediaProperties><callvariables><CallVariable><name>callVariable3</name><value>a&lt;b</value></CallVariable>\
+                 </callvariables></mediaProperties></Dialog>",
+            ),
+            (
+                Action::CallData {
+                    dialog: dialog(),
+                    target: None,
+                    variables: Vec::new(),
+                    wrap_up: Some("Sold".to_owned()),
+                },
+                "PUT /Dialog/77",
+                "<Dialog><requestedAction>UPDATE_CALL_DATA</requestedAction><mediaProperties>\
+                 <wrapUpReason>Sold</wrapUpReason></mediaProperties></Dialog>",
+            ),
+            (
+                Action::Campaign {
+                    dialog: dialog(),
+                    verb: CampaignVerb::Reclassify,
+                    target: own(),
+                    parameter: ("outboundClassification", "FAX".to_owned()),
+                },
+                "PUT /Dialog/77",
+                "<Dialog><targetMediaAddress>5205</targetMediaAddress><requestedAction>RECLASSIFY</requestedAction>\
+                 <actionParams><ActionParam><name>outboundClassification</name><value>FAX</value></ActionParam></actionParams></Dialog>",
+            ),
+            (
+                Action::Supervise {
+                    from: own(),
+                    to: "5300".to_owned(),
+                    barge: None,
+                },
+                "POST /User/1205/Dialogs",
+                "<Dialog><requestedAction>SILENT_MONITOR</requestedAction><fromAddress>5205</fromAddress>\
+                 <toAddress>5300</toAddress></Dialog>",
+            ),
+            (
+                Action::Supervise {
+                    from: own(),
+                    to: "5300".to_owned(),
+                    barge: Some("77".to_owned()),
+                },
+                "POST /User/1205/Dialogs",
+                "<Dialog><requestedAction>BARGE_CALL</requestedAction><fromAddress>5205</fromAddress><toAddress>5300</toAddress>\
+                 <associatedDialogUri>/finesse/api/Dialog/77</associatedDialogUri></Dialog>",
+            ),
+        ] {
+            assert_eq!(built(&action), (line.to_owned(), body.to_owned()));
+        }
+    }
+
+    #[test]
+    fn lists_are_read_where_the_platform_has_them() {
+        let team = || Some("3".to_owned());
+        for (action, line) in [
+            (Action::ReadUsers, "GET /Users"),
+            (Action::ReadQueues, "GET /User/1205/Queues"),
+            (
+                Action::ReadTeam {
+                    team: "3".to_owned(),
+                },
+                "GET /Team/3?includeLoggedOutAgents=true",
+            ),
+            (Action::ReadPhoneBooks { team: None }, "GET /PhoneBooks"),
+            (
+                Action::ReadPhoneBooks { team: team() },
+                "GET /Team/3/PhoneBooks",
+            ),
+            (
+                Action::ReadContacts {
+                    book: "a/b".to_owned(),
+                },
+                "GET /PhoneBook/a%2Fb/Contacts",
+            ),
+            (
+                Action::ReadMember {
+                    member: AgentId::new("1300").unwrap(),
+                },
+                "GET /User/1300",
+            ),
+        ] {
+            assert_eq!(built(&action).0, line);
+        }
     }
 
     #[test]

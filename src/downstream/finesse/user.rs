@@ -1,6 +1,6 @@
 //! The `User` object.
 
-use crate::model::{Team, User};
+use crate::model::{Mobile, Team, User};
 
 use super::last_segment;
 use super::xml::{Xml, XmlError};
@@ -43,6 +43,7 @@ pub fn element(xml: &mut Xml<'_>) -> Result<User, XmlError> {
             "roles" => return roles(xml, &mut user.supervisor),
             "settings" => return settings(xml, &mut user.wrap_up_on_incoming),
             "teams" => return teams(xml, &mut user.teams),
+            "mobileagent" => return mobile(xml, &mut user.mobile),
             _ => return xml.skip(),
         };
         xml.text_into(field)
@@ -87,6 +88,17 @@ fn settings(xml: &mut Xml<'_>, wrap_up: &mut String) -> Result<(), XmlError> {
         "wrapuponincoming" => xml.text_into(wrap_up),
         _ => xml.skip(),
     })
+}
+
+fn mobile(xml: &mut Xml<'_>, mobile: &mut Option<Mobile>) -> Result<(), XmlError> {
+    let mut read = Mobile::default();
+    xml.children(|xml, tag| match tag.name() {
+        "mode" => xml.text_into(&mut read.mode),
+        "dialnumber" => xml.text_into(&mut read.dial_number),
+        _ => xml.skip(),
+    })?;
+    *mobile = Some(read).filter(|read| !read.mode.is_empty());
+    Ok(())
 }
 
 fn teams(xml: &mut Xml<'_>, teams: &mut Vec<Team>) -> Result<(), XmlError> {
@@ -152,6 +164,7 @@ mod tests {
         assert_eq!(user.teams.len(), 2);
         assert_eq!(user.teams[1].id, "4");
         assert_eq!(user.media_type, "1");
+        assert_eq!(user.mobile.unwrap().mode, "CALL_BY_CALL");
     }
 
     #[test]

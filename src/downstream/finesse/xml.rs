@@ -12,6 +12,8 @@ use quick_xml::events::{BytesRef, Event};
 
 /// Largest document that is read, in bytes.
 pub const MAX_BYTES: usize = 256 * 1024;
+/// Largest list document (all users, a phone book of 6000 contacts), in bytes.
+pub const MAX_LIST_BYTES: usize = 16 * 1024 * 1024;
 /// Deepest nesting of elements that is read.
 pub const MAX_DEPTH: usize = 32;
 /// Longer names than this belong to no element we know.
@@ -20,8 +22,8 @@ const MAX_NAME: usize = 40;
 /// Why a document was not read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum XmlError {
-    /// More than [`MAX_BYTES`].
-    #[error("document of more than {MAX_BYTES} bytes")]
+    /// More than [`MAX_BYTES`], or [`MAX_LIST_BYTES`] of a list.
+    #[error("document too large")]
     TooLarge,
     /// More than [`MAX_DEPTH`] nested elements.
     #[error("elements nested deeper than {MAX_DEPTH}")]
@@ -82,7 +84,11 @@ impl<'a> Xml<'a> {
     /// # Errors
     /// See [`XmlError`].
     pub fn open(bytes: &'a [u8]) -> Result<(Self, Tag), XmlError> {
-        if bytes.len() > MAX_BYTES {
+        Self::open_within(bytes, MAX_BYTES)
+    }
+
+    fn open_within(bytes: &'a [u8], most: usize) -> Result<(Self, Tag), XmlError> {
+        if bytes.len() > most {
             return Err(XmlError::TooLarge);
         }
         let text = std::str::from_utf8(bytes).map_err(|_| XmlError::Encoding)?;
@@ -111,6 +117,19 @@ impl<'a> Xml<'a> {
     /// See [`XmlError`].
     pub fn open_as(bytes: &'a [u8], root: &'static str) -> Result<Self, XmlError> {
         let (xml, tag) = Self::open(bytes)?;
+        if tag.name() == root {
+            Ok(xml)
+        } else {
+            Err(XmlError::Root(root))
+        }
+    }
+
+    /// As [`Xml::open_as`] for a list, which may have [`MAX_LIST_BYTES`].
+    ///
+    /// # Errors
+    /// See [`XmlError`].
+    pub fn open_list(bytes: &'a [u8], root: &'static str) -> Result<Self, XmlError> {
+        let (xml, tag) = Self::open_within(bytes, MAX_LIST_BYTES)?;
         if tag.name() == root {
             Ok(xml)
         } else {

@@ -60,6 +60,7 @@ pub fn config() -> Config {
             suspect: 1_500,
             lost: 3_000,
         },
+        fence: false,
         takeback_hold: 10_000,
         takeover_rate: 200,
         nodes: vec!["f0".into(), "f1".into()],
@@ -186,9 +187,11 @@ pub struct Rig {
     pub calls: Vec<Call>,
     pub open_calls: Vec<CallId>,
     pub subscribed: Vec<(AgentId, crate::engine::ids::SubscriptionEpoch, usize)>,
+    pub watched: Vec<(AgentId, String)>,
     pub unsubscribed: Vec<(AgentId, crate::engine::ids::SubscriptionEpoch)>,
     pub events: Vec<Event>,
     pub verbs: Vec<Result<String, String>>,
+    pub fences: Vec<(usize, InstanceId)>,
     pub exited: bool,
     /// What the store has.
     pub kept: Keep,
@@ -226,9 +229,11 @@ impl Rig {
             calls: Vec::new(),
             open_calls: Vec::new(),
             subscribed: Vec::new(),
+            watched: Vec::new(),
             unsubscribed: Vec::new(),
             events: Vec::new(),
             verbs: Vec::new(),
+            fences: Vec::new(),
             exited: false,
             kept: Keep::default(),
             store_fails: false,
@@ -417,6 +422,7 @@ impl Rig {
             echo: Vec::new(),
             journal: false,
             settled: Vec::new(),
+            standing: Default::default(),
         }
     }
 
@@ -626,6 +632,7 @@ impl Rig {
                 self.links.push((link, broker));
                 inputs.push_back(Input::LinkUp { link });
             }
+            Command::Fence { broker, peer } => self.fences.push((broker, peer)),
             Command::Dial { .. } | Command::ConsumeExpired { .. } => {}
             Command::AttachControl { link } => inputs.push_back(Input::ControlAttached { link }),
             Command::CloseLink { link } => self.links.retain(|(known, _)| *known != link),
@@ -680,6 +687,7 @@ impl Rig {
                 agent,
                 subscription,
             } => self.unsubscribed.push((agent, subscription)),
+            Command::WatchTeam { agent, team, .. } => self.watched.push((agent, team)),
             Command::VerbDone { result, .. } => self.verbs.push(result),
             Command::Keep(keep) => inputs.push_back(self.keep(*keep)),
             Command::Journal { id, write } => {
@@ -768,12 +776,15 @@ impl Rig {
             agent: agent(name),
             version: crate::engine::peer::Version {
                 epoch,
+                rank: 0,
                 owner: instance(owner),
                 counter: 1,
             },
             destination: destination("desk"),
             extension: Some("2001".into()),
             password: Secret::new("pw"),
+            mobile: None,
+            watched: Vec::new(),
             signed_in: true,
             user: None,
             tombstone: false,

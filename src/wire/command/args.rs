@@ -9,9 +9,14 @@ use crate::catalogue::{ArgSpec, Args, CommandSpec, ErrorCode};
 pub(super) fn from_text(spec: &CommandSpec, body: &str) -> Result<Args, Fault> {
     let mut args = Args::default();
     let mut rest = Some(body.trim()).filter(|body| !is_null(body));
-    for arg in spec.args {
+    for (index, arg) in spec.args.iter().enumerate() {
         let part = match rest.take() {
-            Some(text) if arg.rest => text,
+            Some(text) if arg.rest => {
+                let behind = spec.args.len() - index - 1;
+                let (part, more) = leave(text, behind);
+                rest = more;
+                part
+            }
             Some(text) => match text.split_once(',') {
                 Some((part, more)) => {
                     rest = Some(more);
@@ -27,6 +32,21 @@ pub(super) fn from_text(spec: &CommandSpec, body: &str) -> Result<Args, Fault> {
         // A comma behind the last argument gives no further one.
         Some(more) if !more.trim().is_empty() => Err(surplus()),
         _ => Ok(args),
+    }
+}
+
+/// Splits off as many arguments from the end as follow one that may have commas itself.
+fn leave(text: &str, behind: usize) -> (&str, Option<&str>) {
+    let mut at = text.len();
+    for _ in 0..behind {
+        match text[..at].rfind(',') {
+            Some(comma) => at = comma,
+            None => break,
+        }
+    }
+    match text.get(at + 1..) {
+        Some(more) if at < text.len() => (&text[..at], Some(more)),
+        _ => (text, None),
     }
 }
 
@@ -51,11 +71,15 @@ pub(super) fn from_object(spec: &CommandSpec, object: &Map<String, Value>) -> Re
         }
         match value {
             None | Some(Value::Null) => push(&mut args, arg, "")?,
+            Some(value @ Value::String(_)) if arg.json => {
+                push(&mut args, arg, &value.to_string())?;
+            }
             Some(Value::String(text)) => push(&mut args, arg, text)?,
             // A fraction or an exponent would not survive the way back to text.
             Some(Value::Number(number)) if number.is_i64() || number.is_u64() => {
                 push(&mut args, arg, &number.to_string())?;
             }
+            Some(value) if arg.json => push(&mut args, arg, &value.to_string())?,
             Some(_) => {
                 return Err(Fault::new(
                     "wrong_type",

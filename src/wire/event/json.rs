@@ -1,5 +1,7 @@
 //! Events as JSON objects (connector reference, section 4). Field order is the order on the wire.
 
+mod list;
+
 use std::fmt::Display;
 
 use chrono::TimeZone;
@@ -59,6 +61,9 @@ where
             ..
         } => bytes(&reason_codes(agent.as_str(), *category, reasons)),
         ClientEvent::TeamInfo { .. } => return None,
+        ClientEvent::MemberState { agent, user } => list::member_state(agent.as_str(), user, zone),
+        ClientEvent::List(event) => list::render(event, zone),
+        ClientEvent::Note { agent, note } => list::note(agent.as_str(), note),
         ClientEvent::Resolved {
             agent,
             command,
@@ -173,6 +178,9 @@ struct State<'a> {
     full_name: String,
     extension: &'a str,
     label: &'a str,
+    /// The member, where it is told to a supervisor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    team_agent_id: Option<&'a str>,
 }
 
 impl<'a> State<'a> {
@@ -188,6 +196,7 @@ impl<'a> State<'a> {
             full_name: String::new(),
             extension: "",
             label: "",
+            team_agent_id: None,
         }
     }
 }

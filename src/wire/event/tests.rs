@@ -4,6 +4,7 @@ use super::*;
 use crate::model::{DialogsVerb, Participant};
 
 mod choosing;
+mod golden;
 
 fn zone() -> FixedOffset {
     FixedOffset::east_opt(2 * 3600).unwrap()

@@ -1,5 +1,7 @@
 //! Events as fields joined by `#` (connector reference, section 3).
 
+mod list;
+
 use std::borrow::Cow;
 use std::fmt::{Display, Write};
 
@@ -79,6 +81,11 @@ where
         ClientEvent::ConnectStatus => Vec::new(),
         ClientEvent::Error { agent, code, .. } => {
             let addressee = agent.as_ref().map_or("System", |agent| agent.as_str());
+            let code = match code.as_str() {
+                // The spelling of the original's text form.
+                "E_CTI_INVALID_CALLID" => "E_CTI_INVALID_CALL_ID",
+                code => code,
+            };
             Line::new(addressee).word("Error").value(code).one()
         }
         ClientEvent::AgentInfo { agent, user } => agent_info(agent.as_str(), user),
@@ -118,6 +125,11 @@ where
             reasons,
         } => reason_codes(agent.as_str(), name, *category, reasons),
         ClientEvent::TeamInfo { agent, name, teams } => team_info(agent.as_str(), name, teams),
+        ClientEvent::MemberState { agent, user } => {
+            state_of(agent.as_str(), &user.login_id, user, zone)
+        }
+        ClientEvent::List(event) => list::render(event, zone).one(),
+        ClientEvent::Note { agent, note } => list::note(agent.as_str(), note).one(),
         ClientEvent::Resolved {
             agent,
             command,
@@ -160,8 +172,16 @@ fn state<Z: TimeZone>(agent: &str, user: &User, zone: &Z) -> Vec<String>
 where
     Z::Offset: Display,
 {
+    state_of(agent, agent, user, zone)
+}
+
+/// The state of `agent`, told to itself or to a supervisor.
+fn state_of<Z: TimeZone>(told: &str, agent: &str, user: &User, zone: &Z) -> Vec<String>
+where
+    Z::Offset: Display,
+{
     let name = user.full_name();
-    Line::new(agent)
+    Line::new(told)
         .word("State")
         .value(&user.state)
         .value(shown_reason(user))

@@ -78,5 +78,9 @@ fn owner_of(world: &World, agent: &str) -> Option<usize> {
     let engine = engines(world).next()?;
     let views = engine.session_views();
     let owner = &views.iter().find(|view| view.agent == agent)?.owner;
-    owner.strip_prefix("gc-")?.parse::<usize>().ok()?.checked_sub(1)
+    owner
+        .strip_prefix("gc-")?
+        .parse::<usize>()
+        .ok()?
+        .checked_sub(1)
 }

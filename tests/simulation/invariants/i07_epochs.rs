@@ -27,7 +27,9 @@ impl Epochs {
                         // Told once: from then on it is the newer start's.
                         let first = self.terms.insert((node, group.term), boot);
                         let (who, term) = (name_of(node), group.term);
-                        first.is_some_and(|first| first != boot).then(|| format!("I7: {who} leads again in term {term}"))
+                        first
+                            .is_some_and(|first| first != boot)
+                            .then(|| format!("I7: {who} leads again in term {term}"))
                     })
                     .next()
             }

@@ -19,6 +19,8 @@
 //!
 //! `scripts/simulate` runs any number of seeds; `run.rs` lists the environment variables.
 
+extern crate tandem_engine as tandem;
+
 mod broker;
 mod clients;
 mod downstream;
@@ -28,7 +30,6 @@ mod invariants;
 mod journal;
 mod network;
 mod plan;
-#[cfg(feature = "planted-faults")]
 mod planted;
 mod rng;
 mod run;

@@ -1,0 +1,331 @@
+//! Proof that the consumers are what this instance believes: every few seconds the brokers'
+//! management API is asked who consumes the command queues, with which tag and priority, and how
+//! the federation links stand.
+//!
+//! A consumer that the serving broker does not list, or lists with another priority, twice in a
+//! row, is registered anew ([`Input::ConsumerUnlisted`]). An API that cannot be asked proves
+//! nothing and changes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+
+use super::management::{ManagementClient, ManagementError, segment};
+use super::topology::{self, BrokerPlan, LinkState, Topology, TopologyInput};
+use crate::engine::{Input, View};
+
+/// Pause between two looks. A broker's list follows a registration at once.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Looks in a row that must miss a consumer before it counts as missing: one may fall between a
+/// registration and the list.
+const MISSES: u32 = 2;
+/// Consumers of one queue that are shown.
+const CONSUMERS: usize = 100;
+
+/// What the brokers say, one entry a broker in the order of the list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Network {
+    /// Brokers.
+    pub brokers: Vec<BrokerProof>,
+    /// Looks so far.
+    pub looks: u64,
+}
+
+/// One broker's word.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BrokerProof {
+    /// `host:port`.
+    pub broker: String,
+    /// Why its management API could not be asked; `null` where it answered.
+    pub problem: Option<String>,
+    /// Consumers of the command queues, federation links aside.
+    pub consumers: Vec<Registered>,
+    /// Federation links that run.
+    pub links_running: usize,
+    /// Federation links that should run.
+    pub links_planned: usize,
+    /// Links that do not run: name and state.
+    pub links_down: Vec<String>,
+}
+
+/// A consumer as its broker lists it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Registered {
+    /// Command queue.
+    pub queue: String,
+    /// Consumer tag.
+    pub tag: String,
+    /// `x-priority`; 0 where it has none.
+    pub priority: i64,
+    /// Prefetch of its channel or consumer.
+    pub prefetch: Option<u64>,
+}
+
+/// How a consumer stands in a broker's list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listed {
+    /// As it should be.
+    Yes,
+    /// Not as it should be: why.
+    No(String),
+    /// Nobody can say.
+    Unknown,
+}
+
+impl Listed {
+    /// Label of the metric.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Yes => "listed",
+            Self::No(_) => "missing",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl BrokerProof {
+    /// Whether this broker lists a consumer with its priority.
+    #[must_use]
+    pub fn lists(&self, tag: &str, priority: i32) -> Listed {
+        if self.problem.is_some() {
+            return Listed::Unknown;
+        }
+        match self.consumers.iter().find(|consumer| consumer.tag == tag) {
+            None => Listed::No(format!("broker {} does not list it", self.broker)),
+            Some(found) if found.priority == i64::from(priority) => Listed::Yes,
+            Some(found) => Listed::No(format!(
+                "broker {} lists it with priority {} instead of {priority}",
+                self.broker, found.priority
+            )),
+        }
+    }
+}
+
+/// Asks the management APIs; one a process.
+#[derive(Debug)]
+pub struct Prover {
+    topology: Topology,
+    queues: Vec<String>,
+    network: watch::Sender<Arc<Network>>,
+    looks: u64,
+    misses: BTreeMap<String, u32>,
+}
+
+impl Prover {
+    /// A prover and what it publishes. Nothing is asked yet.
+    #[must_use]
+    pub fn new(input: &TopologyInput) -> (Self, watch::Receiver<Arc<Network>>) {
+        let (network, seen) = watch::channel(Arc::new(Network::default()));
+        let prover = Self {
+            topology: Topology::of(input),
+            queues: input.command_queues.clone(),
+            network,
+            looks: 0,
+            misses: BTreeMap::new(),
+        };
+        (prover, seen)
+    }
+
+    /// Looks again and again, as long as the engine is there.
+    pub async fn run(mut self, views: watch::Receiver<Arc<View>>, inputs: mpsc::Sender<Input>) {
+        while !inputs.is_closed() {
+            tokio::time::sleep(INTERVAL).await;
+            let network = self.look().await;
+            let view = Arc::clone(&views.borrow());
+            for (tag, reason) in self.missing(&view, &network) {
+                let input = Input::ConsumerUnlisted { tag, reason };
+                if inputs.send(input).await.is_err() {
+                    return;
+                }
+            }
+            crate::telemetry::network(&network);
+            self.network.send_replace(Arc::new(network));
+        }
+    }
+
+    async fn look(&mut self) -> Network {
+        self.looks += 1;
+        let mut brokers = Vec::new();
+        for plan in &self.topology.brokers {
+            brokers.push(ask(plan, &self.queues).await);
+        }
+        Network {
+            brokers,
+            looks: self.looks,
+        }
+    }
+
+    /// Confirmed consumers that their broker has missed often enough, each with the reason.
+    fn missing(&mut self, view: &View, network: &Network) -> Vec<(String, String)> {
+        let mut misses = BTreeMap::new();
+        let mut missing = Vec::new();
+        for group in &view.groups {
+            let (Some(tag), Some(priority), Some(broker)) =
+                (&group.tag, group.priority, &group.broker)
+            else {
+                continue;
+            };
+            let proof = network.brokers.iter().find(|proof| proof.broker == *broker);
+            let Some(proof) = proof.filter(|_| group.consuming) else {
+                continue;
+            };
+            let listed = proof.lists(tag, priority);
+            crate::telemetry::consumer_proof(&group.name, listed.word());
+            let Listed::No(reason) = listed else {
+                continue;
+            };
+            let count = self.misses.get(tag).copied().unwrap_or_default() + 1;
+            if count >= MISSES {
+                missing.push((tag.clone(), reason));
+            } else {
+                misses.insert(tag.clone(), count);
+            }
+        }
+        self.misses = misses;
+        missing
+    }
+}
+
+/// One look at one broker.
+pub async fn ask(plan: &BrokerPlan, queues: &[String]) -> BrokerProof {
+    let mut proof = BrokerProof {
+        broker: plan.broker.label.clone(),
+        links_planned: plan.links.len(),
+        ..BrokerProof::default()
+    };
+    match consumers(plan, queues).await {
+        Ok(consumers) => proof.consumers = consumers,
+        Err(error) => {
+            proof.problem = Some(error.to_string());
+            return proof;
+        }
+    }
+    let links = topology::links_of(plan).await.unwrap_or_default();
+    proof.links_running = links.iter().filter(|link| link.is_running()).count();
+    let down = links.iter().filter(|link| !link.is_running());
+    proof.links_down = down.map(link_words).collect();
+    proof
+}
+
+fn link_words(link: &LinkState) -> String {
+    let why = link.error.as_deref().unwrap_or_default();
+    let words = format!("{} from {}: {} {why}", link.object, link.upstream, link.status);
+    words.trim_end().chars().take(200).collect()
+}
+
+async fn consumers(
+    plan: &BrokerPlan,
+    queues: &[String],
+) -> Result<Vec<Registered>, ManagementError> {
+    let broker = &plan.broker;
+    let client = ManagementClient::new(&broker.management_url, &broker.user, &broker.password)?;
+    let mut all = Vec::new();
+    for queue in queues {
+        let path = format!("queues/{}/{}", segment(&plan.vhost), segment(queue));
+        // A queue that does not exist has no consumers.
+        let live = client.get(&path).await?.unwrap_or_default();
+        all.extend(registered(queue, &live));
+    }
+    Ok(all)
+}
+
+/// Consumers of a queue from the management API's description of it.
+fn registered(queue: &str, live: &Value) -> Vec<Registered> {
+    let list = live["consumer_details"].as_array();
+    let list = list.map_or(&[][..], Vec::as_slice);
+    list.iter()
+        .filter(|consumer| {
+            let tag = consumer["consumer_tag"].as_str().unwrap_or_default();
+            !tag.starts_with("federation-link-")
+        })
+        .take(CONSUMERS)
+        .map(|consumer| Registered {
+            queue: queue.to_owned(),
+            tag: consumer["consumer_tag"].as_str().unwrap_or_default().to_owned(),
+            priority: consumer["arguments"]["x-priority"].as_i64().unwrap_or(0),
+            prefetch: consumer["prefetch_count"].as_u64(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::testing::view;
+    use serde_json::json;
+
+    const TAG: &str = "gc-1.agents.leader.1";
+
+    fn prover() -> Prover {
+        let input = TopologyInput {
+            cluster_name: "tandem".to_owned(),
+            command_queues: vec!["Connector1".to_owned()],
+            command_max_age: Duration::from_secs(30),
+            brokers: Vec::new(),
+            federation_uris: BTreeMap::new(),
+        };
+        Prover::new(&input).0
+    }
+
+    fn network(list: Value, problem: Option<&str>) -> Network {
+        let queue = json!({ "consumer_details": list });
+        Network {
+            brokers: vec![BrokerProof {
+                broker: "127.0.0.1:5672".to_owned(),
+                problem: problem.map(str::to_owned),
+                consumers: registered("Connector1", &queue),
+                ..BrokerProof::default()
+            }],
+            looks: 1,
+        }
+    }
+
+    fn entry(tag: &str, priority: i64) -> Value {
+        json!({"consumer_tag": tag, "arguments": {"x-priority": priority}, "prefetch_count": 1000})
+    }
+
+    #[test]
+    fn a_consumer_is_missed_only_the_second_time() {
+        let mut prover = prover();
+        let none = network(json!([entry("federation-link-x", -1), entry("gc-9.x", 1)]), None);
+        assert!(prover.missing(&view(), &none).is_empty());
+        let missing = prover.missing(&view(), &none);
+        assert_eq!(missing.len(), 1);
+        assert_eq!(missing[0].0, TAG);
+        assert!(missing[0].1.contains("does not list it"), "{missing:?}");
+        // It starts anew after that.
+        assert!(prover.missing(&view(), &none).is_empty());
+    }
+
+    #[test]
+    fn one_good_look_between_two_bad_ones_is_enough() {
+        let mut prover = prover();
+        let none = network(json!([]), None);
+        let good = network(json!([entry(TAG, 127)]), None);
+        for _ in 0..3 {
+            assert!(prover.missing(&view(), &none).is_empty());
+            assert!(prover.missing(&view(), &good).is_empty());
+        }
+    }
+
+    #[test]
+    fn another_priority_counts_and_an_api_that_is_down_does_not() {
+        let mut prover = prover();
+        let other = network(json!([entry(TAG, 100)]), None);
+        prover.missing(&view(), &other);
+        let missing = prover.missing(&view(), &other);
+        assert!(missing[0].1.contains("priority 100 instead of 127"), "{missing:?}");
+        let down = network(json!([]), Some("unreachable"));
+        for _ in 0..4 {
+            assert!(prover.missing(&view(), &down).is_empty());
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Requests that are not sent while it is not certain that this instance still serves: those that
+//! come up during the doubt after an own pause, and those that the shell held back because the
+//! process had been away since they were decided on.
+
+use super::Engine;
+use super::ids::{CallId, JobId};
+use super::jobs::{Origin, State, lane_key};
+use super::peer::{ForwardRefusal, PeerMessage};
+
+impl Engine {
+    /// The shell did not send it: as if it had never been decided on.
+    pub(super) fn withheld(&mut self, id: JobId, node: usize) {
+        if let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) {
+            work.not_sent();
+        }
+        self.park(id, node);
+        self.unpark();
+    }
+
+    /// Keeps a request back until it is known who serves.
+    pub(super) fn park(&mut self, id: JobId, node: usize) {
+        if let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) {
+            work.call = CallId(0);
+            self.parked.push((id, node));
+        }
+    }
+
+    /// The doubt is over: what is still ours goes on, the rest is another's.
+    pub(super) fn unpark(&mut self) {
+        if self.fenced_until.is_some() {
+            return;
+        }
+        for (id, node) in std::mem::take(&mut self.parked) {
+            let Some((command, _)) = self.job_command(id) else {
+                continue;
+            };
+            let running = self.jobs.get(id).is_some_and(
+                |job| matches!(&job.state, State::Running(work) if work.call == CallId(0)),
+            );
+            if !running {
+                continue;
+            }
+            if self.serves(&command) {
+                if !self.reconsider(id) {
+                    self.issue(id, node);
+                }
+                continue;
+            }
+            self.take_back_intent(id);
+            let key = lane_key(&command);
+            self.jobs.leave_lane(id, &key);
+            match self.jobs.get(id).map(|job| job.origin.clone()) {
+                Some(Origin::Delivery(_)) => self.hold(id),
+                Some(Origin::Forwarded { peer, id: number }) => {
+                    let why = ForwardRefusal::NotOwner;
+                    self.give_up(id);
+                    self.say(Some(&peer), PeerMessage::ForwardRefused { id: number, why });
+                }
+                Some(Origin::Orphan) | None => self.give_up(id),
+            }
+            self.advance_lane(&key);
+        }
+    }
+}
