@@ -173,6 +173,8 @@ impl Driver {
                 }
             }
             for input in batch.drain(..) {
+                #[cfg(feature = "failpoints")]
+                crate::failpoints::on_input(&input);
                 self.apply(|engine, now| engine.handle(now, input));
                 ended = self.drain();
                 if ended.is_some() {
@@ -199,6 +201,10 @@ impl Driver {
         let shells = &self.shells;
         let mut ended = None;
         while let Some(command) = self.engine.poll_command() {
+            #[cfg(feature = "failpoints")]
+            if !crate::failpoints::on_command(&command) {
+                continue;
+            }
             match command {
                 Command::Call(call) => {
                     spawn_call(shells, &self.hosts, &self.results, *call, self.pass.clone());
@@ -279,16 +285,17 @@ fn spawn_call(
     tokio::spawn(async move {
         #[allow(clippy::disallowed_methods)]
         let started = Instant::now();
-        let outcome = client
-            .call(
-                call.node,
-                &call.agent,
-                &call.password,
-                &call.request_id,
-                &call.action,
-                &pass,
-            )
-            .await;
+        let request = client.call(
+            call.node,
+            &call.agent,
+            &call.password,
+            &call.request_id,
+            &call.action,
+            &pass,
+        );
+        #[cfg(feature = "failpoints")]
+        let request = crate::failpoints::around_call(&call, request);
+        let outcome = request.await;
         if let Some(host) = host {
             let seconds = started.elapsed().as_secs_f64();
             crate::telemetry::downstream_request(&host, status_class(&outcome), seconds);

@@ -19,6 +19,8 @@ pub mod client;
 pub mod downstream;
 pub mod driver;
 pub mod engine;
+#[cfg(feature = "failpoints")]
+pub mod failpoints;
 pub mod journal;
 pub mod lab;
 pub mod lease;

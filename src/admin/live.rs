@@ -54,7 +54,10 @@ pub(super) async fn events(
     axum::Extension(streams): axum::Extension<Streams>,
 ) -> Response {
     let Ok(permit) = streams.0.try_acquire_owned() else {
-        return error(StatusCode::SERVICE_UNAVAILABLE, "too many status pages are open");
+        return error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many status pages are open",
+        );
     };
     let mut beat = interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);

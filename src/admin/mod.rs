@@ -29,9 +29,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use history::{History, HistoryEntry};
 pub use pulse::{Pulse, Second};
 
+use crate::broker::proof::Network;
 use crate::engine::View;
 use crate::engine::input::Verb;
-use crate::broker::proof::Network;
 use crate::engine::view::{SessionPage, SessionQuery};
 use crate::model::Secret;
 

@@ -79,7 +79,11 @@ impl Pulse {
     }
 
     fn close_second(&self) {
-        let classes = self.0.classes.each_ref().map(|class| class.swap(0, Ordering::Relaxed));
+        let classes = self
+            .0
+            .classes
+            .each_ref()
+            .map(|class| class.swap(0, Ordering::Relaxed));
         let done = classes.iter().sum();
         let second = Second {
             done,

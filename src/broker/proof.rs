@@ -217,7 +217,10 @@ pub async fn ask(plan: &BrokerPlan, queues: &[String]) -> BrokerProof {
 
 fn link_words(link: &LinkState) -> String {
     let why = link.error.as_deref().unwrap_or_default();
-    let words = format!("{} from {}: {} {why}", link.object, link.upstream, link.status);
+    let words = format!(
+        "{} from {}: {} {why}",
+        link.object, link.upstream, link.status
+    );
     words.trim_end().chars().take(200).collect()
 }
 
@@ -249,7 +252,10 @@ fn registered(queue: &str, live: &Value) -> Vec<Registered> {
         .take(CONSUMERS)
         .map(|consumer| Registered {
             queue: queue.to_owned(),
-            tag: consumer["consumer_tag"].as_str().unwrap_or_default().to_owned(),
+            tag: consumer["consumer_tag"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
             priority: consumer["arguments"]["x-priority"].as_i64().unwrap_or(0),
             prefetch: consumer["prefetch_count"].as_u64(),
         })
@@ -295,7 +301,10 @@ mod tests {
     #[test]
     fn a_consumer_is_missed_only_the_second_time() {
         let mut prover = prover();
-        let none = network(json!([entry("federation-link-x", -1), entry("gc-9.x", 1)]), None);
+        let none = network(
+            json!([entry("federation-link-x", -1), entry("gc-9.x", 1)]),
+            None,
+        );
         assert!(prover.missing(&view(), &none).is_empty());
         let missing = prover.missing(&view(), &none);
         assert_eq!(missing.len(), 1);
@@ -322,7 +331,10 @@ mod tests {
         let other = network(json!([entry(TAG, 100)]), None);
         prover.missing(&view(), &other);
         let missing = prover.missing(&view(), &other);
-        assert!(missing[0].1.contains("priority 100 instead of 127"), "{missing:?}");
+        assert!(
+            missing[0].1.contains("priority 100 instead of 127"),
+            "{missing:?}"
+        );
         let down = network(json!([]), Some("unreachable"));
         for _ in 0..4 {
             assert!(prover.missing(&view(), &down).is_empty());

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, limits};
 use super::peer::{Role, Standing};
 use super::route::NodeState;
 use super::session::Session;
+use super::{Engine, limits};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -39,7 +39,11 @@ pub fn gauges(view: &View) {
 
 /// Sets what the brokers' management said of the federation links.
 pub fn network(network: &Network) {
-    for proof in network.brokers.iter().filter(|proof| proof.problem.is_none()) {
+    for proof in network
+        .brokers
+        .iter()
+        .filter(|proof| proof.problem.is_none())
+    {
         let down = proof.links_planned.saturating_sub(proof.links_running);
         for (state, number) in [("running", proof.links_running), ("down", down)] {
             gauge!(names::FEDERATION_LINKS, "broker" => proof.broker.clone(), "state" => state)

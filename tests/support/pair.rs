@@ -101,6 +101,22 @@ impl Instance {
         self.process = Some(process.expect("the instance starts"));
     }
 
+    /// Starts it anew, with these environment variables.
+    pub fn start_with(&mut self, env: &[(&str, &str)]) {
+        self.kill();
+        let binary = Path::new(env!("CARGO_BIN_EXE_tandem"));
+        let pairs = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let process = TandemProcess::start(binary, &self.config, pairs.collect(), &self.log);
+        self.process = Some(process.expect("the instance starts"));
+    }
+
+    /// `POST` to the admin listener.
+    pub async fn post(&self, path: &str) {
+        let url = format!("http://{}{path}", self.admin.address());
+        let answer = self.http.post(&url).send().await.expect("an answer");
+        assert!(answer.status().is_success(), "{url}: {}", answer.status());
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         if let Some(process) = &mut self.process {
