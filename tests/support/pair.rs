@@ -258,6 +258,19 @@ impl Pair {
         }
     }
 
+    /// The management API of a broker (0 or 1).
+    pub fn manage(&self, broker: usize) -> tandem::broker::management::ManagementClient {
+        management(&self.management[broker])
+    }
+
+    /// Sets the topology again, after a test has deleted some of it.
+    pub async fn repair(&self, shared: &mut super::Shared) {
+        let network = shared.network().await;
+        let input = network.topology_input(&self.cluster, &[&self.queue], MAX_AGE);
+        let report = topology::apply(&Topology::of(&input), Some(LINKS)).await;
+        assert!(report.is_complete(), "{report:?}");
+    }
+
     /// gc-1 (0) or gc-2.
     pub fn instance(&mut self, index: usize) -> &mut Instance {
         if index == 0 {
