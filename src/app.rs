@@ -23,6 +23,7 @@ use crate::notify::shell::{NotifyConfig, NotifyShell};
 use crate::settings::{self, DownstreamKind, NotifyTls, Settings};
 use crate::store::Store;
 use crate::telemetry::{self, Telemetry};
+use crate::watchdog::{self, Watchdog};
 use crate::wire::command::Defaults;
 use crate::wire::control::Keys;
 use crate::wire::event::Format;
@@ -122,6 +123,7 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
     let pulse = Pulse::default();
     let tell = teller(&settings, history.clone(), pulse.clone());
     let (prover, network) = Prover::new(&broker::topology::topology_input(&settings));
+    let watchdog = shells.watchdog.clone();
     let driver = Driver::new(
         engine,
         clock,
@@ -135,6 +137,7 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
     let stop = tokio_util::sync::CancellationToken::new();
     let rendered = metrics.clone();
     let state = AdminState {
+        watchdog: watchdog.clone(),
         view: views.clone(),
         ask,
         metrics: Arc::new(move || rendered.render()),
@@ -153,10 +156,15 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
     let gauges = tokio::spawn(keep_gauges(views));
     let upkeep = tokio::spawn(metrics.upkeep());
     tokio::spawn(watch_signals(results));
+    watchdog
+        .watch(watchdog::LIMIT, watchdog::end)
+        .map_err(|error| AppError::Io(format!("no thread for the watchdog: {error}")))?;
+    watchdog::notify("READY=1");
     // On a worker, not on the thread that waits here: every input would wake that one up.
     let (shells, ended) = tokio::spawn(driver.run())
         .await
         .map_err(|error| AppError::Io(format!("the driver failed: {error}")))?;
+    watchdog::notify("STOPPING=1");
     if ended == Ended::Done {
         tracing::info!("stopping: everything started is finished");
     }
@@ -449,6 +457,7 @@ fn build_shells(
         downstream: Arc::new(downstream),
         notify,
         journal,
+        watchdog: Watchdog::new(),
         store: store.map(Arc::new),
     })
 }

@@ -21,6 +21,7 @@ use crate::lease::{Lease, Pass};
 use crate::model::CallOutcome;
 use crate::notify::shell::NotifyShell;
 use crate::store::Store;
+use crate::watchdog::Watchdog;
 
 /// Inputs taken in one go, between two looks at operators and the clock.
 const BATCH: usize = 256;
@@ -83,6 +84,8 @@ pub struct Shells {
     pub notify: NotifyShell,
     /// Intents and outcomes.
     pub journal: Journal,
+    /// Who looks whether the driver goes on.
+    pub watchdog: Watchdog,
     /// Whether this process has been away.
     pub lease: Arc<Lease>,
     /// Disk; `None`: without a key nothing can be sealed, and nothing is kept.
@@ -158,6 +161,7 @@ impl Driver {
                 .engine
                 .poll_timeout()
                 .unwrap_or_else(|| self.clock.now().mono + 1_000);
+            self.shells.watchdog.beat();
             tokio::select! {
                 taken = self.inputs.recv_many(&mut batch, BATCH) => {
                     if taken == 0 {
@@ -185,6 +189,7 @@ impl Driver {
                 ended = self.drain();
             }
         }
+        self.shells.watchdog.done();
         self.view.send_replace(Arc::new(self.engine.view()));
         (self.shells, ended.unwrap_or(Ended::Done))
     }
@@ -194,6 +199,7 @@ impl Driver {
     fn apply(&mut self, work: impl FnOnce(&mut Engine, Now)) {
         self.pass = self.shells.lease.pass();
         work(&mut self.engine, self.clock.now());
+        self.shells.watchdog.beat();
     }
 
     /// Takes all commands and happenings; says where the engine is done.

@@ -13,6 +13,8 @@
 //! | `outcome-here` | when the outcome is on this disk, before any member heard of it |
 //! | `outcome-both` | when every member has the outcome, before the reply |
 //! | `confirmed` | when the reply is confirmed, before the acknowledgement |
+//!
+//! `stall` does not end the process: its driver stands still when the command is delivered.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -65,6 +67,11 @@ pub fn on_input(input: &Input) {
                 |command: &crate::wire::command::ClientCommand| command.spec.repeat != Repeat::Safe;
             if delivery.command.as_ref().is_ok_and(unsafe_one) {
                 note_delivery(delivery.id);
+                if named("stall") {
+                    loop {
+                        std::thread::park();
+                    }
+                }
                 reach("delivered");
             }
         }

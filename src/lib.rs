@@ -31,6 +31,7 @@ pub mod settings;
 pub mod simulator;
 pub mod store;
 pub mod telemetry;
+pub mod watchdog;
 pub mod wire;
 
 /// Product version.

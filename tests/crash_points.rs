@@ -228,3 +228,26 @@ fn outcome_here_then_the_peer_takes_over() {
         assert_eq!(events.iter().filter(|m| resolved(m)).count(), 1);
     });
 }
+
+/// The process lives and its driver stands still: it ends itself, and the peer serves.
+#[test]
+fn a_driver_that_stands_still_gives_way() {
+    run(async |shared| {
+        let Bench { pair, desk } = about_to_die(shared, "stall", PeerTakesOver).await;
+        let id = desk.send("MakeCall#1017", "5551017").await;
+        let process = pair.gc1.process.as_mut().expect("it was started");
+        let status = process.wait(LIMIT).await.expect("its watchdog ends it");
+        assert_eq!(status.code(), Some(70));
+        let reply = desk.reply(&id).await;
+        assert_eq!(reply.field("instance"), "gc-2", "{}", reply.text);
+        let effects = pair.effects_of("MAKE_CALL", &id);
+        let right = match reply.field("outcome") {
+            "ACCEPTED" => effects == 1,
+            "IN_DOUBT" => effects == 0,
+            _ => false,
+        };
+        assert!(right, "{effects} calls, {}", reply.text);
+        pair.gc1.start_with(&[]);
+        pair.gc1.becomes("leader").await;
+    });
+}
