@@ -13,7 +13,9 @@ use crate::downstream::{self, DownstreamError, FinesseClient, NodeConfig};
 use crate::driver::{Clock, Driver, Ended, Shells, wall_ms};
 use crate::engine::config::{AgentPolicy, BrokerPolicy, Mode, PeerTimers};
 use crate::engine::ids::BootId;
+use crate::engine::journal::Restored;
 use crate::engine::{Config, Engine, Input, View};
+use crate::journal::{Journal, JournalError};
 use crate::lease::Lease;
 use crate::model::{HttpPermission, IdError, InstanceId};
 use crate::notify::Tls;
@@ -22,6 +24,7 @@ use crate::settings::{self, DownstreamKind, NotifyTls, Settings};
 use crate::store::Store;
 use crate::supervisor::Supervisor;
 use crate::telemetry::{self, Telemetry};
+use crate::watchdog::{self, Watchdog};
 use crate::wire::command::Defaults;
 use crate::wire::control::Keys;
 use crate::wire::event::Format;
@@ -51,6 +54,9 @@ pub enum AppError {
     /// The admin listener, or the data folder.
     #[error("{0}")]
     Io(String),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// Something that lives already stands against it.
     #[error("{0}")]
     Refused(String),
@@ -59,11 +65,18 @@ pub enum AppError {
     Id(#[from] IdError),
 }
 
+/// What is asked of one start, not of the site.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// A journal that cannot be used is moved away.
+    pub accept_journal_loss: bool,
+}
+
 /// Runs one instance until it is told to stop; a first signal drains, a second one ends at once.
 ///
 /// # Errors
 /// Where it cannot start; nothing runs then.
-pub async fn run(mut settings: Settings) -> Result<(), AppError> {
+pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppError> {
     if settings.broker.randomize {
         let seed = random().map_err(AppError::Io)?;
         shuffle(
@@ -82,7 +95,9 @@ pub async fn run(mut settings: Settings) -> Result<(), AppError> {
     let config = engine_config(&settings, boot)?;
     let (results, inputs) = mpsc::channel(INPUTS);
     let (ask, asks) = mpsc::channel::<AdminRequest>(ASKS);
-    let shells = build_shells(&settings, &config, boot, &results)?;
+    let clock = Clock::new();
+    let (journal, journaled) = open_journal(&settings, options, clock, &results)?;
+    let shells = build_shells(&settings, &config, boot, &results, journal)?;
     let hosts = config.nodes.iter().map(|host| Arc::from(host.as_str()));
     let hosts: Vec<Arc<str>> = hosts.collect();
     let mut engine = Engine::new(config);
@@ -100,14 +115,21 @@ pub async fn run(mut settings: Settings) -> Result<(), AppError> {
         engine.restore(kept.sessions, kept.destinations, kept.epoch);
         engine.restore_groups(kept.groups);
     }
+    tracing::info!(
+        intents = journaled.intents.len(),
+        outcomes = journaled.outcomes.len(),
+        "journal kept from before"
+    );
+    engine.restore_journal(clock.now(), journaled);
     let (view, views) = watch::channel(Arc::new(engine.view()));
     let history = History::default();
     let pulse = Pulse::default();
     let tell = teller(&settings, history.clone(), pulse.clone());
     let (prover, network) = Prover::new(&broker::topology::topology_input(&settings));
+    let watchdog = shells.watchdog.clone();
     let driver = Driver::new(
         engine,
-        Clock::new(),
+        clock,
         shells,
         hosts,
         (results.clone(), inputs),
@@ -118,6 +140,7 @@ pub async fn run(mut settings: Settings) -> Result<(), AppError> {
     let stop = tokio_util::sync::CancellationToken::new();
     let rendered = metrics.clone();
     let state = AdminState {
+        watchdog: watchdog.clone(),
         view: views.clone(),
         ask,
         metrics: Arc::new(move || rendered.render()),
@@ -137,10 +160,15 @@ pub async fn run(mut settings: Settings) -> Result<(), AppError> {
     let gauges = tokio::spawn(keep_gauges(views));
     let upkeep = tokio::spawn(metrics.upkeep());
     tokio::spawn(watch_signals(results));
+    watchdog
+        .watch(watchdog::LIMIT, watchdog::end)
+        .map_err(|error| AppError::Io(format!("no thread for the watchdog: {error}")))?;
+    watchdog::notify("READY=1");
     // On a worker, not on the thread that waits here: every input would wake that one up.
     let (shells, ended) = tokio::spawn(driver.run())
         .await
         .map_err(|error| AppError::Io(format!("the driver failed: {error}")))?;
+    watchdog::notify("STOPPING=1");
     if ended == Ended::Done {
         tracing::info!("stopping: everything started is finished");
     }
@@ -256,6 +284,31 @@ fn prepare_data_dir(dir: &Path) -> Result<(), AppError> {
             dir.display()
         ))
     })
+}
+
+/// The journal tells the engine from its own thread. Where the engine's queue is full that thread
+/// waits, and writes gather for the next transaction.
+fn open_journal(
+    settings: &Settings,
+    options: Options,
+    clock: Clock,
+    results: &mpsc::Sender<Input>,
+) -> Result<(Journal, Restored), AppError> {
+    let results = results.clone();
+    let told = Box::new(move |ids, failure: Option<String>, took: Duration| {
+        if failure.is_none() {
+            telemetry::journal_write(took.as_secs_f64());
+        }
+        // The receiver is only gone when the process ends.
+        let _ = results.blocking_send(Input::Journaled { ids, failure });
+    });
+    let accept = options.accept_journal_loss;
+    Ok(Journal::open(
+        &settings.data_dir,
+        accept,
+        clock.now().wall,
+        told,
+    )?)
 }
 
 fn random() -> Result<u64, String> {
@@ -387,6 +440,7 @@ fn build_shells(
     config: &Config,
     boot: BootId,
     results: &mpsc::Sender<Input>,
+    journal: Journal,
 ) -> Result<Shells, AppError> {
     let downstream = FinesseClient::new(&downstream::Config {
         nodes: settings
@@ -423,6 +477,8 @@ fn build_shells(
         broker,
         downstream: Arc::new(downstream),
         notify,
+        journal,
+        watchdog: Watchdog::new(),
         store: store.map(Arc::new),
     })
 }

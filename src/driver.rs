@@ -13,13 +13,15 @@ use crate::admin::AdminRequest;
 use crate::broker::Broker;
 use crate::downstream::FinesseClient;
 use crate::engine::command::{Call, Keep};
-use crate::engine::ids::{Now, VerbId};
+use crate::engine::ids::{JournalId, Now, VerbId};
 use crate::engine::input::Verb;
 use crate::engine::{Command, Engine, Event, Input, View};
+use crate::journal::Journal;
 use crate::lease::{Lease, Pass};
 use crate::model::CallOutcome;
 use crate::notify::shell::NotifyShell;
 use crate::store::Store;
+use crate::watchdog::Watchdog;
 
 /// Inputs taken in one go, between two looks at operators and the clock.
 const BATCH: usize = 256;
@@ -80,6 +82,10 @@ pub struct Shells {
     pub downstream: Arc<FinesseClient>,
     /// XMPP.
     pub notify: NotifyShell,
+    /// Intents and outcomes.
+    pub journal: Journal,
+    /// Who looks whether the driver goes on.
+    pub watchdog: Watchdog,
     /// Whether this process has been away.
     pub lease: Arc<Lease>,
     /// Disk; `None`: without a key nothing can be sealed, and nothing is kept.
@@ -155,6 +161,7 @@ impl Driver {
                 .engine
                 .poll_timeout()
                 .unwrap_or_else(|| self.clock.now().mono + 1_000);
+            self.shells.watchdog.beat();
             tokio::select! {
                 taken = self.inputs.recv_many(&mut batch, BATCH) => {
                     if taken == 0 {
@@ -170,6 +177,8 @@ impl Driver {
                 }
             }
             for input in batch.drain(..) {
+                #[cfg(feature = "failpoints")]
+                crate::failpoints::on_input(&input);
                 self.apply(|engine, now| engine.handle(now, input));
                 ended = self.drain();
                 if ended.is_some() {
@@ -180,6 +189,7 @@ impl Driver {
                 ended = self.drain();
             }
         }
+        self.shells.watchdog.done();
         self.view.send_replace(Arc::new(self.engine.view()));
         (self.shells, ended.unwrap_or(Ended::Done))
     }
@@ -189,6 +199,7 @@ impl Driver {
     fn apply(&mut self, work: impl FnOnce(&mut Engine, Now)) {
         self.pass = self.shells.lease.pass();
         work(&mut self.engine, self.clock.now());
+        self.shells.watchdog.beat();
     }
 
     /// Takes all commands and happenings; says where the engine is done.
@@ -196,6 +207,10 @@ impl Driver {
         let shells = &self.shells;
         let mut ended = None;
         while let Some(command) = self.engine.poll_command() {
+            #[cfg(feature = "failpoints")]
+            if !crate::failpoints::on_command(&command) {
+                continue;
+            }
             match command {
                 Command::Call(call) => {
                     spawn_call(shells, &self.hosts, &self.results, *call, self.pass.clone());
@@ -229,6 +244,11 @@ impl Driver {
                     }
                 }
                 Command::Keep(keep) => spawn_keep(shells, &self.results, *keep),
+                Command::Journal { id, write } => {
+                    if !shells.journal.submit(id, *write) {
+                        not_journaled(&self.results, id);
+                    }
+                }
                 Command::Exit => ended = Some(Ended::Done),
                 Command::Refuse(reason) => ended = Some(Ended::Refused(reason)),
                 other => shells.broker.execute(other),
@@ -271,16 +291,17 @@ fn spawn_call(
     tokio::spawn(async move {
         #[allow(clippy::disallowed_methods)]
         let started = Instant::now();
-        let outcome = client
-            .call(
-                call.node,
-                &call.agent,
-                &call.password,
-                &call.request_id,
-                &call.action,
-                &pass,
-            )
-            .await;
+        let request = client.call(
+            call.node,
+            &call.agent,
+            &call.password,
+            &call.request_id,
+            &call.action,
+            &pass,
+        );
+        #[cfg(feature = "failpoints")]
+        let request = crate::failpoints::around_call(&call, request);
+        let outcome = request.await;
         if let Some(host) = host {
             let seconds = started.elapsed().as_secs_f64();
             crate::telemetry::downstream_request(&host, status_class(&outcome), seconds);
@@ -303,6 +324,16 @@ fn spawn_keep(shells: &Shells, results: &mpsc::Sender<Input>, keep: Keep) {
                 .unwrap_or_else(|error| Some(error.to_string())),
         };
         let _ = results.send(Input::Kept { failure }).await;
+    });
+}
+
+/// The journal's queue is full: said as the journal would say it.
+fn not_journaled(results: &mpsc::Sender<Input>, id: JournalId) {
+    let results = results.clone();
+    let failure = Some("too many writes wait".to_owned());
+    tokio::spawn(async move {
+        let ids = vec![id];
+        let _ = results.send(Input::Journaled { ids, failure }).await;
     });
 }
 

@@ -20,8 +20,11 @@ pub mod doctor;
 pub mod downstream;
 pub mod driver;
 pub mod engine;
+#[cfg(feature = "failpoints")]
+pub mod failpoints;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod journal;
 pub mod lab;
 pub mod lease;
 pub mod model;
@@ -32,6 +35,7 @@ pub mod simulator;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+pub mod watchdog;
 pub mod wire;
 
 /// Product version.

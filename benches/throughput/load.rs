@@ -77,12 +77,14 @@ pub struct Client {
 
 impl Client {
     /// Connects; commands go to `queue`, of which `window` may be unanswered at a time. With
-    /// `events` the client also takes the events of that destination.
+    /// `events` the client also takes the events of that destination. `wanted`: outcomes that are
+    /// to come.
     pub async fn open(
         broker: &str,
         queue: &str,
         window: usize,
         events: Option<&str>,
+        wanted: &'static [&'static str],
     ) -> Result<Self> {
         let publish = connect(broker, "bench/client/publish").await?;
         let consume = connect(broker, "bench/client/consume").await?;
@@ -99,6 +101,7 @@ impl Client {
         tokio::spawn(take_replies(
             Arc::clone(&shared),
             consumer(&channel, &replies).await?,
+            wanted,
         ));
         if let Some(destination) = events {
             take_events(&channel, destination).await?;
@@ -164,7 +167,7 @@ impl Client {
     /// Latencies in microseconds since the last call, in the order of the replies.
     ///
     /// # Errors
-    /// Where a reply was neither `OK` nor `ACCEPTED`: the figures would be of something else.
+    /// Where a reply was none of those wanted: the figures would be of something else.
     pub fn take_latencies(&self) -> Result<Vec<u32>> {
         let mut tally = self.shared.tally();
         if let Some(example) = tally.example.take() {
@@ -202,7 +205,14 @@ async fn consumer(channel: &Channel, queue: &str) -> Result<lapin::Consumer> {
         .await?)
 }
 
-async fn take_replies(shared: Arc<Shared>, mut replies: lapin::Consumer) {
+async fn take_replies(
+    shared: Arc<Shared>,
+    mut replies: lapin::Consumer,
+    wanted: &'static [&'static str],
+) {
+    let wanted: Vec<String> = (wanted.iter())
+        .map(|outcome| format!(r#""outcome":"{outcome}""#))
+        .collect();
     while let Some(Ok(delivery)) = replies.next().await {
         let now = shared.start.elapsed().as_micros();
         let sent: u128 = delivery
@@ -213,7 +223,7 @@ async fn take_replies(shared: Arc<Shared>, mut replies: lapin::Consumer) {
             .unwrap_or(now);
         let latency = u32::try_from(now.saturating_sub(sent)).unwrap_or(u32::MAX);
         let text = String::from_utf8_lossy(&delivery.data);
-        let wanted = text.contains(r#""outcome":"ACCEPTED""#) || text.contains(r#""outcome":"OK""#);
+        let wanted = wanted.iter().any(|outcome| text.contains(outcome));
         {
             let mut tally = shared.tally();
             tally.latencies.push(latency);

@@ -5,7 +5,8 @@
 //!                        ──▶        ──▶ bare loop   ──▶                 even rounds
 //! ```
 //!
-//! Both connectors run all the time, one of them is idle. See `docs/benchmarks.md`.
+//! Both connectors run all the time, one of them is idle. tandem also gets rounds of
+//! non-idempotent commands, which are journaled. See `docs/benchmarks.md`.
 
 mod bare;
 mod errors;
@@ -52,7 +53,7 @@ struct Args {
     /// Leave the memory step out
     #[arg(long)]
     no_memory: bool,
-    /// Only one connector: tandem or bare
+    /// Only one of: tandem, bare, journaled
     #[arg(long)]
     only: Option<String>,
     /// A short run that shows that everything works; its figures mean nothing
@@ -106,6 +107,7 @@ async fn measure(mut args: Args) -> Result<()> {
     let mut connectors = [
         Connector::new("tandem", "tandem-1", tandem.pid(), 0),
         Connector::new("bare", "bare", bare.pid(), AGENTS),
+        Connector::journaled("tandem-1", tandem.pid()),
     ];
     for round in 0..args.rounds {
         for connector in connectors.iter_mut().filter(|c| wanted(c.series.name)) {
@@ -116,8 +118,9 @@ async fn measure(mut args: Args) -> Result<()> {
     }
     let after_load = resident_mb(tandem.pid())?;
     drop((tandem, bare));
-    let [tandem, bare] = &connectors;
+    let [tandem, bare, journaled] = &connectors;
     report::print(&tandem.series, &bare.series);
+    report::print_journaled(&journaled.series, &tandem.series);
     println!("memory after the load ({AGENTS} agents): {after_load:.1} MB");
     if !args.no_memory {
         memory(&stage).await?;
@@ -150,10 +153,28 @@ struct Connector {
     queue: &'static str,
     pid: u32,
     commands: Vec<Command>,
+    wanted: &'static [&'static str],
     next: usize,
 }
 
 impl Connector {
+    /// Non-idempotent commands through tandem: each is a request like the others, but durable
+    /// before and after. The call to be held does not exist, so that nothing piles up.
+    fn journaled(queue: &'static str, pid: u32) -> Self {
+        let command = |n| Command {
+            kind: format!("HoldCall#{}", agent(n)),
+            body: "999999999".to_owned(),
+        };
+        Self {
+            series: Series::new("journaled"),
+            queue,
+            pid,
+            commands: (0..AGENTS).map(command).collect(),
+            wanted: &["FAILED"],
+            next: 0,
+        }
+    }
+
     fn new(name: &'static str, queue: &'static str, pid: u32, first: u64) -> Self {
         let command = |state: &str, n| Command {
             kind: format!("{state}#{}", agent(first + n)),
@@ -166,6 +187,7 @@ impl Connector {
             queue,
             pid,
             commands: ready.chain(not_ready).collect(),
+            wanted: &["OK", "ACCEPTED"],
             next: 0,
         }
     }
@@ -173,7 +195,7 @@ impl Connector {
     async fn round(&mut self, stage: &Stage, args: &Args) -> Result<Round> {
         let uri = stage.broker.amqp_uri();
         let events = args.events.then_some(DESTINATION);
-        let client = Client::open(&uri, self.queue, WINDOW, events).await?;
+        let client = Client::open(&uri, self.queue, WINDOW, events, self.wanted).await?;
         let pids = [
             self.pid,
             stage.broker_pid,

@@ -112,3 +112,18 @@ pub fn print(tandem: &Series, bare: &Series) {
         );
     }
 }
+
+/// Journaled commands beside the others, of the same process in the same run.
+pub fn print_journaled(journaled: &Series, tandem: &Series) {
+    let rates = |series: &Series| series.spread(|round| round.rate);
+    let (ours, plain) = (rates(journaled), rates(tandem));
+    let latency = journaled.spread(|round| round.p50)[1];
+    println!(
+        "journaled commands   {:.0} {:.0} {:.0} commands/s (min median max), p50 {latency:.2} ms: \
+         {:.2} of the others",
+        ours[0],
+        ours[1],
+        ours[2],
+        ours[1] / plain[1]
+    );
+}

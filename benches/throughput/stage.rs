@@ -10,6 +10,9 @@ use crate::errors::Result;
 use crate::load::{Client, Command};
 
 /// First agent of the simulator.
+/// How the commands of the preparation are to end.
+const WANTED: &[&str] = &["OK", "ACCEPTED"];
+
 const FIRST_AGENT: u64 = 1001;
 /// Extension of the first agent.
 const FIRST_EXTENSION: u64 = 7001;
@@ -124,7 +127,7 @@ impl Stage {
 
     async fn greet(&self, queue: &str) -> Result<()> {
         wait_for_queue(&self.broker.amqp_uri(), queue).await?;
-        let client = Client::open(&self.broker.amqp_uri(), queue, 1, None).await?;
+        let client = Client::open(&self.broker.amqp_uri(), queue, 1, None, WANTED).await?;
         let hello = Command {
             kind: format!("Hello#{DESTINATION}"),
             body: String::new(),
@@ -152,7 +155,8 @@ impl Stage {
     /// Signs agents in through a connector, each with its subscription: a Connect is answered
     /// once the notification service has taken the agent. Returns how long it took.
     pub async fn sign_in(&self, queue: &str, agents: std::ops::Range<u64>) -> Result<Duration> {
-        let client = Client::open(&self.broker.amqp_uri(), queue, SIGN_IN_WINDOW, None).await?;
+        let client =
+            Client::open(&self.broker.amqp_uri(), queue, SIGN_IN_WINDOW, None, WANTED).await?;
         let start = Instant::now();
         for n in agents {
             let id = agent(n);

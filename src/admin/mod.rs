@@ -34,6 +34,7 @@ use crate::engine::View;
 use crate::engine::input::Verb;
 use crate::engine::view::{SessionPage, SessionQuery};
 use crate::model::Secret;
+use crate::watchdog::Watchdog;
 
 /// How long open connections may take to end when the listener is shut down.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -53,6 +54,8 @@ pub enum AdminRequest {
 /// What the listener serves from.
 #[derive(Clone)]
 pub struct AdminState {
+    /// Whether the driver goes on.
+    pub watchdog: Watchdog,
     /// The engine's picture of itself, as last published.
     pub view: watch::Receiver<Arc<View>>,
     /// Questions and verbs for the engine.

@@ -22,6 +22,7 @@ use super::{AdminRequest, AdminState, live, page};
 use crate::engine::View;
 use crate::engine::input::Verb;
 use crate::engine::peer::Role;
+use crate::watchdog;
 
 /// How long the engine may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -125,6 +126,11 @@ impl AdminState {
     pub(super) fn alive(&self) -> Result<(), String> {
         if self.ask.is_closed() || self.view.has_changed().is_err() {
             return Err("the engine has ended".to_owned());
+        }
+        let silent = self.watchdog.silent();
+        if silent >= watchdog::SLOW {
+            let seconds = silent.as_secs();
+            return Err(format!("the engine has stood still for {seconds} s"));
         }
         Ok(())
     }

@@ -144,6 +144,7 @@ impl Fixture {
         let (ask, asked) = mpsc::channel(4);
         let history = History::default();
         let state = AdminState {
+            watchdog: crate::watchdog::Watchdog::new(),
             view,
             ask,
             metrics: Arc::new(|| "tandem_build_info 1\n".to_owned()),

@@ -259,6 +259,7 @@ impl Broker {
             | Command::VerbDone { .. }
             | Command::Exit
             | Command::Keep(_)
+            | Command::Journal { .. }
             | Command::Refuse(_) => {}
         }
     }

@@ -14,6 +14,11 @@ pub struct Args {
     /// Property file of this site.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// Start although the journal cannot be used: it is moved away. Which calls were made before
+    /// is not known then, and commands that may have been seen are answered IN_DOUBT for ten
+    /// minutes.
+    #[arg(long)]
+    pub accept_journal_loss: bool,
 }
 
 /// Runs one instance until a signal.
@@ -48,14 +53,19 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::from(exit::INTERNAL);
         }
     };
-    let result = runtime.block_on(app::run(loaded.settings));
+    let options = app::Options {
+        accept_journal_loss: args.accept_journal_loss,
+    };
+    let result = runtime.block_on(app::run(loaded.settings, options));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
             match error {
-                AppError::Io(_) | AppError::Refused(_) => ExitCode::from(exit::FAILED),
+                AppError::Io(_) | AppError::Journal(_) | AppError::Refused(_) => {
+                    ExitCode::from(exit::FAILED)
+                }
                 _ => ExitCode::from(exit::USAGE),
             }
         }

@@ -28,25 +28,40 @@ fn first_way(reply_to: &ReplyTo, federated: bool) -> ReplyRoute {
 impl Engine {
     // ---- outcomes -----------------------------------------------------------------------------
 
-    /// A command has its outcome: remember it, tell the client, let the lane go on.
+    /// A command has its outcome: make it durable where an intent was, then tell it.
     pub(super) fn finish(&mut self, id: JobId, answered: Answered) {
+        if self.records_outcome(id) {
+            self.record_outcome(id, answered);
+        } else {
+            self.conclude(id, answered, false);
+        }
+    }
+
+    /// Remembers the outcome, tells the client, lets the lane go on. `told`: the peers have it.
+    pub(super) fn conclude(&mut self, id: JobId, answered: Answered, told: bool) {
         let Some((command, key)) = self.job_command(id) else {
             return;
         };
         let answered = self.honest(&command, answered);
+        self.book.waiting.remove(&id);
         let reply = Arc::new(self.reply_to_command(&command, &answered));
         if let Some((key, _)) = key
             && let Some((record, early)) =
                 self.ledger
                     .finish(self.now, key, super::http::to_remember(&reply))
         {
-            self.outcomes.push(record);
+            if !told {
+                self.outcomes.push(record);
+            }
             if early {
                 self.events.push_back(Event::LedgerOverflow);
             }
             if Self::told_first(answered.outcome) {
                 self.send_delta();
             }
+        }
+        if answered.outcome == Outcome::InDoubt {
+            self.remember_doubt(id, &command);
         }
         self.note_change(id, &command, answered.outcome);
         self.report(id, &command, answered.outcome);
@@ -283,14 +298,24 @@ impl Engine {
         let code = ErrorCode::PleaseRetry.as_str();
         let mut answered = Answered::error(Outcome::Rejected, code, words);
         answered.retry_after_ms = Some(limits::RETRY_AFTER_MS);
-        // Refused for now, not for good: the id may come again.
+        self.refuse_for_now(id, code, words, &answered);
+    }
+
+    /// Refused for now, not for good: the id may come again.
+    pub(super) fn refuse_for_now(
+        &mut self,
+        id: JobId,
+        code: &str,
+        words: &str,
+        answered: &Answered,
+    ) {
         let Some((command, key)) = self.job_command(id) else {
             return;
         };
         if let Some((key, _)) = key {
             self.ledger.forget(&key);
         }
-        let reply = Arc::new(self.reply_to_command(&command, &answered));
+        let reply = Arc::new(self.reply_to_command(&command, answered));
         self.report(id, &command, Outcome::Rejected);
         self.tell_error(id, &command, code, words);
         self.send_reply(id, &command, reply);
@@ -312,10 +337,13 @@ impl Engine {
             Some(Known::Running(first)) => self.wait_for(id, first),
             Some(Known::OtherBody) => self.settle(id),
             Some(Known::No) | None => {
-                if let Some((command, Some((key, body)))) = self.job_command(id) {
+                let Some((command, key)) = self.job_command(id) else {
+                    return;
+                };
+                if let Some((key, body)) = key {
                     self.ledger.start(key, body, id, command.deadline_ms);
                 }
-                self.finish(id, Self::expired());
+                self.expire(id, &command);
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Everything the connector can do.
 //!
 //! Ordering is data: what must wait for something else is only emitted when that has happened
-//! (an acknowledgement after the confirm of its reply, a start after the claim was granted).
+//! (an acknowledgement after the confirm of its reply, a start after the claim was granted, a
+//! non-idempotent call after its intent is durable here and at every member).
 
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use crate::wire::event::ClientEvent;
 use crate::wire::message::RawMessage;
 use crate::wire::reply::Reply;
 
-use super::ids::{CallId, DeliveryId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId};
-use super::peer::{Choice, PeerMessage, SessionRecord};
+use super::ids::{CallId, DeliveryId, JournalId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId};
+use super::peer::{Choice, IntentRecord, OutcomeRecord, PeerMessage, SessionRecord};
 
 /// Way of a reply to its client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,6 +135,20 @@ pub struct KeptGroup {
     pub choice: Option<Choice>,
 }
 
+/// One change of the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JournalWrite {
+    /// A non-idempotent call may be made.
+    Intent(IntentRecord),
+    /// How a command with an intent ended.
+    Outcome(OutcomeRecord),
+    /// The call was not made and will not be.
+    Withdraw([u8; 16]),
+    /// A member was heard, at that time (milliseconds since the epoch): what it may have done
+    /// counts, also after a restart.
+    Member(InstanceId, u64),
+}
+
 /// Everything the connector can do.
 #[derive(Debug)]
 pub enum Command {
@@ -252,6 +267,13 @@ pub enum Command {
 
     /// Make sessions and destinations durable, sealed. One at a time: answered by `Kept`.
     Keep(Box<Keep>),
+    /// Make a change of the journal durable. Answered by `Journaled`, always.
+    Journal {
+        /// Number.
+        id: JournalId,
+        /// What.
+        write: Box<JournalWrite>,
+    },
 
     /// Answer an operator's verb.
     VerbDone {

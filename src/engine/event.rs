@@ -196,6 +196,21 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// The journal could not take a write; non-idempotent commands are refused until it can.
+    NotJournaled {
+        /// Why.
+        reason: String,
+    },
+    /// A command that was answered `IN_DOUBT` was found out.
+    Resolved {
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// Two instances tell different definite outcomes of one command.
+    DoubleEffect {
+        /// Catalogue name.
+        command: String,
+    },
     /// A late answer was ignored.
     Stale {
         /// Of what.

@@ -7,7 +7,6 @@ use super::ledger::{Known, key_of};
 use super::peer::{ForwardRefusal, PeerMessage, Role};
 use super::timer::Timer;
 use super::{Engine, limits};
-use crate::catalogue::Repeat;
 use crate::model::InstanceId;
 use crate::wire::command::ClientCommand;
 use crate::wire::message::RawMessage;
@@ -23,9 +22,7 @@ impl Engine {
             let Some((command, _)) = self.job_command(id) else {
                 continue;
             };
-            if !self.owner_may_have_it(id)
-                && (self.answered_elsewhere(id) || !self.recall(id, &command))
-            {
+            if !self.owner_may_have_it(id) && (self.answered_elsewhere(id) || !self.recall(id)) {
                 continue;
             }
             if self.serves(&command) && !self.owner_may_have_it(id) {
@@ -41,14 +38,12 @@ impl Engine {
 
     /// The command is ours now.
     pub(super) fn release(&mut self, id: JobId, command: &ClientCommand) {
-        if !self.doubted(id, command) {
-            self.enqueue(id, command);
-        }
+        self.enqueue(id, command);
     }
 
     /// What was handed to an owner that is gone (or has started anew) may have been run there.
-    /// `false`: it is answered and waits no longer.
-    pub(super) fn recall(&mut self, id: JobId, command: &ClientCommand) -> bool {
+    /// `false`: it waits no longer.
+    pub(super) fn recall(&mut self, id: JobId) -> bool {
         let since = self.now.mono;
         let Some(job) = self.jobs.get_mut(id) else {
             return false;
@@ -57,10 +52,7 @@ impl Engine {
             return true;
         }
         job.state = State::Held { since };
-        if command.repeat != Repeat::Safe {
-            self.in_doubt(id, "its owner was lost while it had this command");
-            return false;
-        }
+        job.seen = true;
         true
     }
 
@@ -85,7 +77,7 @@ impl Engine {
         let now = self.now;
         match forwarded {
             None if now.wall >= command.deadline_ms => {
-                self.finish(id, Self::expired());
+                self.expire(id, command);
                 return false;
             }
             None => {
@@ -122,7 +114,7 @@ impl Engine {
             .map(|group| group.name.clone());
         // By its id the owner would know it again; without one it must be told.
         let again = matches!(job.state, State::Forwarded { .. });
-        raw.redelivered |= again && job.key.is_none();
+        raw.redelivered |= job.seen || (again && job.key.is_none());
         job.state = State::Forwarded {
             to: owner.clone(),
             boot,
@@ -324,7 +316,8 @@ impl Engine {
             return;
         };
         match &job.state {
-            State::Running(_) | State::Connecting | State::Settling => {
+            State::Doubting { .. } | State::Intending(_) => self.drop_unstarted(id),
+            State::Running(_) | State::Connecting | State::Recording(_) | State::Settling => {
                 if let Some(mut job) = self.jobs.remove(id) {
                     job.origin = Origin::Orphan;
                     self.jobs.insert(id, job);
@@ -387,7 +380,7 @@ impl Engine {
             if let Some((command, _)) = self.job_command(id) {
                 self.jobs.leave_lane(id, &lane_key(&command));
                 if !self.answered_elsewhere(id) {
-                    self.finish(id, Self::expired());
+                    self.expire(id, &command);
                 }
             }
         }

@@ -45,6 +45,10 @@ number!(
     BootId
 );
 number!(
+    /// One write to the journal.
+    JournalId
+);
+number!(
     /// One operator request.
     VerbId
 );

@@ -4,7 +4,9 @@ use crate::model::{AgentId, CallOutcome, InstanceId, NodeHealth, Update};
 use crate::wire::command::{ClientCommand, Malformed};
 use crate::wire::message::RawMessage;
 
-use super::ids::{BootId, CallId, DeliveryId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId};
+use super::ids::{
+    BootId, CallId, DeliveryId, JournalId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId,
+};
 use super::peer::PeerMessage;
 
 /// Where a delivery was consumed.
@@ -221,6 +223,13 @@ pub enum Input {
     /// The store has (or could not take) what [`super::Command::Keep`] gave it.
     Kept {
         /// Why not; `None`: it is on disk.
+        failure: Option<String>,
+    },
+    /// The journal has (or could not take) writes.
+    Journaled {
+        /// Which.
+        ids: Vec<JournalId>,
+        /// Why not, in words; `None`: they are on disk.
         failure: Option<String>,
     },
     /// An operator's verb.

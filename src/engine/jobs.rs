@@ -10,20 +10,24 @@
 //!  Queued (lane of the agent) ─▶ Running ─▶ outcome ─▶ Settling ─(confirmed)─▶ acknowledged
 //! ```
 //!
+//! A non-idempotent command has its intent made durable before it runs, and its outcome before it
+//! is told: see `intent`; and where it may have run before: `doubt`.
+//!
 //! One lane an agent (or destination): its commands run one after another, lanes in parallel.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::catalogue::{ErrorCode, Repeat, Step};
+use crate::catalogue::{ErrorCode, Step};
 use crate::model::{AgentId, Destination, InstanceId};
 use crate::wire::command::{Addressed, ClientCommand, Malformed};
 use crate::wire::event::ClientEvent;
 use crate::wire::message::RawMessage;
 use crate::wire::reply::Outcome;
 
-use super::ids::{BootId, DeliveryId, JobId, LinkEpoch};
+use super::ids::{BootId, CallId, DeliveryId, JobId, LinkEpoch};
 use super::input::{Delivery, Source};
+use super::intent::{Intending, Recording};
 use super::ledger::{self, Known};
 use super::timer::Timer;
 use super::work::Work;
@@ -56,10 +60,20 @@ pub(super) enum State {
     Queued,
     /// Waits for another job of the same id.
     Duplicate,
+    /// May have been started before: waits for what others know, or for the platform's word.
+    Doubting {
+        since: u64,
+        /// The question to the platform.
+        asking: Option<CallId>,
+    },
+    /// Its intent is on its way to the disk and the members.
+    Intending(Box<Intending>),
     /// Downstream requests are under way.
     Running(Box<Work>),
     /// Waits for the service's word on a Connect.
     Connecting,
+    /// Its outcome is on its way to the disk and the members.
+    Recording(Box<Recording>),
     /// Has its outcome; publications are being confirmed.
     Settling,
 }
@@ -72,6 +86,8 @@ pub(super) struct Job {
     /// `None`: could not be understood.
     pub command: Option<Arc<ClientCommand>>,
     pub key: Option<(ledger::Key, [u8; 8])>,
+    /// It may have been delivered before, here or elsewhere.
+    pub seen: bool,
     /// Broker that the delivery came from; a forwarded command counts as consumed here.
     pub home: Option<usize>,
     pub received: u64,
@@ -175,7 +191,11 @@ impl Jobs {
         !self.map.get(&id).is_some_and(|job| {
             matches!(
                 job.state,
-                State::Held { .. } | State::Forwarded { .. } | State::Queued
+                State::Held { .. }
+                    | State::Forwarded { .. }
+                    | State::Queued
+                    | State::Doubting { .. }
+                    | State::Intending(_)
             )
         })
     }
@@ -318,6 +338,7 @@ impl Engine {
             Err(malformed) => (None, Some(malformed)),
         };
         let key = command.as_deref().and_then(ledger::key_of);
+        let seen = command.as_ref().is_some_and(|command| command.maybe_seen);
         let home = match &origin {
             Origin::Delivery(delivery) => self.links.broker_of(delivery.link),
             _ => self.links.active_broker(),
@@ -329,6 +350,7 @@ impl Engine {
                 raw,
                 command,
                 key,
+                seen,
                 home,
                 received: self.now.mono,
                 started: None,
@@ -379,27 +401,15 @@ impl Engine {
                 }
             }
         }
-        // Another owner may know its outcome: there it is decided.
-        if self.serves(&command) && self.doubted(id, &command) {
-            return;
-        }
         if let Some((key, body)) = key {
             self.ledger.start(key, body, id, command.deadline_ms);
         }
-        if self.now.wall >= command.deadline_ms {
-            self.finish(id, Self::expired());
+        // What may have run is looked at where it is to run.
+        if self.now.wall >= command.deadline_ms && !self.must_prove(id, &command) {
+            self.expire(id, &command);
             return;
         }
         self.place(id, &command);
-    }
-
-    /// Answers `IN_DOUBT` to what may have been started before and is not to be repeated.
-    pub(super) fn doubted(&mut self, id: JobId, command: &ClientCommand) -> bool {
-        let doubted = command.maybe_seen && command.repeat != Repeat::Safe;
-        if doubted {
-            self.in_doubt(id, "it may have been started before and is not repeated");
-        }
-        doubted
     }
 
     /// Answers a command that waits with the outcome that a peer has told since.
@@ -504,11 +514,20 @@ impl Engine {
             self.jobs.leave_lane(id, &lane_key(&command));
             return;
         }
+        if self.must_prove(id, &command) {
+            self.prove(id);
+        } else {
+            self.start_new(id, &command);
+        }
+    }
+
+    /// Starts a command of which it is certain that nobody has started it.
+    pub(super) fn start_new(&mut self, id: JobId, command: &ClientCommand) {
         if self.now.wall >= command.deadline_ms {
             self.finish(id, Self::expired());
             return;
         }
-        if self.overtaken(id, &command) {
+        if self.overtaken(id, command) {
             self.in_doubt(id, "a newer command of its agent was carried out before");
             return;
         }
@@ -520,8 +539,8 @@ impl Engine {
         match (&command.addressee, command.spec.step) {
             (Addressed::Destination(destination), Step::Hello) => self.hello(id, destination),
             (Addressed::Destination(destination), Step::Beat) => self.beat_of(id, destination),
-            (Addressed::Agent(agent), Step::Connect) => self.connect(id, agent, &command),
-            (Addressed::Agent(agent), _) => self.start_work(id, agent, &command),
+            (Addressed::Agent(agent), Step::Connect) => self.connect(id, agent, command),
+            (Addressed::Agent(agent), _) => self.start_work(id, agent, command),
             (Addressed::Destination(_), _) => {
                 self.reject(
                     id,

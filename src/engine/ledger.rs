@@ -100,6 +100,39 @@ impl Ledger {
         }
     }
 
+    /// The job that works on it.
+    #[must_use]
+    pub fn running(&self, key: &Key) -> Option<JobId> {
+        match self.entries.get(key)?.state {
+            State::Running(job) => Some(job),
+            State::Finished(_) => None,
+        }
+    }
+
+    /// Its outcome, as it is told to peers.
+    #[must_use]
+    pub fn record(&self, key: &Key) -> Option<OutcomeRecord> {
+        let entry = self.entries.get(key)?;
+        match &entry.state {
+            State::Running(_) => None,
+            State::Finished(reply) => Some(OutcomeRecord {
+                key: *key,
+                body: entry.body,
+                until: entry.until,
+                reply: reply.as_ref().clone(),
+            }),
+        }
+    }
+
+    /// What was in doubt is known.
+    pub fn resolve(&mut self, key: &Key, reply: Arc<Reply>) {
+        if let Some(entry) = self.entries.get_mut(key)
+            && matches!(entry.state, State::Finished(_))
+        {
+            entry.state = State::Finished(reply);
+        }
+    }
+
     /// A command is being worked on.
     pub fn start(&mut self, key: Key, body: [u8; 8], job: JobId, deadline: u64) {
         self.entries.insert(

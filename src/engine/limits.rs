@@ -94,13 +94,6 @@ pub const DIFFERING_BEATS: u32 = 4;
 /// How often an unanswered forward or claim is sent again, milliseconds.
 pub const RESEND_MS: u64 = 1_000;
 
-
-/// Outcomes that are told again to a peer that was away; older ones it does not hear of.
-pub const OUTCOMES_TOLD_AGAIN: usize = 3_000;
-
-/// How often a newcomer asks again for what the others know, milliseconds.
-pub const ASK_AGAIN_MS: u64 = 1_000;
-
 /// Epochs reserved on disk ahead of use; a restart skips at most so many. More are reserved when
 /// half of them are used.
 pub const EPOCH_BLOCK: u64 = 10_000;
@@ -119,7 +112,6 @@ pub const OUTCOMES_TOLD_AGAIN: usize = 3_000;
 /// How often a newcomer asks again for what the others know, milliseconds.
 pub const ASK_AGAIN_MS: u64 = 1_000;
 
-
 /// Sessions in one write to the store.
 pub const KEEP_RECORDS: usize = 500;
 
@@ -129,5 +121,38 @@ pub const KEEP_DELAY_MS: u64 = 20;
 /// When a failed write to the store is tried again, milliseconds.
 pub const KEEP_RETRY_MS: u64 = 5_000;
 
+/// Intents (with their outcomes) that the journal holds; at the bound a new non-idempotent
+/// command is `REJECTED` with `retryAfterMs`, a peer's intent is taken and the oldest one dropped.
+pub const JOURNAL_ENTRIES: usize = 200_000;
+
+/// Records in one journal message to a peer.
+pub const JOURNAL_RECORDS: usize = 60;
+
+/// How long journal records are gathered while a message is fresh, milliseconds.
+pub const JOURNAL_GATHER_MS: u64 = 2;
+
+/// When an unacknowledged journal record is sent again, milliseconds.
+pub const JOURNAL_RESEND_MS: u64 = 300;
+
+/// How long an outcome's reply waits for the members to have it, milliseconds.
+pub const OUTCOME_WAIT_MS: u64 = 1_000;
+
+/// A lease ends this long before the others may think us lost, milliseconds.
+pub const LEASE_MARGIN_MS: u64 = 500;
+
+/// How long a command that may have run is held back for what the members know, milliseconds.
+pub const DOUBT_WAIT_MS: u64 = 5_000;
+
+/// How often commands that wait for evidence are looked at, milliseconds.
+pub const DOUBT_LOOK_MS: u64 = 50;
+
+/// After an unclear call, when the platform is asked whether it was made, milliseconds.
+pub const ASK_LATER_MS: u64 = 2_000;
+
+/// Answers in doubt that may still be resolved; beyond it the oldest is not.
+pub const DOUBTS: usize = 10_000;
+
+/// A member that was not heard for this long is forgotten, milliseconds.
+pub const MEMBER_FORGET_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// How much of a downstream's reason a heartbeat carries, characters.
 pub const STANDING_REASON_CHARS: usize = 120;

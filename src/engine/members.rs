@@ -67,6 +67,10 @@ pub struct Peer {
     pub snapshot_done: bool,
     /// Parts of its snapshot that arrived.
     pub snapshot_parts: BTreeSet<u32>,
+    /// When the newest own heartbeat that it heard was sent, monotonic milliseconds.
+    pub echoed_at: Option<u64>,
+    /// It is gone, and cannot have made a call without our word.
+    pub covered: bool,
     /// Heartbeats in a row whose table differs from ours.
     pub differs: u32,
     /// The link on whose broker its control queue had a consumer last.
@@ -206,6 +210,8 @@ impl Members {
             round_trip: None,
             snapshot_done: false,
             snapshot_parts: BTreeSet::new(),
+            echoed_at: None,
+            covered: false,
             differs: 0,
             seen_on: None,
             zero_counts: 0,
@@ -381,6 +387,8 @@ mod tests {
             total: 0,
             digest: 0,
             echo: Vec::new(),
+            journal: true,
+            settled: Vec::new(),
             standing: Default::default(),
         }
     }

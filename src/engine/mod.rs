@@ -12,6 +12,9 @@
 //!                          │ replication  what peers tell each other                    │
 //!                          │ jobs         the life of one command, in lanes             │
 //!                          │              · work · withheld · held · answers            │
+//!                          │ intent       a non-idempotent call: durable, acknowledged, │
+//!                          │              then made · journal (disk, members)           │
+//!                          │ doubt        what may have run before                      │
 //!                          │ ledger       what became of command ids                    │
 //!                          │ agents       subscriptions · connect · reading · notices   │
 //!                          │              · lists · supervise · states (of all agents)  │
@@ -31,6 +34,7 @@ pub mod command;
 pub mod config;
 mod connect;
 mod consumers;
+mod doubt;
 pub mod event;
 mod groups;
 mod handover;
@@ -38,7 +42,9 @@ mod held;
 mod http;
 pub mod ids;
 pub mod input;
+mod intent;
 mod jobs;
+pub mod journal;
 mod keep;
 pub mod ledger;
 pub mod limits;
@@ -69,7 +75,7 @@ mod work;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 pub use command::{Command, Outbound};
 pub use config::Config;
@@ -79,6 +85,7 @@ pub use view::View;
 
 use ids::{CallId, LinkEpoch, Now};
 use jobs::Jobs;
+use journal::Book;
 use ledger::Ledger;
 use link::Links;
 use members::Members;
@@ -99,6 +106,10 @@ enum CallFor {
     Sync(AgentId),
     /// Signing an agent in again on a node that does not know it, or making it ready.
     Habit(AgentId),
+    /// Finding out whether a command was carried out before.
+    Ask(ids::JobId, doubt::Proof),
+    /// The same, after it was answered in doubt.
+    Later(ledger::Key, doubt::Proof),
 }
 
 /// The connector's decisions. See the module's documentation.
@@ -119,6 +130,9 @@ pub struct Engine {
     sessions: Sessions,
     jobs: Jobs,
     ledger: Ledger,
+    book: Book,
+    /// Answers in doubt that may still be found out.
+    doubts: BTreeMap<ledger::Key, doubt::Doubt>,
     outbox: Outbox,
     route: Route,
     calls: HashMap<CallId, (CallFor, usize)>,
@@ -172,6 +186,8 @@ impl Engine {
             sessions: Sessions::default(),
             jobs: Jobs::default(),
             ledger: Ledger::default(),
+            book: Book::default(),
+            doubts: BTreeMap::new(),
             outbox: Outbox::default(),
             route: Route::new(&cfg.nodes, cfg.failback),
             calls: HashMap::new(),
@@ -269,6 +285,7 @@ impl Engine {
                 closed,
             } => self.on_fenced(broker, peer, closed),
             Input::Kept { failure } => self.on_kept(failure),
+            Input::Journaled { ids, failure } => self.on_journaled(&ids, failure.as_deref()),
             Input::Operator { id, verb } => self.on_verb(id, &verb),
             Input::Shutdown => self.on_shutdown(),
         }
@@ -339,6 +356,8 @@ impl Engine {
                 Timer::Probe(node) => self.probe(node),
                 Timer::Delta => self.send_delta(),
                 Timer::Keep => self.keep(),
+                Timer::Journal => self.journal_due(),
+                Timer::Doubt => self.doubts_due(),
                 Timer::Takeover => self.takeover_step(),
                 Timer::Agent(agent) => self.agent_due(&agent),
                 Timer::Held => self.release_held(),
@@ -359,6 +378,7 @@ impl Engine {
         self.look_at_members();
         self.look_at_links();
         self.flush_outbox();
+        self.flush_journal();
         if self.to_keep() {
             self.timers.set_by(Timer::Keep, self.keep_at());
         }
@@ -381,6 +401,7 @@ impl Engine {
         for agent in old {
             self.sessions.remove(&agent);
         }
+        self.book.sweep(self.now);
         self.timers.set(Timer::Sweep, now + 1_000);
         self.return_strays();
         self.expire_waiting();

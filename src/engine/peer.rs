@@ -186,6 +186,43 @@ pub struct OutcomeRecord {
     pub reply: crate::wire::reply::Reply,
 }
 
+/// A non-idempotent call may be made for this command: durable at its maker and acknowledged by
+/// every member before the call. It holds no arguments and so no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntentRecord {
+    /// Digest of (addressee, command, id).
+    pub key: [u8; 16],
+    /// Digest of the body.
+    pub body: [u8; 8],
+    /// Remembered until then, milliseconds since the epoch.
+    pub until: u64,
+    /// Whose command.
+    pub agent: AgentId,
+    /// Its name.
+    pub command: String,
+    /// The maker's epoch for the agent.
+    pub epoch: u64,
+    /// Who makes the call.
+    pub by: InstanceId,
+    /// The maker's start.
+    pub boot: BootId,
+    /// When, milliseconds since the epoch by the maker's clock.
+    pub at: u64,
+    /// A known member was lost: the call is made without its word.
+    #[serde(default)]
+    pub alone: bool,
+}
+
+/// Why a member does not acknowledge an intent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IntentRefusal {
+    /// Its own epoch for the agent is newer: the sender is not the owner any more.
+    Stale,
+    /// It knows an intent of another maker for this id.
+    Known,
+}
+
 /// A group as its member sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupState {
@@ -233,6 +270,12 @@ pub struct Heartbeat {
     pub digest: u64,
     /// The last heartbeats it received: (peer, boot, seq, milliseconds ago).
     pub echo: Vec<(InstanceId, BootId, u64, u64)>,
+    /// Whether it keeps a journal and acknowledges intents.
+    #[serde(default)]
+    pub journal: bool,
+    /// Members that have everything of its journal.
+    #[serde(default)]
+    pub settled: Vec<InstanceId>,
     /// How it stands; empty from a version that sends none.
     #[serde(default)]
     pub standing: Standing,
@@ -298,6 +341,27 @@ pub enum PeerMessage {
         destinations: Vec<Destination>,
         /// Outcomes.
         outcomes: Vec<OutcomeRecord>,
+    },
+    /// Intents and outcomes of non-idempotent commands; acknowledged once they are durable.
+    Journal {
+        /// Calls that are about to be made, or may have been made.
+        intents: Vec<IntentRecord>,
+        /// How such commands ended.
+        outcomes: Vec<OutcomeRecord>,
+        /// Intents whose call was not made and will not be.
+        withdrawn: Vec<[u8; 16]>,
+        /// Told because the receiver was away: nothing is decided on it.
+        #[serde(default)]
+        history: bool,
+    },
+    /// The answer to [`Self::Journal`].
+    JournalAck {
+        /// Intents that are durable.
+        intents: Vec<[u8; 16]>,
+        /// Outcomes that are durable.
+        outcomes: Vec<[u8; 16]>,
+        /// Intents that are not acknowledged.
+        refused: Vec<([u8; 16], IntentRefusal)>,
     },
     /// A higher-priority member wants to lead a group.
     Claim {
@@ -389,6 +453,8 @@ impl PeerMessage {
             Self::Hello => "hello",
             Self::Snapshot { .. } => "snapshot",
             Self::Delta { .. } => "delta",
+            Self::Journal { .. } => "journal",
+            Self::JournalAck { .. } => "journal_ack",
             Self::Claim { .. } => "claim",
             Self::Grant { .. } => "grant",
             Self::ClaimAgent { .. } => "claim_agent",

@@ -46,11 +46,23 @@ impl Engine {
                     self.sessions.learn_destination(&destination, false);
                 }
                 for outcome in outcomes {
+                    self.compare_outcomes(&outcome);
                     let jobs = &self.jobs;
                     self.ledger
                         .learn(self.now, outcome, |job| jobs.started(job));
                 }
             }
+            PeerMessage::Journal {
+                intents,
+                outcomes,
+                withdrawn,
+                history,
+            } => self.on_journal(from, intents, outcomes, withdrawn, history),
+            PeerMessage::JournalAck {
+                intents,
+                outcomes,
+                refused,
+            } => self.on_journal_ack(from, &intents, &outcomes, &refused),
             PeerMessage::Claim { group, term } => self.on_claim(from, &group, term),
             PeerMessage::Grant { group, term } => self.on_grant(from, &group, term),
             PeerMessage::ClaimAgent { agent } => self.on_claim_agent(from, &agent),
@@ -104,6 +116,13 @@ impl Engine {
             .is_some_and(|peer| peer.boot == boot && peer.liveness == Liveness::Lost);
         let change = self.members.on_heartbeat(self.now, from, boot, heartbeat);
         let accepted = self.members.get(from).is_some_and(|peer| peer.boot == boot);
+        // Only after a restart of the peer was seen: it forgets what another start had heard.
+        let sent = echoed.and_then(|(seq, _)| self.book.beat_sent(seq));
+        if let (Some(sent), Some(peer)) = (sent, self.members.get_mut(from))
+            && peer.boot == boot
+        {
+            peer.echoed_at = peer.echoed_at.max(Some(sent));
+        }
         if let Some(change) = change {
             self.member_changed(change);
             if silent {
@@ -121,6 +140,7 @@ impl Engine {
         let told = choices.iter();
         let chosen =
             self.learn_choices(told.map(|(name, choice)| (name.as_str(), choice.as_ref())));
+        self.look_at_waiting();
         self.compare_tables(from);
         let after = self.members.get(from).map(Peer::standing);
         if before != after || chosen {
@@ -206,6 +226,7 @@ impl Engine {
         }
         self.heartbeat_seq += 1;
         self.last_beat = self.now.mono;
+        self.book.note_beat(self.heartbeat_seq, self.now.mono);
         let (total, owned) = self.sessions.count(&self.cfg.instance);
         let broker = self
             .links
@@ -232,6 +253,8 @@ impl Engine {
             total: total as u64,
             digest: self.sessions.digest(),
             echo,
+            journal: true,
+            settled: self.settled(),
             standing: self.standing(),
         };
         self.say(None, PeerMessage::Heartbeat(heartbeat));

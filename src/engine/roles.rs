@@ -126,6 +126,7 @@ impl Engine {
         match change {
             Change::Up(peer) => {
                 self.events.push_back(Event::PeerUp { peer: peer.clone() });
+                self.journal_member_up(&peer);
                 self.say(Some(&peer), PeerMessage::Hello);
                 self.beat();
                 self.refresh_consumers();
@@ -141,6 +142,8 @@ impl Engine {
                     peer: peer.clone(),
                     reason,
                 });
+                self.judge_lost(&peer, reason);
+                self.journal_member_gone(&peer);
                 self.look_at_roles("peer-lost");
                 self.take_from(&peer, reason);
                 self.release_held();

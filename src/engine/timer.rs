@@ -21,6 +21,10 @@ pub enum Timer {
     Delta,
     /// Changes are to be made durable.
     Keep,
+    /// Journal records are to be sent, or sent again.
+    Journal,
+    /// Commands that wait for evidence or acknowledgements are looked at.
+    Doubt,
     /// The next batch of subscriptions may start.
     Takeover,
     /// Something about one agent: a retry, a read, the end of a linger.

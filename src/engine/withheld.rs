@@ -41,9 +41,12 @@ impl Engine {
                 continue;
             }
             if self.serves(&command) {
-                self.issue(id, node);
+                if !self.reconsider(id) {
+                    self.issue(id, node);
+                }
                 continue;
             }
+            self.take_back_intent(id);
             let key = lane_key(&command);
             self.jobs.leave_lane(id, &key);
             match self.jobs.get(id).map(|job| job.origin.clone()) {

@@ -149,6 +149,10 @@ impl Engine {
             refused_by: Vec::new(),
             request_id,
         };
+        if self.journaled(id, command) {
+            self.intend(id, Box::new(work), command);
+            return;
+        }
         if let Some(job) = self.jobs.get_mut(id) {
             job.state = State::Running(Box::new(work));
         }
@@ -245,6 +249,8 @@ impl Engine {
             CallFor::Job(id) => self.job_answered(id, call, node, outcome),
             CallFor::Sync(agent) => self.sync_answered(&agent, call, outcome),
             CallFor::Habit(agent) => self.habit_answered(&agent, outcome),
+            CallFor::Ask(id, proof) => self.asked(id, call, &proof, &outcome, node),
+            CallFor::Later(key, proof) => self.asked_later(key, &proof, &outcome, node),
         }
     }
 

@@ -59,6 +59,15 @@ impl Dialog {
             .find(|party| party.media_address == extension)
     }
 
+    /// When the party at `extension` came in, milliseconds since the epoch by the platform's
+    /// clock: for the one who called, when the call was made.
+    #[must_use]
+    pub fn created_ms(&self, extension: &str) -> Option<u64> {
+        let text = &self.participant(extension)?.start_time;
+        let time = chrono::DateTime::parse_from_rfc3339(text).ok()?;
+        u64::try_from(time.timestamp_millis()).ok()
+    }
+
     /// Whether the call is over.
     #[must_use]
     pub fn ended(&self) -> bool {

@@ -26,6 +26,8 @@ pub fn emit(event: &Event, labels: &Labels) {
         | Event::EventPublished
         | Event::EventDropped
         | Event::ReplyUnroutable
+        | Event::Resolved { .. }
+        | Event::DoubleEffect { .. }
         | Event::LedgerOverflow => messages(event, &labels.instance),
         Event::BrokerLink { .. }
         | Event::BrokerFailover { .. }
@@ -38,6 +40,7 @@ pub fn emit(event: &Event, labels: &Labels) {
         | Event::TakeoverFinished { .. }
         | Event::OwnPause { .. }
         | Event::NotKept { .. }
+        | Event::NotJournaled { .. }
         | Event::Stale { .. } => instance_wide(event, &labels.instance),
         Event::PeerUp { .. }
         | Event::PeerSuspect { .. }
@@ -65,6 +68,11 @@ pub fn downstream_request(host: &str, status_class: &str, seconds: f64) {
     counter!(names::DOWNSTREAM_REQUESTS, "downstream" => host.clone(), "status_class" => class)
         .increment(1);
     histogram!(names::DOWNSTREAM_REQUEST_DURATION, "downstream" => host).record(seconds);
+}
+
+/// Tells a journal write that is durable, and how long it took.
+pub fn journal_write(seconds: f64) {
+    histogram!(names::JOURNAL_FSYNC).record(seconds);
 }
 
 fn messages(event: &Event, instance: &str) {
@@ -116,6 +124,22 @@ fn messages(event: &Event, instance: &str) {
         Event::InDoubt => {
             counter!(names::IN_DOUBT).increment(1);
             warn!(instance, "command in doubt");
+        }
+        Event::Resolved { outcome } => {
+            counter!(names::RESOLVED).increment(1);
+            info!(
+                instance,
+                outcome = outcome.as_str(),
+                "command in doubt found out"
+            );
+        }
+        Event::DoubleEffect { command } => {
+            counter!(names::DOUBLE_EFFECTS).increment(1);
+            error!(
+                instance,
+                command = command.as_str(),
+                "two instances tell different outcomes of one command"
+            );
         }
         Event::Duplicate { kind } => {
             counter!(names::DUPLICATES, "kind" => *kind).increment(1);
@@ -248,6 +272,14 @@ fn instance_wide(event: &Event, instance: &str) {
         }
         Event::NotKept { reason } => {
             error!(instance, ?reason, "sessions not made durable; trying again");
+        }
+        Event::NotJournaled { reason } => {
+            counter!(names::JOURNAL_FAILURES).increment(1);
+            error!(
+                instance,
+                reason = reason.as_str(),
+                "the journal cannot be written: non-idempotent commands are refused until it can"
+            );
         }
         Event::Stale { what } => {
             counter!(names::STALE, "what" => *what).increment(1);

@@ -17,7 +17,7 @@ mod log;
 pub mod names;
 mod recorder;
 
-pub use emit::{Labels, downstream_request, emit};
+pub use emit::{Labels, downstream_request, emit, journal_write};
 pub use gauges::{consumer_proof, gauges, network};
 pub use log::{LogError, init};
 pub use recorder::Telemetry;

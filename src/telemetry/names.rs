@@ -89,6 +89,9 @@ metrics_table! {
     TAKEOVER_DURATION = "takeover_duration_seconds", Histogram(TAKEOVER_SECONDS), Seconds, "From the start of a takeover until every session has its subscription.";
     DUPLICATES = "duplicates_total", Counter, Count, "Deliveries of commands that were known already, by kind.";
     IN_DOUBT = "in_doubt_total", Counter, Count, "Commands answered IN_DOUBT.";
+    RESOLVED = "resolved_total", Counter, Count, "Commands answered IN_DOUBT that were found out later.";
+    DOUBLE_EFFECTS = "double_effects_total", Counter, Count, "Commands for which two instances told different definite outcomes; should stay 0.";
+    JOURNAL_FAILURES = "journal_failures_total", Counter, Count, "Times the journal stopped taking writes.";
     JOURNAL_FSYNC = "journal_fsync_seconds", Histogram(FSYNC_SECONDS), Seconds, "Time to make a journal write durable.";
     DEAD_LETTERED = "dead_lettered_total", Counter, Count, "Messages put into the dead letters, by reason.";
     REPLIES_UNROUTABLE = "replies_unroutable_total", Counter, Count, "Replies that found no queue.";

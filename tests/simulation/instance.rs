@@ -12,6 +12,7 @@ use tandem::model::{Destination, InstanceId};
 
 use crate::broker::Conn;
 use crate::downstream::Held;
+use crate::journal::JournalDisk;
 use crate::plan::Point;
 use crate::world::{Ev, PREFETCH, REQUEST_TIMEOUT_MS, WALL, World};
 
@@ -37,6 +38,8 @@ pub struct Node {
     pub subscriptions: BTreeSet<Held>,
     /// What its store keeps over a crash.
     pub disk: Disk,
+    /// What its journal keeps.
+    pub journal: JournalDisk,
     /// Where it is to be killed, and whether before or after that.
     pub trap: Option<(Point, bool)>,
     /// When it is started again after an end in order.
@@ -138,6 +141,7 @@ impl World {
             disk.epoch,
         );
         engine.restore_groups(disk.groups.values().cloned().collect());
+        engine.restore_journal(self.clock(node), self.nodes[node].journal.restored());
         engine.start(self.clock(node));
         self.nodes[node].engine = Some(engine);
         self.nodes[node].boot = boot;
@@ -163,6 +167,7 @@ impl World {
         if let Some(keep) = entry.disk.writing.take().filter(|_| made) {
             entry.disk.keep(keep);
         }
+        entry.journal.crash(made);
         entry.engine = None;
         entry.frozen = false;
         entry.trap = None;

@@ -106,6 +106,7 @@ impl World {
                 subscription,
             } => self.unsubscribe(node, &agent, subscription),
             Command::Keep(keep) => self.write(node, *keep),
+            Command::Journal { id, write } => self.journal(node, id, *write),
             Command::VerbDone { id, result } => {
                 self.trace
                     .say(self.now, || format!("{} {result:?}", name_of(node)));

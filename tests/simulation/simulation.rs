@@ -27,6 +27,7 @@ mod downstream;
 mod faults;
 mod instance;
 mod invariants;
+mod journal;
 mod network;
 mod plan;
 mod planted;

@@ -50,6 +50,7 @@ pub enum Ev {
     Effect(usize, u64, Box<Call>),
     Subscribed(usize, u64, AgentId, SubscriptionEpoch),
     Written(usize, u64),
+    Journaled(usize, u64),
     Begin(usize),
     End(usize),
     StartGroup(usize, bool),
@@ -217,6 +218,7 @@ impl World {
                 self.subscribed(node, boot, agent, number);
             }
             Ev::Written(node, boot) => self.written(node, boot),
+            Ev::Journaled(node, boot) => self.journaled(node, boot),
             Ev::Begin(index) => {
                 let fault = self.plan.faults[index].clone();
                 self.begin(&fault);

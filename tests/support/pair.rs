@@ -153,6 +153,15 @@ impl Instance {
         until("the process has ended", async || !process.is_running()).await;
     }
 
+    /// Starts it anew, with these environment variables.
+    pub fn start_with(&mut self, env: &[(&str, &str)]) {
+        self.kill();
+        let binary = Path::new(env!("CARGO_BIN_EXE_tandem"));
+        let pairs = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let process = TandemProcess::start(binary, &self.config, pairs.collect(), &self.log);
+        self.process = Some(process.expect("the instance starts"));
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         if let Some(process) = &mut self.process {
@@ -371,6 +380,19 @@ impl Pair {
             self.gc1.becomes("leader").await;
             self.gc2.becomes(second).await;
         }
+    }
+
+    /// The management API of a broker (0 or 1).
+    pub fn manage(&self, broker: usize) -> tandem::broker::management::ManagementClient {
+        management(&self.management[broker])
+    }
+
+    /// Sets the topology again, after a test has deleted some of it.
+    pub async fn repair(&self, shared: &mut super::Shared) {
+        let network = shared.network().await;
+        let input = network.topology_input(&self.cluster, &[&self.queue], MAX_AGE);
+        let report = topology::apply(&Topology::of(&input), Some(LINKS)).await;
+        assert!(report.is_complete(), "{report:?}");
     }
 
     /// gc-1 (0) or gc-2.

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use crate::engine::command::{Call, Command, Keep, Outbound, ReplyRoute};
+use crate::engine::command::{Call, Command, JournalWrite, Keep, Outbound, ReplyRoute};
 use crate::engine::config::{AgentPolicy, BrokerPolicy, Config, Mode, PeerTimers, Planted};
-use crate::engine::ids::{BootId, CallId, DeliveryId, LinkEpoch, Now, PublishId};
+use crate::engine::ids::{BootId, CallId, DeliveryId, JournalId, LinkEpoch, Now, PublishId};
 use crate::engine::input::{Delivery, Input, Notice, PublishOutcome, Source};
 use crate::engine::peer::{GroupState, Heartbeat, PeerMessage, Role};
 use crate::engine::{Engine, Event};
@@ -199,6 +199,10 @@ pub struct Rig {
     /// What the store has.
     pub kept: Keep,
     pub store_fails: bool,
+    /// What was handed to the journal.
+    pub journal: Vec<(JournalId, JournalWrite)>,
+    pub journal_answers: bool,
+    pub journal_failure: Option<String>,
     next_tag: u64,
     /// The link of the last peer message.
     said_on: Option<LinkEpoch>,
@@ -239,6 +243,9 @@ impl Rig {
             exited: false,
             kept: Keep::default(),
             store_fails: false,
+            journal: Vec::new(),
+            journal_answers: true,
+            journal_failure: None,
             next_tag: 0,
             said_on: None,
         }
@@ -296,6 +303,7 @@ impl Rig {
         self.published.clear();
         self.said.clear();
         self.calls.clear();
+        self.journal.clear();
         self.events.clear();
         self.subscribed.clear();
         self.unsubscribed.clear();
@@ -422,6 +430,8 @@ impl Rig {
             total: 0,
             digest: 0,
             echo: Vec::new(),
+            journal: false,
+            settled: Vec::new(),
             standing: Default::default(),
         }
     }
@@ -699,6 +709,14 @@ impl Rig {
             Command::WatchTeam { agent, team, .. } => self.watched.push((agent, team)),
             Command::VerbDone { result, .. } => self.verbs.push(result),
             Command::Keep(keep) => inputs.push_back(self.keep(*keep)),
+            Command::Journal { id, write } => {
+                self.journal.push((id, *write));
+                if self.journal_answers {
+                    let ids = vec![id];
+                    let failure = self.journal_failure.clone();
+                    inputs.push_back(Input::Journaled { ids, failure });
+                }
+            }
             Command::Exit | Command::Refuse(_) => self.exited = true,
         }
     }

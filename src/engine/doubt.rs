@@ -1,0 +1,508 @@
+//! Commands that may have been carried out before: what proves that they were not, what proves
+//! that they were, and what becomes of those of which nobody can know.
+
+use std::sync::Arc;
+
+use crate::catalogue::{Repeat, Step, Subject};
+use crate::model::{Action, AgentId, Answer, CallOutcome, Destination, Dialog};
+use crate::wire::command::{Addressed, ClientCommand};
+use crate::wire::event::ClientEvent;
+use crate::wire::reply::{Outcome, Reply};
+
+use super::command::{Call, Command};
+use super::ids::{CallId, JobId};
+use super::jobs::{Answered, State};
+use super::ledger::{Key, Known};
+use super::members::{Liveness, Peer};
+use super::peer::OutcomeRecord;
+use super::{CallFor, Engine, Event, limits};
+
+/// An answer in doubt that may still be found out.
+#[derive(Debug, Clone)]
+pub(super) struct Doubt {
+    agent: AgentId,
+    command: String,
+    identity: String,
+    correlation_id: Option<String>,
+    to: Option<Destination>,
+    /// What proves it, and when the platform is asked.
+    proof: Option<(Proof, u64)>,
+    since: u64,
+}
+
+/// A call that would prove that a command ran.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Proof {
+    from: String,
+    to: String,
+    /// Not created before, milliseconds since the epoch.
+    not_before: u64,
+}
+
+impl Proof {
+    fn given_by(&self, dialogs: &[Dialog]) -> bool {
+        dialogs.iter().any(|dialog| {
+            dialog.from_address == self.from
+                && dialog.to_address == self.to
+                && dialog
+                    .created_ms(&self.from)
+                    .is_some_and(|created| created >= self.not_before)
+        })
+    }
+}
+
+/// What is known of a command that is about to start.
+enum Verdict {
+    /// Nobody has started it.
+    New,
+    /// Somebody who lives will tell, or a member is about to.
+    Wait,
+    /// It may have run, if so not before that time.
+    Doubt(Option<u64>),
+}
+
+/// Whether the members' silence about an id proves anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cover {
+    Full,
+    Soon,
+    None,
+}
+
+impl Engine {
+    /// Whether it must be proven that this command was not started before.
+    pub(super) fn must_prove(&self, id: JobId, command: &ClientCommand) -> bool {
+        if command.spec.repeat == Repeat::Safe {
+            return false;
+        }
+        self.jobs.get(id).is_some_and(|job| {
+            let intended = job
+                .key
+                .is_some_and(|(key, _)| self.book.open_intent(&key).is_some());
+            job.seen || intended
+        })
+    }
+
+    /// A command that may have run is next in its lane.
+    pub(super) fn prove(&mut self, id: JobId) {
+        let since = self.now.mono;
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.state = State::Doubting {
+                since,
+                asking: None,
+            };
+        }
+        self.book.waiting.insert(id);
+        self.look_at_doubt(id);
+    }
+
+    /// Its deadline is over before it could be started: said so only where that is certain.
+    pub(super) fn expire(&mut self, id: JobId, command: &ClientCommand) {
+        let new = if self.must_prove(id, command) {
+            matches!(self.verdict(id), Verdict::New)
+        } else {
+            self.would_remember(id, command)
+        };
+        if new {
+            self.finish(id, Self::expired());
+        } else {
+            self.in_doubt(
+                id,
+                "it may have been started before, and its deadline has passed",
+            );
+        }
+    }
+
+    /// Whether a command that may be repeated would be known here had anybody finished it: its
+    /// outcome is in no journal, only in the memory of those that were up all the time.
+    fn would_remember(&self, id: JobId, command: &ClientCommand) -> bool {
+        let Some(job) = self.jobs.get(id).filter(|job| job.seen) else {
+            return true;
+        };
+        if command.spec.repeat != Repeat::Safe {
+            return true;
+        }
+        let sent = job.raw.timestamp.map_or(0, |seconds| seconds * 1_000);
+        let up = |id| {
+            let peer = self.members.get(id);
+            peer.is_some_and(|p| p.liveness.present() && p.heartbeat.started <= sent)
+        };
+        self.cfg.started <= sent && self.book.members.keys().all(up)
+    }
+
+    pub(super) fn look_at_doubt(&mut self, id: JobId) {
+        let Some((command, _)) = self.job_command(id) else {
+            return;
+        };
+        let Some(State::Doubting {
+            since,
+            asking: None,
+        }) = self.jobs.get(id).map(|job| &job.state)
+        else {
+            return;
+        };
+        let patient = self.now.mono < since + limits::DOUBT_WAIT_MS;
+        if self.finished_elsewhere(id) {
+            self.answered_elsewhere(id);
+            self.next_in_lane(id, &command);
+            return;
+        }
+        match self.verdict(id) {
+            Verdict::New => {
+                self.book.waiting.remove(&id);
+                self.start_new(id, &command);
+                self.lane_after(&command, id);
+            }
+            Verdict::Wait if patient => self.look_again_at_waiting(),
+            Verdict::Wait => self.ask(id, &command, None),
+            Verdict::Doubt(not_before) => self.ask(id, &command, not_before),
+        }
+    }
+
+    /// A command of the lane may have ended at once.
+    fn lane_after(&mut self, command: &ClientCommand, id: JobId) {
+        if self.jobs.get(id).is_none() {
+            let lane = super::jobs::lane_key(command);
+            self.advance_lane(&lane);
+        }
+    }
+
+    fn verdict(&self, id: JobId) -> Verdict {
+        let Some(job) = self.jobs.get(id) else {
+            return Verdict::Wait;
+        };
+        let sent = job.raw.timestamp.map(|seconds| seconds * 1_000);
+        let Some((key, _)) = job.key else {
+            return Verdict::Doubt(None);
+        };
+        if let Some(intent) = self.book.open_intent(&key) {
+            return if self.is_working(&intent.by, intent.boot) {
+                Verdict::Wait
+            } else {
+                Verdict::Doubt(Some(intent.at))
+            };
+        }
+        if !job.seen {
+            return Verdict::New;
+        }
+        match self.cover() {
+            Cover::Full => Verdict::New,
+            Cover::Soon => Verdict::Wait,
+            Cover::None => Verdict::Doubt(sent),
+        }
+    }
+
+    /// Whether an id that no journal here holds was started by nobody. A member calls only what
+    /// it has told every member that it could hear: so it proves something that it told us
+    /// nothing, unless it may have been alone.
+    fn cover(&self) -> Cover {
+        if self.now.wall < self.book.lost_until {
+            return Cover::None;
+        }
+        let gone = |id| self.members.get(id).is_none();
+        if self.book.members.keys().any(gone) {
+            return Cover::None;
+        }
+        let mut cover = Cover::Full;
+        for (_, peer) in self.members.iter() {
+            match self.cover_of(peer) {
+                Cover::Full => {}
+                Cover::Soon => cover = Cover::Soon,
+                Cover::None => return Cover::None,
+            }
+        }
+        cover
+    }
+
+    fn cover_of(&self, peer: &Peer) -> Cover {
+        if !peer.heartbeat.journal {
+            return Cover::None;
+        }
+        match peer.liveness {
+            Liveness::Alive | Liveness::Suspect => {
+                let told = peer.heartbeat.settled.contains(&self.cfg.instance);
+                if told && self.holds_lease(peer) {
+                    Cover::Full
+                } else {
+                    Cover::Soon
+                }
+            }
+            Liveness::Lost | Liveness::Left if peer.covered => Cover::Full,
+            _ => Cover::None,
+        }
+    }
+
+    /// Whether a member cannot yet think that we are lost: it heard us lately.
+    pub(super) fn holds_lease(&self, peer: &Peer) -> bool {
+        let trust = self.cfg.peers.lost.saturating_sub(limits::LEASE_MARGIN_MS);
+        peer.echoed_at
+            .is_some_and(|heard| self.now.mono < heard + trust)
+    }
+
+    /// A member is gone: whether it can have made calls without our word is known now, or never.
+    pub(super) fn judge_lost(&mut self, id: &crate::model::InstanceId, reason: &str) {
+        let Some(peer) = self.members.get(id) else {
+            return;
+        };
+        let told = peer.heartbeat.settled.contains(&self.cfg.instance);
+        let covered = told && reason != "silent" && self.holds_lease(peer);
+        if let Some(peer) = self.members.get_mut(id) {
+            peer.covered = covered;
+        }
+    }
+
+    pub(super) fn finished_elsewhere(&self, id: JobId) -> bool {
+        let key = self.jobs.get(id).and_then(|job| job.key);
+        key.is_some_and(|(key, body)| matches!(self.ledger.look_up(&key, body), Known::Finished(_)))
+    }
+
+    // ---- asking the platform ------------------------------------------------------------------
+
+    /// What would prove that a command ran.
+    fn proof(&self, command: &ClientCommand, not_before: Option<u64>) -> Option<Proof> {
+        let Addressed::Agent(agent) = &command.addressee else {
+            return None;
+        };
+        let session = self.sessions.get(agent)?;
+        let subject = Subject {
+            extension: session.record.extension.as_deref(),
+            not_ready_reason: None,
+            logout_reason: None,
+            supervisor_not_ready_reason: None,
+            supervisor_logout_reason: None,
+            team: None,
+        };
+        let Step::Request(plan) = command.spec.step else {
+            return None;
+        };
+        match plan(&subject, &command.args) {
+            Ok(Action::MakeCall { from, to }) => Some(Proof {
+                from,
+                to,
+                not_before: not_before?,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Asks whether the call is there; a missing one proves nothing.
+    fn ask(&mut self, id: JobId, command: &ClientCommand, not_before: Option<u64>) {
+        let words = "it may have been started before and is not repeated";
+        let Some(proof) = self.proof(command, not_before) else {
+            self.book.waiting.remove(&id);
+            self.in_doubt(id, words);
+            return;
+        };
+        let Addressed::Agent(agent) = &command.addressee else {
+            return;
+        };
+        let Some(call) = self.read_dialogs(agent, CallFor::Ask(id, proof)) else {
+            self.book.waiting.remove(&id);
+            self.in_doubt(id, words);
+            return;
+        };
+        if let Some(job) = self.jobs.get_mut(id)
+            && let State::Doubting { asking, .. } = &mut job.state
+        {
+            *asking = Some(call);
+        }
+    }
+
+    fn read_dialogs(&mut self, agent: &AgentId, purpose: CallFor) -> Option<CallId> {
+        let password = self.sessions.get(agent)?.record.password.clone();
+        let id = CallId(self.number());
+        let request_id = self.message_id();
+        let node = self.route.current();
+        self.calls.insert(id, (purpose, node));
+        self.out.push_back(Command::Call(Box::new(Call {
+            id,
+            node,
+            agent: agent.clone(),
+            password,
+            request_id,
+            action: Action::ReadDialogs,
+        })));
+        Some(id)
+    }
+
+    pub(super) fn asked(
+        &mut self,
+        id: JobId,
+        call: CallId,
+        proof: &Proof,
+        outcome: &CallOutcome,
+        node: usize,
+    ) {
+        let asking = match self.jobs.get(id).map(|job| &job.state) {
+            Some(State::Doubting { asking, .. }) => *asking,
+            _ => None,
+        };
+        if asking != Some(call) {
+            self.stale("call");
+            return;
+        }
+        self.book.waiting.remove(&id);
+        if let Some((command, _)) = self.job_command(id)
+            && self.finished_elsewhere(id)
+        {
+            self.answered_elsewhere(id);
+            self.next_in_lane(id, &command);
+            return;
+        }
+        if proves(outcome, proof) {
+            let host = Some(self.route.host(node).to_owned());
+            self.finish(id, Answered::ok(Outcome::Accepted, Some(202), host));
+        } else {
+            self.in_doubt(id, "it may have been started before and is not repeated");
+        }
+    }
+
+    // ---- found out later ----------------------------------------------------------------------
+
+    /// An answer in doubt went out.
+    pub(super) fn remember_doubt(&mut self, id: JobId, command: &ClientCommand) {
+        let (Addressed::Agent(agent), Some(identity), Some((key, _))) = (
+            &command.addressee,
+            &command.identity,
+            self.jobs.get(id).and_then(|job| job.key),
+        ) else {
+            return;
+        };
+        let intent = self.book.entries.get(&key);
+        let made = intent.and_then(|entry| entry.intent.as_ref());
+        let at = self.now.mono + limits::ASK_LATER_MS;
+        let proof = self.proof(command, made.map(|intent| intent.at));
+        let doubt = Doubt {
+            agent: agent.clone(),
+            command: command.spec.name.to_owned(),
+            identity: identity.clone(),
+            correlation_id: command.correlation_id.clone(),
+            to: self.destination_of(command),
+            proof: proof.map(|proof| (proof, at)),
+            since: self.now.mono,
+        };
+        if self.doubts.len() >= limits::DOUBTS {
+            let oldest = self.doubts.iter().min_by_key(|(_, doubt)| doubt.since);
+            if let Some(oldest) = oldest.map(|(key, _)| *key) {
+                self.doubts.remove(&oldest);
+            }
+        }
+        if doubt.proof.is_some() {
+            self.timers.set_by(super::timer::Timer::Doubt, at);
+        }
+        self.doubts.insert(key, doubt);
+    }
+
+    /// Looks at what waits, and asks for what may be found out by now.
+    pub(super) fn doubts_due(&mut self) {
+        self.look_at_waiting();
+        let now = self.now.mono;
+        let due = |doubt: &Doubt| doubt.proof.as_ref().is_some_and(|(_, at)| *at <= now);
+        let keys: Vec<Key> = (self.doubts.iter())
+            .filter(|(_, doubt)| due(doubt))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in keys {
+            let Some(doubt) = self.doubts.get_mut(&key) else {
+                continue;
+            };
+            let agent = doubt.agent.clone();
+            if let Some((proof, _)) = doubt.proof.take() {
+                self.read_dialogs(&agent, CallFor::Later(key, proof));
+            }
+        }
+        let next = self
+            .doubts
+            .values()
+            .filter_map(|doubt| doubt.proof.as_ref());
+        if let Some(at) = next.map(|(_, at)| *at).min() {
+            self.timers.set_by(super::timer::Timer::Doubt, at);
+        }
+        let kept = now.saturating_sub(limits::LEDGER_RETENTION_MS);
+        self.doubts.retain(|_, doubt| doubt.since >= kept);
+    }
+
+    pub(super) fn asked_later(
+        &mut self,
+        key: Key,
+        proof: &Proof,
+        outcome: &CallOutcome,
+        node: usize,
+    ) {
+        if !proves(outcome, proof) {
+            return;
+        }
+        let Some(record) = self.ledger.record(&key) else {
+            return;
+        };
+        if record.reply.outcome != Outcome::InDoubt {
+            return;
+        }
+        let reply = Reply {
+            outcome: Outcome::Accepted,
+            status: Some(202),
+            downstream: Some(self.route.host(node).to_owned()),
+            error: None,
+            ..record.reply
+        };
+        let record = OutcomeRecord { reply, ..record };
+        self.resolve(&record);
+        self.write_outcome(None, record);
+    }
+
+    /// A peer tells an outcome that may differ from ours.
+    pub(super) fn compare_outcomes(&mut self, theirs: &OutcomeRecord) {
+        let Known::Finished(ours) = self.ledger.look_up(&theirs.key, theirs.body) else {
+            return;
+        };
+        let doubt = Outcome::InDoubt;
+        match (ours.outcome, theirs.reply.outcome) {
+            (a, b) if a == b || b == doubt => {}
+            (a, _) if a == doubt => self.resolve(theirs),
+            _ => self.events.push_back(Event::DoubleEffect {
+                command: theirs.reply.command.clone(),
+            }),
+        }
+    }
+
+    /// What was in doubt is known: duplicates get the definite outcome from now on, and the
+    /// client is told once, by the instance that had answered in doubt.
+    fn resolve(&mut self, record: &OutcomeRecord) {
+        self.ledger
+            .resolve(&record.key, Arc::new(record.reply.clone()));
+        let Some(doubt) = self.doubts.remove(&record.key) else {
+            return;
+        };
+        let outcome = record.reply.outcome;
+        self.events.push_back(Event::Resolved { outcome });
+        let current = self.sessions.get(&doubt.agent);
+        let (to, epoch) = match current {
+            Some(session) => (
+                Some(session.record.destination.clone()),
+                session.record.version.epoch,
+            ),
+            None => (doubt.to, self.epoch),
+        };
+        let Some(to) = to else {
+            return;
+        };
+        let event = ClientEvent::Resolved {
+            agent: doubt.agent,
+            command: doubt.command,
+            id: doubt.identity,
+            outcome,
+        };
+        self.tell(&to, event, doubt.correlation_id, epoch, None);
+    }
+}
+
+fn proves(outcome: &CallOutcome, proof: &Proof) -> bool {
+    let CallOutcome::Done {
+        answer: Answer::Dialogs(dialogs),
+        ..
+    } = outcome
+    else {
+        return false;
+    };
+    proof.given_by(dialogs)
+}

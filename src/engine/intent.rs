@@ -1,0 +1,475 @@
+//! The way of a non-idempotent command to its call, and of its outcome to its reply.
+//!
+//! ```text
+//!   start ─▶ Doubting (may it have run?) ─▶ Intending ─▶ Running (call) ─▶ Recording ─▶ reply
+//!              │ it may                        │ refused, no disk, lost ownership
+//!              ▼                               ▼
+//!            IN_DOUBT, or what is found out    REJECTED, or given to its owner
+//! ```
+//!
+//! The call is made only when its intent is on disk here and at every member that is not lost,
+//! this instance still owns the agent in the same epoch, the delivery is still its own, and every
+//! member has shown lately that it hears us.
+
+use crate::catalogue::Repeat;
+use crate::model::{AgentId, InstanceId};
+use crate::wire::command::{Addressed, ClientCommand};
+use crate::wire::reply::Outcome;
+
+use super::ids::JobId;
+use super::jobs::{Answered, State, lane_key};
+use super::ledger::Key;
+use super::peer::{IntentRecord, IntentRefusal, OutcomeRecord};
+use super::timer::Timer;
+use super::work::Work;
+use super::{Engine, limits};
+
+/// A command whose intent is on its way.
+#[derive(Debug)]
+pub(super) struct Intending {
+    pub work: Box<Work>,
+    pub key: Key,
+    /// The own epoch for the agent when the intent was made.
+    pub epoch: u64,
+    /// Whether it is on disk here.
+    pub durable: bool,
+    pub since: u64,
+    pub sent_at: u64,
+    /// A member knows another maker's intent.
+    pub contested: bool,
+}
+
+/// A command whose outcome is on its way.
+#[derive(Debug)]
+pub(super) struct Recording {
+    pub answered: Answered,
+    pub key: Key,
+    pub durable: bool,
+    pub since: u64,
+    pub sent_at: u64,
+}
+
+/// Code of a refusal because the journal cannot be written.
+const NO_JOURNAL: &str = "JOURNAL_UNAVAILABLE";
+
+impl Engine {
+    /// Whether a command's call needs an intent: it must not run twice and can be told again.
+    pub(super) fn journaled(&self, id: JobId, command: &ClientCommand) -> bool {
+        let keyed = self.jobs.get(id).is_some_and(|job| job.key.is_some());
+        command.spec.repeat != Repeat::Safe
+            && keyed
+            && matches!(command.addressee, Addressed::Agent(_))
+    }
+
+    fn epoch_of(&self, agent: &AgentId) -> u64 {
+        let session = self.sessions.get(agent);
+        session.map_or(0, |session| session.record.version.epoch)
+    }
+
+    /// Makes the intent of a command that is ready to run.
+    pub(super) fn intend(&mut self, id: JobId, work: Box<Work>, command: &ClientCommand) {
+        let (Some((key, body)), Addressed::Agent(agent)) = (
+            self.jobs.get(id).and_then(|job| job.key),
+            &command.addressee,
+        ) else {
+            return;
+        };
+        if self.book.is_full() {
+            self.overloaded(id);
+            self.next_in_lane(id, command);
+            return;
+        }
+        let epoch = self.epoch_of(agent);
+        let now = self.now;
+        let intent = IntentRecord {
+            key,
+            body,
+            until: command
+                .deadline_ms
+                .max(now.wall + limits::LEDGER_RETENTION_MS),
+            agent: agent.clone(),
+            command: command.spec.name.to_owned(),
+            epoch,
+            by: self.cfg.instance.clone(),
+            boot: self.cfg.boot,
+            at: now.wall,
+            alone: self.misses_a_member(),
+        };
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.state = State::Intending(Box::new(Intending {
+                work,
+                key,
+                epoch,
+                durable: false,
+                since: now.mono,
+                sent_at: now.mono,
+                contested: false,
+            }));
+        }
+        self.book.waiting.insert(id);
+        self.write_intent(id, intent);
+        self.timers
+            .set_by(Timer::Journal, now.mono + limits::JOURNAL_RESEND_MS);
+    }
+
+    /// Whether a member that was ever heard is not there.
+    fn misses_a_member(&self) -> bool {
+        self.book.members.keys().any(|id| {
+            let peer = self.members.get(id);
+            !peer.is_some_and(|peer| peer.liveness.present() && peer.heartbeat.journal)
+        })
+    }
+
+    /// The word of the disk on an own intent.
+    pub(super) fn intent_written(&mut self, id: JobId, failure: Option<&str>) {
+        let Some(State::Intending(own)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+            return;
+        };
+        own.durable = true;
+        let key = own.key;
+        match failure {
+            None => {
+                if let Some(entry) = self.book.entries.get_mut(&key) {
+                    entry.durable = true;
+                }
+                self.look_at_intent(id);
+            }
+            Some(_) => self.refuse_unjournaled(id, key),
+        }
+    }
+
+    /// Without a journal nothing is called that must not be called twice.
+    fn refuse_unjournaled(&mut self, id: JobId, key: Key) {
+        self.withdraw_intent(&key);
+        let words =
+            "the journal cannot be written, so the command was not started; try again later";
+        let mut answered = Answered::error(Outcome::Rejected, NO_JOURNAL, words);
+        answered.retry_after_ms = Some(limits::RETRY_AFTER_MS);
+        self.refuse_for_now(id, NO_JOURNAL, words, &answered);
+        if let Some((command, _)) = self.job_command(id) {
+            self.next_in_lane(id, &command);
+        }
+    }
+
+    /// The lane goes on without this command.
+    pub(super) fn next_in_lane(&mut self, id: JobId, command: &ClientCommand) {
+        self.book.waiting.remove(&id);
+        let lane = lane_key(command);
+        if self.jobs.leave_lane(id, &lane) {
+            self.advance_lane(&lane);
+        }
+    }
+
+    /// Makes the call as soon as everything that it waits for has come.
+    fn look_at_intent(&mut self, id: JobId) {
+        let Some((command, _)) = self.job_command(id) else {
+            return;
+        };
+        let Some(State::Intending(own)) = self.jobs.get(id).map(|job| &job.state) else {
+            return;
+        };
+        let (key, epoch, durable) = (own.key, own.epoch, own.durable);
+        let disputed = own.contested && self.now.mono >= own.since + limits::DOUBT_WAIT_MS;
+        if !durable {
+            return;
+        }
+        if self.finished_elsewhere(id) {
+            self.withdraw_own(id, key);
+            self.answered_elsewhere(id);
+            self.next_in_lane(id, &command);
+            return;
+        }
+        if self.now.wall >= command.deadline_ms {
+            self.finish(id, Self::expired());
+            return;
+        }
+        if disputed {
+            self.in_doubt(id, "another instance may have started it");
+            return;
+        }
+        let agent = match &command.addressee {
+            Addressed::Agent(agent) => agent.clone(),
+            Addressed::Destination(_) => return,
+        };
+        if !self.serves(&command) {
+            self.withdraw_own(id, key);
+            self.place_again(id, &command);
+            return;
+        }
+        if self.epoch_of(&agent) != epoch {
+            self.intend_again(id, key, &command);
+            return;
+        }
+        if self.fenced_until.is_some() || !self.may_call(&key) {
+            self.look_again_at_waiting();
+            return;
+        }
+        if self.misses_a_member() && self.note_alone(id, &key) {
+            return;
+        }
+        self.make_call(id);
+    }
+
+    /// A member was lost while its word was awaited: that the call is made alone is durable
+    /// before the call. `false`: it is so already.
+    fn note_alone(&mut self, id: JobId, key: &Key) -> bool {
+        let intent = self
+            .book
+            .entries
+            .get_mut(key)
+            .and_then(|e| e.intent.as_mut());
+        let Some(intent) = intent.filter(|intent| !intent.alone) else {
+            return false;
+        };
+        intent.alone = true;
+        let intent = intent.clone();
+        if let Some(State::Intending(own)) = self.jobs.get_mut(id).map(|job| &mut job.state) {
+            own.durable = false;
+        }
+        self.rewrite_intent(id, intent);
+        true
+    }
+
+    /// Whether every member that is there has the intent, and has shown lately that it hears us.
+    fn may_call(&self, key: &Key) -> bool {
+        let Some(entry) = self.book.entries.get(key) else {
+            return false;
+        };
+        let mut members = self.members.present();
+        members.all(|(id, peer)| {
+            !peer.heartbeat.journal || (entry.acked.contains(id) && self.holds_lease(peer))
+        })
+    }
+
+    fn make_call(&mut self, id: JobId) {
+        let node = self.route.current();
+        self.book.waiting.remove(&id);
+        let Some(job) = self.jobs.get_mut(id) else {
+            return;
+        };
+        // Any state will do for the moment in between.
+        let state = std::mem::replace(&mut job.state, State::Settling);
+        if let State::Intending(own) = state {
+            job.state = State::Running(own.work);
+            self.issue(id, node);
+        }
+    }
+
+    /// Takes the own intent back: no call was made.
+    fn withdraw_own(&mut self, id: JobId, key: Key) {
+        self.book.waiting.remove(&id);
+        self.withdraw_intent(&key);
+    }
+
+    /// The own intent of a job.
+    fn own_intent(&self, id: JobId) -> Option<(Key, u64)> {
+        let (key, _) = self.jobs.get(id)?.key?;
+        let intent = self.book.open_intent(&key)?;
+        let own = intent.by == self.cfg.instance && intent.boot == self.cfg.boot;
+        own.then_some((key, intent.epoch))
+    }
+
+    /// A call that was held back is not made here: its intent is void.
+    pub(super) fn take_back_intent(&mut self, id: JobId) {
+        if let Some((key, _)) = self.own_intent(id) {
+            self.withdraw_own(id, key);
+        }
+    }
+
+    /// A call that was held back, because this process had been away, meets all its conditions
+    /// anew. `false`: it has none.
+    pub(super) fn reconsider(&mut self, id: JobId) -> bool {
+        let Some((key, epoch)) = self.own_intent(id) else {
+            return false;
+        };
+        let now = self.now.mono;
+        let Some(job) = self.jobs.get_mut(id) else {
+            return false;
+        };
+        match std::mem::replace(&mut job.state, State::Settling) {
+            State::Running(work) => {
+                job.state = State::Intending(Box::new(Intending {
+                    work,
+                    key,
+                    epoch,
+                    durable: true,
+                    since: now,
+                    sent_at: now,
+                    contested: false,
+                }));
+            }
+            other => job.state = other,
+        }
+        self.book.waiting.insert(id);
+        self.look_at_intent(id);
+        true
+    }
+
+    /// The agent is ours in a newer epoch: the members are asked anew.
+    fn intend_again(&mut self, id: JobId, key: Key, command: &ClientCommand) {
+        self.withdraw_own(id, key);
+        let Some(job) = self.jobs.get_mut(id) else {
+            return;
+        };
+        let state = std::mem::replace(&mut job.state, State::Settling);
+        if let State::Intending(own) = state {
+            self.intend(id, own.work, command);
+        }
+    }
+
+    /// A command that was about to run is another's now.
+    fn place_again(&mut self, id: JobId, command: &ClientCommand) {
+        let lane = lane_key(command);
+        self.jobs.leave_lane(id, &lane);
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.state = State::Queued;
+            job.started = None;
+        }
+        self.place(id, command);
+        self.advance_lane(&lane);
+    }
+
+    /// Its delivery is gone, and its call was not made: it comes again, to whomever.
+    pub(super) fn drop_unstarted(&mut self, id: JobId) {
+        let Some((command, _)) = self.job_command(id) else {
+            return;
+        };
+        if let Some(State::Intending(own)) = self.jobs.get(id).map(|job| &job.state) {
+            let key = own.key;
+            self.withdraw_own(id, key);
+        }
+        self.book.waiting.remove(&id);
+        let lane = lane_key(&command);
+        let running = self.jobs.leave_lane(id, &lane);
+        self.give_up(id);
+        if running {
+            self.advance_lane(&lane);
+        }
+    }
+
+    /// Another maker's intent for the same command comes first.
+    pub(super) fn abandon_intent(&mut self, id: JobId) {
+        let since = self.now.mono;
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.state = State::Doubting {
+                since,
+                asking: None,
+            };
+            self.look_again_at_waiting();
+        }
+    }
+
+    pub(super) fn intent_refused(&mut self, key: &Key, why: IntentRefusal) {
+        let Some(id) = self.ledger.running(key) else {
+            return;
+        };
+        let Some(State::Intending(own)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+            return;
+        };
+        match why {
+            // Its outcome comes, or the other maker takes its intent back.
+            IntentRefusal::Known => own.contested = true,
+            // The newer epoch comes: the owner's records are on their way.
+            IntentRefusal::Stale => {}
+        }
+    }
+
+    // ---- outcomes -----------------------------------------------------------------------------
+
+    /// Whether this outcome is to be durable before its reply: there is an intent.
+    pub(super) fn records_outcome(&self, id: JobId) -> bool {
+        let Some(job) = self.jobs.get(id) else {
+            return false;
+        };
+        let recorded = matches!(job.state, State::Recording(_));
+        !recorded
+            && job
+                .key
+                .is_some_and(|(key, _)| self.book.open_intent(&key).is_some())
+    }
+
+    pub(super) fn record_outcome(&mut self, id: JobId, answered: Answered) {
+        let Some((command, Some((key, body)))) = self.job_command(id) else {
+            return;
+        };
+        let now = self.now;
+        let record = OutcomeRecord {
+            key,
+            body,
+            until: command
+                .deadline_ms
+                .max(now.wall + limits::LEDGER_RETENTION_MS),
+            reply: self.reply_to_command(&command, &answered),
+        };
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.state = State::Recording(Box::new(Recording {
+                answered,
+                key,
+                durable: false,
+                since: now.mono,
+                sent_at: now.mono,
+            }));
+        }
+        self.book.waiting.insert(id);
+        self.write_outcome(Some(id), record);
+        self.timers
+            .set_by(Timer::Journal, now.mono + limits::JOURNAL_RESEND_MS);
+    }
+
+    /// The disk has the outcome, or cannot take it: what is done is done, and is told.
+    pub(super) fn outcome_written(&mut self, id: JobId) {
+        if let Some(State::Recording(own)) = self.jobs.get_mut(id).map(|job| &mut job.state) {
+            own.durable = true;
+            self.look_at_record(id);
+        }
+    }
+
+    fn look_at_record(&mut self, id: JobId) {
+        let Some(State::Recording(own)) = self.jobs.get(id).map(|job| &job.state) else {
+            return;
+        };
+        let (key, since) = (own.key, own.since);
+        if !own.durable {
+            return;
+        }
+        let members: Vec<InstanceId> = self.journal_members();
+        let entry = self.book.entries.get(&key);
+        let told = entry.is_none_or(|entry| members.iter().all(|m| entry.acked.contains(m)));
+        if !told {
+            if self.now.mono < since + limits::OUTCOME_WAIT_MS {
+                self.look_again_at_waiting();
+                return;
+            }
+            self.owe_outcome(key);
+        }
+        self.book.waiting.remove(&id);
+        let Some(job) = self.jobs.get_mut(id) else {
+            return;
+        };
+        let state = std::mem::replace(&mut job.state, State::Settling);
+        if let State::Recording(own) = state {
+            self.conclude(id, own.answered, true);
+        }
+    }
+
+    // ---- looking again ------------------------------------------------------------------------
+
+    pub(super) fn look_again_at_waiting(&mut self) {
+        self.timers
+            .set_by(Timer::Doubt, self.now.mono + limits::DOUBT_LOOK_MS);
+    }
+
+    /// Something changed: whatever waits for it is looked at.
+    pub(super) fn look_at_waiting(&mut self) {
+        for id in self.book.waiting.clone() {
+            match self.jobs.get(id).map(|job| &job.state) {
+                Some(State::Intending(_)) => self.look_at_intent(id),
+                Some(State::Recording(_)) => self.look_at_record(id),
+                Some(State::Doubting { .. }) => self.look_at_doubt(id),
+                _ => {
+                    self.book.waiting.remove(&id);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The file, its thread, and what becomes of both when the disk fails.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+
+use redb::backends::FileBackend;
+use redb::{Database, DatabaseError, StorageBackend};
+
+use super::file::{File, Opener};
+use super::*;
+use crate::engine::ids::BootId;
+use crate::engine::peer::{IntentRecord, OutcomeRecord};
+use crate::model::{AgentId, InstanceId};
+use crate::wire::reply::{Outcome, Reply};
+
+const WALL: u64 = 1_700_000_000_000;
+
+fn intent(n: u8, until: u64) -> IntentRecord {
+    IntentRecord {
+        key: [n; 16],
+        body: [n; 8],
+        until,
+        agent: AgentId::new("1001").unwrap(),
+        command: "MakeCall".into(),
+        epoch: 3,
+        by: InstanceId::new("gc-1").unwrap(),
+        boot: BootId(7),
+        at: WALL,
+        alone: false,
+    }
+}
+
+fn outcome(n: u8, until: u64) -> OutcomeRecord {
+    OutcomeRecord {
+        key: [n; 16],
+        body: [n; 8],
+        until,
+        reply: Reply {
+            command: "MakeCall".into(),
+            id: "1001".into(),
+            outcome: Outcome::Accepted,
+            status: Some(202),
+            instance: "gc-1".into(),
+            downstream: None,
+            error: None,
+            retry_after_ms: None,
+            body: Some(serde_json::json!("planted-secret")),
+        },
+    }
+}
+
+type Heard = Receiver<(Vec<JournalId>, Option<String>)>;
+
+fn open(dir: &Path, accept_loss: bool) -> Result<(Journal, Restored, Heard), JournalError> {
+    let (tell, heard) = channel();
+    let told: Told = Box::new(move |ids, failure, _| {
+        let _ = tell.send((ids, failure));
+    });
+    let (journal, restored) = Journal::open(dir, accept_loss, WALL, told)?;
+    Ok((journal, restored, heard))
+}
+
+/// Waits until that many writes are answered; the first failure.
+fn answered(heard: &Heard, mut count: usize) -> Option<String> {
+    let mut first = None;
+    while count > 0 {
+        let (ids, failure) = heard.recv().unwrap();
+        count -= ids.len();
+        first = first.or(failure);
+    }
+    first
+}
+
+const LATE: u64 = u64::MAX / 2;
+
+#[test]
+fn what_was_answered_is_there_after_reopening_and_holds_no_body() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, restored, heard) = open(dir.path(), false).unwrap();
+    assert!(restored.intents.is_empty());
+    let member = InstanceId::new("gc-2").unwrap();
+    let writes = [
+        JournalWrite::Intent(intent(1, LATE)),
+        JournalWrite::Intent(intent(2, LATE)),
+        JournalWrite::Intent(intent(3, LATE)),
+        JournalWrite::Outcome(outcome(2, LATE)),
+        JournalWrite::Withdraw([3; 16]),
+        JournalWrite::Member(member.clone(), 5),
+    ];
+    for (n, write) in writes.into_iter().enumerate() {
+        assert!(journal.submit(JournalId(n as u64), write));
+    }
+    assert_eq!(answered(&heard, 6), None);
+    drop(journal);
+    let bytes = std::fs::read(dir.path().join(FILE)).unwrap();
+    let planted = b"planted-secret";
+    assert!(!bytes.windows(planted.len()).any(|part| part == planted));
+    let kept = read(dir.path()).unwrap();
+    assert_eq!(kept.intents, [intent(1, LATE), intent(2, LATE)]);
+    assert_eq!(kept.outcomes.len(), 1);
+    assert_eq!(kept.outcomes[0].reply.outcome, Outcome::Accepted);
+    assert_eq!(kept.members, [(member, 5)]);
+    let summary = check(dir.path()).unwrap();
+    assert_eq!((summary.open, summary.finished), (1, 1));
+    assert!(!summary.mended);
+}
+
+#[test]
+fn what_is_past_its_time_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _, heard) = open(dir.path(), false).unwrap();
+    for (n, write) in [
+        JournalWrite::Intent(intent(1, 1)),
+        JournalWrite::Intent(intent(2, 2)),
+        JournalWrite::Outcome(outcome(2, LATE)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert!(journal.submit(JournalId(n as u64), write));
+    }
+    assert_eq!(answered(&heard, 3), None);
+    assert!(journal.submit(JournalId(9), JournalWrite::Intent(intent(3, LATE))));
+    assert_eq!(answered(&heard, 1), None);
+    drop(journal);
+    let kept = read(dir.path()).unwrap();
+    let keys: Vec<u8> = kept.intents.iter().map(|intent| intent.key[0]).collect();
+    assert_eq!(keys, [3]);
+    assert_eq!(kept.outcomes.len(), 1, "it lasts longer than its intent");
+}
+
+#[test]
+fn an_open_journal_is_in_use_and_a_missing_one_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(
+        read(dir.path()),
+        Err(JournalError::Missing { .. })
+    ));
+    let journal = open(dir.path(), false).unwrap();
+    assert!(matches!(read(dir.path()), Err(JournalError::InUse { .. })));
+    let again = open(dir.path(), true).map(|_| ());
+    assert!(matches!(again, Err(JournalError::InUse { .. })));
+    drop(journal);
+    assert!(read(dir.path()).is_ok());
+}
+
+#[test]
+fn a_damaged_file_is_refused_until_its_loss_is_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(FILE), "not a journal at all").unwrap();
+    let error = open(dir.path(), false).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("--accept-journal-loss"), "{error}");
+    let (journal, restored, heard) = open(dir.path(), true).unwrap();
+    assert!(restored.lost_until > WALL);
+    assert!(journal.submit(JournalId(1), JournalWrite::Intent(intent(1, LATE))));
+    assert_eq!(answered(&heard, 1), None);
+    drop(journal);
+    let kept = read(dir.path()).unwrap();
+    assert_eq!(kept.lost_until, restored.lost_until, "also after a restart");
+    let aside = dir.path().join(format!("journal.lost-{WALL}"));
+    assert_eq!(std::fs::read(aside).unwrap(), b"not a journal at all");
+}
+
+#[test]
+fn a_torn_tail_is_mended_or_refused_but_never_taken_for_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _, heard) = open(dir.path(), false).unwrap();
+    for n in 0..200 {
+        assert!(journal.submit(
+            JournalId(u64::from(n)),
+            JournalWrite::Intent(intent(n, LATE))
+        ));
+        assert_eq!(answered(&heard, 1), None);
+    }
+    drop(journal);
+    let path = dir.path().join(FILE);
+    let whole = std::fs::read(&path).unwrap();
+    for cut in [whole.len() / 3, whole.len() / 2, whole.len() - 4_096] {
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        match open(dir.path(), false) {
+            Ok((_, restored, _)) => assert_eq!(restored.intents.len(), 200, "cut at {cut}"),
+            Err(error) => assert!(error.to_string().contains("--accept-journal-loss")),
+        }
+    }
+}
+
+/// A file whose syncs fail when told to.
+#[derive(Debug)]
+struct Flaky {
+    inner: FileBackend,
+    fails: Arc<AtomicBool>,
+}
+
+impl StorageBackend for Flaky {
+    fn len(&self) -> std::io::Result<u64> {
+        self.inner.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.inner.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.inner.set_len(len)
+    }
+    fn sync_data(&self) -> std::io::Result<()> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(std::io::Error::from_raw_os_error(28));
+        }
+        self.inner.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.inner.write(offset, data)
+    }
+}
+
+fn flaky(fails: &Arc<AtomicBool>, opened: &Arc<std::sync::atomic::AtomicUsize>) -> Opener {
+    let (fails, opened) = (fails.clone(), opened.clone());
+    Box::new(move |path| {
+        opened.fetch_add(1, Ordering::SeqCst);
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(|error| DatabaseError::Storage(error.into()))?;
+        let inner = FileBackend::new(file)?;
+        let fails = fails.clone();
+        Database::builder().create_with_backend(Flaky { inner, fails })
+    })
+}
+
+#[test]
+fn after_a_failed_sync_the_handle_is_never_used_again_and_a_copy_takes_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let fails = Arc::new(AtomicBool::new(false));
+    let opened = Arc::default();
+    let (mut file, _) = File::open(dir.path(), false, WALL, flaky(&fails, &opened)).unwrap();
+    let first = JournalWrite::Intent(intent(1, LATE));
+    file.write(&[&first], WALL).unwrap();
+    fails.store(true, Ordering::SeqCst);
+    let second = JournalWrite::Intent(intent(2, LATE));
+    assert!(file.write(&[&second], WALL).is_err());
+    assert!(
+        file.write(&[&second], WALL).is_err(),
+        "the copy fails as well"
+    );
+    fails.store(false, Ordering::SeqCst);
+    let before = opened.load(Ordering::SeqCst);
+    let third = JournalWrite::Intent(intent(3, LATE));
+    file.write(&[&third], WALL).unwrap();
+    assert_eq!(opened.load(Ordering::SeqCst), before + 1);
+    drop(file);
+    let kept = read(dir.path()).unwrap();
+    let keys: Vec<u8> = kept.intents.iter().map(|intent| intent.key[0]).collect();
+    assert!(keys.contains(&1) && keys.contains(&3), "{keys:?}");
+}
+
+#[test]
+fn a_full_disk_fails_writes_and_room_brings_them_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let fails = Arc::new(AtomicBool::new(true));
+    let opened = Arc::default();
+    fails.store(false, Ordering::SeqCst);
+    let (file, _) = File::open(dir.path(), false, WALL, flaky(&fails, &opened)).unwrap();
+    let (queue, waiting) = std::sync::mpsc::sync_channel(8);
+    let (tell, heard) = channel();
+    let told: Told = Box::new(move |ids, failure, _| {
+        let _ = tell.send((ids, failure));
+    });
+    let thread = std::thread::spawn(move || writer::run(file, &waiting, &told));
+    let write = |n: u8| {
+        let write = JournalWrite::Intent(intent(n, LATE));
+        queue.send((JournalId(u64::from(n)), write)).unwrap();
+        answered(&heard, 1)
+    };
+    assert_eq!(write(1), None);
+    fails.store(true, Ordering::SeqCst);
+    assert!(write(2).is_some());
+    assert!(write(3).is_some(), "while it rests, at once");
+    fails.store(false, Ordering::SeqCst);
+    let mut n = 4;
+    while write(n).is_some() {
+        n += 1;
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(n < 200, "it never comes back");
+    }
+    drop(queue);
+    thread.join().unwrap();
+    let kept = read(dir.path()).unwrap();
+    let keys: Vec<u8> = kept.intents.iter().map(|intent| intent.key[0]).collect();
+    assert!(keys.contains(&1) && keys.contains(&n), "{keys:?}");
+}

@@ -1,0 +1,208 @@
+//! A driver that stands still must not keep its consumers' priority: the process ends, the broker
+//! gives its commands to the peer, and whoever supervises it starts it anew.
+//!
+//! A thread of its own looks at the driver's beat, so that a runtime whose threads all hang is
+//! noticed too. Under systemd (`NOTIFY_SOCKET`) it also says that the service is ready, that it
+//! lives (`WatchdogSec=`) and that it stops.
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Without a beat for this long the process ends. Longer than the time after which peers think it
+/// lost, so that a moment's starvation kills nobody.
+pub const LIMIT: Duration = Duration::from_secs(10);
+
+/// Without a beat for this long `/livez` says so.
+pub const SLOW: Duration = Duration::from_secs(2);
+
+/// Exit code of a process whose driver stands still (internal error).
+const EXIT: i32 = 70;
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// A gap between two looks from which it follows that the whole process was away, not the driver.
+const AWAY: Duration = Duration::from_secs(1);
+
+const NEVER: u64 = u64::MAX;
+
+#[derive(Debug)]
+struct Shared {
+    start: Instant,
+    /// Milliseconds from the start to the last beat; [`NEVER`] before the first.
+    beat: AtomicU64,
+    done: AtomicBool,
+}
+
+/// The driver's beat, as others see it.
+#[derive(Debug, Clone)]
+pub struct Watchdog {
+    shared: Arc<Shared>,
+}
+
+impl Watchdog {
+    /// A watchdog that nobody looks at yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                start: now(),
+                beat: AtomicU64::new(NEVER),
+                done: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// Starts to look: `stalled` is called once when there was no beat for `limit`.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn watch(
+        &self,
+        limit: Duration,
+        stalled: impl FnOnce(Duration) + Send + 'static,
+    ) -> std::io::Result<()> {
+        self.beat();
+        let watchdog = self.clone();
+        let look = move || watchdog.look(limit, stalled);
+        std::thread::Builder::new()
+            .name("watchdog".to_owned())
+            .spawn(look)?;
+        Ok(())
+    }
+
+    fn look(&self, limit: Duration, stalled: impl FnOnce(Duration)) {
+        let mut last = now();
+        while !self.shared.done.load(Ordering::Relaxed) {
+            std::thread::sleep(LOOK);
+            // Stopped and continued: the driver gets its time, too.
+            if last.elapsed() > LOOK + AWAY {
+                self.beat();
+            }
+            last = now();
+            let silent = self.silent();
+            if silent >= limit {
+                stalled(silent);
+                return;
+            }
+            if silent < SLOW {
+                notify("WATCHDOG=1");
+            }
+        }
+    }
+
+    /// The driver goes on.
+    pub fn beat(&self) {
+        let millis = self.shared.start.elapsed().as_millis();
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        self.shared.beat.store(millis, Ordering::Relaxed);
+    }
+
+    /// How long there was no beat; nothing before the first.
+    #[must_use]
+    pub fn silent(&self) -> Duration {
+        let beat = match self.shared.beat.load(Ordering::Relaxed) {
+            NEVER => return Duration::ZERO,
+            millis => Duration::from_millis(millis),
+        };
+        self.shared.start.elapsed().saturating_sub(beat)
+    }
+
+    /// The driver has ended in order.
+    pub fn done(&self) {
+        self.shared.done.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Default for Watchdog {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Ends the process: nothing that hangs is waited for.
+pub fn end(silent: Duration) {
+    tracing::error!(
+        seconds = silent.as_secs(),
+        "the driver stands still: the process ends so that a peer can serve"
+    );
+    std::process::exit(EXIT);
+}
+
+/// Tells systemd, where it asked for it: `READY=1`, `WATCHDOG=1`, `STOPPING=1`.
+pub fn notify(state: &str) {
+    if let Some(path) = std::env::var_os("NOTIFY_SOCKET") {
+        // Nobody there is no reason to fail.
+        let _ = send(&path, state);
+    }
+}
+
+fn send(path: &std::ffi::OsStr, state: &str) -> std::io::Result<usize> {
+    use std::os::unix::ffi::OsStrExt;
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    let address = match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(path)?,
+    };
+    socket.send_to_addr(state.as_bytes(), &address)
+}
+
+#[allow(clippy::disallowed_methods)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn a_driver_that_stands_still_is_noticed_and_one_that_goes_on_is_not() {
+        let (tell, heard) = channel();
+        let watchdog = Watchdog::new();
+        let told = tell.clone();
+        let limit = Duration::from_millis(600);
+        watchdog
+            .watch(limit, move |silent| told.send(silent).unwrap())
+            .unwrap();
+        for _ in 0..20 {
+            watchdog.beat();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // A starved test machine may stop the beats as well.
+        if let Ok(silent) = heard.try_recv() {
+            assert!(silent >= limit);
+            return;
+        }
+        let silent = heard.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(silent >= limit);
+    }
+
+    #[test]
+    fn a_driver_that_ended_in_order_is_not_missed() {
+        let (tell, heard) = channel::<Duration>();
+        let watchdog = Watchdog::new();
+        watchdog.done();
+        watchdog
+            .watch(Duration::ZERO, move |silent| tell.send(silent).unwrap())
+            .unwrap();
+        // The thread ends and drops what it would have called.
+        assert!(heard.recv_timeout(Duration::from_secs(30)).is_err());
+    }
+
+    #[test]
+    fn systemd_is_told_by_a_datagram() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        send(path.as_os_str(), "READY=1").unwrap();
+        let mut bytes = [0; 32];
+        let length = socket.recv(&mut bytes).unwrap();
+        assert_eq!(&bytes[..length], b"READY=1");
+    }
+}
