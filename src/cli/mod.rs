@@ -7,6 +7,7 @@ pub mod demo;
 pub mod drain;
 pub mod exit;
 pub mod group;
+pub mod journal;
 mod output;
 pub mod run;
 pub mod send;
@@ -73,6 +74,8 @@ pub enum Command {
     Drain(drain::Args),
     /// The commands that clients can send: arguments, repeat safety, what each asks
     Commands(commands::Args),
+    /// What the journal of a stopped instance holds
+    Journal(journal::Args),
     /// Send one command as a client would, print its reply and events
     Send(send::Args),
     /// Show a pair at work on this machine, and what a kill of either half does
@@ -104,6 +107,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Group(args) => group::run(args, json),
         Command::Drain(args) => drain::run(args, json),
         Command::Commands(args) => commands::run(&args, json),
+        Command::Journal(args) => journal::run(&args, json),
         Command::Send(args) => send::run(&args, json),
         Command::Demo(args) => demo::run(&args, json),
     }
