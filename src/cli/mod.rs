@@ -12,6 +12,7 @@ pub mod exit;
 pub mod failover;
 pub mod group;
 pub mod history;
+pub mod journal;
 mod output;
 pub mod run;
 pub mod send;
@@ -91,6 +92,8 @@ pub enum Command {
     Drain(drain::Args),
     /// The commands that clients can send: arguments, repeat safety, what each asks
     Commands(commands::Args),
+    /// What the journal of a stopped instance holds
+    Journal(journal::Args),
     /// Send one command as a client would, print its reply and events
     Send(send::Args),
     /// Show a pair at work on this machine, and what a kill of either half does
@@ -130,6 +133,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Switchover(args) => switchover::run(args, json),
         Command::Drain(args) => drain::run(args, json),
         Command::Commands(args) => commands::run(&args, json),
+        Command::Journal(args) => journal::run(&args, json),
         Command::Send(args) => send::run(&args, json),
         Command::Demo(args) => demo::run(&args, json),
         Command::Drill(args) => drill::run(&args, json),
