@@ -125,7 +125,8 @@ impl World {
                 self.crash(node);
                 self.after(1_000, Ev::Start(node));
             }
-            Command::WatchTeam { .. } => {}
+            // Fencing is off (`broker.fence`), and no command of these clients watches a team.
+            Command::WatchTeam { .. } | Command::Fence { .. } => {}
         }
     }
 
