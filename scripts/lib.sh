@@ -51,15 +51,21 @@ apt_install() {
     return "$result"
 }
 
-# Installs what is missing of RabbitMQ and a C compiler.
+# A stock Python client takes part in one of the tests.
+has_pika() {
+    /usr/bin/python3 -c 'import pika' 2>/dev/null || python3 -c 'import pika' 2>/dev/null
+}
+
+# Installs what is missing of RabbitMQ, a C compiler and Python's pika.
 install_missing() {
     packages=
     has_compiler || packages="gcc libc6-dev"
     has_rabbitmq || packages="$packages rabbitmq-server"
+    has_pika || packages="$packages python3-pika"
     [ -n "$packages" ] || return 0
     if ! has apt-get; then
-        die "please install a C compiler and RabbitMQ 3.10 or later with its management and" \
-            "federation plug-ins (missing here, as Debian calls them: $packages), or set" \
+        die "please install a C compiler, Python 3 with pika, and RabbitMQ 3.10 or later with its" \
+            "management and federation plug-ins (missing here, as Debian calls them: $packages), or set" \
             "RABBITMQ_SERVER to the path of the script rabbitmq-server"
     fi
     say "installing $packages"

@@ -559,13 +559,14 @@ async fn wrap_up(shared: &mut Shared, form: Form) {
     talk.sees("1013 ReasonCodes").await;
     talk.does("wrapup#1013", &["Question, answered", &dialog])
         .await;
-    let calls = pair.simulator.world().calls.lock().unwrap();
-    let call = calls
-        .map
-        .get(&dialog.parse().unwrap())
-        .expect("kept for wrap-up");
-    assert_eq!(call.wrap_up, "Question, answered");
-    drop(calls);
+    {
+        let calls = pair.simulator.world().calls.lock().unwrap();
+        let call = calls
+            .map
+            .get(&dialog.parse().unwrap())
+            .expect("kept for wrap-up");
+        assert_eq!(call.wrap_up, "Question, answered");
+    }
     talk.forget();
     talk.does("MakeReady#1013", &[]).await;
     talk.sees("1013 State READY").await;
