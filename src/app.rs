@@ -15,7 +15,7 @@ use crate::engine::config::{AgentPolicy, BrokerPolicy, Mode, PeerTimers};
 use crate::engine::ids::BootId;
 use crate::engine::{Config, Engine, Input, View};
 use crate::lease::Lease;
-use crate::model::{IdError, InstanceId};
+use crate::model::{HttpPermission, IdError, InstanceId};
 use crate::notify::Tls;
 use crate::notify::shell::{NotifyConfig, NotifyShell};
 use crate::settings::{self, DownstreamKind, NotifyTls, Settings};
@@ -25,6 +25,7 @@ use crate::telemetry::{self, Telemetry};
 use crate::wire::command::Defaults;
 use crate::wire::control::Keys;
 use crate::wire::event::Format;
+use crate::wire::http_call;
 
 /// Inputs on their way to the engine. Deliveries are bounded by the prefetch besides.
 const INPUTS: usize = 8_192;
@@ -281,11 +282,6 @@ fn shuffle<T>(list: &mut [T], first_stays: bool, mut seed: u64) {
 
 /// The engine's share of the settings.
 fn engine_config(settings: &Settings, boot: BootId) -> Result<Config, AppError> {
-    if settings.downstream.kind != DownstreamKind::Finesse {
-        return Err(AppError::Settings(
-            "downstream.kind: only `finesse` can be run by this version".into(),
-        ));
-    }
     let agent = &settings.agent;
     Ok(Config {
         instance: InstanceId::new(&settings.instance.id)?,
@@ -324,6 +320,7 @@ fn engine_config(settings: &Settings, boot: BootId) -> Result<Config, AppError> 
         probe_interval: millis(settings.downstream.probe_interval),
         request_timeout: millis(settings.downstream.request_timeout),
         failback: settings.downstream.failback,
+        http: permissions(settings)?,
         agents: AgentPolicy {
             not_ready_reason: agent.not_ready_reason.clone(),
             logout_reason: agent.logout_reason.clone(),
@@ -336,6 +333,23 @@ fn engine_config(settings: &Settings, boot: BootId) -> Result<Config, AppError> 
         shutdown_grace: millis(settings.shutdown_grace),
         planted: crate::engine::config::Planted::default(),
     })
+}
+
+/// What `Call` commands may do, in the one form of paths.
+fn permissions(settings: &Settings) -> Result<Option<Vec<HttpPermission>>, AppError> {
+    if settings.downstream.kind == DownstreamKind::Finesse {
+        return Ok(None);
+    }
+    let rules = settings.downstream.allow.iter().map(|rule| {
+        let prefix = http_call::normalise(&rule.path_prefix).ok_or_else(|| {
+            AppError::Settings(format!("downstream.allow: {} is no path", rule.path_prefix))
+        })?;
+        Ok(HttpPermission {
+            method: rule.method.to_string(),
+            prefix,
+        })
+    });
+    rules.collect::<Result<_, AppError>>().map(Some)
 }
 
 /// `host` or `host:port` of a base URL, for people and metrics.
@@ -386,6 +400,7 @@ fn build_shells(
         request_timeout: settings.downstream.request_timeout,
         ca_file: settings.downstream.ca_file.clone(),
         tls_verify: settings.downstream.tls_verify,
+        platform: settings.downstream.kind == DownstreamKind::Finesse,
         admin: settings
             .downstream
             .admin

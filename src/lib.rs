@@ -20,6 +20,8 @@ pub mod doctor;
 pub mod downstream;
 pub mod driver;
 pub mod engine;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod lab;
 pub mod lease;
 pub mod model;

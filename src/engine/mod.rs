@@ -35,6 +35,7 @@ pub mod event;
 mod groups;
 mod handover;
 mod held;
+mod http;
 pub mod ids;
 pub mod input;
 mod jobs;
@@ -302,6 +303,9 @@ impl Engine {
     fn advance(&mut self, now: Now) {
         if self.cfg.planted.merges_by_clock() {
             self.sessions.merge_by_clock(now.wall);
+        }
+        if self.cfg.planted.skips_epoch_check() {
+            self.sessions.take_any_epoch();
         }
         if let Some(due) = self.timers.next() {
             let late = now.mono.saturating_sub(due.max(self.now.mono));

@@ -241,6 +241,8 @@ pub struct Sessions {
     unkept_destinations: BTreeSet<Destination>,
     /// A planted fault: wall-clock time, which then stands for versions.
     clock: Option<u64>,
+    /// A planted fault: another owner's account is taken whatever its epoch.
+    any_epoch: bool,
 }
 
 impl Sessions {
@@ -284,11 +286,18 @@ impl Sessions {
         self.clock = Some(wall);
     }
 
+    /// The planted fault `SkipEpochCheck`: any owner is believed.
+    pub(super) fn take_any_epoch(&mut self) {
+        self.any_epoch = true;
+    }
+
     /// Whether an account wins over the one that is known.
     fn newer(&self, record: &SessionRecord, known: &SessionRecord) -> bool {
+        let (theirs, ours) = (&record.version, &known.version);
         match self.clock {
-            None => record.version > known.version,
-            Some(_) => record.version.counter > known.version.counter,
+            None if self.any_epoch => theirs.owner != ours.owner || theirs > ours,
+            None => theirs > ours,
+            Some(_) => theirs.counter > ours.counter,
         }
     }
 

@@ -5,6 +5,7 @@ use tandem::engine::ids::LinkEpoch;
 use tandem::engine::input::Verb;
 
 use crate::broker::Conn;
+use crate::instance::{OTHER, START, name_of};
 use crate::plan::{Fault, Kind, Trouble};
 use crate::world::{Ev, World};
 
@@ -48,7 +49,14 @@ impl World {
             Kind::Slow => self.net.slow = true,
             Kind::Downstream { node, trouble } => self.disturb(node, Some(trouble)),
             Kind::Disk { node } => self.nodes[node].disk.fails = true,
-            Kind::GroupStop { node } => self.order(node, Verb::GroupStop(GROUP.into())),
+            Kind::GroupStop { node } => self.order(node, OTHER, Verb::GroupStop(GROUP.into())),
+            Kind::FailoverStop { node } => {
+                self.order(node, OTHER, Verb::FailoverStop(GROUP.into()))
+            }
+            Kind::Switchover { to } => {
+                let asked = self.rng.index(self.nodes.len());
+                self.order(asked, OTHER, Verb::Switchover(name_of(to).to_string()));
+            }
         }
     }
 
@@ -79,17 +87,31 @@ impl World {
             Kind::Slow => self.net.slow = false,
             Kind::Downstream { node, .. } => self.disturb(node, None),
             Kind::Disk { node } => self.nodes[node].disk.fails = false,
-            Kind::GroupStop { node } => self.start_group(node),
+            Kind::GroupStop { node } => self.want_group(node, false),
+            Kind::FailoverStop { node } => self.want_group(node, true),
+            Kind::Switchover { .. } => {}
         }
     }
 
-    /// An operator tries until there is an instance that listens.
-    pub fn start_group(&mut self, node: usize) {
-        if self.nodes[node].engine.is_none() || self.nodes[node].frozen {
-            self.after(300, Ev::StartGroup(node));
+    fn want_group(&mut self, node: usize, failover: bool) {
+        self.nodes[node].to_start = true;
+        self.start_group(node, failover);
+    }
+
+    /// An operator tries until an instance says that it is done.
+    pub fn start_group(&mut self, node: usize, failover: bool) {
+        if !self.nodes[node].to_start {
             return;
         }
-        self.order(node, Verb::GroupStart(GROUP.into()));
+        self.after(700, Ev::StartGroup(node, failover));
+        let verb = if failover {
+            Verb::FailoverStart
+        } else {
+            Verb::GroupStart
+        };
+        if self.nodes[node].engine.is_some() && !self.nodes[node].frozen {
+            self.order(node, START, verb(GROUP.into()));
+        }
     }
 
     fn conns_of(&self, node: usize, broker: usize) -> Vec<Conn> {

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tandem::engine::command::Keep;
+use tandem::engine::command::{Keep, KeptGroup};
 use tandem::engine::config::{AgentPolicy, BrokerPolicy, Config, Mode, PeerTimers};
-use tandem::engine::ids::{BootId, LinkEpoch};
+use tandem::engine::ids::{BootId, LinkEpoch, VerbId};
 use tandem::engine::input::Verb;
 use tandem::engine::peer::SessionRecord;
 use tandem::engine::{Engine, Event, Input};
@@ -14,6 +14,11 @@ use crate::broker::Conn;
 use crate::downstream::Held;
 use crate::plan::Point;
 use crate::world::{Ev, PREFETCH, REQUEST_TIMEOUT_MS, WALL, World};
+
+/// The number of the verb that starts a group again.
+pub const START: VerbId = VerbId(1);
+/// The number of all others.
+pub const OTHER: VerbId = VerbId(2);
 
 /// An instance.
 #[derive(Default)]
@@ -36,6 +41,8 @@ pub struct Node {
     pub trap: Option<(Point, bool)>,
     /// When it is started again after an end in order.
     pub up_again: u64,
+    /// An operator waits for its group to be started.
+    pub to_start: bool,
     ticks: (u64, u32),
 }
 
@@ -45,6 +52,7 @@ pub struct Disk {
     sessions: BTreeMap<String, SessionRecord>,
     destinations: BTreeSet<Destination>,
     epoch: u64,
+    groups: BTreeMap<String, KeptGroup>,
     /// Takes nothing.
     pub fails: bool,
     /// Being written: a crash makes it or loses it.
@@ -61,6 +69,9 @@ impl Disk {
         }
         self.destinations.extend(keep.destinations);
         self.epoch = keep.epoch;
+        let groups = keep.groups.into_iter();
+        self.groups
+            .extend(groups.map(|group| (group.name.clone(), group)));
     }
 }
 
@@ -106,6 +117,7 @@ impl World {
             probe_interval: 1_000,
             request_timeout: REQUEST_TIMEOUT_MS,
             failback: false,
+            http: None,
             agents: AgentPolicy::default(),
             parse: self.defaults.clone(),
             shutdown_grace: 3_000,
@@ -125,6 +137,7 @@ impl World {
             disk.destinations.iter().cloned().collect(),
             disk.epoch,
         );
+        engine.restore_groups(disk.groups.values().cloned().collect());
         engine.start(self.clock(node));
         self.nodes[node].engine = Some(engine);
         self.nodes[node].boot = boot;
@@ -227,10 +240,21 @@ impl World {
         self.drain(node);
     }
 
-    pub fn order(&mut self, node: usize, verb: Verb) {
+    /// An operator's verb. `START` is asked for again until it is done.
+    pub fn order(&mut self, node: usize, id: VerbId, verb: Verb) {
         let boot = self.nodes[node].boot;
-        let id = tandem::engine::ids::VerbId(self.now);
         self.input(node, boot, Input::Operator { id, verb });
+    }
+
+    /// The answer to a verb.
+    pub fn answered(&mut self, node: usize, id: VerbId, result: &Result<String, String>) {
+        let done = match result {
+            Ok(_) => true,
+            Err(reason) => reason.contains("not stopped"),
+        };
+        if id == START && done {
+            self.nodes[node].to_start = false;
+        }
     }
 
     /// The instance goes on after a pause: what waited for it comes in one go.

@@ -77,6 +77,11 @@ pub enum Kind {
     Disk { node: usize },
     /// An operator stops a group on an instance, and starts it at the end.
     GroupStop { node: usize },
+    /// An operator stops a group on an instance so that nobody takes over, and makes that
+    /// instance leader at the end.
+    FailoverStop { node: usize },
+    /// An operator hands everything to an instance.
+    Switchover { to: usize },
 }
 
 /// When, and for how long.
@@ -133,9 +138,9 @@ impl Plan {
         let faults = match rng.below(16) {
             0 => Vec::new(),
             1 => short_pauses(&mut rng, nodes),
-            2 | 3 => vec![handover(&mut rng, nodes)],
+            2 | 3 => vec![handover(&mut rng, nodes, mode)],
             _ => (0..rng.between(1, 5))
-                .map(|_| fault(&mut rng, nodes))
+                .map(|_| fault(&mut rng, nodes, mode))
                 .collect(),
         };
         let clients = 4;
@@ -194,10 +199,24 @@ impl Plan {
         let planned = |fault: &Fault| {
             matches!(
                 fault.kind,
-                Kind::Crash { .. } | Kind::Shutdown { .. } | Kind::GroupStop { .. }
+                Kind::Crash { .. }
+                    | Kind::Shutdown { .. }
+                    | Kind::GroupStop { .. }
+                    | Kind::Switchover { .. }
             )
         };
         self.faults.len() <= 1 && self.faults.iter().all(planned)
+    }
+
+    /// An operator has chosen who leads.
+    pub fn chosen(&self) -> bool {
+        let choices = |fault: &Fault| {
+            matches!(
+                fault.kind,
+                Kind::Switchover { .. } | Kind::FailoverStop { .. }
+            )
+        };
+        self.faults.iter().any(choices)
     }
 
     /// Nothing takes a delivery from the instance that works on it: the brokers do not reorder.
@@ -212,11 +231,12 @@ impl Plan {
     }
 }
 
-fn handover(rng: &mut Rng, nodes: usize) -> Fault {
+fn handover(rng: &mut Rng, nodes: usize, mode: Mode) -> Fault {
     let node = rng.index(nodes);
-    let kind = match rng.below(3) {
+    let kind = match rng.below(4) {
         0 => Kind::Crash { node },
         1 => Kind::Shutdown { node },
+        2 if mode == Mode::ActivePassive => Kind::Switchover { to: node },
         _ => Kind::GroupStop { node },
     };
     Fault {
@@ -241,7 +261,7 @@ fn short_pauses(rng: &mut Rng, nodes: usize) -> Vec<Fault> {
         .collect()
 }
 
-fn fault(rng: &mut Rng, nodes: usize) -> Fault {
+fn fault(rng: &mut Rng, nodes: usize, mode: Mode) -> Fault {
     let at = rng.between(CALM_MS, LAST_BEGIN_MS);
     let short = rng.one_in(2);
     let millis = if short {
@@ -251,7 +271,7 @@ fn fault(rng: &mut Rng, nodes: usize) -> Fault {
     };
     let node = rng.index(nodes);
     let broker = rng.index(2);
-    let kind = match rng.below(22) {
+    let kind = match rng.below(24) {
         0 | 1 => Kind::Crash { node },
         2..=4 => Kind::CrashAt {
             node,
@@ -280,6 +300,8 @@ fn fault(rng: &mut Rng, nodes: usize) -> Fault {
             trouble: rng.pick(&[Trouble::Down, Trouble::OutOfService, Trouble::Vague]),
         },
         20 => Kind::Disk { node },
+        21 if mode == Mode::ActivePassive => Kind::Switchover { to: node },
+        22 if mode == Mode::ActivePassive => Kind::FailoverStop { node },
         _ => Kind::GroupStop { node },
     };
     Fault { at, millis, kind }

@@ -70,8 +70,6 @@ impl World {
                     self.brokers[broker].consumers.retain(|c| c.conn != conn);
                 }
             }
-            // Off in the simulation: the broker finds frozen connections by itself.
-            Command::Fence { .. } => {}
             Command::ConsumeExpired { link } => {
                 if let Some((broker, conn)) = self.live(node, link) {
                     self.brokers[broker].undertakers.push(conn);
@@ -108,9 +106,10 @@ impl World {
                 subscription,
             } => self.unsubscribe(node, &agent, subscription),
             Command::Keep(keep) => self.write(node, *keep),
-            Command::VerbDone { result, .. } => {
+            Command::VerbDone { id, result } => {
                 self.trace
                     .say(self.now, || format!("{} {result:?}", name_of(node)));
+                self.answered(node, id, &result);
             }
             Command::Exit => {
                 self.trace

@@ -52,7 +52,7 @@ pub enum Ev {
     Written(usize, u64),
     Begin(usize),
     End(usize),
-    StartGroup(usize),
+    StartGroup(usize, bool),
 }
 
 pub struct World {
@@ -225,7 +225,7 @@ impl World {
                 let fault = self.plan.faults[index].clone();
                 self.end(&fault);
             }
-            Ev::StartGroup(node) => self.start_group(node),
+            Ev::StartGroup(node, failover) => self.start_group(node, failover),
         }
     }
 }

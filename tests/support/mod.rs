@@ -107,6 +107,11 @@ impl Shared {
         self.standing.as_mut().expect("just set")
     }
 
+    /// The brokers as they are, dead ones included.
+    pub fn brokers(&self) -> &BrokerNetwork {
+        self.network.as_ref().expect("a pair was started")
+    }
+
     /// The brokers with whatever was done to them.
     pub fn network_as_it_is(&mut self) -> &mut BrokerNetwork {
         self.network.as_mut().expect("a pair was started")
@@ -119,11 +124,6 @@ impl Shared {
             self.named.insert(name, pair);
         }
         self.named.get_mut(name).expect("just set")
-    }
-
-    /// The brokers as they are, dead ones included.
-    pub fn brokers(&self) -> &BrokerNetwork {
-        self.network.as_ref().expect("a pair was started")
     }
 
     /// Broker 1 (index 0) or 2.

@@ -1,20 +1,39 @@
 //! I3: one command id never gets two different definite outcomes; `IN_DOUBT` may stand beside
 //! one. A refusal for now, with advice when to try again, is no outcome.
+//!
+//! Not judged: a failure told on one side of a cut, and what the other side told meanwhile. Two
+//! that cannot talk cannot agree.
 
 use std::collections::BTreeMap;
 
 use tandem::wire::reply::{Outcome, Reply};
 
+use crate::plan::{Fault, Kind, Plan};
+
 /// Definite outcomes by command id, with who told them first and when.
 #[derive(Debug, Default)]
-pub struct Told(BTreeMap<String, Vec<(Outcome, String)>>);
+pub struct Told {
+    by_id: BTreeMap<String, Vec<(Outcome, String)>>,
+    cut: bool,
+}
 
 impl Told {
+    pub fn new(plan: &Plan) -> Self {
+        let cut = |fault: &Fault| matches!(fault.kind, Kind::Cut | Kind::OneWay { .. });
+        Self {
+            by_id: BTreeMap::new(),
+            cut: plan.faults.iter().any(cut),
+        }
+    }
+
     pub fn told(&mut self, id: &str, reply: &Reply, who: &str, at: u64) -> Option<String> {
         if reply.outcome == Outcome::InDoubt || reply.retry_after_ms.is_some() {
             return None;
         }
-        let known = self.0.entry(id.to_owned()).or_default();
+        if self.cut && reply.outcome == Outcome::Failed {
+            return None;
+        }
+        let known = self.by_id.entry(id.to_owned()).or_default();
         if known.iter().any(|(outcome, _)| *outcome == reply.outcome) {
             return None;
         }

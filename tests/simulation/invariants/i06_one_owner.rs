@@ -6,23 +6,36 @@ use tandem::engine::Engine;
 use tandem::engine::config::Mode;
 use tandem::engine::peer::Role;
 
-use crate::plan::Plan;
+use crate::plan::{Kind, Plan};
 use crate::world::World;
 
 /// What is judged while a run goes on.
 #[derive(Debug, Default)]
 pub struct Owners {
     one_handover: bool,
+    crash_at: Option<u64>,
 }
+
+/// An owner that was killed is found lost by then.
+const FOUND_MS: u64 = 1_500;
 
 impl Owners {
     pub fn new(plan: &Plan) -> Self {
-        let one_handover = plan.one_handover();
-        Self { one_handover }
+        let crash = plan.faults.iter().find(|fault| {
+            let kind = &fault.kind;
+            matches!(kind, Kind::Crash { .. })
+        });
+        Self {
+            one_handover: plan.one_handover(),
+            crash_at: crash.map(|fault| fault.at),
+        }
     }
 
     pub fn let_go(&self, who: &str, agent: &str, at: u64) -> Option<String> {
-        self.one_handover.then(|| {
+        // What was kept for a new owner goes when its time is over, though that one was killed.
+        let killed = |crash: u64| (crash..crash + FOUND_MS).contains(&at);
+        let judged = self.one_handover && !self.crash_at.is_some_and(killed);
+        judged.then(|| {
             format!("I6: {who}@{at} let go of agent {agent}, and nobody else has a subscription")
         })
     }
@@ -56,7 +69,12 @@ fn roles(world: &World) -> Option<String> {
     let well = match world.plan.mode {
         Mode::ActiveActive => roles.iter().all(|role| *role == Role::Leader),
         Mode::ActivePassive => {
-            roles[0] == Role::Leader && roles[1..].iter().all(|role| *role == Role::Follower)
+            let leader = roles.iter().position(|role| *role == Role::Leader);
+            let leaders = roles.iter().filter(|role| **role == Role::Leader).count();
+            let followers = roles.iter().filter(|role| **role == Role::Follower).count();
+            // The highest priority leads, unless an operator said otherwise.
+            let wanted = leader == Some(0) || world.plan.chosen();
+            wanted && leaders == 1 && followers + 1 == roles.len()
         }
     };
     (!well || roles.len() != world.nodes.len()).then(|| format!("I6: roles {roles:?}"))

@@ -52,6 +52,7 @@ pub struct Seen {
 impl Seen {
     pub fn new(plan: &Plan) -> Self {
         Self {
+            told: i03_same_outcome::Told::new(plan),
             owners: i06_one_owner::Owners::new(plan),
             secrets: i08_secrets::Secrets::new(plan),
             pauses: i11_short_pauses::Pauses::new(plan),
