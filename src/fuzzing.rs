@@ -171,7 +171,13 @@ pub fn control(data: &[u8]) {
     let secret = Secret::new("k".repeat(32));
     let keys = |name: &str| {
         let instance = InstanceId::new(name).ok()?;
-        Some(Keys::new(Some(&secret), None, "tandem", instance, BootId(7)))
+        Some(Keys::new(
+            Some(&secret),
+            None,
+            "tandem",
+            instance,
+            BootId(7),
+        ))
     };
     let (Some(own), Some(other)) = (keys("gc-1"), keys("gc-2")) else {
         return;

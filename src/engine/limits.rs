@@ -94,7 +94,6 @@ pub const DIFFERING_BEATS: u32 = 4;
 /// How often an unanswered forward or claim is sent again, milliseconds.
 pub const RESEND_MS: u64 = 1_000;
 
-
 /// Outcomes that are told again to a peer that was away; older ones it does not hear of.
 pub const OUTCOMES_TOLD_AGAIN: usize = 3_000;
 
@@ -118,7 +117,6 @@ pub const OUTCOMES_TOLD_AGAIN: usize = 3_000;
 
 /// How often a newcomer asks again for what the others know, milliseconds.
 pub const ASK_AGAIN_MS: u64 = 1_000;
-
 
 /// Sessions in one write to the store.
 pub const KEEP_RECORDS: usize = 500;
