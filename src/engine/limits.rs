@@ -112,12 +112,6 @@ pub const HANDOVER_WAIT_MS: u64 = 20_000;
 /// milliseconds.
 pub const PROOF_MS: u64 = 1_000;
 
-/// Outcomes that are told again to a peer that was away; older ones it does not hear of.
-pub const OUTCOMES_TOLD_AGAIN: usize = 3_000;
-
-/// How often a newcomer asks again for what the others know, milliseconds.
-pub const ASK_AGAIN_MS: u64 = 1_000;
-
 /// Sessions in one write to the store.
 pub const KEEP_RECORDS: usize = 500;
 
