@@ -127,7 +127,7 @@ impl Admin {
             base: url,
             token: self.token.clone(),
         };
-        asking.call(Method::POST, path).await
+        asking.call(Method::POST, path, None).await
     }
 
     async fn call<T: DeserializeOwned>(

@@ -51,6 +51,7 @@ pub(super) async fn look(settings: &Settings, report: &mut Report) {
         ca_file: down.ca_file.clone(),
         tls_verify: down.tls_verify,
         admin: None,
+        platform: true,
     };
     let client = match FinesseClient::new(&config) {
         Ok(client) => client,
