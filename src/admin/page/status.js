@@ -171,6 +171,12 @@ function nodeTone(url, all) {
   return { tone: words.length ? tone : "warn", text: words.length ? text : "unknown" };
 }
 
+// The list of a broker that nobody reaches is an old one.
+function fresh(all, network) {
+  const reached = (url) => all.some((m) => present(m) && m.brokers.some((b) => b.url === url && tones[b.state] === "good"));
+  return { brokers: (network.brokers || []).filter((p) => reached(p.broker)) };
+}
+
 function federation(brokers, at, network, parts) {
   for (let i = 0; i + 1 < brokers.length; i += 1) {
     const [a, b] = [at.get(brokers[i]), at.get(brokers[i + 1])];
@@ -178,7 +184,7 @@ function federation(brokers, at, network, parts) {
     const asked = ends.filter((p) => !p.problem);
     const running = asked.reduce((sum, p) => sum + p.linksRunning, 0);
     const planned = asked.reduce((sum, p) => sum + p.linksPlanned, 0);
-    const whole = asked.length === ends.length && running === planned;
+    const whole = asked.length === 2 && running === planned;
     const text = asked.length === 0 ? "federation: not known" : `federation ${running} of ${planned} links`;
     const kind = asked.length === 0 ? "spare" : whole ? "link" : "down";
     const y = a.y + 25;
@@ -188,7 +194,8 @@ function federation(brokers, at, network, parts) {
   }
 }
 
-function pairMap(view, all, network) {
+function pairMap(view, all, told) {
+  const network = fresh(all, told);
   const brokers = union(all, "brokers");
   const nodes = union(all, "downstreams");
   const facts = all.map((m) => [m.id, m.site, m.state, m.broker, m.owned, m.inflight, m.brokers, m.downstreams,
@@ -222,7 +229,7 @@ function pairMap(view, all, network) {
     const tone = m.state === "alive" ? (led.length || !m.groups.length ? "good" : tones[m.groups[0].role] || "good") : tones[m.state];
     const state = m.state === "alive" ? roles : m.state;
     boxes.push(box(from, tone, [[`${m.id}${here}`, "name"], [m.site, "small"], [state, tone],
-      [`owns ${m.owned} · in work ${m.inflight ?? "?"}`, "small"]], present(m) && led.length > 0));
+      [present(m) ? `owns ${m.owned} · in work ${m.inflight ?? "?"}` : `owned ${m.owned}`, "small"]], present(m) && led.length > 0));
   }
   for (const url of brokers) {
     const { tone, text } = brokerTone(url, all);
@@ -294,7 +301,8 @@ function show({ status: view, pulse, history, network, needsToken }) {
   figures(view, pulse);
   table("members", ["instance", "site", "state", "roles", "serves on", "owns", "in work", "commands done", "heard", "round trip", "version"],
     all.map((m) => [m.self ? `${m.id} (this one)` : m.id, m.site, { state: m.state },
-      m.groups.map((g) => `${g.name} ${g.role}`).join(", "), m.broker, m.owned, m.inflight, m.finished,
+      m.groups.map((g) => `${present(m) ? "" : "was "}${g.name} ${g.role}`).join(", "), m.broker,
+      present(m) ? m.owned : null, present(m) ? m.inflight : null, m.finished,
       m.heard, m.rtt === null ? null : `${m.rtt} ms`, m.version]));
   const others = all.filter((m) => !m.self && m.state === "alive").map((m) => m.id);
   table("groups", ["group", "role", "queue", "broker", "priority", "term", "consumer tag", "why", "actions"],
