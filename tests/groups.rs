@@ -39,13 +39,13 @@ fn load(desk: &Arc<Desk>) -> Load {
 
 /// Gives a verb; the answer's new state.
 async fn verb(instance: &Instance, path: &str) -> String {
-    let (status, answer) = instance.post(path).await;
+    let (status, answer) = instance.post(&format!("/api/v1/{path}")).await;
     assert_eq!(status, 202, "{path}: {answer}");
     answer["state"].as_str().unwrap_or_default().to_owned()
 }
 
 async fn refused(instance: &Instance, path: &str, part: &str) {
-    let (status, answer) = instance.post(path).await;
+    let (status, answer) = instance.post(&format!("/api/v1/{path}")).await;
     let reason = answer["error"].as_str().unwrap_or_default();
     assert!(
         status == 409 && reason.contains(part),

@@ -254,6 +254,7 @@ fn seed(config: &std::path::Path, cluster: &str, count: u32) {
             signed_in: false,
             user: None,
             tombstone: false,
+            group: String::new(),
         };
         (agent, Some(record))
     });
@@ -261,6 +262,7 @@ fn seed(config: &std::path::Path, cluster: &str, count: u32) {
         sessions: sessions.collect(),
         destinations: Vec::new(),
         epoch: 1,
+        groups: Vec::new(),
     };
     store.keep(&keep).unwrap();
 }

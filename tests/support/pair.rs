@@ -215,14 +215,6 @@ impl Instance {
         answer.error_for_status().ok()?.text().await.ok()
     }
 
-    /// A verb of the admin listener: status code and answer.
-    pub async fn post(&self, path: &str) -> (u16, Value) {
-        let url = format!("http://{}/api/v1/{path}", self.admin.address());
-        let answer = self.http.post(url).send().await.expect("an answer");
-        let status = answer.status().as_u16();
-        (status, answer.json().await.unwrap_or_default())
-    }
-
     /// `GET /api/v1/status`; `Null` where it does not answer.
     pub async fn status(&self) -> Value {
         let text = self.get("/api/v1/status").await.unwrap_or_default();
