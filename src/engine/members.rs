@@ -225,7 +225,12 @@ impl Members {
             .entry(from.clone())
             .or_insert_with(|| fresh(Vec::new()));
         let late = peer.boot == boot && heartbeat.seq < peer.heartbeat.seq;
-        if late || peer.former.contains(&boot) {
+        // What an earlier start sent may arrive after the later one was heard. A clock that was
+        // set back meanwhile is believed once the later one is silent.
+        let earlier = peer.boot != boot
+            && peer.liveness.present()
+            && heartbeat.started < peer.heartbeat.started;
+        if late || earlier || peer.former.contains(&boot) {
             return None;
         }
         let restarted = peer.boot != boot;
@@ -464,6 +469,31 @@ mod tests {
         let before = members.get(&id()).map(|peer| peer.last_seen);
         members.on_heartbeat(at(30), &id(), BootId(2), beat(4));
         assert_eq!(members.get(&id()).map(|peer| peer.last_seen), before);
+    }
+
+    #[test]
+    fn what_an_earlier_start_sent_does_not_put_the_later_one_out() {
+        let mut members = Members::default();
+        let (old, new) = (BootId(1), BootId(2));
+        let started = |seq, started| Heartbeat {
+            started,
+            ..beat(seq)
+        };
+        members.on_heartbeat(at(0), &id(), new, started(1, 900));
+        assert_eq!(
+            members.on_heartbeat(at(10), &id(), old, started(50, 100)),
+            None
+        );
+        members.on_heartbeat(at(500), &id(), new, started(2, 900));
+        assert_eq!(members.get(&id()).expect("known").boot, new);
+        assert_eq!(members.get(&id()).expect("known").last_seen, 500);
+        // Its clock was set back: believed once the later one is lost.
+        members.tick(at(9_000), TIMERS);
+        assert!(
+            members
+                .on_heartbeat(at(9_001), &id(), BootId(3), started(1, 50))
+                .is_some()
+        );
     }
 
     #[test]

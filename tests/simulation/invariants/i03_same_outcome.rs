@@ -2,7 +2,9 @@
 //! one. A refusal for now, with advice when to try again, is no outcome.
 //!
 //! Not judged: a failure told on one side of a cut, and what the other side told meanwhile. Two
-//! that cannot talk cannot agree.
+//! that cannot talk cannot agree. Nor, where all instances were killed at once, a failure or an
+//! expiry: outcomes of idempotent commands are in memory, so one that was told in the moment
+//! before may be found anew (`docs/guarantees.md`).
 
 use std::collections::BTreeMap;
 
@@ -15,14 +17,17 @@ use crate::plan::{Fault, Kind, Plan};
 pub struct Told {
     by_id: BTreeMap<String, Vec<(Outcome, String)>>,
     cut: bool,
+    killed: bool,
 }
 
 impl Told {
     pub fn new(plan: &Plan) -> Self {
         let cut = |fault: &Fault| matches!(fault.kind, Kind::Cut | Kind::OneWay { .. });
+        let killed = |fault: &Fault| matches!(fault.kind, Kind::CrashAll);
         Self {
             by_id: BTreeMap::new(),
             cut: plan.faults.iter().any(cut),
+            killed: plan.faults.iter().any(killed),
         }
     }
 
@@ -30,7 +35,8 @@ impl Told {
         if reply.outcome == Outcome::InDoubt || reply.retry_after_ms.is_some() {
             return None;
         }
-        if self.cut && reply.outcome == Outcome::Failed {
+        let failed = reply.outcome == Outcome::Failed;
+        if failed && (self.cut || self.killed) || reply.outcome == Outcome::Expired && self.killed {
             return None;
         }
         let known = self.by_id.entry(id.to_owned()).or_default();
