@@ -138,7 +138,7 @@ fn heard(message: &PeerMessage) -> bool {
             let outcome = named("outcome-here") && !outcomes.is_empty();
             !intent && !outcome
         }
-        PeerMessage::Delta { outcomes, .. } => !(named("outcome-here") && !outcomes.is_empty()),
+        PeerMessage::Delta { outcomes, .. } => !named("outcome-here") || outcomes.is_empty(),
         _ => true,
     }
 }

@@ -354,23 +354,31 @@ fn a_repeated_id_has_one_effect_and_one_outcome_and_never_another_body() {
 }
 
 #[test]
-fn an_unsafe_command_that_was_sent_before_and_is_not_known_is_in_doubt() {
+fn an_unsafe_command_that_was_sent_before_runs_once_and_without_an_id_not_at_all() {
     run(async |shared| {
         let pair = shared.standing(PairOptions::default()).await;
         let desk = pair.desk("desk-doubt", 0).await;
         pair.sign_in(&desk, &[1007]).await;
         let wire = Wire::open(pair, 0).await;
         let queue = wire.exclusive_queue().await;
-        let again = |kind: &str, id: &str| {
+        let again = |properties: BasicProperties| {
             let attempt = lapin::types::AMQPValue::LongInt(2);
-            with_header(command(kind, id), "x-attempt", attempt)
-                .with_reply_to(queue.as_str().into())
+            with_header(properties, "x-attempt", attempt).with_reply_to(queue.as_str().into())
         };
-        wire.publish(again("MakeCall#1007", "doubt-1"), b"5551")
-            .await;
+        // Both instances were up all the time and neither has seen this id: it never ran.
+        for _ in 0..2 {
+            let call = again(command("MakeCall#1007", "again-1"));
+            wire.publish(call, b"5551").await;
+            assert_eq!(wire.next(&queue).await.json()["outcome"], "ACCEPTED");
+        }
+        assert_eq!(pair.effects_of("MAKE_CALL", "again-1"), 1);
+        let nameless = BasicProperties::default().with_type("MakeCall#1007".into());
+        wire.publish(again(nameless), b"5552").await;
         assert_eq!(wire.next(&queue).await.json()["outcome"], "IN_DOUBT");
-        assert_eq!(pair.effects_of("MAKE_CALL", "doubt-1"), 0);
-        wire.publish(again("MakeReady#1007", "doubt-2"), b"").await;
+        let calls = pair.effects(1007);
+        assert_eq!(calls.iter().filter(|e| e.kind == "MAKE_CALL").count(), 1);
+        wire.publish(again(command("MakeReady#1007", "again-2")), b"")
+            .await;
         assert_eq!(wire.next(&queue).await.json()["outcome"], "ACCEPTED");
     });
 }

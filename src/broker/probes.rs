@@ -34,9 +34,12 @@ pub struct Crossing {
     pub result: Result<Duration, String>,
 }
 
+/// A connection with its channel, or why there is none.
+type Opened = Result<(Conn, Channel), String>;
+
 /// Connections of the doctor.
 pub struct Probes {
-    brokers: Vec<(String, Result<(Conn, Channel), String>)>,
+    brokers: Vec<(String, Opened)>,
 }
 
 impl Probes {
@@ -126,7 +129,7 @@ async fn cross(
             }
         }
     }
-    Err(Problem::timeout(&format!("{number} probes, none arrived")))
+    Err(Problem::timeout(format!("{number} probes, none arrived")))
 }
 
 /// A queue of its own that ends with the connection.

@@ -137,16 +137,20 @@ mod tests {
     #[test]
     fn a_line_a_change_and_only_new_ones_again() {
         let (a, b, c) = (entry("1"), entry("2"), entry("3"));
-        let text = table(&[a.clone()], false);
+        let text = table(std::slice::from_ref(&a), false);
         assert!(
             text.contains("1     role  agents  follower  leader  peer-lost"),
             "{text}"
         );
         let shown = [a.clone(), b.clone()];
-        assert_eq!(news(&shown, &[b.clone(), c.clone()]), [c.clone()]);
+        assert_eq!(
+            news(&shown, &[b.clone(), c.clone()]),
+            std::slice::from_ref(&c)
+        );
         assert_eq!(news(&shown, &[a, b]), []);
-        assert_eq!(news(&shown, &[c.clone()]), [c.clone()]);
-        assert_eq!(news(&[], &[c.clone()]), [c]);
+        let only = std::slice::from_ref(&c);
+        assert_eq!(news(&shown, only), only);
+        assert_eq!(news(&[], only), only);
     }
 
     #[test]

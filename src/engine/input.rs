@@ -90,6 +90,10 @@ pub enum Verb {
 
 /// Everything the connector can experience.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an input is moved into the engine once and never stored"
+)]
 pub enum Input {
     /// Time has passed; nothing else happened.
     Tick,

@@ -535,7 +535,7 @@ impl Engine {
         if let Some(job) = self.jobs.get_mut(id) {
             job.started = Some(now);
         }
-        self.adopt(&command);
+        self.adopt(command);
         match (&command.addressee, command.spec.step) {
             (Addressed::Destination(destination), Step::Hello) => self.hello(id, destination),
             (Addressed::Destination(destination), Step::Beat) => self.beat_of(id, destination),
