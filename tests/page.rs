@@ -84,7 +84,7 @@ fn the_page_shows_the_pair_and_a_failover_from_either_side() {
         pair.gc1.kill();
         second.wait(LED_BY_2);
         browser::keep("page-failover.png", &second.picture());
-        second.wait("document.getElementById('history').innerText.includes('peer-lost')");
+        second.wait("document.getElementById('history').innerText.includes('consumer_gone')");
         first.wait("document.getElementById('live').textContent.startsWith('no answer')");
         pair.gc1.start();
         pair.gc1.becomes("leader").await;

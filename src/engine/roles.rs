@@ -98,11 +98,12 @@ impl Engine {
         // Who cannot hear must not take silence for loss.
         if self.control_on.is_some() {
             let changes = self.members.tick(self.now, self.cfg.peers);
+            // Before anyone takes over: not every kill is an alarm.
+            let everywhere = self.links_to_all();
+            self.members.prove(everywhere.as_deref());
             for change in changes {
                 self.member_changed(change);
             }
-            let everywhere = self.links_to_all();
-            self.members.prove(everywhere.as_deref());
         }
         self.look_at_roles("peers");
         if let Some(until) = self.fenced_until
