@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::wire::command::ClientCommand;
-use crate::wire::reply::Reply;
+use crate::wire::reply::{Outcome, Reply};
 
 use super::ids::{JobId, Now};
 use super::limits;
@@ -74,6 +74,22 @@ pub fn key_of(command: &ClientCommand) -> Option<(Key, [u8; 8])> {
     let mut body = [0; 8];
     body.copy_from_slice(&command.body_hash[..8]);
     Some((key, body))
+}
+
+/// How long a peer's outcome is remembered: its clock may be wrong.
+fn until(now: Now, record: &OutcomeRecord) -> u64 {
+    record.until.min(now.wall + 25 * 60 * 60 * 1000)
+}
+
+/// A total order of outcomes: what is certain before what is in doubt, what had an effect before
+/// what had none; then by who said it and how, so that any two differ.
+fn strength(reply: &Reply) -> (u8, String) {
+    let rank = match reply.outcome {
+        Outcome::InDoubt => 0,
+        Outcome::Rejected | Outcome::Expired | Outcome::Failed => 1,
+        Outcome::Ok | Outcome::Accepted => 2,
+    };
+    (rank, format!("{reply:?}"))
 }
 
 impl Ledger {
@@ -166,8 +182,9 @@ impl Ledger {
         .collect()
     }
 
-    /// A peer's outcome. A definite outcome is never replaced, nor is a command that was started
-    /// here; one that only waits (`started` says so) is answered with it.
+    /// A peer's outcome. A command that was started here keeps its own; one that only waits
+    /// (`started` says so) is answered with this one. Of two outcomes the stronger stands, so that
+    /// all who hear of both hold the same, in whatever order: see [`strength`].
     pub fn learn(&mut self, now: Now, record: OutcomeRecord, started: impl Fn(JobId) -> bool) {
         if record.until <= now.wall {
             return;
@@ -179,18 +196,34 @@ impl Ledger {
                 body,
                 ..
             }) if *body == record.body && !started(*job) => {}
-            Some(_) => return,
+            Some(_) => return self.join(now, record),
         }
         self.entries.insert(
             record.key,
             Entry {
                 body: record.body,
-                until: record.until.min(now.wall + 25 * 60 * 60 * 1000),
+                until: until(now, &record),
                 state: State::Finished(Arc::new(record.reply)),
             },
         );
         self.order.push_back(record.key);
         self.trim(now);
+    }
+
+    /// Another account of an outcome that is known.
+    fn join(&mut self, now: Now, record: OutcomeRecord) {
+        let Some(entry) = self.entries.get_mut(&record.key) else {
+            return;
+        };
+        let State::Finished(known) = &entry.state else {
+            return;
+        };
+        entry.until = entry.until.max(until(now, &record));
+        let theirs = (strength(&record.reply), record.body);
+        if theirs > (strength(known), entry.body) {
+            entry.body = record.body;
+            entry.state = State::Finished(Arc::new(record.reply));
+        }
     }
 
     /// Number of entries.

@@ -6,6 +6,7 @@ mod downstream;
 mod ending;
 mod keep;
 mod moving;
+mod merge;
 mod peers;
 mod random;
 mod replies;
