@@ -68,6 +68,18 @@ install_missing() {
     has_rabbitmq || die "rabbitmq-server was installed but is not where it should be"
 }
 
+# Installs what is missing of Chromium and Prometheus.
+install_extra() {
+    packages=
+    has chromium || has chromium-browser || has google-chrome || packages="chromium"
+    has promtool || packages="$packages prometheus"
+    [ -n "$packages" ] || return 0
+    has apt-get || die "please install $packages"
+    say "installing $packages"
+    # shellcheck disable=SC2086 # a list of words
+    apt_install $packages || die "could not install $packages"
+}
+
 # Whether version $1 is at least version $2 (numbers with dots).
 at_least() {
     printf '%s\n%s\n' "$2" "$1" | sort -t. -k1,1n -k2,2n -k3,3n -C

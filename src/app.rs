@@ -15,15 +15,17 @@ use crate::engine::config::{AgentPolicy, BrokerPolicy, Mode, PeerTimers};
 use crate::engine::ids::BootId;
 use crate::engine::{Config, Engine, Input, View};
 use crate::lease::Lease;
-use crate::model::{IdError, InstanceId};
+use crate::model::{HttpPermission, IdError, InstanceId};
 use crate::notify::Tls;
 use crate::notify::shell::{NotifyConfig, NotifyShell};
 use crate::settings::{self, DownstreamKind, NotifyTls, Settings};
 use crate::store::Store;
+use crate::supervisor::Supervisor;
 use crate::telemetry::{self, Telemetry};
 use crate::wire::command::Defaults;
 use crate::wire::control::Keys;
 use crate::wire::event::Format;
+use crate::wire::http_call;
 
 /// Inputs on their way to the engine. Deliveries are bounded by the prefetch besides.
 const INPUTS: usize = 8_192;
@@ -131,6 +133,7 @@ pub async fn run(mut settings: Settings) -> Result<(), AppError> {
     ));
     let proofs = tokio::spawn(prover.run(views.clone(), results.clone()));
     let beating = tokio::spawn(pulse.keep());
+    let told = Supervisor::from_environment().map(|it| tokio::spawn(it.keep(views.clone())));
     let gauges = tokio::spawn(keep_gauges(views));
     let upkeep = tokio::spawn(metrics.upkeep());
     tokio::spawn(watch_signals(results));
@@ -144,6 +147,9 @@ pub async fn run(mut settings: Settings) -> Result<(), AppError> {
     shells.notify.close();
     shells.broker.close().await;
     stop.cancel();
+    if let Some(told) = told {
+        told.abort();
+    }
     proofs.abort();
     beating.abort();
     gauges.abort();
@@ -276,11 +282,6 @@ fn shuffle<T>(list: &mut [T], first_stays: bool, mut seed: u64) {
 
 /// The engine's share of the settings.
 fn engine_config(settings: &Settings, boot: BootId) -> Result<Config, AppError> {
-    if settings.downstream.kind != DownstreamKind::Finesse {
-        return Err(AppError::Settings(
-            "downstream.kind: only `finesse` can be run by this version".into(),
-        ));
-    }
     let agent = &settings.agent;
     Ok(Config {
         instance: InstanceId::new(&settings.instance.id)?,
@@ -319,6 +320,7 @@ fn engine_config(settings: &Settings, boot: BootId) -> Result<Config, AppError> 
         probe_interval: millis(settings.downstream.probe_interval),
         request_timeout: millis(settings.downstream.request_timeout),
         failback: settings.downstream.failback,
+        http: permissions(settings)?,
         agents: AgentPolicy {
             not_ready_reason: agent.not_ready_reason.clone(),
             logout_reason: agent.logout_reason.clone(),
@@ -331,6 +333,23 @@ fn engine_config(settings: &Settings, boot: BootId) -> Result<Config, AppError> 
         shutdown_grace: millis(settings.shutdown_grace),
         planted: crate::engine::config::Planted::default(),
     })
+}
+
+/// What `Call` commands may do, in the one form of paths.
+fn permissions(settings: &Settings) -> Result<Option<Vec<HttpPermission>>, AppError> {
+    if settings.downstream.kind == DownstreamKind::Finesse {
+        return Ok(None);
+    }
+    let rules = settings.downstream.allow.iter().map(|rule| {
+        let prefix = http_call::normalise(&rule.path_prefix).ok_or_else(|| {
+            AppError::Settings(format!("downstream.allow: {} is no path", rule.path_prefix))
+        })?;
+        Ok(HttpPermission {
+            method: rule.method.to_string(),
+            prefix,
+        })
+    });
+    rules.collect::<Result<_, AppError>>().map(Some)
 }
 
 /// `host` or `host:port` of a base URL, for people and metrics.
@@ -381,6 +400,7 @@ fn build_shells(
         request_timeout: settings.downstream.request_timeout,
         ca_file: settings.downstream.ca_file.clone(),
         tls_verify: settings.downstream.tls_verify,
+        platform: settings.downstream.kind == DownstreamKind::Finesse,
         admin: settings
             .downstream
             .admin
@@ -405,6 +425,13 @@ fn build_shells(
         notify,
         store: store.map(Arc::new),
     })
+}
+
+/// How `tandem doctor` connects: as the instance itself, under another name.
+pub(crate) fn doctor_config(settings: &Settings) -> Result<BrokerConfig, AppError> {
+    let boot = BootId(0);
+    let config = engine_config(settings, boot)?;
+    Ok(broker_config(settings, &config, boot))
 }
 
 /// A pause longer than this may have been long enough for a peer to take over: it was suspected

@@ -16,9 +16,12 @@ pub mod broker;
 pub mod catalogue;
 pub mod cli;
 pub mod client;
+pub mod doctor;
 pub mod downstream;
 pub mod driver;
 pub mod engine;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod lab;
 pub mod lease;
 pub mod model;
@@ -27,6 +30,7 @@ pub mod retry;
 pub mod settings;
 pub mod simulator;
 pub mod store;
+pub mod supervisor;
 pub mod telemetry;
 pub mod wire;
 

@@ -210,13 +210,14 @@ fn aa3_gc1_restores() {
 fn aa4_link_cut() {
     run(async |shared| {
         let options = PairOptions {
-            ways: true,
+            sites: true,
             ..PairOptions::active_active()
         };
         let (pair, first, second) = settled(shared, options).await;
         let (one, other) = (load(&first, FIRST), load(&second, SECOND));
         one.more(20).await;
-        pair.cut(shared.brokers()).await;
+        pair.cut().await;
+        shared.brokers().cut_link().await;
         for (instance, peer) in [(&pair.gc1, "gc-2"), (&pair.gc2, "gc-1")] {
             let what = format!("{} loses {peer}", instance.name);
             until(&what, async || instance.sees(peer).await == "lost").await;
@@ -224,7 +225,8 @@ fn aa4_link_cut() {
         one.more(40).await;
         first.served_by(FIRST.start, "gc-1").await;
         second.served_by(SECOND.start, "gc-2").await;
-        pair.join(shared.brokers()).await;
+        pair.mend().await;
+        shared.brokers().heal_link().await;
         for (instance, peer) in [(&pair.gc1, "gc-2"), (&pair.gc2, "gc-1")] {
             let what = format!("{} hears {peer}", instance.name);
             until(&what, async || instance.sees(peer).await == "alive").await;

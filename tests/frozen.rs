@@ -41,7 +41,7 @@ async fn frozen_leader(shared: &mut Shared, options: PairOptions) {
     pair.gc1.freeze();
     // Some of these are given to the frozen one.
     load.more(20).await;
-    pair.gc2.becomes("leader").await;
+    pair.gc2.leads().await;
     // While it is frozen: these did not wait for it.
     desk.served_by(OTHERS.start, "gc-2").await;
     load.more(40).await;
@@ -50,7 +50,9 @@ async fn frozen_leader(shared: &mut Shared, options: PairOptions) {
     load.more(20).await;
     let account = load.finish(&desk).await;
     account.no_double_and_no_false_answer(&pair);
-    account.all_succeeded_or_in_doubt();
+    // What was given to the frozen one comes again after newer changes of the same agent: it may
+    // have run, and is not repeated.
+    account.all_succeeded_or(&["IN_DOUBT"]);
     for (id, (kind, ..)) in &account.outcomes {
         let effects = pair.effects_of("MAKE_CALL", id);
         assert!(effects <= 1, "{kind}: {effects} calls");
@@ -86,10 +88,22 @@ fn a_wedged_broker_is_left_for_the_next() {
             pair.gc1.log_text().contains("the broker is wedged")
         })
         .await;
+        // The roles settle: on the way from one broker to the other a peer may be silent for long.
         let other = pair.desk("other", 1).await;
+        until("gc-1 leads alone", async || {
+            pair.gc1.role().await == "leader" && pair.gc2.role().await == "follower"
+        })
+        .await;
         other.served_by(OTHERS.start, "gc-1").await;
         shared.broker(0).thaw();
-        pair.attaches(&pair.gc1, 0).await;
+        for instance in [&pair.gc1, &pair.gc2] {
+            pair.attaches(instance, 0).await;
+        }
+        until("gc-1 leads alone", async || {
+            pair.gc1.role().await == "leader" && pair.gc2.role().await == "follower"
+        })
+        .await;
+        pair.owns(&pair.gc1, COUNT).await;
         desk.served_by(OTHERS.start, "gc-1").await;
         pair.one_subscription_each(&all()).await;
     });

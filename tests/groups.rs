@@ -305,7 +305,7 @@ fn a_drained_leader_hands_its_agents_over() {
 fn ap5_link_cut() {
     run(async |shared| {
         let options = PairOptions {
-            ways: true,
+            sites: true,
             ..PairOptions::default()
         };
         let pair = shared.pair(options).await;
@@ -315,7 +315,8 @@ fn ap5_link_cut() {
         pair.sign_in(&second, &far).await;
         pair.owns(&pair.gc1, 6).await;
         served_by(&second, far[0], "gc-1").await;
-        pair.cut(shared.brokers()).await;
+        pair.cut().await;
+        shared.network().await.cut_link().await;
         for instance in [&pair.gc1, &pair.gc2] {
             instance.becomes("leader-single-node").await;
             assert!(in_history(instance, "alarm", "peer-unreachable").await);
@@ -328,7 +329,8 @@ fn ap5_link_cut() {
             let reply = second.expect(&kind, "", "ACCEPTED").await;
             assert_eq!(reply.field("instance"), "gc-2", "{}", reply.text);
         }
-        pair.join(shared.brokers()).await;
+        pair.mend().await;
+        shared.network().await;
         pair.gc1.becomes("leader").await;
         pair.gc2.becomes("follower").await;
         pair.owns(&pair.gc1, 6).await;

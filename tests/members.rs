@@ -33,8 +33,8 @@ async fn three(shared: &mut Shared) -> (Pair, Arc<Desk>) {
     pair.gc2.start();
     pair.gc2.becomes("leader").await;
     pair.gc3.start();
-    pair.gc1.start();
     pair.gc3.becomes("follower").await;
+    pair.gc1.start();
     pair.gc1.becomes("follower").await;
     let desk = Arc::new(pair.desk("desk", 0).await);
     pair.sign_in(&desk, &all()).await;

@@ -239,7 +239,7 @@ fn ap2_broker2_and_gc1_down() {
         shared.broker(1).kill();
         pair.gc1.kill();
         load.more(40).await;
-        pair.gc2.becomes("leader").await;
+        pair.gc2.leads().await;
         let account = load.finish(&desk).await;
         account.no_double_and_no_false_answer(&pair);
         account.all_succeeded_or_in_doubt();
@@ -256,7 +256,7 @@ fn ap6_broker1_restores_gc1_down() {
         let (mut pair, desk) = settled(shared).await;
         pair.gc1.kill();
         shared.broker(0).kill();
-        pair.gc2.becomes("leader").await;
+        pair.gc2.leads().await;
         pair.attaches(&pair.gc2, 1).await;
         let load = load(&desk);
         load.more(20).await;

@@ -572,7 +572,14 @@ async fn wrap_up(shared: &mut Shared, form: Form) {
     talk.does("MakeNotReadyWithReason#1014", &["2"]).await;
     talk.sees("1014 State NOT_READY").await;
     until("the call is gone", async || {
-        pair.simulator.world().calls.lock().unwrap().map.is_empty()
+        !pair
+            .simulator
+            .world()
+            .calls
+            .lock()
+            .unwrap()
+            .map
+            .contains_key(&dialog.parse().unwrap())
     })
     .await;
     talk.fails("wrapup#1013", &["Sold", &dialog], "FAILED", "NO_DIALOG_ID")

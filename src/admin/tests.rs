@@ -80,6 +80,51 @@ async fn the_api_shows_what_the_engine_shows() {
 }
 
 #[tokio::test]
+async fn a_page_of_sessions_says_how_many_fit_and_bad_questions_are_refused() {
+    let it = Fixture::start("127.0.0.1:0", None).await;
+    let path = "/api/v1/sessions?q=1001&owner=gc-1&offset=0&limit=50";
+    let page = it.call(Method::GET, path, &[]).await;
+    assert_eq!(page.headers()["x-total-count"], "1");
+    let long = format!("/api/v1/sessions?q={}", "x".repeat(200));
+    for bad in [long.as_str(), "/api/v1/sessions?limit=many"] {
+        assert_eq!(it.get(bad).await.0, 400, "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn the_stream_follows_the_view_and_streams_are_counted() {
+    let it = Fixture::start("127.0.0.1:0", None).await;
+    let mut first = it.call(Method::GET, "/api/v1/events", &[]).await;
+    assert_eq!(first.headers()["content-type"], "text/event-stream");
+    let mut next = async || -> Value {
+        let chunk = first.chunk().await.unwrap().unwrap();
+        let text = String::from_utf8(chunk.to_vec()).unwrap();
+        serde_json::from_str(text.trim().strip_prefix("data: ").unwrap()).unwrap()
+    };
+    let seen = next().await;
+    assert_eq!(seen["status"]["instance"], "gc-1");
+    assert_eq!(seen["needsToken"], false);
+    it.change(|view| view.inflight = 77);
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while next().await["status"]["inflight"] != 77 {
+        assert!(std::time::Instant::now() < deadline);
+    }
+    let mut open = Vec::new();
+    for _ in 1..live::STREAMS {
+        let stream = it.call(Method::GET, "/api/v1/events", &[]).await;
+        assert_eq!(stream.status().as_u16(), 200);
+        open.push(stream);
+    }
+    assert_eq!(it.get("/api/v1/events").await.0, 503);
+    // What closes makes room.
+    open.clear();
+    while it.call(Method::GET, "/api/v1/events", &[]).await.status() != 200 {
+        assert!(std::time::Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
 async fn verbs_say_the_new_state_or_why_not() {
     let it = Fixture::start("127.0.0.1:0", None).await;
     let (status, body) = it.post("/api/v1/groups/agents/stop", &[]).await;

@@ -1,7 +1,7 @@
 //! A small client for RabbitMQ's management HTTP API: JSON in and out, bounded in time and size.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, Response, StatusCode};
@@ -134,6 +134,19 @@ impl ManagementClient {
         serde_json::from_slice(&body)
             .map(Some)
             .map_err(|error| self.bad_answer(path, error.to_string()))
+    }
+
+    /// The broker's clock, in whole seconds; `None` where it does not say.
+    ///
+    /// # Errors
+    /// See [`ManagementError`].
+    pub async fn clock(&self) -> Result<Option<SystemTime>, ManagementError> {
+        let path = "overview?columns=node";
+        let response = self.send(Method::GET, path, None).await?;
+        let date = response.headers().get(reqwest::header::DATE);
+        let date = date.and_then(|date| date.to_str().ok());
+        let date = date.and_then(|date| chrono::DateTime::parse_from_rfc2822(date).ok());
+        Ok(date.map(SystemTime::from))
     }
 
     /// PUT `/api/<path>`: create or replace.

@@ -29,6 +29,7 @@ mod link;
 mod looped;
 pub mod management;
 mod probe;
+pub mod probes;
 pub mod proof;
 mod publish;
 mod settle;

@@ -127,6 +127,8 @@ pub enum Step {
     Requests(fn(&Subject<'_>, &Args) -> Result<Vec<Action>, ErrorCode>),
     /// Reads whose answers are published as events.
     Query(fn(&Subject<'_>, &Args) -> Result<Vec<Action>, ErrorCode>),
+    /// A request to a generic HTTP downstream, answered by the reply.
+    Http,
     /// Known, but not carried out, for this reason.
     Unsupported(&'static str),
 }

@@ -114,6 +114,22 @@ impl Admin {
         self.call(Method::POST, path, Some(body)).await
     }
 
+    /// Changes, with a question behind the path.
+    pub(super) async fn post_to(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<Value, ClientError> {
+        let mut url = self.base.clone();
+        url.query_pairs_mut().extend_pairs(query);
+        let asking = Self {
+            client: self.client.clone(),
+            base: url,
+            token: self.token.clone(),
+        };
+        asking.call(Method::POST, path).await
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,

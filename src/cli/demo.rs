@@ -56,7 +56,7 @@ pub fn run(args: &Args, json: bool) -> ExitCode {
     }
 }
 
-fn stop_at_signals(stop: CancellationToken) -> std::io::Result<()> {
+pub(super) fn stop_at_signals(stop: CancellationToken) -> std::io::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;

@@ -56,12 +56,17 @@ async fn drain(args: &Args) -> Result<(Value, bool), ClientError> {
         return Ok((answer, true));
     }
     let waited = tokio::time::timeout(Duration::from_secs(args.limit), async {
+        let mut seen = false;
         loop {
             let view: View = admin.get(&["status"]).await?;
             match view.drain.as_deref() {
-                Some("draining") => tokio::time::sleep(LOOK).await,
-                other => return Ok::<_, ClientError>(other == Some("drained")),
+                Some("drained") => return Ok::<_, ClientError>(true),
+                Some(_) => seen = true,
+                // The picture is a moment old; later it means that a group was started again.
+                None if seen => return Ok(false),
+                None => {}
             }
+            tokio::time::sleep(LOOK).await;
         }
     });
     let done = match waited.await {

@@ -3,11 +3,15 @@
 pub mod check;
 mod client;
 pub mod commands;
+pub mod completions;
 pub mod demo;
+pub mod doctor;
 pub mod drain;
+pub mod drill;
 pub mod exit;
 pub mod failover;
 pub mod group;
+pub mod history;
 mod output;
 pub mod run;
 pub mod send;
@@ -30,10 +34,13 @@ Examples:
   tandem check site-1.properties site-2.properties
   tandem topology apply --config site-1.properties
   tandem status --watch
+  tandem doctor --config site-1.properties
+  tandem history --watch
   tandem group stop agents --url http://127.0.0.1:9602
   tandem switchover --to gc-2 --wait
   tandem send 'MakeReady#1001' --broker 127.0.0.1:5672
   tandem demo --seconds 40
+  tandem drill kill-leader drain
 
 Exit codes:
   0   done
@@ -72,6 +79,10 @@ pub enum Command {
     Sessions(sessions::Args),
     /// Stop or start a group of command queues on an instance
     Group(group::Args),
+    /// Show what changed lately on an instance, and why
+    History(history::Args),
+    /// Prove on the live brokers that messages flow, consumers are registered and settings match
+    Doctor(doctor::Args),
     /// Switch a group's failover off, or make an instance its leader
     Failover(failover::Args),
     /// Hand the lead over to another instance, without losing anything
@@ -84,6 +95,10 @@ pub enum Command {
     Send(send::Args),
     /// Show a pair at work on this machine, and what a kill of either half does
     Demo(demo::Args),
+    /// Measure failovers on a pair of its own: seconds, lost, doubled, in doubt
+    Drill(drill::Args),
+    /// Print the completion script of a shell
+    Completions(completions::Args),
 }
 
 /// Entry point of the program.
@@ -109,12 +124,16 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Status(args) => status::run(args, json),
         Command::Sessions(args) => sessions::run(args, json),
         Command::Group(args) => group::run(args, json),
+        Command::History(args) => history::run(args, json),
+        Command::Doctor(args) => doctor::run(args, json),
         Command::Failover(args) => failover::run(args, json),
         Command::Switchover(args) => switchover::run(args, json),
         Command::Drain(args) => drain::run(args, json),
         Command::Commands(args) => commands::run(&args, json),
         Command::Send(args) => send::run(&args, json),
         Command::Demo(args) => demo::run(&args, json),
+        Command::Drill(args) => drill::run(&args, json),
+        Command::Completions(args) => completions::run(&args),
     }
 }
 
@@ -163,6 +182,7 @@ mod tests {
             "tandem --help",
             "tandem --version",
             "tandem status --help",
+            "tandem completions bash",
             "tandem commands",
             "tandem commands --json",
             "tandem commands --markdown",
@@ -178,6 +198,9 @@ mod tests {
             "tandem switchover",
             "tandem drain --limit 0",
             "tandem check",
+            "tandem doctor",
+            "tandem doctor --config /nonexistent/file.properties",
+            "tandem completions tcsh",
             "tandem check /nonexistent/file.properties",
             "tandem status --url ftp://127.0.0.1",
         ] {
@@ -247,6 +270,8 @@ mod tests {
                 (0, "status --json"),
                 (0, "sessions"),
                 (0, "sessions --json"),
+                (0, "history"),
+                (0, "history --json --last 3"),
                 (0, "group stop agents"),
                 (1, "group start agents"),
                 (1, "group stop no/such?group"),

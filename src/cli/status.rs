@@ -125,6 +125,21 @@ fn text(view: &View, colours: bool) -> String {
             let _ = write!(out, "\n{}", render(heads, &rows, colours));
         }
     }
+    let reasons = view.groups.iter().filter(|group| !group.reason.is_empty());
+    let mut notes: Vec<String> = reasons
+        .map(|group| format!("{}: {}", group.name, group.reason))
+        .collect();
+    notes.extend(
+        view.drain
+            .iter()
+            .map(|drain| format!("this instance is {drain}")),
+    );
+    if !notes.is_empty() {
+        out.push('\n');
+    }
+    for note in notes {
+        let _ = writeln!(out, "{}", cut(&note, WIDTH));
+    }
     if !view.warnings.is_empty() {
         out.push('\n');
     }
@@ -224,6 +239,8 @@ mod tests {
         view.warnings.push("w".repeat(200));
         view.downstreams[1].reason = Some("r".repeat(200));
         view.groups[0].tag = Some("t".repeat(90));
+        view.groups[0].reason = "gc-1 leads, chosen by operator on gc-2 at noon".to_owned();
+        view.drain = Some("draining".to_owned());
         let text = text(&view, false);
         for line in text.lines() {
             assert!(line.chars().count() <= WIDTH, "{line}");
@@ -234,6 +251,8 @@ mod tests {
             "agents  leader  Connector1  127.0.0.1:5672  127",
             "gc-2  site-2  alive  agents follower  120 ms ago  3 ms",
             "127.0.0.1:5673  down",
+            "agents: gc-1 leads, chosen by operator on gc-2 at noon",
+            "this instance is draining",
             "finesse-2   down",
             "! www",
         ] {

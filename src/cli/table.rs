@@ -53,6 +53,16 @@ pub(super) fn state(word: &str) -> Cell {
     }
 }
 
+impl Cell {
+    /// The same tone under another word.
+    pub(super) fn named(self, word: &str) -> Self {
+        Self {
+            tone: self.tone,
+            ..plain(word)
+        }
+    }
+}
+
 /// Text in a tone, where colours are wanted.
 pub(super) fn paint(text: &str, tone: Tone, colours: bool) -> String {
     let code = match tone {

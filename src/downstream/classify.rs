@@ -159,6 +159,13 @@ async fn body(response: Response) -> Result<Vec<u8>, BodyError> {
     bounded(response, MAX_BYTES).await
 }
 
+/// As [`body`], with the reason in words: whether the time was up, and why.
+pub(super) async fn body_of(response: Response) -> Result<Vec<u8>, (bool, String)> {
+    body(response)
+        .await
+        .map_err(|error| (error.timed_out(), error.reason()))
+}
+
 async fn bounded(mut response: Response, most: usize) -> Result<Vec<u8>, BodyError> {
     let announced = response.content_length().unwrap_or(0);
     if announced > most as u64 {

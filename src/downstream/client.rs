@@ -9,12 +9,12 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Body, Client, Method, redirect, retry};
 
 use crate::lease::Pass;
-use crate::model::{Action, AgentId, ApiError, CallOutcome, NodeHealth, Secret};
+use crate::model::{Action, AgentId, ApiError, CallOutcome, HttpRequest, NodeHealth, Secret};
 
-use super::classify;
 use super::finesse::request;
 use super::guarded::Guarded;
 use super::tls::{self, TlsError};
+use super::{classify, generic};
 
 /// Idle connections are given up before the platform's own keep-alive timeout (20 s and more)
 /// ends them, so that few requests meet a dying connection.
@@ -25,6 +25,7 @@ const MAX_IDLE: usize = 256;
 /// Lists of many thousand entries take longer: times the usual bound.
 const LIST_PATIENCE: u32 = 5;
 const REQUEST_ID: HeaderName = HeaderName::from_static("requestid");
+const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
 const XML: HeaderValue = HeaderValue::from_static("application/xml");
 
 /// One node of the platform.
@@ -42,7 +43,9 @@ pub struct Config {
     /// Time for one request from start to the end of the answer. Two thirds of it are for the
     /// connection, so that a connect that hangs is still known as not sent.
     pub request_timeout: Duration,
-    /// Who reads what agents may not.
+    /// Whether it is the contact-centre platform, and not any HTTP service.
+    pub platform: bool,
+    /// Who reads what agents may not; with any HTTP service, whom all requests are sent as.
     pub admin: Option<(String, Secret)>,
     /// Trusted certificates (PEM) in place of the system's.
     pub ca_file: Option<PathBuf>,
@@ -74,6 +77,7 @@ pub enum DownstreamError {
 #[derive(Debug)]
 pub struct FinesseClient {
     nodes: Vec<String>,
+    platform: bool,
     admin: Option<(String, Secret)>,
     list_timeout: Duration,
     /// With a pool of idle connections: a request that meets a dying one is harmless to repeat.
@@ -109,6 +113,7 @@ impl FinesseClient {
         };
         Ok(Self {
             nodes,
+            platform: config.platform,
             admin: config.admin.clone(),
             list_timeout: config.request_timeout * LIST_PATIENCE,
             pooled: builder()
@@ -143,6 +148,9 @@ impl FinesseClient {
                 reason: format!("no downstream node {node}"),
             };
         };
+        if let Action::Http(request) = action {
+            return self.http(base, request, pass).await;
+        }
         let request = match request::build(agent, action) {
             Ok(request) => request,
             Err(error) => return refused_here(&error.to_string()),
@@ -178,6 +186,35 @@ impl FinesseClient {
         }
     }
 
+    /// Sends a request of a `Call` command.
+    async fn http(&self, base: &str, request: &HttpRequest, pass: &Pass) -> CallOutcome {
+        let client = if request.idempotent {
+            &self.pooled
+        } else {
+            &self.fresh
+        };
+        let data = Bytes::from(request.body.clone());
+        let (body, withheld) = Guarded::new(data, pass.clone());
+        let mut call = client
+            .request(generic::method(request), format!("{base}{}", request.path))
+            .header(ACCEPT, ANYTHING)
+            .query(&request.query);
+        for (name, value) in &request.headers {
+            call = call.header(name, value);
+        }
+        if let Some((user, password)) = &self.admin {
+            call = call.basic_auth(user, Some(password.expose()));
+        }
+        if !request.body.is_empty() || matches!(request.method, "POST" | "PUT" | "PATCH") {
+            call = call.body(Body::wrap(body));
+        }
+        match call.send().await {
+            Ok(response) => generic::answered(response).await,
+            Err(_) if withheld.load(Ordering::Acquire) => CallOutcome::Withheld,
+            Err(error) => classify::failed(&error),
+        }
+    }
+
     /// Asks node number `node` for its health, over a new connection and without credentials.
     pub async fn probe(&self, node: usize) -> NodeHealth {
         let Some(base) = self.nodes.get(node) else {
@@ -185,7 +222,13 @@ impl FinesseClient {
                 reason: format!("no downstream node {node}"),
             };
         };
-        match self.fresh.get(format!("{base}/SystemInfo")).send().await {
+        let url = if self.platform {
+            format!("{base}/SystemInfo")
+        } else {
+            base.clone()
+        };
+        match self.fresh.get(url).send().await {
+            Ok(response) if !self.platform => generic::health(response.status()),
             Ok(response) => classify::health(response).await,
             Err(error) => NodeHealth::Unreachable {
                 reason: classify::describe(&error),

@@ -8,6 +8,7 @@
 mod classify;
 mod client;
 pub mod finesse;
+mod generic;
 mod guarded;
 pub mod tls;
 

@@ -36,7 +36,9 @@ impl Engine {
         let answered = self.honest(&command, answered);
         let reply = Arc::new(self.reply_to_command(&command, &answered));
         if let Some((key, _)) = key
-            && let Some((record, early)) = self.ledger.finish(self.now, key, reply.clone())
+            && let Some((record, early)) =
+                self.ledger
+                    .finish(self.now, key, super::http::to_remember(&reply))
         {
             self.outcomes.push(record);
             if early {
@@ -87,7 +89,7 @@ impl Engine {
                 message: message.clone(),
             }),
             retry_after_ms: answered.retry_after_ms,
-            body: None,
+            body: answered.body.clone(),
         }
     }
 

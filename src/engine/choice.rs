@@ -327,11 +327,16 @@ impl Engine {
         let Some(Wish::Leader { instance }) = group.choice.as_ref().map(|c| c.wish.clone()) else {
             return;
         };
+        // Who joins was away.
+        let joins = |peer: &super::members::Peer| {
+            let state = peer.group(&group.name);
+            state.is_none_or(|state| state.role == Role::Joining)
+        };
         let present = instance == self.cfg.instance
             || self
                 .members
                 .get(&instance)
-                .is_some_and(|peer| peer.liveness.present());
+                .is_some_and(|peer| peer.liveness.present() && !joins(peer));
         if group.role == Role::Leader && !present {
             self.decide(index, Wish::Priority);
         }

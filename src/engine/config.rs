@@ -1,6 +1,6 @@
 //! What of the settings the engine needs, in its own units (milliseconds).
 
-use crate::model::InstanceId;
+use crate::model::{HttpPermission, InstanceId};
 
 use super::ids::BootId;
 
@@ -163,6 +163,9 @@ pub struct Config {
     pub request_timeout: u64,
     /// Return to the primary node when it is back.
     pub failback: bool,
+    /// With a generic HTTP downstream: what `Call` commands may do. Agents' commands are for the
+    /// other kind.
+    pub http: Option<Vec<HttpPermission>>,
     /// Agents.
     pub agents: AgentPolicy,
     /// How commands are read (a forwarded one arrives as it came).

@@ -19,6 +19,11 @@ impl Engine {
     /// Binds an agent to a destination. The credentials are proven by the notification service
     /// before anything changes: a wrong password does not end a session that works.
     pub(super) fn connect(&mut self, id: JobId, agent: &AgentId, command: &ClientCommand) {
+        if self.cfg.http.is_some() {
+            let words = "downstream.kind is http: there are no agents, only Call";
+            self.reject(id, ErrorCode::NotImplemented, words);
+            return;
+        }
         let Some(destination) = command
             .args
             .get("destination")

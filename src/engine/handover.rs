@@ -45,7 +45,7 @@ impl Engine {
         let name = &self.groups[index].name;
         let (leader, peer) = self.members.present().find(|(_, peer)| peer.leads(name))?;
         let state = peer.group(name);
-        if !self.eligible(index) || self.control_on.is_none() {
+        if !self.eligible(index) || self.control_on.is_none() || self.failover_off(index) {
             return None;
         }
         let leaving = state.is_some_and(|state| state.leaving);
@@ -119,7 +119,7 @@ impl Engine {
     pub(super) fn give_up_takeback(&mut self, index: usize) {
         let group = &mut self.groups[index];
         group.claimed = None;
-        if group.preparing.take().is_some() && !group.role.leads() {
+        if group.preparing.take().is_some() {
             for agent in self.agents_of(index) {
                 self.disown(&agent);
             }

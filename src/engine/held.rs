@@ -57,7 +57,7 @@ impl Engine {
             return true;
         }
         job.state = State::Held { since };
-        if command.spec.repeat != Repeat::Safe {
+        if command.repeat != Repeat::Safe {
             self.in_doubt(id, "its owner was lost while it had this command");
             return false;
         }

@@ -110,6 +110,8 @@ pub(super) struct Answered {
     pub downstream: Option<String>,
     pub error: Option<(String, String)>,
     pub retry_after_ms: Option<u64>,
+    /// Answer of a generic HTTP downstream.
+    pub body: Option<serde_json::Value>,
 }
 
 impl Answered {
@@ -120,6 +122,7 @@ impl Answered {
             downstream,
             error: None,
             retry_after_ms: None,
+            body: None,
         }
     }
 
@@ -130,6 +133,7 @@ impl Answered {
             downstream: None,
             error: Some((code.to_owned(), message.into())),
             retry_after_ms: None,
+            body: None,
         }
     }
 }
@@ -391,7 +395,7 @@ impl Engine {
 
     /// Answers `IN_DOUBT` to what may have been started before and is not to be repeated.
     pub(super) fn doubted(&mut self, id: JobId, command: &ClientCommand) -> bool {
-        let doubted = command.maybe_seen && command.spec.repeat != Repeat::Safe;
+        let doubted = command.maybe_seen && command.repeat != Repeat::Safe;
         if doubted {
             self.in_doubt(id, "it may have been started before and is not repeated");
         }

@@ -34,6 +34,10 @@ pub const STATES_PAUSE_MS: u64 = 50;
 /// With more events than this waiting for a broker, a round of agents' states is left out.
 pub const STATES_BACKLOG: usize = 10_000;
 
+/// Longest body of a `Call`'s answer that is remembered for a repeat of the command, bytes; a repeat
+/// of one with a longer body is answered without it.
+pub const REMEMBERED_BODY: usize = 512;
+
 /// Peers that are tracked; heartbeats of further ones are ignored.
 pub const PEERS: usize = 16;
 
@@ -90,6 +94,7 @@ pub const DIFFERING_BEATS: u32 = 4;
 /// How often an unanswered forward or claim is sent again, milliseconds.
 pub const RESEND_MS: u64 = 1_000;
 
+
 /// Outcomes that are told again to a peer that was away; older ones it does not hear of.
 pub const OUTCOMES_TOLD_AGAIN: usize = 3_000;
 
@@ -107,6 +112,13 @@ pub const HANDOVER_WAIT_MS: u64 = 20_000;
 /// How long a leader waits for proof that a lost peer is gone before it calls itself alone,
 /// milliseconds.
 pub const PROOF_MS: u64 = 1_000;
+
+/// Outcomes that are told again to a peer that was away; older ones it does not hear of.
+pub const OUTCOMES_TOLD_AGAIN: usize = 3_000;
+
+/// How often a newcomer asks again for what the others know, milliseconds.
+pub const ASK_AGAIN_MS: u64 = 1_000;
+
 
 /// Sessions in one write to the store.
 pub const KEEP_RECORDS: usize = 500;

@@ -145,7 +145,7 @@ fn event_of(viewer: &Viewer<'_>, command: &ClientCommand, answer: Answer) -> Opt
         Answer::PhoneBooks(books) if name == "GetTeamPhonebooks" => List::TeamPhoneBooks(books),
         Answer::PhoneBooks(books) => List::PhoneBooks(books),
         Answer::Contacts(contacts) => List::Contacts(contacts),
-        Answer::Empty => return None,
+        Answer::Http(_) | Answer::Empty => return None,
     };
     Some(ClientEvent::list(viewer.agent, viewer.name, list))
 }

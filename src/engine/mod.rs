@@ -35,6 +35,7 @@ pub mod event;
 mod groups;
 mod handover;
 mod held;
+mod http;
 pub mod ids;
 pub mod input;
 mod jobs;

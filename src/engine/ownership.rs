@@ -167,11 +167,12 @@ impl Engine {
     }
 
     /// Active-active: this instance serves now. Its own agents, as they were kept on disk, have
-    /// no subscription yet; those of an owner that is not there have none anywhere.
+    /// no subscription yet, and its count of versions was not kept: hence a new epoch. Those of
+    /// an owner that is not there have no subscription anywhere.
     pub(super) fn take_own(&mut self, epoch: u64, reason: &'static str) {
         let me = self.cfg.instance.clone();
         let mine = self.owned_by(&me);
-        self.take(mine, reason);
+        self.take_over(mine, epoch, reason);
         if self.first_of_the_living() {
             let stray = |owner: &InstanceId| {
                 *owner != me

@@ -266,7 +266,7 @@ impl Engine {
                 priority: self.cfg.priority,
                 term: group.term,
                 eligible: group.role != Role::Joining && self.eligible(index),
-                leaving: group.leaving.is_some(),
+                leaving: group.leaving.is_some_and(|leaving| !leaving.closing),
                 choice: group.choice.clone(),
             })
             .collect()

@@ -210,8 +210,15 @@ impl Engine {
             .filter(|(_, peer)| peer.leads(name))
             .collect();
         if group.role.leads() {
-            // Two leaders: the higher rank stays.
-            leaders.retain(|(id, peer)| self.rank_of(index, id, peer) > self.own_rank(index));
+            // Two leaders: an operator's choice stays, then the later term, then the higher rank.
+            // One that was frozen finds itself deposed that way, and takes back in order.
+            let own = self.own_rank(index);
+            let own = (own.0, group.term, own);
+            leaders.retain(|(id, peer)| {
+                let rank = self.rank_of(index, id, peer);
+                let term = peer.group(name).map_or(0, |state| state.term);
+                (rank.0, term, rank) > own
+            });
             let stays = group.leaving.is_some() || self.eligible(index);
             return leaders.is_empty() && (stays || !self.other_eligible(name));
         }
@@ -333,7 +340,7 @@ impl Engine {
             return;
         }
         let now = self.now.mono;
-        if !role.leads() {
+        if !role.leads() || self.failover_off(index) {
             self.give_up_takeback(index);
         }
         let group = &mut self.groups[index];
@@ -420,18 +427,9 @@ impl Engine {
     /// Not the leader any more: what waits is for the new one, subscriptions end once it has its
     /// own.
     pub(super) fn step_down(&mut self, index: usize) {
-        if self.cfg.mode == Mode::ActivePassive || self.failover_is_off_here(index) {
-            for agent in self.agents_of(index) {
-                self.disown(&agent);
-            }
+        for agent in self.agents_of(index) {
+            self.disown(&agent);
         }
         self.hand_over_waiting();
-    }
-
-    /// Whether nobody takes this instance's agents over: an operator has stopped the group here
-    /// that way.
-    pub(super) fn failover_is_off_here(&self, index: usize) -> bool {
-        let choice = self.groups[index].choice.as_ref();
-        choice.and_then(Choice::stopped) == Some(&self.cfg.instance)
     }
 }

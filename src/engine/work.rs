@@ -23,6 +23,8 @@ pub(super) enum Kind {
     Sequence,
     /// None may be refused.
     Requests,
+    /// Whatever is answered is the answer.
+    Http,
     Query,
 }
 
@@ -58,9 +60,27 @@ const REQUEST_ID_MAX: usize = 100;
 
 impl Engine {
     pub(super) fn start_work(&mut self, id: JobId, agent: &AgentId, command: &ClientCommand) {
-        if let Step::Unsupported(reason) = command.spec.step {
-            self.reject(id, ErrorCode::NotImplemented, reason);
-            return;
+        match command.spec.step {
+            Step::Unsupported(reason) => {
+                self.reject(id, ErrorCode::NotImplemented, reason);
+                return;
+            }
+            Step::Http => {
+                match super::http::plan(self.cfg.http.as_deref(), command) {
+                    Ok(action) => {
+                        let work = (Kind::Http, vec![action]);
+                        self.begin(id, agent, work, Secret::new(""), command);
+                    }
+                    Err((code, words)) => self.reject(id, code, &words),
+                }
+                return;
+            }
+            _ if self.cfg.http.is_some() => {
+                let words = "downstream.kind is http: there are no agents, only Call";
+                self.reject(id, ErrorCode::NotImplemented, words);
+                return;
+            }
+            _ => {}
         }
         let known = self.sessions.get(agent);
         let Some(session) = known.filter(|_| !self.must_connect(agent)) else {
@@ -90,7 +110,7 @@ impl Engine {
             Step::Sequence(plan) => plan(&subject, args).map(|a| (Kind::Sequence, a)),
             Step::Requests(plan) => plan(&subject, args).map(|a| (Kind::Requests, a)),
             Step::Query(plan) => plan(&subject, args).map(|a| (Kind::Query, a)),
-            Step::Hello | Step::Beat | Step::Connect | Step::Unsupported(_) => {
+            Step::Hello | Step::Beat | Step::Connect | Step::Http | Step::Unsupported(_) => {
                 Err(ErrorCode::PleaseRetry)
             }
         };
@@ -401,6 +421,10 @@ impl Engine {
             Kind::Sequence => {
                 self.signing_out(&agent);
                 self.finish(id, Answered::ok(Outcome::Accepted, Some(status), host));
+            }
+            Kind::Http => {
+                let host = self.route.host(node).to_owned();
+                self.finish(id, super::http::answered(status, answers, host));
             }
             Kind::Query => {
                 self.publish_answers(id, &agent, &command, answers);

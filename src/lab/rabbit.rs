@@ -302,6 +302,35 @@ impl RabbitNode {
     }
 }
 
+impl RabbitNode {
+    /// Evaluates an Erlang expression within the node (`rabbitmqctl eval`); gives its result.
+    /// For faults that no client can cause.
+    ///
+    /// # Errors
+    /// The command line tool is not beside the server, or the expression failed.
+    pub async fn evaluate(&self, expression: &str) -> Result<String, LabError> {
+        let tool = self.spec.program.with_file_name("rabbitmqctl");
+        let mut command = tokio::process::Command::new(tool);
+        command.args(["eval", expression]).kill_on_drop(true);
+        // The port is the server's own.
+        let env = self
+            .spec
+            .env
+            .iter()
+            .filter(|(key, _)| *key != "RABBITMQ_DIST_PORT");
+        let output = command.envs(env).output().await;
+        let output = output.map_err(LabError::io("run rabbitmqctl"))?;
+        let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            said.push_str(&String::from_utf8_lossy(&output.stderr));
+            return Err(LabError::io("rabbitmqctl eval")(std::io::Error::other(
+                said,
+            )));
+        }
+        Ok(said)
+    }
+}
+
 fn check_alive(process: &mut GuardedChild, spec: &ProcessSpec) -> Result<(), LabError> {
     match process.exited() {
         None => Ok(()),

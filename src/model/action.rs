@@ -1,6 +1,8 @@
 //! What the connector asks of the downstream platform, and what it can learn.
 
-use super::{AgentId, Contact, Dialog, Mobile, PhoneBook, Queue, Team, User};
+use super::{
+    AgentId, Contact, Dialog, HttpAnswer, HttpRequest, Mobile, PhoneBook, Queue, Team, User,
+};
 
 /// A request of one call-control action on an existing dialog that needs no more than a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,6 +229,8 @@ pub enum Action {
         /// The monitor call that becomes a full participation.
         barge: Option<String>,
     },
+    /// A request to a generic HTTP downstream.
+    Http(Box<HttpRequest>),
 }
 
 impl Action {
@@ -240,6 +244,7 @@ impl Action {
             | Self::OnDialog { .. }
             | Self::Dial { .. }
             | Self::Supervise { .. } => false,
+            Self::Http(request) => request.idempotent,
             _ => true,
         }
     }
@@ -292,6 +297,7 @@ impl Action {
             Self::CallData { .. } => "call_data",
             Self::Campaign { .. } => "campaign",
             Self::Supervise { .. } => "supervise",
+            Self::Http(_) => "http",
         }
     }
 }
@@ -330,6 +336,8 @@ pub enum Answer {
     Queues(Vec<Queue>),
     /// Answer of [`Action::ReadPhoneBooks`].
     PhoneBooks(Vec<PhoneBook>),
+    /// Answer of [`Action::Http`], whatever its status.
+    Http(Box<HttpAnswer>),
     /// Answer of [`Action::ReadContacts`].
     Contacts(Vec<Contact>),
 }

@@ -4,6 +4,7 @@
 
 mod action;
 mod dialog;
+mod http;
 mod ids;
 mod lists;
 mod secret;
@@ -15,6 +16,7 @@ pub use action::{
     ReasonCode,
 };
 pub use dialog::{Dialog, Participant};
+pub use http::{HttpAnswer, HttpPermission, HttpRequest};
 pub use ids::{AgentId, Destination, IdError, InstanceId};
 pub use lists::{Contact, PhoneBook, Queue};
 pub use secret::{REDACTED, Secret};

@@ -97,6 +97,11 @@ impl Drop for Subscription {
     }
 }
 
+/// The updates in a message of the notification service.
+pub(crate) fn updates_of(message: &xmpp_parsers::message::Message) -> usize {
+    event::updates(message).len()
+}
+
 /// "Watch this team."
 #[derive(Debug)]
 struct Order {

@@ -11,8 +11,9 @@ pub use redact::redacted_body;
 
 use sha2::{Digest, Sha256};
 
+use super::http_call;
 use super::message::RawMessage;
-use crate::catalogue::{self, Addressee, Args, CommandSpec, ErrorCode};
+use crate::catalogue::{self, Addressee, Args, CommandSpec, ErrorCode, Repeat, Step};
 use crate::model::{AgentId, Destination};
 
 /// Largest body that is read, in bytes.
@@ -88,6 +89,8 @@ pub struct ClientCommand {
     pub addressee: Addressed,
     /// Arguments by name.
     pub args: Args,
+    /// Repeat safety; that of a `Call` depends on its method.
+    pub repeat: Repeat,
     /// Command id for duplicate detection, where the client gave one.
     pub identity: Option<String>,
     /// SHA-256 over command, addressee and arguments: tells a repeat from another command under
@@ -181,6 +184,7 @@ pub fn parse(
     let correlation_id = text(raw.correlation_id.as_ref());
     match read {
         Ok((spec, addressee, args)) => Ok(ClientCommand {
+            repeat: repeat(spec, &args),
             body_hash: body_hash(spec, &addressee, &args),
             spec,
             addressee,
@@ -205,6 +209,13 @@ pub fn parse(
             code: fault.code,
             identity: identity(raw),
         })),
+    }
+}
+
+fn repeat(spec: &CommandSpec, args: &Args) -> Repeat {
+    match spec.step {
+        Step::Http if http_call::parse(args).is_ok_and(|call| call.idempotent) => Repeat::Safe,
+        _ => spec.repeat,
     }
 }
 

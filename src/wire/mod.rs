@@ -6,5 +6,6 @@ pub mod command;
 pub mod control;
 pub mod errors;
 pub mod event;
+pub mod http_call;
 pub mod message;
 pub mod reply;

@@ -117,6 +117,7 @@ impl World {
             probe_interval: 1_000,
             request_timeout: REQUEST_TIMEOUT_MS,
             failback: false,
+            http: None,
             agents: AgentPolicy::default(),
             parse: self.defaults.clone(),
             shutdown_grace: 3_000,

@@ -70,8 +70,6 @@ impl World {
                     self.brokers[broker].consumers.retain(|c| c.conn != conn);
                 }
             }
-            // Off in the simulation: the broker finds frozen connections by itself.
-            Command::Fence { .. } => {}
             Command::ConsumeExpired { link } => {
                 if let Some((broker, conn)) = self.live(node, link) {
                     self.brokers[broker].undertakers.push(conn);

@@ -126,6 +126,14 @@ impl Account {
         }
     }
 
+    /// Every command succeeded or has one of these outcomes.
+    pub fn all_succeeded_or(&self, others: &[&str]) {
+        for (id, (kind, outcome, detail)) in &self.outcomes {
+            let known = others.contains(&outcome.as_str());
+            assert!(accepted(outcome) || known, "{kind} {id}: {detail}");
+        }
+    }
+
     /// Every reply came from this instance.
     pub fn all_answered_by(&self, instance: &str) {
         let end = format!(" by {instance}");

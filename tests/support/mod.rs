@@ -21,9 +21,11 @@
     reason = "each file uses a part; a test fails by panic"
 )]
 
+pub mod browser;
 pub mod desk;
 pub mod load;
 pub mod pair;
+pub mod prometheus;
 pub mod wire;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -105,6 +107,16 @@ impl Shared {
         self.standing.as_mut().expect("just set")
     }
 
+    /// The brokers as they are, dead ones included.
+    pub fn brokers(&self) -> &BrokerNetwork {
+        self.network.as_ref().expect("a pair was started")
+    }
+
+    /// The brokers with whatever was done to them.
+    pub fn network_as_it_is(&mut self) -> &mut BrokerNetwork {
+        self.network.as_mut().expect("a pair was started")
+    }
+
     /// The same for pairs of which a file needs several.
     pub async fn named(&mut self, name: &'static str, options: PairOptions) -> &mut Pair {
         if !self.named.contains_key(name) {
@@ -112,11 +124,6 @@ impl Shared {
             self.named.insert(name, pair);
         }
         self.named.get_mut(name).expect("just set")
-    }
-
-    /// The brokers as they are, dead ones included.
-    pub fn brokers(&self) -> &BrokerNetwork {
-        self.network.as_ref().expect("a pair was started")
     }
 
     /// Broker 1 (index 0) or 2.

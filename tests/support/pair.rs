@@ -40,6 +40,10 @@ pub struct PairOptions {
     pub ready: bool,
     /// gc-1 reaches the downstream's REST through relays that can be cut.
     pub relays: bool,
+    /// `consumer.priority` of gc-1, gc-2 and gc-3.
+    pub priorities: [u8; 3],
+    /// Each instance reaches the other site's broker through a relay that can be cut.
+    pub sites: bool,
     /// Keys of one file, by index of the instance.
     pub own: [BTreeMap<String, String>; 3],
     /// Command queues beside the usual one; `{cluster}` stands for the cluster's name, here and in
@@ -47,10 +51,6 @@ pub struct PairOptions {
     pub queues: Vec<&'static str>,
     /// Product played.
     pub deployment: Deployment,
-    /// Each instance reaches the other site's broker through a relay that can be cut.
-    pub ways: bool,
-    /// `consumer.priority` of gc-1, gc-2 and gc-3.
-    pub priorities: [u8; 3],
 }
 
 impl Default for PairOptions {
@@ -62,11 +62,11 @@ impl Default for PairOptions {
             settings: BTreeMap::new(),
             ready: true,
             relays: false,
+            priorities: [127, 100, 100],
+            sites: false,
             own: Default::default(),
             queues: Vec::new(),
             deployment: Deployment::Ucce,
-            ways: false,
-            priorities: [127, 100, 100],
         }
     }
 }
@@ -128,6 +128,29 @@ impl Instance {
         let env = BTreeMap::new();
         let process = TandemProcess::start(binary, &self.config, env, &self.log);
         self.process = Some(process.expect("the instance starts"));
+    }
+
+    /// `POST` of an operator's verb; status and body.
+    pub async fn post(&self, path: &str) -> (u16, Value) {
+        let url = format!("http://{}{path}", self.admin.address());
+        let answer = self.http.post(url).send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        (status, answer.json().await.unwrap_or_default())
+    }
+
+    /// Drains it as an operator would, ends the process once nothing is in work, and waits until
+    /// it has ended.
+    pub async fn drain_and_end(&mut self) {
+        let (status, body) = self.post("/api/v1/drain").await;
+        assert_eq!(status, 202, "{body}");
+        until("the drain has ended", async || {
+            let status = self.status().await;
+            status["groups"][0]["role"] == "disabled" && status["inflight"] == 0
+        })
+        .await;
+        let process = self.process.as_mut().expect("it was started");
+        process.terminate();
+        until("the process has ended", async || !process.is_running()).await;
     }
 
     /// kill -9.
@@ -226,6 +249,12 @@ impl Instance {
         until(&what, async || self.role().await == role).await;
     }
 
+    /// Waits until it leads, whether its peer is known to be gone or only silent.
+    pub async fn leads(&self) {
+        let what = format!("{} leads", self.name);
+        until(&what, async || self.role().await.starts_with("leader")).await;
+    }
+
     /// Everything it has said.
     pub fn log_text(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -250,8 +279,6 @@ pub struct Pair {
     pub gc2: Instance,
     /// `gc-3`, started where three are asked for; at home at broker 1.
     pub gc3: Instance,
-    /// Ways of gc-1 to broker 2 and of gc-2 to broker 1, where asked for.
-    pub ways: Vec<Relay>,
     /// The downstream.
     pub simulator: Running,
     /// AMQP URIs of the brokers.
@@ -260,6 +287,8 @@ pub struct Pair {
     pub management: Vec<String>,
     /// gc-1's way to the downstream's REST, one a node, where asked for.
     pub relays: Vec<Relay>,
+    /// gc-1's way to broker 2 and gc-2's to broker 1, where asked for.
+    pub sites: Vec<Relay>,
     agents: u32,
     folder: TempDir,
     _xmpp: ReservedPort,
@@ -286,12 +315,12 @@ impl Pair {
             gc1: instance("gc-1", folder.path()),
             gc2: instance("gc-2", folder.path()),
             gc3: instance("gc-3", folder.path()),
-            ways: Vec::new(),
             simulator,
             brokers: network.uris_from(0),
             management: network.nodes().iter().map(|n| n.management_url()).collect(),
             agents: options.agents,
             relays: Vec::new(),
+            sites: Vec::new(),
             cluster,
             folder,
             _xmpp: xmpp,
@@ -302,11 +331,12 @@ impl Pair {
                     .push(Relay::start(node.rest).await.expect("a relay"));
             }
         }
-        if options.ways {
-            for broker in [1, 0] {
-                let port = network.nodes()[broker].amqp_port();
-                let target = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-                pair.ways.push(Relay::start(target).await.expect("a relay"));
+        if options.sites {
+            for other in [1, 0] {
+                let port = network.nodes()[other].amqp_port();
+                let target = SocketAddr::from(([127, 0, 0, 1], port));
+                pair.sites
+                    .push(Relay::start(target).await.expect("a relay"));
             }
         }
         for index in 0..3 {
@@ -352,6 +382,32 @@ impl Pair {
         }
     }
 
+    /// A third instance, `gc-3`, with gc-2's settings and this priority. Not started yet.
+    pub fn third(&self, priority: u8) -> Instance {
+        let third = instance("gc-3", self.folder.path());
+        let text = std::fs::read_to_string(&self.gc2.config).expect("gc-2's file");
+        let changes = BTreeMap::from([
+            ("instance.id", "gc-3".to_owned()),
+            ("instance.site", "site-3".to_owned()),
+            ("consumer.priority", priority.to_string()),
+            ("admin.listen", third.admin().to_string()),
+            (
+                "data.dir",
+                self.folder.path().join("data-gc-3").display().to_string(),
+            ),
+        ]);
+        let text = text.lines().fold(String::new(), |mut text, line| {
+            let key = line.split('=').next().unwrap_or_default();
+            let _ = match changes.get(key) {
+                Some(value) => writeln!(text, "{key}={value}"),
+                None => writeln!(text, "{line}"),
+            };
+            text
+        });
+        std::fs::write(&third.config, text).expect("a property file");
+        third
+    }
+
     /// The property file of an instance.
     fn properties(&self, index: usize, options: &PairOptions) -> String {
         let own = [&self.gc1, &self.gc2, &self.gc3][index];
@@ -366,9 +422,8 @@ impl Pair {
         put("mode", options.mode.to_owned());
         put("command.queue", self.queue.clone());
         for (n, at) in order.into_iter().enumerate() {
-            let way = self.ways.get(index).filter(|_| at == 1 - index.min(1));
-            let uri = match way {
-                Some(way) => format!("amqp://guest:guest@{}/%2f", way.address()),
+            let uri = match self.sites.get(index).filter(|_| at != index.min(1)) {
+                Some(relay) => format!("amqp://guest:guest@{}/%2f", relay.address()),
                 None => self.brokers[at].clone(),
             };
             put(&format!("broker.url.{}", n + 1), uri);
@@ -402,29 +457,17 @@ impl Pair {
         ] {
             put(key, value.to_owned());
         }
-        for (key, value) in options.settings.iter().chain(&options.own[index]) {
+        for (key, value) in options
+            .settings
+            .iter()
+            .chain(options.own.get(index).into_iter().flatten())
+        {
             keys.insert(key.clone(), value.replace("{cluster}", &self.cluster));
         }
         keys.iter().fold(String::new(), |mut text, (key, value)| {
             let _ = writeln!(text, "{key}={value}");
             text
         })
-    }
-
-    /// Cuts everything between the sites: federation and the instances' ways to the other broker.
-    pub async fn cut(&self, network: &BrokerNetwork) {
-        network.cut_link().await;
-        for way in &self.ways {
-            way.cut().await;
-        }
-    }
-
-    /// Ends a cut.
-    pub async fn join(&self, network: &BrokerNetwork) {
-        network.heal_link().await;
-        for way in &self.ways {
-            way.heal().await;
-        }
     }
 
     /// Waits until an instance is attached to broker 1 (0) or 2, where it reaches that directly.
@@ -455,6 +498,20 @@ impl Pair {
     pub async fn desk_at(&self, destination: &str, broker: usize) -> Desk {
         let uris = vec![self.brokers[broker].clone()];
         Desk::open(uris, &self.cluster, &self.queue, destination).await
+    }
+
+    /// Cuts all traffic between the instances and the other site's broker.
+    pub async fn cut(&self) {
+        for relay in &self.sites {
+            relay.cut().await;
+        }
+    }
+
+    /// Ends that.
+    pub async fn mend(&self) {
+        for relay in &self.sites {
+            relay.heal().await;
+        }
     }
 
     /// Runs `tandem` on an instance: exit code and what it printed.

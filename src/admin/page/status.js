@@ -130,8 +130,8 @@ function draw(name, attributes, text) {
   return element;
 }
 
-const BOX = { width: 210, height: 74 };
-const ROWS = { brokers: 40, instances: 165, nodes: 300 };
+const BOX = { width: 210, height: 84 };
+const ROWS = { brokers: 24, instances: 158, nodes: 296 };
 
 function places(names, y) {
   const step = 800 / Math.max(names.length, 1);
@@ -297,10 +297,10 @@ function show({ status: view, pulse, history, network, needsToken }) {
       m.groups.map((g) => `${g.name} ${g.role}`).join(", "), m.broker, m.owned, m.inflight, m.finished,
       m.heard, m.rtt === null ? null : `${m.rtt} ms`, m.version]));
   const others = all.filter((m) => !m.self && m.state === "alive").map((m) => m.id);
-  table("groups", ["group", "role", "queue", "broker", "priority", "term", "consumer tag", "actions"],
-    view.groups.map((g) => [g.name, g.role, g.queue, g.broker, g.priority, g.term, g.tag, others]),
-    ([name, role, queue, broker, priority, term, tag, to]) =>
-      [name, { state: role }, queue, broker, priority, term, tag, groupActions({ name, role }, to)]);
+  table("groups", ["group", "role", "queue", "broker", "priority", "term", "consumer tag", "why", "actions"],
+    view.groups.map((g) => [g.name, g.role, g.queue, g.broker, g.priority, g.term, g.tag, g.reason, others]),
+    ([name, role, queue, broker, priority, term, tag, why, to]) =>
+      [name, { state: role }, queue, broker, priority, term, tag, why, groupActions({ name, role }, to)]);
   const proofs = network.brokers || [];
   table("brokers", ["broker", "state here", "serves here", "preferred", "consumers in its list", "federation links"],
     view.brokers.map((b) => {

@@ -1,6 +1,7 @@
 //! The table, one file a family.
 
 mod calls;
+mod http;
 mod lists;
 mod outbound;
 mod session;
@@ -34,6 +35,10 @@ pub static FAMILIES: &[Family] = &[
     Family {
         title: "Outbound campaigns",
         commands: outbound::COMMANDS,
+    },
+    Family {
+        title: "Generic HTTP downstream",
+        commands: http::COMMANDS,
     },
 ];
 

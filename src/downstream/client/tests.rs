@@ -118,6 +118,7 @@ fn client(url: &str, timeout: Duration) -> FinesseClient {
         ca_file: None,
         tls_verify: true,
         admin: None,
+        platform: true,
     })
     .unwrap()
 }
@@ -466,6 +467,7 @@ fn base_urls_are_checked() {
             ca_file: None,
             tls_verify: false,
             admin: None,
+            platform: true,
         })
     };
     assert!(build("https://node.example:8445/finesse/api/").is_ok());

@@ -45,7 +45,8 @@ pub fn answer(action: &Action, body: &[u8]) -> Result<Answer, XmlError> {
         | Action::Dial { .. }
         | Action::CallData { .. }
         | Action::Campaign { .. }
-        | Action::Supervise { .. } => Ok(Answer::Empty),
+        | Action::Supervise { .. }
+        | Action::Http(_) => Ok(Answer::Empty),
     }
 }
 

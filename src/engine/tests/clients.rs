@@ -1,7 +1,9 @@
 //! Clients and their agents: Hello, Beat, Connect, Login.
 
 use super::support::*;
-use crate::engine::input::Notice;
+use crate::engine::Event;
+use crate::engine::input::{Input, Notice};
+use crate::engine::view::SessionQuery;
 use crate::model::{Action, Answer, CallOutcome};
 use crate::wire::event::{ClientEvent, SystemStatus};
 use crate::wire::reply::Outcome;
@@ -244,4 +246,49 @@ fn forced_sign_out_runs_both_requests_and_ends_the_subscription_at_once() {
     rig.notify_state("1001", "LOGOUT", None);
     rig.advance(10);
     assert_eq!(rig.unsubscribed.len(), 1, "not after the linger of 30 s");
+}
+
+#[test]
+fn sessions_are_found_by_part_of_their_names_and_shown_page_by_page() {
+    let mut rig = Rig::leader();
+    for agent in ["1003", "1001", "1002"] {
+        rig.sign_in(agent, &format!("desk-{agent}"));
+    }
+    let ask = |search: &str, owner: Option<&str>, offset, limit| {
+        let query = SessionQuery {
+            search: search.to_owned(),
+            owner: owner.map(str::to_owned),
+            offset,
+            limit,
+        };
+        let page = rig.engine.session_page(&query);
+        let agents: Vec<String> = page.sessions.into_iter().map(|s| s.agent).collect();
+        (page.matching, agents.join(" "))
+    };
+    assert_eq!(ask("", None, 0, None), (3, "1001 1002 1003".to_owned()));
+    assert_eq!(ask("", None, 1, Some(1)), (3, "1002".to_owned()));
+    assert_eq!(ask("DESK-1003", None, 0, None), (1, "1003".to_owned()));
+    assert_eq!(ask("", Some("gc-9"), 0, None), (0, String::new()));
+    assert_eq!(ask("", None, 9, Some(5)), (3, String::new()));
+}
+
+#[test]
+fn a_consumer_that_the_broker_does_not_list_is_registered_anew() {
+    let mut rig = Rig::leader();
+    let consumer = |rig: &Rig| rig.engine.view().groups[0].tag.clone().unwrap();
+    let before = consumer(&rig);
+    let unlisted = |tag: &str| Input::ConsumerUnlisted {
+        tag: tag.to_owned(),
+        reason: "not listed".to_owned(),
+    };
+    rig.input(unlisted("gc-1.agents.leader.99"));
+    rig.advance(1_000);
+    assert_eq!(consumer(&rig), before, "an older tag says nothing");
+    rig.input(unlisted(&before));
+    rig.advance(1_000);
+    let after = consumer(&rig);
+    assert_ne!(after, before);
+    assert!(rig.consumers.values().any(|(_, tag)| *tag == after));
+    let lost = |event: &Event| matches!(event, Event::ConsumerLost { .. });
+    assert_eq!(rig.events.iter().filter(|event| lost(event)).count(), 1);
 }

@@ -399,7 +399,7 @@ fn a_thawed_leader_starts_nothing_before_it_heard_who_leads_now() {
         })
         .unwrap();
     let mut heartbeat = rig.heartbeat(seq + 1, Role::Leader, 127);
-    heartbeat.started = WALL - 1;
+    heartbeat.groups[0].term = 99;
     heartbeat.echo = vec![(instance("gc-1"), rig.config.boot, own, 0)];
     rig.peer("gc-2", PeerMessage::Heartbeat(heartbeat));
     assert_eq!(rig.role(), Role::Follower);

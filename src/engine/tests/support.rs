@@ -67,6 +67,7 @@ pub fn config() -> Config {
         probe_interval: 5_000,
         request_timeout: 3_000,
         failback: false,
+        http: None,
         agents: AgentPolicy::default(),
         parse: Defaults {
             max_age_ms: 30_000,

@@ -190,6 +190,7 @@ fn gr2_the_others_serve_alone_and_acquire_an_agent_when_its_client_connects() {
     );
     let off = choice(1, off_wish("gc-2"));
     beat_with(&mut rig, &mut seq, Role::Draining, 127, &off);
+    rig.advance(300);
     assert_eq!(rig.role(), Role::Follower, "it finishes first");
     beat_with(&mut rig, &mut seq, Role::Disabled, 127, &off);
     assert_eq!(rig.role(), Role::LeaderSingleNode);
@@ -305,6 +306,28 @@ fn a_choice_ends_when_the_chosen_one_is_gone_for_sure_but_not_in_a_cut() {
         let stands = rig.kept.groups[0].choice.clone().unwrap();
         assert_eq!(stands.wish, wish);
     }
+}
+
+#[test]
+fn a_choice_ends_when_the_chosen_one_starts_anew_and_another_leads_meanwhile() {
+    let mut rig = Rig::new(config());
+    let mut seq = 0;
+    rig.start();
+    let known = choice(1, leader_wish("gc-2"));
+    for _ in 0..20 {
+        beat_with(&mut rig, &mut seq, Role::Leader, 100, &known);
+        rig.peer_snapshot();
+        rig.advance(250);
+    }
+    assert_eq!(rig.role(), Role::Follower);
+    let mut beat = rig.heartbeat(1, Role::Joining, 100);
+    beat.groups[0].eligible = false;
+    beat.groups[0].choice = Some(known);
+    rig.peer_boot("gc-2", 23, PeerMessage::Heartbeat(beat));
+    rig.advance(300);
+    assert_eq!(rig.role(), Role::Leader);
+    let stands = rig.kept.groups[0].choice.clone().unwrap();
+    assert_eq!((stands.wish, stands.by), (Wish::Priority, instance("gc-1")));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! `verdict` compares what clients were told with what the downstream did.
 
 mod drill;
+mod exercise;
 mod load;
 mod stage;
 mod tally;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::{Client, ClientOptions, Command};
 use crate::lab::LabError;
 
+pub use exercise::Drill;
 use load::Load;
 use stage::Stage;
 use tally::Tally;
@@ -102,10 +104,57 @@ pub async fn run(options: DemoOptions, stop: CancellationToken) -> Result<Verdic
         }
     };
     announce(&stage, out);
-    let result = play(&mut stage, options, out, &stop).await;
+    let plan = drill::Plan::of(options.length);
+    let script = Script::Demo(options.length, plan);
+    let result = play(&mut stage, script, out, &stop).await;
     out.say("ending everything");
     drop(stage);
     result
+}
+
+/// What happens to the pair under load.
+#[derive(Debug, Clone, Copy)]
+enum Script {
+    /// Both kills, and the load for so long.
+    Demo(Option<Duration>, drill::Plan),
+    /// One drill.
+    Drill(Drill),
+}
+
+/// Runs drills one after the other on a pair of its own, each under a load of its own, from the
+/// same start. Nothing of it is left then; ends early, with what there is, when `stop` is
+/// cancelled.
+///
+/// # Errors
+/// The machine is not in order, or the pair did not come back after a drill.
+pub async fn drills(
+    chosen: &[Drill],
+    json: bool,
+    stop: CancellationToken,
+) -> Result<Vec<(Drill, Verdict)>, LabError> {
+    let out = Out {
+        json,
+        started: Instant::now(),
+    };
+    let mut results = Vec::new();
+    let mut stage = tokio::select! {
+        stage = Stage::set(|text| out.say(text)) => stage?,
+        () = stop.cancelled() => return Ok(results),
+    };
+    for drill in chosen {
+        tokio::select! {
+            settled = exercise::settled(&stage) => settled?,
+            () = stop.cancelled() => break,
+        }
+        let verdict = play(&mut stage, Script::Drill(*drill), out, &stop).await?;
+        if stop.is_cancelled() {
+            break;
+        }
+        results.push((*drill, verdict));
+    }
+    out.say("ending everything");
+    drop(stage);
+    Ok(results)
 }
 
 fn announce(stage: &Stage, out: Out) {
@@ -138,7 +187,7 @@ fn announce(stage: &Stage, out: Out) {
 
 async fn play(
     stage: &mut Stage,
-    options: DemoOptions,
+    script: Script,
     out: Out,
     stop: &CancellationToken,
 ) -> Result<Verdict, LabError> {
@@ -153,7 +202,11 @@ async fn play(
     .map_err(|error| failed(&error))?;
     let tally = Arc::new(Tally::default());
     let working = CancellationToken::new();
-    let run = format!("demo{}", std::process::id());
+    // Ids of one drill are not those of another.
+    let run = match script {
+        Script::Demo(..) => format!("demo{}", std::process::id()),
+        Script::Drill(drill) => format!("{}{}", drill.name(), std::process::id()),
+    };
     let load = Load::new(
         client.clone(),
         Arc::clone(&tally),
@@ -171,31 +224,38 @@ async fn play(
     sign_all_in(&load, out, stop).await?;
 
     let http = http()?;
+    let ledger = format!("{}/ledger", stage.control_url());
     let judge = Arc::new(Mutex::new(Judge::default()));
+    // What was before is not this script's.
+    read_ledger(&http, &ledger, &judge).await;
+    judge.lock().await.forget_calls();
     let seen = Arc::new(std::sync::Mutex::new(Seen::default()));
     let urls = [0, 1].map(|at| format!("{}/api/v1/status", stage.admin_url(at)));
-    let ledger = format!("{}/ledger", stage.control_url());
     let _looking = Ends(tokio::spawn(look(
         http.clone(),
         urls,
         Arc::clone(&seen),
         (ledger.clone(), Arc::clone(&judge)),
     )));
-    let _display = Ends(tokio::spawn(display(Arc::clone(&tally), seen, out)));
+    let _display = matches!(script, Script::Demo(..))
+        .then(|| Ends(tokio::spawn(display(Arc::clone(&tally), seen, out))));
     let mut agents = JoinSet::new();
     for index in 0..AGENTS {
         let load = Arc::clone(&load);
         agents.spawn(async move { load.work(index).await });
     }
     let started = Instant::now();
-    let plan = drill::Plan::of(options.length);
-    let gaps = drill::run(stage, plan, &tally, out, stop).await;
-    match options.length {
-        Some(length) => {
+    let gaps = match script {
+        Script::Demo(_, plan) => drill::run(stage, plan, &tally, out, stop).await,
+        Script::Drill(drill) => exercise::run(stage, drill, &tally, out, stop).await,
+    };
+    match script {
+        Script::Demo(Some(length), _) => {
             let left = length.saturating_sub(started.elapsed());
             let _ = tokio::time::timeout(left, stop.cancelled()).await;
         }
-        None => stop.cancelled().await,
+        Script::Demo(None, _) => stop.cancelled().await,
+        Script::Drill(_) => {}
     }
     out.say("the load ends; waiting until everything is answered");
     working.cancel();
@@ -210,13 +270,18 @@ async fn play(
         events: load.events(),
         signed_in_again: load.signed_in_again(),
         subscriptions,
-        kill_due: options.length.is_some() || started.elapsed() > plan.kill_instance + plan.watched,
+        kill_due: match script {
+            Script::Demo(length, plan) => {
+                length.is_some() || started.elapsed() > plan.kill_instance + plan.watched
+            }
+            Script::Drill(_) => !stop.is_cancelled(),
+        },
         gaps: gaps?,
     };
-    if options.json {
-        out.line(&verdict.to_json().to_string());
-    } else {
-        out.line(&format!("\n{verdict}"));
+    match script {
+        Script::Demo(..) if out.json => out.line(&verdict.to_json().to_string()),
+        Script::Demo(..) => out.line(&format!("\n{verdict}")),
+        Script::Drill(_) => {}
     }
     Ok(verdict)
 }

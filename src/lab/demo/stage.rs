@@ -108,7 +108,7 @@ impl Stage {
         let (files, environments) = configure(folder.path(), &network, &ports)?;
         let settings = read_settings(&files, &environments)?;
         say("applying the topology of config/active-passive/site-1.properties to both");
-        apply_topology(&settings[0]).await?;
+        apply_topology(&settings[0], &network).await?;
         say("starting the downstream simulator and gc-1, gc-2");
         let instances = files
             .iter()
@@ -286,8 +286,11 @@ fn read_settings(
 }
 
 /// What `tandem topology apply --wait` does.
-async fn apply_topology(settings: &Settings) -> Result<(), LabError> {
-    let plan = Topology::of(&topology::topology_input(settings));
+async fn apply_topology(settings: &Settings, network: &BrokerNetwork) -> Result<(), LabError> {
+    let mut input = topology::topology_input(settings);
+    // Through relays that a drill can cut.
+    input.federation_uris = network.federation_uris();
+    let plan = Topology::of(&input);
     let report = topology::apply(&plan, Some(LINKS_LIMIT)).await;
     if report.is_complete() {
         return Ok(());

@@ -43,6 +43,11 @@ impl Judge {
         }
     }
 
+    /// Forgets the calls so far, not where the ledger was read to.
+    pub fn forget_calls(&mut self) {
+        self.calls.clear();
+    }
+
     /// Commands whose call was made more than once.
     pub fn doubled(&self) -> Vec<String> {
         let more = self.calls.iter().filter(|(_, (_, count))| *count > 1);
@@ -85,6 +90,16 @@ impl Verdict {
     /// Nothing lost, nothing doubled, the gap measured where it was due.
     pub fn is_good(&self) -> bool {
         self.lost() == 0 && self.twice() == 0 && self.gap_known()
+    }
+
+    /// Commands sent, lost, doubled, in doubt.
+    pub fn counts(&self) -> [u64; 4] {
+        [
+            self.totals.sent,
+            self.lost() as u64,
+            self.twice() as u64,
+            self.in_doubt(),
+        ]
     }
 
     fn lost(&self) -> usize {

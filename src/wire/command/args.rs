@@ -7,6 +7,13 @@ use crate::catalogue::{ArgSpec, Args, CommandSpec, ErrorCode};
 
 /// Reads the text form (connector reference, section 1.1).
 pub(super) fn from_text(spec: &CommandSpec, body: &str) -> Result<Args, Fault> {
+    // Arguments that may be any JSON have no text form: the text is the object.
+    if spec.args.iter().any(|arg| arg.json) {
+        return match super::envelope::json(body)? {
+            Value::Object(object) => from_object(spec, &object),
+            _ => Err(Fault::new("bad_json", "the body is no JSON object")),
+        };
+    }
     let mut args = Args::default();
     let mut rest = Some(body.trim()).filter(|body| !is_null(body));
     for (index, arg) in spec.args.iter().enumerate() {

@@ -101,7 +101,7 @@ fn json_typed(raw: &RawMessage) -> bool {
     })
 }
 
-fn json(body: &str) -> Result<Value, Fault> {
+pub(super) fn json(body: &str) -> Result<Value, Fault> {
     if too_deep(body) {
         return Err(Fault::new(
             "json_too_deep",

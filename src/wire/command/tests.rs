@@ -522,9 +522,10 @@ proptest! {
     #[test]
     fn forms_agree(
         index in 0..commands().count(),
-        values in prop::collection::vec("[a-zA-Z0-9+*._-]{1,12}", 4),
+        values in prop::collection::vec("[a-zA-Z0-9+*._-]{1,12}", 6),
     ) {
         let spec = commands().nth(index).unwrap();
+        prop_assume!(!spec.args.iter().any(|arg| arg.json));
         let kind = format!("{}#1001", spec.name);
         let values = &values[..spec.args.len()];
         let object: serde_json::Map<_, _> = spec

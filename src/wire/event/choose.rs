@@ -89,7 +89,10 @@ fn consult(dialog: &Dialog, extension: &str) -> bool {
     let originator = !extension.is_empty()
         && dialog.from_address == extension
         && matches!(dialog.call_type.as_str(), "OUT" | "AGENT_INSIDE");
-    dialog.call_type == "CONSULT" || (originator && !dialog.associated_dialog_id.is_empty())
+    // Who is consulted has a call like any other.
+    let asked = !extension.is_empty() && dialog.to_address == extension;
+    (dialog.call_type == "CONSULT" && !asked)
+        || (originator && !dialog.associated_dialog_id.is_empty())
 }
 
 /// A campaign call is announced by a first packet of type `OTHER_IN` that is not complete: the

@@ -1,0 +1,173 @@
+//! Real messages through the federation links, timed: what `tandem doctor` sends.
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use lapin::options::{
+    BasicConsumeOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Consumer};
+
+use super::classify::Problem;
+use super::connect::{self, Conn, Endpoint, rpc, within};
+use super::encode::short;
+use super::{BrokerConfig, BrokerError};
+
+/// How long a probe may be under way.
+const TRAVEL: Duration = Duration::from_secs(5);
+/// A probe is sent again after this: a new binding takes a moment to reach the other broker.
+const AGAIN: Duration = Duration::from_millis(200);
+/// Probes expire by themselves, milliseconds.
+const EXPIRY: &str = "5000";
+
+/// One federated exchange in one direction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crossing {
+    /// Exchange.
+    pub exchange: String,
+    /// Broker that the message was given to.
+    pub from: String,
+    /// Broker on which it was received.
+    pub to: String,
+    /// How long the message that arrived was under way, or why none did.
+    pub result: Result<Duration, String>,
+}
+
+/// Connections of the doctor.
+pub struct Probes {
+    brokers: Vec<(String, Result<(Conn, Channel), String>)>,
+}
+
+impl Probes {
+    /// Connects to every broker of the list; what cannot be reached is a result too.
+    ///
+    /// # Errors
+    /// A URI or the file of authorities cannot be read.
+    pub async fn open(config: &BrokerConfig) -> Result<Self, BrokerError> {
+        let mut brokers = Vec::new();
+        for endpoint in connect::endpoints(config)? {
+            let opened = within(config.timeout, open(config, &endpoint)).await;
+            let opened = opened.map_err(|problem| problem.to_string());
+            brokers.push((endpoint.label.clone(), opened));
+        }
+        Ok(Self { brokers })
+    }
+
+    /// Each broker with why it cannot be reached, where it cannot.
+    pub fn brokers(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.brokers.iter().map(|(label, opened)| {
+            let problem = opened.as_ref().err().map(String::as_str);
+            (label.as_str(), problem)
+        })
+    }
+
+    /// Sends a probe through these exchanges, between all brokers that are reached, both ways.
+    /// `key` must be nobody's: the routing key of the probes.
+    pub async fn cross(&self, exchanges: &[String], key: &str) -> Vec<Crossing> {
+        let mut crossings = Vec::new();
+        for (from, source) in &self.brokers {
+            for (to, target) in self.brokers.iter().filter(|(to, _)| to != from) {
+                let (Ok((_, source)), Ok((target, _))) = (source, target) else {
+                    continue;
+                };
+                for exchange in exchanges {
+                    // A refusal closes the channel: each probe has one of its own.
+                    let result = cross(source, target, exchange, key).await;
+                    crossings.push(Crossing {
+                        exchange: exchange.clone(),
+                        from: from.clone(),
+                        to: to.clone(),
+                        result: result.map_err(|problem| problem.to_string()),
+                    });
+                }
+            }
+        }
+        crossings
+    }
+
+    /// Ends the connections.
+    pub async fn close(self) {
+        for (_, opened) in self.brokers {
+            if let Ok((conn, _)) = opened {
+                conn.close().await;
+            }
+        }
+    }
+}
+
+async fn open(config: &BrokerConfig, endpoint: &Endpoint) -> Result<(Conn, Channel), Problem> {
+    let conn = Conn::open(config, endpoint, "doctor").await?;
+    let channel = conn.channel().await?;
+    Ok((conn, channel))
+}
+
+async fn cross(
+    source: &Channel,
+    target: &Conn,
+    exchange: &str,
+    key: &str,
+) -> Result<Duration, Problem> {
+    let channel = target.channel().await?;
+    let mut consumer = listen(&channel, exchange, key).await?;
+    let started = Instant::now();
+    let mut number = 0_u32;
+    let mut sent = Vec::new();
+    while started.elapsed() < TRAVEL {
+        sent.push(Instant::now());
+        publish(source, exchange, key, number).await?;
+        number += 1;
+        let arrived = tokio::time::timeout(AGAIN, consumer.next()).await;
+        if let Ok(Some(Ok(delivery))) = arrived {
+            let text = String::from_utf8_lossy(&delivery.data);
+            let index: usize = text.parse().unwrap_or(usize::MAX);
+            if let Some(sent) = sent.get(index) {
+                return Ok(sent.elapsed());
+            }
+        }
+    }
+    Err(Problem::timeout(&format!("{number} probes, none arrived")))
+}
+
+/// A queue of its own that ends with the connection.
+async fn listen(channel: &Channel, exchange: &str, key: &str) -> Result<Consumer, Problem> {
+    let options = QueueDeclareOptions {
+        exclusive: true,
+        auto_delete: true,
+        ..QueueDeclareOptions::default()
+    };
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(100));
+    let declare = channel.queue_declare(short(""), options, arguments);
+    let queue = rpc("declare a queue", declare).await?.name().clone();
+    let bind = channel.queue_bind(
+        queue.clone(),
+        short(exchange),
+        short(key),
+        QueueBindOptions::default(),
+        FieldTable::default(),
+    );
+    rpc(&format!("bind to {exchange}"), bind).await?;
+    let options = BasicConsumeOptions {
+        no_ack: true,
+        exclusive: true,
+        ..BasicConsumeOptions::default()
+    };
+    let consume = channel.basic_consume(queue, short(""), options, FieldTable::default());
+    rpc("consume", consume).await
+}
+
+async fn publish(channel: &Channel, exchange: &str, key: &str, number: u32) -> Result<(), Problem> {
+    let properties = BasicProperties::default().with_expiration(short(EXPIRY));
+    let body = number.to_string();
+    let publish = channel.basic_publish(
+        short(exchange),
+        short(key),
+        BasicPublishOptions::default(),
+        body.as_bytes(),
+        properties,
+    );
+    rpc(&format!("publish to {exchange}"), publish)
+        .await
+        .map(drop)
+}

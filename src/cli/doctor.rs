@@ -1,0 +1,143 @@
+//! `tandem doctor`: whether the live network does what the configuration says.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use reqwest::Url;
+
+use super::table::{Tone, paint};
+use super::{block_on, exit, output};
+use crate::doctor::{self, Report, Verdict};
+use crate::settings;
+
+/// Arguments of `tandem doctor`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+It sends probe messages through every federation link and one harmless command through every
+broker, and changes nothing.
+
+Exit codes: 0 all is well (warnings allowed); 1 something is wrong; 64 usage or configuration;
+69 a broker, the instance or a downstream cannot be reached")]
+pub struct Args {
+    /// Property file of this site
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Admin address of its instance [default: admin.listen of the file]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<Url>,
+}
+
+/// Examines and prints what was found.
+pub fn run(args: Args, json: bool) -> ExitCode {
+    let settings = match settings::load_from_process(&args.config) {
+        Ok(loaded) => loaded.settings,
+        Err(findings) => {
+            eprintln!("{findings}");
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    let listen = settings.admin.listen;
+    let near = if listen.ip().is_unspecified() {
+        format!("http://127.0.0.1:{}", listen.port())
+    } else {
+        format!("http://{listen}")
+    };
+    let Some(url) = args.url.or_else(|| Url::parse(&near).ok()) else {
+        eprintln!("tandem doctor: {near} is no address");
+        return ExitCode::from(exit::USAGE);
+    };
+    block_on(async move {
+        match doctor::examine(&settings, &url).await {
+            Ok(report) => {
+                output::print(&if json {
+                    format!(
+                        "{:#}\n",
+                        serde_json::json!({"worst": report.worst(), "findings": report.findings})
+                    )
+                } else {
+                    text(&report, output::colours())
+                });
+                code(report.worst())
+            }
+            Err(error) => {
+                eprintln!("tandem doctor: {error}");
+                exit::USAGE
+            }
+        }
+    })
+}
+
+fn code(worst: Verdict) -> u8 {
+    match worst {
+        Verdict::Good | Verdict::Warning => exit::DONE,
+        Verdict::Bad => exit::FAILED,
+        Verdict::Unreachable => exit::UNREACHABLE,
+    }
+}
+
+fn text(report: &Report, colours: bool) -> String {
+    let mut out = String::new();
+    let mut counts = [0_usize; 4];
+    for finding in &report.findings {
+        let (word, tone, slot) = match finding.verdict {
+            Verdict::Good => ("ok  ", Tone::Good, 0),
+            Verdict::Warning => ("warn", Tone::Warn, 1),
+            Verdict::Bad => ("BAD ", Tone::Bad, 2),
+            Verdict::Unreachable => ("GONE", Tone::Bad, 3),
+        };
+        counts[slot] += 1;
+        let word = paint(word, tone, colours);
+        // What a server says must not drive a terminal.
+        let seen: String = finding.seen.chars().filter(|c| !c.is_control()).collect();
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{word}  {}: {seen}", finding.part);
+        if !finding.cure.is_empty() {
+            let _ = writeln!(out, "      → {}", finding.cure);
+        }
+    }
+    let [good, warnings, bad, gone] = counts;
+    let _ = writeln!(
+        out,
+        "{good} ok, {warnings} warnings, {bad} bad, {gone} unreachable"
+    );
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Finding;
+
+    fn finding(verdict: Verdict, cure: &str) -> Finding {
+        Finding {
+            verdict,
+            part: "broker a".to_owned(),
+            seen: "seen\u{1b}[31m".to_owned(),
+            cure: cure.to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_gravest_finding_decides_and_every_cure_is_said() {
+        let mut report = Report::default();
+        assert_eq!(code(report.worst()), exit::DONE);
+        for (verdict, wanted) in [
+            (Verdict::Good, exit::DONE),
+            (Verdict::Warning, exit::DONE),
+            (Verdict::Bad, exit::FAILED),
+            (Verdict::Unreachable, exit::UNREACHABLE),
+            (Verdict::Good, exit::UNREACHABLE),
+        ] {
+            report.findings.push(finding(verdict, "mend it"));
+            assert_eq!(code(report.worst()), wanted);
+        }
+        let text = text(&report, false);
+        assert_eq!(text.matches("→ mend it").count(), 5);
+        assert!(
+            text.ends_with("2 ok, 1 warnings, 1 bad, 1 unreachable\n"),
+            "{text}"
+        );
+        assert!(!text.contains('\u{1b}'));
+    }
+}

@@ -1,0 +1,196 @@
+//! The brokers: reached, named apart, on time, set up as planned, links running.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use super::Report;
+use crate::broker::management::{ManagementClient, ManagementError, segment};
+use crate::broker::probes::Probes;
+use crate::broker::topology::{self, BrokerPlan, Topology};
+
+/// A broker's clock may differ by so much: message times are whole seconds.
+const CLOCK: Duration = Duration::from_secs(2);
+
+/// An upstream that is as planned but for the address.
+const OTHER_ROUTE: &str = "differs in uri";
+
+pub(super) fn reached(probes: &Probes, report: &mut Report) {
+    for (label, problem) in probes.brokers() {
+        let part = format!("broker {label}");
+        match problem {
+            None => report.good(part, "AMQP: connected, user accepted"),
+            Some(why) => report.unreachable(
+                part,
+                format!("AMQP: {why}"),
+                "start the broker, open its port, or correct broker.url.N, broker.username and \
+                 broker.password",
+            ),
+        }
+    }
+}
+
+pub(super) async fn managed(topology: &Topology, queues: &[String], report: &mut Report) {
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    for plan in &topology.brokers {
+        let part = format!("broker {}", plan.broker.label);
+        let broker = &plan.broker;
+        let client = ManagementClient::new(&broker.management_url, &broker.user, &broker.password);
+        let Ok(client) = client else { continue };
+        let overview = match client.get("overview").await {
+            Ok(overview) => overview.unwrap_or_default(),
+            Err(error) => {
+                refused(part, &error, report);
+                continue;
+            }
+        };
+        let word = |key: &str| overview[key].as_str().unwrap_or("?").to_owned();
+        let version = word("rabbitmq_version");
+        report.good(part.clone(), format!("management API: RabbitMQ {version}"));
+        let name = word("cluster_name");
+        if let Some(other) = names.insert(name.clone(), plan.broker.label.clone()) {
+            report.warn(
+                part.clone(),
+                format!("has the same cluster name {name:?} as broker {other}"),
+                "give each broker a `cluster_name` of its own in rabbitmq.conf: links tell \
+                 brokers apart by it",
+            );
+        }
+        clock(&part, &client, report).await;
+        planned(&part, plan, report).await;
+        left_behind(&part, plan, &client, queues, report).await;
+    }
+}
+
+fn refused(part: String, error: &ManagementError, report: &mut Report) {
+    let cure = match error {
+        ManagementError::Unauthorized { .. } => {
+            "give the user the tag `management` or correct the user in broker.management-url.N"
+        }
+        _ => "enable the plug-in rabbitmq_management there, or correct broker.management-url.N",
+    };
+    report.unreachable(part, error.to_string(), cure);
+}
+
+async fn clock(part: &str, client: &ManagementClient, report: &mut Report) {
+    let Ok(Some(theirs)) = client.clock().await else {
+        return;
+    };
+    let ours = SystemTime::now();
+    let apart = ours
+        .duration_since(theirs)
+        .unwrap_or_else(|error| error.duration());
+    // The other clock is told in whole seconds.
+    if apart > CLOCK {
+        report.bad(
+            part,
+            format!("its clock is {} s apart from this machine's", apart.as_secs()),
+            "let all machines follow one time service (chrony, ntpd): deadlines are wall-clock times",
+        );
+    } else {
+        report.good(part, "its clock agrees with this machine's");
+    }
+}
+
+async fn planned(part: &str, plan: &BrokerPlan, report: &mut Report) {
+    match topology::missing(plan).await {
+        Err(error) => report.bad(
+            part,
+            error.to_string(),
+            "give the user the tag `policymaker` or `administrator` to read policies and parameters",
+        ),
+        Ok(findings) if findings.is_empty() => report.good(
+            part,
+            format!(
+                "{} queues, {} exchanges, {} policies, {} upstreams are as planned: TTL, \
+                 dead-letter key, federation prefetch and reconnect delay included",
+                plan.queues.len(),
+                plan.exchanges.len(),
+                plan.policies.len(),
+                plan.upstreams.len()
+            ),
+        ),
+        Ok(findings) => {
+            for found in findings {
+                if found.problem == OTHER_ROUTE {
+                    report.warn(
+                        part,
+                        format!("{}: {}", found.object, found.problem),
+                        "right where the brokers reach each other by other addresses than the \
+                         instances do; else run `tandem topology apply`",
+                    );
+                    continue;
+                }
+                report.bad(part, format!("{}: {}", found.object, found.problem), found.cure);
+            }
+        }
+    }
+    let links = topology::links_of(plan).await.unwrap_or_default();
+    let down = links.iter().filter(|link| !link.is_running());
+    let mut all = true;
+    for link in down {
+        all = false;
+        let why = link.error.as_deref().unwrap_or_default();
+        report.bad(
+            part,
+            format!(
+                "link {} from {}: {} {why}",
+                link.object, link.upstream, link.status
+            ),
+            "look whether the other broker can be reached from this one, with the user and URI of \
+             the upstream; then run `tandem topology apply --wait`",
+        );
+    }
+    if all && !links.is_empty() {
+        report.good(part, format!("{} federation links run", links.len()));
+    }
+}
+
+/// What nobody has taken.
+async fn left_behind(
+    part: &str,
+    plan: &BrokerPlan,
+    client: &ManagementClient,
+    queues: &[String],
+    report: &mut Report,
+) {
+    let vhost = segment(&plan.vhost);
+    let cluster = plan
+        .exchanges
+        .first()
+        .and_then(|exchange| exchange.name.strip_suffix(".events"))
+        .unwrap_or_default();
+    for (name, what, cure) in [
+        (
+            format!("{cluster}.dead-letter"),
+            "dead letters",
+            "look at their header x-reason (docs/troubleshooting.md), mend the cause, purge the queue",
+        ),
+        (
+            format!("{cluster}.expired"),
+            "expired commands that nobody answers",
+            "an instance consumes this queue: is one running and attached to this broker?",
+        ),
+    ] {
+        let path = format!("queues/{vhost}/{}", segment(&name));
+        let queue: Value = client.get(&path).await.ok().flatten().unwrap_or_default();
+        let count = queue["messages"].as_u64().unwrap_or_default();
+        if count > 0 {
+            report.warn(part, format!("{count} {what} in {name}"), cure);
+        }
+    }
+    for name in queues {
+        let path = format!("queues/{vhost}/{}", segment(name));
+        let queue: Value = client.get(&path).await.ok().flatten().unwrap_or_default();
+        let waiting = queue["messages_ready"].as_u64().unwrap_or_default();
+        let consumers = queue["consumers"].as_u64().unwrap_or_default();
+        if waiting > 0 && consumers == 0 {
+            report.bad(
+                part,
+                format!("{waiting} commands wait in {name} and nobody consumes it"),
+                "start an instance; `tandem status` says why one does not consume",
+            );
+        }
+    }
+}

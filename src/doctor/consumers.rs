@@ -1,0 +1,168 @@
+//! Who consumes: the brokers' lists against what the instances believe.
+
+use reqwest::Url;
+use serde_json::Value;
+
+use super::Report;
+use crate::broker::proof::{self, BrokerProof, Listed};
+use crate::broker::topology::Topology;
+use crate::engine::View;
+use crate::engine::view::GroupView;
+use crate::settings::Settings;
+
+/// How long the admin listener may take.
+const ANSWER: std::time::Duration = std::time::Duration::from_secs(5);
+
+pub(super) async fn compare(
+    topology: &Topology,
+    queues: &[String],
+    settings: &Settings,
+    admin: &Url,
+    report: &mut Report,
+) {
+    let mut proofs = Vec::new();
+    for plan in &topology.brokers {
+        proofs.push(proof::ask(plan, queues).await);
+    }
+    let part = format!("instance {}", settings.instance.id);
+    let view = match ask(admin).await {
+        Ok(view) => view,
+        Err(why) => {
+            report.unreachable(
+                part,
+                format!("its admin API at {admin} cannot be used: {why}"),
+                "start it with `tandem run`, or give its address with --url; versions may differ \
+                 by one step only",
+            );
+            return;
+        }
+    };
+    if view.instance != settings.instance.id {
+        report.bad(
+            part,
+            format!("{admin} is the admin API of {}", view.instance),
+            "give the address of this configuration's instance with --url",
+        );
+        return;
+    }
+    let peers = view.peers.iter().filter(|peer| peer.state == "alive");
+    let others = peers.map(|peer| (peer.instance.as_str(), &peer.standing.groups));
+    let own = (view.instance.as_str(), &view.groups);
+    for (instance, groups) in std::iter::once(own).chain(others) {
+        for group in groups {
+            one(instance, group, &proofs, report);
+        }
+    }
+    prefetch(&view, &proofs, settings, report);
+    strangers(&view, &proofs, report);
+    for warning in &view.warnings {
+        report.warn(part.clone(), warning.clone(), "see docs/troubleshooting.md");
+    }
+}
+
+async fn ask(admin: &Url) -> Result<View, String> {
+    let mut url = admin.clone();
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(["api", "v1", "status"]);
+    }
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(ANSWER)
+        .build();
+    let client = client.map_err(|error| error.to_string())?;
+    let answer = client.get(url).send().await;
+    let answer = answer.map_err(|error| {
+        if error.is_timeout() {
+            "no answer in time"
+        } else {
+            "no connection"
+        }
+        .to_owned()
+    })?;
+    let status: Value = answer
+        .json()
+        .await
+        .map_err(|_| "what answers there is not tandem".to_owned())?;
+    let version = status["version"].as_str().unwrap_or("?").to_owned();
+    serde_json::from_value(status)
+        .map_err(|error| format!("its version {version} is not understood by this one: {error}"))
+}
+
+fn one(instance: &str, group: &GroupView, proofs: &[BrokerProof], report: &mut Report) {
+    let part = format!("instance {instance}, group {}", group.name);
+    let role = group.role.as_str();
+    let (Some(tag), Some(priority), Some(broker)) = (&group.tag, group.priority, &group.broker)
+    else {
+        report.warn(
+            part,
+            format!("is {role} and does not consume"),
+            "right while it is stopped, drained or without downstream; else see `tandem history`",
+        );
+        return;
+    };
+    let proof = proofs.iter().find(|proof| proof.broker == *broker);
+    match proof.map(|proof| proof.lists(tag, priority)) {
+        Some(Listed::Yes) => report.good(
+            part,
+            format!("{role}: broker {broker} lists {tag} with priority {priority}"),
+        ),
+        Some(Listed::No(why)) => report.bad(
+            part,
+            format!("{role} believes to consume as {tag}, but {why}"),
+            "a running instance registers it anew within 15 s by itself; if that does not help, \
+             stop and start the group",
+        ),
+        Some(Listed::Unknown) => report.unreachable(
+            part,
+            format!("whether {tag} is registered cannot be asked on {broker}"),
+            "see the finding on that broker's management API",
+        ),
+        None => report.warn(
+            part,
+            format!("serves on {broker}, which is not in this configuration's list"),
+            "name the brokers the same way in all property files",
+        ),
+    }
+}
+
+fn prefetch(view: &View, proofs: &[BrokerProof], settings: &Settings, report: &mut Report) {
+    let wanted = u64::from(settings.consumer.prefetch);
+    let tags: Vec<&str> = view
+        .groups
+        .iter()
+        .filter_map(|g| g.tag.as_deref())
+        .collect();
+    let own = proofs.iter().flat_map(|proof| &proof.consumers);
+    for found in own.filter(|consumer| tags.contains(&consumer.tag.as_str())) {
+        match found.prefetch {
+            Some(real) if real != wanted => report.warn(
+                format!("instance {}", view.instance),
+                format!("{} has prefetch {real}, the file says {wanted}", found.tag),
+                "restart the instance: it runs with an older file",
+            ),
+            _ => {}
+        }
+    }
+}
+
+/// Consumers of the command queues that belong to no instance that is known.
+fn strangers(view: &View, proofs: &[BrokerProof], report: &mut Report) {
+    let known = |tag: &str| {
+        let mut ids = view.peers.iter().map(|peer| peer.instance.as_str());
+        let of = |id: &str| {
+            tag.strip_prefix(id)
+                .is_some_and(|rest| rest.starts_with('.'))
+        };
+        of(&view.instance) || ids.any(of)
+    };
+    for proof in proofs {
+        for consumer in proof.consumers.iter().filter(|c| !known(&c.tag)) {
+            report.warn(
+                format!("broker {}", proof.broker),
+                format!("{} consumes {} and is no instance of this cluster", consumer.tag, consumer.queue),
+                "commands that it takes are not served here: stop it, or give it a queue of its own",
+            );
+        }
+    }
+}

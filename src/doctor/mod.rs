@@ -1,0 +1,55 @@
+//! `tandem doctor`: live proof that the broker network does its job.
+//!
+//! ```text
+//!   brokers ── reached? permissions, versions, names, clocks      brokers.rs
+//!     ├─ objects, policies, parameters as planned on each         brokers.rs (topology::missing)
+//!     ├─ links run, and carry real probes both ways, timed        travel.rs
+//!     └─ a real command through each broker, answered             travel.rs
+//!   consumers ── the brokers' list against what instances believe  consumers.rs
+//!   downstream ── reached, in service, credentials' form          downstream.rs
+//! ```
+//!
+//! It changes nothing: its queues end with its connections, its command is one that only asks.
+
+mod brokers;
+mod consumers;
+mod downstream;
+mod report;
+mod travel;
+
+pub use report::{Finding, Report, Verdict};
+
+use reqwest::Url;
+
+use crate::app::AppError;
+use crate::broker::probes::Probes;
+use crate::broker::topology::{self, Topology};
+use crate::settings::Settings;
+
+/// Examines everything that this configuration names. `admin` is the address of the instance's
+/// admin listener.
+///
+/// # Errors
+/// The configuration cannot be used at all; a patient who cannot be reached is a finding.
+pub async fn examine(settings: &Settings, admin: &Url) -> Result<Report, AppError> {
+    let mut report = Report::default();
+    let input = topology::topology_input(settings);
+    let topology = Topology::of(&input);
+    let config = crate::app::doctor_config(settings)?;
+    let probes = Probes::open(&config).await?;
+    brokers::reached(&probes, &mut report);
+    brokers::managed(&topology, &input.command_queues, &mut report).await;
+    consumers::compare(
+        &topology,
+        &input.command_queues,
+        settings,
+        admin,
+        &mut report,
+    )
+    .await;
+    travel::probes(&probes, settings, &mut report).await;
+    probes.close().await;
+    travel::commands(settings, &mut report).await;
+    downstream::look(settings, &mut report).await;
+    Ok(report)
+}

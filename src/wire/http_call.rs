@@ -1,0 +1,419 @@
+//! `Call` commands: from named arguments to a request that may be sent.
+//!
+//! The path is normalised once, and the normalised path is both what the allow-list sees and what
+//! is sent: nothing behind this can read it differently.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde_json::{Map, Value};
+
+use crate::catalogue::Args;
+use crate::model::HttpRequest;
+
+/// Longest path, in bytes.
+const MAX_PATH: usize = 4096;
+/// Most headers, and most query parameters.
+const MAX_PAIRS: usize = 64;
+/// Longest header value or query value, in bytes.
+const MAX_VALUE: usize = 8192;
+
+/// Characters that stand for themselves in a path segment (RFC 3986, without `;`, which some
+/// servers cut segments at).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
+
+/// Headers that are the connector's or the connection's own.
+const FORBIDDEN: [&str; 15] = [
+    "host",
+    "authorization",
+    "cookie",
+    "set-cookie",
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "content-length",
+    "expect",
+    "forwarded",
+    "via",
+    "http2-settings",
+];
+
+/// The same by their beginnings.
+const FORBIDDEN_PREFIXES: [&str; 3] = ["proxy-", "x-forwarded-", "sec-"];
+
+/// Why a request is not sent. None of the texts holds a value of the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadCall {
+    /// Not one of the six methods.
+    #[error("method must be GET, HEAD, PUT, DELETE, POST or PATCH")]
+    Method,
+    /// The path cannot be normalised to one below the base URL.
+    #[error(
+        "path must begin with / and stay below the base URL; no query, fragment, encoded slash or double encoding"
+    )]
+    Path,
+    /// A header that a command may not set, or that is none.
+    #[error("headers holds one that a command may not set, or that is no header")]
+    Header,
+    /// Not an object of texts.
+    #[error("query and headers must be objects of texts, at most 64 each")]
+    Pairs,
+    /// `idempotent` is not a truth value.
+    #[error("idempotent must be true or false")]
+    Idempotent,
+}
+
+/// Reads the arguments of a `Call`.
+///
+/// # Errors
+/// Where it is not a request that may be sent at all; whether it is allowed is asked elsewhere.
+pub fn parse(args: &Args) -> Result<HttpRequest, BadCall> {
+    let method = match args
+        .get("method")
+        .unwrap_or_default()
+        .to_ascii_uppercase()
+        .as_str()
+    {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        "POST" => "POST",
+        "PATCH" => "PATCH",
+        _ => return Err(BadCall::Method),
+    };
+    let given = match json(args, "idempotent") {
+        Value::Null => false,
+        Value::Bool(given) => given,
+        _ => return Err(BadCall::Idempotent),
+    };
+    let mut headers = pairs(&json(args, "headers"))?;
+    for (name, value) in &headers {
+        check_header(name, value)?;
+    }
+    let (body, kind) = body(json(args, "body"), &headers);
+    let typed = headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+    if let Some(kind) = kind.filter(|_| !typed) {
+        headers.push(("content-type".to_owned(), kind.to_owned()));
+    }
+    Ok(HttpRequest {
+        method,
+        path: normalise(args.get("path").unwrap_or_default()).ok_or(BadCall::Path)?,
+        query: pairs(&json(args, "query"))?,
+        headers,
+        body,
+        idempotent: given || !matches!(method, "POST" | "PATCH"),
+    })
+}
+
+fn json(args: &Args, name: &str) -> Value {
+    args.get(name)
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
+}
+
+/// A text under another content type than JSON is sent as it is; everything else as JSON.
+fn body(value: Value, headers: &[(String, String)]) -> (String, Option<&'static str>) {
+    let kind = headers
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-type"))
+        .map(|(_, value)| value.to_ascii_lowercase());
+    match (value, kind) {
+        (Value::Null, _) => (String::new(), None),
+        (Value::String(text), Some(kind)) if !kind.contains("json") => (text, None),
+        (value, _) => (value.to_string(), Some("application/json")),
+    }
+}
+
+fn pairs(value: &Value) -> Result<Vec<(String, String)>, BadCall> {
+    let empty = Map::new();
+    let object = match value {
+        Value::Null => &empty,
+        Value::Object(object) => object,
+        _ => return Err(BadCall::Pairs),
+    };
+    if object.len() > MAX_PAIRS {
+        return Err(BadCall::Pairs);
+    }
+    object
+        .iter()
+        .map(|(name, value)| {
+            let text = match value {
+                Value::String(text) => text.clone(),
+                Value::Number(number) => number.to_string(),
+                Value::Bool(word) => word.to_string(),
+                _ => return Err(BadCall::Pairs),
+            };
+            if name.len() > MAX_VALUE || text.len() > MAX_VALUE {
+                return Err(BadCall::Pairs);
+            }
+            Ok((name.clone(), text))
+        })
+        .collect()
+}
+
+fn check_header(name: &str, value: &str) -> Result<(), BadCall> {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    let visible = |b: u8| b == b'\t' || (b' '..=b'~').contains(&b);
+    let lower = name.to_ascii_lowercase();
+    let own = FORBIDDEN.contains(&lower.as_str())
+        || FORBIDDEN_PREFIXES
+            .iter()
+            .any(|prefix| lower.starts_with(prefix));
+    if name.is_empty() || own || !name.bytes().all(token) || !value.bytes().all(visible) {
+        return Err(BadCall::Header);
+    }
+    Ok(())
+}
+
+/// The one form of a path: `.` and `..` resolved, empty segments gone, each segment encoded once.
+/// `None` where it would leave the base URL, or could be read in two ways: a slash or backslash
+/// inside a segment, a percent sign that is still an escape after decoding, `..;`.
+#[must_use]
+pub fn normalise(path: &str) -> Option<String> {
+    let odd = |c: char| c.is_control() || matches!(c, '?' | '#' | '\\');
+    if !path.starts_with('/') || path.len() > MAX_PATH || path.contains(odd) {
+        return None;
+    }
+    let mut segments: Vec<String> = Vec::new();
+    for part in path.split('/') {
+        if !escapes_are_whole(part) {
+            return None;
+        }
+        let segment = percent_decode_str(part).decode_utf8().ok()?;
+        let hidden = |c: char| c.is_control() || matches!(c, '/' | '\\');
+        if segment.contains(hidden) || holds_escape(&segment) {
+            return None;
+        }
+        let bare = segment.split(';').next().unwrap_or_default().trim();
+        match (segment.as_ref(), bare) {
+            ("" | ".", _) => {}
+            ("..", _) => {
+                segments.pop()?;
+            }
+            (_, "." | "..") => return None,
+            (segment, _) => segments.push(utf8_percent_encode(segment, SEGMENT).to_string()),
+        }
+    }
+    let mut out = segments
+        .iter()
+        .fold(String::new(), |out, part| out + "/" + part);
+    if out.is_empty() || (path.ends_with('/') && !out.ends_with('/')) {
+        out.push('/');
+    }
+    Some(out)
+}
+
+/// Every `%` begins an escape.
+fn escapes_are_whole(part: &str) -> bool {
+    let bytes = part.as_bytes();
+    bytes.iter().enumerate().all(|(at, byte)| {
+        let hex = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
+        *byte != b'%' || (hex(at + 1) && hex(at + 2))
+    })
+}
+
+/// Whether there is an escape left: it was encoded twice.
+fn holds_escape(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.iter().enumerate().any(|(at, byte)| {
+        let hex = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
+        *byte == b'%' && hex(at + 1) && hex(at + 2)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::HttpPermission;
+
+    #[test]
+    fn a_path_has_one_form() {
+        for (given, wanted) in [
+            ("/v1/items", "/v1/items"),
+            ("/v1//items/", "/v1/items/"),
+            ("/v1/./x/../items", "/v1/items"),
+            ("/v1/%2e%2e/v2", "/v2"),
+            ("/v1/%2E/a%20b", "/v1/a%20b"),
+            ("/v1/caf\u{e9}", "/v1/caf%C3%A9"),
+            ("/a;b=1/c", "/a%3Bb=1/c"),
+            ("/100%25", "/100%25"),
+            ("/", "/"),
+            ("//", "/"),
+            ("/a/..", "/"),
+        ] {
+            assert_eq!(normalise(given).as_deref(), Some(wanted), "{given}");
+        }
+        for refused in [
+            "",
+            "v1",
+            "/..",
+            "/a/../..",
+            "/%2e%2e",
+            "/a%2fb",
+            "/a%5Cb",
+            "/a\\b",
+            "/%252e%252e/x",
+            "/a%252fb",
+            "/..;/x",
+            "/..;a=b/x",
+            "/%2e%2e;/x",
+            "/a?b",
+            "/a#b",
+            "/a%",
+            "/a%2",
+            "/a%zz",
+            "/a%00",
+            "/a%0d%0ab",
+            "/a\n",
+            "/%ff",
+            "/ ../x/.. ;",
+        ] {
+            assert_eq!(normalise(refused), None, "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_normal_form_is_stable_and_permissions_go_by_segments() {
+        for path in ["/v1/a%20b/", "/x/caf%C3%A9", "/100%25/%3B"] {
+            let once = normalise(path).unwrap();
+            assert_eq!(normalise(&once).as_deref(), Some(once.as_str()));
+        }
+        let permission = HttpPermission {
+            method: "GET".into(),
+            prefix: "/v1/items".into(),
+        };
+        let covered = |method: &'static str, path: &str| {
+            let request = HttpRequest {
+                method,
+                path: normalise(path).unwrap(),
+                query: Vec::new(),
+                headers: Vec::new(),
+                body: String::new(),
+                idempotent: true,
+            };
+            permission.covers(&request)
+        };
+        assert!(covered("GET", "/v1/items"));
+        assert!(covered("GET", "/v1//items/7"));
+        assert!(!covered("GET", "/v1/items2"));
+        assert!(!covered("GET", "/v1/items/../secrets"));
+        assert!(!covered("GET", "/v1/items/%2e%2e/secrets"));
+        assert!(!covered("PUT", "/v1/items"));
+    }
+
+    fn call(values: &[(&'static str, &str)]) -> Result<HttpRequest, BadCall> {
+        let mut args = Args::default();
+        for (name, value) in values {
+            args.push(name, *value);
+        }
+        parse(&args)
+    }
+
+    #[test]
+    fn methods_count_as_idempotent_by_the_rule_or_by_the_commands_word() {
+        for (method, word, wanted) in [
+            ("get", None, true),
+            ("HEAD", None, true),
+            ("PUT", None, true),
+            ("DELETE", None, true),
+            ("POST", None, false),
+            ("PATCH", Some("false"), false),
+            ("POST", Some("true"), true),
+        ] {
+            let mut values = vec![("method", method), ("path", "/x")];
+            values.extend(word.map(|word| ("idempotent", word)));
+            assert_eq!(call(&values).unwrap().idempotent, wanted, "{method}");
+        }
+        for method in ["", "TRACE", "CONNECT", "OPTIONS", "GET "] {
+            assert_eq!(
+                call(&[("method", method), ("path", "/x")]),
+                Err(BadCall::Method)
+            );
+        }
+        let odd = call(&[
+            ("method", "POST"),
+            ("path", "/x"),
+            ("idempotent", "\"yes\""),
+        ]);
+        assert_eq!(odd, Err(BadCall::Idempotent));
+    }
+
+    #[test]
+    fn headers_of_the_connection_cannot_be_set() {
+        let with = |headers: &str| call(&[("method", "GET"), ("path", "/x"), ("headers", headers)]);
+        for name in [
+            "Host",
+            "authorization",
+            "COOKIE",
+            "Connection",
+            "Transfer-Encoding",
+            "Content-Length",
+            "Proxy-Authorization",
+            "X-Forwarded-For",
+            "TE",
+            "Upgrade",
+            "bad name",
+            "",
+            "x:y",
+            "x\u{e9}",
+        ] {
+            let headers = serde_json::json!({ name: "v" }).to_string();
+            assert_eq!(with(&headers), Err(BadCall::Header), "{name}");
+        }
+        assert_eq!(with(r#"{"x-a":"1\r\nHost: evil"}"#), Err(BadCall::Header));
+        assert_eq!(with(r#"{"x-a":["1"]}"#), Err(BadCall::Pairs));
+        assert_eq!(with(r#"["x-a"]"#), Err(BadCall::Pairs));
+        assert_eq!(
+            with(r#"{"X-A":1}"#).unwrap().headers,
+            [("X-A".to_owned(), "1".to_owned())]
+        );
+    }
+
+    #[test]
+    fn bodies_are_json_unless_a_text_says_otherwise() {
+        let with = |headers: &str, body: &str| {
+            let request = call(&[
+                ("method", "POST"),
+                ("path", "/x"),
+                ("headers", headers),
+                ("body", body),
+            ]);
+            let request = request.unwrap();
+            (request.body, request.headers)
+        };
+        let typed = |kind: &str| vec![("content-type".to_owned(), kind.to_owned())];
+        assert_eq!(
+            with("null", r#"{"a":[1]}"#),
+            (r#"{"a":[1]}"#.to_owned(), typed("application/json"))
+        );
+        assert_eq!(
+            with("null", r#""text""#),
+            (r#""text""#.to_owned(), typed("application/json"))
+        );
+        assert_eq!(
+            with(r#"{"content-type":"text/plain"}"#, r#""text""#),
+            ("text".to_owned(), typed("text/plain"))
+        );
+        assert_eq!(with("null", "null"), (String::new(), Vec::new()));
+    }
+}

@@ -1,0 +1,250 @@
+//! The handbook tells the truth: its property files load, its command lines parse, what it links
+//! to and names exists.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panic"
+)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use clap::Parser as _;
+use tandem::cli::Cli;
+use tandem::telemetry::names::{Kind, METRICS};
+
+const ALERTS: &str = include_str!("../dashboards/alerts.yaml");
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// README and everything under docs, with its text.
+fn pages() -> Vec<(PathBuf, String)> {
+    let mut files = vec![root().join("README.md"), root().join("docker/README.md")];
+    let mut folders = vec![root().join("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ext| ext == "md") {
+                files.push(path);
+            }
+        }
+    }
+    assert!(files.len() > 12, "{files:?}");
+    let read = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        (path, text)
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// Code blocks in a language, without their indentation.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open: Option<(bool, Vec<String>)> = None;
+    for line in text.lines() {
+        let Some(mark) = line.trim_start().strip_prefix("```") else {
+            if let Some((_, lines)) = &mut open {
+                lines.push(line.trim_start().to_owned());
+            }
+            continue;
+        };
+        match open.take() {
+            None => open = Some((mark.trim() == language, Vec::new())),
+            Some((true, lines)) => found.push(lines.join("\n")),
+            Some((false, _)) => {}
+        }
+    }
+    assert!(open.is_none(), "a block that does not end");
+    found
+}
+
+/// Words of a shell line up to a pipe, a redirection or a comment; enough for what docs hold.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut quote = None;
+    for c in line.chars() {
+        match (quote, c) {
+            (Some(open), c) if open == c => quote = None,
+            (None, '\'' | '"') => quote = Some(c),
+            (None, '|' | '>' | '#' | '&' | ';') => break,
+            (None, ' ') => {
+                if !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+            }
+            (_, c) => word.push(c),
+        }
+    }
+    if !word.is_empty() {
+        words.push(word);
+    }
+    words
+}
+
+#[test]
+fn every_property_file_is_accepted() {
+    let mut count = 0;
+    for (path, text) in pages() {
+        for block in blocks(&text, "properties") {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("site.properties");
+            std::fs::write(&file, &block).unwrap();
+            if let Err(findings) = tandem::settings::load(&file, &|_| None) {
+                panic!("{}: {findings}\n{block}", path.display());
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 0);
+}
+
+#[test]
+fn every_command_line_is_one() {
+    let mut count = 0;
+    for (path, text) in pages() {
+        for block in blocks(&text, "sh") {
+            for line in block.lines() {
+                let words = words(line);
+                match words.first().map(String::as_str) {
+                    Some("tandem") => {
+                        use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
+                        count += 1;
+                        match Cli::try_parse_from(&words) {
+                            Ok(_) => {}
+                            Err(e) if matches!(e.kind(), DisplayHelp | DisplayVersion) => {}
+                            Err(error) => panic!("{}: {line}: {error}", path.display()),
+                        }
+                    }
+                    Some(script) if script.starts_with("scripts/") => {
+                        assert!(root().join(script).is_file(), "{}: {line}", path.display());
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    assert!(count > 15, "{count} command lines");
+}
+
+/// `tandem word` in running text names a command.
+#[test]
+fn commands_named_in_sentences_exist() {
+    use clap::CommandFactory as _;
+    let cli = Cli::command();
+    let known: BTreeSet<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
+    for (path, text) in pages() {
+        for part in text.split('`').skip(1).step_by(2) {
+            let mut words = part.split_whitespace();
+            if words.next() != Some("tandem") {
+                continue;
+            }
+            let Some(word) = words.next().filter(|word| !word.starts_with('-')) else {
+                continue;
+            };
+            let plain = word.chars().all(|c| c.is_ascii_lowercase());
+            assert!(
+                !plain || known.contains(word),
+                "{}: `{part}`",
+                path.display()
+            );
+        }
+    }
+}
+
+/// As GitHub makes them of headings.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let text = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = text
+                .chars()
+                .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+        })
+        .collect()
+}
+
+fn resolves(from: &Path, link: &str) -> Result<(), String> {
+    let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+    let path = match file {
+        "" => from.to_owned(),
+        file => from.parent().unwrap().join(file),
+    };
+    if !path.exists() {
+        return Err(format!("{link}: nothing there"));
+    }
+    if anchor.is_empty() {
+        return Ok(());
+    }
+    let text = std::fs::read_to_string(&path).map_err(|error| error.to_string())?;
+    match anchors(&text).contains(anchor) {
+        true => Ok(()),
+        false => Err(format!("{link}: no such heading")),
+    }
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut count = 0;
+    for (path, text) in pages() {
+        for part in text.split("](").skip(1) {
+            let link = part.split(')').next().unwrap();
+            if link.contains("://") {
+                continue;
+            }
+            count += 1;
+            if let Err(why) = resolves(&path, link) {
+                panic!("{}: {why}", path.display());
+            }
+        }
+    }
+    assert!(count > 20, "{count}");
+}
+
+#[test]
+fn every_metric_that_is_named_exists() {
+    for (path, text) in pages() {
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        for (at, _) in text.match_indices("tandem_") {
+            if text[..at].ends_with(word) {
+                continue;
+            }
+            let name = text[at..].split(|c| !word(c)).next().unwrap();
+            let known = METRICS.iter().any(|metric| {
+                let histogram = matches!(metric.kind, Kind::Histogram(_));
+                let rest = name.strip_prefix(metric.name);
+                rest == Some("")
+                    || (histogram && matches!(rest, Some("_bucket" | "_sum" | "_count")))
+            });
+            assert!(known, "{}: {name}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_alert_has_its_place_in_the_handbook() {
+    let page = root().join("docs/troubleshooting.md");
+    let names: Vec<&str> = ALERTS
+        .lines()
+        .filter_map(|line| line.split_once("- alert: "))
+        .map(|(_, name)| name.trim())
+        .collect();
+    let links: Vec<&str> = ALERTS
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("runbook_url: "))
+        .map(|link| link.trim_matches('"'))
+        .collect();
+    assert_eq!(names.len(), links.len(), "each alert has one runbook_url");
+    for (name, link) in names.iter().zip(links) {
+        let wanted = format!("docs/troubleshooting.md#{}", name.to_lowercase());
+        assert!(link.ends_with(&wanted), "{name}: {link}");
+        resolves(&page, &format!("#{}", name.to_lowercase())).unwrap();
+    }
+}

@@ -1,0 +1,266 @@
+//! The status page in a real browser, in front of real instances. Without an installed Chromium
+//! (`scripts/setup --all` installs it) these tests say so and do nothing.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panic"
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use support::browser::{self, Browser};
+use support::load::Load;
+use support::{PairOptions, run, until};
+use tandem::engine::command::Keep;
+use tandem::engine::ids::BootId;
+use tandem::engine::peer::{SessionRecord, Version};
+use tandem::model::{AgentId, Destination, InstanceId, Secret};
+use tandem::store::Store;
+use tandem::wire::control::Keys;
+
+const WIDTH: u32 = 1200;
+const HEIGHT: u32 = 1500;
+
+/// `None`, said aloud, where there is no browser.
+fn browser() -> Option<Browser> {
+    let found = browser::find();
+    if found.is_none() {
+        eprintln!("NOT RUN: no chromium here; `scripts/setup --all` installs it");
+    }
+    Some(Browser::start(&found?, WIDTH, HEIGHT))
+}
+
+const LED_BY_1: &str = "document.getElementById('flow').innerText.includes('gc-1 (leader)')";
+const LED_BY_2: &str = "document.getElementById('flow').innerText.includes('gc-2 (leader')";
+
+#[test]
+fn the_page_shows_the_pair_and_a_failover_from_either_side() {
+    let Some(mut first) = browser() else { return };
+    run(async |shared| {
+        let mut pair = shared.pair(PairOptions::default()).await;
+        let desk = Arc::new(pair.desk("desk", 0).await);
+        let agents: Vec<u32> = (1001..1011).collect();
+        pair.sign_in(&desk, &agents).await;
+        let load = Load::start(desk.clone(), vec![1001], agents[1..].to_vec());
+        // Two browsers at once, the other one at the follower's page.
+        let mut second = browser().expect("there was one");
+        first.open(&format!("http://{}/", pair.gc1.admin()));
+        second.open(&format!("http://{}/", pair.gc2.admin()));
+        for page in [&mut first, &mut second] {
+            page.wait(LED_BY_1);
+            page.wait("document.getElementById('map').textContent.includes('federation 8 of 8')");
+            let map = page.text("#map");
+            for part in [
+                "gc-1",
+                "gc-2",
+                "site-1",
+                "site-2",
+                "agents leader",
+                "agents follower",
+            ] {
+                assert!(map.contains(part), "{part} in {map}");
+            }
+            for broker in &pair.brokers {
+                let port = broker
+                    .rsplit([':', '/'])
+                    .find(|part| part.len() == 5)
+                    .unwrap();
+                assert!(map.contains(port), "{port} in {map}");
+            }
+            page.wait("document.getElementById('live').textContent === 'live'");
+            page.wait("document.querySelectorAll('#sessions tbody tr').length === 10");
+        }
+        first.wait("Number(document.querySelector('#counts dd').textContent) > 0");
+        said_aloud(&mut first);
+        first.dark(false);
+        browser::keep("page-light.png", &first.picture());
+        first.dark(true);
+        browser::keep("page-dark.png", &first.picture());
+        // Without a reload the follower's page shows that its own instance leads.
+        pair.gc1.kill();
+        second.wait(LED_BY_2);
+        browser::keep("page-failover.png", &second.picture());
+        second.wait("document.getElementById('history').innerText.includes('peer-lost')");
+        first.wait("document.getElementById('live').textContent.startsWith('no answer')");
+        pair.gc1.start();
+        pair.gc1.becomes("leader").await;
+        first.wait("document.getElementById('live').textContent === 'live'");
+        for page in [&mut first, &mut second] {
+            page.wait(LED_BY_1);
+            assert!(page.errors.is_empty(), "{:?}", page.errors);
+        }
+        load.finish(&desk).await.all_succeeded_or_in_doubt();
+    });
+}
+
+/// Everything that can be used has a name, and the drawing is told in words.
+fn said_aloud(page: &mut Browser) {
+    let spoken = page.spoken();
+    for (role, name) in &spoken {
+        let must = [
+            "button",
+            "textbox",
+            "searchbox",
+            "combobox",
+            "link",
+            "table",
+            "image",
+            "figure",
+        ];
+        let needs = must.contains(&role.as_str());
+        assert!(
+            !needs || !name.is_empty() || role == "figure",
+            "a {role} without a name"
+        );
+    }
+    let has = |role: &str, part: &str| {
+        spoken
+            .iter()
+            .any(|(r, name)| r == role && name.contains(part))
+    };
+    assert!(has("button", "Drain this instance"), "{spoken:?}");
+    assert!(has("heading", "The pair now"));
+    assert!(has("table", "Agent sessions"));
+    let told = |name: &str| name.contains("→ gc-1 (leader) →");
+    assert!(spoken.iter().any(|(_, name)| told(name)), "{spoken:?}");
+}
+
+#[test]
+fn verbs_want_confirmation_and_the_token_and_say_what_came_of_it() {
+    let Some(mut page) = browser() else { return };
+    run(async |shared| {
+        let folder = tempfile::tempdir().unwrap();
+        let token = folder.path().join("token");
+        std::fs::write(&token, "a-long-secret-token").unwrap();
+        let options = PairOptions::default().set("admin.token-file", &token.display().to_string());
+        let pair = shared.pair(options).await;
+        page.open(&format!("http://{}/", pair.gc2.admin()));
+        page.wait("document.querySelector('button[data-verb=stop]')");
+        let asked = "document.getElementById('ask').open";
+        // By keyboard alone: focus, enter, escape, and nothing has happened.
+        page.value("document.querySelector('button[data-verb=stop]').focus()");
+        page.key("Enter", 13);
+        page.wait(asked);
+        assert!(page.text("#ask-title").contains("Stop group on gc-2"));
+        page.key("Escape", 27);
+        page.wait(&format!("!{asked}"));
+        assert_eq!(pair.gc2.role().await, "follower");
+        for (given, wanted) in [
+            ("", "refused (401): a bearer token is needed"),
+            ("wrong", "refused (401): wrong token"),
+            ("a-long-secret-token", "Stop group: disabled"),
+        ] {
+            page.value("document.querySelector('button[data-verb=stop]').focus()");
+            page.key("Enter", 13);
+            page.wait(asked);
+            page.value("document.getElementById('token').value = ''");
+            page.insert(given);
+            page.key("Enter", 13);
+            let wanted = serde_json::json!(wanted);
+            page.wait(&format!(
+                "document.getElementById('said').textContent.includes({wanted})"
+            ));
+        }
+        pair.gc2.becomes("disabled").await;
+        page.wait("document.querySelector('button[data-verb=start]')");
+        // What makes no sense is refused with the reason.
+        let refused = page.value(
+            "fetch('/api/v1/groups/agents/stop', {method: 'POST', headers: {authorization: \
+             'Bearer a-long-secret-token'}}).then(async (a) => a.status + ' ' + await a.text())",
+        );
+        assert!(refused.as_str().unwrap().starts_with("409"), "{refused}");
+        assert!(page.errors.is_empty(), "{:?}", page.errors);
+    });
+}
+
+#[test]
+fn ten_thousand_sessions_are_searched_page_by_page() {
+    let Some(mut page) = browser() else { return };
+    run(async |shared| {
+        // One instance whose data folder has the sessions from before.
+        let options = PairOptions::default()
+            .instances(0)
+            .set("takeover.rate", "1");
+        let options = PairOptions {
+            ready: false,
+            ..options
+        };
+        let mut pair = shared.pair(options).await;
+        seed(&pair.gc1.config, &pair.cluster, 10_000);
+        pair.gc1.start();
+        until("the sessions are there", async || {
+            pair.gc1.status().await["sessions"]["total"] == 10_000
+        })
+        .await;
+        page.open(&format!("http://{}/", pair.gc1.admin()));
+        page.wait("document.getElementById('range').textContent === '1–50 of 10000'");
+        let rows = "document.querySelectorAll('#sessions tbody tr').length";
+        assert_eq!(page.value(rows), 50);
+        // The time that a reader waits for a page, measured where it is seen.
+        let took = "(async () => { const t = performance.now(); \
+             const a = await fetch('/api/v1/sessions?q=90&offset=40&limit=50'); await a.json(); \
+             return performance.now() - t; })()";
+        let took: Vec<f64> = (0..10)
+            .map(|_| page.value(took).as_f64().unwrap())
+            .collect();
+        println!("a page of 50 of 10000 sessions, ms: {took:.1?}");
+        page.value("document.getElementById('q').focus()");
+        page.insert("10777");
+        page.wait("document.getElementById('range').textContent === '1–1 of 1'");
+        assert!(page.text("#sessions tbody").contains("10777"));
+        page.value("document.getElementById('q').value = ''; anew()");
+        page.wait("document.getElementById('range').textContent === '1–50 of 10000'");
+        page.value("document.getElementById('next').click()");
+        page.wait("document.getElementById('range').textContent === '51–100 of 10000'");
+        page.value("document.getElementById('prev').click()");
+        page.wait("document.getElementById('range').textContent === '1–50 of 10000'");
+        browser::keep("page-10000.png", &page.picture());
+        assert!(page.errors.is_empty(), "{:?}", page.errors);
+    });
+}
+
+/// Puts sessions into an instance's data folder, as an instance before it would have.
+fn seed(config: &std::path::Path, cluster: &str, count: u32) {
+    let text = std::fs::read_to_string(config).unwrap();
+    let keys: BTreeMap<_, _> = text
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .collect();
+    let dir = std::path::Path::new(keys["data.dir"]);
+    std::fs::create_dir_all(dir).unwrap();
+    let secret = Secret::new(std::fs::read_to_string(keys["control.key-file"]).unwrap());
+    let id = InstanceId::new("gc-1").unwrap();
+    let keys = Keys::new(Some(&secret), None, cluster, id.clone(), BootId(1));
+    let store = Store::open(dir, keys).unwrap();
+    let sessions = (10_000..10_000 + count).map(|number| {
+        let agent = AgentId::new(&number.to_string()).unwrap();
+        let record = SessionRecord {
+            agent: agent.clone(),
+            version: Version {
+                epoch: 1,
+                rank: 0,
+                owner: id.clone(),
+                counter: 1,
+            },
+            destination: Destination::new(&format!("desk-{number}")).unwrap(),
+            extension: Some(format!("7{number}")),
+            password: Secret::new("pw"),
+            mobile: None,
+            watched: Vec::new(),
+            signed_in: false,
+            user: None,
+            tombstone: false,
+        };
+        (agent, Some(record))
+    });
+    let keep = Keep {
+        sessions: sessions.collect(),
+        destinations: Vec::new(),
+        epoch: 1,
+    };
+    store.keep(&keep).unwrap();
+}
