@@ -125,7 +125,8 @@ impl BrokerNetwork {
         command_max_age: Duration,
     ) -> TopologyInput {
         let broker = |node: &RabbitNode| TopologyBroker {
-            label: node.name().to_owned(),
+            // As the configuration of an instance names it.
+            label: format!("127.0.0.1:{}", node.amqp_port()),
             amqp_uri: node.amqp_uri(),
             management_url: node.management_url(),
             user: "guest".to_owned(),
