@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::model::InstanceId;
+use crate::wire::reply::Outcome;
 
 use super::command::{Command, JournalWrite};
 use super::ids::{BootId, JobId, JournalId, Now};
@@ -623,6 +624,7 @@ impl Engine {
             _ => Arc::new(outcome.reply.clone()),
         };
         let same = ours.outcome == outcome.reply.outcome;
+        let in_doubt = outcome.reply.outcome == Outcome::InDoubt;
         let kept = OutcomeRecord {
             reply: ours.as_ref().clone(),
             ..outcome
@@ -635,7 +637,9 @@ impl Engine {
                 entry.acked.insert(from.clone());
             }
         });
-        if !same {
+        // Who is in doubt is told. Two definite outcomes both stand: told to each other, they
+        // would go back and forth for as long as they are remembered.
+        if in_doubt && !same {
             self.owe(from, key);
             self.tell_owed();
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::wire::command::ClientCommand;
-use crate::wire::reply::Reply;
+use crate::wire::reply::{Outcome, Reply};
 
 use super::ids::{JobId, Now};
 use super::limits;
@@ -74,6 +74,11 @@ pub fn key_of(command: &ClientCommand) -> Option<(Key, [u8; 8])> {
     let mut body = [0; 8];
     body.copy_from_slice(&command.body_hash[..8]);
     Some((key, body))
+}
+
+/// How long a peer's outcome is remembered: its clock may be wrong.
+fn until(now: Now, record: &OutcomeRecord) -> u64 {
+    record.until.min(now.wall + 25 * 60 * 60 * 1000)
 }
 
 impl Ledger {
@@ -212,18 +217,36 @@ impl Ledger {
                 body,
                 ..
             }) if *body == record.body && !started(*job) => {}
-            Some(_) => return,
+            Some(_) => return self.join(now, record),
         }
         self.entries.insert(
             record.key,
             Entry {
                 body: record.body,
-                until: record.until.min(now.wall + 25 * 60 * 60 * 1000),
+                until: until(now, &record),
                 state: State::Finished(Arc::new(record.reply)),
             },
         );
         self.order.push_back(record.key);
         self.trim(now);
+    }
+
+    /// Another account of a command that is known: a definite outcome takes the place of one in
+    /// doubt, else the first stands. A client may have been told it.
+    fn join(&mut self, now: Now, record: OutcomeRecord) {
+        let Some(entry) = self.entries.get_mut(&record.key) else {
+            return;
+        };
+        let State::Finished(known) = &entry.state else {
+            return;
+        };
+        if entry.body != record.body {
+            return;
+        }
+        entry.until = entry.until.max(until(now, &record));
+        if known.outcome == Outcome::InDoubt && record.reply.outcome != Outcome::InDoubt {
+            entry.state = State::Finished(Arc::new(record.reply));
+        }
     }
 
     /// Number of entries.

@@ -348,4 +348,6 @@ fn random_nonce() -> Result<[u8; NONCE], SealError> {
 }
 
 #[cfg(test)]
+mod recorded;
+#[cfg(test)]
 mod tests;

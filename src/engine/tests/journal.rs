@@ -477,6 +477,40 @@ fn an_answer_in_doubt_is_resolved_by_the_member_that_knows_and_once() {
 }
 
 #[test]
+fn two_definite_outcomes_are_not_told_back_and_forth() {
+    let mut seq = 0;
+    let mut rig = pair(&mut seq);
+    let raw = message("ReleaseCall#1001", "77", "m1");
+    let intent = intent_of(&raw, &rig, "gc-2", 22);
+    let reply = {
+        let mut single = Rig::with_agent();
+        single.deliver(raw);
+        single.replies().remove(0).1
+    };
+    let first = OutcomeRecord {
+        key: intent.key,
+        body: intent.body,
+        until: intent.until,
+        reply,
+    };
+    let mut second = first.clone();
+    second.reply.outcome = Outcome::Failed;
+    let mut doubt = first.clone();
+    doubt.reply.outcome = Outcome::InDoubt;
+    tell(&mut rig, Vec::new(), vec![first.clone()]);
+    rig.forget();
+    tell(&mut rig, Vec::new(), vec![second]);
+    rig.advance(100);
+    assert!(told_outcomes(&rig).is_empty());
+    let count = |event: &Event| matches!(event, Event::DoubleEffect { .. });
+    assert!(rig.events.iter().any(count));
+    // Who only is in doubt is told what is known here.
+    tell(&mut rig, Vec::new(), vec![doubt]);
+    rig.advance(100);
+    assert_eq!(told_outcomes(&rig), [first]);
+}
+
+#[test]
 fn a_redelivery_runs_where_every_member_would_have_told() {
     let mut seq = 0;
     let mut rig = pair(&mut seq);

@@ -131,6 +131,62 @@ fn a_message_is_accepted_once() {
 }
 
 #[test]
+fn messages_may_overtake_each_other_within_the_window() {
+    let mut sealer = sealer(Some('k'));
+    let mut seal = || sealer.seal(None, &PeerMessage::Hello).unwrap();
+    let sealed: Vec<_> = (0..=window::WIDTH).map(|_| seal()).collect();
+    let mut opener = opener(Some('k'));
+    assert!(opener.open(sealed.last().unwrap()).is_ok());
+    // The first lies just behind the window, the second just within.
+    assert_eq!(reason(opener.open(&sealed[0])), "replayed");
+    assert!(opener.open(&sealed[1]).is_ok());
+    assert_eq!(reason(opener.open(&sealed[1])), "replayed");
+}
+
+#[test]
+fn what_is_refused_does_not_use_up_its_number() {
+    let mut sealer = sealer(Some('k'));
+    let sealed = sealer.seal(None, &PeerMessage::Hello).unwrap();
+    let mut forged = sealed.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    let mut opener = opener(Some('k'));
+    assert_eq!(reason(opener.open(&forged)), "wrong_key");
+    assert!(opener.open(&sealed).is_ok());
+}
+
+#[test]
+fn another_boot_counts_anew() {
+    let from = |boot| {
+        let key = secret('k');
+        let keys = Keys::new(Some(&key), None, "tandem", id("gc-1"), BootId(boot));
+        Sealer::new(keys).seal(None, &PeerMessage::Hello).unwrap()
+    };
+    let (first, second) = (from(7), from(8));
+    let mut opener = opener(Some('k'));
+    for sealed in [&first, &second] {
+        assert!(opener.open(sealed).is_ok());
+    }
+    for sealed in [&first, &second] {
+        assert_eq!(reason(opener.open(sealed)), "replayed");
+    }
+}
+
+#[test]
+fn another_clusters_message_is_refused() {
+    let key = secret('k');
+    let other = Keys::new(Some(&key), None, "other", id("gc-1"), BootId(7));
+    let mut sealed = Sealer::new(other).seal(None, &PeerMessage::Hello).unwrap();
+    assert_eq!(reason(opener(Some('k')).open(&sealed)), "wrong_key");
+    // Nor when it says that it is of this one: the key follows from the cluster's name.
+    let name = sealed.windows(6).position(|part| part == b"\x05other");
+    let at = name.unwrap();
+    sealed.splice(at..at + 6, b"\x06tandem".iter().copied());
+    let (header, ..) = Header::read(&sealed).unwrap();
+    assert_eq!(header.cluster, "tandem");
+    assert_eq!(reason(opener(Some('k')).open(&sealed)), "wrong_key");
+}
+
+#[test]
 fn another_key_is_refused_and_the_previous_one_accepted() {
     let sealed = sealer(Some('k')).seal(None, &delta()).unwrap();
     assert_eq!(reason(opener(Some('x')).open(&sealed)), "wrong_key");
