@@ -35,6 +35,8 @@ impl Engine {
                     peer.snapshot_parts.insert(part.min(parts));
                     peer.snapshot_done |= peer.snapshot_parts.len() >= parts as usize;
                 }
+                // It is on its way: no second one is asked for.
+                self.asked_at = self.now.mono;
             }
             PeerMessage::Delta {
                 sessions,
