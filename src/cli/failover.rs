@@ -2,9 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::client::{Admin, ClientError, Target};
 use super::group::Which;
-use super::{block_on, exit, output};
 
 /// Arguments of `tandem failover`.
 #[derive(Debug, Clone, clap::Args)]
@@ -34,24 +32,5 @@ pub fn run(args: Args, json: bool) -> ExitCode {
         Action::Stop(which) => ("stop", which),
         Action::Start(which) => ("start", which),
     };
-    block_on(async move {
-        match post(&which, verb).await {
-            Ok(answer) => {
-                let state = answer["state"].as_str().unwrap_or("changed");
-                output::print(&match json {
-                    true => format!("{answer:#}\n"),
-                    false => format!("{}: {state}\n", which.group),
-                });
-                exit::DONE
-            }
-            Err(error) => error.report(),
-        }
-    })
-}
-
-async fn post(which: &Which, verb: &str) -> Result<serde_json::Value, ClientError> {
-    let target: &Target = &which.target;
-    Admin::new(target)?
-        .post(&["failover", which.checked()?, verb])
-        .await
+    which.give("failover", verb, json)
 }

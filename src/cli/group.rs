@@ -42,34 +42,39 @@ pub fn run(args: Args, json: bool) -> ExitCode {
         Action::Stop(which) => ("stop", which),
         Action::Start(which) => ("start", which),
     };
-    block_on(async move {
-        match post(&which, verb).await {
-            Ok(answer) if json => {
-                output::print(&format!("{answer:#}\n"));
-                exit::DONE
-            }
-            Ok(answer) => {
-                let role = answer["state"].as_str().unwrap_or("changed");
-                output::print(&format!("{}: {role}\n", which.group));
-                exit::DONE
-            }
-            Err(error) => error.report(),
-        }
-    })
-}
-
-async fn post(which: &Which, verb: &str) -> Result<serde_json::Value, ClientError> {
-    Admin::new(&which.target)?
-        .post(&["groups", which.checked()?, verb])
-        .await
+    which.give("groups", verb, json)
 }
 
 impl Which {
     /// The name, where it can stand in a path.
-    pub(super) fn checked(&self) -> Result<&str, ClientError> {
+    fn checked(&self) -> Result<&str, ClientError> {
         if self.group.is_empty() || [".", ".."].contains(&self.group.as_str()) {
             return Err(ClientError::Usage("NAME: not a group's name".to_owned()));
         }
         Ok(&self.group)
+    }
+
+    /// Posts `<kind>/<group>/<verb>` and prints the group's new state.
+    pub(super) fn give(self, kind: &str, verb: &str, json: bool) -> ExitCode {
+        block_on(async move {
+            match self.post(kind, verb).await {
+                Ok(answer) if json => {
+                    output::print(&format!("{answer:#}\n"));
+                    exit::DONE
+                }
+                Ok(answer) => {
+                    let state = answer["state"].as_str().unwrap_or("changed");
+                    output::print(&format!("{}: {state}\n", self.group));
+                    exit::DONE
+                }
+                Err(error) => error.report(),
+            }
+        })
+    }
+
+    async fn post(&self, kind: &str, verb: &str) -> Result<serde_json::Value, ClientError> {
+        Admin::new(&self.target)?
+            .post(&[kind, self.checked()?, verb])
+            .await
     }
 }

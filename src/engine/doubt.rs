@@ -9,7 +9,6 @@ use crate::wire::command::{Addressed, ClientCommand};
 use crate::wire::event::ClientEvent;
 use crate::wire::reply::{Outcome, Reply};
 
-use super::command::{Call, Command};
 use super::ids::{CallId, JobId};
 use super::jobs::{Answered, State};
 use super::ledger::{Key, Known};
@@ -296,7 +295,8 @@ impl Engine {
         let Addressed::Agent(agent) = &command.addressee else {
             return;
         };
-        let Some(call) = self.read_dialogs(agent, CallFor::Ask(id, proof)) else {
+        let Some(call) = self.background_call(agent, Action::ReadDialogs, CallFor::Ask(id, proof))
+        else {
             self.book.waiting.remove(&id);
             self.in_doubt(id, words);
             return;
@@ -306,23 +306,6 @@ impl Engine {
         {
             *asking = Some(call);
         }
-    }
-
-    fn read_dialogs(&mut self, agent: &AgentId, purpose: CallFor) -> Option<CallId> {
-        let password = self.sessions.get(agent)?.record.password.clone();
-        let id = CallId(self.number());
-        let request_id = self.message_id();
-        let node = self.route.current();
-        self.calls.insert(id, (purpose, node));
-        self.out.push_back(Command::Call(Box::new(Call {
-            id,
-            node,
-            agent: agent.clone(),
-            password,
-            request_id,
-            action: Action::ReadDialogs,
-        })));
-        Some(id)
     }
 
     pub(super) fn asked(
@@ -408,7 +391,7 @@ impl Engine {
             };
             let agent = doubt.agent.clone();
             if let Some((proof, _)) = doubt.proof.take() {
-                self.read_dialogs(&agent, CallFor::Later(key, proof));
+                self.background_call(&agent, Action::ReadDialogs, CallFor::Later(key, proof));
             }
         }
         let next = self
