@@ -29,17 +29,21 @@ pub(super) async fn close_connections(
     let password = management.password.expose();
     let client = ManagementClient::new(&management.url, &management.username, password)
         .map_err(|error| error.to_string())?;
-    let work = close_all(&client, &config.cluster_name, peer);
+    let work = close_all(&client, &config.cluster_name, peer.as_str());
     match tokio::time::timeout(LIMIT, work).await {
         Ok(closed) => closed.map_err(|error| error.to_string()),
         Err(_) => Err(format!("no answer within {LIMIT:?}")),
     }
 }
 
-async fn close_all(
+/// Closes all connections of an instance at one broker; says how many there were.
+///
+/// # Errors
+/// The management API cannot be asked, or refuses.
+pub async fn close_all(
     client: &ManagementClient,
     cluster: &str,
-    peer: &InstanceId,
+    peer: &str,
 ) -> Result<u32, ManagementError> {
     let list = client.get(LIST).await?.unwrap_or_default();
     let mut closed = 0;
@@ -51,7 +55,7 @@ async fn close_all(
 }
 
 /// The broker's names for the connections of an instance of this cluster.
-fn names_of(list: &Value, cluster: &str, peer: &InstanceId) -> Vec<String> {
+fn names_of(list: &Value, cluster: &str, peer: &str) -> Vec<String> {
     let prefix = format!("tandem/{peer}/");
     let ours = |connection: &&Value| {
         let given = connection["user_provided_name"].as_str();
@@ -84,8 +88,7 @@ mod tests {
             entry("e", "a client", "tandem"),
             {"name": "f"},
         ]);
-        let peer = InstanceId::new("gc-1").unwrap();
-        assert_eq!(names_of(&list, "tandem", &peer), ["a", "b"]);
-        assert!(names_of(&Value::Null, "tandem", &peer).is_empty());
+        assert_eq!(names_of(&list, "tandem", "gc-1"), ["a", "b"]);
+        assert!(names_of(&Value::Null, "tandem", "gc-1").is_empty());
     }
 }

@@ -56,7 +56,7 @@ pub fn run(args: Args, json: bool) -> ExitCode {
                         serde_json::json!({"worst": report.worst(), "findings": report.findings})
                     )
                 } else {
-                    text(&report, output::colours())
+                    text(&report, output::look().colours)
                 });
                 code(report.worst())
             }

@@ -113,6 +113,14 @@ async fn planned(part: &str, plan: &BrokerPlan, report: &mut Report) {
         ),
         Ok(findings) => {
             for found in findings {
+                if !found.grave {
+                    report.warn(
+                        part,
+                        format!("{}: {}", found.object, found.problem),
+                        found.cure,
+                    );
+                    continue;
+                }
                 if found.problem == OTHER_ROUTE {
                     report.warn(
                         part,
