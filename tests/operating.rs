@@ -547,10 +547,10 @@ fn a_live_drill_hands_over_and_leaves_the_broker_and_loses_nothing() {
         .await;
         let (url, config) = (format!("http://{}", pair.gc1.admin()), &pair.gc1.config);
         let config = config.display().to_string();
-        let output = tandem(&[
+        let words = [
             "drill", "--live", "--json", "--url", &url, "--config", &config,
-        ]);
-        let output = output.await;
+        ];
+        let output = tandem(&words).await;
         let report = table(&output);
         assert!(output.status.success(), "{report:#}");
         let drills = report["drills"].as_array().unwrap();
