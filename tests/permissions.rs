@@ -111,7 +111,7 @@ fn the_handbooks_permissions_are_enough_and_no_more() {
             format!("{}-gc", pair.cluster),
             format!("{}-client", pair.cluster),
         );
-        user(&pair, &instance, "instances", "management").await;
+        user(&pair, &instance, "instances", "monitoring,policymaker").await;
         user(&pair, &client, "clients", "").await;
         // The links log in as the instances do.
         let network = shared.network().await;
@@ -131,6 +131,7 @@ fn the_handbooks_permissions_are_enough_and_no_more() {
         pair.gc1.becomes("leader").await;
         pair.gc2.becomes("follower").await;
 
+        doctor_is_content(&pair).await;
         it_serves(&mut pair, &client).await;
         a_client_may_no_more(&pair, &client).await;
         an_instance_may_no_more(&pair, &instance).await;
@@ -173,6 +174,18 @@ async fn it_serves(pair: &mut Pair, client: &str) {
     pair.gc2.leads().await;
     near.expect("GetState#1001", "", "OK").await;
     far.expect("GetState#1002", "", "OK").await;
+}
+
+/// With the instances' own user, as `tandem doctor` logs in.
+async fn doctor_is_content(pair: &Pair) {
+    until("doctor finds nothing", async || {
+        let config = pair.gc1.config.display().to_string();
+        let words = ["doctor", "--config", &config].map(str::to_owned);
+        let (code, text) = support::pair::tandem(words.to_vec()).await;
+        assert!(!text.contains("refused"), "{text}");
+        code == 0 && text.contains("4 federation links run")
+    })
+    .await;
 }
 
 async fn a_client_may_no_more(pair: &Pair, client: &str) {

@@ -78,8 +78,8 @@ pub(super) async fn commands(settings: &Settings, report: &mut Report) {
             Err(why) => report.bad(
                 part,
                 why,
-                "is an instance running and leading (`tandem status`)? do the links run, and may \
-                 the user write to the command queue and the reply queue?",
+                "is an instance running and leading (`tandem status`)? do the links run, and has \
+                 the user the rights of a client too (docs/security.md)?",
             ),
         }
     }

@@ -12,6 +12,8 @@ use super::examine::{Place, matched};
 use super::{BrokerPlan, Topology, uri};
 use crate::broker::management::{ManagementClient, ManagementError, segment};
 
+/// State of a link that the broker cannot be asked for.
+pub const UNKNOWN: &str = "unknown";
 /// Pause between two looks at the links.
 const LINK_POLL: Duration = Duration::from_millis(250);
 
@@ -210,7 +212,7 @@ impl<'a> Target<'a> {
                 broker: self.plan.broker.label.clone(),
                 object: object.clone(),
                 upstream: upstream.clone(),
-                status: "unknown".to_owned(),
+                status: UNKNOWN.to_owned(),
                 error: Some(why.to_owned()),
             })
             .collect()
@@ -250,7 +252,7 @@ fn link_states(plan: &BrokerPlan, live: &[Value]) -> Vec<LinkState> {
                 broker: plan.broker.label.clone(),
                 object: object.clone(),
                 upstream: found.map_or_else(|| wanted.name.clone(), |at| places[at].name.clone()),
-                status: status.unwrap_or("unknown").to_owned(),
+                status: status.unwrap_or(UNKNOWN).to_owned(),
                 error: error.map(|e| e.as_str().map_or_else(|| e.to_string(), str::to_owned)),
             });
         }
