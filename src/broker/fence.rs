@@ -46,12 +46,19 @@ pub async fn close_all(
     peer: &str,
 ) -> Result<u32, ManagementError> {
     let list = client.get(LIST).await?.unwrap_or_default();
-    let mut closed = 0;
+    let (mut closed, mut failed) = (0, None);
+    // One that has gone since the list was made must not keep the others open.
     for name in names_of(&list, cluster, peer) {
         let path = format!("connections/{}", segment(&name));
-        closed += u32::from(client.delete(&path).await?);
+        match client.delete(&path).await {
+            Ok(was_there) => closed += u32::from(was_there),
+            Err(error) => failed = Some(error),
+        }
     }
-    Ok(closed)
+    match failed {
+        Some(error) if closed == 0 => Err(error),
+        _ => Ok(closed),
+    }
 }
 
 /// The broker's names for the connections of an instance of this cluster.

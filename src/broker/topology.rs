@@ -20,7 +20,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-pub use apply::{ApplyReport, Change, LinkState, Step, TopologyError, apply, links, links_of};
+pub use apply::{
+    ApplyReport, Change, LinkState, Step, TopologyError, UNKNOWN, apply, links, links_of,
+};
 pub use examine::{Finding, missing};
 pub use from_settings::topology_input;
 pub use uri::vhost_of;

@@ -23,6 +23,8 @@ const HANDOVER: Duration = Duration::from_secs(60);
 const SPARE: Duration = Duration::from_secs(30);
 /// The probes go on this long after a drill, so that the first commands after it are measured.
 const AFTER: Duration = Duration::from_secs(2);
+/// How long the management API may take to list a connection: its figures are some seconds old.
+const LISTED: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
 /// Pause between two probes.
 const PROBE: Duration = Duration::from_millis(50);
@@ -112,15 +114,7 @@ async fn spare(admin: &Admin, settings: &Settings) -> Result<Row, ClientError> {
     let client = ManagementClient::new(&api.url, &api.username, api.password.expose());
     let client = client.map_err(|error| refuse(error.to_string()))?;
     let probing = Probing::start(Some(settings)).await?;
-    let started = Instant::now();
-    let closed = fence::close_all(&client, &settings.cluster_name, &before.instance).await;
-    let closed = closed.map_err(|error| refuse(error.to_string()))?;
-    if closed == 0 {
-        return Err(refuse(format!(
-            "broker {label} lists no connection of {} yet: try again in some seconds",
-            before.instance
-        )));
-    }
+    let started = close(&client, settings, &before.instance).await?;
     let mut back = None;
     while back.is_none() && started.elapsed() < SPARE {
         let now = consumes(&admin.status().await?);
@@ -134,6 +128,29 @@ async fn spare(admin: &Admin, settings: &Settings) -> Result<Row, ClientError> {
         None => (None, format!("spare broker: {label}")),
     };
     Ok(row(name, took, took.is_some(), probing).await)
+}
+
+/// Closes an instance's connections; says when. The broker's list of them is some seconds old.
+async fn close(
+    client: &ManagementClient,
+    settings: &Settings,
+    instance: &str,
+) -> Result<Instant, ClientError> {
+    let begun = Instant::now();
+    loop {
+        let started = Instant::now();
+        let closed = fence::close_all(client, &settings.cluster_name, instance).await;
+        let why = match closed {
+            Ok(0) => "its broker lists no connection of it".to_owned(),
+            Ok(_) => return Ok(started),
+            Err(error) => error.to_string(),
+        };
+        if begun.elapsed() > LISTED {
+            let text = format!("the connections of {instance} cannot be closed: {why}");
+            return Err(ClientError::Refused(text));
+        }
+        tokio::time::sleep(AFTER).await;
+    }
 }
 
 /// Tag and broker of the first group's confirmed consumer.
@@ -161,6 +178,8 @@ fn leader(view: &View) -> Option<String> {
 /// A client that asks again and again, `Beat` of an address that is nobody's: any reply is
 /// service.
 struct Probing {
+    /// Without a holder it would end, and with it the replies that are under way.
+    _client: Client,
     tally: Arc<Tally>,
     in_doubt: Arc<AtomicU64>,
     asking: JoinHandle<()>,
@@ -206,6 +225,7 @@ impl Probing {
                 }
             }
         });
+        let sender = client.clone();
         let (asked, kind) = (Arc::clone(&tally), format!("Beat#{}", options.destination));
         let asking = tokio::spawn(async move {
             for count in 0_u64.. {
@@ -213,12 +233,13 @@ impl Probing {
                 let mut command = Command::new(kind.clone(), "").with_id(id.clone());
                 command.deadline = Some(SystemTime::now() + ANSWERED);
                 let _answer = asked.sent(&id, "Beat", Instant::now());
-                let client = client.clone();
+                let client = sender.clone();
                 tokio::spawn(async move { client.send(command).await });
                 tokio::time::sleep(PROBE).await;
             }
         });
         let probing = Self {
+            _client: client,
             tally,
             in_doubt,
             asking,
