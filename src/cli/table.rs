@@ -43,9 +43,11 @@ pub(super) fn plain(text: impl ToString) -> Cell {
 /// A cell for a role or state, coloured by what it means.
 pub(super) fn state(word: &str) -> Cell {
     let tone = match word {
-        "leader" | "follower" | "connected" | "up" | "alive" => Tone::Good,
+        "leader" | "follower" | "connected" | "up" | "alive" | "serving" => Tone::Good,
         "down" | "lost" | "disabled" | "auth-failed" => Tone::Bad,
-        _ => Tone::Warn,
+        "joining" | "draining" | "leader-single-node" | "dialling" | "blocked" | "unknown"
+        | "suspect" | "left" | "peer-unreachable" => Tone::Warn,
+        _ => Tone::Plain,
     };
     Cell {
         tone,
