@@ -935,8 +935,13 @@ fn the_other_product_refuses_what_it_lacks() {
         talk.does("MakeNotReady#1002", &[]).await;
         talk.does("MakeNotReady#1002", &[]).await;
         talk.sees("1002 Error CF_INVALID_AGENT_WORKMODE").await;
-        let reply = talk.ask("dropparticipant#1001", &["7002", &dialog]).await;
-        assert_eq!(reply.field("outcome"), "IN_DOUBT", "{}", reply.text);
+        talk.fails(
+            "dropparticipant#1001",
+            &["7002", &dialog],
+            "FAILED",
+            "CF_GENERIC_UNSPECIFIED",
+        )
+        .await;
         talk.fails("getqueuelist#9001", &[], "FAILED", "CF_OBJECT_NOT_KNOWN")
             .await;
         talk.does("Connect#1003", &["desk-ccx", "pw-1003"]).await;

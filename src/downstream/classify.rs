@@ -3,7 +3,7 @@
 //! | seen | meaning |
 //! | --- | --- |
 //! | no connection, DNS or TLS failure | not sent: another node may be tried |
-//! | 4xx | refused: nobody executed it |
+//! | 4xx, 501 | refused: nobody executed it |
 //! | 2xx | done; an answer to a read that cannot be understood is unknown |
 //! | 503 | out of service, not executed: another node may be tried |
 //! | timeout after sending, reset, truncated answer, other 5xx, 3xx, anything else | unknown |
@@ -67,7 +67,8 @@ pub(super) async fn answered(method: &Method, action: &Action, response: Respons
         }
         return read_answer(status, action, response).await;
     }
-    if code.is_client_error() {
+    // 501: this deployment does not have the feature.
+    if code.is_client_error() || code == StatusCode::NOT_IMPLEMENTED {
         // The refusal stands even where its explanation is lost.
         let error = body(response)
             .await

@@ -30,6 +30,9 @@ pub struct Node {
     pub pubsub: Option<String>,
     /// Unanswered probes in a row.
     pub misses: u32,
+    /// Since when the application behind its notification service has gone, monotonic
+    /// milliseconds.
+    pub gone: Option<u64>,
 }
 
 /// What changed.
@@ -64,6 +67,12 @@ pub struct Route {
     available: bool,
 }
 
+fn gone() -> NodeState {
+    NodeState::Down {
+        reason: "the application behind the notification service has gone".to_owned(),
+    }
+}
+
 /// Probes that must miss in a row before an unreachable node counts as down.
 const MISSES: u32 = 2;
 
@@ -80,6 +89,7 @@ impl Route {
                     domain: None,
                     pubsub: None,
                     misses: 0,
+                    gone: None,
                 })
                 .collect(),
             current: 0,
@@ -130,8 +140,31 @@ impl Route {
         (0..self.nodes.len()).find(|node| *node != than && self.usable(*node))
     }
 
-    fn usable(&self, node: usize) -> bool {
-        !matches!(self.nodes[node].state, NodeState::Down { .. })
+    /// Whether nothing speaks against a node.
+    #[must_use]
+    pub fn usable(&self, node: usize) -> bool {
+        let known = self.nodes.get(node);
+        known.is_some_and(|node| !matches!(node.state, NodeState::Down { .. }))
+    }
+
+    /// Since when a node's application is known to have gone.
+    #[must_use]
+    pub fn application_gone(&self, node: usize) -> Option<u64> {
+        self.nodes.get(node)?.gone
+    }
+
+    /// The application behind a node's notification service has gone or come back. With it gone the
+    /// node is not usable; after its return the next probe tells.
+    pub fn on_application(&mut self, now: Now, node: usize, available: bool) -> Vec<RouteChange> {
+        let Some(entry) = self.nodes.get_mut(node) else {
+            return Vec::new();
+        };
+        if available {
+            entry.gone = None;
+            return Vec::new();
+        }
+        entry.gone = Some(now.mono);
+        self.set(node, gone())
     }
 
     /// A probe ended. The second value asks for another probe at once.
@@ -153,7 +186,11 @@ impl Route {
                 entry.misses = 0;
                 entry.pubsub = Some(pubsub_domain);
                 entry.domain = Some(xmpp_domain);
-                (self.set(node, NodeState::Up), false)
+                let state = match entry.gone {
+                    Some(_) => gone(),
+                    None => NodeState::Up,
+                };
+                (self.set(node, state), false)
             }
             NodeHealth::OutOfService { reason } => {
                 entry.misses = 0;
@@ -241,7 +278,7 @@ mod tests {
         }
     }
 
-    fn gone() -> NodeHealth {
+    fn silent() -> NodeHealth {
         NodeHealth::Unreachable { reason: "x".into() }
     }
 
@@ -256,10 +293,10 @@ mod tests {
     fn one_missed_probe_is_asked_again_and_two_move_to_the_other_node() {
         let mut route = route(false);
         assert_eq!(
-            route.on_probe(Now::default(), 0, gone()),
+            route.on_probe(Now::default(), 0, silent()),
             (Vec::new(), true)
         );
-        let (changes, _) = route.on_probe(Now::default(), 0, gone());
+        let (changes, _) = route.on_probe(Now::default(), 0, silent());
         assert!(changes.contains(&RouteChange::Moved { from: 0, to: 1 }));
         assert!(route.available());
     }
@@ -273,6 +310,28 @@ mod tests {
             route.on_probe(Now::default(), 0, up());
             assert_eq!(route.current(), usize::from(!failback));
         }
+    }
+
+    #[test]
+    fn a_node_in_service_is_not_usable_while_its_application_has_gone() {
+        let mut route = route(false);
+        let moved = RouteChange::Moved { from: 0, to: 1 };
+        assert!(
+            route
+                .on_application(Now::default(), 0, false)
+                .contains(&moved)
+        );
+        route.on_probe(Now::default(), 0, up());
+        assert!(!route.usable(0), "its status alone does not make it usable");
+        assert!(
+            route
+                .on_application(Now::default(), 1, false)
+                .contains(&RouteChange::Service(false))
+        );
+        assert_eq!(route.on_application(Now::default(), 0, true), []);
+        let (changes, _) = route.on_probe(Now::default(), 0, up());
+        assert!(changes.contains(&RouteChange::Service(true)));
+        assert_eq!(route.current(), 0);
     }
 
     #[test]

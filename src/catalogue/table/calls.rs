@@ -13,9 +13,11 @@ const DIAL_ERRORS: &str =
     "MISSING_NUMBER, MISSING_DIALOG_ID, BAD_DESTINATION, CF_INVALID_OBJECT_STATE, CF_RESOURCE_BUSY";
 
 /// The other party of a consultation: asked for, and not used; the platform finds the leg itself.
-const OTHER: ArgSpec = ArgSpec::required("extension", ErrorCode::MissingDialogId);
+const OTHER: ArgSpec =
+    ArgSpec::required("extension", ErrorCode::MissingDialogId).or(&["agentExtension"]);
 /// The call that a query is about.
-const KNOWN_DIALOG: &[ArgSpec] = &[ArgSpec::required("dialogId", ErrorCode::NoDialogId)];
+const KNOWN_DIALOG: &[ArgSpec] =
+    &[ArgSpec::required("dialogId", ErrorCode::NoDialogId).or(&["dialog"])];
 const ZOOM: Step =
     Step::Unsupported("call recording is not the downstream's: no recorder is configured");
 
@@ -115,7 +117,9 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         "update_call_variable",
         &[
             DIALOG,
-            ArgSpec::required("variables", ErrorCode::InvalidCallData).with_commas(),
+            ArgSpec::required("variables", ErrorCode::InvalidCallData)
+                .or(&["callVariables"])
+                .with_commas(),
         ],
         Repeat::Safe,
         Step::Request(|subject, args| {
@@ -135,7 +139,9 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
     agent(
         "wrapup",
         &[
-            ArgSpec::required("label", ErrorCode::MissingReasonCode).with_commas(),
+            ArgSpec::required("label", ErrorCode::MissingReasonCode)
+                .or(&["reasonLabel"])
+                .with_commas(),
             DIALOG,
         ],
         Repeat::Safe,
