@@ -10,6 +10,7 @@
 
 use std::error::Error as _;
 
+use reqwest::header::CONTENT_ENCODING;
 use reqwest::{Method, Response, StatusCode};
 
 use crate::model::{Action, Answer, CallOutcome, NodeHealth};
@@ -94,6 +95,13 @@ async fn read_answer(status: u16, action: &Action, response: Response) -> CallOu
     } else {
         MAX_BYTES
     };
+    if let Some(reason) = encoded(&response) {
+        return CallOutcome::Unknown {
+            status: Some(status),
+            timed_out: false,
+            reason,
+        };
+    }
     let (timed_out, reason) = match bounded(response, most).await {
         Ok(body) => match finesse::answer(action, &body) {
             Ok(answer) => return CallOutcome::Done { status, answer },
@@ -106,6 +114,17 @@ async fn read_answer(status: u16, action: &Action, response: Response) -> CallOu
         timed_out,
         reason,
     }
+}
+
+/// Why the body cannot be read, where it is compressed although that was not asked for.
+pub(super) fn encoded(response: &Response) -> Option<String> {
+    let coding = response.headers().get(CONTENT_ENCODING)?.to_str().ok();
+    let coding = coding.unwrap_or("unknown").trim();
+    if coding.is_empty() || coding.eq_ignore_ascii_case("identity") {
+        return None;
+    }
+    let words = format!("answer in content coding {coding}, which was not asked for");
+    Some(shortened(words))
 }
 
 /// Health from the answer of `GET SystemInfo`.

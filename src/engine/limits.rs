@@ -73,9 +73,11 @@ pub const CORRELATION_MS: u64 = 5_000;
 /// How long after an accepted sign-in the agent is read when no notification came, milliseconds.
 pub const SIGN_IN_SETTLE_MS: u64 = 1_000;
 
-/// How long a node is avoided whose application has gone, once nobody hears of it any more,
-/// milliseconds.
-pub const PRESENCE_HOLD_MS: u64 = 60_000;
+/// How long a node is avoided whose application has gone, where nobody hears of it any more,
+/// milliseconds; doubled each time, up to the second number.
+pub const PRESENCE_HOLD_MS: u64 = 5_000;
+/// See [`PRESENCE_HOLD_MS`].
+pub const PRESENCE_HOLD_MAX_MS: u64 = 60_000;
 
 /// How long the node that an agent has left may still sign it out: 120 s to notice, 60 s of grace;
 /// milliseconds.

@@ -31,19 +31,15 @@ impl Engine {
 
     /// Presence is heard by the sessions of a node only: once there are none, its status decides.
     pub(super) fn forget_application(&mut self, node: usize) {
-        let Some(since) = self.route.application_gone(node) else {
+        if self.route.application_gone(node).is_none() {
             return;
-        };
-        let heard = |at: Option<usize>| at == Some(node);
-        let old = self.now.mono.saturating_sub(since) >= limits::PRESENCE_HOLD_MS;
-        if old
-            && !self
-                .sessions
-                .iter()
-                .any(|session| heard(session.subscription.node()))
-        {
-            let changes = self.route.on_application(self.now, node, true);
-            self.apply_route(changes);
+        }
+        let heard = self
+            .sessions
+            .iter()
+            .any(|session| session.subscription.node() == Some(node));
+        if !heard {
+            self.route.forget_application(self.now, node);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Choice of the downstream node.
 
 use super::ids::Now;
+use super::limits;
 use crate::model::NodeHealth;
 
 /// What is known of a node.
@@ -33,6 +34,8 @@ pub struct Node {
     /// Since when the application behind its notification service has gone, monotonic
     /// milliseconds.
     pub gone: Option<u64>,
+    /// How often it went since it was last heard to be there.
+    pub went: u32,
 }
 
 /// What changed.
@@ -90,6 +93,7 @@ impl Route {
                     pubsub: None,
                     misses: 0,
                     gone: None,
+                    went: 0,
                 })
                 .collect(),
             current: 0,
@@ -161,10 +165,29 @@ impl Route {
         };
         if available {
             entry.gone = None;
+            entry.went = 0;
             return Vec::new();
         }
-        entry.gone = Some(now.mono);
+        if entry.gone.replace(now.mono).is_none() {
+            entry.went = entry.went.saturating_add(1);
+        }
         self.set(node, gone())
+    }
+
+    /// Nobody hears of a node's application any more: after a while its status decides again, a
+    /// longer one each time that this was wrong.
+    pub fn forget_application(&mut self, now: Now, node: usize) {
+        let Some(entry) = self.nodes.get_mut(node) else {
+            return;
+        };
+        let doublings = entry.went.saturating_sub(1).min(8);
+        let hold = (limits::PRESENCE_HOLD_MS << doublings).min(limits::PRESENCE_HOLD_MAX_MS);
+        if entry
+            .gone
+            .is_some_and(|since| now.mono.saturating_sub(since) >= hold)
+        {
+            entry.gone = None;
+        }
     }
 
     /// A probe ended. The second value asks for another probe at once.
@@ -332,6 +355,27 @@ mod tests {
         let (changes, _) = route.on_probe(Now::default(), 0, up());
         assert!(changes.contains(&RouteChange::Service(true)));
         assert_eq!(route.current(), 0);
+    }
+
+    #[test]
+    fn an_application_that_nobody_hears_of_is_doubted_longer_each_time() {
+        let at = |mono| Now { mono, wall: 0 };
+        let mut route = route(false);
+        for (begin, hold) in [(0, 5_000), (100_000, 10_000), (200_000, 20_000)] {
+            route.on_application(at(begin), 0, false);
+            route.on_application(at(begin), 0, false);
+            route.forget_application(at(begin + hold - 1), 0);
+            assert!(route.application_gone(0).is_some(), "{hold}");
+            route.forget_application(at(begin + hold), 0);
+            assert!(route.application_gone(0).is_none(), "{hold}");
+        }
+        route.on_application(at(300_000), 0, true);
+        route.on_application(at(300_000), 0, false);
+        route.forget_application(at(305_000), 0);
+        assert!(
+            route.application_gone(0).is_none(),
+            "heard again in between"
+        );
     }
 
     #[test]
