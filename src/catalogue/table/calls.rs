@@ -193,8 +193,10 @@ fn variables(text: &str) -> Result<Vec<(String, String)>, ErrorCode> {
         "" => Err(ErrorCode::InvalidCallData),
         name => Ok((name.to_owned(), value.trim().to_owned())),
     };
-    if !text.contains('=') {
-        let (name, value) = text.split_once(',').ok_or(ErrorCode::InvalidCallData)?;
+    // No name has a comma, so one before any `=` ends a name of the older form.
+    if let Some((name, value)) = text.split_once(',')
+        && !name.contains('=')
+    {
         return Ok(vec![pair(name, value)?]);
     }
     let list = text
@@ -228,6 +230,14 @@ mod tests {
         assert_eq!(
             variables("callVariable3,gold").unwrap(),
             [pair("callVariable3", "gold")]
+        );
+        assert_eq!(
+            variables("callVariable3,a=b|c").unwrap(),
+            [pair("callVariable3", "a=b|c")]
+        );
+        assert_eq!(
+            variables("callVariable3=a,b|callVariable4=c").unwrap(),
+            [pair("callVariable3", "a,b"), pair("callVariable4", "c")]
         );
         for broken in ["callVariable1", "=a", "a=1|b", "|", ",x"] {
             assert_eq!(
