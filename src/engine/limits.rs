@@ -75,7 +75,7 @@ pub const SIGN_IN_SETTLE_MS: u64 = 1_000;
 
 /// How long a node is avoided whose application has gone, where nobody hears of it any more,
 /// milliseconds; doubled each time, up to the second number.
-pub const PRESENCE_HOLD_MS: u64 = 5_000;
+pub const PRESENCE_HOLD_MS: u64 = 1_000;
 /// See [`PRESENCE_HOLD_MS`].
 pub const PRESENCE_HOLD_MAX_MS: u64 = 60_000;
 

@@ -361,7 +361,7 @@ mod tests {
     fn an_application_that_nobody_hears_of_is_doubted_longer_each_time() {
         let at = |mono| Now { mono, wall: 0 };
         let mut route = route(false);
-        for (begin, hold) in [(0, 5_000), (100_000, 10_000), (200_000, 20_000)] {
+        for (begin, hold) in [(0, 1_000), (100_000, 2_000), (200_000, 4_000)] {
             route.on_application(at(begin), 0, false);
             route.on_application(at(begin), 0, false);
             route.forget_application(at(begin + hold - 1), 0);
@@ -371,7 +371,7 @@ mod tests {
         }
         route.on_application(at(300_000), 0, true);
         route.on_application(at(300_000), 0, false);
-        route.forget_application(at(305_000), 0);
+        route.forget_application(at(301_000), 0);
         assert!(
             route.application_gone(0).is_none(),
             "heard again in between"

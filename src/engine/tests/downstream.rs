@@ -231,7 +231,7 @@ fn platform_state(rig: &mut Rig, state: &str, code: &str) {
 fn a_node_whose_application_has_gone_is_left_though_its_status_is_good() {
     let mut rig = connected();
     rig.notify("1001", application(false));
-    rig.advance(1_000);
+    rig.advance(500);
     assert_eq!(rig.subscribed.last().map(|(.., node)| *node), Some(1));
     rig.send("MakeReady#1001", "", "m1");
     assert_eq!(rig.calls.last().unwrap().node, 1);
