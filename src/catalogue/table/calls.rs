@@ -12,9 +12,8 @@ const CALL_ERRORS: &str =
 const DIAL_ERRORS: &str =
     "MISSING_NUMBER, MISSING_DIALOG_ID, BAD_DESTINATION, CF_INVALID_OBJECT_STATE, CF_RESOURCE_BUSY";
 
-/// The other party of a consultation: asked for, and not used; the platform finds the leg itself.
-const OTHER: ArgSpec =
-    ArgSpec::required("extension", ErrorCode::MissingDialogId).or(&["agentExtension"]);
+/// The other party of a consultation: given, and not used; the platform finds the leg itself.
+const OTHER: ArgSpec = ArgSpec::optional("extension").or(&["agentExtension"]);
 /// The call that a query is about.
 const KNOWN_DIALOG: &[ArgSpec] =
     &[ArgSpec::required("dialogId", ErrorCode::NoDialogId).or(&["dialog"])];

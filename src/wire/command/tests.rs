@@ -114,6 +114,12 @@ fn every_way_to_write_a_command() {
             "1001",
             vec!["Sold, twice", "77"],
         ),
+        (
+            raw("TransferCall#1001", ",77"),
+            "TransferCall",
+            "1001",
+            vec!["", "77"],
+        ),
         // The names that the original's documents print.
         (
             json("Connect#1001", r#"{"dest":"d","password":"x","SSO":true}"#),
