@@ -295,7 +295,7 @@ pub static IGNORED: &[Ignored] = &[
     },
     Ignored {
         name: "TZ",
-        why: "set the time zone in the environment; times are UTC",
+        why: "set the time zone in the environment; times in events are local to the host",
     },
     Ignored {
         name: "LD_LIBRARY_PATH",

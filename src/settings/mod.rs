@@ -288,6 +288,8 @@ pub enum MessageFormat {
     Json,
     /// The original's `#` form.
     Default,
+    /// The same, with call variables as values only.
+    DefaultValues,
 }
 
 /// Sealing of peer messages.
