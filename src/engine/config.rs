@@ -52,6 +52,20 @@ pub struct PeerTimers {
     pub lost: u64,
 }
 
+impl PeerTimers {
+    /// Silence at which a peer is declared lost: early enough that others serve by `lost`.
+    #[must_use]
+    pub fn silent(&self) -> u64 {
+        self.lost - self.lost / super::limits::LOST_EARLY
+    }
+
+    /// How long a word that we gave a peer keeps it from thinking us lost; shorter than `silent`.
+    #[must_use]
+    pub fn lease(&self) -> u64 {
+        self.lost - self.lost / super::limits::LEASE_MARGIN
+    }
+}
+
 /// Reasons and habits for agents.
 #[derive(Debug, Clone, Default)]
 pub struct AgentPolicy {

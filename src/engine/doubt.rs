@@ -233,7 +233,7 @@ impl Engine {
 
     /// Whether a member cannot yet think that we are lost: it heard us lately.
     pub(super) fn holds_lease(&self, peer: &Peer) -> bool {
-        let trust = self.cfg.peers.lost.saturating_sub(limits::LEASE_MARGIN_MS);
+        let trust = self.cfg.peers.lease();
         peer.echoed_at
             .is_some_and(|heard| self.now.mono < heard + trust)
     }

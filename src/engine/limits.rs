@@ -124,7 +124,7 @@ pub const KEEP_RECORDS: usize = 500;
 pub const KEEP_DELAY_MS: u64 = 20;
 
 /// When a failed write to the store is tried again, milliseconds.
-pub const KEEP_RETRY_MS: u64 = 5_000;
+pub const KEEP_RETRY_MS: u64 = 1_000;
 
 /// Intents (with their outcomes) that the journal holds; at the bound a new non-idempotent
 /// command is `REJECTED` with `retryAfterMs`, a peer's intent is taken and the oldest one dropped.
@@ -142,8 +142,12 @@ pub const JOURNAL_RESEND_MS: u64 = 300;
 /// How long an outcome's reply waits for the members to have it, milliseconds.
 pub const OUTCOME_WAIT_MS: u64 = 1_000;
 
-/// A lease ends this long before the others may think us lost, milliseconds.
-pub const LEASE_MARGIN_MS: u64 = 500;
+/// Which part of `peer.lost` a lease ends before the others may think us lost: a sixth.
+pub const LEASE_MARGIN: u64 = 6;
+
+/// Which part of `peer.lost` a silent peer is declared lost early, so that what follows fits into
+/// the time: a fifteenth. Less than [`LEASE_MARGIN`]: its lease has ended by then.
+pub const LOST_EARLY: u64 = 15;
 
 /// How long a command that may have run is held back for what the members know, milliseconds.
 pub const DOUBT_WAIT_MS: u64 = 5_000;

@@ -338,6 +338,17 @@ impl Members {
         peers.next().map(|(id, _)| id)
     }
 
+    /// When silence alone next makes a difference, monotonic milliseconds.
+    #[must_use]
+    pub fn next_change(&self, timers: PeerTimers) -> Option<u64> {
+        let peers = self.peers.values().filter(|peer| peer.liveness.present());
+        let changes = peers.map(|peer| match peer.liveness {
+            Liveness::Alive => peer.last_seen + timers.suspect,
+            _ => peer.last_seen + timers.silent(),
+        });
+        changes.min()
+    }
+
     /// Time passes.
     pub fn tick(&mut self, now: Now, timers: PeerTimers) -> Vec<Change> {
         let mut changes = Vec::new();
@@ -346,7 +357,7 @@ impl Members {
                 continue;
             }
             let silent = now.mono.saturating_sub(peer.last_seen);
-            let reason = if silent >= timers.lost {
+            let reason = if silent >= timers.silent() {
                 Some("silent")
             } else if peer.zero_counts >= 2 && silent >= limits::EVIDENCE_LOST_MS {
                 Some("consumer_gone")
@@ -419,9 +430,12 @@ mod tests {
     #[test]
     fn silence_is_suspected_then_lost() {
         let mut members = members();
+        assert_eq!(members.next_change(TIMERS), Some(1_500));
         assert_eq!(members.tick(at(1_500), TIMERS), [Change::Suspect(id())]);
+        assert_eq!(members.next_change(TIMERS), Some(2_800));
+        assert!(members.tick(at(2_799), TIMERS).is_empty());
         assert_eq!(
-            members.tick(at(3_000), TIMERS),
+            members.tick(at(2_800), TIMERS),
             [Change::Lost(id(), "silent")]
         );
     }

@@ -19,6 +19,7 @@ use super::handover::Leaving;
 use super::ids::LinkEpoch;
 use super::members::{Change, Peer};
 use super::peer::{Choice, PeerMessage, Role};
+use super::timer::Timer;
 use super::{Engine, Event, limits};
 
 /// Orders the members that may lead a group: the greatest does.
@@ -103,6 +104,9 @@ impl Engine {
             self.members.prove(everywhere.as_deref());
             for change in changes {
                 self.member_changed(change);
+            }
+            if let Some(at) = self.members.next_change(self.cfg.peers) {
+                self.timers.set_by(Timer::Members, at);
             }
         }
         self.look_at_roles("peers");
