@@ -78,14 +78,16 @@ fn both_down_tells_everyone_and_stops_consuming_and_service_comes_back() {
 #[test]
 fn what_the_agents_did_while_there_was_no_service_is_read() {
     let mut rig = Rig::with_agent();
-    let subscribed = rig.subscribed.len();
+    rig.nodes = vec![unreachable(), in_service()];
+    rig.advance(6_000);
     rig.nodes = vec![unreachable(), unreachable()];
     rig.advance(6_000);
+    let subscribed = rig.subscribed.len();
     rig.users.insert(agent("1001"), user("1001", "READY"));
     rig.forget();
     rig.calls.clear();
     // The same node is back; the subscription never went.
-    rig.nodes = vec![in_service(), unreachable()];
+    rig.nodes = vec![unreachable(), in_service()];
     rig.advance(6_000);
     assert_eq!(rig.subscribed.len(), subscribed);
     assert_eq!(rig.actions(), [Action::ReadUser, Action::ReadDialogs]);
