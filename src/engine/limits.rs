@@ -13,6 +13,11 @@ pub const LEDGER_RETENTION_MS: u64 = 600_000;
 /// counted. Replies and dead letters are never dropped: their deliveries stay unacknowledged.
 pub const OUTBOX_EVENTS: usize = 100_000;
 
+/// How often a publication that a broker refuses is tried again, 100 ms apart. A client whose queue
+/// is full and refuses (`x-overflow: reject-publish`) would else keep deliveries, and so the
+/// prefetch, for itself. Then a reply goes to the dead letters, and an event is dropped and counted.
+pub const REFUSALS: u8 = 5;
+
 /// Agent sessions; a `Connect` beyond it is `REJECTED`.
 pub const SESSIONS: usize = 50_000;
 
@@ -72,6 +77,20 @@ pub const CORRELATION_MS: u64 = 5_000;
 
 /// How long after an accepted sign-in the agent is read when no notification came, milliseconds.
 pub const SIGN_IN_SETTLE_MS: u64 = 1_000;
+
+/// How long a node is avoided whose application has gone, where nobody hears of it any more,
+/// milliseconds; doubled each time, up to the second number.
+pub const PRESENCE_HOLD_MS: u64 = 1_000;
+/// See [`PRESENCE_HOLD_MS`].
+pub const PRESENCE_HOLD_MAX_MS: u64 = 60_000;
+
+/// How long the node that an agent has left may still sign it out: 120 s to notice, 60 s of grace;
+/// milliseconds.
+pub const MOVED_MS: u64 = 180_000;
+
+/// Pause between two sign-ins of an agent that the platform signed out, milliseconds; signed out
+/// sooner it stays out.
+pub const SIGN_IN_AGAIN_MS: u64 = 5_000;
 
 /// Tries to reach the notification service before the other node is tried.
 pub const SUBSCRIBE_TRIES: u32 = 3;

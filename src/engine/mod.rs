@@ -57,6 +57,7 @@ mod outbox;
 mod outcomes;
 mod ownership;
 pub mod peer;
+mod platform;
 mod publishing;
 mod reading;
 mod replication;
@@ -66,6 +67,7 @@ pub mod route;
 mod service;
 mod session;
 mod states;
+pub(crate) mod steady;
 mod supervise;
 mod timer;
 pub mod view;
@@ -104,8 +106,10 @@ enum CallFor {
     Job(ids::JobId),
     /// Reading an agent anew.
     Sync(AgentId),
-    /// Signing an agent in again on a node that does not know it, or making it ready.
+    /// Making an agent ready after its sign-in.
     Habit(AgentId),
+    /// Signing an agent in again on a node that does not know it, or that signed it out itself.
+    Again(AgentId),
     /// Finding out whether a command was carried out before.
     Ask(ids::JobId, doubt::Proof),
     /// The same, after it was answered in doubt.
@@ -117,6 +121,9 @@ enum CallFor {
 pub struct Engine {
     cfg: Config,
     now: Now,
+    /// The same with a wall clock that does not jump forward: what is kept is forgotten by it.
+    kept: Now,
+    steady: steady::Steady,
     out: VecDeque<Command>,
     events: VecDeque<Event>,
     timers: Timers,
@@ -175,6 +182,8 @@ impl Engine {
         let seed = cfg.seed | 1;
         Self {
             now: Now::default(),
+            kept: Now::default(),
+            steady: steady::Steady::default(),
             out: VecDeque::new(),
             events: VecDeque::new(),
             timers: Timers::default(),
@@ -220,6 +229,7 @@ impl Engine {
     /// Sets everything in motion: to be called once, before the first input.
     pub fn start(&mut self, now: Now) {
         self.now = now;
+        self.look_at_clock();
         for node in 0..self.route.nodes().len() {
             self.timers.set(Timer::Probe(node), now.mono);
         }
@@ -343,6 +353,14 @@ impl Engine {
             }
         }
         self.now = now;
+        self.look_at_clock();
+    }
+
+    fn look_at_clock(&mut self) {
+        self.kept = Now {
+            mono: self.now.mono,
+            wall: self.steady.at(self.now),
+        };
     }
 
     fn run_timers(&mut self) {
@@ -401,7 +419,7 @@ impl Engine {
         for agent in old {
             self.sessions.remove(&agent);
         }
-        self.book.sweep(self.now);
+        self.book.sweep(self.kept);
         self.timers.set(Timer::Sweep, now + 1_000);
         self.return_strays();
         self.expire_waiting();
