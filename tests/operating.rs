@@ -545,11 +545,11 @@ fn a_live_drill_hands_over_and_leaves_the_broker_and_loses_nothing() {
         assert!(output.status.success(), "{report:#}");
         let drills = report["drills"].as_array().unwrap();
         assert_eq!(drills.len(), 3, "{report:#}");
-        for (row, name) in
-            drills
-                .iter()
-                .zip(["switchover to gc-2", "switchover to gc-1", "spare broker: "])
-        {
+        for (row, name) in drills.iter().zip([
+            "switchover to gc-2",
+            "switchover to gc-1",
+            "spare broker, to ",
+        ]) {
             assert!(row["drill"].as_str().unwrap().starts_with(name), "{row}");
             for none in ["lost", "doubled", "inDoubt"] {
                 assert_eq!(row[none], 0, "{row}");

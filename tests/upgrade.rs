@@ -9,8 +9,8 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use support::load::Load;
@@ -28,7 +28,26 @@ const ASKED: u32 = 1026;
 /// Asks without a pause, one question after the other.
 struct Asker {
     stop: Arc<AtomicBool>,
-    task: JoinHandle<(usize, Duration)>,
+    /// What is being done to the pair.
+    step: Arc<Mutex<&'static str>>,
+    task: JoinHandle<Asked>,
+}
+
+/// Answers, and the longest wait for one while each step was done, in the order of the steps.
+#[derive(Default)]
+struct Asked {
+    count: usize,
+    worst: Vec<(&'static str, Duration)>,
+}
+
+impl Asked {
+    fn answered(&mut self, step: &'static str, took: Duration) {
+        self.count += 1;
+        match self.worst.last_mut() {
+            Some((last, worst)) if *last == step => *worst = took.max(*worst),
+            _ => self.worst.push((step, took)),
+        }
+    }
 }
 
 impl Asker {
@@ -37,21 +56,26 @@ impl Asker {
         let stopped = stop.clone();
         // A thread of its own: waiting for replies is not for any thread to go on with.
         let runtime = tokio::runtime::Handle::current();
+        let step = Arc::new(Mutex::new("before"));
+        let now = step.clone();
         let asking = async move |desk: Arc<Desk>| {
-            let (mut count, mut worst) = (0, Duration::ZERO);
+            let mut asked = Asked::default();
             while !stopped.load(Ordering::Relaxed) {
-                let begin = Instant::now();
+                let (begin, step) = (Instant::now(), *now.lock().unwrap());
                 desk.expect(&format!("GetState#{ASKED}"), "", "OK").await;
-                count += 1;
-                worst = worst.max(begin.elapsed());
+                asked.answered(step, begin.elapsed());
             }
-            (count, worst)
+            asked
         };
         let task = tokio::task::spawn_blocking(move || runtime.block_on(asking(desk)));
-        Self { stop, task }
+        Self { stop, step, task }
     }
 
-    async fn finish(self) -> (usize, Duration) {
+    fn step(&self, step: &'static str) {
+        *self.step.lock().unwrap() = step;
+    }
+
+    async fn finish(self) -> Asked {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.expect("every question was answered OK")
     }
@@ -74,30 +98,42 @@ fn up1_rolling() {
         let asker = Asker::start(desk.clone());
         load.more(20).await;
         // The third joins and waits.
+        asker.step("third joins");
         third.start();
         third.becomes("follower").await;
         load.more(20).await;
         // gc-1: the third takes over, then gives back to the restarted one.
+        asker.step("gc-1 is drained");
         pair.gc1.drain_and_end().await;
         owned_by_leader(&pair, &third).await;
         load.more(20).await;
+        asker.step("gc-1 comes back");
         pair.gc1.start();
         owned_by_leader(&pair, &pair.gc1).await;
         third.becomes("follower").await;
         // gc-2 only waits meanwhile.
+        asker.step("gc-2 is drained and comes back");
         pair.gc2.drain_and_end().await;
         load.more(10).await;
         pair.gc2.start();
         pair.gc2.becomes("follower").await;
         // The third leaves.
+        asker.step("third leaves");
         third.drain_and_end().await;
         load.more(20).await;
-        let (asked, worst) = asker.finish().await;
+        let asked = asker.finish().await;
         let account = load.finish(&desk).await;
+        let worst = asked.worst.iter().map(|(_, took)| took.as_millis()).max();
         println!(
-            "up1: {} commands and {asked} questions, longest answer {} ms",
+            "up1: {} commands and {} questions, longest answer {} ms; longest while each step, ms: {:?}",
             account.len(),
-            worst.as_millis()
+            asked.count,
+            worst.unwrap_or_default(),
+            asked
+                .worst
+                .iter()
+                .map(|(step, took)| (*step, took.as_millis()))
+                .collect::<Vec<_>>()
         );
         account.no_double_and_no_false_answer(&pair);
         account.all_succeeded();

@@ -167,6 +167,7 @@ impl Admin {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(["api", "v1"]).extend(path);
         }
+        let reads = method == Method::GET;
         let mut request = self.client.request(method, url);
         if let Some(body) = body {
             request = request
@@ -181,6 +182,10 @@ impl Admin {
         let body = self.body(response).await?;
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|_| self.stranger());
+        }
+        // Every instance has what is read; another server may say no in the same form.
+        if reads && status.as_u16() == 404 {
+            return Err(self.stranger());
         }
         let said = serde_json::from_slice::<Value>(&body)
             .ok()

@@ -13,8 +13,11 @@ use super::client::Target;
 use super::output::Look;
 use super::table::{Cell, plain, render, state};
 use super::{demo, exit, output};
-use crate::lab::demo::{Drill, Drilled, drills};
+use crate::lab::demo::{Drill, Drilled, Verdict, drills};
 use crate::settings::{self, Settings};
+
+/// Ids of one kind that are named where something went wrong.
+const NAMED: usize = 5;
 
 /// Arguments of `tandem drill`.
 #[derive(Debug, Clone, clap::Args)]
@@ -130,8 +133,25 @@ fn row((drill, result): &Drilled) -> Row {
         worst: gap.map(|gap| gap.worst),
         counts: Some(counts),
         good: verdict.is_good() && (in_doubt == 0 || !drill.planned()),
-        why: None,
+        why: complaints(verdict),
     }
+}
+
+/// What was lost or doubled, by name, as far as it fits.
+fn complaints(verdict: &Verdict) -> Option<String> {
+    let of = |what: &str, ids: &[String]| {
+        let shown: Vec<&str> = ids.iter().take(NAMED).map(String::as_str).collect();
+        let list = format!("{} {what}: {}", ids.len(), shown.join(", "));
+        (!ids.is_empty()).then_some(list)
+    };
+    let all = [
+        of("not answered", &verdict.totals.open),
+        of("calls accepted and never made", &verdict.not_made),
+        of("calls made twice", &verdict.doubled),
+        of("answered in two ways", &verdict.totals.contradicted),
+    ];
+    let all: Vec<String> = all.into_iter().flatten().collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 fn print(rows: &[Row], json: bool) -> u8 {

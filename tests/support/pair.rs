@@ -136,7 +136,9 @@ impl Instance {
     /// `POST` of an operator's verb; status and body.
     pub async fn post(&self, path: &str) -> (u16, Value) {
         let url = format!("http://{}{path}", self.admin.address());
-        let answer = self.http.post(url).send().await.expect("an answer");
+        // A verb is answered when it is on disk, which a busy machine takes its time for.
+        let answer = self.http.post(url).timeout(LIMIT).send().await;
+        let answer = answer.expect("an answer");
         let status = answer.status().as_u16();
         (status, answer.json().await.unwrap_or_default())
     }

@@ -124,8 +124,8 @@ async fn spare(admin: &Admin, settings: &Settings) -> Result<Row, ClientError> {
         tokio::time::sleep(POLL).await;
     }
     let (took, name) = match back {
-        Some((took, on)) => (Some(took), format!("spare broker: {label} to {on}")),
-        None => (None, format!("spare broker: {label}")),
+        Some((took, on)) => (Some(took), format!("spare broker, to {on}")),
+        None => (None, "spare broker".to_owned()),
     };
     Ok(row(name, took, took.is_some(), probing).await)
 }

@@ -42,6 +42,8 @@ const SIGN_IN_LIMIT: Duration = Duration::from_secs(60);
 /// Sign-ins at once.
 const SIGN_INS: usize = 10;
 const HTTP_LIMIT: Duration = Duration::from_millis(800);
+/// How long the ledger may take to be read at the beginning and at the end.
+const LEDGER: Duration = Duration::from_secs(20);
 /// How often roles and the ledger are read.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -239,7 +241,7 @@ async fn play(
     let ledger = format!("{}/ledger", stage.control_url());
     let judge = Arc::new(Mutex::new(Judge::default()));
     // What was before is not this script's.
-    read_ledger(&http, &ledger, &judge).await;
+    read_whole_ledger(&http, &ledger, &judge).await?;
     judge.lock().await.forget_calls();
     let seen = Arc::new(std::sync::Mutex::new(Seen::default()));
     let urls = [0, 1].map(|at| format!("{}/api/v1/status", stage.admin_url(at)));
@@ -273,7 +275,7 @@ async fn play(
     working.cancel();
     finish(&mut agents, &tally).await;
     let subscriptions = settle(&http, &stage.control_url()).await;
-    read_ledger(&http, &ledger, &judge).await;
+    read_whole_ledger(&http, &ledger, &judge).await?;
     let judge = judge.lock().await;
     let verdict = Verdict {
         totals: tally.totals(),
@@ -405,12 +407,31 @@ fn join(list: &mut String, more: &str) {
     list.push_str(more);
 }
 
-async fn read_ledger(http: &reqwest::Client, url: &str, judge: &Mutex<Judge>) {
+/// Whether it could be read.
+async fn read_ledger(http: &reqwest::Client, url: &str, judge: &Mutex<Judge>) -> bool {
     let mut judge = judge.lock().await;
     let url = format!("{url}?since={}", judge.since());
-    if let Some(entries) = get(http, &url).await {
-        judge.add(&entries);
+    let entries = get(http, &url).await;
+    entries.as_ref().map(|entries| judge.add(entries)).is_some()
+}
+
+/// On a busy machine one question may go without an answer in time; the last must not.
+async fn read_whole_ledger(
+    http: &reqwest::Client,
+    url: &str,
+    judge: &Mutex<Judge>,
+) -> Result<(), LabError> {
+    let deadline = Instant::now() + LEDGER;
+    while !read_ledger(http, url, judge).await {
+        if Instant::now() >= deadline {
+            return Err(LabError::Deadline {
+                what: "the downstream's ledger".to_owned(),
+                limit: LEDGER,
+            });
+        }
+        tokio::time::sleep(LOOK).await;
     }
+    Ok(())
 }
 
 /// One line each second.

@@ -105,7 +105,6 @@ pub(super) fn from_object(spec: &CommandSpec, object: &Map<String, Value>) -> Re
                 push(&mut args, arg, &number.to_string())?;
             }
             Some(value) if arg.json => push(&mut args, arg, &value.to_string())?,
-            Some(Value::Bool(flag)) if arg.flag => push(&mut args, arg, &flag.to_string())?,
             Some(_) => {
                 return Err(Fault::new(
                     "wrong_type",
