@@ -73,7 +73,10 @@ impl Browser {
             name: "chromium".to_owned(),
             program: PathBuf::from("/bin/sh"),
             args: vec!["-c".to_owned(), script],
-            env: BTreeMap::from(["HOME", "TMPDIR"].map(|name| (name.to_owned(), folder.path().display().to_string()))),
+            env: BTreeMap::from(
+                ["HOME", "TMPDIR"]
+                    .map(|name| (name.to_owned(), folder.path().display().to_string())),
+            ),
             log: folder.path().join("log"),
         };
         let process = spec.start().expect("the browser starts");
