@@ -56,15 +56,19 @@ has_pika() {
     /usr/bin/python3 -c 'import pika' 2>/dev/null || python3 -c 'import pika' 2>/dev/null
 }
 
-# Installs what is missing of RabbitMQ, a C compiler and Python's pika.
+# A foreign XMPP server takes part in another one. Not by `prosody --version`, which would start it.
+has_prosody() { has prosody; }
+
+# Installs what is missing of RabbitMQ, a C compiler, Python's pika and Prosody.
 install_missing() {
     packages=
     has_compiler || packages="gcc libc6-dev"
     has_rabbitmq || packages="$packages rabbitmq-server"
     has_pika || packages="$packages python3-pika"
+    has_prosody || packages="$packages prosody"
     [ -n "$packages" ] || return 0
     if ! has apt-get; then
-        die "please install a C compiler, Python 3 with pika, and RabbitMQ 3.10 or later with its" \
+        die "please install a C compiler, Python 3 with pika, Prosody, and RabbitMQ 3.10 or later with its" \
             "management and federation plug-ins (missing here, as Debian calls them: $packages), or set" \
             "RABBITMQ_SERVER to the path of the script rabbitmq-server"
     fi

@@ -530,6 +530,7 @@ fn broker_config(settings: &Settings, config: &Config, boot: BootId) -> BrokerCo
         format: match settings.message_format {
             settings::MessageFormat::Json => Format::Json,
             settings::MessageFormat::Default => Format::Default,
+            settings::MessageFormat::DefaultValues => Format::Values,
         },
         parse: defaults(settings),
         control: control_keys(settings, config, boot),

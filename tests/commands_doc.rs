@@ -13,7 +13,15 @@ use std::fmt::Write as _;
 use tandem::catalogue::{self, CommandSpec, show};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/commands.md");
-const PROTOCOL: &str = include_str!("protocol.rs");
+const PROTOCOL: &str = concat!(
+    include_str!("protocol/main.rs"),
+    include_str!("protocol/talk.rs"),
+    include_str!("protocol/session.rs"),
+    include_str!("protocol/calls.rs"),
+    include_str!("protocol/lists.rs"),
+    include_str!("protocol/supervisor.rs"),
+    include_str!("protocol/outbound.rs"),
+);
 const HTTP: &str = include_str!("http_downstream.rs");
 
 const HEAD: &str = "\
@@ -32,19 +40,22 @@ never run again where a first run may have happened.
 const TESTED: &str = "\
 ## Tested
 
-By which tests of `tests/protocol.rs` (and `tests/http_downstream.rs`), against brokers and a simulated downstream. Beside these, the
-property test `wire::command::tests::forms_agree` shows for every command that both forms of arguments are the same command, and
-`wire::event::tests::golden` compares every event in both forms byte by byte with `tests/data/events.golden`.
+By which tests of `tests/protocol` (and `tests/http_downstream.rs`), against brokers and a simulated downstream: there the command is sent
+in this form, its reply is looked at, and the event that it causes or the platform's own account of what was done. Beside these, the
+property test `wire::command::tests::forms_agree` shows for every command that both forms of arguments are the same command,
+`wire::event::tests::reference` compares every event byte by byte with what the original's documents print
+(`tests/data/reference.golden`), and `wire::event::tests::golden` with `tests/data/events.golden`.
 
 | command | text arguments | JSON arguments | `#` events | JSON events |
 | --- | --- | --- | --- | --- |
 ";
 
-/// The scenarios of `protocol.rs` with their sources and the names of their two tests.
+/// The scenarios of `tests/protocol` with their sources and the names of their two tests.
 fn scenarios() -> Vec<(&'static str, &'static str)> {
     let list = PROTOCOL
         .split("both_forms! {")
         .nth(1)
+        .and_then(|rest| rest.split("\n}").next())
         .expect("the list of scenarios");
     list.lines()
         .filter_map(|line| line.trim().strip_suffix(';'))

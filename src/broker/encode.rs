@@ -175,7 +175,7 @@ fn event_message(
 ) -> Message {
     let content_type = match context.config.format {
         Format::Json => JSON,
-        Format::Default => "text/plain",
+        Format::Default | Format::Values => "text/plain",
     };
     let mut headers = FieldTable::default();
     let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);

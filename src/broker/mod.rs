@@ -25,7 +25,7 @@ mod declare;
 mod decode;
 mod direct;
 mod encode;
-mod fence;
+pub mod fence;
 mod link;
 mod looped;
 pub mod management;

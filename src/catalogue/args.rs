@@ -6,8 +6,10 @@ use crate::model::Secret;
 /// One argument in a command's body.
 #[derive(Debug, Clone, Copy)]
 pub struct ArgSpec {
-    /// Name in the JSON form; compared without case.
+    /// Name in the JSON form; compared without case, blanks, `_` and `-`.
     pub name: &'static str,
+    /// Other names in the JSON form: those that the original's documents print.
+    pub aliases: &'static [&'static str],
     /// Error where it is absent or empty; `None` makes it optional.
     pub missing: Option<ErrorCode>,
     /// Carries a password: kept as a [`Secret`] and redacted wherever the body is shown.
@@ -16,6 +18,23 @@ pub struct ArgSpec {
     pub rest: bool,
     /// Takes any JSON value in the object form, which is kept as JSON text.
     pub json: bool,
+    /// In the text form it is there only where it is this word (or empty): anything else belongs
+    /// to an argument before it that may have commas.
+    pub only: Option<&'static str>,
+    /// Takes `true` and `false` in the object form as well.
+    pub flag: bool,
+}
+
+/// Whether two argument names are the same, however their words are joined.
+fn same_name(one: &str, other: &str) -> bool {
+    let plain = |name: &str| {
+        let bytes = name.bytes();
+        bytes
+            .filter(|byte| !matches!(byte, b'_' | b'-' | b' '))
+            .map(|byte| byte.to_ascii_lowercase())
+            .collect::<Vec<_>>()
+    };
+    plain(one) == plain(other)
 }
 
 impl ArgSpec {
@@ -25,9 +44,7 @@ impl ArgSpec {
         Self {
             name,
             missing: Some(missing),
-            secret: false,
-            rest: false,
-            json: false,
+            ..Self::optional(name)
         }
     }
 
@@ -36,10 +53,13 @@ impl ArgSpec {
     pub const fn optional(name: &'static str) -> Self {
         Self {
             name,
+            aliases: &[],
             missing: None,
             secret: false,
             rest: false,
             json: false,
+            only: None,
+            flag: false,
         }
     }
 
@@ -57,16 +77,40 @@ impl ArgSpec {
         self
     }
 
-    /// A required password.
+    /// The same, with other names in the JSON form.
+    #[must_use]
+    pub const fn or(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+
+    /// The same, told from other text by being this word.
+    #[must_use]
+    pub const fn only(mut self, word: &'static str) -> Self {
+        self.only = Some(word);
+        self
+    }
+
+    /// The same, also as `true` or `false` in the object form.
+    #[must_use]
+    pub const fn or_flag(mut self) -> Self {
+        self.flag = true;
+        self
+    }
+
+    /// A required password, which may have commas.
     #[must_use]
     pub const fn password(missing: ErrorCode) -> Self {
         Self {
-            name: "password",
-            missing: Some(missing),
             secret: true,
-            rest: false,
-            json: false,
+            ..Self::required("password", missing).with_commas()
         }
+    }
+
+    /// Whether this is a name of the argument in the JSON form.
+    #[must_use]
+    pub fn is_named(&self, name: &str) -> bool {
+        same_name(self.name, name) || self.aliases.iter().any(|alias| same_name(alias, name))
     }
 }
 

@@ -39,6 +39,7 @@ fn addressee(spec: &CommandSpec) -> &'static str {
 fn argument(arg: &ArgSpec) -> Value {
     json!({
         "name": arg.name,
+        "aliases": arg.aliases,
         "required": arg.missing.is_some(),
         "missing": arg.missing.map(super::ErrorCode::as_str),
         "secret": arg.secret,

@@ -23,6 +23,7 @@ pub mod status;
 pub mod switchover;
 mod table;
 pub mod topology;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ Examples:
   tandem topology apply --config site-1.properties
   tandem status --watch
   tandem doctor --config site-1.properties
+  tandem sessions --find 1001 --watch
   tandem history --watch
   tandem group stop agents --url http://127.0.0.1:9602
   tandem switchover --to gc-2 --wait
@@ -279,6 +281,7 @@ mod tests {
                 (0, "status --json"),
                 (0, "sessions"),
                 (0, "sessions --json"),
+                (0, "sessions --find 1001 --owner gc-1 --limit 5"),
                 (0, "history"),
                 (0, "history --json --last 3"),
                 (0, "group stop agents"),

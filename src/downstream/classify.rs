@@ -3,13 +3,14 @@
 //! | seen | meaning |
 //! | --- | --- |
 //! | no connection, DNS or TLS failure | not sent: another node may be tried |
-//! | 4xx | refused: nobody executed it |
+//! | 4xx, 501 | refused: nobody executed it |
 //! | 2xx | done; an answer to a read that cannot be understood is unknown |
 //! | 503 | out of service, not executed: another node may be tried |
 //! | timeout after sending, reset, truncated answer, other 5xx, 3xx, anything else | unknown |
 
 use std::error::Error as _;
 
+use reqwest::header::CONTENT_ENCODING;
 use reqwest::{Method, Response, StatusCode};
 
 use crate::model::{Action, Answer, CallOutcome, NodeHealth};
@@ -67,7 +68,8 @@ pub(super) async fn answered(method: &Method, action: &Action, response: Respons
         }
         return read_answer(status, action, response).await;
     }
-    if code.is_client_error() {
+    // 501: this deployment does not have the feature.
+    if code.is_client_error() || code == StatusCode::NOT_IMPLEMENTED {
         // The refusal stands even where its explanation is lost.
         let error = body(response)
             .await
@@ -93,6 +95,13 @@ async fn read_answer(status: u16, action: &Action, response: Response) -> CallOu
     } else {
         MAX_BYTES
     };
+    if let Some(reason) = encoded(&response) {
+        return CallOutcome::Unknown {
+            status: Some(status),
+            timed_out: false,
+            reason,
+        };
+    }
     let (timed_out, reason) = match bounded(response, most).await {
         Ok(body) => match finesse::answer(action, &body) {
             Ok(answer) => return CallOutcome::Done { status, answer },
@@ -105,6 +114,17 @@ async fn read_answer(status: u16, action: &Action, response: Response) -> CallOu
         timed_out,
         reason,
     }
+}
+
+/// Why the body cannot be read, where it is compressed although that was not asked for.
+pub(super) fn encoded(response: &Response) -> Option<String> {
+    let coding = response.headers().get(CONTENT_ENCODING)?.to_str().ok();
+    let coding = coding.unwrap_or("unknown").trim();
+    if coding.is_empty() || coding.eq_ignore_ascii_case("identity") {
+        return None;
+    }
+    let words = format!("answer in content coding {coding}, which was not asked for");
+    Some(shortened(words))
 }
 
 /// Health from the answer of `GET SystemInfo`.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Body, Client, Method, redirect, retry};
 
 use crate::lease::Pass;
@@ -27,6 +27,8 @@ const LIST_PATIENCE: u32 = 5;
 const REQUEST_ID: HeaderName = HeaderName::from_static("requestid");
 const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
 const XML: HeaderValue = HeaderValue::from_static("application/xml");
+/// Without this header a server may compress as it likes (RFC 9110, section 12.5.3).
+const PLAIN: HeaderValue = HeaderValue::from_static("identity");
 
 /// One node of the platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +111,10 @@ impl FinesseClient {
                 .tcp_nodelay(true)
                 .connect_timeout(config.request_timeout * 2 / 3)
                 .timeout(config.request_timeout)
-                .default_headers(HeaderMap::from_iter([(ACCEPT, XML)]))
+                .default_headers(HeaderMap::from_iter([
+                    (ACCEPT, XML),
+                    (ACCEPT_ENCODING, PLAIN),
+                ]))
         };
         Ok(Self {
             nodes,
@@ -209,9 +214,25 @@ impl FinesseClient {
             call = call.body(Body::wrap(body));
         }
         match call.send().await {
-            Ok(response) => generic::answered(response).await,
+            Ok(response) => generic::answered(request, response).await,
             Err(_) if withheld.load(Ordering::Acquire) => CallOutcome::Withheld,
             Err(error) => classify::failed(&error),
+        }
+    }
+
+    /// Whether node number `node` accepts the administrator, with the request that costs it least.
+    /// `None` where none is configured, or where the node cannot be asked.
+    pub async fn accepts_admin(&self, node: usize) -> Option<bool> {
+        let (user, password) = self.admin.as_ref()?;
+        let url = format!("{}/PhoneBooks", self.nodes.get(node)?);
+        let call = self.fresh.get(url);
+        let call = call.basic_auth(user, Some(password.expose()));
+        let answer = call.timeout(self.list_timeout).send().await.ok()?;
+        // Other refusals are not about the credentials: the secondary answers 403.
+        match answer.status().as_u16() {
+            401 => Some(false),
+            200..=299 | 403 => Some(true),
+            _ => None,
         }
     }
 

@@ -17,7 +17,7 @@ pub(super) fn method(request: &HttpRequest) -> Method {
 
 /// What an answer means: 2xx and 4xx are answers. A redirect is not followed and a 5xx may hide an
 /// effect: both are unknown, so that only what is idempotent is tried again.
-pub(super) async fn answered(response: Response) -> CallOutcome {
+pub(super) async fn answered(request: &HttpRequest, response: Response) -> CallOutcome {
     let code = response.status();
     let status = code.as_u16();
     if !code.is_success() && !code.is_client_error() {
@@ -30,6 +30,20 @@ pub(super) async fn answered(response: Response) -> CallOutcome {
             status: Some(status),
             timed_out: false,
             reason,
+        };
+    }
+    // What was asked for is this body, or it is done and the body is only lost.
+    if let Some(reason) = classify::encoded(&response) {
+        return match request.method {
+            "GET" => CallOutcome::Unknown {
+                status: Some(status),
+                timed_out: false,
+                reason,
+            },
+            _ => CallOutcome::Done {
+                status,
+                answer: Answer::Http(Box::new(HttpAnswer { body: Value::Null })),
+            },
         };
     }
     let json = response

@@ -169,10 +169,11 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
         };
+        let owned = session.record.version.owner == self.cfg.instance;
         if let Subscription::Starting { epoch, node, .. } = session.subscription {
             session.subscription = Subscription::Up { epoch, node };
+            self.note_node(agent, node);
         }
-        let owned = session.record.version.owner == self.cfg.instance;
         self.takeover_done(agent);
         if owned {
             self.watch_again(agent);

@@ -188,6 +188,7 @@ impl Engine {
             self.tell(&old, logout, None, epoch, Some(pending.job));
         }
         self.takeover_done(agent);
+        self.note_node(agent, node);
         self.watch_again(agent);
         self.connected(pending.job, agent, &pending.destination);
     }

@@ -78,6 +78,20 @@ pub const CORRELATION_MS: u64 = 5_000;
 /// How long after an accepted sign-in the agent is read when no notification came, milliseconds.
 pub const SIGN_IN_SETTLE_MS: u64 = 1_000;
 
+/// How long a node is avoided whose application has gone, where nobody hears of it any more,
+/// milliseconds; doubled each time, up to the second number.
+pub const PRESENCE_HOLD_MS: u64 = 1_000;
+/// See [`PRESENCE_HOLD_MS`].
+pub const PRESENCE_HOLD_MAX_MS: u64 = 60_000;
+
+/// How long the node that an agent has left may still sign it out: 120 s to notice, 60 s of grace;
+/// milliseconds.
+pub const MOVED_MS: u64 = 180_000;
+
+/// Pause between two sign-ins of an agent that the platform signed out, milliseconds; signed out
+/// sooner it stays out.
+pub const SIGN_IN_AGAIN_MS: u64 = 5_000;
+
 /// Tries to reach the notification service before the other node is tried.
 pub const SUBSCRIBE_TRIES: u32 = 3;
 

@@ -57,6 +57,7 @@ mod outbox;
 mod outcomes;
 mod ownership;
 pub mod peer;
+mod platform;
 mod publishing;
 mod reading;
 mod replication;
@@ -105,8 +106,10 @@ enum CallFor {
     Job(ids::JobId),
     /// Reading an agent anew.
     Sync(AgentId),
-    /// Signing an agent in again on a node that does not know it, or making it ready.
+    /// Making an agent ready after its sign-in.
     Habit(AgentId),
+    /// Signing an agent in again on a node that does not know it, or that signed it out itself.
+    Again(AgentId),
     /// Finding out whether a command was carried out before.
     Ask(ids::JobId, doubt::Proof),
     /// The same, after it was answered in doubt.

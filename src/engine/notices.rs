@@ -31,12 +31,22 @@ impl Engine {
                 let node = self.route.current();
                 self.timers.set_by(Timer::Probe(node), self.now.mono + 50);
             }
+            UpdateBody::Application { available } => self.on_application(agent, available),
             UpdateBody::TeamMembers { team, members } => self.on_members(agent, &team, members),
             UpdateBody::UserDeleted | UpdateBody::Other => {}
         }
     }
 
     fn on_user(&mut self, agent: &AgentId, request: Option<&str>, user: User) {
+        if user.state_unknown() {
+            return;
+        }
+        if self.forced_out(agent, &user) {
+            let session = self.sessions.get(agent);
+            let extension = session.and_then(|session| session.record.extension.clone());
+            self.sign_in_again(agent, extension);
+            return;
+        }
         let signed_in = user.signed_in();
         let session = self.sessions.get(agent);
         let read_due = session

@@ -197,10 +197,14 @@ impl Engine {
         };
         let asked_in = session.record.signed_in;
         let extension = session.record.extension.clone();
+        // This node does not know the agent as signed in.
         if !user.signed_in() && asked_in {
-            self.sign_in_again(agent, extension);
-            if !sync.sign_in {
+            let again = self.sign_in_again(agent, extension);
+            if again && !sync.sign_in {
                 return;
+            }
+            if !again {
+                self.asked_out(agent);
             }
         }
         self.publish_read(agent, &user, dialogs, sync.sign_in, sync.correlation_id);
@@ -211,26 +215,6 @@ impl Engine {
                 reason: None,
             };
             self.background_call(agent, action, CallFor::Habit(agent.clone()));
-        }
-    }
-
-    /// This node does not know the agent as signed in: sign it in with what is known.
-    pub(super) fn sign_in_again(&mut self, agent: &AgentId, extension: Option<String>) {
-        match extension {
-            Some(extension) => {
-                let mobile = self
-                    .sessions
-                    .get(agent)
-                    .and_then(|session| session.record.mobile.clone());
-                let action = Action::SignIn { extension, mobile };
-                self.background_call(agent, action, CallFor::Habit(agent.clone()));
-            }
-            None => {
-                let event = ClientEvent::ReLogin {
-                    agent: agent.clone(),
-                };
-                self.tell_agent(agent, event, None);
-            }
         }
     }
 

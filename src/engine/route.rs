@@ -1,6 +1,7 @@
 //! Choice of the downstream node.
 
 use super::ids::Now;
+use super::limits;
 use crate::model::NodeHealth;
 
 /// What is known of a node.
@@ -30,6 +31,11 @@ pub struct Node {
     pub pubsub: Option<String>,
     /// Unanswered probes in a row.
     pub misses: u32,
+    /// Since when the application behind its notification service has gone, monotonic
+    /// milliseconds.
+    pub gone: Option<u64>,
+    /// How often it went since it was last heard to be there.
+    pub went: u32,
 }
 
 /// What changed.
@@ -64,6 +70,12 @@ pub struct Route {
     available: bool,
 }
 
+fn gone() -> NodeState {
+    NodeState::Down {
+        reason: "the application behind the notification service has gone".to_owned(),
+    }
+}
+
 /// Probes that must miss in a row before an unreachable node counts as down.
 const MISSES: u32 = 2;
 
@@ -80,6 +92,8 @@ impl Route {
                     domain: None,
                     pubsub: None,
                     misses: 0,
+                    gone: None,
+                    went: 0,
                 })
                 .collect(),
             current: 0,
@@ -130,8 +144,50 @@ impl Route {
         (0..self.nodes.len()).find(|node| *node != than && self.usable(*node))
     }
 
-    fn usable(&self, node: usize) -> bool {
-        !matches!(self.nodes[node].state, NodeState::Down { .. })
+    /// Whether nothing speaks against a node.
+    #[must_use]
+    pub fn usable(&self, node: usize) -> bool {
+        let known = self.nodes.get(node);
+        known.is_some_and(|node| !matches!(node.state, NodeState::Down { .. }))
+    }
+
+    /// Since when a node's application is known to have gone.
+    #[must_use]
+    pub fn application_gone(&self, node: usize) -> Option<u64> {
+        self.nodes.get(node)?.gone
+    }
+
+    /// The application behind a node's notification service has gone or come back. With it gone the
+    /// node is not usable; after its return the next probe tells.
+    pub fn on_application(&mut self, now: Now, node: usize, available: bool) -> Vec<RouteChange> {
+        let Some(entry) = self.nodes.get_mut(node) else {
+            return Vec::new();
+        };
+        if available {
+            entry.gone = None;
+            entry.went = 0;
+            return Vec::new();
+        }
+        if entry.gone.replace(now.mono).is_none() {
+            entry.went = entry.went.saturating_add(1);
+        }
+        self.set(node, gone())
+    }
+
+    /// Nobody hears of a node's application any more: after a while its status decides again, a
+    /// longer one each time that this was wrong.
+    pub fn forget_application(&mut self, now: Now, node: usize) {
+        let Some(entry) = self.nodes.get_mut(node) else {
+            return;
+        };
+        let doublings = entry.went.saturating_sub(1).min(8);
+        let hold = (limits::PRESENCE_HOLD_MS << doublings).min(limits::PRESENCE_HOLD_MAX_MS);
+        if entry
+            .gone
+            .is_some_and(|since| now.mono.saturating_sub(since) >= hold)
+        {
+            entry.gone = None;
+        }
     }
 
     /// A probe ended. The second value asks for another probe at once.
@@ -153,7 +209,11 @@ impl Route {
                 entry.misses = 0;
                 entry.pubsub = Some(pubsub_domain);
                 entry.domain = Some(xmpp_domain);
-                (self.set(node, NodeState::Up), false)
+                let state = match entry.gone {
+                    Some(_) => gone(),
+                    None => NodeState::Up,
+                };
+                (self.set(node, state), false)
             }
             NodeHealth::OutOfService { reason } => {
                 entry.misses = 0;
@@ -241,7 +301,7 @@ mod tests {
         }
     }
 
-    fn gone() -> NodeHealth {
+    fn silent() -> NodeHealth {
         NodeHealth::Unreachable { reason: "x".into() }
     }
 
@@ -256,10 +316,10 @@ mod tests {
     fn one_missed_probe_is_asked_again_and_two_move_to_the_other_node() {
         let mut route = route(false);
         assert_eq!(
-            route.on_probe(Now::default(), 0, gone()),
+            route.on_probe(Now::default(), 0, silent()),
             (Vec::new(), true)
         );
-        let (changes, _) = route.on_probe(Now::default(), 0, gone());
+        let (changes, _) = route.on_probe(Now::default(), 0, silent());
         assert!(changes.contains(&RouteChange::Moved { from: 0, to: 1 }));
         assert!(route.available());
     }
@@ -273,6 +333,49 @@ mod tests {
             route.on_probe(Now::default(), 0, up());
             assert_eq!(route.current(), usize::from(!failback));
         }
+    }
+
+    #[test]
+    fn a_node_in_service_is_not_usable_while_its_application_has_gone() {
+        let mut route = route(false);
+        let moved = RouteChange::Moved { from: 0, to: 1 };
+        assert!(
+            route
+                .on_application(Now::default(), 0, false)
+                .contains(&moved)
+        );
+        route.on_probe(Now::default(), 0, up());
+        assert!(!route.usable(0), "its status alone does not make it usable");
+        assert!(
+            route
+                .on_application(Now::default(), 1, false)
+                .contains(&RouteChange::Service(false))
+        );
+        assert_eq!(route.on_application(Now::default(), 0, true), []);
+        let (changes, _) = route.on_probe(Now::default(), 0, up());
+        assert!(changes.contains(&RouteChange::Service(true)));
+        assert_eq!(route.current(), 0);
+    }
+
+    #[test]
+    fn an_application_that_nobody_hears_of_is_doubted_longer_each_time() {
+        let at = |mono| Now { mono, wall: 0 };
+        let mut route = route(false);
+        for (begin, hold) in [(0, 1_000), (100_000, 2_000), (200_000, 4_000)] {
+            route.on_application(at(begin), 0, false);
+            route.on_application(at(begin), 0, false);
+            route.forget_application(at(begin + hold - 1), 0);
+            assert!(route.application_gone(0).is_some(), "{hold}");
+            route.forget_application(at(begin + hold), 0);
+            assert!(route.application_gone(0).is_none(), "{hold}");
+        }
+        route.on_application(at(300_000), 0, true);
+        route.on_application(at(300_000), 0, false);
+        route.forget_application(at(301_000), 0);
+        assert!(
+            route.application_gone(0).is_none(),
+            "heard again in between"
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ impl Engine {
     }
 
     pub(super) fn on_probed(&mut self, node: usize, health: NodeHealth) {
+        self.forget_application(node);
         let knew_domain = self.route.domain(node).is_some();
         let (changes, again) = self.route.on_probe(self.now, node, health);
         let wait = if again { 200 } else { self.cfg.probe_interval };

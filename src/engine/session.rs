@@ -48,6 +48,15 @@ impl Subscription {
         }
     }
 
+    /// The node that it is or is to be at.
+    #[must_use]
+    pub fn node(self) -> Option<usize> {
+        match self {
+            Self::Starting { node, .. } | Self::Up { node, .. } => Some(node),
+            Self::None | Self::Waiting { .. } => None,
+        }
+    }
+
     /// Whether it is established.
     #[must_use]
     pub fn is_up(self) -> bool {
@@ -146,6 +155,13 @@ pub struct Session {
     pub sign_in_seen: bool,
     /// When the subscription of a signed-out agent is given up.
     pub linger_until: Option<u64>,
+    /// The node of the newest subscription that stood.
+    pub last_node: Option<usize>,
+    /// Until then a sign-out without a reason may be that of the node that was left, monotonic
+    /// milliseconds.
+    pub moved_until: u64,
+    /// Not signed in again by itself before then, monotonic milliseconds.
+    pub again_after: u64,
     /// When the tombstone is removed.
     pub buried_until: Option<u64>,
     /// When the newest state change that was carried out here had been sent, seconds since the
@@ -173,6 +189,9 @@ impl Session {
             sync: None,
             sign_in_seen: false,
             linger_until: None,
+            last_node: None,
+            moved_until: 0,
+            again_after: 0,
             buried_until: None,
             newest_change: None,
             moving: None,

@@ -46,6 +46,24 @@ pub(super) struct Work {
 }
 
 impl Work {
+    /// The request under way.
+    pub(super) fn action(&self) -> Option<&Action> {
+        self.actions.front()
+    }
+
+    /// Whose credentials the requests carry.
+    pub(super) fn agent(&self) -> &AgentId {
+        &self.agent
+    }
+
+    /// Another request takes the place of the one under way.
+    pub(super) fn instead(&mut self, action: Action) {
+        if let Some(front) = self.actions.front_mut() {
+            *front = action;
+            self.tries = 0;
+        }
+    }
+
     /// The request under way was not sent.
     pub(super) fn not_sent(&mut self) {
         self.tries = self.tries.saturating_sub(1);
@@ -249,6 +267,7 @@ impl Engine {
             CallFor::Job(id) => self.job_answered(id, call, node, outcome),
             CallFor::Sync(agent) => self.sync_answered(&agent, call, outcome),
             CallFor::Habit(agent) => self.habit_answered(&agent, outcome),
+            CallFor::Again(agent) => self.signed_in_again(&agent, outcome),
             CallFor::Ask(id, proof) => self.asked(id, call, &proof, &outcome, node),
             CallFor::Later(key, proof) => self.asked_later(key, &proof, &outcome, node),
         }
@@ -319,6 +338,9 @@ impl Engine {
     }
 
     fn refused(&mut self, id: JobId, node: usize, status: u16, error: &ApiError) {
+        if self.ask_otherwise(id, node, status) {
+            return;
+        }
         let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
             return;
         };

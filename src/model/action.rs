@@ -170,6 +170,14 @@ pub enum Action {
     },
     /// `GET User/{id}/ReasonCodes?category=` or `…/WrapUpReasons`.
     ReadReasons(ReasonCategory),
+    /// `GET TeamResource/{team}/ReasonCodes?category=` or `…/WrapUpReasons`: the newer form, with
+    /// the same answer.
+    ReadTeamReasons {
+        /// The agent's team.
+        team: String,
+        /// Which list.
+        category: ReasonCategory,
+    },
     /// `POST User/{id}/Dialogs` with `MAKE_CALL`.
     MakeCall {
         /// Own extension.
@@ -283,7 +291,7 @@ impl Action {
             Self::ReadUser => "read_user",
             Self::ReadDialogs => "read_dialogs",
             Self::ReadDialog { .. } => "read_dialog",
-            Self::ReadReasons(_) => "read_reasons",
+            Self::ReadReasons(_) | Self::ReadTeamReasons { .. } => "read_reasons",
             Self::MakeCall { .. } => "make_call",
             Self::OnDialog { .. } => "on_dialog",
             Self::SetMemberState { .. } => "set_member_state",
@@ -324,7 +332,7 @@ pub enum Answer {
     Dialogs(Vec<Dialog>),
     /// Answer of [`Action::ReadDialog`].
     Dialog(Box<Dialog>),
-    /// Answer of [`Action::ReadReasons`].
+    /// Answer of [`Action::ReadReasons`] and [`Action::ReadTeamReasons`].
     Reasons(ReasonCategory, Vec<ReasonCode>),
     /// Answer of [`Action::ReadUsers`].
     Users(Vec<User>),

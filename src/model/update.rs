@@ -31,6 +31,12 @@ pub enum UpdateBody {
     Refused(ApiError),
     /// The platform's status may have changed: read it again.
     SystemInfo,
+    /// The platform's application behind the notification service has gone or come back (the
+    /// presence of its own user).
+    Application {
+        /// Whether it is there.
+        available: bool,
+    },
     /// Members of a team that a supervisor watches (`/finesse/api/Team/{id}/Users`).
     TeamMembers {
         /// Team id.

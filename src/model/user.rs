@@ -42,6 +42,9 @@ pub struct User {
     pub reason_code_id: String,
     /// Label of the reason.
     pub reason_label: String,
+    /// The reason's code as reports show it: `255` where the platform itself changed the state.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason_code: String,
     /// UTC, as the platform writes it: `YYYY-MM-DDThh:mm:ss.SSSZ`; may be empty.
     pub state_change_time: String,
     /// Whether `Supervisor` is among the roles.
@@ -59,6 +62,12 @@ pub struct User {
 }
 
 impl User {
+    /// Whether the platform did not say which state it is: the last one known stands.
+    #[must_use]
+    pub fn state_unknown(&self) -> bool {
+        matches!(self.state.as_str(), "" | "UNKNOWN")
+    }
+
     /// First and last name, blank-separated.
     #[must_use]
     pub fn full_name(&self) -> String {

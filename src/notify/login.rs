@@ -178,7 +178,10 @@ async fn upgrade(
 }
 
 async fn authenticate(mut stream: Xmpp, spec: &Spec) -> Result<InitiatingStream<Guard>, End> {
-    let (agent, password) = (spec.agent.as_str(), spec.password.expose());
+    // Local part of an address: what separates its parts is escaped (XEP-0106). Of such
+    // characters an agent id can only have this one.
+    let agent = spec.agent.as_str().replace('@', "\\40");
+    let password = spec.password.expose();
     // Sized beforehand, so that no unwiped copy is left behind by growing.
     let mut data = Vec::with_capacity(agent.len() + password.len() + 2);
     data.push(0);

@@ -100,9 +100,16 @@ struct Established {
     bound: Bound,
     /// Notifications that came with the sign-in.
     early: Vec<Update>,
+    /// Presences that came with it.
+    presences: Vec<Presence>,
     /// Whether the service has answered a ping.
     answers: bool,
 }
+
+/// Addresses of the platform's application that are told apart.
+const MAX_RESOURCES: usize = 8;
+/// Presences kept from a sign-in; only that of the platform's own user is of interest.
+const MAX_PRESENCES: usize = 16;
 
 /// Login, then all that makes the service send notifications, and proof that it has read it.
 async fn establish(spec: &Spec) -> Result<Established, End> {
@@ -128,13 +135,14 @@ async fn establish(spec: &Spec) -> Result<Established, End> {
     stream.feed(&Presence::available().with_priority(0)).await?;
     // Stanzas are processed in order: an answer of any kind proves that the presence has been.
     stream.send(&ping(FIRST_PING_ID, &spec.domain)).await?;
-    let mut early = Vec::new();
+    let (mut early, mut presences) = (Vec::new(), Vec::new());
     let deadline = Instant::now() + FIRST_ANSWER;
     loop {
         let Ok(incoming) = timeout_at(deadline, login::next(stream)).await else {
             return Ok(Established {
                 bound,
                 early,
+                presences,
                 answers: false,
             });
         };
@@ -145,6 +153,7 @@ async fn establish(spec: &Spec) -> Result<Established, End> {
                 return Ok(Established {
                     bound,
                     early,
+                    presences,
                     answers: true,
                 });
             }
@@ -160,9 +169,15 @@ async fn establish(spec: &Spec) -> Result<Established, End> {
                     return Ok(Established {
                         bound,
                         early,
+                        presences,
                         answers: false,
                     });
                 }
+            }
+            Incoming::Ok(XmppStreamElement::Stanza(Stanza::Presence(presence)))
+                if presences.len() < MAX_PRESENCES =>
+            {
+                presences.push(presence);
             }
             _ => {}
         }
@@ -198,13 +213,18 @@ struct Session<'a> {
     stream: Xmpp,
     jid: FullJid,
     early: Vec<Update>,
+    presences: Vec<Presence>,
     report: Report<'a>,
     /// Whether the service answers pings at all.
     answers: bool,
     unanswered: u32,
     watched: u64,
-    /// The platform's application behind the notification service has gone.
+    /// Addresses by which the platform's application is there.
+    application: Vec<String>,
+    /// It is not there by any.
     application_gone: bool,
+    /// Its presence was seen, or asked for.
+    watches_application: bool,
 }
 
 impl<'a> Session<'a> {
@@ -212,17 +232,21 @@ impl<'a> Session<'a> {
         let Established {
             bound,
             early,
+            presences,
             answers,
         } = established;
         Self {
             stream: bound.stream,
             jid: bound.jid,
             early,
+            presences,
             answers,
             report,
             unanswered: 0,
             watched: 0,
+            application: Vec::new(),
             application_gone: false,
+            watches_application: false,
         }
     }
 
@@ -240,6 +264,9 @@ impl<'a> Session<'a> {
         self.report.tell(Happening::Up).await?;
         for update in std::mem::take(&mut self.early) {
             self.report.tell(Happening::Update(update)).await?;
+        }
+        for presence in std::mem::take(&mut self.presences) {
+            self.presence(&presence).await?;
         }
         let closed = self.report.closed;
         let every = self.report.spec.ping_interval.max(MIN_PING_INTERVAL);
@@ -284,7 +311,7 @@ impl<'a> Session<'a> {
                 self.answers |= matches!(&iq, Iq::Result { id, .. } | Iq::Error { id, .. }
                     if id == PING_ID || id == FIRST_PING_ID);
                 if let Some(reply) = answer(iq) {
-                    self.send(&reply).await?;
+                    self.send(reply).await?;
                 }
             }
             Stanza::Presence(presence) => self.presence(&presence).await?,
@@ -292,8 +319,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The platform's application is itself a user of the service: where it goes or comes back,
-    /// the platform's status is to be read again.
+    /// The platform's application is itself a user of the service, whose presence tells whether it
+    /// is there.
     async fn presence(&mut self, presence: &Presence) -> Result<(), Stop> {
         let from_application = presence.from.as_ref().is_some_and(|from| {
             from.node().is_some_and(|node| node.as_str() == "finesse")
@@ -302,16 +329,23 @@ impl<'a> Session<'a> {
                     .as_str()
                     .eq_ignore_ascii_case(&self.report.spec.domain)
         });
-        let gone = match presence.type_ {
-            PresenceType::Unavailable => true,
-            PresenceType::None => false,
-            _ => return Ok(()),
+        let Some(from) = presence.from.as_ref().filter(|_| from_application) else {
+            return Ok(());
         };
-        if !from_application || gone == self.application_gone {
+        let from = from.to_string();
+        let here = &mut self.application;
+        match presence.type_ {
+            PresenceType::Unavailable => here.retain(|known| *known != from),
+            PresenceType::None if here.contains(&from) || here.len() >= MAX_RESOURCES => {}
+            PresenceType::None => here.push(from),
+            _ => return Ok(()),
+        }
+        self.watches_application = true;
+        let gone = here.is_empty();
+        if std::mem::replace(&mut self.application_gone, gone) == gone {
             return Ok(());
         }
-        self.application_gone = gone;
-        let body = UpdateBody::SystemInfo;
+        let body = UpdateBody::Application { available: !gone };
         let update = Update {
             request_id: None,
             item_id: None,
@@ -326,8 +360,15 @@ impl<'a> Session<'a> {
             return Err(End::Broken(reason).into());
         }
         self.unanswered = self.unanswered.saturating_add(1);
+        // Its presence comes by the roster; where it did not by now, it is asked for, once.
+        if !std::mem::replace(&mut self.watches_application, true)
+            && let Ok(application) = Jid::new(&format!("finesse@{}", self.report.spec.domain))
+        {
+            let wish = Presence::subscribe().with_to(application);
+            self.send(wish).await?;
+        }
         let stanza = ping(PING_ID, &self.report.spec.domain);
-        self.send(&stanza).await
+        self.send(stanza).await
     }
 
     /// Left-overs of dead sessions pile up in the service unless they are removed first.
@@ -353,18 +394,19 @@ impl<'a> Session<'a> {
                     .append(request)
                     .build(),
             };
-            self.send(&iq).await?;
+            self.send(iq).await?;
         }
         Ok(())
     }
 
-    async fn send(&mut self, iq: &Iq) -> Result<(), Stop> {
+    async fn send(&mut self, stanza: impl Into<Stanza>) -> Result<(), Stop> {
+        let stanza = stanza.into();
         let patience = self.report.spec.ping_interval.max(GOODBYE);
         let closed = self.report.closed;
         tokio::select! {
             biased;
             () = closed.cancelled() => Err(Stop::Closed),
-            sent = timeout(patience, self.stream.send(iq)) => match sent {
+            sent = timeout(patience, self.stream.send(&stanza)) => match sent {
                 Ok(sent) => Ok(sent.map_err(End::from)?),
                 Err(_) => Err(End::Broken("service does not read".to_owned()).into()),
             },

@@ -1,7 +1,7 @@
 //! Subscriptions by agent, as the engine orders them.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -13,6 +13,11 @@ use crate::model::{AgentId, Secret};
 
 /// Happenings on their way to the engine.
 const QUEUE: usize = 4_096;
+/// Agents whose conflicts are remembered; at the bound all are forgotten.
+const MAX_CONFLICTS: usize = 50_000;
+
+/// How often each agent's resource was taken by another session.
+type Conflicts = Arc<Mutex<HashMap<AgentId, u32>>>;
 
 /// What all subscriptions share.
 #[derive(Debug, Clone)]
@@ -36,6 +41,26 @@ pub struct NotifyShell {
     config: NotifyConfig,
     sink: Sink,
     open: Mutex<HashMap<(AgentId, u64), Subscription>>,
+    conflicts: Conflicts,
+}
+
+/// The resource of an agent's next session. One that another session has taken is left to it: to
+/// come back with the same name would end that one, and so on for ever.
+fn resource(base: &str, conflicts: &Conflicts, agent: &AgentId) -> String {
+    let known = conflicts.lock().unwrap_or_else(PoisonError::into_inner);
+    match known.get(agent) {
+        Some(count) => format!("{base}-{}", count + 1),
+        None => base.to_owned(),
+    }
+}
+
+fn note_conflict(conflicts: &Conflicts, agent: &AgentId) {
+    let mut known = conflicts.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.len() >= MAX_CONFLICTS {
+        known.clear();
+    }
+    let count = known.entry(agent.clone()).or_default();
+    *count = count.saturating_add(1);
 }
 
 impl NotifyShell {
@@ -43,8 +68,13 @@ impl NotifyShell {
     #[must_use]
     pub fn start(config: NotifyConfig, inputs: mpsc::Sender<Input>) -> Self {
         let (sink, mut happenings) = mpsc::channel::<(AgentId, u64, Happening)>(QUEUE);
+        let conflicts = Conflicts::default();
+        let noted = conflicts.clone();
         tokio::spawn(async move {
             while let Some((agent, epoch, notice)) = happenings.recv().await {
+                if matches!(notice, Happening::Lost { conflict: true, .. }) {
+                    note_conflict(&noted, &agent);
+                }
                 let input = Input::Notice {
                     agent,
                     subscription: SubscriptionEpoch(epoch),
@@ -59,6 +89,7 @@ impl NotifyShell {
             config,
             sink,
             open: Mutex::default(),
+            conflicts,
         }
     }
 
@@ -78,7 +109,7 @@ impl NotifyShell {
             port: self.config.port,
             domain,
             tls: self.config.tls.clone(),
-            resource: self.config.resource.clone(),
+            resource: resource(&self.config.resource, &self.conflicts, &agent),
             connect_timeout: self.config.connect_timeout,
             ping_interval: self.config.ping_interval,
         };
@@ -114,5 +145,24 @@ impl NotifyShell {
     pub fn close(&self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resource_that_was_taken_is_not_used_again() {
+        let conflicts = Conflicts::default();
+        let agent = AgentId::new("1001").unwrap();
+        let other = AgentId::new("1002").unwrap();
+        let next = |agent: &AgentId| resource("tandem-gc-1", &conflicts, agent);
+        assert_eq!(next(&agent), "tandem-gc-1");
+        note_conflict(&conflicts, &agent);
+        assert_eq!(next(&agent), "tandem-gc-1-2");
+        note_conflict(&conflicts, &agent);
+        assert_eq!(next(&agent), "tandem-gc-1-3");
+        assert_eq!(next(&other), "tandem-gc-1");
     }
 }

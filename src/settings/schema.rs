@@ -225,7 +225,7 @@ pub static SCHEMA: &[Key] = &[
     key("notify.connect-timeout", Duration(100, 5 * MINUTE), Is("10s"), "Bound of one agent's sign-in to the notification service.").alias(&[("AGENT_XMPP_SUBS_TIME", Millis)]),
     key("notify.ping-interval", Duration(500, 10 * MINUTE), Is("3s"), "Pause between pings on a notification connection.").alias(&[("XMPP_PING_INTERVAL", Seconds)]),
     key("notify.ca-file", Path, Computed("downstream.ca-file"), "PEM file of private certificate authorities for the notification service."),
-    key("message.format", OneOf(&["json", "default"]), Is("json"), "Form of events: json, or default (the # form). The same in all files of a cluster.").alias(&[("MESSAGE_FORMAT", Same)]),
+    key("message.format", OneOf(&["json", "default", "default-values"]), Is("json"), "Form of events: json, or default (the # form); default-values has call variables there without their names. The same in all files of a cluster.").alias(&[("MESSAGE_FORMAT", Same)]),
     key("control.key", Secret(32), NotSet, "Shared secret that seals peer messages: the same in all files of a cluster, for example from `openssl rand -hex 32`. Only a single instance works without."),
     key("control.previous-key", Secret(32), NotSet, "The key before, accepted while keys are rotated."),
     key("data.dir", Path, Computed("./data/<instance.id>"), "Journal, epochs, sealed sessions, group states. On a local disk; one folder an instance. A relative path starts at the working directory."),

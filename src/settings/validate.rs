@@ -52,10 +52,10 @@ pub(super) fn assemble(
         takeover_rate: u32::try_from(v.int("takeover.rate")).unwrap_or(u32::MAX),
         agent: v.agent(),
         notify,
-        message_format: if v.text("message.format") == "json" {
-            MessageFormat::Json
-        } else {
-            MessageFormat::Default
+        message_format: match v.text("message.format").as_str() {
+            "json" => MessageFormat::Json,
+            "default-values" => MessageFormat::DefaultValues,
+            _ => MessageFormat::Default,
         },
         control: v.control(),
         data_dir: v.data_dir(&instance.id),

@@ -63,6 +63,8 @@ pub struct Fault {
     pub notification_loss: bool,
     /// The notification service is closed.
     pub xmpp_down: bool,
+    /// The presence of the `finesse` user is unavailable, all else works.
+    pub application_gone: bool,
 }
 
 impl Fault {
@@ -79,7 +81,11 @@ impl Fault {
         if self.status.is_some_and(|s| !(200..=599).contains(&s)) {
             return Err("status must be 200 to 599");
         }
-        let switch = self.out_of_service || self.refuse || self.notification_loss || self.xmpp_down;
+        let switch = self.out_of_service
+            || self.refuse
+            || self.notification_loss
+            || self.xmpp_down
+            || self.application_gone;
         if !self.on_request() && !switch {
             return Err("the fault does nothing");
         }
@@ -140,6 +146,7 @@ pub struct NodeFaults {
     out_of_service: watch::Sender<bool>,
     refuse: watch::Sender<bool>,
     xmpp_down: watch::Sender<bool>,
+    application_gone: watch::Sender<bool>,
     losing: AtomicBool,
     changing: Mutex<()>,
     next_id: AtomicU64,
@@ -153,6 +160,7 @@ impl Default for NodeFaults {
             out_of_service: watch::Sender::new(false),
             refuse: watch::Sender::new(false),
             xmpp_down: watch::Sender::new(false),
+            application_gone: watch::Sender::new(false),
             losing: AtomicBool::new(false),
             changing: Mutex::new(()),
             next_id: AtomicU64::new(1),
@@ -213,6 +221,16 @@ impl NodeFaults {
         self.xmpp_down.subscribe()
     }
 
+    /// Follows the switch of the `finesse` user's presence.
+    pub fn watch_application(&self) -> watch::Receiver<bool> {
+        self.application_gone.subscribe()
+    }
+
+    /// Whether the `finesse` user is available.
+    pub fn application_is_up(&self) -> bool {
+        !*self.refuse.borrow() && !*self.application_gone.borrow()
+    }
+
     /// The faults that hit this request, together; uses up their counts.
     pub fn hit(&self, method: &str, path: &str, body: &[u8]) -> Option<Hit> {
         if !self.any.load(Ordering::Acquire) {
@@ -264,6 +282,7 @@ impl NodeFaults {
         let is = |which: fn(&Fault) -> bool| list.iter().any(which);
         let (out, refuse) = (is(|f| f.out_of_service), is(|f| f.refuse));
         let (down, losing) = (is(|f| f.xmpp_down), is(|f| f.notification_loss));
+        let gone = is(|f| f.application_gone);
         self.any.store(!list.is_empty(), Ordering::Release);
         self.losing.store(losing, Ordering::Release);
         let set = |switch: &watch::Sender<bool>, to: bool| {
@@ -272,6 +291,7 @@ impl NodeFaults {
         set(&self.out_of_service, out);
         set(&self.refuse, refuse);
         set(&self.xmpp_down, down);
+        set(&self.application_gone, gone);
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Vec<Fault>> {

@@ -233,7 +233,10 @@ fn node(
         .merge(control::router(world.clone()));
     let (closed, stop, shared) = (faults.watch_refuse(), world.stop.clone(), world.clone());
     tasks.spawn(async move {
-        let changed = |closed: bool| shared.publish_presence(number, !closed);
+        let changed = |_: bool| {
+            let up = shared.node_faults(number).application_is_up();
+            shared.publish_presence(number, up);
+        };
         net::gate(rest, closed, stop, changed, |listener, open| {
             serve(listener, open, router.clone())
         })
@@ -255,13 +258,21 @@ fn node(
         )
         .await;
     });
-    let (mut status, shared) = (faults.watch_service(), world.clone());
+    let (mut status, mut gone) = (faults.watch_service(), faults.watch_application());
+    let shared = world.clone();
     tasks.spawn(async move {
         loop {
             tokio::select! {
                 () = shared.stop.cancelled() => return,
                 changed = status.changed() => match changed {
                     Ok(()) => shared.publish_system(number),
+                    Err(_) => return,
+                },
+                changed = gone.changed() => match changed {
+                    Ok(()) => {
+                        let up = shared.node_faults(number).application_is_up();
+                        shared.publish_presence(number, up);
+                    }
                     Err(_) => return,
                 },
             }

@@ -228,6 +228,19 @@ impl Node {
                 Who::Agent(_) => Err(unauthorized("Unauthorized")),
             },
             (&Method::GET, ["User", id, list]) => self.user_list(&who, id, list, query, path),
+            (
+                &Method::GET,
+                [
+                    "TeamResource",
+                    team,
+                    list @ ("ReasonCodes" | "WrapUpReasons"),
+                ],
+            ) => match &who {
+                Who::Agent(agent) if agent.spec.team.to_string() == *team => {
+                    self.user_list(&who, &agent.id, list, query, path)
+                }
+                _ => Err(unauthorized("Unauthorized")),
+            },
             (&Method::POST, ["User", id, "Dialogs"]) => {
                 let (agent, by_supervisor) = self.acted_on(&who, id)?;
                 if by_supervisor {

@@ -6,6 +6,7 @@
 //! | step | refusal | code |
 //! | --- | --- | --- |
 //! | 1 | a word `CF_…` or `E_CTI_…` in message, data or type | that word, unchanged |
+//! | 2 | data, message or type is one of the numbers that have no constant: 13145, 20700, 20999, 88001 to 88049 | that number |
 //! | 2 | type User Not Found | `USER_NOT_FOUND` |
 //! | 2 | type Dialog Not Found | `NO_DIALOG_ID` |
 //! | 2 | type Invalid Destination | `BAD_DESTINATION`: clients know it as "called an invalid extension" |
@@ -54,6 +55,7 @@ const UNSPECIFIED: &str = "CF_GENERIC_UNSPECIFIED";
 #[must_use]
 pub fn code_of(error: &ApiError, status: u16) -> (String, String) {
     let code = constant(error)
+        .or_else(|| bare_number(error))
         .or_else(|| by_type(error).map(str::to_owned))
         .or_else(|| by_status(status).map(str::to_owned))
         .unwrap_or_else(|| UNSPECIFIED.to_owned());
@@ -103,6 +105,18 @@ fn number(error: &ApiError) -> Option<&'static str> {
             .find(|(number, _)| *number == field.trim())
             .map(|(_, name)| *name)
     })
+}
+
+/// Numbers by which the platform's guides know a refusal: of silent monitoring, of a conference.
+fn bare_number(error: &ApiError) -> Option<String> {
+    [&error.data, &error.message, &error.kind]
+        .into_iter()
+        .map(|field| field.trim())
+        .find(|field| {
+            let number = field.parse::<u32>();
+            number.is_ok_and(|n| matches!(n, 13_145 | 20_700 | 20_999 | 88_001..=88_049))
+        })
+        .map(str::to_owned)
 }
 
 fn by_status(status: u16) -> Option<&'static str> {
@@ -178,7 +192,11 @@ mod tests {
             ("", "", "", 401, "Unauthorized"),
             ("", "", "", 404, "CF_OBJECT_NOT_KNOWN"),
             ("", "", "", 503, "DOWN"),
-            ("Generic Error", "", "20999", 400, "CF_GENERIC_UNSPECIFIED"),
+            ("Generic Error", "", "20999", 400, "20999"),
+            ("20700", "no resources", "", 400, "20700"),
+            ("Invalid State", "13145", "", 400, "13145"),
+            ("Generic Error", "", "88050", 202, "CF_GENERIC_UNSPECIFIED"),
+            ("Not Implemented", "", "", 501, "CF_GENERIC_UNSPECIFIED"),
             ("", "", "", 0, "CF_GENERIC_UNSPECIFIED"),
         ] {
             assert_eq!(

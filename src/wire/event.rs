@@ -22,6 +22,8 @@ pub enum Format {
     Json,
     /// Fields joined by `#`.
     Default,
+    /// The same, with call variables as values only, as an older guide of the original has them.
+    Values,
 }
 
 /// Health of the connector's downstream side as clients see it.
@@ -294,7 +296,7 @@ where
 {
     match format {
         Format::Json => json::render(event, zone).into_iter().collect(),
-        Format::Default => text::render(event, zone)
+        Format::Default | Format::Values => text::render(event, zone, format == Format::Default)
             .into_iter()
             .map(String::into_bytes)
             .collect(),

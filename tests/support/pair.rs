@@ -51,6 +51,8 @@ pub struct PairOptions {
     pub queues: Vec<&'static str>,
     /// Product played.
     pub deployment: Deployment,
+    /// How the simulator differs from the usual.
+    pub simulator: fn(&mut simulator::Config),
 }
 
 impl Default for PairOptions {
@@ -67,6 +69,7 @@ impl Default for PairOptions {
             own: Default::default(),
             queues: Vec::new(),
             deployment: Deployment::Ucce,
+            simulator: |_| {},
         }
     }
 }
@@ -308,7 +311,7 @@ impl Pair {
         let input = network.topology_input(&cluster, &queues, MAX_AGE);
         let report = topology::apply(&Topology::of(&input), Some(LINKS)).await;
         assert!(report.is_complete(), "{report:?}");
-        let (simulator, xmpp) = start_simulator(options.agents, options.deployment).await;
+        let (simulator, xmpp) = start_simulator(&options).await;
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("key"), "k".repeat(64)).expect("a key file");
         let mut pair = Self {
@@ -722,12 +725,13 @@ fn supervisor() -> AgentSpec {
 }
 
 /// An instance has one `notify.port` for both nodes, so they differ by address.
-async fn start_simulator(agents: u32, deployment: Deployment) -> (Running, ReservedPort) {
-    let mut config = simulator::Config::loopback(2, agents);
+async fn start_simulator(options: &PairOptions) -> (Running, ReservedPort) {
+    let mut config = simulator::Config::loopback(2, options.agents);
     config.agents.explicit = vec![supervisor()];
-    config.deployment = deployment;
+    config.deployment = options.deployment;
     config.answer_delay = Duration::from_millis(100);
     config.forced_logout_after = Duration::ZERO;
+    (options.simulator)(&mut config);
     let port = ReservedPort::take().expect("a port");
     for (at, node) in config.nodes.iter_mut().enumerate() {
         let ip = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1 + at as u8));

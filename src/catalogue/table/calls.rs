@@ -12,10 +12,11 @@ const CALL_ERRORS: &str =
 const DIAL_ERRORS: &str =
     "MISSING_NUMBER, MISSING_DIALOG_ID, BAD_DESTINATION, CF_INVALID_OBJECT_STATE, CF_RESOURCE_BUSY";
 
-/// The other party of a consultation: asked for, and not used; the platform finds the leg itself.
-const OTHER: ArgSpec = ArgSpec::required("extension", ErrorCode::MissingDialogId);
+/// The other party of a consultation: given, and not used; the platform finds the leg itself.
+const OTHER: ArgSpec = ArgSpec::optional("extension").or(&["agentExtension"]);
 /// The call that a query is about.
-const KNOWN_DIALOG: &[ArgSpec] = &[ArgSpec::required("dialogId", ErrorCode::NoDialogId)];
+const KNOWN_DIALOG: &[ArgSpec] =
+    &[ArgSpec::required("dialogId", ErrorCode::NoDialogId).or(&["dialog"])];
 const ZOOM: Step =
     Step::Unsupported("call recording is not the downstream's: no recorder is configured");
 
@@ -115,7 +116,9 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         "update_call_variable",
         &[
             DIALOG,
-            ArgSpec::required("variables", ErrorCode::InvalidCallData).with_commas(),
+            ArgSpec::required("variables", ErrorCode::InvalidCallData)
+                .or(&["callVariables"])
+                .with_commas(),
         ],
         Repeat::Safe,
         Step::Request(|subject, args| {
@@ -135,7 +138,9 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
     agent(
         "wrapup",
         &[
-            ArgSpec::required("label", ErrorCode::MissingReasonCode).with_commas(),
+            ArgSpec::required("label", ErrorCode::MissingReasonCode)
+                .or(&["reasonLabel"])
+                .with_commas(),
             DIALOG,
         ],
         Repeat::Safe,
@@ -187,8 +192,10 @@ fn variables(text: &str) -> Result<Vec<(String, String)>, ErrorCode> {
         "" => Err(ErrorCode::InvalidCallData),
         name => Ok((name.to_owned(), value.trim().to_owned())),
     };
-    if !text.contains('=') {
-        let (name, value) = text.split_once(',').ok_or(ErrorCode::InvalidCallData)?;
+    // No name has a comma, so one before any `=` ends a name of the older form.
+    if let Some((name, value)) = text.split_once(',')
+        && !name.contains('=')
+    {
         return Ok(vec![pair(name, value)?]);
     }
     let list = text
@@ -222,6 +229,14 @@ mod tests {
         assert_eq!(
             variables("callVariable3,gold").unwrap(),
             [pair("callVariable3", "gold")]
+        );
+        assert_eq!(
+            variables("callVariable3,a=b|c").unwrap(),
+            [pair("callVariable3", "a=b|c")]
+        );
+        assert_eq!(
+            variables("callVariable3=a,b|callVariable4=c").unwrap(),
+            [pair("callVariable3", "a,b"), pair("callVariable4", "c")]
         );
         for broken in ["callVariable1", "=a", "a=1|b", "|", ",x"] {
             assert_eq!(

@@ -82,7 +82,7 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         .tells("supervisors", "Unauthorized"),
     list(
         "GETAGENTEXTENSION",
-        &[ArgSpec::required("agent", ErrorCode::PleaseRetry)],
+        &[ArgSpec::required("agent", ErrorCode::PleaseRetry).or(&["F_Number"])],
         |_, args| {
             Ok(vec![Action::ReadMember {
                 member: member(args, "agent")?,

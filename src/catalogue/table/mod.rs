@@ -42,8 +42,9 @@ pub static FAMILIES: &[Family] = &[
     },
 ];
 
-const DIALOG: ArgSpec = ArgSpec::required("dialogId", ErrorCode::MissingDialogId);
-const REASON: ArgSpec = ArgSpec::required("reasonId", ErrorCode::MissingReasonCode);
+const DIALOG: ArgSpec = ArgSpec::required("dialogId", ErrorCode::MissingDialogId).or(&["dialog"]);
+const REASON: ArgSpec =
+    ArgSpec::required("reasonId", ErrorCode::MissingReasonCode).or(&["reasonCodeId"]);
 const NUMBER: ArgSpec = ArgSpec::required("number", ErrorCode::MissingNumber);
 const TEAM: ArgSpec = ArgSpec::required("teamId", ErrorCode::PleaseRetry);
 

@@ -4,7 +4,7 @@ use super::{DIALOG, agent, dialog, on_dialog, own_extension};
 use crate::catalogue::{After, ArgSpec, Args, CommandSpec, ErrorCode, Repeat, Step, Subject};
 use crate::model::{Action, CampaignVerb, DialogVerb};
 
-const OWN: ArgSpec = ArgSpec::optional("extension");
+const OWN: ArgSpec = ArgSpec::optional("extension").or(&["ownExt", "ownExtension"]);
 const PREVIEW: &[ArgSpec] = &[DIALOG, ArgSpec::optional("answer")];
 const CALLBACK: &[ArgSpec] = &[
     OWN,

@@ -19,9 +19,9 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
     agent(
         "Connect",
         &[
-            ArgSpec::required("destination", ErrorCode::PleaseRetry),
+            ArgSpec::required("destination", ErrorCode::PleaseRetry).or(&["dest"]),
             PASSWORD,
-            ArgSpec::optional("mode"),
+            ArgSpec::optional("mode").or(&["SSO"]).only("SSO").or_flag(),
         ],
         Repeat::Safe,
         Step::Connect,
@@ -45,7 +45,7 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
             PASSWORD,
             EXTENSION,
             ArgSpec::required("dialNumber", ErrorCode::MissingNumber),
-            ArgSpec::required("connectionMode", ErrorCode::PleaseRetry),
+            ArgSpec::required("connectionMode", ErrorCode::PleaseRetry).or_flag(),
         ],
         Repeat::Safe,
         Step::SignIn(|_, args| sign_in(args, Some(mobile(args)?))),

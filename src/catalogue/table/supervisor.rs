@@ -6,14 +6,15 @@ use crate::catalogue::{After, ArgSpec, Args, CommandSpec, ErrorCode, Repeat, Ste
 use crate::model::{Action, DialogVerb};
 
 /// An agent's or participant's extension.
-const EXTENSION: ArgSpec = ArgSpec::required("extension", ErrorCode::MissingNumber);
+const EXTENSION: ArgSpec = ArgSpec::required("extension", ErrorCode::MissingNumber)
+    .or(&["agentExtension", "participantExtension"]);
 
 const WATCH_ERRORS: &str = "MISSING_NUMBER, CF_INVALID_OBJECT_STATE, CF_GENERIC_UNSPECIFIED";
 
 pub(super) static COMMANDS: &[CommandSpec] = &[
     list(
         "getteamusers",
-        &[TEAM, ArgSpec::optional("subscribe")],
+        &[TEAM, ArgSpec::optional("subscribe").or_flag()],
         |_, args| {
             let team = args.need("teamId", ErrorCode::PleaseRetry)?.to_owned();
             Ok(vec![Action::ReadTeam { team }])
@@ -28,7 +29,7 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
     ),
     list(
         "getteamuserstate",
-        &[ArgSpec::required("memberId", ErrorCode::PleaseRetry)],
+        &[ArgSpec::required("memberId", ErrorCode::PleaseRetry).or(&["memberAgentId"])],
         |_, args| {
             Ok(vec![Action::ReadMember {
                 member: member(args, "memberId")?,

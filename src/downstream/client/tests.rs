@@ -343,11 +343,26 @@ async fn service_unavailable_is_out_of_service() {
 
 #[tokio::test]
 async fn other_server_errors_are_unknown() {
-    for status in [500, 501, 502, 504] {
+    for status in [500, 502, 504] {
         let answer = http(&format!("{status} x"), "");
         let outcome = outcome(Then::Answer(answer), &make_call()).await;
         assert_eq!(status_of_unknown(&outcome), Some(status));
     }
+}
+
+#[tokio::test]
+async fn a_feature_that_the_deployment_lacks_is_refused() {
+    let body = "<ApiErrors><ApiError><ErrorType>Not Implemented</ErrorType></ApiError></ApiErrors>";
+    let drop = Action::OnDialog {
+        dialog: "77".to_owned(),
+        verb: DialogVerb::DropParticipant,
+        target: "5206".to_owned(),
+    };
+    let told = outcome(Then::Answer(http("501 x", body)), &drop).await;
+    assert!(
+        matches!(&told, CallOutcome::Refused { status: 501, error } if error.kind == "Not Implemented"),
+        "{told:?}"
+    );
 }
 
 #[tokio::test]

@@ -27,7 +27,9 @@ pub fn answer(action: &Action, body: &[u8]) -> Result<Answer, XmlError> {
         Action::ReadUser => Ok(Answer::User(Box::new(user::document(body)?))),
         Action::ReadDialogs => Ok(Answer::Dialogs(dialog::list_document(body)?)),
         Action::ReadDialog { .. } => Ok(Answer::Dialog(Box::new(dialog::document(body)?))),
-        Action::ReadReasons(category) => Ok(Answer::Reasons(*category, reasons::document(body)?)),
+        Action::ReadReasons(category) | Action::ReadTeamReasons { category, .. } => {
+            Ok(Answer::Reasons(*category, reasons::document(body)?))
+        }
         Action::ReadMember { .. } => Ok(Answer::Member(Box::new(user::document(body)?))),
         Action::ReadUsers => Ok(Answer::Users(lists::users(body)?)),
         Action::ReadTeam { .. } => {

@@ -77,9 +77,10 @@ fn read_path(agent: &AgentId, action: &Action) -> Result<String, IllegalId> {
     Ok(match action {
         Action::ReadDialogs => user() + "/Dialogs",
         Action::ReadDialog { dialog } => object("Dialog", dialog)?,
-        Action::ReadReasons(ReasonCategory::NotReady) => user() + "/ReasonCodes?category=NOT_READY",
-        Action::ReadReasons(ReasonCategory::Logout) => user() + "/ReasonCodes?category=LOGOUT",
-        Action::ReadReasons(ReasonCategory::WrapUp) => user() + "/WrapUpReasons",
+        Action::ReadReasons(category) => user() + reasons(*category),
+        Action::ReadTeamReasons { team, category } => {
+            object("TeamResource", team)? + reasons(*category)
+        }
         Action::ReadMember { member } => user_path(member),
         Action::ReadUsers => "/Users".to_owned(),
         Action::ReadTeam { team } => object("Team", team)? + "?includeLoggedOutAgents=true",
@@ -90,6 +91,14 @@ fn read_path(agent: &AgentId, action: &Action) -> Result<String, IllegalId> {
         // ReadUser; what changes something is built elsewhere.
         _ => user(),
     })
+}
+
+fn reasons(category: ReasonCategory) -> &'static str {
+    match category {
+        ReasonCategory::NotReady => "/ReasonCodes?category=NOT_READY",
+        ReasonCategory::Logout => "/ReasonCodes?category=LOGOUT",
+        ReasonCategory::WrapUp => "/WrapUpReasons",
+    }
 }
 
 fn change_user(agent: &AgentId, action: &Action) -> (String, Vec<u8>) {
@@ -305,6 +314,14 @@ mod tests {
         assert_eq!(
             built(&Action::ReadReasons(ReasonCategory::Logout)).0,
             "GET /User/1205/ReasonCodes?category=LOGOUT"
+        );
+        assert_eq!(
+            built(&Action::ReadTeamReasons {
+                team: "12".to_owned(),
+                category: ReasonCategory::NotReady
+            })
+            .0,
+            "GET /TeamResource/12/ReasonCodes?category=NOT_READY"
         );
         assert_eq!(
             built(&Action::ReadReasons(ReasonCategory::WrapUp)).0,

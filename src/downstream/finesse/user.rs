@@ -39,7 +39,7 @@ pub fn element(xml: &mut Xml<'_>) -> Result<User, XmlError> {
             "teamname" => &mut user.team.name,
             "mediatype" => &mut user.media_type,
             "uri" => &mut uri,
-            "reasoncode" => return reason(xml, &mut nested_reason, &mut user.reason_label),
+            "reasoncode" => return reason(xml, &mut nested_reason, &mut user),
             "roles" => return roles(xml, &mut user.supervisor),
             "settings" => return settings(xml, &mut user.wrap_up_on_incoming),
             "teams" => return teams(xml, &mut user.teams),
@@ -59,11 +59,12 @@ pub fn element(xml: &mut Xml<'_>) -> Result<User, XmlError> {
     Ok(user)
 }
 
-fn reason(xml: &mut Xml<'_>, id: &mut String, label: &mut String) -> Result<(), XmlError> {
+fn reason(xml: &mut Xml<'_>, id: &mut String, user: &mut User) -> Result<(), XmlError> {
     let mut uri = String::new();
     xml.children(|xml, tag| match tag.name() {
         "id" => xml.text_into(id),
-        "label" => xml.text_into(label),
+        "code" => xml.text_into(&mut user.reason_code),
+        "label" => xml.text_into(&mut user.reason_label),
         "uri" => xml.text_into(&mut uri),
         _ => xml.skip(),
     })?;

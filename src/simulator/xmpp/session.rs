@@ -302,7 +302,7 @@ impl Me<'_> {
 
     fn finesse_is_up(&self) -> bool {
         let faults = self.service.world.node_faults(self.service.node);
-        !*faults.watch_refuse().borrow()
+        faults.application_is_up()
     }
 
     fn result(&self, iq: &Elem, content: &str) -> String {

@@ -15,12 +15,11 @@ pub(super) fn from_text(spec: &CommandSpec, body: &str) -> Result<Args, Fault> {
         };
     }
     let mut args = Args::default();
-    let mut rest = Some(body.trim()).filter(|body| !is_null(body));
+    let mut rest = Some(without_surplus_commas(spec, body.trim())).filter(|body| !is_null(body));
     for (index, arg) in spec.args.iter().enumerate() {
         let part = match rest.take() {
             Some(text) if arg.rest => {
-                let behind = spec.args.len() - index - 1;
-                let (part, more) = leave(text, behind);
+                let (part, more) = leave(text, behind(&spec.args[index + 1..], text));
                 rest = more;
                 part
             }
@@ -42,6 +41,31 @@ pub(super) fn from_text(spec: &CommandSpec, body: &str) -> Result<Args, Fault> {
     }
 }
 
+/// A comma behind the last argument gives no further one, also where another argument takes those
+/// that are too many.
+fn without_surplus_commas<'a>(spec: &CommandSpec, mut body: &'a str) -> &'a str {
+    let takes_commas = spec.args.iter().rposition(|arg| arg.rest);
+    if takes_commas.is_none_or(|at| at + 1 == spec.args.len()) {
+        return body;
+    }
+    while body.matches(',').count() >= spec.args.len()
+        && let Some(shorter) = body.strip_suffix(',')
+    {
+        body = shorter.trim_end();
+    }
+    body
+}
+
+/// How many arguments follow one that takes what these leave of a text.
+fn behind(following: &[ArgSpec], text: &str) -> usize {
+    let last = text.rsplit_once(',').map_or("", |(_, last)| literal(last));
+    let absent = following
+        .last()
+        .and_then(|arg| arg.only)
+        .is_some_and(|word| !last.is_empty() && !last.eq_ignore_ascii_case(word));
+    following.len() - usize::from(absent)
+}
+
 /// Splits off as many arguments from the end as follow one that may have commas itself.
 fn leave(text: &str, behind: usize) -> (&str, Option<&str>) {
     let mut at = text.len();
@@ -59,19 +83,13 @@ fn leave(text: &str, behind: usize) -> (&str, Option<&str>) {
 
 /// Reads the object form. Values are taken as they are: no blanks or brackets are stripped.
 pub(super) fn from_object(spec: &CommandSpec, object: &Map<String, Value>) -> Result<Args, Fault> {
-    let known = |name: &str| {
-        spec.args
-            .iter()
-            .any(|arg| arg.name.eq_ignore_ascii_case(name))
-    };
+    let known = |name: &str| spec.args.iter().any(|arg| arg.is_named(name));
     if object.keys().any(|name| !known(name)) {
         return Err(surplus());
     }
     let mut args = Args::default();
     for arg in spec.args {
-        let mut given = object
-            .iter()
-            .filter(|(name, _)| arg.name.eq_ignore_ascii_case(name));
+        let mut given = object.iter().filter(|(name, _)| arg.is_named(name));
         let value = given.next().map(|(_, value)| value);
         if given.next().is_some() {
             return Err(surplus());
@@ -86,11 +104,16 @@ pub(super) fn from_object(spec: &CommandSpec, object: &Map<String, Value>) -> Re
             Some(Value::Number(number)) if number.is_i64() || number.is_u64() => {
                 push(&mut args, arg, &number.to_string())?;
             }
+            Some(Value::Bool(word)) => push(&mut args, arg, if *word { "true" } else { "false" })?,
             Some(value) if arg.json => push(&mut args, arg, &value.to_string())?,
+            Some(Value::Bool(flag)) if arg.flag => push(&mut args, arg, &flag.to_string())?,
             Some(_) => {
                 return Err(Fault::new(
                     "wrong_type",
-                    format!("argument {} must be a text or a whole number", arg.name),
+                    format!(
+                        "argument {} must be a text, a whole number, true or false",
+                        arg.name
+                    ),
                 ));
             }
         }
@@ -104,6 +127,12 @@ pub(super) fn is_null(body: &str) -> bool {
 }
 
 fn push(args: &mut Args, arg: &ArgSpec, value: &str) -> Result<(), Fault> {
+    if !value.chars().all(in_xml) {
+        return Err(Fault::new(
+            "bad_character",
+            format!("argument {} has a control character", arg.name),
+        ));
+    }
     match (value.trim().is_empty(), arg.missing) {
         (false, _) => {
             args.push(arg.name, value);
@@ -115,6 +144,15 @@ fn push(args: &mut Args, arg: &ArgSpec, value: &str) -> Result<(), Fault> {
             code,
             detail: format!("argument {} is missing", arg.name),
         }),
+    }
+}
+
+/// Whether XML 1.0 can carry a character: the downstream's requests are XML.
+fn in_xml(c: char) -> bool {
+    match c {
+        '\t' | '\n' | '\r' => true,
+        '\u{fffe}' | '\u{ffff}' => false,
+        _ => c >= ' ',
     }
 }
 

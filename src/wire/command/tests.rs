@@ -71,6 +71,98 @@ fn every_way_to_write_a_command() {
             "1001",
             vec!["desk-1", "s3cret", "SSO"],
         ),
+        // A password takes the commas that no other argument needs.
+        (
+            raw("Login#1001", "p,a,ss,2001"),
+            "Login",
+            "1001",
+            vec!["p,a,ss", "2001"],
+        ),
+        (
+            raw("Login#1001", "s3cret,2001,"),
+            "Login",
+            "1001",
+            vec!["s3cret", "2001"],
+        ),
+        (
+            raw("Connect#1001", "desk-1,p,ss"),
+            "Connect",
+            "1001",
+            vec!["desk-1", "p,ss", ""],
+        ),
+        (
+            raw("Connect#1001", "desk-1,p,ss,<sso>"),
+            "Connect",
+            "1001",
+            vec!["desk-1", "p,ss", "sso"],
+        ),
+        (
+            raw("Connect#1001", "desk-1,s3cret,"),
+            "Connect",
+            "1001",
+            vec!["desk-1", "s3cret", ""],
+        ),
+        (
+            raw("MobileAgentLogin#1001", "p,q,2001,0699,false"),
+            "MobileAgentLogin",
+            "1001",
+            vec!["p,q", "2001", "0699", "false"],
+        ),
+        (
+            raw("wrapup#1001", "Sold, twice,77,"),
+            "wrapup",
+            "1001",
+            vec!["Sold, twice", "77"],
+        ),
+        (
+            raw("TransferCall#1001", ",77"),
+            "TransferCall",
+            "1001",
+            vec!["", "77"],
+        ),
+        // The names that the original's documents print.
+        (
+            json("Connect#1001", r#"{"dest":"d","password":"x","SSO":true}"#),
+            "Connect",
+            "1001",
+            vec!["d", "x", "true"],
+        ),
+        (
+            json("MakeNotReadyWithReason#1001", r#"{"reason_id":9}"#),
+            "MakeNotReadyWithReason",
+            "1001",
+            vec!["9"],
+        ),
+        (
+            json("ConsultCall#1001", r#"{"number":"7011","dialog":"77"}"#),
+            "ConsultCall",
+            "1001",
+            vec!["7011", "77"],
+        ),
+        (
+            json(
+                "MobileAgentLogin#1001",
+                r#"{"password":"x","extension":"2001","dialNumber":"0699","connection_mode":true}"#,
+            ),
+            "MobileAgentLogin",
+            "1001",
+            vec!["x", "2001", "0699", "true"],
+        ),
+        (
+            json(
+                "dropparticipant#1001",
+                r#"{"participant extension":"7","dialog_id":"77"}"#,
+            ),
+            "dropparticipant",
+            "1001",
+            vec!["7", "77"],
+        ),
+        (
+            json("getteamusers#1001", r#"{"teamId":12,"subscribe":true}"#),
+            "getteamusers",
+            "1001",
+            vec!["12", "true"],
+        ),
         (
             raw("ReterieveCall#1001", "< 77 >"),
             "RetrieveCall",
@@ -242,9 +334,19 @@ fn every_way_to_be_malformed() {
             ErrorCode::PleaseRetry,
         ),
         (
-            json("AnswerCall#1", r#"{"dialogId":true}"#),
+            json("AnswerCall#1", r#"{"dialogId":[true]}"#),
             "wrong_type",
             ErrorCode::PleaseRetry,
+        ),
+        (
+            raw("Login#1", "s3cret,"),
+            "missing_argument",
+            ErrorCode::MissingExtension,
+        ),
+        (
+            raw("Login#1", ",2001"),
+            "missing_argument",
+            ErrorCode::MissingPassword,
         ),
         (
             json("AnswerCall#1", r#"{"dialogId":1.5}"#),
@@ -257,13 +359,23 @@ fn every_way_to_be_malformed() {
             ErrorCode::PleaseRetry,
         ),
         (
-            json("AnswerCall#1", r#"{"dialogId":"7","dialogID":"8"}"#),
+            json("AnswerCall#1", r#"{"dialogId":"7","dialog":"8"}"#),
             "surplus_arguments",
             ErrorCode::PleaseRetry,
         ),
         (
             raw("", r#"{"type":"AnswerCall#1","body":[7]}"#),
             "wrong_type",
+            ErrorCode::PleaseRetry,
+        ),
+        (
+            raw("MakeCall#1", "55\u{0}5"),
+            "bad_character",
+            ErrorCode::PleaseRetry,
+        ),
+        (
+            json("MakeCall#1", r#"{"number":"5\ufffe5"}"#),
+            "bad_character",
             ErrorCode::PleaseRetry,
         ),
         (
@@ -527,7 +639,13 @@ proptest! {
         let spec = commands().nth(index).unwrap();
         prop_assume!(!spec.args.iter().any(|arg| arg.json));
         let kind = format!("{}#1001", spec.name);
-        let values = &values[..spec.args.len()];
+        let values: Vec<String> = spec
+            .args
+            .iter()
+            .zip(values)
+            .map(|(arg, value)| arg.only.map_or(value, str::to_owned))
+            .collect();
+        let values = &values[..];
         let object: serde_json::Map<_, _> = spec
             .args
             .iter()

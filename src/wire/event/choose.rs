@@ -65,6 +65,13 @@ pub fn choose(
         events.push(event(lasting, CallPhase::Dropped));
         return events;
     }
+    // The party has failed already, the call as a whole has not ended yet.
+    let failed = dialog
+        .participant(viewer.extension)
+        .is_some_and(|own| own.state == "FAILED");
+    if failed && let Some(cause) = cause(dialog, viewer.extension) {
+        return vec![event(lasting, CallPhase::Failed { cause })];
+    }
     if forerunner(dialog, verb, viewer.extension) {
         return Vec::new();
     }

@@ -5,6 +5,7 @@ use crate::model::{DialogsVerb, Participant};
 
 mod choosing;
 mod golden;
+mod reference;
 
 fn zone() -> FixedOffset {
     FixedOffset::east_opt(2 * 3600).unwrap()
@@ -296,6 +297,28 @@ fn new_calls() {
             )],
         );
     }
+}
+
+#[test]
+fn call_variables_without_names_where_that_is_wanted() {
+    let agent = agent();
+    let dialog = dialog("ALERTING", "ACD_IN", "ALERTING");
+    let event = only(choose(&dialog, DialogsVerb::Added, false, &viewer(&agent)));
+    assert_eq!(
+        strings(&event, Format::Values),
+        [
+            "1001#NewInboundCall#0612#0612,C-1,,ten,P001000119#DialogID:900#CallType:ACD_IN#2030-06-01 11:20:03"
+        ]
+    );
+    let status = ClientEvent::DialogStatus {
+        agent,
+        extension: "2001".into(),
+        dialogs: vec![dialog],
+    };
+    assert_eq!(
+        strings(&status, Format::Values),
+        ["1001#DialogStatus#900#ALERTING#0612#0612,C-1,,ten,P001000119####"]
+    );
 }
 
 #[test]

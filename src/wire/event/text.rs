@@ -62,8 +62,9 @@ impl Line {
     }
 }
 
-/// The message bodies; none where the form does not have the event.
-pub(super) fn render<Z: TimeZone>(event: &ClientEvent, zone: &Z) -> Vec<String>
+/// The message bodies; none where the form does not have the event. `named`: call variables carry
+/// their names.
+pub(super) fn render<Z: TimeZone>(event: &ClientEvent, zone: &Z, named: bool) -> Vec<String>
 where
     Z::Offset: Display,
 {
@@ -101,7 +102,7 @@ where
             };
             state(agent.as_str(), &user, zone)
         }
-        ClientEvent::Call(call) => self::call(call, zone),
+        ClientEvent::Call(call) => self::call(call, zone, named),
         ClientEvent::DialogState {
             agent,
             name,
@@ -117,7 +118,7 @@ where
             agent,
             extension,
             dialogs,
-        } => dialog_status(agent.as_str(), extension, dialogs),
+        } => dialog_status(agent.as_str(), extension, dialogs, named),
         ClientEvent::ReasonCodes {
             agent,
             name,
@@ -198,11 +199,15 @@ where
         .one()
 }
 
-/// `ani=<calling number>|callVariable1=<value>|…`
-fn call_variables(dialog: &Dialog) -> String {
+/// `ani=<calling number>|callVariable1=<value>|…`, or without names `<calling number>,<value>,…`.
+fn call_variables(dialog: &Dialog, named: bool) -> String {
     let mut list = super::variables(dialog);
     // The calling number, last in JSON, stands first here.
     list.rotate_right(1);
+    if !named {
+        let values: Vec<&str> = list.into_iter().map(|(_, value)| value).collect();
+        return values.join(",");
+    }
     let mut out = String::with_capacity(64);
     for (index, (name, value)) in list.iter().enumerate() {
         if index > 0 {
@@ -223,12 +228,13 @@ fn participants(dialog: &Dialog) -> String {
     list.join("|")
 }
 
-fn call<Z: TimeZone>(call: &CallEvent, zone: &Z) -> Vec<String>
+fn call<Z: TimeZone>(call: &CallEvent, zone: &Z, named: bool) -> Vec<String>
 where
     Z::Offset: Display,
 {
     let dialog = &call.dialog;
     let line = Line::new(call.agent.as_str());
+    let variables = call_variables(dialog, named);
     let start = || local(start_of(dialog, &call.extension), zone);
     match (call.kind, &call.phase) {
         (CallKind::Consult, CallPhase::Failed { cause }) => line
@@ -243,7 +249,7 @@ where
             .value(call_state(call, phase))
             .marked("AssDialogID", &dialog.id)
             .value(&dialog.from_address)
-            .value(&call_variables(dialog))
+            .value(&variables)
             .value(&call.name)
             .one(),
         (_, CallPhase::Failed { cause }) => line
@@ -256,7 +262,7 @@ where
         (CallKind::NewInbound, CallPhase::Live) => line
             .word("NewInboundCall")
             .value(&dialog.from_address)
-            .value(&call_variables(dialog))
+            .value(&variables)
             .marked("DialogID", &dialog.id)
             .marked("CallType", &dialog.call_type)
             .value(&start())
@@ -264,13 +270,13 @@ where
         (CallKind::NewOutbound, CallPhase::Live) => line
             .word("NewOutboundCall")
             .value(&dialog.from_address)
-            .value(&call_variables(dialog))
+            .value(&variables)
             .marked("DialogID", &dialog.id)
             .one(),
         (CallKind::NewOutboundPreview, CallPhase::Live) => line
             .word("NewOutboundPreviewCall")
             .value(&dialog.from_address)
-            .value(&call_variables(dialog))
+            .value(&variables)
             .marked("DialogID", &dialog.id)
             .marked("CallType", &dialog.call_type)
             .one(),
@@ -279,7 +285,7 @@ where
             .value(call_state(call, phase))
             .marked("DialogID", &dialog.id)
             .value(&dialog.from_address)
-            .value(&call_variables(dialog))
+            .value(&variables)
             .value(&start())
             .marked("CallType", &dialog.call_type)
             .marked("ParticipantsCount", &dialog.participants.len().to_string())
@@ -300,7 +306,7 @@ fn call_state<'a>(call: &'a CallEvent, phase: &CallPhase) -> &'a str {
 }
 
 /// One call and the one that is associated with it; the form has no room for more.
-fn dialog_status(agent: &str, extension: &str, dialogs: &[Dialog]) -> Vec<String> {
+fn dialog_status(agent: &str, extension: &str, dialogs: &[Dialog], named: bool) -> Vec<String> {
     let line = Line::new(agent).word("DialogStatus");
     let Some(main) = dialogs
         .iter()
@@ -320,7 +326,7 @@ fn dialog_status(agent: &str, extension: &str, dialogs: &[Dialog]) -> Vec<String
                 .value(&dialog.id)
                 .value(shown_state(dialog, extension))
                 .value(&dialog.from_address)
-                .value(&call_variables(dialog)),
+                .value(&call_variables(dialog, named)),
             None => line.word("").word("").word("").word(""),
         })
         .one()

@@ -99,3 +99,16 @@ fn the_forerunner_of_a_campaign_call_is_not_told() {
         [CallKind::Inbound]
     );
 }
+
+#[test]
+fn a_party_that_failed_is_told_with_its_cause_before_the_call_ends() {
+    let agent = agent();
+    let mut dialog = dialog("INITIATED", "OUT", "FAILED");
+    dialog.participants[1].state_cause = "BAD_DESTINATION".into();
+    let told = only(choose(&dialog, DialogsVerb::Changed, true, &viewer(&agent)));
+    assert_eq!(
+        strings(&told, Format::Default),
+        ["1001#InboundCall#FAILED#DialogID:900#BAD_DESTINATION#Mira Lund"]
+    );
+    assert!(json(&told)[0].contains(r#""state":"FAILED""#));
+}
