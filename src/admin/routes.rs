@@ -119,8 +119,18 @@ fn line(answer: Result<String, String>) -> Response {
 }
 
 impl AdminState {
+    /// What the engine knows, with what the brokers' own lists warn of.
     pub(super) fn current(&self) -> Arc<View> {
-        Arc::clone(&self.view.borrow())
+        let view = Arc::clone(&self.view.borrow());
+        let network = self.network.borrow();
+        let brokers = network.brokers.iter();
+        let unplanned: Vec<String> = brokers.filter_map(|b| b.unplanned.clone()).collect();
+        if unplanned.is_empty() {
+            return view;
+        }
+        let mut view = View::clone(&view);
+        view.warnings.extend(unplanned);
+        Arc::new(view)
     }
 
     /// Whether the driver is there: it holds the other ends.

@@ -107,6 +107,14 @@ impl Consumers {
                 Some(tag) => self.cancel(group, &tag).await.err(),
                 None => None,
             },
+            Op::DeclareDeadLetters => {
+                let queue = self.link.context.object("dead-letter");
+                match self.declare(&queue).await {
+                    Ok(()) => tracing::warn!(queue, "the queue was deleted and is declared again"),
+                    Err(problem) => tracing::warn!(queue, ?problem, "the queue is missing"),
+                }
+                None
+            }
             Op::ConsumeExpired => {
                 if !self.expired {
                     self.expired = true;

@@ -31,7 +31,7 @@ pub(super) fn raw_message(delivery: Delivery) -> RawMessage {
         timestamp: *properties.timestamp(),
         expiration: text(properties.expiration()).and_then(|ms| ms.trim().parse().ok()),
         deadline: header(headers, "x-deadline").and_then(as_number),
-        attempt: header(headers, "x-attempt").and_then(as_number),
+        attempt: header(headers, "x-attempt").and_then(attempt),
         redelivered,
         federated: hops.is_some(),
         redelivered_upstream: hops.is_some_and(any_hop_redelivered),
@@ -71,7 +71,18 @@ fn as_number(value: &AMQPValue) -> Option<i64> {
         // Some clients have no integers; a cast of a float saturates and gives 0 for NaN.
         AMQPValue::Float(n) => Some(*n as i64),
         AMQPValue::Double(n) => Some(*n as i64),
+        AMQPValue::DecimalValue(n) => 10_i64
+            .checked_pow(n.scale.into())
+            .map(|unit| i64::from(n.value) / unit),
         _ => as_text(value)?.trim().parse().ok(),
+    }
+}
+
+/// Which attempt a client says this is. One that cannot be read says that it is not the first.
+fn attempt(value: &AMQPValue) -> Option<i64> {
+    match value {
+        AMQPValue::Void => None,
+        value => Some(as_number(value).unwrap_or(2)),
     }
 }
 
@@ -213,7 +224,7 @@ mod tests {
             ("JMSType", AMQPValue::LongString(vec![0xff_u8, 0xfe].into())),
         ]);
         let raw = read(BasicProperties::default().with_headers(headers), b"");
-        assert_eq!((raw.deadline, raw.attempt, raw.kind), (None, None, None));
+        assert_eq!((raw.deadline, raw.attempt, raw.kind), (None, Some(2), None));
         assert!(raw.federated && !raw.redelivered_upstream);
     }
 

@@ -46,6 +46,7 @@ pub(super) enum Op {
         group: usize,
     },
     ConsumeExpired,
+    DeclareDeadLetters,
 }
 
 /// An answer to a delivery.

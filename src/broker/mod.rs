@@ -235,6 +235,7 @@ impl Broker {
             ),
             Command::StopConsuming { link, group } => self.operate(link, Op::Stop { group }),
             Command::ConsumeExpired { link } => self.operate(link, Op::ConsumeExpired),
+            Command::DeclareDeadLetters { link } => self.operate(link, Op::DeclareDeadLetters),
             Command::Publish { id, link, message } => {
                 let publication = Publication { id, message };
                 let sent = lock(&self.links)

@@ -23,6 +23,10 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// Looks in a row that must miss a consumer before it counts as missing: one may fall between a
 /// registration and the list.
 const MISSES: u32 = 2;
+/// Every how many looks policies and upstreams are compared with the plan: once a minute.
+const COMPARED_EVERY: u64 = 12;
+/// Differences that are named.
+const NAMED: usize = 3;
 /// Consumers of one queue that are shown.
 const CONSUMERS: usize = 100;
 
@@ -52,6 +56,9 @@ pub struct BrokerProof {
     pub links_planned: usize,
     /// Links that do not run: name and state.
     pub links_down: Vec<String>,
+    /// What queues, exchanges, policies and upstreams lack or have otherwise than planned, in one
+    /// sentence; `null` where they are as planned, or nobody could look.
+    pub unplanned: Option<String>,
 }
 
 /// A consumer as its broker lists it.
@@ -152,15 +159,35 @@ impl Prover {
     }
 
     async fn look(&mut self) -> Network {
+        let compared = self.looks.is_multiple_of(COMPARED_EVERY);
         self.looks += 1;
         let mut brokers = Vec::new();
-        for plan in &self.topology.brokers {
-            brokers.push(ask(plan, &self.queues).await);
+        for (at, plan) in self.topology.brokers.iter().enumerate() {
+            let mut proof = ask(plan, &self.queues).await;
+            let known = self.known_unplanned(at);
+            let look = compared || known.is_some();
+            proof.unplanned = match look && proof.problem.is_none() {
+                true => unplanned(plan).await,
+                false => known.clone(),
+            };
+            if proof.unplanned != known {
+                match &proof.unplanned {
+                    Some(words) => tracing::warn!("{words}"),
+                    None => tracing::info!(broker = proof.broker, "policies are as planned"),
+                }
+            }
+            brokers.push(proof);
         }
         Network {
             brokers,
             looks: self.looks,
         }
+    }
+
+    /// What was unplanned on a broker at the last look.
+    fn known_unplanned(&self, broker: usize) -> Option<String> {
+        let network = self.network.borrow();
+        network.brokers.get(broker)?.unplanned.clone()
     }
 
     /// Confirmed consumers that their broker has missed often enough, each with the reason.
@@ -213,6 +240,28 @@ pub async fn ask(plan: &BrokerPlan, queues: &[String]) -> BrokerProof {
     let down = links.iter().filter(|link| !link.is_running());
     proof.links_down = down.map(link_words).collect();
     proof
+}
+
+/// What is missing on a broker, and what to do about it.
+async fn unplanned(plan: &BrokerPlan) -> Option<String> {
+    let found = topology::missing(plan).await.ok()?;
+    let grave: Vec<_> = found.iter().filter(|finding| finding.grave).collect();
+    let first = grave.first()?;
+    let named = grave.iter().take(NAMED);
+    let named: Vec<String> = named
+        .map(|finding| format!("{} {}", finding.object, finding.problem))
+        .collect();
+    let more = match grave.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let words = format!(
+        "broker {} is not set up as planned: {}{more}; {}, `tandem doctor` tells all",
+        first.broker,
+        named.join(", "),
+        first.cure
+    );
+    Some(words.chars().take(500).collect())
 }
 
 fn link_words(link: &LinkState) -> String {

@@ -20,9 +20,9 @@ pub struct Args {
 pub fn run(args: Args, json: bool) -> ExitCode {
     let report = Report::make(&args.files, &|name| std::env::var(name).ok());
     if json {
-        println!("{:#}", report.json());
+        super::output::print(&format!("{:#}\n", report.json()));
     } else {
-        print!("{}", report.text());
+        super::output::print(&report.text());
     }
     if report.ok() {
         ExitCode::SUCCESS

@@ -191,14 +191,14 @@ fn print_message(what: &str, message: &Message, json: bool) {
         } else {
             message.json.clone()
         };
-        println!(
-            "{}",
+        super::output::print(&format!(
+            "{}\n",
             json!({"kind": what, "correlationId": message.correlation_id,
                    "instance": message.app_id, "headers": message.headers, "body": body})
-        );
+        ));
     } else {
         let from = message.app_id.as_deref().unwrap_or("-");
-        println!("{what} from {from}: {}", message.text);
+        super::output::print(&format!("{what} from {from}: {}\n", message.text));
     }
 }
 

@@ -140,20 +140,20 @@ async fn wait_for_signal() -> std::io::Result<()> {
 fn announce(running: &Running, json: bool) {
     if json {
         let line = serde_json::json!({ "nodes": running.nodes, "control": running.control });
-        println!("{line}");
+        super::output::print(&format!("{line}\n"));
         return;
     }
     for (at, node) in running.nodes.iter().enumerate() {
-        println!(
-            "node {}: http://{}/finesse/api  xmpp {}  domain {}",
+        super::output::print(&format!(
+            "node {}: http://{}/finesse/api  xmpp {}  domain {}\n",
             at + 1,
             node.rest,
             node.xmpp,
             node.domain
-        );
+        ));
     }
     if let Some(control) = running.control {
-        println!("control: http://{control}");
+        super::output::print(&format!("control: http://{control}\n"));
     }
 }
 

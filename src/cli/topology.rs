@@ -79,11 +79,11 @@ pub fn execute(action: &Action, input: &TopologyInput, json: bool) -> ExitCode {
     let plan = Topology::of(input);
     match *action {
         Action::Print { .. } if json => {
-            println!("{:#}", plan.to_json());
+            super::output::print(&format!("{:#}\n", plan.to_json()));
             ExitCode::SUCCESS
         }
         Action::Print { .. } => {
-            print!("{}", plan.to_text());
+            super::output::print(&plan.to_text());
             ExitCode::SUCCESS
         }
         Action::Apply { wait, .. } => apply(&plan, json, wait),
@@ -103,9 +103,9 @@ fn apply(plan: &Topology, json: bool, wait: bool) -> ExitCode {
     };
     let report = runtime.block_on(topology::apply(plan, wait.then_some(WAIT_LIMIT)));
     if json {
-        println!("{:#}", report_json(&report));
+        super::output::print(&format!("{:#}\n", report_json(&report)));
     } else {
-        print!("{}", report_text(&report));
+        super::output::print(&report_text(&report));
     }
     for error in &report.errors {
         eprintln!("tandem topology: {error}");

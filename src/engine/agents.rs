@@ -9,7 +9,7 @@ use crate::wire::event::ClientEvent;
 use super::command::Command;
 use super::ids::SubscriptionEpoch;
 use super::input::Notice;
-use super::session::Subscription;
+use super::session::{Session, Subscription};
 use super::timer::Timer;
 use super::{Engine, Event, limits};
 
@@ -256,18 +256,30 @@ impl Engine {
     /// Another node is in use: every own subscription moves there, at the takeover's rate.
     pub(super) fn move_subscriptions(&mut self) {
         let node = self.route.current();
-        let movable: Vec<AgentId> = self
-            .sessions
-            .iter()
-            .filter(|session| {
-                session.live()
-                    && session.record.version.owner == self.cfg.instance
-                    && !matches!(session.subscription,
-                        Subscription::Up { node: at, .. } | Subscription::Starting { node: at, .. } if at == node)
-            })
-            .map(|session| session.record.agent.clone())
-            .collect();
-        self.take(movable, "downstream");
+        self.take_own_where(|subscription| {
+            !matches!(subscription,
+                Subscription::Up { node: at, .. } | Subscription::Starting { node: at, .. } if *at == node)
+        });
+    }
+
+    /// The downstream is back: what it did meanwhile is read of every own agent.
+    pub(super) fn read_everyone(&mut self) {
+        let node = self.route.current();
+        self.take_own_where(|subscription| {
+            !matches!(subscription, Subscription::Starting { node: at, .. } if *at == node)
+        });
+    }
+
+    fn take_own_where(&mut self, wanted: impl Fn(&Subscription) -> bool) {
+        let own = |session: &&Session| {
+            session.live()
+                && session.record.version.owner == self.cfg.instance
+                && wanted(&session.subscription)
+        };
+        let sessions = self.sessions.iter().filter(own);
+        let agents = sessions.map(|session| session.record.agent.clone());
+        let agents = agents.collect();
+        self.take(agents, "downstream");
     }
 
     /// The node's domain is known now: Connects that waited for it go on.

@@ -440,7 +440,12 @@ impl Engine {
                 }
             }
             PublishOutcome::Returned => {
-                if let Some(sent) = self.outbox.remove(id) {
+                if let Some(link) = self.outbox.unparked(id) {
+                    self.out.push_back(Command::DeclareDeadLetters { link });
+                    self.outbox.retry(id);
+                    let rest = self.now.mono + limits::DECLARED_MS;
+                    self.timers.set_by(Timer::Outbox, rest);
+                } else if let Some(sent) = self.outbox.remove(id) {
                     self.reroute(sent);
                 }
             }

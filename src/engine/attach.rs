@@ -44,7 +44,6 @@ impl Engine {
             self.leaving.push(old);
         }
         self.out.push_back(Command::AttachControl { link });
-        self.out.push_back(Command::ConsumeExpired { link });
         for group in &mut self.groups {
             group.consumer = None;
         }
@@ -58,6 +57,8 @@ impl Engine {
             return;
         }
         self.tell_link(link, true, String::new());
+        // Also on the spare one's broker: what expires there may be nobody else's to answer.
+        self.out.push_back(Command::ConsumeExpired { link });
         self.timers.set_by(Timer::Evidence, self.now.mono);
     }
 

@@ -82,6 +82,11 @@ pub enum Outbound {
 }
 
 impl Outbound {
+    /// Whether it goes into the queue of dead letters.
+    pub(super) fn ours(&self) -> bool {
+        matches!(self, Self::DeadLetter { .. } | Self::ParkedReply { .. })
+    }
+
     /// A reply takes the other way: by its queue's name here, or over the federated exchange.
     pub(super) fn flip_route(&mut self) {
         if let Self::Reply { route, .. } = self {
@@ -190,8 +195,13 @@ pub enum Command {
         /// Group index.
         group: usize,
     },
-    /// Consume (or stop consuming) the queue of expired commands on a link.
+    /// Consume the queue of expired commands on a link, for as long as it lives.
     ConsumeExpired {
+        /// On which link.
+        link: LinkEpoch,
+    },
+    /// Declare the queue of dead letters again: it was deleted.
+    DeclareDeadLetters {
         /// On which link.
         link: LinkEpoch,
     },

@@ -134,6 +134,9 @@ pub const ASK_AGAIN_MS: u64 = 1_000;
 /// Sessions in one write to the store.
 pub const KEEP_RECORDS: usize = 500;
 
+/// Rest of what found no queue of dead letters, while that is declared again, milliseconds.
+pub const DECLARED_MS: u64 = 250;
+
 /// How long changes are gathered before they are made durable, milliseconds.
 pub const KEEP_DELAY_MS: u64 = 20;
 

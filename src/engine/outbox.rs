@@ -81,19 +81,31 @@ impl Outbox {
         self.remove(oldest).map(|sent| sent.job)
     }
 
-    /// Hands waiting messages to a link of a broker, in order.
-    pub fn flush(&mut self, link: LinkEpoch, broker: usize) -> Vec<(PublishId, Outbound)> {
+    /// Hands waiting messages to links, in order: to the active one on its broker, and a reply to
+    /// the broker where its command was consumed, as far as `link_to` has a link there.
+    pub fn flush(
+        &mut self,
+        active: (LinkEpoch, usize),
+        link_to: impl Fn(usize) -> Option<LinkEpoch>,
+    ) -> Vec<(PublishId, LinkEpoch, Outbound)> {
         let waiting = std::mem::take(&mut self.waiting);
         let mut out = Vec::with_capacity(waiting.len());
         for id in waiting {
-            if let Some(entry) = self.entries.get_mut(&id) {
-                entry.on = Some(link);
-                if entry.home.is_some_and(|home| home != broker) {
-                    entry.message.flip_route();
-                    entry.home = Some(broker);
+            let Some(entry) = self.entries.get_mut(&id) else {
+                continue;
+            };
+            let (mut link, broker) = active;
+            if let Some(home) = entry.home.filter(|home| *home != broker) {
+                match link_to(home) {
+                    Some(there) => link = there,
+                    None => {
+                        entry.message.flip_route();
+                        entry.home = Some(broker);
+                    }
                 }
-                out.push((id, entry.message.clone()));
             }
+            entry.on = Some(link);
+            out.push((id, link, entry.message.clone()));
         }
         out
     }
@@ -125,6 +137,13 @@ impl Outbox {
         }
     }
 
+    /// The link on which a message for the queue of dead letters is; `None` for other messages.
+    #[must_use]
+    pub fn unparked(&self, id: PublishId) -> Option<LinkEpoch> {
+        let entry = self.entries.get(&id).filter(|entry| entry.message.ours())?;
+        entry.on
+    }
+
     /// A broker would not take it: whether it is to be tried once more.
     pub fn refused(&mut self, id: PublishId) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else {
@@ -132,11 +151,7 @@ impl Outbox {
         };
         entry.refused = entry.refused.saturating_add(1);
         // What is put into our own queues is not given up.
-        let ours = matches!(
-            entry.message,
-            Outbound::DeadLetter { .. } | Outbound::ParkedReply { .. }
-        );
-        ours || entry.refused <= limits::REFUSALS
+        entry.message.ours() || entry.refused <= limits::REFUSALS
     }
 
     /// The rest is over.

@@ -117,7 +117,9 @@ impl Engine {
         let (Some(link), Some(broker)) = (self.links.active(), self.links.active_broker()) else {
             return;
         };
-        for (id, message) in self.outbox.flush(link, broker) {
+        let ups: Vec<(LinkEpoch, usize)> = self.links.ups().collect();
+        let link_to = |to: usize| ups.iter().find(|(_, at)| *at == to).map(|(up, _)| *up);
+        for (id, link, message) in self.outbox.flush((link, broker), link_to) {
             self.out.push_back(Command::Publish { id, link, message });
         }
     }

@@ -74,7 +74,7 @@ impl Engine {
         }
         self.refresh_consumers();
         if available {
-            self.move_subscriptions();
+            self.read_everyone();
             self.advance_all();
         }
     }

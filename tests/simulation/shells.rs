@@ -70,6 +70,8 @@ impl World {
                     self.brokers[broker].consumers.retain(|c| c.conn != conn);
                 }
             }
+            // Nobody deletes it here.
+            Command::DeclareDeadLetters { .. } => {}
             Command::ConsumeExpired { link } => {
                 if let Some((broker, conn)) = self.live(node, link) {
                     self.brokers[broker].undertakers.push(conn);

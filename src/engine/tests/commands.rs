@@ -2,6 +2,7 @@
 
 use super::support::*;
 use crate::engine::Event;
+use crate::engine::command::{Outbound, ReplyRoute};
 use crate::engine::input::Source;
 use crate::engine::peer::Role;
 use crate::model::Action;
@@ -57,6 +58,26 @@ fn what_the_broker_expired_is_answered_unless_its_outcome_is_known() {
         [Outcome::Expired, Outcome::Accepted, Outcome::Accepted]
     );
     assert_eq!(rig.calls.len(), 1);
+}
+
+#[test]
+fn what_expired_on_the_spare_ones_broker_is_answered_there() {
+    let mut rig = Rig::with_agent();
+    let active = rig.active();
+    let spare = rig.links.iter().map(|(link, _)| *link);
+    let spare = spare.filter(|link| *link != active).last().unwrap();
+    assert_eq!(rig.undertakers, [active, spare]);
+    rig.deliver_on(spare, Source::Expired, message("MakeReady#1001", "", "e1"));
+    let on =
+        |(_, link, message): &(_, _, _)| matches!(message, Outbound::Reply { .. }).then_some(*link);
+    assert_eq!(
+        rig.published.iter().filter_map(on).collect::<Vec<_>>(),
+        [spare]
+    );
+    let to = ReplyRoute::Queue("replies-of-client".into());
+    assert_eq!(rig.replies()[0].0, to);
+    assert_eq!(rig.outcomes(), [Outcome::Expired]);
+    assert_eq!(rig.acks.len(), 1);
 }
 
 #[test]

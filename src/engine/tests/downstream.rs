@@ -76,6 +76,29 @@ fn both_down_tells_everyone_and_stops_consuming_and_service_comes_back() {
 }
 
 #[test]
+fn what_the_agents_did_while_there_was_no_service_is_read() {
+    let mut rig = Rig::with_agent();
+    rig.nodes = vec![unreachable(), in_service()];
+    rig.advance(6_000);
+    rig.nodes = vec![unreachable(), unreachable()];
+    rig.advance(6_000);
+    let subscribed = rig.subscribed.len();
+    rig.users.insert(agent("1001"), user("1001", "READY"));
+    rig.forget();
+    rig.calls.clear();
+    // The same node is back; the subscription never went.
+    rig.nodes = vec![unreachable(), in_service()];
+    rig.advance(6_000);
+    assert_eq!(rig.subscribed.len(), subscribed);
+    assert_eq!(rig.actions(), [Action::ReadUser, Action::ReadDialogs]);
+    let told = rig.told("desk");
+    let state = |event: &ClientEvent| matches!(event, ClientEvent::State { user, .. } if user.state == "READY");
+    assert!(told.iter().any(state), "{told:?}");
+    let status = |event: &ClientEvent| matches!(event, ClientEvent::DialogStatus { .. });
+    assert!(told.iter().any(status), "{told:?}");
+}
+
+#[test]
 fn commands_wait_for_service_until_their_deadline() {
     let mut rig = Rig::with_agent();
     rig.nodes = vec![unreachable(), unreachable()];

@@ -43,6 +43,19 @@ fn an_unroutable_reply_goes_the_other_way_then_to_the_dead_letters() {
 }
 
 #[test]
+fn dead_letters_wait_until_their_queue_is_there_again() {
+    let mut rig = Rig::with_agent();
+    rig.broker = Broker::NoDeadLetters;
+    let id = rig.deliver(message("Nonsense#1001", "", "m1"));
+    assert_eq!(rig.outcomes(), [Outcome::Rejected]);
+    assert!(rig.acks.is_empty(), "it is nowhere yet");
+    // Declaring is what the instance does about it.
+    assert_eq!(rig.broker, Broker::Confirms);
+    rig.advance(1_000);
+    assert_eq!(rig.acks, [id]);
+}
+
+#[test]
 fn a_returned_reply_is_not_acknowledged_before_its_second_way_is_confirmed() {
     let mut rig = Rig::with_agent();
     rig.broker = Broker::Holds;

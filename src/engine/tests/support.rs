@@ -152,6 +152,8 @@ pub enum Broker {
     Fails,
     /// Refuses what is for clients.
     ClientsAreFull,
+    /// Has lost the queue of dead letters, until it is declared again.
+    NoDeadLetters,
 }
 
 /// What the notification service does.
@@ -197,6 +199,8 @@ pub struct Rig {
     pub events: Vec<Event>,
     pub verbs: Vec<Result<String, String>>,
     pub fences: Vec<(usize, InstanceId)>,
+    /// Links on which expired commands are consumed.
+    pub undertakers: Vec<LinkEpoch>,
     pub exited: bool,
     /// What the store has.
     pub kept: Keep,
@@ -242,6 +246,7 @@ impl Rig {
             events: Vec::new(),
             verbs: Vec::new(),
             fences: Vec::new(),
+            undertakers: Vec::new(),
             exited: false,
             kept: Keep::default(),
             store_fails: false,
@@ -649,7 +654,9 @@ impl Rig {
                 inputs.push_back(Input::LinkUp { link });
             }
             Command::Fence { broker, peer } => self.fences.push((broker, peer)),
-            Command::Dial { .. } | Command::ConsumeExpired { .. } => {}
+            Command::Dial { .. } => {}
+            Command::ConsumeExpired { link } => self.undertakers.push(link),
+            Command::DeclareDeadLetters { .. } => self.broker = Broker::Confirms,
             Command::AttachControl { link } => inputs.push_back(Input::ControlAttached { link }),
             Command::CloseLink { link } => self.links.retain(|(known, _)| *known != link),
             Command::Consume {
@@ -751,6 +758,10 @@ impl Rig {
                 ..
             }
         );
+        let for_people = matches!(
+            message,
+            Outbound::DeadLetter { .. } | Outbound::ParkedReply { .. }
+        );
         let for_client = matches!(message, Outbound::Reply { .. } | Outbound::Event { .. });
         self.published.push((id, link, message));
         let outcome = match self.broker {
@@ -761,7 +772,8 @@ impl Rig {
             Broker::Returns if mandatory => PublishOutcome::Returned,
             Broker::Fails => PublishOutcome::Failed,
             Broker::ClientsAreFull if for_client => PublishOutcome::Refused,
-            Broker::Confirms | Broker::Returns | Broker::ClientsAreFull => {
+            Broker::NoDeadLetters if for_people => PublishOutcome::Returned,
+            Broker::Confirms | Broker::Returns | Broker::ClientsAreFull | Broker::NoDeadLetters => {
                 PublishOutcome::Confirmed
             }
         };

@@ -104,16 +104,12 @@ pub(super) fn from_object(spec: &CommandSpec, object: &Map<String, Value>) -> Re
             Some(Value::Number(number)) if number.is_i64() || number.is_u64() => {
                 push(&mut args, arg, &number.to_string())?;
             }
-            Some(Value::Bool(word)) => push(&mut args, arg, if *word { "true" } else { "false" })?,
             Some(value) if arg.json => push(&mut args, arg, &value.to_string())?,
             Some(Value::Bool(flag)) if arg.flag => push(&mut args, arg, &flag.to_string())?,
             Some(_) => {
                 return Err(Fault::new(
                     "wrong_type",
-                    format!(
-                        "argument {} must be a text, a whole number, true or false",
-                        arg.name
-                    ),
+                    format!("argument {} must be a text or a whole number", arg.name),
                 ));
             }
         }
