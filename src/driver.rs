@@ -16,6 +16,8 @@ use crate::engine::command::{Call, Keep};
 use crate::engine::ids::{JournalId, Now, VerbId};
 use crate::engine::input::Verb;
 use crate::engine::{Command, Engine, Event, Input, View};
+#[cfg(feature = "failpoints")]
+use crate::failpoints::skewed;
 use crate::journal::Journal;
 use crate::lease::{Lease, Pass};
 use crate::model::CallOutcome;
@@ -67,13 +69,15 @@ impl Default for Clock {
 /// Milliseconds since the epoch.
 #[must_use]
 pub fn wall_ms() -> u64 {
-    let wall = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-        });
-    #[cfg(feature = "failpoints")]
-    let wall = wall.saturating_add_signed(crate::failpoints::clock_offset_ms());
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let wall = since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    });
+    skewed(wall)
+}
+
+#[cfg(not(feature = "failpoints"))]
+fn skewed(wall: u64) -> u64 {
     wall
 }
 

@@ -43,12 +43,13 @@ static POINT: LazyLock<Option<(String, u32)>> = LazyLock::new(|| {
 static CLOCK_FILE: LazyLock<Option<PathBuf>> =
     LazyLock::new(|| std::env::var_os("TANDEM_CLOCK_FILE").map(PathBuf::from));
 
-/// By how much the wall clock is wrong now, milliseconds.
-pub fn clock_offset_ms() -> i64 {
+/// The wall clock, as wrong as it is to be now; milliseconds.
+pub fn skewed(wall: u64) -> u64 {
     let text = CLOCK_FILE
         .as_ref()
         .and_then(|file| std::fs::read_to_string(file).ok());
-    text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    let offset: i64 = text.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    wall.saturating_add_signed(offset)
 }
 
 static REACHED: AtomicU32 = AtomicU32::new(0);

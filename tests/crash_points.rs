@@ -262,7 +262,10 @@ fn js3_status_change_kept() {
         let agents = [1001, 1002, 1003];
         pair.sign_in(&desk, &agents).await;
         pair.gc2.kill();
-        pair.gc1.becomes("leader-single-node").await;
+        until("gc-1 knows that it is alone", async || {
+            pair.gc1.sees("gc-2").await == "lost"
+        })
+        .await;
         let mut made = Vec::new();
         for agent in [1001, 1002] {
             let kind = format!("MakeCall#{agent}");

@@ -443,7 +443,7 @@ fn js2_reconnect_forever() {
         shared.network().await;
         pair.gc1.leads().await;
         let desk = pair.desk("desk", 0).await;
-        pair.sign_in(&desk, &[1001]).await;
+        pair.sign_in(&desk, &[1001, 1002]).await;
 
         // Everything again, and the brokers first.
         everything_down(shared, &pair);
@@ -452,23 +452,26 @@ fn js2_reconnect_forever() {
         })
         .await;
         tries_for_long(&mut pair).await;
-        // The downstream's news of that time are published afterwards.
+        shared.network().await;
+        // What the downstream had no way to tell is read and published afterwards.
         let world = pair.simulator.world();
         desk.clear_events();
-        world.inbound("0612", "7001", Vec::new()).expect("a call");
-        shared.network().await;
+        let call = world.inbound("0612", "7001", Vec::new()).expect("a call");
+        let call = call.to_string();
         let waiting = desk.send("GetState#1001", "").await;
         pair.heal();
         let reply = desk.reply(&waiting).await;
         assert_eq!(reply.field("outcome"), "OK", "{}", reply.text);
-        desk.event("the offered call", |m| m.field("type") == "NewInboundCall")
-            .await;
-        pair.one_subscription_each(&[1001]).await;
+        desk.event("the offered call", |m| {
+            m.field("type") == "DialogStatus" && m.text.contains(&call)
+        })
+        .await;
+        pair.one_subscription_each(&[1001, 1002]).await;
         // Its peer comes last of all.
         pair.gc2.start();
         pair.gc2.becomes("follower").await;
         pair.gc1.becomes("leader").await;
-        desk.expect("MakeCall#1001", "5551001", "ACCEPTED").await;
+        desk.expect("MakeCall#1002", "5551002", "ACCEPTED").await;
     });
 }
 

@@ -352,12 +352,15 @@ fn judge(pair: &Pair, desk: &Desk, history: &[Sent]) -> (Vec<String>, BTreeMap<S
             ));
         }
     }
-    wrong.extend(out_of_order(&effects));
+    wrong.extend(out_of_order(&effects, desk));
     (wrong, counts)
 }
 
-/// An agent's command that took effect for the first time after a later one.
-fn out_of_order(effects: &[tandem::simulator::ledger::Entry]) -> Vec<String> {
+/// An agent's command that took effect for the first time after a later one, although its client
+/// knew its outcome before it sent that. One that was in doubt may have been under way still (a
+/// platform that is slower than the request's time), and one that was told "not now" may have been
+/// sent twice.
+fn out_of_order(effects: &[tandem::simulator::ledger::Entry], desk: &Desk) -> Vec<String> {
     let mut newest: BTreeMap<u32, u64> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     let mut wrong = Vec::new();
@@ -370,7 +373,17 @@ fn out_of_order(effects: &[tandem::simulator::ledger::Entry]) -> Vec<String> {
         };
         let last = newest.entry(agent).or_default();
         if seen.insert(entry.request_id.clone()) && round < *last {
-            wrong.push(format!("{}: after round {last}", entry.request_id));
+            let replies = desk.replies_to(&entry.request_id);
+            let known = |reply: &tandem::client::Message| {
+                reply.field("outcome") != "IN_DOUBT" && !for_now(reply)
+            };
+            if replies.first().is_none_or(known) {
+                let text: Vec<&str> = replies.iter().map(|reply| reply.text.as_str()).collect();
+                wrong.push(format!(
+                    "{}: after round {last}, {text:?}",
+                    entry.request_id
+                ));
+            }
         }
         *last = (*last).max(round);
     }
