@@ -67,11 +67,14 @@ impl Default for Clock {
 /// Milliseconds since the epoch.
 #[must_use]
 pub fn wall_ms() -> u64 {
-    SystemTime::now()
+    let wall = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| {
             u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-        })
+        });
+    #[cfg(feature = "failpoints")]
+    let wall = wall.saturating_add_signed(crate::failpoints::clock_offset_ms());
+    wall
 }
 
 /// The shells that the driver hands commands to.

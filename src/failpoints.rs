@@ -16,6 +16,11 @@
 //!
 //! `stall` does not end the process: its driver stands still when the command is delivered.
 
+//!
+//! `TANDEM_CLOCK_FILE` names a file that holds by how many milliseconds the wall clock is wrong;
+//! no file, no error. So a test can set the clock of one process while it runs.
+
+use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -34,6 +39,17 @@ static POINT: LazyLock<Option<(String, u32)>> = LazyLock::new(|| {
     let (name, count) = text.split_once(':').unwrap_or((&text, "1"));
     Some((name.to_owned(), count.parse().unwrap_or(1)))
 });
+
+static CLOCK_FILE: LazyLock<Option<PathBuf>> =
+    LazyLock::new(|| std::env::var_os("TANDEM_CLOCK_FILE").map(PathBuf::from));
+
+/// By how much the wall clock is wrong now, milliseconds.
+pub fn clock_offset_ms() -> i64 {
+    let text = CLOCK_FILE
+        .as_ref()
+        .and_then(|file| std::fs::read_to_string(file).ok());
+    text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
 
 static REACHED: AtomicU32 = AtomicU32::new(0);
 /// The record of this instance that the next word of the journal is about.

@@ -251,3 +251,59 @@ fn a_driver_that_stands_still_gives_way() {
         pair.gc1.becomes("leader").await;
     });
 }
+
+/// gc-2 is down while gc-1 makes calls and dies during one; when it returns it is told what became
+/// of them, and answers for them when gc-1 is gone.
+#[test]
+fn js3_status_change_kept() {
+    run(async |shared| {
+        let mut pair = shared.pair(PairOptions::default()).await;
+        let desk = pair.desk("desk", 0).await;
+        let agents = [1001, 1002, 1003];
+        pair.sign_in(&desk, &agents).await;
+        pair.gc2.kill();
+        pair.gc1.becomes("leader-single-node").await;
+        let mut made = Vec::new();
+        for agent in [1001, 1002] {
+            let kind = format!("MakeCall#{agent}");
+            let reply = desk.expect(&kind, &format!("555{agent}"), "ACCEPTED").await;
+            made.push((agent, reply.correlation_id.expect("an id")));
+        }
+        // The intent of this one is on disk, its outcome is not.
+        pair.gc1.start_with(&[("TANDEM_FAILPOINT", "answered")]);
+        pair.gc1.leads().await;
+        pair.owns(&pair.gc1, agents.len()).await;
+        let id = desk.send("MakeCall#1003", "5551003").await;
+        dies(&mut pair).await;
+        pair.gc1.start_with(&[]);
+        let reply = desk.reply(&id).await;
+        assert_eq!(reply.field("outcome"), "ACCEPTED", "{}", reply.text);
+        made.push((1003, id));
+
+        pair.gc2.start();
+        pair.gc1.becomes("leader").await;
+        pair.gc2.becomes("follower").await;
+        settled(&pair).await;
+        pair.gc1.kill();
+        pair.gc2.leads().await;
+        for (agent, id) in made {
+            let before = desk.replies_to(&id).len();
+            let kind = format!("MakeCall#{agent}");
+            let mut again = tandem::client::Command::new(kind, format!("555{agent}"));
+            again.id = Some(id.clone());
+            again.attempt = 2;
+            desk.send_command(again).await;
+            until("another answer", async || {
+                desk.replies_to(&id).len() > before
+            })
+            .await;
+            let reply = desk.replies_to(&id).pop().expect("just seen");
+            assert_eq!(reply.field("outcome"), "ACCEPTED", "{}", reply.text);
+            // Told, not found out anew: the reply is the one that gc-1 made.
+            assert_eq!(reply.field("instance"), "gc-1", "{}", reply.text);
+            assert_eq!(pair.effects_of("MAKE_CALL", &id), 1);
+        }
+        pair.owns(&pair.gc2, agents.len()).await;
+        pair.one_subscription_each(&agents).await;
+    });
+}

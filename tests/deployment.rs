@@ -7,8 +7,13 @@
     reason = "a test fails by panic"
 )]
 
-use std::path::Path;
-use std::process::{Command, Output};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use clap::Parser as _;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -59,15 +64,250 @@ fn systemd_accepts_the_unit_and_finds_it_hardened() {
 #[test]
 fn compose_accepts_the_two_sites() {
     let args = ["compose", "-f", "docker/compose.yaml", "config", "--quiet"];
-    let Some(output) = tool("docker", &args) else {
+    if let Some(output) = tool("docker", &args) {
+        let text = said(&output);
+        if !text.contains("is not a docker command")
+            && !text.contains("unknown shorthand flag")
+            && !text.contains("unknown command")
+        {
+            assert!(output.status.success(), "{text}");
+            return;
+        }
+    }
+    older_compose_accepts_it();
+}
+
+/// The program before the plug-in knows everything but the project's name.
+fn older_compose_accepts_it() {
+    let mut command = Command::new("docker-compose");
+    command.args([
+        "-f",
+        "-",
+        "--project-directory",
+        "docker",
+        "config",
+        "--quiet",
+    ]);
+    command.current_dir(root());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let Ok(mut child) = command.spawn() else {
+        eprintln!("NOT RUN: neither docker compose nor docker-compose here");
+        return;
+    };
+    let text = std::fs::read_to_string(root().join("docker/compose.yaml")).unwrap();
+    let kept = text.lines().filter(|line| !line.starts_with("name:"));
+    let kept = kept.collect::<Vec<_>>().join("\n");
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(kept.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+/// A YAML file with one document as JSON; `None`, said aloud, without python3 and its yaml.
+fn yaml(file: &str) -> Option<serde_json::Value> {
+    let script = format!("import json, yaml; print(json.dumps(yaml.safe_load(open({file:?}))))");
+    let output = tool("python3", &["-c", &script])?;
+    if said(&output).contains("No module named") {
+        eprintln!("NOT RUN: python3 without yaml");
+        return None;
+    }
+    Some(serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output))))
+}
+
+fn is_a_command(words: &[&str]) {
+    if let Err(error) = tandem::cli::Cli::try_parse_from(words) {
+        panic!("{words:?}: {error}");
+    }
+}
+
+/// Every variable that a service sets is read, and the mounted file loads with them.
+#[test]
+fn the_services_of_compose_are_configured_as_the_program_reads_it() {
+    let Some(compose) = yaml("docker/compose.yaml") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "s".repeat(64)).unwrap();
+    for service in ["topology", "gc-1", "gc-2"] {
+        let service = &compose["services"][service];
+        let given: BTreeMap<&str, String> = service["environment"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(key, value)| {
+                let value = value.as_str().unwrap();
+                let value = match value {
+                    file if file.starts_with("/run/tandem/") => secret.display().to_string(),
+                    other => other.replace("${BROKER_PASSWORD:-tandem}", "tandem"),
+                };
+                (key.as_str(), value)
+            })
+            .collect();
+        let mounts = service["volumes"].as_array().unwrap().iter();
+        let file = mounts
+            .filter_map(|mount| {
+                mount
+                    .as_str()?
+                    .strip_suffix(":/etc/tandem/site.properties:ro")
+            })
+            .next()
+            .unwrap();
+        let asked = RefCell::new(BTreeSet::new());
+        let read = |name: &str| {
+            asked.borrow_mut().insert(name.to_owned());
+            given.get(name).cloned()
+        };
+        let loaded = tandem::settings::load(&root().join("docker").join(file), &read);
+        let loaded = loaded.unwrap_or_else(|findings| panic!("{findings}"));
+        assert_eq!(loaded.settings.broker.urls.len(), 2);
+        let unknown = given.keys().find(|name| !asked.borrow().contains(**name));
+        assert!(unknown.is_none(), "{unknown:?} is no setting");
+        if let Some(words) = service["command"].as_array() {
+            let words = words.iter().map(|word| word.as_str().unwrap());
+            is_a_command(&std::iter::once("tandem").chain(words).collect::<Vec<_>>());
+        }
+    }
+    // The simulator's line within its script.
+    let script = compose["services"]["finesse"]["command"][0]
+        .as_str()
+        .unwrap();
+    let line = script.split("exec ").nth(1).unwrap();
+    let line = line
+        .replace("$$one", "127.0.0.1")
+        .replace("$$two", "127.0.0.2");
+    let words: Vec<String> = line
+        .split_whitespace()
+        .filter(|word| *word != "\\")
+        .map(|word| word.trim_matches('"').to_owned())
+        .collect();
+    is_a_command(&words.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+fn copy(from: &Path, to: &Path) {
+    if from.is_file() {
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(from, to).unwrap();
+        return;
+    }
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        copy(&entry.path(), &to.join(entry.file_name()));
+    }
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|ext| ext == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// What the image is built from is enough for cargo, and for what the sources include.
+#[test]
+fn the_dockerfile_copies_what_the_build_reads_and_nothing_is_ignored_of_it() {
+    let text = std::fs::read_to_string(root().join("docker/Dockerfile")).unwrap();
+    let allowed = root().join("docker/Dockerfile.dockerignore");
+    let allowed = std::fs::read_to_string(allowed).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut copied = 0;
+    for line in text
+        .lines()
+        .filter(|line| line.starts_with("COPY ") && !line.contains("--from"))
+    {
+        let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+        let (to, from) = words.split_last().unwrap();
+        for source in from {
+            let ignored = !allowed.lines().any(|line| line == format!("!{source}"));
+            assert!(!ignored, "{source} is kept out by the ignore file");
+            let to = match *to {
+                "./" => folder.path().join(source),
+                to => folder.path().join(to),
+            };
+            copy(&root().join(source), &to);
+            copied += 1;
+        }
+    }
+    assert!(copied >= 4, "{text}");
+    // Members, targets and the lock file are all there.
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args([
+        "metadata",
+        "--locked",
+        "--offline",
+        "--no-deps",
+        "--format-version",
+        "1",
+    ]);
+    let output = cargo.current_dir(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let mut files = Vec::new();
+    sources(&folder.path().join("src"), &mut files);
+    let mut included = 0;
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        // Tests are not built into the image.
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        for part in text.split("include_str!(").skip(1) {
+            let Some(name) = part.trim_start().strip_prefix('"') else {
+                continue;
+            };
+            let name = name.split('"').next().unwrap();
+            let path = file.parent().unwrap().join(name);
+            assert!(
+                path.is_file(),
+                "{} includes {name}, which is not copied",
+                file.display()
+            );
+            included += 1;
+        }
+    }
+    assert!(included >= 4, "{included}");
+    // What it starts, and how it is asked whether it lives.
+    for line in text.lines() {
+        let Some((_, list)) = line.split_once("CMD ") else {
+            continue;
+        };
+        let mut words: Vec<String> = serde_json::from_str(list).unwrap();
+        if words[0] != "tandem" {
+            words.insert(0, "tandem".to_owned());
+        }
+        is_a_command(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+}
+
+/// The schemas of Kubernetes themselves, where `pip install kubernetes-validate` has brought them.
+#[test]
+fn the_kubernetes_manifests_fit_the_schemas() {
+    let args = [
+        "-m",
+        "kubernetes_validate",
+        "--strict",
+        "docker/kubernetes/tandem.yaml",
+    ];
+    let program = std::env::var("KUBERNETES_VALIDATE_PYTHON");
+    let program = program.unwrap_or_else(|_| "python3".to_owned());
+    let Some(output) = tool(&program, &args) else {
         return;
     };
     let text = said(&output);
-    if text.contains("is not a docker command") || text.contains("unknown shorthand flag") {
-        eprintln!("NOT RUN: docker without compose");
+    if text.contains("No module named") {
+        eprintln!("NOT RUN: no kubernetes-validate here");
         return;
     }
     assert!(output.status.success(), "{text}");
+    assert_eq!(text.matches(" passed for resource ").count(), 6, "{text}");
 }
 
 /// Reads the manifests and checks what makes them a pair.
@@ -110,7 +350,6 @@ assert all(service.items() <= d["spec"]["template"]["metadata"]["labels"].items(
 
 #[test]
 fn the_kubernetes_manifests_are_a_pair() {
-    use clap::Parser as _;
     match tool("python3", &["-c", "import yaml"]) {
         Some(output) if output.status.success() => {}
         _ => {
@@ -123,8 +362,6 @@ fn the_kubernetes_manifests_are_a_pair() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.lines().count(), 4, "{text}");
     for line in text.lines() {
-        if let Err(error) = tandem::cli::Cli::try_parse_from(line.split(' ')) {
-            panic!("{line}: {error}");
-        }
+        is_a_command(&line.split(' ').collect::<Vec<_>>());
     }
 }

@@ -373,18 +373,52 @@ fn ds4_notification_lost() {
     });
 }
 
+/// How often it has said that a link to a broker is down.
+fn dialled_in_vain(pair: &Pair) -> usize {
+    pair.gc1.log_text().matches("link down").count()
+}
+
+/// Ends the brokers, and the downstream for everyone.
+fn everything_down(shared: &mut support::Shared, pair: &Pair) {
+    for broker in [0, 1] {
+        shared.broker(broker).kill();
+    }
+    for fault in [
+        Fault {
+            refuse: true,
+            ..Fault::default()
+        },
+        Fault {
+            xmpp_down: true,
+            ..Fault::default()
+        },
+    ] {
+        pair.fault_everywhere(&fault);
+    }
+}
+
+/// Waits until the pauses between its tries are as long as they get.
+async fn tries_for_long(pair: &mut Pair) {
+    let before = dialled_in_vain(pair);
+    until("it has tried again and again", async || {
+        dialled_in_vain(pair) >= before + 16
+    })
+    .await;
+    assert!(pair.gc1.process.as_mut().unwrap().is_running());
+}
+
 #[test]
-fn js2_no_broker_at_start_and_later_none_for_a_while() {
+fn js2_reconnect_forever() {
     run(async |shared| {
         let options = PairOptions {
             instances: 0,
             ready: false,
             ..PairOptions::default()
         };
-        let mut pair = shared.pair(options).await;
-        for broker in [0, 1] {
-            shared.broker(broker).kill();
-        }
+        let mut pair = shared
+            .pair(options.set("broker.reconnect-delay-max", "1s"))
+            .await;
+        everything_down(shared, &pair);
         pair.gc1.start();
         until("it says that no broker is there", async || {
             let status = pair.gc1.status().await;
@@ -398,29 +432,90 @@ fn js2_no_broker_at_start_and_later_none_for_a_while() {
             pair.gc1.log_text().contains(&port)
         })
         .await;
-        assert!(pair.gc1.process.as_mut().unwrap().is_running());
+        tries_for_long(&mut pair).await;
+        // The downstream first, the brokers last.
+        pair.heal();
+        until("it sees the downstream", async || {
+            let status = pair.gc1.status().await;
+            status["downstreams"][0]["state"] == "up"
+        })
+        .await;
         shared.network().await;
-        pair.gc1.becomes("leader").await;
+        pair.gc1.leads().await;
         let desk = pair.desk("desk", 0).await;
         pair.sign_in(&desk, &[1001]).await;
 
-        for broker in [0, 1] {
-            shared.broker(broker).kill();
-        }
+        // Everything again, and the brokers first.
+        everything_down(shared, &pair);
         until("it notices", async || {
             pair.gc1.status().await["attached"] == false
         })
         .await;
+        tries_for_long(&mut pair).await;
         // The downstream's news of that time are published afterwards.
         let world = pair.simulator.world();
         desk.clear_events();
         world.inbound("0612", "7001", Vec::new()).expect("a call");
         shared.network().await;
-        let reply = desk.ask("GetState#1001", "").await;
+        let waiting = desk.send("GetState#1001", "").await;
+        pair.heal();
+        let reply = desk.reply(&waiting).await;
         assert_eq!(reply.field("outcome"), "OK", "{}", reply.text);
         desk.event("the offered call", |m| m.field("type") == "NewInboundCall")
             .await;
         pair.one_subscription_each(&[1001]).await;
+        // Its peer comes last of all.
+        pair.gc2.start();
+        pair.gc2.becomes("follower").await;
+        pair.gc1.becomes("leader").await;
+        desk.expect("MakeCall#1001", "5551001", "ACCEPTED").await;
+    });
+}
+
+/// One instance and two nodes of the downstream: a deployment without redundancy.
+#[test]
+fn ds6_simplex() {
+    run(async |shared| {
+        let (mut pair, desk) = alone(shared, &[1001, 1002]).await;
+        assert_eq!(current(&pair).await, [true, false]);
+        assert!(pair.gc1.get("/readyz").await.is_some(), "ready");
+        let call = desk.expect("MakeCall#1001", "5551001", "ACCEPTED").await;
+        let id = call.correlation_id.clone().unwrap();
+        assert_eq!(pair.effects_of("MAKE_CALL", &id), 1);
+        // It starts again: its agents need not sign in, and it knows what it has done.
+        pair.gc1.kill();
+        pair.gc1.start();
+        desk.expect("MakeReady#1002", "", "ACCEPTED").await;
+        desk.event("READY", |m| is_state(m, 1002, "READY")).await;
+        let mut again = Command::new("MakeCall#1001", "5551001").with_id(id.clone());
+        again.attempt = 2;
+        desk.send_command(again).await;
+        until("the same answer", async || desk.replies_to(&id).len() == 2).await;
+        assert_eq!(desk.replies_to(&id)[1].field("outcome"), "ACCEPTED");
+        assert_eq!(pair.effects_of("MAKE_CALL", &id), 1);
+        pair.one_subscription_each(&[1001, 1002]).await;
+        // The other node serves when the first is gone.
+        for fault in [
+            Fault {
+                refuse: true,
+                ..Fault::default()
+            },
+            Fault {
+                xmpp_down: true,
+                ..Fault::default()
+            },
+        ] {
+            pair.fault(1, fault);
+        }
+        let reply = desk.expect("MakeNotReady#1002", "", "ACCEPTED").await;
+        let downstream = reply.field("downstream");
+        assert!(downstream.starts_with("127.0.0.2"), "{}", reply.text);
+        desk.event("NOT_READY", |m| is_state(m, 1002, "NOT_READY"))
+            .await;
+        until("subscribed at the secondary", async || {
+            pair.subscribed_at(1001) == Some(2) && pair.subscribed_at(1002) == Some(2)
+        })
+        .await;
     });
 }
 

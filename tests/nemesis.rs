@@ -137,7 +137,7 @@ async fn send_until_answered(
 /// One fault, and its end.
 async fn harm(shared: &mut Shared, pair: &mut Pair, dice: &mut Dice) -> String {
     let side = dice.below(2) as usize;
-    let what = dice.below(12);
+    let what = dice.below(15);
     let told = match what {
         0 | 1 => {
             pair.instance(side).kill();
@@ -165,6 +165,25 @@ async fn harm(shared: &mut Shared, pair: &mut Pair, dice: &mut Dice) -> String {
             let deleted = pair.manage(side).delete(&path).await;
             format!("queue deleted at broker {}: {}", side + 1, deleted.is_ok())
         }
+        9 => {
+            let pause = dice.millis(300, 5_000);
+            let broker = shared.broker(side);
+            let alarmed = broker.evaluate(&watermark("0.000001")).await;
+            tokio::time::sleep(pause).await;
+            let calm = broker.evaluate(&watermark("{absolute, \"512MB\"}")).await;
+            calm.expect("the alarm is over");
+            format!("memory alarm at broker {}: {}", side + 1, alarmed.is_ok())
+        }
+        10 => {
+            let cancel = CANCEL.replace("QUEUE", &pair.queue);
+            let cancelled = shared.broker(side).evaluate(&cancel).await;
+            let done = cancelled.is_ok_and(|said| said.contains("ok"));
+            format!("consumers cancelled at broker {}: {done}", side + 1)
+        }
+        11 => {
+            let closed = close_connections(pair, side).await;
+            format!("{closed} connections closed at broker {}", side + 1)
+        }
         _ => {
             let (name, fault) = downstream_fault(dice);
             pair.fault_everywhere(&fault);
@@ -175,6 +194,38 @@ async fn harm(shared: &mut Shared, pair: &mut Pair, dice: &mut Dice) -> String {
     };
     tokio::time::sleep(dice.millis(500, 4_000)).await;
     told
+}
+
+/// Above this share of the machine's memory the broker blocks whoever publishes.
+fn watermark(to: &str) -> String {
+    format!("vm_memory_monitor:set_vm_memory_high_watermark({to}).")
+}
+
+/// Takes all consumers of the command queue from it, as a fault of the broker would: nobody is told.
+const CANCEL: &str = "\
+    {ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"QUEUE\">>)), \
+    [gen_server2:call(amqqueue:get_pid(Q), {basic_cancel, element(1, C), element(2, C), \
+        undefined, <<\"nemesis\">>}, infinity) \
+     || C <- rabbit_amqqueue:consumers(Q), binary:match(element(2, C), <<\"gc-\">>) =:= {0, 3}].";
+
+/// Closes the instances' connections through the management API, as an operator might.
+async fn close_connections(pair: &Pair, side: usize) -> usize {
+    let manage = pair.manage(side);
+    let all = manage.get("connections").await.ok().flatten();
+    let all = all.as_ref().and_then(|all| all.as_array().cloned());
+    let mut closed = 0;
+    for connection in all.unwrap_or_default() {
+        let ours = connection["client_properties"]["connection_name"].as_str();
+        let (Some(name), Some(ours)) = (connection["name"].as_str(), ours) else {
+            continue;
+        };
+        if ours.starts_with("tandem/gc-") {
+            let name = name.replace(' ', "%20").replace('>', "%3E");
+            let path = format!("connections/{name}");
+            closed += usize::from(manage.delete(&path).await.is_ok());
+        }
+    }
+    closed
 }
 
 async fn harm_link(shared: &mut Shared, dice: &mut Dice, what: u64) -> String {

@@ -9,12 +9,12 @@
 
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use serde_json::{Value, json};
 use support::pair::{Instance, management};
-use support::{PairOptions, run, until, wait_for};
+use support::{Pair, PairOptions, run, until, wait_for};
 
 /// Runs the program.
 async fn tandem(args: &[&str]) -> Output {
@@ -117,6 +117,324 @@ fn doctor_finds_a_healthy_pair_healthy_and_a_broken_one_broken() {
     });
 }
 
+/// gc-1's file with some keys changed, beside it.
+fn variant(pair: &Pair, changes: &[(&str, &str)]) -> PathBuf {
+    let text = std::fs::read_to_string(&pair.gc1.config).unwrap();
+    let kept = text.lines().filter(|line| {
+        let key = line.split('=').next().unwrap_or_default();
+        changes.iter().all(|(changed, _)| *changed != key)
+    });
+    let mut lines: Vec<String> = kept.map(str::to_owned).collect();
+    lines.extend(changes.iter().map(|(key, value)| format!("{key}={value}")));
+    let file = pair.gc1.config.with_extension("variant");
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    file
+}
+
+/// What `topology apply` has set on a broker is set by hand under other names instead, each
+/// object by a policy that names one upstream.
+async fn by_hand(pair: &Pair, broker: usize) {
+    let (api, cluster) = (pair.manage(broker), &pair.cluster);
+    let upstreams = api.get("parameters/federation-upstream/%2f").await;
+    let upstreams = upstreams.unwrap().unwrap();
+    let mut old = Vec::new();
+    for upstream in upstreams.as_array().unwrap() {
+        let name = upstream["name"].as_str().unwrap();
+        let Some(kind) = name.strip_prefix(&format!("{cluster}.")) else {
+            continue;
+        };
+        let hand = format!("{cluster}-paris-{}", kind.split('.').next().unwrap());
+        let path = format!("parameters/federation-upstream/%2f/{hand}");
+        let body = json!({"value": upstream["value"]});
+        api.put(&path, &body).await.unwrap();
+        old.push(format!("parameters/federation-upstream/%2f/{name}"));
+    }
+    for (name, kind) in [
+        ("commands", "main"),
+        ("events", "main"),
+        ("control", "control"),
+    ] {
+        let path = format!("policies/%2f/{cluster}.{name}");
+        let mut policy = api.get(&path).await.unwrap().unwrap();
+        let definition = policy["definition"].as_object_mut().unwrap();
+        definition.remove("federation-upstream-set");
+        let upstream = json!(format!("{cluster}-paris-{kind}"));
+        definition.insert("federation-upstream".to_owned(), upstream);
+        policy["priority"] = json!(7);
+        let hand = format!("policies/%2f/{cluster}-hand-{name}");
+        api.put(&hand, &policy).await.unwrap();
+        old.insert(0, path);
+    }
+    old.extend(
+        ["main", "control"]
+            .map(|kind| format!("parameters/federation-upstream-set/%2f/{cluster}.{kind}")),
+    );
+    for path in old {
+        assert!(api.delete(&path).await.unwrap(), "{path}");
+    }
+}
+
+/// Ends that; the topology is set anew afterwards.
+async fn no_more_by_hand(pair: &Pair, broker: usize) {
+    let (api, cluster) = (pair.manage(broker), &pair.cluster);
+    for name in ["commands", "events", "control"] {
+        let path = format!("policies/%2f/{cluster}-hand-{name}");
+        assert!(api.delete(&path).await.unwrap(), "{path}");
+    }
+    for kind in ["main", "control"] {
+        let path = format!("parameters/federation-upstream/%2f/{cluster}-paris-{kind}");
+        assert!(api.delete(&path).await.unwrap(), "{path}");
+    }
+}
+
+/// The management API of a broker whose clock is an hour behind.
+async fn slow_clock(target: &str) -> String {
+    use axum::extract::Request;
+    use axum::http::{StatusCode, header};
+    let target = target.trim_end_matches('/').to_owned();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let forward = move |request: Request| {
+        let path = request.uri().path_and_query().unwrap().as_str().to_owned();
+        let mut ask = client.get(format!("{target}{path}"));
+        if let Some(user) = request.headers().get(header::AUTHORIZATION) {
+            ask = ask.header(header::AUTHORIZATION, user);
+        }
+        async move {
+            let answer = ask.send().await.unwrap();
+            let status = StatusCode::from_u16(answer.status().as_u16()).unwrap();
+            let past = chrono::Utc::now() - chrono::Duration::hours(1);
+            let past = past.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            (
+                status,
+                [(header::DATE, past)],
+                answer.bytes().await.unwrap(),
+            )
+        }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let router = axum::Router::new().fallback(forward);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    base
+}
+
+fn has(found: &[String], parts: &[&str]) -> bool {
+    let fits = |one: &&String| parts.iter().all(|part| one.contains(part));
+    found.iter().any(|one| fits(&one))
+}
+
+#[test]
+fn a_federation_under_other_names_is_as_good_and_its_faults_are_found() {
+    run(async |shared| {
+        let admin = ("downstream.admin-user", "downstream.admin-password");
+        let options = PairOptions::default()
+            .set(admin.0, "admin")
+            .set(admin.1, "admin");
+        let pair = shared.pair(options).await;
+        by_hand(&pair, 1).await;
+        let report = wait_for("the links run under other names", async || {
+            let (code, report) = doctor(&pair.gc1.config).await;
+            (code == Some(0)).then_some(report)
+        })
+        .await;
+        let good = findings(&report, "good").join("\n");
+        assert_eq!(good.matches("4 federation links run").count(), 2, "{good}");
+        assert_eq!(
+            good.matches("the administrator is accepted").count(),
+            2,
+            "{good}"
+        );
+        let warned = findings(&report, "warning");
+        let same = format!("policy {}-hand-control", pair.cluster);
+        assert!(
+            has(&warned, &["does not exist", &same, "do the same"]),
+            "{warned:?}"
+        );
+        // The page and the instances count the links in the same way.
+        until("gc-1 sees all links", async || {
+            let network = pair.gc1.json("/api/v1/network").await;
+            network["brokers"][1]["linksRunning"] == 4
+        })
+        .await;
+
+        // A slow link is a warning; commands that live too short are not.
+        let api = pair.manage(1);
+        let path = format!(
+            "parameters/federation-upstream/%2f/{}-paris-main",
+            pair.cluster
+        );
+        let mut upstream = api.get(&path).await.unwrap().unwrap();
+        upstream["value"]["reconnect-delay"] = json!(60);
+        let body = json!({"value": upstream["value"]});
+        api.put(&path, &body).await.unwrap();
+        let path = format!("policies/%2f/{}-hand-commands", pair.cluster);
+        let mut policy = api.get(&path).await.unwrap().unwrap();
+        policy["definition"]["message-ttl"] = json!(1);
+        policy["definition"]["dead-letter-routing-key"] = json!("nowhere");
+        api.put(&path, &policy).await.unwrap();
+        let (code, report) = doctor(&pair.gc1.config).await;
+        assert_eq!(code, Some(1), "{report:#}");
+        let warned = findings(&report, "warning");
+        assert!(
+            has(&warned, &["reconnect-delay is 60, should be 1"]),
+            "{warned:?}"
+        );
+        let bad = findings(&report, "bad");
+        let parts = [
+            "message-ttl is 1, should be 30000",
+            "dead-letter-routing-key",
+        ];
+        assert!(has(&bad, &parts), "{bad:?}");
+
+        // Nobody federates the events any more.
+        let path = format!("policies/%2f/{}-hand-events", pair.cluster);
+        assert!(api.delete(&path).await.unwrap());
+        let report = wait_for("the missing policy is noticed", async || {
+            let report = doctor(&pair.gc1.config).await.1;
+            let bad = findings(&report, "bad");
+            has(&bad, &[".events", "obeys no policy"]).then_some(report)
+        })
+        .await;
+        let bad = findings(&report, "bad");
+        assert!(has(&bad, &["link ", ".events", "absent"]), "{bad:?}");
+        api.put(
+            &path,
+            &json!({"pattern": "^none$", "definition": {"max-length": 1}}),
+        )
+        .await
+        .unwrap();
+        no_more_by_hand(&pair, 1).await;
+        pair.repair(shared).await;
+    });
+}
+
+#[test]
+fn each_breakage_is_named_with_its_cure() {
+    run(async |shared| {
+        let pair = shared.standing(PairOptions::default()).await;
+        let cluster = pair.cluster.clone();
+
+        // The parameters of an upstream.
+        let api = pair.manage(0);
+        let all = api.get("parameters/federation-upstream/%2f").await;
+        let all = all.unwrap().unwrap();
+        let of_ours = format!("{cluster}.main.");
+        let mut all = all.as_array().unwrap().iter();
+        let upstream = all.find(|one| one["name"].as_str().unwrap().starts_with(&of_ours));
+        let upstream = upstream.unwrap();
+        let name = upstream["name"].as_str().unwrap();
+        let path = format!("parameters/federation-upstream/%2f/{name}");
+        let mut changed = json!({"value": upstream["value"]});
+        changed["value"]["prefetch-count"] = json!(1);
+        changed["value"]["reconnect-delay"] = json!(30);
+        api.put(&path, &changed).await.unwrap();
+        // And what the instance, its file and the downstream differ in.
+        let clock = slow_clock(&pair.management[1]).await;
+        let file = variant(
+            pair,
+            &[
+                ("broker.management-url.2", &clock),
+                ("consumer.prefetch", "7"),
+                ("downstream.url.2", "http://127.0.0.1:1/finesse/api"),
+                ("downstream.admin-user", "admin"),
+                ("downstream.admin-password", "wrong"),
+                ("notify.port", "1"),
+            ],
+        );
+        let (code, report) = doctor(&file).await;
+        assert_eq!(code, Some(69), "{report:#}");
+        let bad = findings(&report, "bad");
+        for parts in [
+            ["federation upstream", "prefetch-count, reconnect-delay"],
+            ["its clock is", "s apart from this machine's"],
+            ["downstream", "the administrator is refused (401)"],
+            ["downstream", "notification service"],
+        ] {
+            assert!(has(&bad, &parts), "{parts:?} in {bad:?}");
+        }
+        let warned = findings(&report, "warning");
+        assert!(
+            has(&warned, &["has prefetch 1000, the file says 7"]),
+            "{warned:?}"
+        );
+        let gone = findings(&report, "unreachable");
+        assert!(has(&gone, &["downstream http://127.0.0.1:1/"]), "{gone:?}");
+        let before = json!({"value": upstream["value"]});
+        api.put(&path, &before).await.unwrap();
+
+        // A user who may neither send events nor commands.
+        for broker in 0..2 {
+            let api = pair.manage(broker);
+            let user = json!({"password": "limited", "tags": "policymaker"});
+            api.put(&format!("users/{cluster}"), &user).await.unwrap();
+            let rights = json!({"configure": ".*", "write": r"^amq\.gen.*$", "read": ".*"});
+            let path = format!("permissions/%2f/{cluster}");
+            api.put(&path, &rights).await.unwrap();
+        }
+        let with = |user: &str| {
+            let uris = pair.brokers.iter();
+            uris.map(|uri| uri.replacen("guest:guest", user, 1))
+                .collect::<Vec<_>>()
+        };
+        let uris = with(&format!("{cluster}:limited"));
+        let file = variant(
+            pair,
+            &[("broker.url.1", &uris[0]), ("broker.url.2", &uris[1])],
+        );
+        let (code, report) = doctor(&file).await;
+        assert_eq!(code, Some(1), "{report:#}");
+        let bad = findings(&report, "bad");
+        for part in [".events: ", ".replies: ", ".control: ", "command by way of"] {
+            assert_eq!(
+                bad.iter().filter(|one| one.contains(part)).count(),
+                2,
+                "{part} {bad:?}"
+            );
+        }
+        let uris = with("guest:wrong");
+        let file = variant(
+            pair,
+            &[("broker.url.1", &uris[0]), ("broker.url.2", &uris[1])],
+        );
+        let (code, report) = doctor(&file).await;
+        assert_eq!(code, Some(69), "{report:#}");
+        let gone = findings(&report, "unreachable");
+        assert!(has(&gone, &["broker", "AMQP:"]), "{gone:?}");
+        assert!(has(&gone, &["refuses the user (401)"]), "{gone:?}");
+
+        // A consumer that its broker has forgotten, before the instance notices it.
+        let forget = FORGET.replace("QUEUE", &pair.queue);
+        let config = pair.gc1.config.clone();
+        let mut tags = Vec::new();
+        for _ in 0..10 {
+            let status = shared
+                .standing(PairOptions::default())
+                .await
+                .gc2
+                .status()
+                .await;
+            let tag = status["groups"][0]["tag"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            let said = shared
+                .broker(0)
+                .evaluate(&forget.replace("TAG", &tag))
+                .await;
+            assert!(said.unwrap().contains("ok"));
+            let report = doctor(&config).await.1;
+            tags.push(tag.clone());
+            if has(
+                &findings(&report, "bad"),
+                &["believes to consume", "does not list it"],
+            ) {
+                return;
+            }
+        }
+        panic!("the forgotten consumers were not noticed: {tags:?}");
+    });
+}
+
 /// Takes a consumer from its queue inside the broker, so that neither client nor channel hears of
 /// it: what a broker's own fault would look like.
 const FORGET: &str = "\
@@ -198,6 +516,159 @@ fn the_command_line_shows_the_pair_and_its_history() {
             );
         }
     });
+}
+
+/// The last JSON document that a command printed.
+fn table(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let last = text
+        .lines()
+        .last()
+        .and_then(|line| serde_json::from_str(line).ok());
+    last.unwrap_or_else(|| panic!("{text}{said}"))
+}
+
+#[test]
+fn a_live_drill_hands_over_and_leaves_the_broker_and_loses_nothing() {
+    run(async |shared| {
+        let pair = shared.pair(PairOptions::default()).await;
+        let desk = pair.desk("desk", 0).await;
+        pair.sign_in(&desk, &[1001, 1002]).await;
+        let (url, config) = (format!("http://{}", pair.gc1.admin()), &pair.gc1.config);
+        let config = config.display().to_string();
+        let words = [
+            "drill", "--live", "--json", "--url", &url, "--config", &config,
+        ];
+        let output = tandem(&words).await;
+        let report = table(&output);
+        assert!(output.status.success(), "{report:#}");
+        let drills = report["drills"].as_array().unwrap();
+        assert_eq!(drills.len(), 3, "{report:#}");
+        for (row, name) in
+            drills
+                .iter()
+                .zip(["switchover to gc-2", "switchover to gc-1", "spare broker: "])
+        {
+            assert!(row["drill"].as_str().unwrap().starts_with(name), "{row}");
+            for none in ["lost", "doubled", "inDoubt"] {
+                assert_eq!(row[none], 0, "{row}");
+            }
+            assert!(
+                row["commands"].as_u64().unwrap() > 10 && row["worstMs"].is_u64(),
+                "{row}"
+            );
+        }
+        let second = pair.brokers[1].rsplit('@').next().unwrap();
+        let second = second.split('/').next().unwrap();
+        let moved = drills[2]["drill"].as_str().unwrap();
+        assert!(moved.ends_with(&format!("to {second}")), "{moved}");
+        pair.attaches(&pair.gc1, 0).await;
+        desk.expect("MakeReady#1001", "", "ACCEPTED").await;
+        pair.one_subscription_each(&[1001, 1002]).await;
+    });
+}
+
+#[test]
+fn a_drill_starts_a_pair_of_its_own_and_prints_what_it_measured() {
+    run(async |_| {
+        let output = tandem(&["drill", "--json", "switchover"]).await;
+        let report = table(&output);
+        assert!(output.status.success(), "{report:#}");
+        let row = &report["drills"][0];
+        assert_eq!(row["drill"], "switchover", "{report:#}");
+        for none in ["lost", "doubled", "inDoubt"] {
+            assert_eq!(row[none], 0, "{row}");
+        }
+        assert!(
+            row["commands"].as_u64().unwrap() > 100 && row["firstNewMs"].is_u64(),
+            "{row}"
+        );
+    });
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_a_reason_and_an_exit_code() {
+    run(async |shared| {
+        let pair = shared.standing(PairOptions::default()).await;
+        let url = format!("http://{}", pair.gc1.admin());
+        let nobody = {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            free.local_addr().unwrap().to_string()
+        };
+        let broker = pair.management[0].clone();
+        for (words, at, code, reason) in [
+            (
+                &["group", "stop", "nothere"][..],
+                &url,
+                1,
+                "there is no such group",
+            ),
+            (&["group", "start", "agents"], &url, 1, "agents"),
+            (&["switchover", "--to", "gc-9"], &url, 1, "gc-9"),
+            (
+                &["switchover", "--to", "gc-1"],
+                &url,
+                1,
+                "gc-1 leads already",
+            ),
+            (
+                &["failover", "start", "nothere"],
+                &url,
+                1,
+                "there is no such group",
+            ),
+            (&["status"], &nobody, 69, "cannot be reached"),
+            (&["sessions"], &nobody, 69, "cannot be reached"),
+            (&["drain"], &nobody, 69, "cannot be reached"),
+            (&["drill", "--live"], &nobody, 69, "cannot be reached"),
+            (&["status"], &broker, 69, "is not tandem"),
+            (&["history", "--last", "x"], &url, 64, "invalid value"),
+        ] {
+            let output = tandem(&[words, &["--url", at]].concat()).await;
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
+            assert!(said.contains(reason), "{words:?}: {said}");
+        }
+        // Cut to what the terminal is said to have, uncut for a pipe.
+        for (columns, most) in [(Some("60"), 60), (None, usize::MAX)] {
+            let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_tandem"));
+            command
+                .args(["status", "--url", &url])
+                .env_remove("COLUMNS");
+            if let Some(columns) = columns {
+                command.env("COLUMNS", columns);
+            }
+            let text = String::from_utf8(command.output().await.unwrap().stdout).unwrap();
+            let longest = text.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(longest <= most, "{text}");
+            assert_eq!(text.contains('…'), columns.is_some(), "{text}");
+        }
+        let watched = watched(&["sessions", "--watch", "--json", "--url", &url]).await;
+        assert!(watched.iter().all(Value::is_array), "{watched:?}");
+        let watched = self::watched(&["status", "--watch", "--json", "--url", &url]).await;
+        assert!(
+            watched.iter().all(|one| one["instance"] == "gc-1"),
+            "{watched:?}"
+        );
+    });
+}
+
+/// The first two lines of a command that goes on for ever.
+async fn watched(args: &[&str]) -> [Value; 2] {
+    use tokio::io::AsyncBufReadExt as _;
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_tandem"));
+    command
+        .args(args)
+        .kill_on_drop(true)
+        .stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = tokio::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = async || {
+        let line = tokio::time::timeout(support::LIMIT, lines.next_line()).await;
+        serde_json::from_str(&line.unwrap().unwrap().unwrap()).unwrap()
+    };
+    [next().await, next().await]
 }
 
 /// The real program scrapes both instances and answers every query of the dashboards.

@@ -71,6 +71,10 @@ fn the_page_shows_the_pair_and_a_failover_from_either_side() {
                     .unwrap();
                 assert!(map.contains(port), "{port} in {map}");
             }
+            page.wait(
+                "document.getElementById('verdict').textContent === \
+                 'All is well: gc-1 serves, gc-2 can take over'",
+            );
             page.wait("document.getElementById('live').textContent === 'live'");
             page.wait("document.querySelectorAll('#sessions tbody tr').length === 10");
         }
@@ -83,6 +87,8 @@ fn the_page_shows_the_pair_and_a_failover_from_either_side() {
         // Without a reload the follower's page shows that its own instance leads.
         pair.gc1.kill();
         second.wait(LED_BY_2);
+        second.wait("document.getElementById('verdict').className === 'warn'");
+        second.wait("document.getElementById('verdict').textContent.startsWith('gc-2 serves, but: gc-1 is ')");
         browser::keep("page-failover.png", &second.picture());
         second.wait("document.getElementById('history').innerText.includes('consumer_gone')");
         first.wait("document.getElementById('live').textContent.startsWith('no answer')");

@@ -233,7 +233,7 @@ async fn drift_is_found_and_mended(network: &BrokerNetwork, input: &TopologyInpu
             assert!(
                 findings
                     .iter()
-                    .all(|f| f.problem.contains("policy foreign"))
+                    .all(|f| f.grave && f.object.ends_with("policy foreign"))
             );
             break;
         }

@@ -51,6 +51,7 @@ pub(super) fn router(state: AdminState, access: Access) -> Router {
         .route("/api/v1/failover/{name}/stop", post(failover_stop))
         .route("/api/v1/failover/{name}/start", post(failover_start))
         .route("/api/v1/switchover", post(switchover))
+        .route("/api/v1/members/{name}/forget", post(forget))
         .route("/api/v1/drain", post(drain))
         .layer(axum::Extension(live::Streams::default()))
         .layer(middleware::from_fn_with_state(Arc::new(access), guard));
@@ -314,6 +315,16 @@ async fn switchover(
     match run(&state, Verb::Switchover(to.clone())).await {
         Ok(new) => {
             let body = json!({ "to": to, "state": new });
+            (StatusCode::ACCEPTED, Json(body)).into_response()
+        }
+        Err(response) => response,
+    }
+}
+
+async fn forget(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
+    match run(&state, Verb::Forget(name.clone())).await {
+        Ok(new) => {
+            let body = json!({ "instance": name, "state": new });
             (StatusCode::ACCEPTED, Json(body)).into_response()
         }
         Err(response) => response,

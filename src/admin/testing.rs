@@ -123,6 +123,8 @@ async fn fake_engine(mut asked: mpsc::Receiver<AdminRequest>, views: watch::Send
                     Verb::FailoverStart(_) => Err("it leads already".to_owned()),
                     Verb::Switchover(to) if to == "gc-9" => Err("no such instance".to_owned()),
                     Verb::Switchover(_) => Ok("handing-over".to_owned()),
+                    Verb::Forget(name) if name == "gc-2" => Err("gc-2 is there".to_owned()),
+                    Verb::Forget(_) => Ok("forgotten".to_owned()),
                     Verb::Drain => {
                         let mut view = view();
                         view.drain = Some("drained".to_owned());

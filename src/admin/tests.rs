@@ -144,6 +144,10 @@ async fn verbs_say_the_new_state_or_why_not() {
     assert_eq!((status, &body["state"]), (202, &"handing-over".into()));
     let (status, body) = it.post("/api/v1/switchover?to=gc-9", &[]).await;
     assert_eq!(status, 409, "{body}");
+    let (status, body) = it.post("/api/v1/members/gc-3/forget", &[]).await;
+    assert_eq!((status, &body["state"]), (202, &"forgotten".into()));
+    let (status, body) = it.post("/api/v1/members/gc-2/forget", &[]).await;
+    assert_eq!((status, &body["error"]), (409, &"gc-2 is there".into()));
     for (sent, wanted) in [
         (r#"{"to":"gc-2"}"#, 202),
         (r#"{"to":""}"#, 400),

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use lapin::Consumer;
@@ -18,6 +19,7 @@ use super::declare::{Declarer, queue_spec};
 use super::decode::raw_message;
 use super::encode::short;
 use super::link::{Link, Op};
+use crate::driver::wall_ms;
 use crate::engine::Input;
 use crate::engine::ids::DeliveryId;
 use crate::engine::input::{Delivery, Source};
@@ -89,6 +91,7 @@ impl Consumers {
             Op::AttachControl => {
                 if !self.attached {
                     self.attached = true;
+                    self.link.serving.store(true, Ordering::Relaxed);
                     let link = Arc::clone(&self.link);
                     self.tasks
                         .spawn(async move { Ended::Control(control::run(link).await) });
@@ -338,7 +341,7 @@ async fn deliver(link: &Link, mut consumer: Consumer, source: Source) -> Option<
             tag: delivery.delivery_tag,
         };
         let raw = raw_message(delivery);
-        let command = parse(&raw, &context.config.parse, now_ms());
+        let command = parse(&raw, &context.config.parse, wall_ms());
         let input = Input::Delivery(Box::new(Delivery {
             id,
             source,
@@ -350,12 +353,4 @@ async fn deliver(link: &Link, mut consumer: Consumer, source: Source) -> Option<
         }
     }
     None
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-        })
 }

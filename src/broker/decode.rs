@@ -1,5 +1,7 @@
 //! From the library's delivery to a message as the wire module reads it.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -34,6 +36,7 @@ pub(super) fn raw_message(delivery: Delivery) -> RawMessage {
         federated: hops.is_some(),
         redelivered_upstream: hops.is_some_and(any_hop_redelivered),
         visit_count: header(headers, "visit-count").and_then(as_number),
+        looped: hops.is_some_and(any_hop_twice),
         group: None,
     }
 }
@@ -80,6 +83,24 @@ fn any_hop_redelivered(hops: &AMQPValue) -> bool {
     hops.as_slice().iter().any(|hop| match hop {
         AMQPValue::FieldTable(hop) => {
             matches!(header(hop, "redelivered"), Some(AMQPValue::Boolean(true)))
+        }
+        _ => false,
+    })
+}
+
+/// What a federation link knows a hop again by.
+const HOP_NAMES: [&str; 4] = ["uri", "virtual_host", "queue", "exchange"];
+
+/// Two hops that a federation link takes for the same.
+fn any_hop_twice(hops: &AMQPValue) -> bool {
+    let AMQPValue::FieldArray(hops) = hops else {
+        return false;
+    };
+    let mut seen = HashSet::new();
+    hops.as_slice().iter().any(|hop| match hop {
+        AMQPValue::FieldTable(hop) => {
+            let named = HOP_NAMES.map(|name| header(hop, name).and_then(as_text));
+            named.iter().any(Option::is_some) && !seen.insert(named)
         }
         _ => false,
     })
@@ -157,6 +178,30 @@ mod tests {
         assert!(flagged.federated && flagged.redelivered_upstream && flagged.maybe_seen());
         let clean = with_hops(vec![hop(false)]);
         assert!(clean.federated && !clean.maybe_seen());
+    }
+
+    #[test]
+    fn the_same_hop_twice_is_a_loop_and_two_hops_are_none() {
+        let hop = |uri: &str, visited: bool| {
+            let entries = [
+                ("uri", long(uri)),
+                ("queue", long("Connector1")),
+                ("redelivered", AMQPValue::Boolean(visited)),
+            ];
+            AMQPValue::FieldTable(table(&entries))
+        };
+        let looped = |hops: Vec<AMQPValue>| {
+            let hops = AMQPValue::FieldArray(FieldArray::from(hops));
+            let headers = table(&[("x-received-from", hops)]);
+            read(BasicProperties::default().with_headers(headers), b"").looped
+        };
+        assert!(looped(vec![hop("amqp://a", false), hop("amqp://a", true)]));
+        assert!(!looped(vec![
+            hop("amqp://a", false),
+            hop("amqp://b", false)
+        ]));
+        let nameless = || AMQPValue::FieldTable(FieldTable::default());
+        assert!(!looped(vec![nameless(), nameless()]));
     }
 
     #[test]

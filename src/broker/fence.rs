@@ -29,29 +29,40 @@ pub(super) async fn close_connections(
     let password = management.password.expose();
     let client = ManagementClient::new(&management.url, &management.username, password)
         .map_err(|error| error.to_string())?;
-    let work = close_all(&client, &config.cluster_name, peer);
+    let work = close_all(&client, &config.cluster_name, peer.as_str());
     match tokio::time::timeout(LIMIT, work).await {
         Ok(closed) => closed.map_err(|error| error.to_string()),
         Err(_) => Err(format!("no answer within {LIMIT:?}")),
     }
 }
 
-async fn close_all(
+/// Closes all connections of an instance at one broker; says how many there were.
+///
+/// # Errors
+/// The management API cannot be asked, or refuses.
+pub async fn close_all(
     client: &ManagementClient,
     cluster: &str,
-    peer: &InstanceId,
+    peer: &str,
 ) -> Result<u32, ManagementError> {
     let list = client.get(LIST).await?.unwrap_or_default();
-    let mut closed = 0;
+    let (mut closed, mut failed) = (0, None);
+    // One that has gone since the list was made must not keep the others open.
     for name in names_of(&list, cluster, peer) {
         let path = format!("connections/{}", segment(&name));
-        closed += u32::from(client.delete(&path).await?);
+        match client.delete(&path).await {
+            Ok(was_there) => closed += u32::from(was_there),
+            Err(error) => failed = Some(error),
+        }
     }
-    Ok(closed)
+    match failed {
+        Some(error) if closed == 0 => Err(error),
+        _ => Ok(closed),
+    }
 }
 
 /// The broker's names for the connections of an instance of this cluster.
-fn names_of(list: &Value, cluster: &str, peer: &InstanceId) -> Vec<String> {
+fn names_of(list: &Value, cluster: &str, peer: &str) -> Vec<String> {
     let prefix = format!("tandem/{peer}/");
     let ours = |connection: &&Value| {
         let given = connection["user_provided_name"].as_str();
@@ -84,8 +95,7 @@ mod tests {
             entry("e", "a client", "tandem"),
             {"name": "f"},
         ]);
-        let peer = InstanceId::new("gc-1").unwrap();
-        assert_eq!(names_of(&list, "tandem", &peer), ["a", "b"]);
-        assert!(names_of(&Value::Null, "tandem", &peer).is_empty());
+        assert_eq!(names_of(&list, "tandem", "gc-1"), ["a", "b"]);
+        assert!(names_of(&Value::Null, "tandem", "gc-1").is_empty());
     }
 }

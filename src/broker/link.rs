@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::classify::{Class, Problem};
 use super::connect::{Conn, Endpoint, rpc, within};
-use super::{CLOSE_LIMIT, Context, consume, declare, probe, publish, settle};
+use super::{CLOSE_LIMIT, Context, consume, declare, probe, publish, rescue, settle};
 use crate::engine::Input;
 use crate::engine::command::Outbound;
 use crate::engine::ids::{LinkEpoch, PublishId};
@@ -166,6 +166,8 @@ pub(super) struct Link {
     pub(super) confirms: Channel,
     /// The broker takes no publications at the moment.
     pub(super) blocked: AtomicBool,
+    /// It serves, or did: a spare one only looks after its broker.
+    pub(super) serving: AtomicBool,
     /// The link is ending.
     pub(super) cancel: CancellationToken,
     /// Nothing is waited for any more.
@@ -208,6 +210,7 @@ impl Link {
             commands,
             confirms,
             blocked: AtomicBool::new(false),
+            serving: AtomicBool::new(false),
             cancel,
             given_up: CancellationToken::new(),
         })
@@ -313,6 +316,7 @@ async fn serve(link: Arc<Link>, queues: LinkQueues, control: &Control) -> String
     tasks.spawn(settle::run(Arc::clone(&link), queues.settles));
     tasks.spawn(publish::run(Arc::clone(&link), queues.publications));
     tasks.spawn(probe::run(Arc::clone(&link), queues.counts));
+    tasks.spawn(rescue::run(Arc::clone(&link)));
     let first = tasks.join_next().await;
     // The token of the handle too: a queue that was too full ends the link that way.
     let overloaded = control.cancel.is_cancelled() && !control.wanted.load(Ordering::Relaxed);

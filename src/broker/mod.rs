@@ -8,7 +8,8 @@
 //!   ├─ connection tandem/<instance>/consume        connect.rs, declare.rs
 //!   │    ├─ command channel: consumers, acknowledgements   consume.rs, settle.rs, decode.rs
 //!   │    ├─ control channel: own control queue             control.rs, looped.rs
-//!   │    └─ probe channel: consumers of a peer's queue     probe.rs
+//!   │    ├─ probe channel: consumers of a peer's queue     probe.rs
+//!   │    └─ on the spare: what blocks a federation link    rescue.rs
 //!   ├─ connection tandem/<instance>/publish        publish.rs, encode.rs
 //!   └─ connection tandem/<instance>/direct-reply   direct.rs, opened at need; may die
 //! ```
@@ -24,7 +25,7 @@ mod declare;
 mod decode;
 mod direct;
 mod encode;
-mod fence;
+pub mod fence;
 mod link;
 mod looped;
 pub mod management;
@@ -32,6 +33,7 @@ mod probe;
 pub mod probes;
 pub mod proof;
 mod publish;
+mod rescue;
 mod settle;
 pub mod topology;
 

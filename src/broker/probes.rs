@@ -34,8 +34,8 @@ pub struct Crossing {
     pub result: Result<Duration, String>,
 }
 
-/// A connection with its channel, or why there is none.
-type Opened = Result<(Conn, Channel), String>;
+/// A connection, or why there is none.
+type Opened = Result<Conn, String>;
 
 /// Connections of the doctor.
 pub struct Probes {
@@ -71,7 +71,7 @@ impl Probes {
         let mut crossings = Vec::new();
         for (from, source) in &self.brokers {
             for (to, target) in self.brokers.iter().filter(|(to, _)| to != from) {
-                let (Ok((_, source)), Ok((target, _))) = (source, target) else {
+                let (Ok(source), Ok(target)) = (source, target) else {
                     continue;
                 };
                 for exchange in exchanges {
@@ -92,25 +92,26 @@ impl Probes {
     /// Ends the connections.
     pub async fn close(self) {
         for (_, opened) in self.brokers {
-            if let Ok((conn, _)) = opened {
+            if let Ok(conn) = opened {
                 conn.close().await;
             }
         }
     }
 }
 
-async fn open(config: &BrokerConfig, endpoint: &Endpoint) -> Result<(Conn, Channel), Problem> {
+async fn open(config: &BrokerConfig, endpoint: &Endpoint) -> Result<Conn, Problem> {
     let conn = Conn::open(config, endpoint, "doctor").await?;
-    let channel = conn.channel().await?;
-    Ok((conn, channel))
+    conn.channel().await?;
+    Ok(conn)
 }
 
 async fn cross(
-    source: &Channel,
+    source: &Conn,
     target: &Conn,
     exchange: &str,
     key: &str,
 ) -> Result<Duration, Problem> {
+    let source = source.channel().await?;
     let channel = target.channel().await?;
     let mut consumer = listen(&channel, exchange, key).await?;
     let started = Instant::now();
@@ -118,7 +119,7 @@ async fn cross(
     let mut sent = Vec::new();
     while started.elapsed() < TRAVEL {
         sent.push(Instant::now());
-        publish(source, exchange, key, number).await?;
+        publish(&source, exchange, key, number).await?;
         number += 1;
         let arrived = tokio::time::timeout(AGAIN, consumer.next()).await;
         if let Ok(Some(Ok(delivery))) = arrived {

@@ -244,13 +244,10 @@ fn message_id((_, message): &Entry) -> Option<&ShortString> {
 async fn publish_plain(link: Arc<Link>, group: Vec<Entry>) -> Done {
     let channel = link.confirms.clone();
     let (ids, answers) = publish_group(&link, &channel, group).await;
-    let outcomes = ids.into_iter().zip(answers).map(|((id, _), answer)| {
-        let confirmed = matches!(
-            answer,
-            Some(Ok(Confirmation::Ack(_) | Confirmation::NotRequested))
-        );
-        (id, outcome_of(confirmed, false))
-    });
+    let outcomes = ids
+        .into_iter()
+        .zip(answers)
+        .map(|((id, _), answer)| (id, outcome_of(&answer, false)));
     Done {
         outcomes: outcomes.collect(),
         slot: None,
@@ -301,23 +298,22 @@ fn judge(ids: Vec<Id>, answers: &[Answer]) -> Vec<(PublishId, PublishOutcome)> {
         })
         .collect();
     let outcome = |((id, name), answer): (Id, &Answer)| {
-        let confirmed = matches!(
-            answer,
-            Some(Ok(Confirmation::Ack(_) | Confirmation::NotRequested))
-        );
         let back = returned
             .iter()
             .any(|other| alone || *other == name.as_ref());
-        (id, outcome_of(confirmed, back))
+        (id, outcome_of(answer, back))
     };
     ids.into_iter().zip(answers).map(outcome).collect()
 }
 
-fn outcome_of(confirmed: bool, returned: bool) -> PublishOutcome {
-    match (confirmed, returned) {
-        (false, _) => PublishOutcome::Failed,
-        (true, true) => PublishOutcome::Returned,
-        (true, false) => PublishOutcome::Confirmed,
+fn outcome_of(answer: &Answer, returned: bool) -> PublishOutcome {
+    match answer {
+        Some(Ok(Confirmation::Nack(_))) => PublishOutcome::Refused,
+        Some(Ok(Confirmation::Ack(_) | Confirmation::NotRequested)) if returned => {
+            PublishOutcome::Returned
+        }
+        Some(Ok(Confirmation::Ack(_) | Confirmation::NotRequested)) => PublishOutcome::Confirmed,
+        Some(Err(_)) | None => PublishOutcome::Failed,
     }
 }
 

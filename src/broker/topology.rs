@@ -9,6 +9,7 @@
 
 mod apply;
 mod compare;
+mod examine;
 mod from_settings;
 mod print;
 mod uri;
@@ -20,8 +21,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 pub use apply::{
-    ApplyReport, Change, Finding, LinkState, Step, TopologyError, apply, links, links_of, missing,
+    ApplyReport, Change, LinkState, Step, TopologyError, UNKNOWN, apply, links, links_of,
 };
+pub use examine::{Finding, missing};
 pub use from_settings::topology_input;
 pub use uri::vhost_of;
 

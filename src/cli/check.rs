@@ -34,7 +34,7 @@ pub fn run(args: Args, json: bool) -> ExitCode {
 /// The result for all files.
 struct Report {
     files: Vec<(PathBuf, Result<Loaded, Findings>)>,
-    /// Findings between the files; empty where there is one, or not all could be read.
+    /// Findings between the files, and on the environment.
     pair: Findings,
 }
 
@@ -48,7 +48,10 @@ impl Report {
             .iter()
             .filter_map(|(_, result)| result.as_ref().ok().cloned())
             .collect();
-        let pair = settings::check_pair(&loaded);
+        let mut pair = settings::check_pair(&loaded);
+        for finding in settings::unknown_variables() {
+            pair.push(finding);
+        }
         Self { files, pair }
     }
 

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::exit;
+use crate::engine::View;
 use crate::model::Secret;
 
 /// How long a connection may take.
@@ -100,6 +101,29 @@ impl Admin {
         self.call(Method::GET, path, None).await
     }
 
+    /// Reads, with a question behind the path.
+    pub(super) async fn get_with<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<T, ClientError> {
+        self.asking(query).call(Method::GET, path, None).await
+    }
+
+    /// The instance's status as it comes.
+    pub(super) async fn raw_status(&self) -> Result<Value, ClientError> {
+        let raw: Value = self.get(&["status"]).await?;
+        match raw["instance"].as_str() {
+            Some(_) => Ok(raw),
+            None => Err(self.stranger()),
+        }
+    }
+
+    /// The instance's status.
+    pub(super) async fn status(&self) -> Result<View, ClientError> {
+        understood(self.raw_status().await?)
+    }
+
     /// Changes; the answer holds the new state.
     pub(super) async fn post(&self, path: &[&str]) -> Result<Value, ClientError> {
         self.call(Method::POST, path, None).await
@@ -120,14 +144,17 @@ impl Admin {
         path: &[&str],
         query: &[(&str, &str)],
     ) -> Result<Value, ClientError> {
+        self.asking(query).call(Method::POST, path, None).await
+    }
+
+    fn asking(&self, query: &[(&str, &str)]) -> Self {
         let mut url = self.base.clone();
         url.query_pairs_mut().extend_pairs(query);
-        let asking = Self {
+        Self {
             client: self.client.clone(),
             base: url,
             token: self.token.clone(),
-        };
-        asking.call(Method::POST, path, None).await
+        }
     }
 
     async fn call<T: DeserializeOwned>(
@@ -197,6 +224,17 @@ impl Admin {
             reason: "what answers there is not tandem".to_owned(),
         }
     }
+}
+
+/// A status of this version or one near it.
+pub(super) fn understood(raw: Value) -> Result<View, ClientError> {
+    let version = raw["version"].as_str().unwrap_or("unknown").to_owned();
+    serde_json::from_value(raw).map_err(|error| {
+        let ours = crate::VERSION;
+        ClientError::Refused(format!(
+            "the status of version {version} is not understood by {ours} ({error}); --json shows it"
+        ))
+    })
 }
 
 /// The cause at the bottom says it best: `Connection refused`.
@@ -272,6 +310,20 @@ mod tests {
         assert!(read_token(&path).is_err());
         let error = read_token(&path.join("none")).unwrap_err();
         assert!(error.to_string().contains("--token-file"), "{error}");
+    }
+
+    #[test]
+    fn another_versions_status_is_read_as_far_as_it_goes() {
+        let later = serde_json::json!({"instance": "gc-1", "version": "9.0.0", "moon": "full",
+            "groups": [{"name": "agents", "role": "leader", "tide": 3}], "sessions": {}});
+        let view = understood(later).unwrap();
+        assert_eq!((view.groups.len(), view.peers.len()), (1, 0));
+        let strange = serde_json::json!({"instance": "gc-1", "version": "9.0.0",
+            "groups": [{"role": "emperor"}]});
+        let error = understood(strange).unwrap_err();
+        assert_eq!(error.code(), exit::FAILED);
+        let text = error.to_string();
+        assert!(text.contains("9.0.0") && text.contains("emperor"), "{text}");
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use reqwest::Url;
 
+use super::output::Look;
 use super::table::{Tone, paint};
 use super::{block_on, exit, output};
 use crate::doctor::{self, Report, Verdict};
@@ -56,7 +57,7 @@ pub fn run(args: Args, json: bool) -> ExitCode {
                         serde_json::json!({"worst": report.worst(), "findings": report.findings})
                     )
                 } else {
-                    text(&report, output::colours())
+                    text(&report, output::look())
                 });
                 code(report.worst())
             }
@@ -76,7 +77,7 @@ fn code(worst: Verdict) -> u8 {
     }
 }
 
-fn text(report: &Report, colours: bool) -> String {
+fn text(report: &Report, look: Look) -> String {
     let mut out = String::new();
     let mut counts = [0_usize; 4];
     for finding in &report.findings {
@@ -87,13 +88,15 @@ fn text(report: &Report, colours: bool) -> String {
             Verdict::Unreachable => ("GONE", Tone::Bad, 3),
         };
         counts[slot] += 1;
-        let word = paint(word, tone, colours);
+        let word = paint(word, tone, look.colours);
         // What a server says must not drive a terminal.
         let seen: String = finding.seen.chars().filter(|c| !c.is_control()).collect();
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "{word}  {}: {seen}", finding.part);
+        let lines = wrapped(&format!("{}: {seen}", finding.part), look.width);
+        let _ = writeln!(out, "{word}  {}", lines.join(MARGIN));
         if !finding.cure.is_empty() {
-            let _ = writeln!(out, "      → {}", finding.cure);
+            let lines = wrapped(&format!("→ {}", finding.cure), look.width);
+            let _ = writeln!(out, "      {}", lines.join(MARGIN));
         }
     }
     let [good, warnings, bad, gone] = counts;
@@ -102,6 +105,25 @@ fn text(report: &Report, colours: bool) -> String {
         "{good} ok, {warnings} warnings, {bad} bad, {gone} unreachable"
     );
     out
+}
+
+/// Between the lines of one finding.
+const MARGIN: &str = "\n      ";
+
+/// Lines of whole words that fit behind the margin.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let room = width.saturating_sub(MARGIN.len() - 1);
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= room => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -132,12 +154,14 @@ mod tests {
             report.findings.push(finding(verdict, "mend it"));
             assert_eq!(code(report.worst()), wanted);
         }
-        let text = text(&report, false);
+        let text = text(&report, Look::PAGE);
         assert_eq!(text.matches("→ mend it").count(), 5);
         assert!(
             text.ends_with("2 ok, 1 warnings, 1 bad, 1 unreachable\n"),
             "{text}"
         );
         assert!(!text.contains('\u{1b}'));
+        assert_eq!(wrapped("a bc def", 11), ["a bc", "def"]);
+        assert_eq!(wrapped("a bc def", usize::MAX), ["a bc def"]);
     }
 }

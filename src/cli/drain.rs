@@ -58,7 +58,7 @@ async fn drain(args: &Args) -> Result<(Value, bool), ClientError> {
     let waited = tokio::time::timeout(Duration::from_secs(args.limit), async {
         let mut seen = false;
         loop {
-            let view: View = admin.get(&["status"]).await?;
+            let view: View = admin.status().await?;
             match view.drain.as_deref() {
                 Some("drained") => return Ok::<_, ClientError>(true),
                 Some(_) => seen = true,

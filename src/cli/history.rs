@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::client::{Admin, ClientError, Target};
+use super::output::Look;
 use super::table::{plain, render, state};
 use super::{block_on, exit, output};
 use crate::admin::HistoryEntry;
@@ -86,24 +87,24 @@ fn whole(entries: &[HistoryEntry], json: bool) -> String {
     match (json, entries.is_empty()) {
         (true, _) => format!("{:#}\n", serde_json::json!(entries)),
         (false, true) => "nothing has changed since the start\n".to_owned(),
-        (false, false) => table(entries, output::colours()),
+        (false, false) => table(entries, output::look()),
     }
 }
 
 fn lines(entries: &[HistoryEntry], json: bool) -> String {
     if !json {
-        return table(entries, output::colours());
+        return table(entries, output::look());
     }
     let lines = entries.iter().map(|entry| serde_json::json!(entry));
     lines.map(|line| format!("{line}\n")).collect()
 }
 
-fn table(entries: &[HistoryEntry], colours: bool) -> String {
+fn table(entries: &[HistoryEntry], look: Look) -> String {
     let rows: Vec<_> = entries
         .iter()
         .map(|entry| {
             vec![
-                plain(&entry.at),
+                plain(moment(&entry.at)),
                 plain(&entry.kind),
                 plain(&entry.subject),
                 plain(entry.from.as_deref().unwrap_or("")),
@@ -113,10 +114,16 @@ fn table(entries: &[HistoryEntry], colours: bool) -> String {
         })
         .collect();
     render(
-        &["time", "what", "which", "from", "to", "why"],
+        &["time (UTC)", "what", "which", "from", "to", "why"],
         &rows,
-        colours,
+        look,
     )
+}
+
+/// Month to second: what `2026-11-21T17:02:43.012Z` tells people about a list of some minutes.
+fn moment(at: &str) -> String {
+    let short = at.get(5..19).filter(|_| at.is_ascii());
+    short.map_or_else(|| at.to_owned(), |short| short.replace('T', " "))
 }
 
 #[cfg(test)]
@@ -137,11 +144,12 @@ mod tests {
     #[test]
     fn a_line_a_change_and_only_new_ones_again() {
         let (a, b, c) = (entry("1"), entry("2"), entry("3"));
-        let text = table(std::slice::from_ref(&a), false);
+        let text = table(std::slice::from_ref(&a), Look::PAGE);
         assert!(
-            text.contains("1     role  agents  follower  leader  peer-lost"),
+            text.contains("1           role  agents  follower  leader  peer-lost"),
             "{text}"
         );
+        assert_eq!(moment("2026-11-21T17:02:43.012Z"), "11-21 17:02:43");
         let shown = [a.clone(), b.clone()];
         assert_eq!(
             news(&shown, &[b.clone(), c.clone()]),

@@ -10,6 +10,7 @@ pub mod drain;
 pub mod drill;
 pub mod exit;
 pub mod failover;
+pub mod forget;
 pub mod group;
 pub mod history;
 pub mod journal;
@@ -22,6 +23,7 @@ pub mod status;
 pub mod switchover;
 mod table;
 pub mod topology;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -36,6 +38,7 @@ Examples:
   tandem topology apply --config site-1.properties
   tandem status --watch
   tandem doctor --config site-1.properties
+  tandem sessions --find 1001 --watch
   tandem history --watch
   tandem group stop agents --url http://127.0.0.1:9602
   tandem switchover --to gc-2 --wait
@@ -90,6 +93,8 @@ pub enum Command {
     Switchover(switchover::Args),
     /// Finish what is started, hand over the sessions, stop consuming, stay up
     Drain(drain::Args),
+    /// Say that a lost instance is gone for good: it is no cause of doubt any more
+    Forget(forget::Args),
     /// The commands that clients can send: arguments, repeat safety, what each asks
     Commands(commands::Args),
     /// What the journal of a stopped instance holds
@@ -132,6 +137,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Failover(args) => failover::run(args, json),
         Command::Switchover(args) => switchover::run(args, json),
         Command::Drain(args) => drain::run(args, json),
+        Command::Forget(args) => forget::run(args, json),
         Command::Commands(args) => commands::run(&args, json),
         Command::Journal(args) => journal::run(&args, json),
         Command::Send(args) => send::run(&args, json),
@@ -200,6 +206,7 @@ mod tests {
             "tandem group stop",
             "tandem failover stop",
             "tandem switchover",
+            "tandem forget",
             "tandem drain --limit 0",
             "tandem check",
             "tandem doctor",
@@ -274,6 +281,7 @@ mod tests {
                 (0, "status --json"),
                 (0, "sessions"),
                 (0, "sessions --json"),
+                (0, "sessions --find 1001 --owner gc-1 --limit 5"),
                 (0, "history"),
                 (0, "history --json --last 3"),
                 (0, "group stop agents"),
@@ -284,6 +292,9 @@ mod tests {
                 (0, "switchover --to gc-2"),
                 (1, "switchover --to gc-9"),
                 (0, "switchover --to gc-1 --wait --json"),
+                (0, "forget gc-3"),
+                (1, "forget gc-2 --json"),
+                (64, "forget no/such"),
                 (0, "drain --json"),
                 (0, "drain --no-wait"),
                 (64, "drain --token-file /nonexistent"),

@@ -2,9 +2,12 @@
 
 use std::process::ExitCode;
 
+use serde_json::Value;
+
 use super::client::{Admin, ClientError, Target};
+use super::output::Look;
 use super::table::{plain, render};
-use super::{block_on, exit, output};
+use super::{block_on, exit, output, watch};
 use crate::engine::view::SessionView;
 
 /// Arguments of `tandem sessions`.
@@ -16,18 +19,33 @@ pub struct Args {
     /// Which instance.
     #[command(flatten)]
     pub target: Target,
+    /// Only with this text in agent, extension or destination
+    #[arg(long, value_name = "TEXT")]
+    pub find: Option<String>,
+    /// Only those of this owner
+    #[arg(long, value_name = "INSTANCE")]
+    pub owner: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub limit: Option<u64>,
+    /// Refresh each second until ctrl-c; with --json one line a second
+    #[arg(long)]
+    pub watch: bool,
 }
 
-/// Lists all agent sessions that the instance knows, by agent.
+/// Lists the agent sessions that the instance knows, by agent.
 pub fn run(args: Args, json: bool) -> ExitCode {
     block_on(async move {
-        match read(&args.target).await {
-            Ok(sessions) => {
-                output::print(&if json {
-                    format!("{:#}\n", serde_json::json!(sessions))
-                } else {
-                    text(&sessions, output::colours())
-                });
+        let admin = match Admin::new(&args.target) {
+            Ok(admin) => admin,
+            Err(error) => return error.report(),
+        };
+        if args.watch {
+            return watch::each_second(json, async || shown(&admin, &args, json).await).await;
+        }
+        match shown(&admin, &args, json).await {
+            Ok(text) => {
+                output::print(&text);
                 exit::DONE
             }
             Err(error) => error.report(),
@@ -35,11 +53,44 @@ pub fn run(args: Args, json: bool) -> ExitCode {
     })
 }
 
-async fn read(target: &Target) -> Result<Vec<SessionView>, ClientError> {
-    Admin::new(target)?.get(&["sessions"]).await
+async fn shown(admin: &Admin, args: &Args, json: bool) -> Result<String, ClientError> {
+    let limit = args.limit.map(|limit| limit.to_string());
+    let query = [
+        ("q", args.find.as_deref()),
+        ("owner", args.owner.as_deref()),
+        ("limit", limit.as_deref()),
+    ];
+    let given = query
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)));
+    let query: Vec<(&str, &str)> = given.collect();
+    let raw: Value = admin.get_with(&["sessions"], &query).await?;
+    if json {
+        return Ok(format!("{raw:#}\n"));
+    }
+    let sessions: Vec<SessionView> = serde_json::from_value(raw).map_err(|error| {
+        ClientError::Refused(format!("the list of sessions is not understood: {error}"))
+    })?;
+    let text = text(&sessions, output::look());
+    Ok(match output::look().height.filter(|_| args.watch) {
+        Some(height) => top(&text, height),
+        None => text,
+    })
 }
 
-fn text(sessions: &[SessionView], colours: bool) -> String {
+/// As much of it as can be seen at once.
+fn top(text: &str, height: usize) -> String {
+    let lines = text.lines().count();
+    // The last lines are for the note and the cursor.
+    let room = height.saturating_sub(2).max(2);
+    if lines <= room {
+        return text.to_owned();
+    }
+    let seen: String = text.split_inclusive('\n').take(room - 1).collect();
+    format!("{seen}… and {} more (--find, --owner)\n", lines + 1 - room)
+}
+
+fn text(sessions: &[SessionView], look: Look) -> String {
     if sessions.is_empty() {
         return "no agent sessions\n".to_owned();
     }
@@ -66,7 +117,7 @@ fn text(sessions: &[SessionView], colours: bool) -> String {
         "destination",
         "epoch",
     ];
-    render(&heads, &rows, colours)
+    render(&heads, &rows, look)
 }
 
 #[cfg(test)]
@@ -75,7 +126,7 @@ mod tests {
 
     #[test]
     fn one_line_an_agent() {
-        assert_eq!(text(&[], false), "no agent sessions\n");
+        assert_eq!(text(&[], Look::PAGE), "no agent sessions\n");
         let session = SessionView {
             agent: "1001".to_owned(),
             owner: "gc-2".to_owned(),
@@ -85,9 +136,21 @@ mod tests {
             state: "NOT_READY".to_owned(),
             subscribed: false,
         };
-        let text = text(&[session], false);
+        let text = text(&[session], Look::PAGE);
         assert_eq!(text.lines().count(), 2);
         let words: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(words, ["1001", "gc-2", "NOT_READY", "-", "desk-1", "4"]);
+    }
+
+    #[test]
+    fn a_screen_shows_its_part_and_says_how_much_is_left() {
+        let text: String = (0..50).map(|n| format!("line {n}\n")).collect();
+        let seen = top(&text, 24);
+        assert_eq!(seen.lines().count(), 22);
+        assert!(
+            seen.ends_with("line 20\n… and 29 more (--find, --owner)\n"),
+            "{seen}"
+        );
+        assert_eq!(top(&text, 60), text);
     }
 }

@@ -2,19 +2,12 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use serde_json::Value;
-
-use super::client::{Admin, ClientError, Target};
-use super::table::{Tone, WIDTH, cut, paint, plain, render, state};
-use super::{block_on, exit, output};
+use super::client::{Admin, ClientError, Target, understood};
+use super::output::Look;
+use super::table::{Tone, cut, paint, plain, render, state};
+use super::{block_on, exit, output, watch};
 use crate::engine::View;
-
-/// How often `--watch` asks.
-const INTERVAL: Duration = Duration::from_secs(1);
-/// Cursor home and clear, for `--watch` on a terminal.
-const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
 /// Arguments of `tandem status`.
 #[derive(Debug, Clone, clap::Args)]
@@ -36,7 +29,7 @@ pub fn run(args: Args, json: bool) -> ExitCode {
             Err(error) => return error.report(),
         };
         if args.watch {
-            watch(&admin, json).await
+            watch::each_second(json, async || shown(&admin, json).await).await
         } else {
             once(&admin, json).await
         }
@@ -44,66 +37,34 @@ pub fn run(args: Args, json: bool) -> ExitCode {
 }
 
 async fn once(admin: &Admin, json: bool) -> u8 {
-    match read(admin).await {
-        Ok((raw, _)) if json => {
-            output::print(&format!("{raw:#}\n"));
-            exit::DONE
-        }
-        Ok((_, view)) => {
-            output::print(&text(&view, output::colours()));
+    match shown(admin, json).await {
+        Ok(text) => {
+            output::print(&text);
             exit::DONE
         }
         Err(error) => error.report(),
     }
 }
 
-/// An instance that goes away is waited for: that is what is being watched.
-async fn watch(admin: &Admin, json: bool) -> u8 {
-    let terminal = output::terminal();
-    loop {
-        let shown = match read(admin).await {
-            Ok((raw, _)) if json => output::print(&format!("{raw}\n")),
-            Ok((_, view)) => {
-                let clear = if terminal { CLEAR } else { "" };
-                output::print(&format!("{clear}{}\n", text(&view, output::colours())))
-            }
-            Err(error @ ClientError::Unreachable { .. }) => {
-                if terminal && !json {
-                    output::print(CLEAR);
-                }
-                eprintln!("tandem: {error}");
-                true
-            }
-            Err(error) => return error.report(),
-        };
-        if !shown {
-            return exit::DONE;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(INTERVAL) => {}
-            _ = tokio::signal::ctrl_c() => return exit::DONE,
-        }
+/// For machines as it came, whatever its version.
+async fn shown(admin: &Admin, json: bool) -> Result<String, ClientError> {
+    let raw = admin.raw_status().await?;
+    if json {
+        return Ok(format!("{raw:#}\n"));
     }
-}
-
-/// As it came, and as it is understood.
-async fn read(admin: &Admin) -> Result<(Value, View), ClientError> {
-    let raw: Value = admin.get(&["status"]).await?;
-    let view = serde_json::from_value(raw.clone()).map_err(|error| {
-        ClientError::Refused(format!("the instance's status is not understood: {error}"))
-    })?;
-    Ok((raw, view))
+    Ok(text(&understood(raw)?, output::look()))
 }
 
 /// The status for people.
-fn text(view: &View, colours: bool) -> String {
+fn text(view: &View, look: Look) -> String {
+    let (width, colours) = (look.width, look.colours);
     let mut out = String::new();
     let title = format!(
         "{}  site {}  cluster {}  {}  version {}",
         view.instance, view.site, view.cluster, view.mode, view.version
     );
     // Writing to a String cannot fail.
-    let _ = writeln!(out, "{}", cut(&title, WIDTH));
+    let _ = writeln!(out, "{}", cut(&title, width));
     let (service, tone) = if view.in_service {
         ("in service", Tone::Good)
     } else {
@@ -122,7 +83,7 @@ fn text(view: &View, colours: bool) -> String {
     );
     for (heads, rows) in tables(view) {
         if !rows.is_empty() {
-            let _ = write!(out, "\n{}", render(heads, &rows, colours));
+            let _ = write!(out, "\n{}", render(heads, &rows, look));
         }
     }
     let reasons = view.groups.iter().filter(|group| !group.reason.is_empty());
@@ -138,13 +99,13 @@ fn text(view: &View, colours: bool) -> String {
         out.push('\n');
     }
     for note in notes {
-        let _ = writeln!(out, "{}", cut(&note, WIDTH));
+        let _ = writeln!(out, "{}", cut(&note, width));
     }
     if !view.warnings.is_empty() {
         out.push('\n');
     }
     for warning in &view.warnings {
-        let line = cut(&format!("! {warning}"), WIDTH);
+        let line = cut(&format!("! {warning}"), width);
         let _ = writeln!(out, "{}", paint(&line, Tone::Warn, colours));
     }
     out
@@ -241,9 +202,9 @@ mod tests {
         view.groups[0].tag = Some("t".repeat(90));
         view.groups[0].reason = "gc-1 leads, chosen by operator on gc-2 at noon".to_owned();
         view.drain = Some("draining".to_owned());
-        let text = text(&view, false);
+        let text = text(&view, Look::PAGE);
         for line in text.lines() {
-            assert!(line.chars().count() <= WIDTH, "{line}");
+            assert!(line.chars().count() <= Look::PAGE.width, "{line}");
         }
         for part in [
             "gc-1  site site-1  cluster tandem  active-passive",
@@ -263,7 +224,11 @@ mod tests {
 
     #[test]
     fn colours_on_request() {
-        let text = text(&view(), true);
+        let look = Look {
+            colours: true,
+            ..Look::PAGE
+        };
+        let text = text(&view(), look);
         assert!(text.contains("\u{1b}[31mdown\u{1b}[0m"), "{text}");
     }
 }

@@ -60,7 +60,7 @@ async fn switch(args: &Args) -> Result<(Value, bool), ClientError> {
     }
     let waited = tokio::time::timeout(LIMIT, async {
         loop {
-            let view: View = admin.get(&["status"]).await?;
+            let view: View = admin.status().await?;
             if leads(&view, &args.to) {
                 return Ok::<(), ClientError>(());
             }

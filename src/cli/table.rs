@@ -1,9 +1,9 @@
-//! Tables for people: aligned, never wider than a page, coloured on request.
+//! Tables for people: aligned, never wider than the terminal, coloured on request.
 
-/// Widest line, in characters.
-pub(super) const WIDTH: usize = 100;
-/// Narrowest a column is cut to.
-const NARROWEST: usize = 8;
+use super::output::Look;
+
+/// What a column is cut to at least: first this, and where that is not enough, then that.
+const NARROWEST: [usize; 2] = [8, 3];
 /// Between columns.
 const GAP: &str = "  ";
 
@@ -43,9 +43,11 @@ pub(super) fn plain(text: impl ToString) -> Cell {
 /// A cell for a role or state, coloured by what it means.
 pub(super) fn state(word: &str) -> Cell {
     let tone = match word {
-        "leader" | "follower" | "connected" | "up" | "alive" => Tone::Good,
+        "leader" | "follower" | "connected" | "up" | "alive" | "serving" => Tone::Good,
         "down" | "lost" | "disabled" | "auth-failed" => Tone::Bad,
-        _ => Tone::Warn,
+        "joining" | "draining" | "leader-single-node" | "dialling" | "blocked" | "unknown"
+        | "suspect" | "left" | "peer-unreachable" => Tone::Warn,
+        _ => Tone::Plain,
     };
     Cell {
         tone,
@@ -79,20 +81,20 @@ pub(super) fn paint(text: &str, tone: Tone, colours: bool) -> String {
 }
 
 /// The table with a line of heads, every line ended.
-pub(super) fn render(heads: &[&str], rows: &[Vec<Cell>], colours: bool) -> String {
-    let widths = widths(heads, rows);
+pub(super) fn render(heads: &[&str], rows: &[Vec<Cell>], look: Look) -> String {
+    let widths = widths(heads, rows, look.width);
     let heads: Vec<Cell> = heads
         .iter()
         .map(|head| plain(head.to_uppercase()))
         .collect();
     let mut out = line(&heads, &widths, false);
     for row in rows {
-        out.push_str(&line(row, &widths, colours));
+        out.push_str(&line(row, &widths, look.colours));
     }
     out
 }
 
-fn widths(heads: &[&str], rows: &[Vec<Cell>]) -> Vec<usize> {
+fn widths(heads: &[&str], rows: &[Vec<Cell>], most: usize) -> Vec<usize> {
     let mut widths: Vec<usize> = heads.iter().map(|head| head.chars().count()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -101,10 +103,12 @@ fn widths(heads: &[&str], rows: &[Vec<Cell>]) -> Vec<usize> {
     }
     let gaps = GAP.len() * widths.len().saturating_sub(1);
     // The widest column gives way.
-    while widths.iter().sum::<usize>() + gaps > WIDTH {
-        match widths.iter_mut().max() {
-            Some(widest) if *widest > NARROWEST => *widest -= 1,
-            _ => break,
+    for narrowest in NARROWEST {
+        while widths.iter().sum::<usize>() + gaps > most {
+            match widths.iter_mut().max() {
+                Some(widest) if *widest > narrowest => *widest -= 1,
+                _ => break,
+            }
         }
     }
     widths
@@ -151,7 +155,7 @@ mod tests {
             vec![plain("a"), state("leader"), plain("")],
             vec![plain("long name"), state("down"), plain("x")],
         ];
-        let text = render(&["name", "state", "why"], &rows, false);
+        let text = render(&["name", "state", "why"], &rows, Look::PAGE);
         assert_eq!(
             text,
             "NAME       STATE   WHY\na          leader\nlong name  down    x\n"
@@ -159,28 +163,50 @@ mod tests {
     }
 
     #[test]
-    fn never_wider_than_a_page() {
+    fn never_wider_than_the_terminal_and_uncut_without_one() {
         let wide = "x".repeat(300);
-        let rows = [vec![
-            plain("agents"),
-            plain(&wide),
-            plain(&wide),
-            plain("end"),
-        ]];
-        let text = render(&["a", "b", "c", "d"], &rows, false);
-        for line in text.lines() {
-            assert!(line.chars().count() <= WIDTH, "{line}");
+        let row = vec![plain("agents"), plain(&wide), plain(&wide), plain("end")];
+        let rows = [row];
+        let heads = ["a", "b", "c", "d"];
+        for width in [40, 60, 100] {
+            let look = Look {
+                width,
+                ..Look::PAGE
+            };
+            let text = render(&heads, &rows, look);
+            for line in text.lines() {
+                assert!(line.chars().count() <= width, "{line}");
+            }
+            assert!(
+                text.contains("agents  xxx") && text.contains("x…  end"),
+                "{text}"
+            );
         }
+        let many = vec![plain("a-long-name"); 8];
+        let look = Look {
+            width: 40,
+            ..Look::PAGE
+        };
+        let text = render(&["a"; 8], &[many], look);
         assert!(
-            text.contains("agents  xxx") && text.contains("x…  end"),
+            text.lines().all(|line| line.chars().count() <= 40),
             "{text}"
         );
+        let look = Look {
+            width: usize::MAX,
+            ..Look::PAGE
+        };
+        assert!(render(&heads, &rows, look).contains(&wide));
     }
 
     #[test]
     fn colours_only_where_wanted_and_none_from_the_server() {
         let rows = [vec![state("leader"), plain("\u{1b}[31mevil\n")]];
-        assert!(render(&["a", "b"], &rows, true).contains("\u{1b}[32mleader\u{1b}[0m"));
-        assert!(!render(&["a", "b"], &rows, false).contains('\u{1b}'));
+        let colours = Look {
+            colours: true,
+            ..Look::PAGE
+        };
+        assert!(render(&["a", "b"], &rows, colours).contains("\u{1b}[32mleader\u{1b}[0m"));
+        assert!(!render(&["a", "b"], &rows, Look::PAGE).contains('\u{1b}'));
     }
 }

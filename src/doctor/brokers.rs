@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Report;
 use crate::broker::management::{ManagementClient, ManagementError, segment};
 use crate::broker::probes::Probes;
-use crate::broker::topology::{self, BrokerPlan, Topology};
+use crate::broker::topology::{self, BrokerPlan, Topology, UNKNOWN};
 
 /// A broker's clock may differ by so much: message times are whole seconds.
 const CLOCK: Duration = Duration::from_secs(2);
@@ -113,6 +113,14 @@ async fn planned(part: &str, plan: &BrokerPlan, report: &mut Report) {
         ),
         Ok(findings) => {
             for found in findings {
+                if !found.grave {
+                    report.warn(
+                        part,
+                        format!("{}: {}", found.object, found.problem),
+                        found.cure,
+                    );
+                    continue;
+                }
                 if found.problem == OTHER_ROUTE {
                     report.warn(
                         part,
@@ -127,6 +135,16 @@ async fn planned(part: &str, plan: &BrokerPlan, report: &mut Report) {
         }
     }
     let links = topology::links_of(plan).await.unwrap_or_default();
+    if let Some(unknown) = links.iter().find(|link| link.status == UNKNOWN) {
+        let why = unknown.error.as_deref().unwrap_or_default();
+        report.bad(
+            part,
+            format!("its federation links cannot be asked for: {why}"),
+            "give the user the tag `monitoring`; enable the plug-in rabbitmq_federation_management; \
+             where the broker answers 500, restart the link that hangs",
+        );
+        return;
+    }
     let down = links.iter().filter(|link| !link.is_running());
     let mut all = true;
     for link in down {

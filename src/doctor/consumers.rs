@@ -101,7 +101,10 @@ fn one(instance: &str, group: &GroupView, proofs: &[BrokerProof], report: &mut R
         );
         return;
     };
-    let proof = proofs.iter().find(|proof| proof.broker == *broker);
+    // A peer may name the brokers otherwise: then it is the one that lists its consumer.
+    let named = proofs.iter().find(|proof| proof.broker == *broker);
+    let holds = |proof: &&BrokerProof| proof.consumers.iter().any(|one| one.tag == *tag);
+    let proof = named.or_else(|| proofs.iter().find(holds));
     match proof.map(|proof| proof.lists(tag, priority)) {
         Some(Listed::Yes) => report.good(
             part,
@@ -120,8 +123,11 @@ fn one(instance: &str, group: &GroupView, proofs: &[BrokerProof], report: &mut R
         ),
         None => report.warn(
             part,
-            format!("serves on {broker}, which is not in this configuration's list"),
-            "name the brokers the same way in all property files",
+            format!(
+                "serves on {broker}, which is not in this configuration's list, and no broker of \
+                 the list knows {tag}"
+            ),
+            "name the same brokers in all property files",
         ),
     }
 }

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use super::Report;
 use crate::downstream::{self, FinesseClient, NodeConfig};
 use crate::model::NodeHealth;
-use crate::settings::{DownstreamKind, Settings};
+use crate::settings::{Credentials, DownstreamKind, Settings};
 
 const CONNECT: Duration = Duration::from_secs(3);
 
@@ -31,6 +31,13 @@ pub(super) async fn look(settings: &Settings, report: &mut Report) {
              not read",
         );
     }
+    if let Some(why) = down.admin.as_ref().and_then(|admin| form(admin)) {
+        report.bad(
+            "downstream",
+            format!("the administrator's credentials: {why}"),
+            "correct downstream.admin-user and downstream.admin-password",
+        );
+    }
     if !down.tls_verify {
         report.warn(
             "downstream",
@@ -50,7 +57,10 @@ pub(super) async fn look(settings: &Settings, report: &mut Report) {
         request_timeout: down.request_timeout,
         ca_file: down.ca_file.clone(),
         tls_verify: down.tls_verify,
-        admin: None,
+        admin: down
+            .admin
+            .as_ref()
+            .map(|admin| (admin.user.clone(), admin.password.clone())),
         platform: down.kind == crate::settings::DownstreamKind::Finesse,
     };
     let client = match FinesseClient::new(&config) {
@@ -69,6 +79,7 @@ pub(super) async fn look(settings: &Settings, report: &mut Report) {
         match client.probe(index).await {
             NodeHealth::InService { deployment, .. } => {
                 report.good(part.clone(), format!("in service ({deployment})"));
+                administrator(&client, index, part.clone(), report).await;
             }
             NodeHealth::OutOfService { reason } => report.warn(
                 part.clone(),
@@ -93,5 +104,54 @@ pub(super) async fn look(settings: &Settings, report: &mut Report) {
                 "open that port, or correct notify.port and downstream.address.N",
             ),
         }
+    }
+}
+
+/// Whether the node takes the administrator's user and password, where there are any.
+async fn administrator(client: &FinesseClient, node: usize, part: String, report: &mut Report) {
+    match client.accepts_admin(node).await {
+        Some(true) => report.good(part, "the administrator is accepted"),
+        Some(false) => report.bad(
+            part,
+            "the administrator is refused (401)",
+            "correct downstream.admin-user and downstream.admin-password; the platform blocks a \
+             user after some wrong passwords",
+        ),
+        None => {}
+    }
+}
+
+/// Why credentials cannot be right as they stand: they travel as `user:password` (RFC 7617).
+fn form(admin: &Credentials) -> Option<&'static str> {
+    let (user, password) = (&admin.user, admin.password.expose());
+    let blank = |text: &str| text != text.trim();
+    if user.contains(':') {
+        Some("a user cannot have a colon")
+    } else if !user.is_ascii() || !password.is_ascii() {
+        Some("a character outside ASCII, which servers read differently")
+    } else if blank(user) || blank(password) {
+        Some("a blank at the beginning or the end")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Secret;
+
+    #[test]
+    fn credentials_that_cannot_be_right_are_named() {
+        let given = |user: &str, password: &str| {
+            form(&Credentials {
+                user: user.to_owned(),
+                password: Secret::new(password),
+            })
+        };
+        assert_eq!(given("admin", "pa:ss w0rd"), None);
+        assert!(given("a:b", "p").unwrap().contains("colon"));
+        assert!(given("admin", "pässword").unwrap().contains("ASCII"));
+        assert!(given("admin", "p\t").unwrap().contains("blank"));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use futures::future::join_all;
+
 use super::Report;
 use crate::broker::probes::Probes;
 use crate::client::{Client, ClientOptions, Command, Incoming};
@@ -57,15 +59,18 @@ pub(super) async fn commands(settings: &Settings, report: &mut Report) {
     let Some(queue) = first.and_then(|group| group.queues.first()) else {
         return;
     };
-    for broker in &settings.broker.urls {
-        let part = format!("command by way of {}", broker.label);
+    let asked = settings.broker.urls.iter().map(async |broker| {
         let mut options = ClientOptions::new(address());
         options.cluster = settings.cluster_name.clone();
         options.queue = queue.clone();
         options.first_limit = settings.broker.timeout.min(REPLY);
         // A command that is not answered is not sent again and expires.
         options.resend_after = 4 * REPLY;
-        match command(broker.amqp.clone(), options).await {
+        let answer = command(broker.amqp.clone(), options).await;
+        (format!("command by way of {}", broker.label), answer)
+    });
+    for (part, answer) in join_all(asked).await {
+        match answer {
             Ok((instance, took)) => report.good(
                 part,
                 format!("answered by {instance} after {} ms", took.as_millis()),
@@ -73,8 +78,8 @@ pub(super) async fn commands(settings: &Settings, report: &mut Report) {
             Err(why) => report.bad(
                 part,
                 why,
-                "is an instance running and leading (`tandem status`)? do the links run, and may \
-                 the user write to the reply queue?",
+                "is an instance running and leading (`tandem status`)? do the links run, and has \
+                 the user the rights of a client too (docs/security.md)?",
             ),
         }
     }

@@ -220,6 +220,22 @@ impl FinesseClient {
         }
     }
 
+    /// Whether node number `node` accepts the administrator, with the request that costs it least.
+    /// `None` where none is configured, or where the node cannot be asked.
+    pub async fn accepts_admin(&self, node: usize) -> Option<bool> {
+        let (user, password) = self.admin.as_ref()?;
+        let url = format!("{}/PhoneBooks", self.nodes.get(node)?);
+        let call = self.fresh.get(url);
+        let call = call.basic_auth(user, Some(password.expose()));
+        let answer = call.timeout(self.list_timeout).send().await.ok()?;
+        // Other refusals are not about the credentials: the secondary answers 403.
+        match answer.status().as_u16() {
+            401 => Some(false),
+            200..=299 | 403 => Some(true),
+            _ => None,
+        }
+    }
+
     /// Asks node number `node` for its health, over a new connection and without credentials.
     pub async fn probe(&self, node: usize) -> NodeHealth {
         let Some(base) = self.nodes.get(node) else {

@@ -48,7 +48,7 @@ impl Engine {
         if let Some((key, _)) = key
             && let Some((record, early)) =
                 self.ledger
-                    .finish(self.now, key, super::http::to_remember(&reply))
+                    .finish(self.kept, key, super::http::to_remember(&reply))
         {
             if !told {
                 self.outcomes.push(record);
@@ -444,11 +444,25 @@ impl Engine {
                     self.reroute(sent);
                 }
             }
-            PublishOutcome::Failed => {
+            PublishOutcome::Refused if !self.outbox.refused(id) => {
+                if let Some(sent) = self.outbox.remove(id) {
+                    self.refused_for_good(sent);
+                }
+            }
+            PublishOutcome::Refused | PublishOutcome::Failed => {
                 self.outbox.retry(id);
                 self.timers.set_by(Timer::Outbox, self.now.mono + 100);
             }
         }
+    }
+
+    /// A client takes nothing: its reply goes to the dead letters, its event is lost.
+    fn refused_for_good(&mut self, mut sent: Sent) {
+        if matches!(sent.message, Outbound::Event { .. }) {
+            self.events.push_back(Event::EventDropped);
+        }
+        sent.first_way = false;
+        self.reroute(sent);
     }
 
     /// A reply found no queue: the other way, then the dead letters.

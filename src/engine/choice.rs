@@ -29,6 +29,7 @@ impl Engine {
             Verb::FailoverStop(name) => self.stop_failover(name),
             Verb::FailoverStart(name) => self.start_failover(name),
             Verb::Switchover(to) => self.switch_over(to),
+            Verb::Forget(name) => self.forget_member(name),
             Verb::Drain => self.drain(limits::HANDOVER_WAIT_MS, "drained"),
         };
         match done {

@@ -187,7 +187,7 @@ pub enum Event {
     },
     /// An event was handed to the broker.
     EventPublished,
-    /// An event was dropped because too many wait for a broker.
+    /// An event was dropped: too many wait for a broker, or its client's queue refuses it.
     EventDropped,
     /// A reply found no queue.
     ReplyUnroutable,

@@ -41,7 +41,9 @@ pub enum PublishOutcome {
     Confirmed,
     /// No queue took it; it was published as mandatory.
     Returned,
-    /// Not taken: negative confirm, channel or connection gone, time up.
+    /// Refused by a negative confirm: a queue that it was for is full and says so.
+    Refused,
+    /// Not taken: channel or connection gone, time up.
     Failed,
 }
 
@@ -84,6 +86,8 @@ pub enum Verb {
     FailoverStart(String),
     /// Hand every group over to this instance, which keeps it whatever the priorities.
     Switchover(String),
+    /// A member that is gone for good is no cause of doubt any more.
+    Forget(String),
     /// Finish what is started, hand over, stop consuming, stay up.
     Drain,
 }

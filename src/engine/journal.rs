@@ -189,7 +189,8 @@ impl Engine {
     /// Puts back what the journal kept. Before [`Engine::start`].
     pub fn restore_journal(&mut self, now: Now, kept: Restored) {
         self.book.lost_until = kept.lost_until;
-        self.book.members = kept.members.into_iter().collect();
+        let heard = kept.members.into_iter().filter(|(_, heard)| *heard > 0);
+        self.book.members = heard.collect();
         self.book.members.remove(&self.cfg.instance);
         for intent in kept.intents {
             if intent.until > now.wall {
@@ -332,6 +333,39 @@ impl Engine {
         };
         self.book.owed.insert(id.clone(), owed);
         self.tell_owed();
+    }
+
+    /// An operator says that a member is gone for good, so that its silence is no cause of doubt any
+    /// more. What it may have called before is over once nobody remembers a command that long.
+    pub(super) fn forget_member(&mut self, name: &str) -> Result<String, String> {
+        let unknown = || format!("no instance {name} is known here");
+        let id = InstanceId::new(name).map_err(|_| unknown())?;
+        if id == self.cfg.instance {
+            return Err(format!("{name} is this instance itself"));
+        }
+        let peer = self.members.get(&id);
+        if peer.is_none() && !self.book.members.contains_key(&id) {
+            return Err(unknown());
+        }
+        if peer.is_some_and(|peer| peer.liveness.present()) {
+            return Err(format!("{name} is there"));
+        }
+        // Of one that was never heard in this life of the process, only that much is known.
+        let heard = peer.map_or(self.joined_at, |peer| Some(peer.last_seen));
+        let silent = heard.map_or(0, |heard| self.now.mono.saturating_sub(heard));
+        if silent < limits::LEDGER_RETENTION_MS {
+            let minutes = limits::LEDGER_RETENTION_MS / 60_000;
+            return Err(format!(
+                "{name} was heard, or this instance started, less than {minutes} minutes ago: \
+                 what it may have called can still come back"
+            ));
+        }
+        self.book.members.remove(&id);
+        self.members.forget(&id);
+        // Heard at no time at all.
+        self.write(JournalWrite::Member(id, 0), Pending::Other);
+        self.look_at_waiting();
+        Ok("forgotten".to_owned())
     }
 
     pub(super) fn journal_member_gone(&mut self, id: &InstanceId) {
@@ -497,7 +531,7 @@ impl Engine {
 
     fn on_intent(&mut self, from: &InstanceId, intent: IntentRecord, history: bool) {
         let key = intent.key;
-        if intent.until <= self.now.wall {
+        if intent.until <= self.kept.wall {
             self.ack_intent(from, key);
             return;
         }
@@ -603,7 +637,7 @@ impl Engine {
 
     fn on_outcome(&mut self, from: &InstanceId, outcome: OutcomeRecord) {
         let key = outcome.key;
-        if outcome.until <= self.now.wall {
+        if outcome.until <= self.kept.wall {
             let out = self.book.out.entry(from.clone()).or_default();
             out.acked_outcomes.insert(key);
             return;
@@ -618,7 +652,7 @@ impl Engine {
         self.compare_outcomes(&outcome);
         let jobs = &self.jobs;
         self.ledger
-            .learn(self.now, outcome.clone(), |job| jobs.started(job));
+            .learn(self.kept, outcome.clone(), |job| jobs.started(job));
         let ours = match self.ledger.look_up(&key, outcome.body) {
             Known::Finished(reply) => reply,
             _ => Arc::new(outcome.reply.clone()),

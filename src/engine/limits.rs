@@ -13,6 +13,11 @@ pub const LEDGER_RETENTION_MS: u64 = 600_000;
 /// counted. Replies and dead letters are never dropped: their deliveries stay unacknowledged.
 pub const OUTBOX_EVENTS: usize = 100_000;
 
+/// How often a publication that a broker refuses is tried again, 100 ms apart. A client whose queue
+/// is full and refuses (`x-overflow: reject-publish`) would else keep deliveries, and so the
+/// prefetch, for itself. Then a reply goes to the dead letters, and an event is dropped and counted.
+pub const REFUSALS: u8 = 5;
+
 /// Agent sessions; a `Connect` beyond it is `REJECTED`.
 pub const SESSIONS: usize = 50_000;
 

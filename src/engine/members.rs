@@ -183,6 +183,11 @@ impl Members {
         self.peers.get_mut(id)
     }
 
+    /// Takes a peer from the list; it comes back with its next heartbeat.
+    pub fn forget(&mut self, id: &InstanceId) {
+        self.peers.remove(id);
+    }
+
     /// Peers that may be serving.
     pub fn present(&self) -> impl Iterator<Item = (&InstanceId, &Peer)> {
         self.peers

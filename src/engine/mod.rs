@@ -67,6 +67,7 @@ pub mod route;
 mod service;
 mod session;
 mod states;
+pub(crate) mod steady;
 mod supervise;
 mod timer;
 pub mod view;
@@ -120,6 +121,9 @@ enum CallFor {
 pub struct Engine {
     cfg: Config,
     now: Now,
+    /// The same with a wall clock that does not jump forward: what is kept is forgotten by it.
+    kept: Now,
+    steady: steady::Steady,
     out: VecDeque<Command>,
     events: VecDeque<Event>,
     timers: Timers,
@@ -178,6 +182,8 @@ impl Engine {
         let seed = cfg.seed | 1;
         Self {
             now: Now::default(),
+            kept: Now::default(),
+            steady: steady::Steady::default(),
             out: VecDeque::new(),
             events: VecDeque::new(),
             timers: Timers::default(),
@@ -223,6 +229,7 @@ impl Engine {
     /// Sets everything in motion: to be called once, before the first input.
     pub fn start(&mut self, now: Now) {
         self.now = now;
+        self.look_at_clock();
         for node in 0..self.route.nodes().len() {
             self.timers.set(Timer::Probe(node), now.mono);
         }
@@ -346,6 +353,14 @@ impl Engine {
             }
         }
         self.now = now;
+        self.look_at_clock();
+    }
+
+    fn look_at_clock(&mut self) {
+        self.kept = Now {
+            mono: self.now.mono,
+            wall: self.steady.at(self.now),
+        };
     }
 
     fn run_timers(&mut self) {
@@ -404,7 +419,7 @@ impl Engine {
         for agent in old {
             self.sessions.remove(&agent);
         }
-        self.book.sweep(self.now);
+        self.book.sweep(self.kept);
         self.timers.set(Timer::Sweep, now + 1_000);
         self.return_strays();
         self.expire_waiting();

@@ -17,6 +17,8 @@ struct Entry {
     on: Option<LinkEpoch>,
     /// For a reply on its first way: the broker for which that way was chosen.
     home: Option<usize>,
+    /// How often a broker has refused it.
+    refused: u8,
 }
 
 /// A message that left the outbox.
@@ -65,6 +67,7 @@ impl Outbox {
                 job,
                 on: None,
                 home,
+                refused: 0,
             },
         );
         if self.events <= limits::OUTBOX_EVENTS {
@@ -120,6 +123,20 @@ impl Outbox {
             entry.on = None;
             self.resting.insert(id);
         }
+    }
+
+    /// A broker would not take it: whether it is to be tried once more.
+    pub fn refused(&mut self, id: PublishId) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return true;
+        };
+        entry.refused = entry.refused.saturating_add(1);
+        // What is put into our own queues is not given up.
+        let ours = matches!(
+            entry.message,
+            Outbound::DeadLetter { .. } | Outbound::ParkedReply { .. }
+        );
+        ours || entry.refused <= limits::REFUSALS
     }
 
     /// The rest is over.

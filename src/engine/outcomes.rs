@@ -39,7 +39,7 @@ impl Engine {
 
     /// Tells a peer that was away, or has started anew, the newest outcomes.
     pub(super) fn tell_outcomes_again(&mut self, to: &InstanceId) {
-        let all = self.ledger.newest(self.now, limits::OUTCOMES_TOLD_AGAIN);
+        let all = self.ledger.newest(self.kept, limits::OUTCOMES_TOLD_AGAIN);
         for outcomes in all.chunks(limits::DELTA_RECORDS) {
             let message = PeerMessage::Delta {
                 sessions: Vec::new(),

@@ -51,7 +51,7 @@ impl Engine {
                     self.compare_outcomes(&outcome);
                     let jobs = &self.jobs;
                     self.ledger
-                        .learn(self.now, outcome, |job| jobs.started(job));
+                        .learn(self.kept, outcome, |job| jobs.started(job));
                 }
             }
             PeerMessage::Journal {

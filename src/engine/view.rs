@@ -8,16 +8,15 @@ use super::route::NodeState;
 use super::session::Session;
 use super::{Engine, limits};
 
-/// `GET /api/v1/status`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// `GET /api/v1/status`. A field that another version does not have is empty.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct View {
     /// Instance id.
     pub instance: String,
     /// Site.
     pub site: String,
     /// Cluster name.
-    #[serde(default)]
     pub cluster: String,
     /// `active-passive` or `active-active`.
     pub mode: String,
@@ -42,18 +41,16 @@ pub struct View {
     /// Whether the own control queue is consumed: peers can be heard.
     pub attached: bool,
     /// `draining` or `drained`, where an operator or the end of the process asked for it.
-    #[serde(default)]
     pub drain: Option<String>,
     /// Commands that got their outcome here since the start.
-    #[serde(default)]
     pub finished: u64,
     /// Warnings for the operator, one sentence each.
     pub warnings: Vec<String>,
 }
 
 /// A group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct GroupView {
     /// Name.
     pub name: String,
@@ -72,19 +69,16 @@ pub struct GroupView {
     /// Leadership term.
     pub term: u64,
     /// Instance that leads, as far as this one knows; `null` while nobody does.
-    #[serde(default)]
     pub leader: Option<String>,
     /// Why the role is what it is, where there is more to say than priority and state.
-    #[serde(default)]
     pub reason: String,
     /// What operators decided last.
-    #[serde(default)]
     pub choice: Option<ChoiceView>,
 }
 
 /// An operator's choice about a group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct ChoiceView {
     /// `leader`, `failover-off`, `priority` (no choice stands any more), `unknown`.
     pub wish: String,
@@ -97,8 +91,8 @@ pub struct ChoiceView {
 }
 
 /// A broker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct BrokerView {
     /// `host:port`.
     pub url: String,
@@ -111,8 +105,8 @@ pub struct BrokerView {
 }
 
 /// A downstream node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct DownstreamView {
     /// Host.
     pub url: String,
@@ -125,8 +119,8 @@ pub struct DownstreamView {
 }
 
 /// A peer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct PeerView {
     /// Instance id.
     pub instance: String,
@@ -147,7 +141,6 @@ pub struct PeerView {
     /// Round trip, milliseconds.
     pub rtt_ms: Option<u64>,
     /// How it stands, by its own account.
-    #[serde(default)]
     pub standing: Standing,
 }
 
@@ -160,8 +153,8 @@ impl PeerView {
 }
 
 /// A peer's role in a group.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct PeerGroupView {
     /// Name.
     pub name: String,
@@ -173,7 +166,7 @@ pub struct PeerGroupView {
 
 /// Counts of agent sessions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct SessionsView {
     /// Known.
     pub total: u64,
@@ -184,8 +177,8 @@ pub struct SessionsView {
 }
 
 /// One agent session, without credentials.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct SessionView {
     /// Agent.
     pub agent: String,

@@ -3,9 +3,10 @@
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use crate::driver::wall_ms;
+use crate::driver::Clock;
 use crate::engine::command::JournalWrite;
 use crate::engine::ids::JournalId;
+use crate::engine::steady::Steady;
 
 use super::Told;
 use super::file::File;
@@ -18,6 +19,7 @@ const REST: Duration = Duration::from_secs(1);
 
 /// Runs until the queue is closed and empty.
 pub(super) fn run(mut file: File, queue: &Receiver<(JournalId, JournalWrite)>, told: &Told) {
+    let (clock, mut steady) = (Clock::new(), Steady::default());
     let mut failed: Option<(Instant, String)> = None;
     while let Ok(first) = queue.recv() {
         let mut batch = vec![first];
@@ -28,7 +30,7 @@ pub(super) fn run(mut file: File, queue: &Receiver<(JournalId, JournalWrite)>, t
             Some((_, reason)) => Err(reason.clone()),
             None => {
                 let writes: Vec<&JournalWrite> = batch.iter().map(|(_, write)| write).collect();
-                let result = file.write(&writes, wall_ms());
+                let result = file.write(&writes, steady.at(clock.now()));
                 failed = result.as_ref().err().map(|why| (now(), why.clone()));
                 result
             }

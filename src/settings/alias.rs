@@ -31,7 +31,8 @@ impl Translate {
                 "a bare whole number of seconds, as the original has it; with a unit use the new key",
             ),
             Translate::Not => match value.to_ascii_lowercase().as_str() {
-                "true" => Ok("false".into()),
+                // The original's own table prints it that way.
+                "true" | "ture" => Ok("false".into()),
                 "false" => Ok("true".into()),
                 _ => Err("true or false"),
             },
@@ -319,7 +320,8 @@ mod tests {
     #[test]
     fn other_translations() {
         assert_eq!(Translate::Not.apply("True"), Ok("false".into()));
-        assert!(Translate::Not.apply("ture").is_err());
+        assert_eq!(Translate::Not.apply("ture"), Ok("false".into()));
+        assert!(Translate::Not.apply("yes").is_err());
         assert_eq!(Translate::LogLevelNames.apply("ALL"), Ok("trace".into()));
         assert_eq!(Translate::LogLevelNames.apply("FATAL"), Ok("error".into()));
         assert!(Translate::LogLevelNames.apply("LOUD").is_err());

@@ -382,7 +382,18 @@ pub fn load(path: &Path, env: Env<'_>) -> Result<Loaded, Findings> {
 /// # Errors
 /// As [`load`].
 pub fn load_from_process(path: &Path) -> Result<Loaded, Findings> {
-    load(path, &|name| std::env::var(name).ok())
+    let mut loaded = load(path, &|name| std::env::var(name).ok())?;
+    loaded.warnings.extend(unknown_variables());
+    Ok(loaded)
+}
+
+/// Warnings for variables of this process that look like keys and are none.
+#[must_use]
+pub fn unknown_variables() -> Vec<Finding> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    names
+        .filter_map(|name| source::unknown_variable(&name))
+        .collect()
 }
 
 #[cfg(test)]

@@ -48,6 +48,8 @@ pub struct Candidate {
     pub value: Value,
     /// The value as it may be shown.
     pub shown: String,
+    /// The text that was found, as it may be shown.
+    pub written: String,
 }
 
 impl Candidate {
@@ -55,7 +57,7 @@ impl Candidate {
     pub fn locate(&self, finding: Finding) -> Finding {
         locate(finding, &self.origin)
             .key(&self.spelled)
-            .value(&self.shown)
+            .value(&self.written)
     }
 
     /// Where it was found, in a few words.
@@ -107,10 +109,11 @@ pub fn read(path: &Path, env: Env<'_>, findings: &mut Findings) -> Given {
         findings,
         failed: Vec::new(),
     };
-    let file: Vec<Candidate> = entries
+    let mut file: Vec<Candidate> = entries
         .iter()
         .filter_map(|entry| reader.entry(entry))
         .collect();
+    reader.second_broker(&mut file);
     let file = reader.without_duplicates(file);
     let environment = reader.environment(&file);
     let environment = reader.without_duplicates(environment);
@@ -230,10 +233,15 @@ impl Reader<'_> {
         };
         match result {
             Ok(value) => {
+                let written = if from_file {
+                    REDACTED.to_owned()
+                } else {
+                    shown
+                };
                 let shown = if from_file {
                     REDACTED.to_owned()
                 } else {
-                    shown_value(key, &value, shown)
+                    shown_value(key, &value, written.clone())
                 };
                 Some(Candidate {
                     key,
@@ -242,6 +250,7 @@ impl Reader<'_> {
                     origin,
                     value,
                     shown,
+                    written,
                 })
             }
             Err((message, allowed)) => {
@@ -328,6 +337,25 @@ impl Reader<'_> {
                 from_file,
             ));
         }
+    }
+
+    /// The original's 4.x table prints `ACTIVEMQ1` twice and means the second broker by the second.
+    fn second_broker(&mut self, candidates: &mut [Candidate]) {
+        let is = |candidate: &Candidate| candidate.spelled.eq_ignore_ascii_case("ACTIVEMQ1");
+        if candidates.iter().any(|c| c.name == "broker.url.2") {
+            return;
+        }
+        let mut given = candidates.iter_mut().filter(|candidate| is(candidate));
+        let (Some(first), Some(second), None) = (given.next(), given.next(), given.next()) else {
+            return;
+        };
+        if first.value == second.value {
+            return;
+        }
+        second.name = "broker.url.2".to_owned();
+        let message = "given twice, as in the original's table: the second is taken for ACTIVEMQ2";
+        let finding = second.locate(Finding::warning(message));
+        self.findings.push(finding);
     }
 
     /// One candidate a name; two different values for one name in one layer are an error.
@@ -544,4 +572,49 @@ mod tests {
         let env = |name: &str| (name == "A").then(|| "${B}".to_owned());
         assert_eq!(expand("${A}", &env).as_deref(), Ok("${B}"));
     }
+}
+
+/// A warning for a variable that looks like a key and is none. What Kubernetes sets for a service
+/// of the name `tandem` (`TANDEM_SERVICE_HOST`, `TANDEM_PORT_…`) is left alone.
+pub fn unknown_variable(variable: &str) -> Option<Finding> {
+    /// Not keys: what builds for tests read.
+    const OTHERS: &[&str] = &["TANDEM_FAILPOINT"];
+    let given = variable.strip_prefix("TANDEM_")?;
+    let foreign = given.contains("SERVICE_") || format!("_{given}_").contains("_PORT_");
+    if known_variable(given) || foreign || OTHERS.contains(&variable) {
+        return None;
+    }
+    let message = match schema::nearest(&given.to_ascii_lowercase().replace('_', ".")) {
+        Some(near) => format!(
+            "this variable is no key and not used; did you mean TANDEM_{}?",
+            upper(&near)
+        ),
+        None => "this variable is no key and not used".to_owned(),
+    };
+    Some(Finding::warning(message).key(variable))
+}
+
+fn upper(key: &str) -> String {
+    key.to_ascii_uppercase().replace(['.', '-'], "_")
+}
+
+fn known_variable(given: &str) -> bool {
+    let matches = |key: &Key, pattern: &str| {
+        let pattern = upper(pattern);
+        if key.max_index > 0 {
+            let stem = pattern.trim_end_matches('N');
+            let index = given.strip_prefix(stem).map(str::parse::<usize>);
+            return matches!(index, Some(Ok(n)) if n > 0);
+        }
+        match pattern.split_once("NAME") {
+            Some((before, behind)) => given.starts_with(before) && given.ends_with(behind),
+            None => {
+                given == pattern || (key.kind.is_secret() && given == format!("{pattern}_FILE"))
+            }
+        }
+    };
+    SCHEMA.iter().any(|key| {
+        let mut aliases = key.aliases.iter().map(|(alias, _)| *alias);
+        matches(key, key.name) || aliases.any(|alias| matches(key, alias))
+    })
 }

@@ -96,7 +96,7 @@ metrics_table! {
     DEAD_LETTERED = "dead_lettered_total", Counter, Count, "Messages put into the dead letters, by reason.";
     REPLIES_UNROUTABLE = "replies_unroutable_total", Counter, Count, "Replies that found no queue.";
     EVENTS_PUBLISHED = "events_published_total", Counter, Count, "Events handed to the broker.";
-    EVENTS_DROPPED = "events_dropped_total", Counter, Count, "Events dropped because too many waited for a broker.";
+    EVENTS_DROPPED = "events_dropped_total", Counter, Count, "Events dropped: too many waited for a broker, or their client's queue refused them.";
     STALE = "stale_total", Counter, Count, "Late answers that were ignored, by what they were about.";
     LEDGER_OVERFLOWS = "ledger_overflows_total", Counter, Count, "Outcomes forgotten early because too many are remembered.";
     OWN_PAUSES = "own_pauses_total", Counter, Count, "Times this process was stopped or starved.";

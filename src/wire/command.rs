@@ -229,6 +229,12 @@ fn read(raw: &RawMessage, head: &mut Head) -> Result<Parts, Fault> {
     if raw.body.len() > MAX_BODY {
         return Err(Fault::new("oversized", "the body is larger than 64 KiB"));
     }
+    if raw.looped {
+        return Err(Fault::new(
+            "federation_loop",
+            "two hops of the message's way are the same: no federation link can carry it",
+        ));
+    }
     let body = std::str::from_utf8(&raw.body)
         .map_err(|_| Fault::new("not_utf8", "the body is not UTF-8"))?;
     let source = envelope::open(raw, body)?;

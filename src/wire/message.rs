@@ -36,6 +36,10 @@ pub struct RawMessage {
     pub redelivered_upstream: bool,
     /// Header `visit-count`, where a link moved it more than once.
     pub visit_count: Option<i64>,
+    /// Two of its hops (`x-received-from`) are the same one. Federation never makes this, and its
+    /// links fail on it for ever.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub looped: bool,
     /// Handed over by a peer: name of the group whose queue it came through there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,

@@ -1,5 +1,6 @@
 //! A client and everything it has received.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,8 @@ pub struct Desk {
     pub destination: String,
     /// The client.
     pub client: Client,
-    replies: Arc<Mutex<Vec<Message>>>,
+    /// By the id of their command.
+    replies: Arc<Mutex<HashMap<String, Vec<Message>>>>,
     events: Arc<Mutex<Vec<Message>>>,
     reader: JoinHandle<()>,
 }
@@ -38,13 +40,21 @@ impl Desk {
         options.first_limit = LIMIT;
         options.resend_after = Duration::from_secs(2);
         let (client, mut inbox) = Client::connect(uris, options).await.expect("a client");
-        let replies: Arc<Mutex<Vec<Message>>> = Arc::default();
+        let replies: Arc<Mutex<HashMap<String, Vec<Message>>>> = Arc::default();
         let events: Arc<Mutex<Vec<Message>>> = Arc::default();
         let (to_replies, to_events) = (replies.clone(), events.clone());
         let reader = tokio::spawn(async move {
             while let Some(incoming) = inbox.next().await {
                 match incoming {
-                    Incoming::Reply(message) => to_replies.lock().unwrap().push(message),
+                    Incoming::Reply(message) => {
+                        let id = message.correlation_id.clone().unwrap_or_default();
+                        to_replies
+                            .lock()
+                            .unwrap()
+                            .entry(id)
+                            .or_default()
+                            .push(message);
+                    }
                     Incoming::Event(message) => to_events.lock().unwrap().push(message),
                     Incoming::Connected(_) | Incoming::Disconnected { .. } => {}
                 }
@@ -100,10 +110,7 @@ impl Desk {
     /// Replies to a command so far.
     pub fn replies_to(&self, id: &str) -> Vec<Message> {
         let replies = self.replies.lock().unwrap();
-        let mine = replies.iter();
-        mine.filter(|reply| reply.correlation_id.as_deref() == Some(id))
-            .cloned()
-            .collect()
+        replies.get(id).cloned().unwrap_or_default()
     }
 
     /// All events so far.

@@ -8,7 +8,7 @@ const tones = {
   down: "bad", lost: "bad", "auth-failed": "bad",
 };
 const PAGE = 50;
-const CHANGES = 25;
+const CHANGES = 100;
 const QUIET_MS = 3000;
 const leads = (role) => role === "leader" || role === "leader-single-node";
 const byId = (id) => document.getElementById(id);
@@ -78,6 +78,27 @@ function list(id, texts, tone) {
 
 // ---- the pair ----------------------------------------------------------------------------------
 
+// A peer may call the same brokers otherwise. The broker that lists its consumer is the one it
+// means; where one name is left on both sides, these two are the same as well.
+const aliases = new Map();
+function learnAliases(view, network) {
+  const own = view.brokers.map((b) => b.url);
+  for (const { standing } of view.peers) {
+    const theirs = ((standing || {}).brokers || []).map((b) => b.url);
+    const strange = theirs.filter((url) => !own.includes(url));
+    for (const g of strange.length ? standing.groups || [] : []) {
+      const at = (network.brokers || []).find((p) => p.consumers.some((c) => c.tag === g.tag));
+      if (at && strange.includes(g.broker)) aliases.set(g.broker, at.broker);
+    }
+    const left = strange.filter((url) => !aliases.has(url));
+    const meant = theirs.map((url) => aliases.get(url) ?? url);
+    const free = own.filter((url) => !meant.includes(url));
+    if (left.length === 1 && free.length === 1) aliases.set(left[0], free[0]);
+  }
+}
+const called = (url) => aliases.get(url) ?? url;
+const named = (list, key) => list.map((one) => ({ ...one, [key]: called(one[key]) }));
+
 function members(view) {
   const own = {
     id: view.instance, site: view.site, state: "alive", self: true, owned: view.sessions.owned,
@@ -91,8 +112,8 @@ function members(view) {
     const full = (s.groups || []).length > 0;
     const groups = p.groups.map((g) => (s.groups || []).find((f) => f.name === g.name) || g);
     return {
-      id: p.instance, site: p.site, state: p.state, self: false, owned: p.owned, broker: p.broker,
-      version: p.version, groups, brokers: s.brokers || [], downstreams: s.downstreams || [],
+      id: p.instance, site: p.site, state: p.state, self: false, owned: p.owned, broker: called(p.broker),
+      version: p.version, groups: named(groups, "broker"), brokers: named(s.brokers || [], "url"), downstreams: s.downstreams || [],
       inflight: s.inflight, subscribed: s.subscribed, finished: s.finished,
       inService: s.inService, heard: `${p.lastSeenMs} ms ago`, rtt: p.rttMs, known: full,
     };
@@ -109,17 +130,61 @@ function union(all, key) {
   return [...names].sort();
 }
 
-// Where commands flow, in words: the drawing says the same.
+// Where commands flow, in words: the drawing says the same. Groups that take the same way share
+// a line.
 function flows(view, all) {
-  return view.groups.map((own) => {
-    const at = all.filter(present).flatMap((m) => m.groups
-      .filter((g) => g.name === own.name && leads(g.role)).map((g) => ({ m, g })));
-    if (at.length === 0) return `${own.name}: nobody serves it now; commands wait in the brokers`;
-    return `${own.name}: ` + at.map(({ m, g }) => {
-      const node = (m.downstreams.find((d) => d.current) || {}).url || "its downstream";
+  const ways = new Map();
+  for (const own of view.groups) {
+    const at = serving(own.name, all);
+    const way = at.length === 0 ? "nobody serves it now; commands wait in the brokers" : at.map(({ m, g }) => {
+      const node = (m.downstreams.find((d) => d.current) || {}).url || "no downstream";
       return `${g.broker || m.broker || "no broker"} → ${m.id} (${g.role}) → ${node}`;
     }).join("; ");
-  });
+    ways.set(way, [...(ways.get(way) || []), own.name]);
+  }
+  return [...ways].map(([way, names]) => `${names.join(", ")}: ${way}`);
+}
+
+function serving(group, all) {
+  return all.filter(present).flatMap((m) => m.groups
+    .filter((g) => g.name === group && leads(g.role)).map((g) => ({ m, g })));
+}
+
+// One sentence for who looks up for a second only.
+function verdict(view, all, network) {
+  const idle = view.groups.filter((own) => serving(own.name, all).length === 0).map((g) => g.name);
+  const leading = all.filter((m) => present(m) && m.groups.some((g) => leads(g.role)));
+  const cut = leading.filter((m) => m.inService === false);
+  if (idle.length) return ["bad", `No service: nobody serves ${idle.join(", ")}`];
+  if (leading.length && cut.length === leading.length) return ["bad", "No service: no downstream can be used"];
+  const worries = all.filter((m) => m.state !== "alive").map((m) => `${m.id} is ${m.state}`);
+  for (const url of union(all, "brokers")) {
+    const { tone, text } = brokerTone(url, all);
+    if (tone !== "good") worries.push(`broker ${url}: ${text}`);
+  }
+  for (const url of union(all, "downstreams")) {
+    const { tone, text } = nodeTone(url, all);
+    if (tone !== "good") worries.push(`downstream ${url}: ${text}`);
+  }
+  const asked = (network.brokers || []).filter((p) => !p.problem);
+  const down = asked.reduce((sum, p) => sum + p.linksPlanned - p.linksRunning, 0);
+  if (down) worries.push(`${down} federation links do not run`);
+  if (all.length === 1) worries.push("no other instance is known: nobody can take over");
+  for (const g of view.groups) if (["disabled", "draining", "joining"].includes(g.role)) worries.push(`${g.name} is ${g.role} here`);
+  const who = leading.map((m) => m.id).join(" and ") || "nobody";
+  const serve = leading.length > 1 ? "serve" : "serves";
+  if (worries.length) return ["warn", `${who} ${serve}, but: ${worries.join("; ")}`];
+  if (view.warnings.length) return ["warn", `${who} ${serve}, with warnings`];
+  const ready = all.filter((m) => present(m) && !leading.includes(m)).map((m) => m.id);
+  return ["good", ready.length ? `All is well: ${who} ${serve}, ${ready.join(" and ")} can take over` : `All is well: ${who} ${serve}`];
+}
+
+// All groups of an instance in a few words.
+function roles(m) {
+  if (m.groups.length < 3) return m.groups.map((g) => `${g.name} ${g.role}`).join(", ") || "no group";
+  const by = new Map();
+  for (const g of m.groups) by.set(g.role, [...(by.get(g.role) || []), g.name]);
+  return [...by].map(([role, names]) => `${role}: ${names.length === m.groups.length ? `all ${names.length} groups` : names.join(", ")}`).join(" · ");
 }
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -130,22 +195,27 @@ function draw(name, attributes, text) {
   return element;
 }
 
-const BOX = { width: 210, height: 84 };
+const BOX = { width: 230, height: 84 };
+// Widths of the three rows' letters, pixels: what does not fit is cut, and told when pointed at.
+const LETTER = { name: 7.6, small: 6.3, other: 7.1 };
 const ROWS = { brokers: 24, instances: 158, nodes: 296 };
 
 function places(names, y) {
   const step = 800 / Math.max(names.length, 1);
+  BOX.width = Math.min(BOX.width, step - 14);
   return new Map(names.map((name, i) => [name, { x: 90 + step * (i + 0.5), y }]));
 }
 
 function box(at, tone, lines, led) {
   const group = draw("g", {});
+  group.append(draw("title", {}, lines.map(([text]) => text).filter(Boolean).join("\n")));
   group.append(draw("rect", {
     class: `box ${tone}${led ? " leads" : ""}`, rx: 8, x: at.x - BOX.width / 2, y: at.y,
     width: BOX.width, height: BOX.height,
   }));
   lines.forEach(([text, kind], i) => {
-    const cut = text.length > 32 ? `${text.slice(0, 31)}…` : text;
+    const most = Math.floor((BOX.width - 12) / (LETTER[kind] || LETTER.other));
+    const cut = text.length > most ? `${text.slice(0, most - 1)}…` : text;
     group.append(draw("text", { class: kind, x: at.x, y: at.y + 21 + i * 17, "text-anchor": "middle" }, cut));
   });
   return group;
@@ -201,6 +271,7 @@ function pairMap(view, all, told) {
   const facts = all.map((m) => [m.id, m.site, m.state, m.broker, m.owned, m.inflight, m.brokers, m.downstreams,
     m.groups.map((g) => [g.name, g.role, g.priority])]);
   if (!changed("map", [facts, network.brokers])) return;
+  BOX.width = 230;
   const b = places(brokers, ROWS.brokers);
   const n = places(nodes, ROWS.nodes);
   const s = places(all.map((m) => m.id), ROWS.instances);
@@ -224,10 +295,10 @@ function pairMap(view, all, told) {
       const to = n.get(node.url);
       lines.push(draw("path", { class: kind, d: curve({ x: from.x, y: from.y + BOX.height }, to) }));
     }
-    const roles = m.groups.map((g) => `${g.name} ${g.role}`).join(", ") || "no group";
     const here = m.self ? " (this one)" : "";
-    const tone = m.state === "alive" ? (led.length || !m.groups.length ? "good" : tones[m.groups[0].role] || "good") : tones[m.state];
-    const state = m.state === "alive" ? roles : m.state;
+    const roleTones = m.groups.map((g) => tones[g.role]);
+    const tone = m.state !== "alive" ? tones[m.state] : ["bad", "warn"].find((t) => roleTones.includes(t)) || "good";
+    const state = m.state === "alive" ? roles(m) : m.state;
     boxes.push(box(from, tone, [[`${m.id}${here}`, "name"], [m.site, "small"], [state, tone],
       [present(m) ? `owns ${m.owned} · in work ${m.inflight ?? "?"}` : `owned ${m.owned}`, "small"]], present(m) && led.length > 0));
   }
@@ -250,6 +321,7 @@ function chart(id, values, unit) {
   const top = Math.max(1, ...values);
   const points = values.map((v, i) => `${(240 - (values.length - i) * 2).toFixed(1)},${(58 - (v / top) * 54).toFixed(1)}`);
   byId(id).replaceChildren(draw("path", { d: points.length ? `M${points.join(" L")}` : "" }));
+  byId(`${id}-top`).textContent = Math.max(0, ...values);
   byId(id).setAttribute("aria-label", `${values.at(-1) ?? 0} ${unit} now, at most ${Math.max(0, ...values)} in two minutes`);
 }
 
@@ -291,9 +363,19 @@ function groupActions(g, peers) {
 }
 
 function show({ status: view, pulse, history, network, needsToken }) {
+  learnAliases(view, network);
   const all = members(view);
-  document.title = `${view.instance} · tandem`;
-  byId("instance").textContent = view.instance;
+  const [tone, sentence] = verdict(view, all, network);
+  document.title = `${tone === "good" ? "" : "⚠ "}${view.instance} · tandem`;
+  if (changed("instance", [view.instance, view.groups.map((g) => g.role)])) {
+    const worst = view.groups.map((g) => g.role).sort((a, b) => (tones[a] === "good") - (tones[b] === "good"))[0];
+    const badge = cell("span", { state: view.groups.every((g) => g.role === worst) ? worst : "several roles" });
+    byId("instance").replaceChildren(view.instance, ...(worst ? [badge] : []));
+  }
+  if (changed("verdict", [tone, sentence])) {
+    byId("verdict").className = tone;
+    byId("verdict").textContent = sentence;
+  }
   byId("about").textContent = `${view.site} · cluster ${view.cluster} · ${view.mode} · version ${view.version}`;
   list("warnings", view.warnings);
   list("flow", flows(view, all), (text) => (text.includes("nobody") ? "none" : ""));
@@ -301,7 +383,7 @@ function show({ status: view, pulse, history, network, needsToken }) {
   figures(view, pulse);
   table("members", ["instance", "site", "state", "roles", "serves on", "owns", "in work", "commands done", "heard", "round trip", "version"],
     all.map((m) => [m.self ? `${m.id} (this one)` : m.id, m.site, { state: m.state },
-      m.groups.map((g) => `${present(m) ? "" : "was "}${g.name} ${g.role}`).join(", "), m.broker,
+      `${present(m) ? "" : "was "}${roles(m)}`, m.broker,
       present(m) ? m.owned : null, present(m) ? m.inflight : null, m.finished,
       m.heard, m.rtt === null ? null : `${m.rtt} ms`, m.version]));
   const others = all.filter((m) => !m.self && m.state === "alive").map((m) => m.id);
@@ -319,10 +401,18 @@ function show({ status: view, pulse, history, network, needsToken }) {
     }));
   table("downstreams", ["downstream", "state here", "current here", "reason"],
     view.downstreams.map((d) => [d.url, { state: d.state }, d.current ? "yes" : "", d.reason]));
-  table("history", ["time", "what", "which", "from", "to", "why"],
-    history.slice(0, CHANGES).map((e) => [e.at, e.kind, e.subject, e.from, e.to, e.reason]));
+  table("history", ["time (UTC)", "what", "which", "from", "to", "why"],
+    history.slice(0, CHANGES).map((e) => [e.at, e.kind, e.subject, e.from, e.to, e.reason]),
+    ([at, kind, subject, from, to, why]) => [moment(at), kind, subject, from, { state: to }, why]);
   tokenNeeded = needsToken;
   owners(all.map((m) => m.id));
+}
+
+function moment(at) {
+  const time = cell("time", `${at.slice(5, 10)} ${at.slice(11, 19)}`);
+  time.dateTime = at;
+  time.title = at;
+  return time;
 }
 
 function say(text, lost) {
@@ -350,7 +440,7 @@ document.addEventListener("click", (event) => {
   if (!button) return;
   const [title, text, path] = words[button.dataset.verb](button.dataset);
   pending = { path, title };
-  byId("ask-title").textContent = `${title} on ${byId("instance").textContent}?`;
+  byId("ask-title").textContent = `${title} on ${byId("instance").firstChild.textContent}?`;
   byId("ask-text").textContent = text;
   byId("yes").textContent = title;
   byId("ask-token").hidden = !tokenNeeded;

@@ -1,15 +1,19 @@
 //! Sets a plan on live brokers and compares it with them. Nothing is ever deleted: an object
 //! that exists with other properties is reported as a conflict, with what to do about it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::compare::{Live, Object, declared, settings};
-use super::{BrokerPlan, Topology};
+use super::examine::{Place, matched};
+use super::{BrokerPlan, Topology, uri};
 use crate::broker::management::{ManagementClient, ManagementError, segment};
 
+/// State of a link that the broker cannot be asked for.
+pub const UNKNOWN: &str = "unknown";
 /// Pause between two looks at the links.
 const LINK_POLL: Duration = Duration::from_millis(250);
 
@@ -114,29 +118,6 @@ impl ApplyReport {
     }
 }
 
-/// Something on a live broker that is not as planned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// Label of the broker.
-    pub broker: String,
-    /// Kind and name of the object.
-    pub object: String,
-    /// What is wrong with it.
-    pub problem: String,
-    /// How to mend it.
-    pub cure: String,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: {}: {}; {}",
-            self.broker, self.object, self.problem, self.cure
-        )
-    }
-}
-
 /// Which broker could not be worked with. A part of its objects may have been set; doing it
 /// again is harmless.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -149,13 +130,13 @@ pub struct TopologyError {
 }
 
 /// One broker with its client.
-struct Target<'a> {
-    plan: &'a BrokerPlan,
+pub(super) struct Target<'a> {
+    pub(super) plan: &'a BrokerPlan,
     client: ManagementClient,
 }
 
 impl<'a> Target<'a> {
-    fn new(plan: &'a BrokerPlan) -> Result<Self, TopologyError> {
+    pub(super) fn new(plan: &'a BrokerPlan) -> Result<Self, TopologyError> {
         let broker = &plan.broker;
         ManagementClient::new(&broker.management_url, &broker.user, &broker.password)
             .map(|client| Self { plan, client })
@@ -172,9 +153,13 @@ impl<'a> Target<'a> {
         }
     }
 
-    async fn live(&self, object: &Object<'_>) -> Result<Live, TopologyError> {
-        let live = self.client.get(&object.path).await;
-        Ok(match live.map_err(|e| self.error(e))? {
+    /// A document of the management API; `None` where there is none.
+    pub(super) async fn get(&self, path: &str) -> Result<Option<Value>, TopologyError> {
+        self.client.get(path).await.map_err(|e| self.error(e))
+    }
+
+    pub(super) async fn live(&self, object: &Object<'_>) -> Result<Live, TopologyError> {
+        Ok(match self.get(&object.path).await? {
             None => Live::Absent,
             Some(live) => (object.compare)(&object.body, &live),
         })
@@ -212,59 +197,73 @@ impl<'a> Target<'a> {
 
     async fn links(&self) -> Vec<LinkState> {
         let path = format!("federation-links/{}", segment(&self.plan.vhost));
-        let live = match self.client.get(&path).await {
-            Ok(Some(live)) => live,
-            Ok(None) => {
-                let why = "plugin rabbitmq_federation_management is not enabled".to_owned();
-                return self.states(|_, _| ("unknown", Some(why.clone())));
-            }
+        match self.client.get(&path).await {
+            Ok(Some(live)) => link_states(self.plan, live.as_array().map_or(&[], Vec::as_slice)),
+            Ok(None) => self.unknown_links("plugin rabbitmq_federation_management is not enabled"),
             // One wedged link makes the whole list fail with 500, and so do links that start.
-            Err(error) => return self.states(|_, _| ("unknown", Some(error.to_string()))),
-        };
-        let live = live.as_array().map_or(&[][..], Vec::as_slice);
-        self.states(|object, upstream| {
-            // After a lost connection a broker lists the old attempt beside the new for a while.
-            let attempts: Vec<&Value> = live
-                .iter()
-                .filter(|link| link["upstream"] == upstream)
-                .filter(|link| link["exchange"] == object || link["queue"] == object)
-                .collect();
-            let best = attempts
-                .iter()
-                .find(|link| link["status"] == "running")
-                .or(attempts.first());
-            match best {
-                None => ("absent", None),
-                Some(link) => (
-                    link["status"].as_str().unwrap_or("unknown"),
-                    link.get("error").map(|e| match e.as_str() {
-                        Some(text) => text.to_owned(),
-                        None => e.to_string(),
-                    }),
-                ),
-            }
-        })
+            Err(error) => self.unknown_links(&error.to_string()),
+        }
     }
 
-    /// The state of each planned link.
-    fn states<'v>(
-        &self,
-        state: impl Fn(&str, &str) -> (&'v str, Option<String>),
-    ) -> Vec<LinkState> {
+    fn unknown_links(&self, why: &str) -> Vec<LinkState> {
         let links = self.plan.links.iter();
         links
-            .map(|(object, upstream)| {
-                let (status, error) = state(object, upstream);
-                LinkState {
-                    broker: self.plan.broker.label.clone(),
-                    object: object.clone(),
-                    upstream: upstream.clone(),
-                    status: status.to_owned(),
-                    error,
-                }
+            .map(|(object, upstream)| LinkState {
+                broker: self.plan.broker.label.clone(),
+                object: object.clone(),
+                upstream: upstream.clone(),
+                status: UNKNOWN.to_owned(),
+                error: Some(why.to_owned()),
             })
             .collect()
     }
+}
+
+/// The state of each planned link, from the management API's list. A link stands for a planned
+/// one by what it connects; its upstream may bear any name.
+fn link_states(plan: &BrokerPlan, live: &[Value]) -> Vec<LinkState> {
+    let mut states = Vec::new();
+    let objects: BTreeSet<&String> = plan.links.iter().map(|(object, _)| object).collect();
+    let own = uri::address_of(&plan.broker.amqp_uri);
+    for object in objects {
+        let wanted = plan.links.iter().filter(|(name, _)| name == object);
+        let wanted: Vec<Place> = wanted
+            .map(|(_, upstream)| planned(plan, upstream))
+            .collect();
+        let carries = |link: &&Value| link["exchange"] == **object || link["queue"] == **object;
+        // After a lost connection a broker lists the old attempt beside the new for a while.
+        let mut there: Vec<(Place, &Value)> = Vec::new();
+        for link in live.iter().filter(carries) {
+            let place = Place::of(link["upstream"].as_str().unwrap_or_default(), link);
+            match there.iter_mut().find(|(one, _)| *one == place) {
+                Some((_, kept)) if kept["status"] != "running" => *kept = link,
+                Some(_) => {}
+                None => there.push((place, link)),
+            }
+        }
+        // One that runs goes before one that does not.
+        there.sort_by_key(|(_, link)| link["status"] != "running");
+        let places: Vec<Place> = there.iter().map(|(place, _)| place.clone()).collect();
+        for (wanted, found) in wanted.iter().zip(matched(&wanted, &places, &own)) {
+            let link = found.map(|at| there[at].1);
+            let status = link.map_or(Some("absent"), |link| link["status"].as_str());
+            let error = link.and_then(|link| link.get("error"));
+            states.push(LinkState {
+                broker: plan.broker.label.clone(),
+                object: object.clone(),
+                upstream: found.map_or_else(|| wanted.name.clone(), |at| places[at].name.clone()),
+                status: status.unwrap_or(UNKNOWN).to_owned(),
+                error: error.map(|e| e.as_str().map_or_else(|| e.to_string(), str::to_owned)),
+            });
+        }
+    }
+    states
+}
+
+fn planned(plan: &BrokerPlan, upstream: &str) -> Place {
+    let setting = plan.upstreams.iter().find(|one| one.name == upstream);
+    let value = setting.map_or(&Value::Null, |setting| &setting.value);
+    Place::of(upstream, value)
 }
 
 /// Sets the plan on every broker; with `wait` also waits, at most that long, until all links run.
@@ -342,50 +341,56 @@ pub async fn links_of(plan: &BrokerPlan) -> Result<Vec<LinkState>, TopologyError
     Ok(Target::new(plan)?.links().await)
 }
 
-/// What is not as planned on one broker of the plan, links aside (see [`links`]). Empty where
-/// all is well.
-///
-/// # Errors
-/// The broker cannot be reached or refuses.
-pub async fn missing(plan: &BrokerPlan) -> Result<Vec<Finding>, TopologyError> {
-    let target = Target::new(plan)?;
-    let mut findings = Vec::new();
-    let mut found = |object: String, problem: String, cure: &str| {
-        findings.push(Finding {
-            broker: plan.broker.label.clone(),
-            object,
-            problem,
-            cure: cure.to_owned(),
-        });
-    };
-    const APPLY: &str = "run `tandem topology apply`";
-    for object in declared(plan).into_iter().chain(settings(plan)) {
-        let name = format!("{} {}", object.kind, object.name);
-        match target.live(&object).await? {
-            Live::Same => {}
-            Live::Absent => found(name, "does not exist".to_owned(), APPLY),
-            Live::Stale(why) => found(name, why, APPLY),
-            Live::Fixed(why) => found(name, why, "delete it, then run `tandem topology apply`"),
-        }
-    }
-    let governed = plan.policies.iter().flat_map(|policy| {
-        let objects = policy.objects.iter();
-        objects.map(move |object| (policy.applies_to, object, policy.name.as_str()))
-    });
-    for (kind, name, policy) in governed {
-        let path = format!("{kind}/{}/{}", segment(&plan.vhost), segment(name));
-        let live = target.client.get(&path).await;
-        let Some(live) = live.map_err(|e| target.error(e))? else {
-            continue;
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::{TopologyBroker, TopologyInput};
+    use super::*;
+
+    #[test]
+    fn a_link_counts_by_what_it_connects() {
+        let broker = |n: u32| TopologyBroker {
+            label: format!("site-{n}"),
+            amqp_uri: format!("amqp://host-{n}:5672"),
+            management_url: String::new(),
+            user: "u".to_owned(),
+            password: "p".to_owned(),
         };
-        // Just after a change the broker may not know yet: absent says nothing here.
-        if let Some(other) = live["policy"].as_str().filter(|p| *p != policy) {
-            found(
-                format!("{} {name}", kind.trim_end_matches('s')),
-                format!("obeys policy {other} instead of {policy}"),
-                "give that policy a lower priority or a narrower pattern",
-            );
-        }
+        let plan = Topology::of(&TopologyInput {
+            cluster_name: "t".to_owned(),
+            command_queues: vec!["q".to_owned()],
+            command_max_age: Duration::from_secs(30),
+            brokers: vec![broker(1), broker(2)],
+            federation_uris: std::collections::BTreeMap::new(),
+        });
+        let link = |kind: &str, object: &str, upstream: &str, host: &str, status: &str| {
+            json!({kind: object, "upstream": upstream, "uri": format!("amqp://{host}/%2F"),
+                   "status": status})
+        };
+        let live = [
+            // Of another name; an old attempt beside the new; by name over a relay; to itself.
+            link("queue", "q", "paris", "host-2", "running"),
+            link("exchange", "t.events", "paris", "host-2", "starting"),
+            link("exchange", "t.events", "paris", "host-2", "running"),
+            link(
+                "exchange",
+                "t.replies",
+                "t.main.site-2",
+                "relay:1",
+                "running",
+            ),
+            link("exchange", "t.control", "me", "host-1", "running"),
+        ];
+        let states = link_states(&plan.brokers[0], &live);
+        let of = |object: &str| {
+            let state = states.iter().find(|state| state.object == object).unwrap();
+            (state.upstream.as_str(), state.status.as_str())
+        };
+        assert_eq!(states.len(), 4);
+        assert_eq!(of("q"), ("paris", "running"));
+        assert_eq!(of("t.events"), ("paris", "running"));
+        assert_eq!(of("t.replies"), ("t.main.site-2", "running"));
+        assert_eq!(of("t.control"), ("t.control.site-2", "absent"));
     }
-    Ok(findings)
 }

@@ -50,6 +50,21 @@ pub fn vhost_of(uri: &str) -> String {
     }
 }
 
+/// Where a URI leads: `host:port`, to compare with others.
+pub(super) fn address_of(uri: &str) -> String {
+    let parts = split(uri);
+    let port = if parts.scheme == "amqps" { 5671 } else { 5672 };
+    let authority = parts.authority.to_lowercase();
+    // The colons of an IPv6 address are within brackets.
+    let has_port = authority
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| !port.ends_with(']'));
+    match has_port {
+        true => authority,
+        false => format!("{authority}:{port}"),
+    }
+}
+
 /// The URI with credentials, virtual host and link parameters where it has none of its own.
 pub(super) fn for_federation(uri: &str, user: &str, password: &str) -> String {
     let parts = split(uri);
@@ -120,6 +135,15 @@ mod tests {
         assert_eq!(vhost_of("amqp://h:1/"), "/");
         assert_eq!(vhost_of("amqp://h:1/%2f"), "/");
         assert_eq!(vhost_of("amqp://u:p@h/site%20a?x=/y"), "site a");
+    }
+
+    #[test]
+    fn addresses_are_compared_with_their_port() {
+        assert_eq!(address_of("amqp://u:p@Host/v?a=b"), "host:5672");
+        assert_eq!(address_of("amqps://host"), "host:5671");
+        assert_eq!(address_of("amqp://[::1]"), "[::1]:5672");
+        assert_eq!(address_of("amqp://[::1]:7"), "[::1]:7");
+        assert_eq!(address_of("10.0.0.1:5673"), "10.0.0.1:5673");
     }
 
     #[test]

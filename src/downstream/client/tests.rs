@@ -1,5 +1,7 @@
 //! The client against tiny servers that misbehave in every way we classify.
 
+mod results;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

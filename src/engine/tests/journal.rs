@@ -596,6 +596,50 @@ fn a_member_of_former_days_that_is_not_heard_proves_nothing() {
 }
 
 #[test]
+fn a_member_that_an_operator_has_forgotten_is_no_cause_of_doubt() {
+    let forget = |rig: &mut Rig, name: &str| {
+        rig.verbs.clear();
+        rig.input(Input::Operator {
+            id: crate::engine::ids::VerbId(1),
+            verb: crate::engine::input::Verb::Forget(name.to_owned()),
+        });
+        rig.advance(100);
+        rig.verbs.pop().expect("an answer")
+    };
+    let mut seq = 0;
+    let mut rig = pair(&mut seq);
+    for (name, why) in [
+        ("gc-2", "gc-2 is there"),
+        ("gc-1", "itself"),
+        ("gc-9", "no instance gc-9"),
+        ("no such!", "no instance"),
+    ] {
+        let said = forget(&mut rig, name).unwrap_err();
+        assert!(said.contains(why), "{said}");
+    }
+    // Silent, so it may be alive and alone.
+    rig.advance(60_000);
+    let said = forget(&mut rig, "gc-2").unwrap_err();
+    assert!(said.contains("10 minutes"), "{said}");
+    rig.deliver(seen("c1"));
+    rig.advance(100);
+    assert_eq!(rig.outcomes(), [Outcome::InDoubt]);
+    rig.advance(600_000);
+    assert_eq!(forget(&mut rig, "gc-2").unwrap(), "forgotten");
+    let written = rig
+        .journal
+        .iter()
+        .any(|(_, write)| matches!(write, JournalWrite::Member(id, 0) if *id == instance("gc-2")));
+    assert!(written);
+    rig.deliver(seen("c2"));
+    rig.advance(100);
+    assert_eq!(rig.outcomes(), [Outcome::InDoubt, Outcome::Accepted]);
+    // It is alive after all: known again.
+    beat(&mut rig, &mut seq);
+    assert!(forget(&mut rig, "gc-2").unwrap_err().contains("is there"));
+}
+
+#[test]
 fn a_member_that_returns_is_told_what_it_missed_before_it_is_called_settled() {
     let mut seq = 0;
     let mut rig = pair(&mut seq);

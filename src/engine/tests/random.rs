@@ -75,12 +75,17 @@ fn apply(rig: &mut Rig, (kind, a, b, c): Step) {
                 Broker::Holds,
                 Broker::Returns,
                 Broker::Fails,
-            ][usize::from(a % 4)]
+                Broker::ClientsAreFull,
+            ][usize::from(a % 5)]
         }
         12 => rig.confirm_all(),
         13 => rig.input(Input::Published {
             publish: PublishId(number),
-            outcome: [PublishOutcome::Returned, PublishOutcome::Failed][usize::from(a % 2)],
+            outcome: [
+                PublishOutcome::Returned,
+                PublishOutcome::Failed,
+                PublishOutcome::Refused,
+            ][usize::from(a % 3)],
         }),
         14 => {
             rig.nodes[usize::from(a % 2)] = if b % 2 == 0 {

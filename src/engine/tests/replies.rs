@@ -72,6 +72,20 @@ fn a_publication_that_fails_is_tried_again_without_haste() {
 }
 
 #[test]
+fn a_client_that_is_full_does_not_keep_its_commands() {
+    let mut rig = Rig::with_agent();
+    rig.broker = Broker::ClientsAreFull;
+    let id = rig.send("MakeReady#1001", "", "m1");
+    assert!(rig.acks.is_empty(), "it may make room");
+    rig.advance(1_000);
+    let tries = usize::from(crate::engine::limits::REFUSALS) + 1;
+    assert_eq!(rig.replies().len(), tries);
+    let parked = |message: &Outbound| matches!(message, Outbound::ParkedReply { .. });
+    assert!(rig.published.iter().any(|(.., message)| parked(message)));
+    assert_eq!(rig.acks, [id]);
+}
+
+#[test]
 fn replies_are_published_again_on_the_next_link() {
     let mut rig = Rig::with_agent();
     rig.broker = Broker::Holds;

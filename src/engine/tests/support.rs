@@ -150,6 +150,8 @@ pub enum Broker {
     Holds,
     Returns,
     Fails,
+    /// Refuses what is for clients.
+    ClientsAreFull,
 }
 
 /// What the notification service does.
@@ -749,6 +751,7 @@ impl Rig {
                 ..
             }
         );
+        let for_client = matches!(message, Outbound::Reply { .. } | Outbound::Event { .. });
         self.published.push((id, link, message));
         let outcome = match self.broker {
             Broker::Holds => {
@@ -757,7 +760,10 @@ impl Rig {
             }
             Broker::Returns if mandatory => PublishOutcome::Returned,
             Broker::Fails => PublishOutcome::Failed,
-            Broker::Confirms | Broker::Returns => PublishOutcome::Confirmed,
+            Broker::ClientsAreFull if for_client => PublishOutcome::Refused,
+            Broker::Confirms | Broker::Returns | Broker::ClientsAreFull => {
+                PublishOutcome::Confirmed
+            }
         };
         inputs.push_back(Input::Published {
             publish: id,

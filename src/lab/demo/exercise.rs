@@ -17,6 +17,8 @@ const BEFORE: Duration = Duration::from_secs(3);
 const FAULT: Duration = Duration::from_secs(8);
 /// The load goes on this long after the fault is mended.
 const AFTER: Duration = Duration::from_secs(4);
+/// What an operator's verb asks for is done within this time.
+const DONE: Duration = Duration::from_secs(30);
 /// The pair is as at the start again within this time.
 const SETTLED: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(200);
@@ -70,6 +72,11 @@ impl Drill {
         }
     }
 
+    /// Whether the other instance must lead by the end of the fault.
+    fn moves(self) -> bool {
+        self.planned() || matches!(self, Self::KillLeader | Self::FreezeLeader)
+    }
+
     /// Whether commands may come out in doubt: a fault of which nobody can know. What an operator
     /// plans leaves none.
     #[must_use]
@@ -94,7 +101,13 @@ pub(super) async fn run(
     tally.watch(Instant::now());
     strike(stage, drill).await?;
     let went_on = wait(FAULT).await;
+    let moved = match drill.moves() && went_on {
+        true => led_by_the_other(stage).await,
+        false => Ok(()),
+    };
+    // Mended in any case: another drill may follow.
     mend(stage, drill).await?;
+    moved?;
     if went_on {
         wait(AFTER).await;
     }
@@ -145,7 +158,31 @@ async fn mend(stage: &mut Stage, drill: Drill) -> Result<(), LabError> {
             }
             instance.restart()
         }
-        Drill::Switchover => post(stage, "switchover?to=gc-1").await,
+        // Where it never moved there is nothing to hand back; whether it came back is looked at
+        // in the end.
+        Drill::Switchover => {
+            let _ = post(stage, "switchover?to=gc-1").await;
+            Ok(())
+        }
+    }
+}
+
+async fn led_by_the_other(stage: &Stage) -> Result<(), LabError> {
+    let http = super::http()?;
+    let url = format!("{}/api/v1/status", stage.admin_url(1));
+    let deadline = Instant::now() + DONE;
+    loop {
+        let view = super::get(&http, &url).await;
+        if view.as_ref().is_some_and(super::leads) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(LabError::Deadline {
+                what: "gc-2 leads".to_owned(),
+                limit: DONE,
+            });
+        }
+        tokio::time::sleep(POLL).await;
     }
 }
 

@@ -25,7 +25,7 @@ use crate::lab::LabError;
 pub use exercise::Drill;
 use load::Load;
 use stage::Stage;
-use tally::Tally;
+pub use tally::{Answer, Gap, Tally};
 use verdict::Judge;
 pub use verdict::Verdict;
 
@@ -121,17 +121,20 @@ enum Script {
     Drill(Drill),
 }
 
+/// A drill and what came of it: the verdict, or why there is none.
+pub type Drilled = (Drill, Result<Verdict, String>);
+
 /// Runs drills one after the other on a pair of its own, each under a load of its own, from the
 /// same start. Nothing of it is left then; ends early, with what there is, when `stop` is
-/// cancelled.
+/// cancelled or when the pair does not come back after a drill.
 ///
 /// # Errors
-/// The machine is not in order, or the pair did not come back after a drill.
+/// The machine is not in order, or the pair did not serve at all.
 pub async fn drills(
     chosen: &[Drill],
     json: bool,
     stop: CancellationToken,
-) -> Result<Vec<(Drill, Verdict)>, LabError> {
+) -> Result<Vec<Drilled>, LabError> {
     let out = Out {
         json,
         started: Instant::now(),
@@ -141,16 +144,25 @@ pub async fn drills(
         stage = Stage::set(|text| out.say(text)) => stage?,
         () = stop.cancelled() => return Ok(results),
     };
+    tokio::select! {
+        settled = exercise::settled(&stage) => settled?,
+        () = stop.cancelled() => return Ok(results),
+    }
     for drill in chosen {
-        tokio::select! {
-            settled = exercise::settled(&stage) => settled?,
-            () = stop.cancelled() => break,
-        }
-        let verdict = play(&mut stage, Script::Drill(*drill), out, &stop).await?;
+        let verdict = play(&mut stage, Script::Drill(*drill), out, &stop).await;
         if stop.is_cancelled() {
             break;
         }
-        results.push((*drill, verdict));
+        let back = exercise::settled(&stage).await;
+        let came_back = back.is_ok();
+        let result = match (verdict, back) {
+            (Ok(verdict), Ok(())) => Ok(verdict),
+            (Err(error), _) | (_, Err(error)) => Err(error.to_string()),
+        };
+        results.push((*drill, result));
+        if !came_back {
+            break;
+        }
     }
     out.say("ending everything");
     drop(stage);

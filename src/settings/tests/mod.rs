@@ -250,6 +250,57 @@ fn aliases_take_the_originals_units() {
     assert_eq!(s.agent.logout_reason.as_deref(), Some("70"));
     assert!(one_error("ActiveMq_Timeout=10s\n").contains("milliseconds"));
     assert!(one_error("MESSAGE_FORMAT=XML\n").contains("XML events are not supported"));
+    assert!(one_error("log.format=xml\n").contains("not one of the possible words"));
+}
+
+#[test]
+fn the_originals_table_prints_its_first_broker_twice() {
+    let table = |second: &str| {
+        format!(
+            "instance.id=gc-1\nACTIVEMQ1=b1:5672\nActiveMQ1=b2:5672\n{second}Finesse_1=http://f/finesse/api\n\
+             ByPass_SSL=ture\n"
+        )
+    };
+    let loaded = load_with(&table(""), &[]).unwrap();
+    let urls = loaded.settings.broker.urls.iter();
+    let hosts: Vec<_> = urls.map(|url| url.label.as_str()).collect();
+    assert_eq!(hosts, ["b1:5672", "b2:5672"]);
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    let words = "ActiveMQ1 = b2:5672: given twice, as in the original's table";
+    assert!(warnings.iter().any(|w| w.contains(words)), "{warnings:#?}");
+    // What the file says, not what it means here.
+    let words = "ByPass_SSL = ture: certificates are not checked";
+    assert!(warnings.iter().any(|w| w.contains(words)), "{warnings:#?}");
+    assert!(!loaded.settings.downstream.tls_verify);
+
+    let findings = load_with(&table("ACTIVEMQ2=b3:5672\n"), &[]).unwrap_err();
+    assert!(
+        findings.to_string().contains("was already given"),
+        "{findings}"
+    );
+}
+
+#[test]
+fn a_variable_that_looks_like_a_key_and_is_none_is_warned_of() {
+    let warning = |name| source::unknown_variable(name).map(|finding| finding.to_string());
+    let said = warning("TANDEM_BROKER_PASWORD").unwrap();
+    assert!(
+        said.contains("did you mean TANDEM_BROKER_PASSWORD?"),
+        "{said}"
+    );
+    for known in [
+        "TANDEM_BROKER_PASSWORD",
+        "TANDEM_BROKER_PASSWORD_FILE",
+        "TANDEM_BROKER_URL_2",
+        "TANDEM_ACTIVEMQ1",
+        "TANDEM_GROUP_NIGHT_QUEUES",
+        "TANDEM_NOTIFY_PORT",
+        "TANDEM_SERVICE_HOST",
+        "TANDEM_PORT_9601_TCP",
+        "PATH",
+    ] {
+        assert_eq!(warning(known), None, "{known}");
+    }
 }
 
 #[test]

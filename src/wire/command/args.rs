@@ -104,12 +104,16 @@ pub(super) fn from_object(spec: &CommandSpec, object: &Map<String, Value>) -> Re
             Some(Value::Number(number)) if number.is_i64() || number.is_u64() => {
                 push(&mut args, arg, &number.to_string())?;
             }
+            Some(Value::Bool(word)) => push(&mut args, arg, if *word { "true" } else { "false" })?,
             Some(value) if arg.json => push(&mut args, arg, &value.to_string())?,
             Some(Value::Bool(flag)) if arg.flag => push(&mut args, arg, &flag.to_string())?,
             Some(_) => {
                 return Err(Fault::new(
                     "wrong_type",
-                    format!("argument {} must be a text or a whole number", arg.name),
+                    format!(
+                        "argument {} must be a text, a whole number, true or false",
+                        arg.name
+                    ),
                 ));
             }
         }
@@ -123,6 +127,12 @@ pub(super) fn is_null(body: &str) -> bool {
 }
 
 fn push(args: &mut Args, arg: &ArgSpec, value: &str) -> Result<(), Fault> {
+    if !value.chars().all(in_xml) {
+        return Err(Fault::new(
+            "bad_character",
+            format!("argument {} has a control character", arg.name),
+        ));
+    }
     match (value.trim().is_empty(), arg.missing) {
         (false, _) => {
             args.push(arg.name, value);
@@ -134,6 +144,15 @@ fn push(args: &mut Args, arg: &ArgSpec, value: &str) -> Result<(), Fault> {
             code,
             detail: format!("argument {} is missing", arg.name),
         }),
+    }
+}
+
+/// Whether XML 1.0 can carry a character: the downstream's requests are XML.
+fn in_xml(c: char) -> bool {
+    match c {
+        '\t' | '\n' | '\r' => true,
+        '\u{fffe}' | '\u{ffff}' => false,
+        _ => c >= ' ',
     }
 }
 

@@ -334,7 +334,7 @@ fn every_way_to_be_malformed() {
             ErrorCode::PleaseRetry,
         ),
         (
-            json("AnswerCall#1", r#"{"dialogId":true}"#),
+            json("AnswerCall#1", r#"{"dialogId":[true]}"#),
             "wrong_type",
             ErrorCode::PleaseRetry,
         ),
@@ -366,6 +366,16 @@ fn every_way_to_be_malformed() {
         (
             raw("", r#"{"type":"AnswerCall#1","body":[7]}"#),
             "wrong_type",
+            ErrorCode::PleaseRetry,
+        ),
+        (
+            raw("MakeCall#1", "55\u{0}5"),
+            "bad_character",
+            ErrorCode::PleaseRetry,
+        ),
+        (
+            json("MakeCall#1", r#"{"number":"5\ufffe5"}"#),
+            "bad_character",
             ErrorCode::PleaseRetry,
         ),
         (

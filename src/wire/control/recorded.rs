@@ -241,6 +241,7 @@ fn command() -> RawMessage {
         federated: true,
         redelivered_upstream: true,
         visit_count: Some(1),
+        looped: false,
         group: Some("agents".into()),
     }
 }
