@@ -106,7 +106,6 @@ pub(super) fn from_object(spec: &CommandSpec, object: &Map<String, Value>) -> Re
             }
             Some(Value::Bool(word)) => push(&mut args, arg, if *word { "true" } else { "false" })?,
             Some(value) if arg.json => push(&mut args, arg, &value.to_string())?,
-            Some(Value::Bool(flag)) if arg.flag => push(&mut args, arg, &flag.to_string())?,
             Some(_) => {
                 return Err(Fault::new(
                     "wrong_type",
