@@ -291,6 +291,11 @@ async fn sessions_follow_a_foreign_service(shared: &mut Shared, protection: Prot
         let reply = desk.reply(&id).await;
         assert!(reply.error_code().is_empty(), "{kind}: {}", reply.text);
     }
+    // What is published during a sign-in only makes the agent be read.
+    desk.event("the end of the sign-in", |m| {
+        m.field("type") == "DialogStatus"
+    })
+    .await;
     let mut admin = Admin::open(&prosody).await;
     admin.subscribe_agent(agent).await;
     let own = format!("/finesse/api/User/{agent}");

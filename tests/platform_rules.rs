@@ -138,9 +138,9 @@ fn agents_that_the_platform_forced_out_are_signed_in_again() {
             let effects = pair.effects(1001);
             effects.iter().filter(|e| e.kind == "LOGIN").count()
         };
-        let before = logins();
         desk.clear_events();
         until("not signed in again a moment ago", async || {
+            let before = logins();
             if !platform_signs_out(&pair, 1001, 255) {
                 return false;
             }

@@ -21,8 +21,6 @@ pub struct ArgSpec {
     /// In the text form it is there only where it is this word (or empty): anything else belongs
     /// to an argument before it that may have commas.
     pub only: Option<&'static str>,
-    /// Takes `true` and `false` in the object form as well.
-    pub flag: bool,
 }
 
 /// Whether two argument names are the same, however their words are joined.
@@ -59,7 +57,6 @@ impl ArgSpec {
             rest: false,
             json: false,
             only: None,
-            flag: false,
         }
     }
 
@@ -88,13 +85,6 @@ impl ArgSpec {
     #[must_use]
     pub const fn only(mut self, word: &'static str) -> Self {
         self.only = Some(word);
-        self
-    }
-
-    /// The same, also as `true` or `false` in the object form.
-    #[must_use]
-    pub const fn or_flag(mut self) -> Self {
-        self.flag = true;
         self
     }
 

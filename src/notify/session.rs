@@ -335,6 +335,10 @@ impl<'a> Session<'a> {
         let from = from.to_string();
         let here = &mut self.application;
         match presence.type_ {
+            // A service may say this of a user that it does not know, without a resource then:
+            // whoever was never there has not gone.
+            PresenceType::Unavailable if here.is_empty() && !from.contains('/') => return Ok(()),
+            PresenceType::Unavailable if !from.contains('/') => here.clear(),
             PresenceType::Unavailable => here.retain(|known| *known != from),
             PresenceType::None if here.contains(&from) || here.len() >= MAX_RESOURCES => {}
             PresenceType::None => here.push(from),

@@ -544,6 +544,22 @@ async fn an_application_that_has_gone_before_the_sign_in_is_known_and_one_of_two
 }
 
 #[tokio::test]
+async fn an_application_that_the_service_does_not_know_has_not_gone() {
+    let bare = "<presence type='unavailable' from='finesse@d.example' to='1205@d.example'/>";
+    let mut service = Service::new().await;
+    let (subscription, mut peer) = service.start().await;
+    peer.login().await;
+    assert_eq!(service.next().await, Happening::Up);
+    peer.send(&format!(
+        "{bare}<presence from='finesse@d.example/a'/>{bare}"
+    ))
+    .await;
+    let body = UpdateBody::Application { available: false };
+    assert!(matches!(service.next().await, Happening::Update(update) if update.body == body));
+    service.silent(subscription).await;
+}
+
+#[tokio::test]
 async fn the_applications_presence_is_asked_for_once_where_it_does_not_come() {
     let mut service = Service::new().await;
     service.spec.ping_interval = Duration::from_millis(10);

@@ -21,7 +21,7 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         &[
             ArgSpec::required("destination", ErrorCode::PleaseRetry).or(&["dest"]),
             PASSWORD,
-            ArgSpec::optional("mode").or(&["SSO"]).only("SSO").or_flag(),
+            ArgSpec::optional("mode").or(&["SSO"]).only("SSO"),
         ],
         Repeat::Safe,
         Step::Connect,
@@ -45,7 +45,7 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
             PASSWORD,
             EXTENSION,
             ArgSpec::required("dialNumber", ErrorCode::MissingNumber),
-            ArgSpec::required("connectionMode", ErrorCode::PleaseRetry).or_flag(),
+            ArgSpec::required("connectionMode", ErrorCode::PleaseRetry),
         ],
         Repeat::Safe,
         Step::SignIn(|_, args| sign_in(args, Some(mobile(args)?))),

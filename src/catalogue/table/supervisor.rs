@@ -14,7 +14,7 @@ const WATCH_ERRORS: &str = "MISSING_NUMBER, CF_INVALID_OBJECT_STATE, CF_GENERIC_
 pub(super) static COMMANDS: &[CommandSpec] = &[
     list(
         "getteamusers",
-        &[TEAM, ArgSpec::optional("subscribe").or_flag()],
+        &[TEAM, ArgSpec::optional("subscribe")],
         |_, args| {
             let team = args.need("teamId", ErrorCode::PleaseRetry)?.to_owned();
             Ok(vec![Action::ReadTeam { team }])

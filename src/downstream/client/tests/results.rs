@@ -120,6 +120,9 @@ fn cases() -> Vec<(&'static str, To, Meaning)> {
     ] {
         cases.push((line, answers(line), Refused(status)));
     }
+    // The deployment does not have the feature: nobody did anything.
+    let line = "501 Not Implemented";
+    cases.push((line, answers(line), Refused(501)));
     for (line, status) in [
         ("301 Moved Permanently", 301),
         ("307 Temporary Redirect", 307),
