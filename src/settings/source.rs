@@ -539,41 +539,6 @@ fn layered(
     Ok(values)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn env(name: &str) -> Option<String> {
-        match name {
-            "HOST" => Some("rabbit".into()),
-            "EMPTY" => Some(String::new()),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn variables_are_replaced() {
-        let expand = |text| expand(text, &env);
-        assert_eq!(expand("a").as_deref(), Ok("a"));
-        assert_eq!(
-            expand("${HOST}:${PORT:-5672}").as_deref(),
-            Ok("rabbit:5672")
-        );
-        assert_eq!(expand("${EMPTY:-x}${NONE:-}").as_deref(), Ok("x"));
-        assert_eq!(expand("$5 $${HOST} $").as_deref(), Ok("$5 ${HOST} $"));
-        assert!(expand("${NONE}").unwrap_err().contains("NONE"));
-        for bad in ["${HOST", "${}", "${1A}", "${A B}"] {
-            assert!(expand(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn values_from_variables_are_not_expanded_again() {
-        let env = |name: &str| (name == "A").then(|| "${B}".to_owned());
-        assert_eq!(expand("${A}", &env).as_deref(), Ok("${B}"));
-    }
-}
-
 /// A warning for a variable that looks like a key and is none. What Kubernetes sets for a service
 /// of the name `tandem` (`TANDEM_SERVICE_HOST`, `TANDEM_PORT_…`) is left alone.
 pub fn unknown_variable(variable: &str) -> Option<Finding> {
@@ -617,4 +582,39 @@ fn known_variable(given: &str) -> bool {
         let mut aliases = key.aliases.iter().map(|(alias, _)| *alias);
         matches(key, key.name) || aliases.any(|alias| matches(key, alias))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(name: &str) -> Option<String> {
+        match name {
+            "HOST" => Some("rabbit".into()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn variables_are_replaced() {
+        let expand = |text| expand(text, &env);
+        assert_eq!(expand("a").as_deref(), Ok("a"));
+        assert_eq!(
+            expand("${HOST}:${PORT:-5672}").as_deref(),
+            Ok("rabbit:5672")
+        );
+        assert_eq!(expand("${EMPTY:-x}${NONE:-}").as_deref(), Ok("x"));
+        assert_eq!(expand("$5 $${HOST} $").as_deref(), Ok("$5 ${HOST} $"));
+        assert!(expand("${NONE}").unwrap_err().contains("NONE"));
+        for bad in ["${HOST", "${}", "${1A}", "${A B}"] {
+            assert!(expand(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn values_from_variables_are_not_expanded_again() {
+        let env = |name: &str| (name == "A").then(|| "${B}".to_owned());
+        assert_eq!(expand("${A}", &env).as_deref(), Ok("${B}"));
+    }
 }
