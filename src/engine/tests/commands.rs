@@ -65,7 +65,7 @@ fn what_expired_on_the_spare_ones_broker_is_answered_there() {
     let mut rig = Rig::with_agent();
     let active = rig.active();
     let spare = rig.links.iter().map(|(link, _)| *link);
-    let spare = spare.filter(|link| *link != active).last().unwrap();
+    let spare = spare.filter(|link| *link != active).next_back().unwrap();
     assert_eq!(rig.undertakers, [active, spare]);
     rig.deliver_on(spare, Source::Expired, message("MakeReady#1001", "", "e1"));
     let on =

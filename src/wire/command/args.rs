@@ -105,10 +105,14 @@ pub(super) fn from_object(spec: &CommandSpec, object: &Map<String, Value>) -> Re
                 push(&mut args, arg, &number.to_string())?;
             }
             Some(value) if arg.json => push(&mut args, arg, &value.to_string())?,
+            Some(Value::Bool(word)) => push(&mut args, arg, &word.to_string())?,
             Some(_) => {
                 return Err(Fault::new(
                     "wrong_type",
-                    format!("argument {} must be a text or a whole number", arg.name),
+                    format!(
+                        "argument {} must be a text, a whole number, true or false",
+                        arg.name
+                    ),
                 ));
             }
         }

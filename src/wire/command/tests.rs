@@ -334,7 +334,7 @@ fn every_way_to_be_malformed() {
             ErrorCode::PleaseRetry,
         ),
         (
-            json("AnswerCall#1", r#"{"dialogId":true}"#),
+            json("AnswerCall#1", r#"{"dialogId":[true]}"#),
             "wrong_type",
             ErrorCode::PleaseRetry,
         ),
