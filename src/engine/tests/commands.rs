@@ -64,8 +64,8 @@ fn what_the_broker_expired_is_answered_unless_its_outcome_is_known() {
 fn what_expired_on_the_spare_ones_broker_is_answered_there() {
     let mut rig = Rig::with_agent();
     let active = rig.active();
-    let spare = rig.links.iter().map(|(link, _)| *link);
-    let spare = spare.filter(|link| *link != active).next_back().unwrap();
+    let mut links = rig.links.iter().map(|(link, _)| *link);
+    let spare = links.rfind(|link| *link != active).unwrap();
     assert_eq!(rig.undertakers, [active, spare]);
     rig.deliver_on(spare, Source::Expired, message("MakeReady#1001", "", "e1"));
     let on =
