@@ -125,6 +125,10 @@ pub const HANDOVER_WAIT_MS: u64 = 20_000;
 /// milliseconds.
 pub const PROOF_MS: u64 = 1_000;
 
+/// How long a peer's further questions for the same are taken for echoes, milliseconds: less than
+/// [`ASK_AGAIN_MS`].
+pub const GREETING_MS: u64 = 700;
+
 /// Outcomes that are told again to a peer that was away; older ones it does not hear of.
 pub const OUTCOMES_TOLD_AGAIN: usize = 3_000;
 

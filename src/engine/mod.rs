@@ -85,7 +85,7 @@ pub use event::Event;
 pub use input::Input;
 pub use view::View;
 
-use ids::{CallId, LinkEpoch, Now};
+use ids::{BootId, CallId, LinkEpoch, Now};
 use jobs::Jobs;
 use journal::Book;
 use ledger::Ledger;
@@ -97,7 +97,7 @@ use route::Route;
 use session::Sessions;
 use timer::{Timer, Timers};
 
-use crate::model::AgentId;
+use crate::model::{AgentId, InstanceId};
 
 /// What a downstream request is for.
 #[derive(Debug, Clone)]
@@ -160,6 +160,8 @@ pub struct Engine {
     /// Since when no peer can be heard: the own control queue is not consumed.
     deaf_since: Option<u64>,
     joined_at: Option<u64>,
+    /// Peers whose question was answered: which start of theirs, and when.
+    greeted: BTreeMap<InstanceId, (BootId, u64)>,
     /// The broker that served last.
     last_broker: Option<usize>,
     shutdown: Option<u64>,
@@ -211,6 +213,7 @@ impl Engine {
             fence_seq: 0,
             deaf_since: None,
             joined_at: None,
+            greeted: BTreeMap::new(),
             last_broker: None,
             shutdown: None,
             draining: false,
@@ -339,6 +342,8 @@ impl Engine {
             if late > limits::OWN_LAG_MS {
                 self.events.push_back(Event::OwnPause { millis: late });
                 self.members.forgive(late, now.mono);
+                // Nor has a newcomer listened meanwhile.
+                self.joined_at = self.joined_at.map(|at| (at + late).min(now.mono));
                 let doubts = !self.cfg.planted.skips_epoch_check();
                 if late > self.cfg.peers.suspect
                     && doubts

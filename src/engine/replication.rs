@@ -16,11 +16,7 @@ impl Engine {
         }
         match message {
             PeerMessage::Heartbeat(heartbeat) => self.on_heartbeat(from, boot, heartbeat),
-            PeerMessage::Hello => {
-                self.tell_outcomes_again(from);
-                self.send_snapshot(from);
-                self.beat();
-            }
+            PeerMessage::Hello => self.on_hello(from, boot),
             PeerMessage::Snapshot {
                 part,
                 parts,
@@ -261,6 +257,23 @@ impl Engine {
         };
         self.say(None, PeerMessage::Heartbeat(heartbeat));
         self.ask_again();
+    }
+
+    /// Somebody asks for what is known here. It asks on every way, and again where it has no answer:
+    /// what is on its way already is not sent twice.
+    fn on_hello(&mut self, from: &InstanceId, boot: BootId) {
+        let answered = self.greeted.get(from);
+        let lately =
+            |(to, at): &(BootId, u64)| *to == boot && self.now.mono < at + limits::GREETING_MS;
+        if !answered.is_some_and(lately) {
+            self.greeted.insert(from.clone(), (boot, self.now.mono));
+            while self.greeted.len() > limits::PEERS {
+                self.greeted.pop_first();
+            }
+            self.tell_outcomes_again(from);
+            self.send_snapshot(from);
+        }
+        self.beat();
     }
 
     /// A newcomer waits for what its peers know; the question or the answer may have been lost.
