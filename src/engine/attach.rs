@@ -1,10 +1,24 @@
 //! Links to brokers as they come and go, and what that means for everything else.
 
 use super::command::Command;
-use super::ids::LinkEpoch;
+use super::ids::{BootId, LinkEpoch};
 use super::link::LinkStep;
+use super::peer::Heartbeat;
 use super::timer::Timer;
-use super::{Engine, Event, peer};
+use super::{Engine, Event, limits, peer};
+
+/// Another process under the own id.
+#[derive(Debug)]
+pub(super) struct Twin {
+    boot: BootId,
+    /// Greatest heartbeat number heard.
+    seq: u64,
+    /// First heard, monotonic milliseconds.
+    since: u64,
+    /// Last heard.
+    heard: u64,
+    beats: u32,
+}
 
 impl Engine {
     // ---- links --------------------------------------------------------------------------------
@@ -114,6 +128,45 @@ impl Engine {
         if self.joined_at.is_some() || self.links.active() != Some(link) {
             return;
         }
+        self.refuse_id();
+    }
+
+    /// A heartbeat under the own id. An earlier life's last ones may still be on their way; from a
+    /// process that lives they go on. It was there first: this one ends. The exclusive consumer
+    /// shows it sooner, but only where both are attached to one broker.
+    pub(super) fn on_twin(&mut self, boot: BootId, heartbeat: &Heartbeat) {
+        let now = self.now.mono;
+        let first = (heartbeat.started, boot) < (self.cfg.started, self.cfg.boot);
+        if boot == self.cfg.boot || !first {
+            return;
+        }
+        let known = self.twin.take().filter(|twin| twin.boot == boot);
+        let mut twin = known.unwrap_or(Twin {
+            boot,
+            seq: 0,
+            since: now,
+            heard: now,
+            beats: 0,
+        });
+        if heartbeat.seq > twin.seq {
+            twin.seq = heartbeat.seq;
+            twin.heard = now;
+            twin.beats += 1;
+        }
+        let lives = twin.beats >= limits::TWIN_BEATS && now >= twin.since + limits::TWIN_MS;
+        self.twin = Some(twin);
+        if lives {
+            self.refuse_id();
+        }
+    }
+
+    /// Whether another process under the own id was heard lately.
+    pub(super) fn has_twin(&self) -> bool {
+        let heard = self.twin.as_ref().map(|twin| twin.heard);
+        heard.is_some_and(|heard| self.now.mono < heard + limits::TWIN_MS)
+    }
+
+    fn refuse_id(&mut self) {
         self.exited = true;
         self.out.push_back(Command::Refuse(format!(
             "another process runs under the instance id {}; give every instance its own \

@@ -125,6 +125,12 @@ pub const HANDOVER_WAIT_MS: u64 = 20_000;
 /// milliseconds.
 pub const PROOF_MS: u64 = 1_000;
 
+/// Heartbeats of another process under the own id that show that it lives, and over how long they
+/// come at least, milliseconds: the last ones of an earlier life come close together.
+pub const TWIN_BEATS: u32 = 5;
+/// See [`TWIN_BEATS`].
+pub const TWIN_MS: u64 = 2_500;
+
 /// How long a peer's further questions for the same are taken for echoes, milliseconds: less than
 /// [`ASK_AGAIN_MS`].
 pub const GREETING_MS: u64 = 700;

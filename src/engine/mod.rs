@@ -85,6 +85,7 @@ pub use event::Event;
 pub use input::Input;
 pub use view::View;
 
+use attach::Twin;
 use ids::{BootId, CallId, LinkEpoch, Now};
 use jobs::Jobs;
 use journal::Book;
@@ -160,6 +161,8 @@ pub struct Engine {
     /// Since when no peer can be heard: the own control queue is not consumed.
     deaf_since: Option<u64>,
     joined_at: Option<u64>,
+    /// An earlier process under the own id that is heard.
+    twin: Option<Twin>,
     /// Peers whose question was answered: which start of theirs, and when.
     greeted: BTreeMap<InstanceId, (BootId, u64)>,
     /// The broker that served last.
@@ -213,6 +216,7 @@ impl Engine {
             fence_seq: 0,
             deaf_since: None,
             joined_at: None,
+            twin: None,
             greeted: BTreeMap::new(),
             last_broker: None,
             shutdown: None,

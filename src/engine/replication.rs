@@ -12,6 +12,9 @@ use super::{Engine, Event, limits};
 impl Engine {
     pub(super) fn on_peer(&mut self, from: &InstanceId, boot: BootId, message: PeerMessage) {
         if *from == self.cfg.instance {
+            if let PeerMessage::Heartbeat(heartbeat) = &message {
+                self.on_twin(boot, heartbeat);
+            }
             return;
         }
         match message {

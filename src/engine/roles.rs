@@ -192,6 +192,9 @@ impl Engine {
         let Some(joined) = self.joined_at else {
             return false;
         };
+        if self.has_twin() {
+            return false;
+        }
         let waited = self.now.mono.saturating_sub(joined);
         let mut peers = self.members.present().peekable();
         if peers.peek().is_none() {

@@ -8,8 +8,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::settings::LogFormat;
 
-/// Level of the libraries, where `log.level` does not name them: their chatter hides ours.
-const LIBRARIES: &str = "warn";
+/// Level of the libraries, where `log.level` does not name them: their chatter hides ours. lapin
+/// would write every message that is returned, body and all.
+const LIBRARIES: &str = "warn,lapin::returned_messages=off";
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -80,10 +81,11 @@ mod tests {
 
     #[test]
     fn a_bare_level_is_for_this_program_alone() {
-        assert_eq!(directives("debug"), "warn,tandem=debug");
+        let libraries = "warn,lapin::returned_messages=off";
+        assert_eq!(directives("debug"), format!("{libraries},tandem=debug"));
         assert_eq!(
             directives("info, tandem::broker=debug,lapin=info"),
-            "warn,tandem=info,tandem::broker=debug,lapin=info"
+            format!("{libraries},tandem=info,tandem::broker=debug,lapin=info")
         );
         assert_eq!(directives("off"), "off");
     }

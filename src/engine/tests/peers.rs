@@ -677,3 +677,38 @@ fn at_a_common_start_the_higher_rank_is_waited_for_a_while() {
         assert_eq!(rig.role(), role);
     }
 }
+
+#[test]
+fn an_earlier_process_under_the_own_id_is_given_way_to_wherever_it_is_attached() {
+    let mut rig = Rig::new(config());
+    rig.start();
+    let mut beat = rig.heartbeat(1, Role::Leader, 127);
+    beat.started = rig.config.started - 60_000;
+    // What an earlier life has left comes at once, and its numbers say nothing.
+    for seq in 1..10 {
+        beat.seq = seq;
+        rig.peer_boot("gc-1", 77, PeerMessage::Heartbeat(beat.clone()));
+    }
+    assert!(!rig.exited);
+    for seq in 10..16 {
+        rig.advance(500);
+        assert_eq!(rig.role(), Role::Joining);
+        beat.seq = seq;
+        rig.peer_boot("gc-1", 77, PeerMessage::Heartbeat(beat.clone()));
+    }
+    assert!(rig.exited);
+}
+
+#[test]
+fn a_later_process_under_the_own_id_is_not_given_way_to() {
+    let mut rig = Rig::leader();
+    let mut beat = rig.heartbeat(1, Role::Leader, 127);
+    beat.started = rig.config.started + 60_000;
+    for seq in 1..20 {
+        rig.advance(500);
+        beat.seq = seq;
+        rig.peer_boot("gc-1", 77, PeerMessage::Heartbeat(beat.clone()));
+    }
+    assert!(!rig.exited);
+    assert_eq!(rig.role(), Role::Leader);
+}
