@@ -70,18 +70,36 @@ pub(super) async fn run(link: Arc<Link>) -> String {
                 std::future::pending::<()>().await;
             }
             for (group, queue, watched) in &mut queues {
-                if let Err(problem) = look(&link, &mut channel, *group, queue, watched).await {
-                    tracing::debug!(%problem, queue, "a queue was not looked at");
-                    channel = None;
+                match look(&link, &mut channel, *group, queue, watched).await {
+                    Ok(()) => {}
+                    Err(Failed::Look(problem)) => {
+                        tracing::debug!(%problem, queue, "a queue was not looked at");
+                        // With the channel goes what was taken from the queue on it.
+                        channel = None;
+                    }
+                    // Nobody would settle what may have been taken: the link ends, and gives it back.
+                    Err(Failed::Take(problem)) => return problem.to_string(),
                 }
             }
         }
     };
     tokio::select! {
-        () = work => {}
-        () = link.cancel.cancelled() => {}
+        reason = work => reason,
+        () = link.cancel.cancelled() => "closed".to_owned(),
     }
-    "closed".to_owned()
+}
+
+enum Failed {
+    /// On the channel of this task.
+    Look(Problem),
+    /// On the channel of all deliveries.
+    Take(Problem),
+}
+
+impl From<Problem> for Failed {
+    fn from(problem: Problem) -> Self {
+        Self::Look(problem)
+    }
 }
 
 async fn look(
@@ -90,7 +108,7 @@ async fn look(
     group: usize,
     queue: &str,
     watched: &mut Watched,
-) -> Result<(), Problem> {
+) -> Result<(), Failed> {
     let open = match channel {
         Some(open) if open.status().connected() => open.clone(),
         _ => channel.insert(link.consume.channel().await?).clone(),
@@ -107,16 +125,31 @@ async fn look(
             *channel = None;
             return Ok(());
         }
-        Err(problem) => return Err(problem),
+        Err(problem) => return Err(problem.into()),
     };
     if !watched.look(seen.message_count(), seen.consumer_count(), Instant::now()) {
         return Ok(());
     }
     watched.abandoned = 0;
-    if !take(link, group, queue).await? {
+    let taken = first_is_looped(&open, queue).await?
+        && take(link, group, queue).await.map_err(Failed::Take)?;
+    if !taken {
         watched.rest_until = Some(Instant::now() + REST);
     }
     Ok(())
+}
+
+/// Whether the first message names a hop twice. It goes back.
+async fn first_is_looped(channel: &Channel, queue: &str) -> Result<bool, Problem> {
+    let get = channel.basic_get(short(queue), BasicGetOptions { no_ack: false });
+    let Some(message) = rpc("look at a message", get).await? else {
+        return Ok(false);
+    };
+    let tag = message.delivery.delivery_tag;
+    let looped = raw_message(message.delivery).looped;
+    let back = BasicRejectOptions { requeue: true };
+    rpc("give a message back", channel.basic_reject(tag, back)).await?;
+    Ok(looped)
 }
 
 /// Takes the first message where no federation link can carry it.

@@ -71,16 +71,18 @@ fn text(view: &View, look: Look) -> String {
         ("out of service", Tone::Bad)
     };
     let sessions = view.sessions;
-    let _ = writeln!(
-        out,
-        "{}  sessions {} ({} owned, {} subscribed)  in work {}  waiting to publish {}",
-        paint(service, tone, colours),
-        sessions.total,
-        sessions.owned,
-        sessions.subscribed,
-        view.inflight,
-        view.outbox
+    let held = format!(
+        "sessions {} ({} owned, {} subscribed)",
+        sessions.total, sessions.owned, sessions.subscribed
     );
+    let work = format!(
+        "in work {}  waiting to publish {}",
+        view.inflight, view.outbox
+    );
+    let wide = service.len() + held.len() + work.len() + 4;
+    let gap = if wide > width { "\n" } else { "  " };
+    let service = paint(service, tone, colours);
+    let _ = writeln!(out, "{service}  {held}{gap}{work}");
     for (heads, rows) in tables(view) {
         if !rows.is_empty() {
             let _ = write!(out, "\n{}", render(heads, &rows, look));

@@ -467,16 +467,25 @@ impl Engine {
             self.events.push_back(Event::EventDropped);
         }
         sent.first_way = false;
+        sent.elsewhere = true;
         self.reroute(sent);
     }
 
-    /// A reply found no queue: the other way, then the dead letters.
+    /// A reply found no queue: the other way, then the other brokers themselves, as the link that
+    /// would carry it there may not be up yet; then the dead letters.
     pub(super) fn reroute(&mut self, sent: Sent) {
         let Sent {
             mut message,
             job,
             first_way,
+            elsewhere,
         } = sent;
+        let active = self.links.active_broker();
+        let spare = self.links.ups().map(|(_, broker)| broker);
+        let spare = {
+            let mut spare = spare;
+            spare.find(|broker| Some(*broker) != active)
+        };
         if let Outbound::Reply {
             route,
             reply,
@@ -488,6 +497,19 @@ impl Engine {
                 ReplyRoute::Queue(_) | ReplyRoute::Federated(_) if first_way => {
                     message.flip_route();
                     self.post(message, job);
+                }
+                ReplyRoute::Queue(name) | ReplyRoute::Federated(name)
+                    if !elsewhere && spare.is_some() =>
+                {
+                    let name = name.clone();
+                    if let Outbound::Reply { route, .. } = &mut message {
+                        *route = ReplyRoute::Queue(name);
+                    }
+                    if let Some(job) = job {
+                        self.jobs.add_publish(job);
+                    }
+                    let broker = spare.unwrap_or_default();
+                    self.outbox.push_elsewhere(message, job, broker);
                 }
                 ReplyRoute::Queue(name)
                 | ReplyRoute::Federated(name)

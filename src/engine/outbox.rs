@@ -17,6 +17,8 @@ struct Entry {
     on: Option<LinkEpoch>,
     /// For a reply on its first way: the broker for which that way was chosen.
     home: Option<usize>,
+    /// For a reply that both ways have failed on: the broker whose queue of that name is tried.
+    elsewhere: Option<usize>,
     /// How often a broker has refused it.
     refused: u8,
 }
@@ -30,6 +32,8 @@ pub struct Sent {
     pub job: Option<JobId>,
     /// A reply that has another way left.
     pub first_way: bool,
+    /// A reply that another broker did not take either.
+    pub elsewhere: bool,
 }
 
 /// The outbox.
@@ -67,6 +71,7 @@ impl Outbox {
                 job,
                 on: None,
                 home,
+                elsewhere: None,
                 refused: 0,
             },
         );
@@ -104,10 +109,22 @@ impl Outbox {
                     }
                 }
             }
+            if let Some(there) = entry.elsewhere.and_then(&link_to) {
+                link = there;
+            }
             entry.on = Some(link);
             out.push((id, link, entry.message.clone()));
         }
         out
+    }
+
+    /// Takes a reply for which a queue is looked for on another broker.
+    pub fn push_elsewhere(&mut self, message: Outbound, job: Option<JobId>, broker: usize) {
+        // A reply displaces no event.
+        let _ = self.push(message, job, None);
+        if let Some(entry) = self.entries.get_mut(&PublishId(self.next)) {
+            entry.elsewhere = Some(broker);
+        }
     }
 
     /// A number for a message that is not kept (peer messages).
@@ -126,6 +143,7 @@ impl Outbox {
             message: entry.message,
             job: entry.job,
             first_way: entry.home.is_some(),
+            elsewhere: entry.elsewhere.is_some(),
         })
     }
 
