@@ -481,11 +481,8 @@ impl Engine {
             elsewhere,
         } = sent;
         let active = self.links.active_broker();
-        let spare = self.links.ups().map(|(_, broker)| broker);
-        let spare = {
-            let mut spare = spare;
-            spare.find(|broker| Some(*broker) != active)
-        };
+        let untried = |broker: &usize| !elsewhere && Some(*broker) != active;
+        let untried = self.links.ups().map(|(_, broker)| broker).find(untried);
         if let Outbound::Reply {
             route,
             reply,
@@ -493,14 +490,12 @@ impl Engine {
             ..
         } = &message
         {
-            match route {
-                ReplyRoute::Queue(_) | ReplyRoute::Federated(_) if first_way => {
+            match (route, untried) {
+                (ReplyRoute::Queue(_) | ReplyRoute::Federated(_), _) if first_way => {
                     message.flip_route();
                     self.post(message, job);
                 }
-                ReplyRoute::Queue(name) | ReplyRoute::Federated(name)
-                    if !elsewhere && spare.is_some() =>
-                {
+                (ReplyRoute::Queue(name) | ReplyRoute::Federated(name), Some(broker)) => {
                     let name = name.clone();
                     if let Outbound::Reply { route, .. } = &mut message {
                         *route = ReplyRoute::Queue(name);
@@ -508,12 +503,14 @@ impl Engine {
                     if let Some(job) = job {
                         self.jobs.add_publish(job);
                     }
-                    let broker = spare.unwrap_or_default();
                     self.outbox.push_elsewhere(message, job, broker);
                 }
-                ReplyRoute::Queue(name)
-                | ReplyRoute::Federated(name)
-                | ReplyRoute::Direct(name) => {
+                (
+                    ReplyRoute::Queue(name)
+                    | ReplyRoute::Federated(name)
+                    | ReplyRoute::Direct(name),
+                    _,
+                ) => {
                     self.events.push_back(Event::ReplyUnroutable);
                     let parked = Outbound::ParkedReply {
                         reply_to: name.clone(),
