@@ -23,7 +23,6 @@ use support::load::Load;
 use support::pair::is_state;
 use support::wire::{command, with_header};
 use support::{Desk, LIMIT, Pair, PairOptions, Shared, Wire, run, until, wait_for};
-use tandem::client::Command;
 use tandem::lab::{Direction, ProcessSpec, Relay, ReservedPort, TandemProcess};
 use tandem::simulator::faults::{Fault, Match};
 
@@ -574,7 +573,8 @@ fn a_clock_that_jumps_makes_nothing_known_forgotten() {
         pair.sign_in(&desk, &all()).await;
         let call = async |agent: u32, ahead: i64| {
             let far = std::time::SystemTime::now() + Duration::from_secs(3 * 3_600);
-            let mut command = Command::new(format!("MakeCall#{agent}"), format!("555{agent}"));
+            let mut command =
+                tandem::client::Command::new(format!("MakeCall#{agent}"), format!("555{agent}"));
             command.deadline = (ahead > 0).then_some(far);
             let id = desk.send_command(command).await;
             let reply = desk.reply(&id).await;
@@ -607,7 +607,8 @@ fn a_clock_that_jumps_makes_nothing_known_forgotten() {
             for (agent, id) in &made {
                 let before = desk.replies_to(id).len();
                 let kind = format!("MakeCall#{agent}");
-                let mut command = Command::new(kind, format!("555{agent}")).with_id(id.clone());
+                let mut command =
+                    tandem::client::Command::new(kind, format!("555{agent}")).with_id(id.clone());
                 command.attempt = attempt;
                 desk.send_command(command).await;
                 until("another answer", async || {
