@@ -7,8 +7,6 @@ use std::cell::RefCell;
 use std::io::Write;
 
 use bytes::Bytes;
-use xmpp_parsers::message::Message;
-use xmpp_parsers::minidom::Element;
 
 use crate::catalogue::{self, Step};
 use crate::downstream::finesse::{self, api_error, system_info, update};
@@ -158,11 +156,8 @@ pub fn xmpp(data: &[u8]) {
         return;
     };
     // The library's tree is recursive: the connection's guard bounds depth and size before it.
-    if text.matches('<').count() < 200
-        && let Ok(element) = text.parse::<Element>()
-        && let Ok(message) = Message::try_from(element)
-    {
-        crate::notify::updates_of(&message);
+    if text.matches('<').count() < 200 {
+        crate::notify::updates_of(data);
     }
 }
 

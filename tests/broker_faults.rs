@@ -270,12 +270,7 @@ fn a_link_that_is_a_black_hole_or_flaps_loses_nothing() {
                     relay.black_hole(Some(Direction::FromTarget)).await;
                 }
                 _ => {
-                    for _ in 0..4 {
-                        network.cut_link().await;
-                        tokio::time::sleep(Duration::from_millis(300)).await;
-                        network.heal_link().await;
-                        tokio::time::sleep(Duration::from_millis(300)).await;
-                    }
+                    network.flap_link(4, Duration::from_millis(300)).await;
                 }
             }
             for load in &loads {
@@ -388,12 +383,7 @@ async fn hop(pair: &Pair, wire: &Wire) -> AMQPValue {
 #[test]
 fn a_message_that_no_federation_link_can_carry_is_taken_away() {
     run(async |shared| {
-        let options = PairOptions {
-            instances: 0,
-            ready: false,
-            ..PairOptions::default()
-        };
-        let mut pair = shared.pair(options).await;
+        let mut pair = shared.pair(PairOptions::default().instances(0)).await;
         let far = Wire::open(&pair, 1).await;
         let hop = hop(&pair, &far).await;
         pair.gc1.start();
@@ -506,12 +496,7 @@ async fn start_on_a_small_disk(pair: &mut Pair) -> bool {
 #[test]
 fn a_full_disk_refuses_calls_before_they_are_made_and_room_brings_them_back() {
     run(async |shared| {
-        let options = PairOptions {
-            instances: 0,
-            ready: false,
-            ..PairOptions::default()
-        };
-        let mut pair = shared.pair(options).await;
+        let mut pair = shared.pair(PairOptions::default().instances(0)).await;
         if !start_on_a_small_disk(&mut pair).await {
             eprintln!("NOT TESTED: this machine allows no mount namespace (unshare -rm)");
             return;
@@ -557,12 +542,7 @@ fn a_full_disk_refuses_calls_before_they_are_made_and_room_brings_them_back() {
 fn a_clock_that_jumps_makes_nothing_known_forgotten() {
     const HOUR: i64 = 3_600_000;
     run(async |shared| {
-        let options = PairOptions {
-            instances: 0,
-            ready: false,
-            ..PairOptions::default()
-        };
-        let mut pair = shared.pair(options).await;
+        let mut pair = shared.pair(PairOptions::default().instances(0)).await;
         let clock = pair.gc1.config.with_file_name("clock");
         let clock_file = clock.display().to_string();
         pair.gc1.start_with(&[("TANDEM_CLOCK_FILE", &clock_file)]);

@@ -251,20 +251,7 @@ fn ds1_primary_down() {
     run(async |shared| {
         let (pair, desk) = alone(shared, &[1001, 1002]).await;
         assert_eq!(pair.subscribed_at(1001), Some(1));
-        pair.fault(
-            1,
-            Fault {
-                refuse: true,
-                ..Fault::default()
-            },
-        );
-        pair.fault(
-            1,
-            Fault {
-                xmpp_down: true,
-                ..Fault::default()
-            },
-        );
+        pair.node_down(1);
         moves_to_the_secondary(&pair, &desk).await;
     });
 }
@@ -383,18 +370,8 @@ fn everything_down(shared: &mut support::Shared, pair: &Pair) {
     for broker in [0, 1] {
         shared.broker(broker).kill();
     }
-    for fault in [
-        Fault {
-            refuse: true,
-            ..Fault::default()
-        },
-        Fault {
-            xmpp_down: true,
-            ..Fault::default()
-        },
-    ] {
-        pair.fault_everywhere(&fault);
-    }
+    pair.node_down(1);
+    pair.node_down(2);
 }
 
 /// Waits until the pauses between its tries are as long as they get.
@@ -410,14 +387,10 @@ async fn tries_for_long(pair: &mut Pair) {
 #[test]
 fn js2_reconnect_forever() {
     run(async |shared| {
-        let options = PairOptions {
-            instances: 0,
-            ready: false,
-            ..PairOptions::default()
-        };
-        let mut pair = shared
-            .pair(options.set("broker.reconnect-delay-max", "1s"))
-            .await;
+        let options = PairOptions::default()
+            .instances(0)
+            .set("broker.reconnect-delay-max", "1s");
+        let mut pair = shared.pair(options).await;
         everything_down(shared, &pair);
         pair.gc1.start();
         until("it says that no broker is there", async || {
@@ -498,18 +471,7 @@ fn ds6_simplex() {
         assert_eq!(pair.effects_of("MAKE_CALL", &id), 1);
         pair.one_subscription_each(&[1001, 1002]).await;
         // The other node serves when the first is gone.
-        for fault in [
-            Fault {
-                refuse: true,
-                ..Fault::default()
-            },
-            Fault {
-                xmpp_down: true,
-                ..Fault::default()
-            },
-        ] {
-            pair.fault(1, fault);
-        }
+        pair.node_down(1);
         let reply = desk.expect("MakeNotReady#1002", "", "ACCEPTED").await;
         let downstream = reply.field("downstream");
         assert!(downstream.starts_with("127.0.0.2"), "{}", reply.text);

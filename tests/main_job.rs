@@ -346,12 +346,7 @@ fn a_command_past_its_deadline_is_not_started() {
 fn what_expires_in_the_queue_is_answered_expired() {
     run(async |shared| {
         // Nobody consumes yet, so the broker itself expires the command.
-        let options = PairOptions {
-            instances: 0,
-            ready: false,
-            ..PairOptions::default()
-        };
-        let mut pair = shared.pair(options).await;
+        let mut pair = shared.pair(PairOptions::default().instances(0)).await;
         let wire = Wire::open(&pair, 0).await;
         let queue = wire.exclusive_queue().await;
         let brief = command("MakeCall#1001", "brief")

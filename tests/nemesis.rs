@@ -239,14 +239,7 @@ async fn harm_link(shared: &mut Shared, dice: &mut Dice, what: u64) -> String {
             let relay = network.relay(way, 1 - way).expect("a relay");
             relay.black_hole(Some(Direction::ToTarget)).await;
         }
-        _ => {
-            for _ in 0..4 {
-                network.cut_link().await;
-                tokio::time::sleep(Duration::from_millis(300)).await;
-                network.heal_link().await;
-                tokio::time::sleep(Duration::from_millis(300)).await;
-            }
-        }
+        _ => network.flap_link(4, Duration::from_millis(300)).await,
     }
     tokio::time::sleep(pause).await;
     network.heal_link().await;

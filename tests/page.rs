@@ -191,10 +191,6 @@ fn ten_thousand_sessions_are_searched_page_by_page() {
         let options = PairOptions::default()
             .instances(0)
             .set("takeover.rate", "1");
-        let options = PairOptions {
-            ready: false,
-            ..options
-        };
         let mut pair = shared.pair(options).await;
         seed(&pair.gc1.config, &pair.cluster, 10_000);
         pair.gc1.start();

@@ -102,11 +102,7 @@ async fn publish(connection: &Connection, exchange: &str, key: &str) -> lapin::R
 #[test]
 fn the_handbooks_permissions_are_enough_and_no_more() {
     run(async |shared| {
-        let options = PairOptions {
-            ready: false,
-            ..PairOptions::default().instances(0)
-        };
-        let mut pair = shared.pair(options).await;
+        let mut pair = shared.pair(PairOptions::default().instances(0)).await;
         let (instance, client) = (
             format!("{}-gc", pair.cluster),
             format!("{}-client", pair.cluster),

@@ -11,6 +11,9 @@ use crate::settings::ManagementUrl;
 
 /// Bound of one request, connecting included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bound of a PUT: a changed policy is carried through all queues before the answer comes, and a
+/// federation link is dialled.
+const PUT_TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Largest answer that is read. Lists are asked for with few columns and stay far below it.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
@@ -189,10 +192,14 @@ impl ManagementClient {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Response, ManagementError> {
+        let request_is_put = method == Method::PUT;
         let mut request = self
             .http
             .request(method, format!("{}/api/{path}", self.base))
             .basic_auth(&self.user, Some(&self.password));
+        if request_is_put {
+            request = request.timeout(PUT_TIMEOUT);
+        }
         if let Some(body) = body {
             request = request.json(body);
         }

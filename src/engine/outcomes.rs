@@ -34,7 +34,10 @@ impl Engine {
     /// Whether the peers are to know an outcome before its client does: if this instance is lost
     /// right after, another one would try the command again and perhaps succeed.
     pub(super) fn told_first(outcome: Outcome) -> bool {
-        matches!(outcome, Outcome::Failed | Outcome::Expired)
+        matches!(
+            outcome,
+            Outcome::Failed | Outcome::Expired | Outcome::Rejected
+        )
     }
 
     /// Tells a peer that was away, or has started anew, the newest outcomes.

@@ -101,6 +101,16 @@ impl BrokerNetwork {
         }
     }
 
+    /// Cuts and heals all federation links as often as said, each time for as long as said.
+    pub async fn flap_link(&self, times: u32, each: Duration) {
+        for _ in 0..times {
+            self.cut_link().await;
+            tokio::time::sleep(each).await;
+            self.heal_link().await;
+            tokio::time::sleep(each).await;
+        }
+    }
+
     /// The AMQP URIs of all nodes, beginning with node `first`: the broker list of a site.
     pub fn uris_from(&self, first: usize) -> Vec<String> {
         let count = self.nodes.len();

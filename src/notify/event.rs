@@ -1,71 +1,31 @@
 //! From a pubsub message to updates.
 
-use xmpp_parsers::message::Message;
-use xmpp_parsers::minidom::Element;
-
 use crate::downstream::finesse::update;
 use crate::downstream::finesse::xml::XmlError;
 use crate::model::{Update, UpdateBody};
 
-/// Calls `each` for every update in `message`, in order; nodes that are not read are left out,
-/// notifications that cannot be read are passed on as their error.
+use super::stanza::Message;
+
+/// Every update in `message`, in order; nodes that are not read are left out, notifications that
+/// cannot be read are passed on as their error.
 pub(super) fn updates(message: &Message) -> Vec<Result<Update, XmlError>> {
-    // Services have no local part; a message from a user of the same server proves nothing.
-    let from_service = message
-        .from
-        .as_ref()
-        .is_none_or(|from| from.node().is_none());
-    if !from_service {
+    if !message.is_from_service() {
         return Vec::new();
     }
-    let items = message
-        .payloads
+    let other = |update: &Update| matches!(update.body, UpdateBody::Other);
+    message
+        .items
         .iter()
-        .filter(|payload| named(payload, "event"))
-        .flat_map(Element::children)
-        .filter(|child| named(child, "items"));
-    let mut out = Vec::new();
-    for items in items {
-        let node = items.attr("node").unwrap_or("");
-        for item in items.children().filter(|child| named(child, "item")) {
-            let update = update::parse(node, item.attr("id"), payload(item).as_bytes());
-            if !matches!(
-                update,
-                Ok(Update {
-                    body: UpdateBody::Other,
-                    ..
-                })
-            ) {
-                out.push(update);
-            }
-        }
-    }
-    out
-}
-
-/// The XML of the update: text inside `notification` (escaped or CDATA), or a child element, or
-/// the item's own child.
-fn payload(item: &Element) -> String {
-    let Some(child) = item.children().next() else {
-        return item.text();
-    };
-    if named(child, "update") {
-        return String::from(child);
-    }
-    match child.children().next() {
-        Some(update) => String::from(update),
-        None => child.text(),
-    }
-}
-
-fn named(element: &Element, name: &str) -> bool {
-    element.name().eq_ignore_ascii_case(name)
+        .map(|item| update::parse(&item.node, item.id.as_deref(), item.payload.as_bytes()))
+        .filter(|update| !update.as_ref().is_ok_and(other))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::DialogsVerb;
+    use crate::notify::stanza::Incoming;
 
     fn message(from: &str, body: &str) -> Message {
         let xml = format!(
@@ -73,7 +33,10 @@ mod tests {
              <event xmlns='http://jabber.org/protocol/pubsub#event'>{body}</event>\
              <headers xmlns='http://jabber.org/protocol/shim'/></message>"
         );
-        Message::try_from(xml.parse::<Element>().unwrap()).unwrap()
+        match xso::from_bytes(xml.as_bytes()).unwrap() {
+            Incoming::Message(message) => message,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn bodies(from: &str, body: &str) -> Vec<UpdateBody> {

@@ -11,8 +11,8 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_xmpp::xmlstream::{
-    FallibleStreamElement as Incoming, InitiatingStream, PendingFeaturesRecv, ReadError,
-    RecvFeaturesError, StreamElementError, StreamHeader, Timeouts, XmppStream, XmppStreamElement,
+    InitiatingStream, PendingFeaturesRecv, ReadError,
+    RecvFeaturesError, StreamElementError, StreamHeader, Timeouts, XmlStream, XmppStreamElement,
     initiate_stream,
 };
 use xmpp_parsers::bind::{BindQuery, BindResponse};
@@ -28,9 +28,10 @@ use xmpp_parsers::{ns, starttls};
 use zeroize::Zeroize;
 
 use super::guard::{Guard, Transport};
+use super::stanza::Incoming;
 use super::{Spec, Tls};
 
-pub(super) type Xmpp = XmppStream<Guard>;
+pub(super) type Xmpp = XmlStream<Guard, Incoming>;
 
 /// The library's silence timers are not used: pings of our own notice a dead peer long before.
 const SILENCE: Timeouts = Timeouts {
@@ -168,7 +169,7 @@ async fn upgrade(
 ) -> Result<Transport, End> {
     stream.send(&StartTls::Request(Request)).await?;
     match next(&mut stream).await? {
-        Incoming::Ok(XmppStreamElement::Starttls(StartTls::Proceed(starttls::Proceed))) => {}
+        Incoming::Element(XmppStreamElement::Starttls(StartTls::Proceed(starttls::Proceed))) => {}
         _ => return Err(End::Broken("service refused STARTTLS".to_owned())),
     }
     match stream.into_inner().into_transport() {
@@ -196,15 +197,15 @@ async fn authenticate(mut stream: Xmpp, spec: &Spec) -> Result<InitiatingStream<
     auth.data.zeroize();
     sent?;
     match next(&mut stream).await? {
-        Incoming::Ok(XmppStreamElement::Sasl(SaslNonza::Success(_))) => {
+        Incoming::Element(XmppStreamElement::Sasl(SaslNonza::Success(_))) => {
             stream.get_stream().restart();
             Ok(stream.initiate_reset())
         }
-        Incoming::Ok(XmppStreamElement::Sasl(SaslNonza::Failure(failure))) => {
+        Incoming::Element(XmppStreamElement::Sasl(SaslNonza::Failure(failure))) => {
             Err(refusal(&failure.defined_condition))
         }
         // A failure with a condition that the library does not know is a refusal all the same.
-        Incoming::Err(StreamElementError::InvalidNonza { qname, .. })
+        Incoming::Invalid(StreamElementError::InvalidNonza { qname, .. })
             if qname.1.as_str() == "failure" =>
         {
             Err(End::Refused("refused without a known condition".to_owned()))
@@ -236,7 +237,7 @@ async fn bind(stream: &mut Xmpp, resource: &str) -> Result<FullJid, End> {
     stream.send(&request).await?;
     loop {
         match next(stream).await? {
-            Incoming::Ok(XmppStreamElement::Stanza(Stanza::Iq(iq))) if iq.id() == BIND_ID => {
+            Incoming::Element(XmppStreamElement::Stanza(Stanza::Iq(iq))) if iq.id() == BIND_ID => {
                 return match iq {
                     Iq::Result {
                         payload: Some(payload),
@@ -267,10 +268,10 @@ fn wants_session(features: &StreamFeatures) -> bool {
 pub(super) async fn next(stream: &mut Xmpp) -> Result<Incoming, End> {
     loop {
         match stream.next().await {
-            Some(Ok(Incoming::Ok(XmppStreamElement::StreamError(error)))) => {
+            Some(Ok(Incoming::Element(XmppStreamElement::StreamError(error)))) => {
                 return Err(End::Error(error.0));
             }
-            Some(Ok(Incoming::Err(StreamElementError::InvalidNonza { qname, .. })))
+            Some(Ok(Incoming::Invalid(StreamElementError::InvalidNonza { qname, .. })))
                 if qname.1.as_str() == "error" && qname.0 == ns::STREAM =>
             {
                 return Err(End::Broken("unknown stream error".to_owned()));

@@ -13,6 +13,7 @@ mod event;
 mod guard;
 mod login;
 mod session;
+mod stanza;
 pub mod shell;
 
 use std::sync::Arc;
@@ -97,9 +98,12 @@ impl Drop for Subscription {
     }
 }
 
-/// The updates in a message of the notification service.
-pub(crate) fn updates_of(message: &xmpp_parsers::message::Message) -> usize {
-    event::updates(message).len()
+/// The updates in a stanza of the notification service.
+pub(crate) fn updates_of(stanza: &[u8]) -> usize {
+    match xso::from_bytes(stanza) {
+        Ok(stanza::Incoming::Message(message)) => event::updates(&message).len(),
+        _ => 0,
+    }
 }
 
 /// "Watch this team."

@@ -6,7 +6,7 @@ use futures::SinkExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tokio_xmpp::xmlstream::{FallibleStreamElement as Incoming, XmppStreamElement};
+use tokio_xmpp::xmlstream::XmppStreamElement;
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::jid::{FullJid, Jid};
 use xmpp_parsers::minidom::Element;
@@ -21,6 +21,7 @@ use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
 use crate::model::{Update, UpdateBody};
 
 use super::login::{self, Bound, End, Xmpp};
+use super::stanza::Incoming;
 use super::{Happening, Order, Sink, Spec, event};
 
 /// Unanswered pings that end a session.
@@ -147,7 +148,7 @@ async fn establish(spec: &Spec) -> Result<Established, End> {
             });
         };
         match incoming? {
-            Incoming::Ok(XmppStreamElement::Stanza(Stanza::Iq(
+            Incoming::Element(XmppStreamElement::Stanza(Stanza::Iq(
                 Iq::Result { id, .. } | Iq::Error { id, .. },
             ))) if id == FIRST_PING_ID => {
                 return Ok(Established {
@@ -157,12 +158,12 @@ async fn establish(spec: &Spec) -> Result<Established, End> {
                     answers: true,
                 });
             }
-            Incoming::Ok(XmppStreamElement::Stanza(Stanza::Iq(iq))) => {
+            Incoming::Element(XmppStreamElement::Stanza(Stanza::Iq(iq))) => {
                 if let Some(reply) = answer(iq) {
                     stream.send(&reply).await?;
                 }
             }
-            Incoming::Ok(XmppStreamElement::Stanza(Stanza::Message(message))) => {
+            Incoming::Message(message) => {
                 early.extend(event::updates(&message).into_iter().flatten());
                 // Notifications prove the same, and holding them back has an end here.
                 if !early.is_empty() {
@@ -174,7 +175,7 @@ async fn establish(spec: &Spec) -> Result<Established, End> {
                     });
                 }
             }
-            Incoming::Ok(XmppStreamElement::Stanza(Stanza::Presence(presence)))
+            Incoming::Element(XmppStreamElement::Stanza(Stanza::Presence(presence)))
                 if presences.len() < MAX_PRESENCES =>
             {
                 presences.push(presence);
@@ -288,16 +289,8 @@ impl<'a> Session<'a> {
     }
 
     async fn handle(&mut self, incoming: Incoming) -> Result<(), Stop> {
-        let stanza = match incoming {
-            Incoming::Ok(XmppStreamElement::Stanza(stanza)) => stanza,
-            Incoming::Ok(_) => return Ok(()),
-            Incoming::Err(_) => {
-                tracing::debug!(agent = %self.report.spec.agent, "malformed stanza ignored");
-                return Ok(());
-            }
-        };
-        match stanza {
-            Stanza::Message(message) => {
+        match incoming {
+            Incoming::Message(message) => {
                 for update in event::updates(&message) {
                     match update {
                         Ok(update) => self.report.tell(Happening::Update(update)).await?,
@@ -307,14 +300,20 @@ impl<'a> Session<'a> {
                     }
                 }
             }
-            Stanza::Iq(iq) => {
+            Incoming::Element(XmppStreamElement::Stanza(Stanza::Iq(iq))) => {
                 self.answers |= matches!(&iq, Iq::Result { id, .. } | Iq::Error { id, .. }
                     if id == PING_ID || id == FIRST_PING_ID);
                 if let Some(reply) = answer(iq) {
                     self.send(reply).await?;
                 }
             }
-            Stanza::Presence(presence) => self.presence(&presence).await?,
+            Incoming::Element(XmppStreamElement::Stanza(Stanza::Presence(presence))) => {
+                self.presence(&presence).await?;
+            }
+            Incoming::Element(_) => {}
+            Incoming::Invalid(_) => {
+                tracing::debug!(agent = %self.report.spec.agent, "malformed stanza ignored");
+            }
         }
         Ok(())
     }

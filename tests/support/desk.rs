@@ -39,10 +39,13 @@ impl Desk {
         options.queue = queue.to_owned();
         options.first_limit = LIMIT;
         options.resend_after = Duration::from_secs(2);
+        // A starved machine is no lost broker: a client that leaves leaves its replies behind.
+        options.heartbeat = Duration::from_secs(8);
         let (client, mut inbox) = Client::connect(uris, options).await.expect("a client");
         let replies: Arc<Mutex<HashMap<String, Vec<Message>>>> = Arc::default();
         let events: Arc<Mutex<Vec<Message>>> = Arc::default();
         let (to_replies, to_events) = (replies.clone(), events.clone());
+        let name = destination.to_owned();
         let reader = tokio::spawn(async move {
             while let Some(incoming) = inbox.next().await {
                 match incoming {
@@ -56,7 +59,10 @@ impl Desk {
                             .push(message);
                     }
                     Incoming::Event(message) => to_events.lock().unwrap().push(message),
-                    Incoming::Connected(_) | Incoming::Disconnected { .. } => {}
+                    Incoming::Disconnected { broker, reason } => {
+                        eprintln!("{name} has lost {broker}: {reason}");
+                    }
+                    Incoming::Connected(_) => {}
                 }
             }
         });

@@ -32,12 +32,10 @@ pub struct PairOptions {
     pub mode: &'static str,
     /// Agents 1001, 1002, …
     pub agents: u32,
-    /// Instances to start, of two.
+    /// Instances to start, of two, and to wait for until they serve.
     pub instances: usize,
     /// Keys of both files that differ.
     pub settings: BTreeMap<String, String>,
-    /// Wait until the instances serve.
-    pub ready: bool,
     /// gc-1 reaches the downstream's REST through relays that can be cut.
     pub relays: bool,
     /// `consumer.priority` of gc-1, gc-2 and gc-3.
@@ -62,7 +60,6 @@ impl Default for PairOptions {
             agents: 40,
             instances: 2,
             settings: BTreeMap::new(),
-            ready: true,
             relays: false,
             priorities: [127, 100, 100],
             sites: false,
@@ -272,6 +269,20 @@ impl Instance {
     }
 }
 
+/// Lines of its log that an instance leaves behind where the test fails.
+const LAST_WORDS: usize = 80;
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let log = self.log_text();
+        if std::thread::panicking() && !log.is_empty() {
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LAST_WORDS)..];
+            eprintln!("the last of {}:\n{}", self.name, last.join("\n"));
+        }
+    }
+}
+
 /// The instances with their simulator. Dropping it ends everything.
 #[derive(Debug)]
 pub struct Pair {
@@ -352,9 +363,7 @@ impl Pair {
         for index in 0..options.instances {
             pair.instance(index).start();
         }
-        if options.ready {
-            pair.wait_ready(options.instances, options.mode).await;
-        }
+        pair.wait_ready(options.instances, options.mode).await;
         pair
     }
 
@@ -590,6 +599,20 @@ impl Pair {
     pub fn fault(&self, node: usize, fault: Fault) {
         let faults = self.simulator.world().node_faults(node);
         faults.add(fault).expect("a fault that makes sense");
+    }
+
+    /// A node that is gone, its notifications too.
+    pub fn node_down(&self, node: usize) {
+        let refuse = Fault {
+            refuse: true,
+            ..Fault::default()
+        };
+        let xmpp_down = Fault {
+            xmpp_down: true,
+            ..Fault::default()
+        };
+        self.fault(node, refuse);
+        self.fault(node, xmpp_down);
     }
 
     /// Makes both nodes fail.
