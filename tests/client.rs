@@ -18,7 +18,7 @@ use tandem::lab::BrokerNetwork;
 use tokio::sync::mpsc;
 
 const QUEUE: &str = "Connector1";
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// Takes commands on one broker, tells of each, and answers while `answering` is set.
 struct StandIn {

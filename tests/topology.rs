@@ -18,7 +18,7 @@ use tandem::cli::topology::{Action, Args, run as topology_command};
 use tandem::lab::{BrokerNetwork, RabbitNode, RabbitOptions};
 
 /// Generous: only a failing test waits this long.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(100);
 const MAX_AGE: Duration = Duration::from_secs(2);
 

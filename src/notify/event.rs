@@ -69,6 +69,19 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_around_the_payload_is_passed_over() {
+        let around = format!(
+            "<x><item><y/></item></x>\n<items node='/finesse/api/User/1205'>\n <z>9</z>\n \
+             <item id='i1'>\n {NOTE}\n {UPDATE} and <b>more</b></notification> <c>8</c></item>\n \
+             <item id='i2'>{UPDATE}</item>\n</items> 7"
+        );
+        let ready =
+            |update: &UpdateBody| matches!(update, UpdateBody::User(user) if user.state == "READY");
+        let bodies = bodies("pubsub.d.example", &around);
+        assert!(bodies.len() == 2 && bodies.iter().all(ready), "{bodies:?}");
+    }
+
+    #[test]
     fn several_items_keep_their_order() {
         let item = |event: &str| {
             format!(
@@ -93,7 +106,9 @@ mod tests {
     #[test]
     fn users_cannot_forge_notifications() {
         let forged = user_items(UPDATE);
-        assert_eq!(bodies("mallory@d.example/x", &forged), []);
+        for sender in ["mallory@d.example/x", "not an@address@", ""] {
+            assert_eq!(bodies(sender, &forged), [], "{sender}");
+        }
     }
 
     #[test]

@@ -11,9 +11,8 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_xmpp::xmlstream::{
-    InitiatingStream, PendingFeaturesRecv, ReadError,
-    RecvFeaturesError, StreamElementError, StreamHeader, Timeouts, XmlStream, XmppStreamElement,
-    initiate_stream,
+    InitiatingStream, PendingFeaturesRecv, ReadError, RecvFeaturesError, StreamElementError,
+    StreamHeader, Timeouts, XmlStream, XmppStreamElement, initiate_stream,
 };
 use xmpp_parsers::bind::{BindQuery, BindResponse};
 use xmpp_parsers::iq::Iq;

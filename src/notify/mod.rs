@@ -13,8 +13,8 @@ mod event;
 mod guard;
 mod login;
 mod session;
-mod stanza;
 pub mod shell;
+mod stanza;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// Generous: only a failing test waits this long.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(90);
 /// How long nothing further may come.
 pub const QUIET: Duration = Duration::from_secs(2);
 pub const LINK: LinkEpoch = LinkEpoch(1);

@@ -40,7 +40,7 @@ pub use pair::{Pair, PairOptions};
 pub use wire::Wire;
 
 /// Generous: only a failing test waits this long.
-pub const LIMIT: Duration = Duration::from_secs(45);
+pub const LIMIT: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(50);
 
 /// The relays between the brokers are tasks that outlive a test, so the tests share a runtime.
