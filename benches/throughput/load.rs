@@ -148,7 +148,15 @@ impl Client {
     pub async fn settle(&self) -> Result<()> {
         let deadline = Instant::now() + ANSWER_LIMIT;
         loop {
-            let open = self.shared.sent.load(Ordering::Relaxed) - self.answered();
+            let (sent, answered) = (self.shared.sent.load(Ordering::Relaxed), self.answered());
+            let Some(open) = sent.checked_sub(answered) else {
+                let more = answered - sent;
+                return Err(format!(
+                    "{more} answers too many: commands were delivered again, as after a lost \
+                     connection; measure on a calm machine"
+                )
+                .into());
+            };
             if open == 0 {
                 return Ok(());
             }

@@ -11,6 +11,10 @@ use xso::{Context, FromEventsBuilder, FromXml};
 
 /// An element of the stream.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, on its way from the parser to whoever reads it"
+)]
 pub(super) enum Incoming {
     /// A message.
     Message(Message),

@@ -67,7 +67,19 @@ impl Validator<'_> {
             if !address.tls && !is_loopback(&address.host) {
                 self.about(&name, Finding::warning("plain AMQP to another machine: agents' passwords can be read on the way; use amqps://"));
             }
-            urls.push(self.broker_url(&address, &management));
+            let url = self.broker_url(&address, &management);
+            let api = &url.management.url;
+            if let Some(other) = urls.iter().find(|other| other.management.url == *api) {
+                let message = format!(
+                    "{api} is the management API of {} already: one of them is not looked at",
+                    other.label
+                );
+                self.about(
+                    &management,
+                    Finding::warning(message).allowed("each broker's own"),
+                );
+            }
+            urls.push(url);
         }
         if urls.is_empty() && !tried {
             self.about(

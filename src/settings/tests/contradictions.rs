@@ -126,6 +126,20 @@ fn plain_connections_to_other_machines_are_warned_of() {
 }
 
 #[test]
+fn brokers_with_one_management_api_are_warned_of() {
+    let second = |more: &str| {
+        good(&format!("broker.url.2=localhost:5673\n{more}"))
+            .warnings
+            .iter()
+            .filter_map(|w| w.key.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(second(""), ["broker.management-url.2"]);
+    let own = "broker.management-url.2=http://localhost:15673\n";
+    assert_eq!(second(own), Vec::<String>::new());
+}
+
+#[test]
 fn generic_http_downstream() {
     let loaded =
         good("downstream.kind=http\ndownstream.allow.2=POST /b\ndownstream.allow.1=GET /a\n");
