@@ -372,6 +372,37 @@ fn what_expires_in_the_queue_is_answered_expired() {
     });
 }
 
+/// Copies of a command that was carried out come to lie among the expired ones, as after a broker
+/// that was away, while an instance starts that does not know yet what the other one does.
+#[test]
+fn a_newcomer_calls_nothing_expired_that_another_one_carried_out() {
+    run(async |shared| {
+        let mut pair = shared.pair(PairOptions::default().instances(1)).await;
+        let desk = pair.desk("desk", 0).await;
+        pair.sign_in(&desk, &[1011]).await;
+        let wire = Wire::open(&pair, 0).await;
+        let queue = wire.exclusive_queue().await;
+        let done = || command("MakeReady#1011", "done").with_reply_to(queue.as_str().into());
+        wire.publish(done(), b"").await;
+        assert_eq!(wire.next(&queue).await.json()["outcome"], "ACCEPTED");
+        let expired = format!("{}.expired", pair.cluster);
+        let mut copies = 0;
+        pair.gc2.start();
+        until("gc-2 follows", async || {
+            for _ in 0..40 {
+                wire.publish_to(&expired, done(), b"").await;
+                copies += 1;
+            }
+            pair.gc2.role().await == "follower"
+        })
+        .await;
+        for _ in 0..copies {
+            let reply = wire.next(&queue).await.json();
+            assert_eq!(reply["outcome"], "ACCEPTED", "{reply}");
+        }
+    });
+}
+
 #[test]
 fn another_client_takes_an_agent_over_and_the_old_one_is_told() {
     run(async |shared| {

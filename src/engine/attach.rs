@@ -71,9 +71,22 @@ impl Engine {
             return;
         }
         self.tell_link(link, true, String::new());
-        // Also on the spare one's broker: what expires there may be nobody else's to answer.
-        self.out.push_back(Command::ConsumeExpired { link });
+        if self.answers_expired {
+            self.out.push_back(Command::ConsumeExpired { link });
+        }
         self.timers.set_by(Timer::Evidence, self.now.mono);
+    }
+
+    /// Once it has joined, on all links: what expires on the spare one's broker may be nobody
+    /// else's to answer.
+    pub(super) fn answer_expired_from_now(&mut self) {
+        if self.answers_expired || !self.may_leave_joining() {
+            return;
+        }
+        self.answers_expired = true;
+        for (link, _) in self.links.ups() {
+            self.out.push_back(Command::ConsumeExpired { link });
+        }
     }
 
     pub(super) fn on_link_down(&mut self, link: LinkEpoch, reason: String) {

@@ -161,6 +161,9 @@ pub struct Engine {
     /// Since when no peer can be heard: the own control queue is not consumed.
     deaf_since: Option<u64>,
     joined_at: Option<u64>,
+    /// Whether expired commands are answered. Not before what the others know is known here: one
+    /// that they carried out would be said to have expired.
+    answers_expired: bool,
     /// An earlier process under the own id that is heard.
     twin: Option<Twin>,
     /// Peers whose question was answered: which start of theirs, and when.
@@ -216,6 +219,7 @@ impl Engine {
             fence_seq: 0,
             deaf_since: None,
             joined_at: None,
+            answers_expired: false,
             twin: None,
             greeted: BTreeMap::new(),
             last_broker: None,

@@ -157,6 +157,7 @@ impl Engine {
     }
 
     pub(super) fn look_at_roles(&mut self, reason: &'static str) {
+        self.answer_expired_from_now();
         for group in 0..self.groups.len() {
             self.look_at_role(group, reason);
         }

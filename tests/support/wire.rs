@@ -64,11 +64,15 @@ impl Wire {
 
     /// Puts a message into the command queue.
     pub async fn publish(&self, properties: BasicProperties, body: &[u8]) {
+        self.publish_to(&self.queue, properties, body).await;
+    }
+
+    /// Puts a message into a queue.
+    pub async fn publish_to(&self, queue: &str, properties: BasicProperties, body: &[u8]) {
         let options = BasicPublishOptions::default();
-        let queue = self.queue.as_str().into();
         let sent = self
             .channel
-            .basic_publish("".into(), queue, options, body, properties);
+            .basic_publish("".into(), queue.into(), options, body, properties);
         let confirm = sent.await.expect("the broker takes it");
         assert!(confirm.await.expect("a confirm").is_ack());
     }

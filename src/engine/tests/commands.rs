@@ -1,10 +1,10 @@
 //! Order, deadlines, duplicates, overload.
 
 use super::support::*;
-use crate::engine::Event;
 use crate::engine::command::{Outbound, ReplyRoute};
 use crate::engine::input::Source;
 use crate::engine::peer::Role;
+use crate::engine::{Event, Input, LinkEpoch};
 use crate::model::Action;
 use crate::wire::reply::Outcome;
 
@@ -78,6 +78,27 @@ fn what_expired_on_the_spare_ones_broker_is_answered_there() {
     assert_eq!(rig.replies()[0].0, to);
     assert_eq!(rig.outcomes(), [Outcome::Expired]);
     assert_eq!(rig.acks.len(), 1);
+}
+
+#[test]
+fn a_newcomer_answers_what_expired_once_it_knows_what_the_others_carried_out() {
+    let mut rig = Rig::new(config());
+    rig.start();
+    let mut seq = 0;
+    rig.advance_with_peer(2_000, &mut seq, Role::Leader, 127);
+    assert_eq!(rig.undertakers, []);
+    rig.peer_snapshot();
+    rig.advance_with_peer(500, &mut seq, Role::Leader, 127);
+    let links: Vec<LinkEpoch> = rig.links.iter().map(|(link, _)| *link).collect();
+    assert_eq!(rig.undertakers, links);
+    // A link that comes later is served at once.
+    let spare = *links.last().unwrap();
+    rig.input(Input::LinkDown {
+        link: spare,
+        reason: String::new(),
+    });
+    rig.advance_with_peer(3_000, &mut seq, Role::Leader, 127);
+    assert_eq!(rig.undertakers.len(), links.len() + 1);
 }
 
 #[test]
