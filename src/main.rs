@@ -1,7 +1,7 @@
 //! The `tandem` program.
 
-/// Messages and XML are many small pieces: this takes a good tenth of the CPU time that the C
-/// library's allocator would.
+/// Messages and XML are many small pieces: the C library's allocator took a fifth of all CPU time
+/// (docs/benchmarks.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

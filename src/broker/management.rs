@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::settings::ManagementUrl;
 
-/// Bound of one request, connecting included.
+/// Bound of one request, connecting included; of a PUT see below.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bound of a PUT: a changed policy is carried through all queues before the answer comes, and a
 /// federation link is dialled.
@@ -105,7 +105,6 @@ impl ManagementClient {
         // Fails only where a provider is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
-            .timeout(REQUEST_TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -192,14 +191,16 @@ impl ManagementClient {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Response, ManagementError> {
-        let request_is_put = method == Method::PUT;
+        let limit = if method == Method::PUT {
+            PUT_TIMEOUT
+        } else {
+            REQUEST_TIMEOUT
+        };
         let mut request = self
             .http
             .request(method, format!("{}/api/{path}", self.base))
+            .timeout(limit)
             .basic_auth(&self.user, Some(&self.password));
-        if request_is_put {
-            request = request.timeout(PUT_TIMEOUT);
-        }
         if let Some(body) = body {
             request = request.json(body);
         }

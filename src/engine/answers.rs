@@ -56,7 +56,7 @@ impl Engine {
             if early {
                 self.events.push_back(Event::LedgerOverflow);
             }
-            if Self::told_first(answered.outcome) {
+            if Self::may_differ(&answered) {
                 self.send_delta();
             }
         }

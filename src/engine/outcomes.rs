@@ -14,30 +14,26 @@ impl Engine {
     /// said to have failed: that somebody may have said otherwise. Likewise after a pause, in
     /// which another one may have taken over. The reason is kept.
     pub(super) fn honest(&self, command: &ClientCommand, mut answered: Answered) -> Answered {
-        let re_login = answered
-            .error
-            .as_ref()
-            .is_some_and(|(code, _)| code == ErrorCode::ReLogin.as_str());
-        let may_differ = match answered.outcome {
-            Outcome::Failed | Outcome::Expired => true,
-            // Other refusals follow from the command alone, whoever reads it.
-            Outcome::Rejected => re_login,
-            Outcome::Ok | Outcome::Accepted | Outcome::InDoubt => false,
-        };
         let others_may_know = command.maybe_seen || self.fenced_until.is_some();
-        if others_may_know && may_differ {
+        if others_may_know && Self::may_differ(&answered) {
             answered.outcome = Outcome::InDoubt;
         }
         answered
     }
 
-    /// Whether the peers are to know an outcome before its client does: if this instance is lost
-    /// right after, another one would try the command again and perhaps succeed.
-    pub(super) fn told_first(outcome: Outcome) -> bool {
-        matches!(
-            outcome,
-            Outcome::Failed | Outcome::Expired | Outcome::Rejected
-        )
+    /// Whether another instance might come to another outcome. The peers are to know such a one
+    /// before its client does: if this instance is lost right after, another one would try the
+    /// command again and perhaps succeed.
+    pub(super) fn may_differ(answered: &Answered) -> bool {
+        match answered.outcome {
+            Outcome::Failed | Outcome::Expired => true,
+            // Other refusals follow from the command alone, whoever reads it.
+            Outcome::Rejected => answered
+                .error
+                .as_ref()
+                .is_some_and(|(code, _)| code == ErrorCode::ReLogin.as_str()),
+            Outcome::Ok | Outcome::Accepted | Outcome::InDoubt => false,
+        }
     }
 
     /// Tells a peer that was away, or has started anew, the newest outcomes.

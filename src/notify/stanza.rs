@@ -108,7 +108,7 @@ pub(super) struct Reader {
     has_child: bool,
     /// The notification has a child; that one is the payload.
     has_update: bool,
-    /// The child element that is being read as XML, and where it stands.
+    /// The child element that is being read as XML.
     tree: Option<Tree>,
 }
 
