@@ -15,149 +15,24 @@
 //!
 //! One lane an agent (or destination): its commands run one after another, lanes in parallel.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::catalogue::{ErrorCode, Step};
-use crate::model::{AgentId, Destination, InstanceId};
+use crate::model::{AgentId, Destination};
 use crate::wire::command::{Addressed, ClientCommand, Malformed};
 use crate::wire::event::ClientEvent;
 use crate::wire::message::RawMessage;
 use crate::wire::reply::Outcome;
 
-use super::ids::{BootId, CallId, DeliveryId, JobId, LinkEpoch};
+use super::ids::JobId;
 use super::input::{Delivery, Source};
-use super::intent::{Intending, Recording};
 use super::ledger::{self, Known};
 use super::timer::Timer;
-use super::work::Work;
 use super::{Engine, Event, limits};
 
-/// Where a job came from, and so who is told that it is settled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// An own delivery, to be acknowledged.
-    Delivery(DeliveryId),
-    /// A peer's delivery that it holds.
-    Forwarded { peer: InstanceId, id: u64 },
-    /// A delivery whose link is gone: there is nobody to tell.
-    Orphan,
-}
+mod table;
 
-/// How far a job is.
-#[derive(Debug)]
-pub(super) enum State {
-    /// Another instance may own the agent; decided when there is evidence.
-    Held { since: u64 },
-    /// Handed to the owner.
-    Forwarded {
-        to: InstanceId,
-        /// The owner's start: another one knows nothing of it.
-        boot: BootId,
-        sent_at: u64,
-    },
-    /// Waits for its turn.
-    Queued,
-    /// Waits for another job of the same id.
-    Duplicate,
-    /// May have been started before: waits for what others know, or for the platform's word.
-    Doubting {
-        since: u64,
-        /// The question to the platform.
-        asking: Option<CallId>,
-    },
-    /// Its intent is on its way to the disk and the members.
-    Intending(Box<Intending>),
-    /// Downstream requests are under way.
-    Running(Box<Work>),
-    /// Waits for the service's word on a Connect.
-    Connecting,
-    /// Its outcome is on its way to the disk and the members.
-    Recording(Box<Recording>),
-    /// Has its outcome; publications are being confirmed.
-    Settling,
-}
-
-/// One command in work.
-#[derive(Debug)]
-pub(super) struct Job {
-    pub origin: Origin,
-    pub raw: Arc<RawMessage>,
-    /// `None`: could not be understood.
-    pub command: Option<Arc<ClientCommand>>,
-    pub key: Option<(ledger::Key, [u8; 8])>,
-    /// It may have been delivered before, here or elsewhere.
-    pub seen: bool,
-    /// Broker that the delivery came from; a forwarded command counts as consumed here.
-    pub home: Option<usize>,
-    pub received: u64,
-    pub started: Option<u64>,
-    pub state: State,
-    pub unconfirmed: u32,
-    /// Jobs of the same id that wait for this one's outcome.
-    pub waiters: Vec<JobId>,
-}
-
-/// A lane's key: the address behind `#`, agents and destinations apart.
-pub(super) type LaneKey = (bool, Arc<str>);
-
-#[derive(Debug, Default)]
-pub(super) struct Lane {
-    pub(super) running: Option<JobId>,
-    pub(super) queue: VecDeque<JobId>,
-}
-
-/// All jobs and lanes.
-#[derive(Debug, Default)]
-pub(super) struct Jobs {
-    // Ordered: what the engine does must depend on its inputs alone.
-    pub(super) map: BTreeMap<JobId, Job>,
-    pub(super) lanes: BTreeMap<LaneKey, Lane>,
-    pub(super) deliveries: HashMap<LinkEpoch, usize>,
-    /// Jobs held or forwarded, in arrival order.
-    pub(super) held: VecDeque<JobId>,
-}
-
-/// An answer in the making.
-#[derive(Debug, Clone)]
-pub(super) struct Answered {
-    pub outcome: Outcome,
-    pub status: Option<u16>,
-    pub downstream: Option<String>,
-    pub error: Option<(String, String)>,
-    pub retry_after_ms: Option<u64>,
-    /// Answer of a generic HTTP downstream.
-    pub body: Option<serde_json::Value>,
-}
-
-impl Answered {
-    pub(super) fn ok(outcome: Outcome, status: Option<u16>, downstream: Option<String>) -> Self {
-        Self {
-            outcome,
-            status,
-            downstream,
-            error: None,
-            retry_after_ms: None,
-            body: None,
-        }
-    }
-
-    pub(super) fn error(outcome: Outcome, code: &str, message: impl Into<String>) -> Self {
-        Self {
-            outcome,
-            status: None,
-            downstream: None,
-            error: Some((code.to_owned(), message.into())),
-            retry_after_ms: None,
-            body: None,
-        }
-    }
-}
-
-pub(super) fn lane_key(command: &ClientCommand) -> LaneKey {
-    let agent = matches!(command.addressee, Addressed::Agent(_));
-    (agent, command.addressee.as_str().into())
-}
+pub(super) use table::{Answered, Job, Jobs, LaneKey, Origin, State, lane_key};
 
 /// The agent whose state a command changes.
 fn changed_agent(command: &ClientCommand) -> Option<&AgentId> {
@@ -166,140 +41,6 @@ fn changed_agent(command: &ClientCommand) -> Option<&AgentId> {
             Some(agent)
         }
         _ => None,
-    }
-}
-
-impl Jobs {
-    pub(super) fn get(&self, id: JobId) -> Option<&Job> {
-        self.map.get(&id)
-    }
-
-    pub(super) fn get_mut(&mut self, id: JobId) -> Option<&mut Job> {
-        self.map.get_mut(&id)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.map.is_empty()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.map.len()
-    }
-
-    /// Whether a command was begun here (or is unknown).
-    pub(super) fn started(&self, id: JobId) -> bool {
-        !self.map.get(&id).is_some_and(|job| {
-            matches!(
-                job.state,
-                State::Held { .. }
-                    | State::Forwarded { .. }
-                    | State::Queued
-                    | State::Doubting { .. }
-                    | State::Intending(_)
-            )
-        })
-    }
-
-    pub(super) fn any_on(&self, link: LinkEpoch) -> bool {
-        self.deliveries.get(&link).is_some_and(|count| *count > 0)
-    }
-
-    pub(super) fn running(&self) -> usize {
-        self.lanes
-            .values()
-            .filter(|lane| lane.running.is_some())
-            .count()
-    }
-
-    pub(super) fn held_count(&self) -> usize {
-        self.held.len()
-    }
-
-    /// Whether commands wait for this agent.
-    pub(super) fn waiting_for(&self, agent: &str) -> bool {
-        self.lanes
-            .get(&(true, agent.into()))
-            .is_some_and(|lane| lane.running.is_some() || !lane.queue.is_empty())
-    }
-
-    pub(super) fn add_publish(&mut self, id: JobId) {
-        if let Some(job) = self.map.get_mut(&id) {
-            job.unconfirmed += 1;
-        }
-    }
-
-    pub(super) fn insert(&mut self, id: JobId, job: Job) {
-        if let Origin::Delivery(delivery) = &job.origin {
-            *self.deliveries.entry(delivery.link).or_default() += 1;
-        }
-        self.map.insert(id, job);
-    }
-
-    pub(super) fn remove(&mut self, id: JobId) -> Option<Job> {
-        let job = self.map.remove(&id)?;
-        if let Origin::Delivery(delivery) = &job.origin
-            && let Some(count) = self.deliveries.get_mut(&delivery.link)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.deliveries.remove(&delivery.link);
-            }
-        }
-        Some(job)
-    }
-
-    /// Takes a job out of its lane; returns whether it was running there.
-    pub(super) fn leave_lane(&mut self, id: JobId, key: &LaneKey) -> bool {
-        let Some(lane) = self.lanes.get_mut(key) else {
-            return false;
-        };
-        let was_running = lane.running == Some(id);
-        if was_running {
-            lane.running = None;
-        } else {
-            lane.queue.retain(|queued| *queued != id);
-        }
-        if lane.running.is_none() && lane.queue.is_empty() {
-            self.lanes.remove(key);
-        }
-        was_running
-    }
-
-    /// Whether a peer handed it to us.
-    pub(super) fn is_forward(&self, id: JobId) -> bool {
-        self.map
-            .get(&id)
-            .is_some_and(|job| matches!(job.origin, Origin::Forwarded { .. }))
-    }
-
-    /// Whether its outcome is another instance's to find.
-    pub(super) fn waits_elsewhere(&self, id: JobId) -> bool {
-        self.map
-            .get(&id)
-            .is_some_and(|job| matches!(job.state, State::Held { .. } | State::Forwarded { .. }))
-    }
-
-    /// Takes those out that wait for a job and came from peers.
-    pub(super) fn take_forwarded_waiters(&mut self, id: JobId) -> Vec<JobId> {
-        let all = self
-            .map
-            .get_mut(&id)
-            .map(|job| std::mem::take(&mut job.waiters))
-            .unwrap_or_default();
-        let (forwards, own) = all.into_iter().partition(|waiter| self.is_forward(*waiter));
-        if let Some(job) = self.map.get_mut(&id) {
-            job.waiters = own;
-        }
-        forwards
-    }
-
-    pub(super) fn forwarded(&self, peer: &InstanceId, id: u64) -> Option<JobId> {
-        self.map
-            .iter()
-            .find_map(|(job, entry)| match &entry.origin {
-                Origin::Forwarded { peer: p, id: i } if p == peer && *i == id => Some(*job),
-                _ => None,
-            })
     }
 }
 

@@ -66,7 +66,7 @@ pub enum BadCall {
     Method,
     /// The path cannot be normalised to one below the base URL.
     #[error(
-        "path must begin with / and stay below the base URL; no query, fragment, encoded slash or double encoding"
+        "path must begin with / and stay below the base URL; no query, fragment, encoded slash or double encoding; at most 4,096 bytes once encoded"
     )]
     Path,
     /// A header that a command may not set, or that is none.
@@ -187,7 +187,8 @@ fn check_header(name: &str, value: &str) -> Result<(), BadCall> {
 
 /// The one form of a path: `.` and `..` resolved, empty segments gone, each segment encoded once.
 /// `None` where it would leave the base URL, or could be read in two ways: a slash or backslash
-/// inside a segment, a percent sign that is still an escape after decoding, `..;`.
+/// inside a segment, a percent sign that is still an escape after decoding, `..;`. `None` too where
+/// it is, or once encoded becomes, longer than 4,096 bytes.
 #[must_use]
 pub fn normalise(path: &str) -> Option<String> {
     let odd = |c: char| c.is_control() || matches!(c, '?' | '#' | '\\');
@@ -220,7 +221,7 @@ pub fn normalise(path: &str) -> Option<String> {
     if out.is_empty() || (path.ends_with('/') && !out.ends_with('/')) {
         out.push('/');
     }
-    Some(out)
+    (out.len() <= MAX_PATH).then_some(out)
 }
 
 /// Every `%` begins an escape.
@@ -290,6 +291,15 @@ mod tests {
         ] {
             assert_eq!(normalise(refused), None, "{refused}");
         }
+    }
+
+    #[test]
+    fn a_path_is_bounded_as_it_is_sent() {
+        let spaces = |count: usize| format!("/{}", " ".repeat(count));
+        let longest = normalise(&spaces(MAX_PATH / 3)).unwrap();
+        assert_eq!(longest.len(), MAX_PATH);
+        assert_eq!(normalise(&spaces(MAX_PATH / 3 + 1)), None);
+        assert_eq!(normalise(&format!("/{}", "a".repeat(MAX_PATH))), None);
     }
 
     #[test]
