@@ -18,6 +18,12 @@ use super::schema::{self, Key, Lookup, SCHEMA};
 use super::value::{self, Value};
 use crate::model::REDACTED;
 
+mod expand;
+mod variables;
+
+use expand::expand;
+pub use variables::unknown_variable;
+
 /// Largest file that may hold one secret, in bytes.
 const MAX_SECRET_FILE_BYTES: usize = 64 * 1024;
 
@@ -451,47 +457,6 @@ fn read_bounded(path: &Path, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-/// Replaces `${NAME}` and `${NAME:-default}`; `$${` is a literal `${`. A variable that is empty
-/// counts as not set, as in a shell's `:-`.
-pub fn expand(text: &str, env: Env<'_>) -> Result<String, String> {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("${") {
-        let (before, after) = (&rest[..at], &rest[at + 2..]);
-        if let Some(literal) = before.strip_suffix('$') {
-            out.push_str(literal);
-            out.push_str("${");
-            rest = after;
-            continue;
-        }
-        out.push_str(before);
-        let end = after.find('}').ok_or("${ without }")?;
-        let (name, default) = match after[..end].split_once(":-") {
-            Some((name, default)) => (name, Some(default)),
-            None => (&after[..end], None),
-        };
-        let first = name.bytes().next();
-        let good = first.is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if !good {
-            return Err("not an environment variable's name between ${ and }".into());
-        }
-        let value = env(name).filter(|value| !value.is_empty());
-        match (value, default) {
-            (Some(value), _) => out.push_str(&value),
-            (None, Some(default)) => out.push_str(default),
-            (None, None) => {
-                return Err(format!(
-                    "environment variable {name} is not set and has no default"
-                ));
-            }
-        }
-        rest = &after[end + 1..];
-    }
-    out.push_str(rest);
-    Ok(out)
-}
-
 /// One layer: full name to position in the candidates' table. The library splits names at dots into
 /// tables, and then `broker.url` and `broker.url.1` could not stand side by side; so dots become
 /// underscores, which no full name has.
@@ -537,84 +502,4 @@ fn layered(
         }
     }
     Ok(values)
-}
-
-/// A warning for a variable that looks like a key and is none. What Kubernetes sets for a service
-/// of the name `tandem` (`TANDEM_SERVICE_HOST`, `TANDEM_PORT_…`) is left alone.
-pub fn unknown_variable(variable: &str) -> Option<Finding> {
-    /// Not keys: what builds for tests read.
-    const OTHERS: &[&str] = &["TANDEM_FAILPOINT"];
-    let given = variable.strip_prefix("TANDEM_")?;
-    let foreign = given.contains("SERVICE_") || format!("_{given}_").contains("_PORT_");
-    if known_variable(given) || foreign || OTHERS.contains(&variable) {
-        return None;
-    }
-    let message = match schema::nearest(&given.to_ascii_lowercase().replace('_', ".")) {
-        Some(near) => format!(
-            "this variable is no key and not used; did you mean TANDEM_{}?",
-            upper(&near)
-        ),
-        None => "this variable is no key and not used".to_owned(),
-    };
-    Some(Finding::warning(message).key(variable))
-}
-
-fn upper(key: &str) -> String {
-    key.to_ascii_uppercase().replace(['.', '-'], "_")
-}
-
-fn known_variable(given: &str) -> bool {
-    let matches = |key: &Key, pattern: &str| {
-        let pattern = upper(pattern);
-        if key.max_index > 0 {
-            let stem = pattern.trim_end_matches('N');
-            let index = given.strip_prefix(stem).map(str::parse::<usize>);
-            return matches!(index, Some(Ok(n)) if n > 0);
-        }
-        match pattern.split_once("NAME") {
-            Some((before, behind)) => given.starts_with(before) && given.ends_with(behind),
-            None => {
-                given == pattern || (key.kind.is_secret() && given == format!("{pattern}_FILE"))
-            }
-        }
-    };
-    SCHEMA.iter().any(|key| {
-        let mut aliases = key.aliases.iter().map(|(alias, _)| *alias);
-        matches(key, key.name) || aliases.any(|alias| matches(key, alias))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn env(name: &str) -> Option<String> {
-        match name {
-            "HOST" => Some("rabbit".into()),
-            "EMPTY" => Some(String::new()),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn variables_are_replaced() {
-        let expand = |text| expand(text, &env);
-        assert_eq!(expand("a").as_deref(), Ok("a"));
-        assert_eq!(
-            expand("${HOST}:${PORT:-5672}").as_deref(),
-            Ok("rabbit:5672")
-        );
-        assert_eq!(expand("${EMPTY:-x}${NONE:-}").as_deref(), Ok("x"));
-        assert_eq!(expand("$5 $${HOST} $").as_deref(), Ok("$5 ${HOST} $"));
-        assert!(expand("${NONE}").unwrap_err().contains("NONE"));
-        for bad in ["${HOST", "${}", "${1A}", "${A B}"] {
-            assert!(expand(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn values_from_variables_are_not_expanded_again() {
-        let env = |name: &str| (name == "A").then(|| "${B}".to_owned());
-        assert_eq!(expand("${A}", &env).as_deref(), Ok("${B}"));
-    }
 }
