@@ -22,34 +22,11 @@ use lapin::{Channel, Connection, ConnectionProperties};
 use support::load::Load;
 use support::pair::is_state;
 use support::wire::{command, with_header};
-use support::{Desk, LIMIT, Pair, PairOptions, Shared, Wire, run, until, wait_for};
+use support::{Crew, Desk, LIMIT, Pair, PairOptions, Wire, run, until, wait_for};
 use tandem::lab::{Direction, ProcessSpec, Relay, ReservedPort, TandemProcess};
 use tandem::simulator::faults::{Fault, Match};
 
-/// Agents that make one call each, and agents that change their state.
-const CALLERS: std::ops::Range<u32> = 1001..1011;
-const OTHERS: std::ops::Range<u32> = 1011..1017;
-/// No load is put on this one.
-const QUIET: u32 = 1017;
-/// All of them.
-const COUNT: usize = 17;
-
-fn all() -> Vec<u32> {
-    CALLERS.chain(OTHERS).chain([QUIET]).collect()
-}
-
-/// A settled pair with signed-in agents of a client at broker 1.
-async fn settled(shared: &mut Shared, options: PairOptions) -> (Pair, Arc<Desk>) {
-    let pair = shared.pair(options).await;
-    let desk = Arc::new(pair.desk("desk", 0).await);
-    pair.sign_in(&desk, &all()).await;
-    pair.owns(&pair.gc1, COUNT).await;
-    (pair, desk)
-}
-
-fn load(desk: &Arc<Desk>) -> Load {
-    Load::start(desk.clone(), CALLERS.collect(), OTHERS.collect())
-}
+const CREW: Crew = Crew::new(10, 6, 1);
 
 /// The load goes on and ends well, and gc-1 leads and owns everything.
 async fn unharmed(pair: &Pair, desk: &Desk, load: Load) {
@@ -63,9 +40,8 @@ async fn unharmed(pair: &Pair, desk: &Desk, load: Load) {
 async fn as_before(pair: &Pair, desk: &Desk) {
     pair.gc1.becomes("leader").await;
     pair.gc2.becomes("follower").await;
-    pair.owns(&pair.gc1, COUNT).await;
-    pair.one_subscription_each(&all()).await;
-    desk.served_by(OTHERS.start, "gc-1").await;
+    CREW.served_by(pair, &pair.gc1).await;
+    desk.served_by(CREW.others.start, "gc-1").await;
 }
 
 /// The next request of a kind takes this long.
@@ -89,8 +65,8 @@ async fn blocked(instance: &support::pair::Instance, broker: usize) -> bool {
 #[test]
 fn a_memory_alarm_blocks_a_broker_and_nothing_is_lost() {
     run(async |shared| {
-        let (pair, desk) = settled(shared, PairOptions::default()).await;
-        let load = load(&desk);
+        let (pair, desk) = CREW.settled(shared, PairOptions::default()).await;
+        let load = CREW.load(&desk);
         load.more(20).await;
         let set = |to: &str| format!("vm_memory_monitor:set_vm_memory_high_watermark({to}).");
         let broker = shared.broker(0);
@@ -101,7 +77,7 @@ fn a_memory_alarm_blocks_a_broker_and_nothing_is_lost() {
         }
         // What happens meanwhile is told afterwards.
         let world = pair.simulator.world();
-        let extension = support::pair::extension(QUIET).to_string();
+        let extension = support::pair::extension(CREW.quiet.start).to_string();
         world
             .inbound("0612", &extension, Vec::new())
             .expect("a call");
@@ -125,10 +101,12 @@ fn a_memory_alarm_blocks_a_broker_and_nothing_is_lost() {
 #[test]
 fn a_deleted_command_queue_comes_back_and_what_was_under_way_ends_once() {
     run(async |shared| {
-        let (pair, desk) = settled(shared, PairOptions::default()).await;
+        let (pair, desk) = CREW.settled(shared, PairOptions::default()).await;
         pair.fault_everywhere(&slow("MAKE_CALL", 1_500));
         pair.fault_everywhere(&slow("READY", 1_500));
-        let call = desk.send(format!("MakeCall#{QUIET}"), "5551017").await;
+        let call = desk
+            .send(format!("MakeCall#{}", CREW.quiet.start), "5551017")
+            .await;
         let ready = desk.send("MakeReady#1011", "").await;
         until("both are under way", async || {
             pair.gc1.status().await["inflight"] == 2
@@ -150,7 +128,7 @@ fn a_deleted_command_queue_comes_back_and_what_was_under_way_ends_once() {
         let history = pair.gc1.get("/api/v1/history").await.unwrap();
         assert!(history.contains("consumer"), "{history}");
         pair.repair(shared).await;
-        unharmed(&pair, &desk, load(&desk)).await;
+        unharmed(&pair, &desk, CREW.load(&desk)).await;
     });
 }
 
@@ -214,11 +192,11 @@ fn a_half_open_way_to_the_broker_is_left() {
         let relay = Relay::start(target).await.unwrap();
         let uri = format!("amqp://guest:guest@{}/%2f", relay.address());
         let options = PairOptions::default().set_own(0, "broker.url.1", &uri);
-        let (pair, desk) = settled(shared, options).await;
-        let mut callers = CALLERS.collect::<Vec<u32>>();
+        let (pair, desk) = CREW.settled(shared, options).await;
+        let mut callers = CREW.callers.collect::<Vec<u32>>();
         for only in [None, Some(Direction::ToTarget), Some(Direction::FromTarget)] {
             let some = callers.split_off(callers.len() - 3);
-            let load = Load::start(desk.clone(), some, OTHERS.collect());
+            let load = Load::start(desk.clone(), some, CREW.others.collect());
             load.more(15).await;
             relay.black_hole(only).await;
             until("gc-1 has left it", async || {
@@ -244,16 +222,20 @@ fn a_half_open_way_to_the_broker_is_left() {
 #[test]
 fn a_link_that_is_a_black_hole_or_flaps_loses_nothing() {
     run(async |shared| {
-        let (pair, near) = settled(shared, PairOptions::default()).await;
+        let (pair, near) = CREW.settled(shared, PairOptions::default()).await;
         let far = Arc::new(pair.desk("far", 1).await);
         let theirs: Vec<u32> = (1021..1031).collect();
         pair.sign_in(&far, &theirs).await;
         let loads = |from: usize| {
             let (callers, others) = theirs.split_at(6);
-            let mine: Vec<u32> = CALLERS.collect();
+            let mine: Vec<u32> = CREW.callers.collect();
             let part = from * 2..from * 2 + 2;
             [
-                Load::start(near.clone(), mine[part.clone()].to_vec(), OTHERS.collect()),
+                Load::start(
+                    near.clone(),
+                    mine[part.clone()].to_vec(),
+                    CREW.others.collect(),
+                ),
                 Load::start(far.clone(), callers[part].to_vec(), others.to_vec()),
             ]
         };
@@ -286,8 +268,9 @@ fn a_link_that_is_a_black_hole_or_flaps_loses_nothing() {
             }
         }
         pair.gc2.becomes("follower").await;
-        pair.owns(&pair.gc1, COUNT + theirs.len()).await;
-        pair.one_subscription_each(&[all(), theirs].concat()).await;
+        pair.owns(&pair.gc1, CREW.count() + theirs.len()).await;
+        pair.one_subscription_each(&[CREW.all(), theirs].concat())
+            .await;
     });
 }
 
@@ -303,7 +286,7 @@ async fn channel(pair: &Pair, broker: usize) -> (Connection, Channel) {
 #[test]
 fn a_client_that_takes_nothing_keeps_nobody_waiting() {
     run(async |shared| {
-        let (pair, desk) = settled(shared, PairOptions::default()).await;
+        let (pair, desk) = CREW.settled(shared, PairOptions::default()).await;
         let stuck = pair.desk("stuck", 0).await;
         pair.sign_in(&stuck, &[1021]).await;
         let (_connection, channel) = channel(&pair, 0).await;
@@ -334,7 +317,7 @@ fn a_client_that_takes_nothing_keeps_nobody_waiting() {
             wire.publish(asks, b"").await;
         }
         // Another client's commands go on, the agent's own too.
-        for agent in OTHERS {
+        for agent in CREW.others {
             let kind = format!("MakeReady#{agent}");
             desk.expect(&kind, "", "ACCEPTED").await;
         }
@@ -425,8 +408,8 @@ fn a_message_that_no_federation_link_can_carry_is_taken_away() {
 #[test]
 fn a_second_process_of_the_same_id_refuses_and_the_first_goes_on() {
     run(async |shared| {
-        let (pair, desk) = settled(shared, PairOptions::default()).await;
-        let load = load(&desk);
+        let (pair, desk) = CREW.settled(shared, PairOptions::default()).await;
+        let load = CREW.load(&desk);
         load.more(20).await;
         let tag = pair.gc1.status().await["groups"][0]["tag"].clone();
         let folder = tempfile::tempdir().unwrap();
@@ -550,7 +533,7 @@ fn a_clock_that_jumps_makes_nothing_known_forgotten() {
         pair.gc2.start();
         pair.gc2.becomes("follower").await;
         let desk = pair.desk("desk", 0).await;
-        pair.sign_in(&desk, &all()).await;
+        pair.sign_in(&desk, &CREW.all()).await;
         let call = async |agent: u32, ahead: i64| {
             let far = std::time::SystemTime::now() + Duration::from_secs(3 * 3_600);
             let mut command =
@@ -561,7 +544,7 @@ fn a_clock_that_jumps_makes_nothing_known_forgotten() {
             (id, reply)
         };
         let mut made = Vec::new();
-        for (agent, offset) in CALLERS.zip([0, HOUR, -HOUR, 0]) {
+        for (agent, offset) in CREW.callers.zip([0, HOUR, -HOUR, 0]) {
             std::fs::write(&clock, offset.to_string()).unwrap();
             if offset > 0 {
                 // By this clock every command is late: refused, not made.

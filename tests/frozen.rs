@@ -9,41 +9,24 @@
 
 mod support;
 
-use std::sync::Arc;
+use support::{Crew, PairOptions, Shared, run, until};
 
-use support::load::Load;
-use support::{Desk, Pair, PairOptions, Shared, run, until};
-
-const CALLERS: std::ops::Range<u32> = 1001..1011;
-const OTHERS: std::ops::Range<u32> = 1011..1021;
-const COUNT: usize = 20;
-
-fn all() -> Vec<u32> {
-    CALLERS.chain(OTHERS).collect()
-}
-
-async fn settled(shared: &mut Shared, options: PairOptions) -> (Pair, Arc<Desk>) {
-    let pair = shared.pair(options).await;
-    let desk = Arc::new(pair.desk("desk", 0).await);
-    pair.sign_in(&desk, &all()).await;
-    pair.owns(&pair.gc1, COUNT).await;
-    (pair, desk)
-}
+const CREW: Crew = Crew::new(10, 10, 0);
 
 /// The leader is stopped under load, the follower serves all, the leader goes on and learns that
 /// it is none. What it was given and what it was about to send has one effect at most.
 async fn frozen_leader(shared: &mut Shared, options: PairOptions) {
     // It must not take back while the test looks.
     let options = options.set("takeback.hold", "1m");
-    let (mut pair, desk) = settled(shared, options).await;
-    let load = Load::start(desk.clone(), CALLERS.collect(), OTHERS.collect());
+    let (mut pair, desk) = CREW.settled(shared, options).await;
+    let load = CREW.load(&desk);
     load.more(20).await;
     pair.gc1.freeze();
     // Some of these are given to the frozen one.
     load.more(20).await;
     pair.gc2.leads().await;
     // While it is frozen: these did not wait for it.
-    desk.served_by(OTHERS.start, "gc-2").await;
+    desk.served_by(CREW.others.start, "gc-2").await;
     load.more(40).await;
     pair.gc1.thaw();
     pair.gc1.becomes("follower").await;
@@ -57,9 +40,8 @@ async fn frozen_leader(shared: &mut Shared, options: PairOptions) {
         let effects = pair.effects_of("MAKE_CALL", id);
         assert!(effects <= 1, "{kind}: {effects} calls");
     }
-    pair.owns(&pair.gc2, COUNT).await;
-    pair.one_subscription_each(&all()).await;
-    desk.served_by(CALLERS.start, "gc-2").await;
+    CREW.served_by(&pair, &pair.gc2).await;
+    desk.served_by(CREW.callers.start, "gc-2").await;
 }
 
 #[test]
@@ -78,7 +60,7 @@ fn js1_failover_3s_with_fence() {
 #[test]
 fn a_wedged_broker_is_left_for_the_next() {
     run(async |shared| {
-        let (pair, desk) = settled(shared, PairOptions::default()).await;
+        let (pair, desk) = CREW.settled(shared, PairOptions::default()).await;
         shared.broker(0).freeze();
         for instance in [&pair.gc1, &pair.gc2] {
             pair.attaches(instance, 1).await;
@@ -94,7 +76,7 @@ fn a_wedged_broker_is_left_for_the_next() {
             pair.gc1.role().await == "leader" && pair.gc2.role().await == "follower"
         })
         .await;
-        other.served_by(OTHERS.start, "gc-1").await;
+        other.served_by(CREW.others.start, "gc-1").await;
         shared.broker(0).thaw();
         for instance in [&pair.gc1, &pair.gc2] {
             pair.attaches(instance, 0).await;
@@ -103,8 +85,8 @@ fn a_wedged_broker_is_left_for_the_next() {
             pair.gc1.role().await == "leader" && pair.gc2.role().await == "follower"
         })
         .await;
-        pair.owns(&pair.gc1, COUNT).await;
-        desk.served_by(OTHERS.start, "gc-1").await;
-        pair.one_subscription_each(&all()).await;
+        pair.owns(&pair.gc1, CREW.count()).await;
+        desk.served_by(CREW.others.start, "gc-1").await;
+        pair.one_subscription_each(&CREW.all()).await;
     });
 }

@@ -9,33 +9,12 @@
 
 mod support;
 
-use std::sync::Arc;
-
 use serde_json::Value;
 use support::load::Load;
 use support::pair::{Instance, tandem};
-use support::{Desk, Pair, PairOptions, Shared, run, until};
+use support::{Crew, Desk, Pair, PairOptions, run, until};
 
-/// Agents that make one call each, and agents that change their state.
-const CALLERS: std::ops::Range<u32> = 1001..1009;
-const OTHERS: std::ops::Range<u32> = 1009..1015;
-const COUNT: usize = 14;
-
-fn all() -> Vec<u32> {
-    CALLERS.chain(OTHERS).collect()
-}
-
-async fn settled(shared: &mut Shared) -> (Pair, Arc<Desk>) {
-    let pair = shared.pair(PairOptions::default()).await;
-    let desk = Arc::new(pair.desk("desk", 0).await);
-    pair.sign_in(&desk, &all()).await;
-    pair.owns(&pair.gc1, COUNT).await;
-    (pair, desk)
-}
-
-fn load(desk: &Arc<Desk>) -> Load {
-    Load::start(desk.clone(), CALLERS.collect(), OTHERS.collect())
-}
+const CREW: Crew = Crew::new(8, 6, 0);
 
 /// Gives a verb; the answer's new state.
 async fn verb(instance: &Instance, path: &str) -> String {
@@ -73,16 +52,15 @@ async fn unharmed(pair: &Pair, desk: &Desk, load: Load, owner: &Instance) {
     let account = load.finish(desk).await;
     account.no_double_and_no_false_answer(pair);
     account.all_succeeded();
-    pair.owns(owner, COUNT).await;
-    pair.one_subscription_each(&all()).await;
-    served_by(desk, CALLERS.start, owner.name).await;
+    CREW.served_by(pair, owner).await;
+    served_by(desk, CREW.callers.start, owner.name).await;
 }
 
 #[test]
 fn gr1_stop_on_leader() {
     run(async |shared| {
-        let (pair, desk) = settled(shared).await;
-        let load = load(&desk);
+        let (pair, desk) = CREW.settled(shared, PairOptions::default()).await;
+        let load = CREW.load(&desk);
         load.more(20).await;
         assert_eq!(verb(&pair.gc1, "groups/agents/stop").await, "draining");
         pair.gc1.becomes("disabled").await;
@@ -97,7 +75,7 @@ fn gr1_stop_on_leader() {
 #[test]
 fn gr2_failover_stop() {
     run(async |shared| {
-        let (pair, desk) = settled(shared).await;
+        let (pair, desk) = CREW.settled(shared, PairOptions::default()).await;
         verb(&pair.gc1, "failover/agents/stop").await;
         pair.gc1.becomes("disabled").await;
         pair.gc2.becomes("leader-single-node").await;
@@ -106,7 +84,7 @@ fn gr2_failover_stop() {
         assert_eq!(reply.field("instance"), "gc-2", "{}", reply.text);
         assert!(reply.text.contains("RE_LOGIN"), "{}", reply.text);
         until("gc-1 lets its subscriptions go", async || {
-            all().iter().all(|agent| pair.sessions(*agent) == 0)
+            CREW.all().iter().all(|agent| pair.sessions(*agent) == 0)
         })
         .await;
         desk.expect("Connect#1001", "desk,pw-1001", "OK").await;
@@ -119,8 +97,7 @@ fn gr2_failover_stop() {
         verb(&pair.gc1, "failover/agents/start").await;
         pair.gc1.becomes("leader").await;
         pair.gc2.becomes("follower").await;
-        pair.owns(&pair.gc1, COUNT).await;
-        pair.one_subscription_each(&all()).await;
+        CREW.served_by(&pair, &pair.gc1).await;
         served_by(&desk, 1002, "gc-1").await;
     });
 }
@@ -128,8 +105,8 @@ fn gr2_failover_stop() {
 #[test]
 fn gr3_failover_start() {
     run(async |shared| {
-        let (mut pair, desk) = settled(shared).await;
-        let load = load(&desk);
+        let (mut pair, desk) = CREW.settled(shared, PairOptions::default()).await;
+        let load = CREW.load(&desk);
         load.more(10).await;
         verb(&pair.gc2, "failover/agents/start").await;
         pair.gc2.becomes("leader").await;
@@ -225,15 +202,15 @@ fn gr5_name_mismatch() {
 #[test]
 fn gr6_state_survives() {
     run(async |shared| {
-        let (mut pair, desk) = settled(shared).await;
+        let (mut pair, desk) = CREW.settled(shared, PairOptions::default()).await;
         verb(&pair.gc1, "groups/agents/stop").await;
         pair.gc1.becomes("disabled").await;
-        pair.owns(&pair.gc2, COUNT).await;
+        pair.owns(&pair.gc2, CREW.count()).await;
         pair.gc1.kill();
         pair.gc1.start();
         until("gc-1 is attached again", async || {
             let status = pair.gc1.status().await;
-            status["attached"] == true && status["sessions"]["total"] == COUNT
+            status["attached"] == true && status["sessions"]["total"] == CREW.count()
         })
         .await;
         assert_eq!(pair.gc1.role().await, "disabled");
@@ -241,16 +218,15 @@ fn gr6_state_survives() {
         assert_eq!(pair.gc1.role().await, "disabled");
         verb(&pair.gc1, "groups/agents/start").await;
         pair.gc1.becomes("leader").await;
-        pair.owns(&pair.gc1, COUNT).await;
-        pair.one_subscription_each(&all()).await;
+        CREW.served_by(&pair, &pair.gc1).await;
     });
 }
 
 #[test]
 fn up2_passive_test_first() {
     run(async |shared| {
-        let (pair, desk) = settled(shared).await;
-        let load = load(&desk);
+        let (pair, desk) = CREW.settled(shared, PairOptions::default()).await;
+        let load = CREW.load(&desk);
         load.more(20).await;
         // Asked of the one, and back asked of the one that follows then: it is the same.
         for (to, other) in [(&pair.gc2, &pair.gc1), (&pair.gc1, &pair.gc2)] {
@@ -286,8 +262,8 @@ fn up2_passive_test_first() {
 #[test]
 fn a_drained_leader_hands_its_agents_over() {
     run(async |shared| {
-        let (pair, desk) = settled(shared).await;
-        let load = load(&desk);
+        let (pair, desk) = CREW.settled(shared, PairOptions::default()).await;
+        let load = CREW.load(&desk);
         load.more(20).await;
         let (code, text) = pair.tandem(&pair.gc1, &["drain"]).await;
         assert_eq!((code, text.as_str()), (0, "drained\n"));

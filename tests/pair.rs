@@ -10,40 +10,17 @@
 mod support;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use support::load::Load;
 use support::pair::is_state;
-use support::{Desk, Pair, PairOptions, Shared, run, until};
+use support::{Crew, PairOptions, run, until};
 
-/// Agents that make one call each, and agents that change their state.
-const CALLERS: std::ops::Range<u32> = 1001..1016;
-const OTHERS: std::ops::Range<u32> = 1016..1026;
-/// All of them.
-const COUNT: usize = 25;
-
-fn all() -> Vec<u32> {
-    CALLERS.chain(OTHERS).collect()
-}
-
-/// A settled pair with signed-in agents of a client at broker 1.
-async fn settled(shared: &mut Shared) -> (Pair, Arc<Desk>) {
-    let pair = shared.pair(PairOptions::default()).await;
-    let desk = Arc::new(pair.desk("desk", 0).await);
-    pair.sign_in(&desk, &all()).await;
-    pair.owns(&pair.gc1, COUNT).await;
-    (pair, desk)
-}
-
-fn load(desk: &Arc<Desk>) -> Load {
-    Load::start(desk.clone(), CALLERS.collect(), OTHERS.collect())
-}
+const CREW: Crew = Crew::new(15, 10, 0);
 
 #[test]
 fn ap7_gc1_down() {
     run(async |shared| {
-        let (mut pair, desk) = settled(shared).await;
-        let load = load(&desk);
+        let (mut pair, desk) = CREW.settled(shared, PairOptions::default()).await;
+        let load = CREW.load(&desk);
         load.more(30).await;
         pair.gc1.kill();
         load.more(60).await;
@@ -52,8 +29,7 @@ fn ap7_gc1_down() {
         assert!(account.len() >= 90);
         account.no_double_and_no_false_answer(&pair);
         account.all_succeeded_or_in_doubt();
-        pair.owns(&pair.gc2, COUNT).await;
-        pair.one_subscription_each(&all()).await;
+        CREW.served_by(&pair, &pair.gc2).await;
         desk.served_by(1001, "gc-2").await;
     });
 }
@@ -61,11 +37,11 @@ fn ap7_gc1_down() {
 #[test]
 fn ap4_gc1_restores() {
     run(async |shared| {
-        let (mut pair, desk) = settled(shared).await;
+        let (mut pair, desk) = CREW.settled(shared, PairOptions::default()).await;
         pair.gc1.kill();
         pair.gc2.becomes("leader").await;
-        pair.owns(&pair.gc2, COUNT).await;
-        let load = load(&desk);
+        pair.owns(&pair.gc2, CREW.count()).await;
+        let load = CREW.load(&desk);
         load.more(10).await;
         pair.gc1.start();
         pair.gc1.becomes("leader").await;
@@ -74,8 +50,7 @@ fn ap4_gc1_restores() {
         let account = load.finish(&desk).await;
         account.no_double_and_no_false_answer(&pair);
         account.all_succeeded();
-        pair.owns(&pair.gc1, COUNT).await;
-        pair.one_subscription_each(&all()).await;
+        CREW.served_by(&pair, &pair.gc1).await;
         desk.served_by(1001, "gc-1").await;
     });
 }
@@ -83,8 +58,8 @@ fn ap4_gc1_restores() {
 #[test]
 fn js5_both_restart() {
     run(async |shared| {
-        let (mut pair, desk) = settled(shared).await;
-        let load = load(&desk);
+        let (mut pair, desk) = CREW.settled(shared, PairOptions::default()).await;
+        let load = CREW.load(&desk);
         load.more(20).await;
         pair.gc1.kill();
         pair.gc2.kill();
@@ -96,17 +71,16 @@ fn js5_both_restart() {
         account.no_double_and_no_false_answer(&pair);
         // No agent is asked to sign in again: that would be a REJECTED with RE_LOGIN.
         account.all_succeeded_or_in_doubt();
-        pair.owns(&pair.gc1, COUNT).await;
-        pair.one_subscription_each(&all()).await;
+        CREW.served_by(&pair, &pair.gc1).await;
     });
 }
 
 #[test]
 fn ap8_gc2_down() {
     run(async |shared| {
-        let (mut pair, desk) = settled(shared).await;
+        let (mut pair, desk) = CREW.settled(shared, PairOptions::default()).await;
         let before = pair.gc1.status().await["groups"][0]["tag"].clone();
-        let load = load(&desk);
+        let load = CREW.load(&desk);
         load.more(20).await;
         pair.gc2.kill();
         load.more(60).await;
@@ -121,16 +95,15 @@ fn ap8_gc2_down() {
         .await;
         let status = pair.gc1.status().await;
         assert_eq!(status["groups"][0]["tag"], before, "the same role");
-        pair.owns(&pair.gc1, COUNT).await;
-        pair.one_subscription_each(&all()).await;
+        CREW.served_by(&pair, &pair.gc1).await;
     });
 }
 
 #[test]
 fn ap1_broker1_down() {
     run(async |shared| {
-        let (pair, desk) = settled(shared).await;
-        let load = load(&desk);
+        let (pair, desk) = CREW.settled(shared, PairOptions::default()).await;
+        let load = CREW.load(&desk);
         load.more(20).await;
         shared.broker(0).kill();
         pair.attaches(&pair.gc1, 1).await;
@@ -147,8 +120,7 @@ fn ap1_broker1_down() {
         pair.attaches(&pair.gc1, 0).await;
         pair.attaches(&pair.gc2, 0).await;
         pair.gc1.becomes("leader").await;
-        pair.owns(&pair.gc1, COUNT).await;
-        pair.one_subscription_each(&all()).await;
+        CREW.served_by(&pair, &pair.gc1).await;
         // The client is still at broker 2, which is federated.
         desk.served_by(1002, "gc-1").await;
     });
@@ -157,8 +129,8 @@ fn ap1_broker1_down() {
 #[test]
 fn ap3_broker1_and_gc1_down() {
     run(async |shared| {
-        let (mut pair, desk) = settled(shared).await;
-        let load = load(&desk);
+        let (mut pair, desk) = CREW.settled(shared, PairOptions::default()).await;
+        let load = CREW.load(&desk);
         load.more(20).await;
         shared.broker(0).kill();
         pair.gc1.kill();
@@ -167,11 +139,10 @@ fn ap3_broker1_and_gc1_down() {
         let account = load.finish(&desk).await;
         account.no_double_and_no_false_answer(&pair);
         pair.attaches(&pair.gc2, 1).await;
-        pair.owns(&pair.gc2, COUNT).await;
-        pair.one_subscription_each(&all()).await;
+        CREW.served_by(&pair, &pair.gc2).await;
         desk.served_by(1001, "gc-2").await;
         // State and calls are read anew and published under the new owner's epoch.
-        let agent = OTHERS.start;
+        let agent = CREW.others.start;
         desk.event("the state by gc-2", |m| {
             m.app_id.as_deref() == Some("gc-2")
                 && m.field("agentId") == agent.to_string()
@@ -184,30 +155,30 @@ fn ap3_broker1_and_gc1_down() {
 #[test]
 fn js4_events_until_confirmed() {
     run(async |shared| {
-        let (pair, desk) = settled(shared).await;
+        let (pair, desk) = CREW.settled(shared, PairOptions::default()).await;
         // A queue that is bound at broker 2 all the time: a client that is on its way there from
         // broker 1 has none for a moment, and an event without a queue is nobody's.
         let watcher = pair.desk("desk", 1).await;
         let mut sent = Vec::new();
-        for agent in OTHERS {
+        for agent in CREW.others {
             sent.push(desk.send(format!("MakeReady#{agent}"), "").await);
         }
         shared.broker(0).kill();
         // What happens at the downstream while no broker listens to gc-1.
         let world = pair.simulator.world();
-        for agent in CALLERS.take(5) {
+        for agent in CREW.callers.take(5) {
             let to = support::pair::extension(agent).to_string();
             world.inbound("0612", &to, Vec::new()).expect("a call");
         }
         for id in &sent {
             desk.reply(id).await;
         }
-        for agent in OTHERS {
+        for agent in CREW.others {
             watcher
                 .event("READY", |m| is_state(m, agent, "READY"))
                 .await;
         }
-        for agent in CALLERS.take(5) {
+        for agent in CREW.callers.take(5) {
             watcher
                 .event("the offered call", |m| {
                     m.field("type") == "NewInboundCall" && m.field("agentId") == agent.to_string()
@@ -222,7 +193,7 @@ fn js4_events_until_confirmed() {
             let first = by_id.entry(id).or_insert_with(|| event.text.clone());
             assert_eq!(*first, event.text, "another event under the same id");
         }
-        for agent in CALLERS.take(5) {
+        for agent in CREW.callers.take(5) {
             let agent = format!("\"agentId\":\"{agent}\"");
             let offered = |text: &&String| text.contains("NewInboundCall") && text.contains(&agent);
             assert_eq!(by_id.values().filter(offered).count(), 1, "{agent}");
@@ -233,8 +204,8 @@ fn js4_events_until_confirmed() {
 #[test]
 fn ap2_broker2_and_gc1_down() {
     run(async |shared| {
-        let (mut pair, desk) = settled(shared).await;
-        let load = load(&desk);
+        let (mut pair, desk) = CREW.settled(shared, PairOptions::default()).await;
+        let load = CREW.load(&desk);
         load.more(20).await;
         shared.broker(1).kill();
         pair.gc1.kill();
@@ -244,8 +215,7 @@ fn ap2_broker2_and_gc1_down() {
         account.no_double_and_no_false_answer(&pair);
         account.all_succeeded_or_in_doubt();
         pair.attaches(&pair.gc2, 0).await;
-        pair.owns(&pair.gc2, COUNT).await;
-        pair.one_subscription_each(&all()).await;
+        CREW.served_by(&pair, &pair.gc2).await;
         desk.served_by(1001, "gc-2").await;
     });
 }
@@ -253,12 +223,12 @@ fn ap2_broker2_and_gc1_down() {
 #[test]
 fn ap6_broker1_restores_gc1_down() {
     run(async |shared| {
-        let (mut pair, desk) = settled(shared).await;
+        let (mut pair, desk) = CREW.settled(shared, PairOptions::default()).await;
         pair.gc1.kill();
         shared.broker(0).kill();
         pair.gc2.leads().await;
         pair.attaches(&pair.gc2, 1).await;
-        let load = load(&desk);
+        let load = CREW.load(&desk);
         load.more(20).await;
         shared.broker(0).start_again().await.expect("broker 1");
         // Its first broker: it goes there, and the client stays at broker 2.
@@ -269,7 +239,6 @@ fn ap6_broker1_restores_gc1_down() {
         account.all_succeeded_or_in_doubt();
         account.all_answered_by("gc-2");
         assert!(pair.brokers[1].contains(&desk.client.broker().unwrap()));
-        pair.owns(&pair.gc2, COUNT).await;
-        pair.one_subscription_each(&all()).await;
+        CREW.served_by(&pair, &pair.gc2).await;
     });
 }

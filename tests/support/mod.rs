@@ -22,6 +22,7 @@
 )]
 
 pub mod browser;
+pub mod crew;
 pub mod desk;
 pub mod load;
 pub mod pair;
@@ -35,6 +36,7 @@ use std::time::{Duration, Instant};
 use tandem::lab::BrokerNetwork;
 use tokio::runtime::Runtime;
 
+pub use crew::Crew;
 pub use desk::Desk;
 pub use pair::{Pair, PairOptions};
 pub use wire::Wire;
