@@ -102,20 +102,7 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
     let hosts = config.nodes.iter().map(|host| Arc::from(host.as_str()));
     let hosts: Vec<Arc<str>> = hosts.collect();
     let mut engine = Engine::new(config);
-    if let Some(store) = &shells.store {
-        let kept = store
-            .load()
-            .map_err(|error| AppError::Io(error.to_string()))?;
-        if kept.unreadable > 0 {
-            tracing::warn!(
-                sessions = kept.unreadable,
-                "kept sessions cannot be opened: sealed under another control.key?"
-            );
-        }
-        tracing::info!(sessions = kept.sessions.len(), "sessions kept from before");
-        engine.restore(kept.sessions, kept.destinations, kept.epoch);
-        engine.restore_groups(kept.groups);
-    }
+    restore(&mut engine, &shells.store)?;
     tracing::info!(
         intents = journaled.intents.len(),
         outcomes = journaled.outcomes.len(),
@@ -189,6 +176,23 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
         Ended::Done => Ok(()),
         Ended::Refused(reason) => Err(AppError::Refused(reason)),
     }
+}
+
+/// Puts back what the store kept.
+fn restore(engine: &mut Engine, store: &Store) -> Result<(), AppError> {
+    let kept = store
+        .load()
+        .map_err(|error| AppError::Io(error.to_string()))?;
+    if kept.unreadable > 0 {
+        tracing::warn!(
+            sessions = kept.unreadable,
+            "kept sessions cannot be opened: sealed under another control.key or local.key?"
+        );
+    }
+    tracing::info!(sessions = kept.sessions.len(), "sessions kept from before");
+    engine.restore(kept.sessions, kept.destinations, kept.epoch);
+    engine.restore_groups(kept.groups);
+    Ok(())
 }
 
 fn teller(
@@ -341,13 +345,8 @@ fn build_shells(
     let broker = Broker::start(broker_config(settings, config, boot), results.clone())?;
     let notify = NotifyShell::start(notify_config(settings)?, results.clone());
     let keys = control_keys(settings, config, boot);
-    let store = match keys.keyed() {
-        true => Some(Store::open(&settings.data_dir, keys)),
-        false => None,
-    };
-    let store = store
-        .transpose()
-        .map_err(|error| AppError::Io(error.to_string()))?;
+    let store =
+        Store::open(&settings.data_dir, keys).map_err(|error| AppError::Io(error.to_string()))?;
     let lease = Lease::start(lease_limit(settings)).map_err(|e| AppError::Io(e.to_string()))?;
     Ok(Shells {
         lease,
@@ -356,7 +355,7 @@ fn build_shells(
         notify,
         journal,
         watchdog: Watchdog::new(),
-        store: store.map(Arc::new),
+        store: Arc::new(store),
     })
 }
 

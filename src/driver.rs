@@ -95,8 +95,8 @@ pub struct Shells {
     pub watchdog: Watchdog,
     /// Whether this process has been away.
     pub lease: Arc<Lease>,
-    /// Disk; `None`: without a key nothing can be sealed, and nothing is kept.
-    pub store: Option<Arc<Store>>,
+    /// Disk.
+    pub store: Arc<Store>,
 }
 
 /// Why the driver stopped.
@@ -324,12 +324,9 @@ fn spawn_keep(shells: &Shells, results: &mpsc::Sender<Input>, keep: Keep) {
     let store = shells.store.clone();
     let results = results.clone();
     tokio::spawn(async move {
-        let failure = match store {
-            None => None,
-            Some(store) => tokio::task::spawn_blocking(move || store.keep(&keep).err())
-                .await
-                .unwrap_or_else(|error| Some(error.to_string())),
-        };
+        let failure = tokio::task::spawn_blocking(move || store.keep(&keep).err())
+            .await
+            .unwrap_or_else(|error| Some(error.to_string()));
         let _ = results.send(Input::Kept { failure }).await;
     });
 }

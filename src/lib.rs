@@ -16,6 +16,7 @@ pub mod broker;
 pub mod catalogue;
 pub mod cli;
 pub mod client;
+mod data_dir;
 pub mod doctor;
 pub mod downstream;
 pub mod driver;

@@ -1,7 +1,10 @@
 //! The store in `data.dir`: sessions, destinations, epochs and group states survive a restart.
 //!
-//! One redb file; every session is sealed under `control.key`. Without a key nothing is kept, as
-//! nothing could be sealed.
+//! One redb file; every session is sealed under `control.key`, or, where none is configured, under
+//! a random key of this folder's own. Sessions sealed under that one can still be read when a
+//! `control.key` is configured later.
+
+mod local_key;
 
 use std::path::{Path, PathBuf};
 
@@ -37,6 +40,17 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
+    /// The folder's own key is there but cannot be used, or cannot be made.
+    #[error(
+        "the store's key {path} cannot be used: {reason}. Put a copy of it back, or move it away, \
+         which starts without the agents sealed under it"
+    )]
+    LocalKey {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What was kept.
@@ -58,21 +72,36 @@ pub struct Kept {
 pub struct Store {
     db: Database,
     path: PathBuf,
+    /// What is kept is sealed under these.
     keys: Keys,
+    /// From a time without a `control.key`: only to read.
+    before: Option<Keys>,
 }
 
 impl Store {
-    /// Opens or creates the store of a data folder.
+    /// Opens or creates the store of a data folder. Keys without a `control.key` are exchanged for
+    /// those of the folder's own key, which is made where there is none.
     ///
     /// # Errors
-    /// [`StoreError`] where the file cannot be used.
+    /// [`StoreError`] where a file cannot be used.
     pub fn open(dir: &Path, keys: Keys) -> Result<Self, StoreError> {
         let path = dir.join("sessions.redb");
         let db = Database::create(&path).map_err(|error| StoreError::File {
             path: path.clone(),
             reason: error.to_string(),
         })?;
-        Ok(Self { db, path, keys })
+        let (keys, before) = if keys.keyed() {
+            let before = local_key::read(dir)?.map(|key| keys.with_key(&key));
+            (keys, before)
+        } else {
+            (keys.with_key(&local_key::read_or_make(dir)?), None)
+        };
+        Ok(Self {
+            db,
+            path,
+            keys,
+            before,
+        })
     }
 
     /// Everything kept.
@@ -177,7 +206,8 @@ impl Store {
     }
 
     fn open_record(&self, sealed: &[u8]) -> Option<SessionRecord> {
-        let plain = self.keys.open_bytes(PURPOSE, sealed)?;
+        let mut keys = std::iter::once(&self.keys).chain(&self.before);
+        let plain = keys.find_map(|keys| keys.open_bytes(PURPOSE, sealed))?;
         serde_json::from_slice(&plain).ok()
     }
 
@@ -200,6 +230,8 @@ fn existing<T>(table: Result<T, redb::TableError>) -> Result<Option<T>, redb::Er
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::engine::ids::BootId;
     use crate::engine::peer::{Choice, Version, Wish};
@@ -292,6 +324,58 @@ mod tests {
         let other = keys("another-key-another-key-another-key");
         let kept = Store::open(dir.path(), other).unwrap().load().unwrap();
         assert_eq!((kept.sessions.len(), kept.unreadable), (0, 1));
+    }
+
+    fn no_key() -> Keys {
+        let instance = InstanceId::new("gc-1").unwrap();
+        Keys::new(None, None, "tandem", instance, BootId(1))
+    }
+
+    #[test]
+    fn without_a_control_key_all_is_kept_under_a_key_of_the_folder_and_read_under_a_later_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), no_key()).unwrap();
+        store.keep(&change(&["1001", "1002"])).unwrap();
+        drop(store);
+        let bytes = std::fs::read(dir.path().join("sessions.redb")).unwrap();
+        let planted = b"planted-secret";
+        assert!(!bytes.windows(planted.len()).any(|part| part == planted));
+        let key = std::fs::metadata(dir.path().join("local.key")).unwrap();
+        assert_eq!(key.permissions().mode() & 0o777, 0o600);
+        let both = [record("1001"), record("1002")];
+        let kept = Store::open(dir.path(), no_key()).unwrap().load().unwrap();
+        assert_eq!(kept.sessions, both);
+        assert_eq!(kept.destinations.len(), 1);
+        assert_eq!(kept.groups, [stopped()]);
+        assert_eq!((kept.epoch, kept.unreadable), (9, 0));
+        let store = Store::open(dir.path(), keys(KEY)).unwrap();
+        assert_eq!(store.load().unwrap().sessions, both);
+        store.keep(&change(&["1001"])).unwrap();
+        drop(store);
+        // From here on it is the control key that counts, for what was written since.
+        std::fs::remove_file(dir.path().join("local.key")).unwrap();
+        let kept = Store::open(dir.path(), keys(KEY)).unwrap().load().unwrap();
+        assert_eq!(kept.sessions, [record("1001")]);
+        assert_eq!((kept.epoch, kept.unreadable), (9, 1));
+        assert_eq!(kept.groups, [stopped()]);
+    }
+
+    #[test]
+    fn a_folders_own_key_that_is_not_whole_is_refused_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("local.key");
+        drop(Store::open(dir.path(), no_key()).unwrap());
+        let whole = std::fs::read_to_string(&path).unwrap();
+        for cut in ["", &whole[..10]] {
+            std::fs::write(&path, cut).unwrap();
+            for keys in [no_key(), keys(KEY)] {
+                let error = Store::open(dir.path(), keys).err().unwrap().to_string();
+                assert!(error.contains("local.key cannot be used"), "{error}");
+                assert!(cut.is_empty() || !error.contains(cut), "{error}");
+            }
+        }
+        std::fs::write(&path, &whole).unwrap();
+        assert!(Store::open(dir.path(), no_key()).is_ok());
     }
 
     #[test]

@@ -5,8 +5,7 @@
 //!
 //! Epochs are reserved in blocks. None is used, in a message, an event or a record, before the
 //! store has one at least as great: after a crash counting goes on above it, and so no epoch
-//! stands for two times of ownership. Without a store (no `control.key`) every write counts as
-//! done, and a restart begins again with what the peers tell.
+//! stands for two times of ownership.
 
 use crate::model::Destination;
 

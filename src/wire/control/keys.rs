@@ -117,6 +117,17 @@ impl Keys {
         }
     }
 
+    /// The same instance under another key, and no previous one: for what it keeps for itself.
+    #[must_use]
+    pub fn with_key(&self, key: &Secret) -> Self {
+        Self {
+            keyed: true,
+            current: Material::new(key.expose().as_bytes(), &self.cluster),
+            previous: None,
+            ..self.clone()
+        }
+    }
+
     /// Whether a control key is configured: only then secrets travel.
     #[must_use]
     pub fn keyed(&self) -> bool {
