@@ -282,7 +282,7 @@ async fn refuse_without_key(settings: &Settings) -> Result<(), AppError> {
 }
 
 fn prepare_data_dir(dir: &Path) -> Result<(), AppError> {
-    std::fs::create_dir_all(dir).map_err(|error| {
+    crate::data_dir::prepare(dir).map_err(|error| {
         AppError::Io(format!(
             "data.dir {} cannot be used: {error}; create it or set data.dir to a folder that this \
              user may write",

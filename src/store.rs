@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
+use crate::data_dir;
 use crate::engine::command::{Keep, KeptGroup};
 use crate::engine::peer::SessionRecord;
 use crate::model::Destination;
@@ -86,10 +87,14 @@ impl Store {
     /// [`StoreError`] where a file cannot be used.
     pub fn open(dir: &Path, keys: Keys) -> Result<Self, StoreError> {
         let path = dir.join("sessions.redb");
-        let db = Database::create(&path).map_err(|error| StoreError::File {
+        let file = |reason: String| StoreError::File {
             path: path.clone(),
-            reason: error.to_string(),
-        })?;
+            reason,
+        };
+        let open = data_dir::open_file(&path).map_err(|error| file(error.to_string()))?;
+        let db = Database::builder()
+            .create_file(open)
+            .map_err(|error| file(error.to_string()))?;
         let (keys, before) = if keys.keyed() {
             let before = local_key::read(dir)?.map(|key| keys.with_key(&key));
             (keys, before)
@@ -340,8 +345,10 @@ mod tests {
         let bytes = std::fs::read(dir.path().join("sessions.redb")).unwrap();
         let planted = b"planted-secret";
         assert!(!bytes.windows(planted.len()).any(|part| part == planted));
-        let key = std::fs::metadata(dir.path().join("local.key")).unwrap();
-        assert_eq!(key.permissions().mode() & 0o777, 0o600);
+        for name in ["local.key", "sessions.redb"] {
+            let file = std::fs::metadata(dir.path().join(name)).unwrap();
+            assert_eq!(file.permissions().mode() & 0o777, 0o600, "{name}");
+        }
         let both = [record("1001"), record("1002")];
         let kept = Store::open(dir.path(), no_key()).unwrap().load().unwrap();
         assert_eq!(kept.sessions, both);

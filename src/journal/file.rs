@@ -9,6 +9,7 @@ use redb::{
 };
 use serde::de::DeserializeOwned;
 
+use crate::data_dir;
 use crate::engine::command::JournalWrite;
 use crate::engine::journal::Restored;
 use crate::engine::limits;
@@ -38,7 +39,10 @@ const COMPACT: u64 = 32 << 20;
 pub(super) type Opener = Box<dyn Fn(&Path) -> Result<Database, DatabaseError> + Send>;
 
 pub(super) fn opener() -> Opener {
-    Box::new(|path| Database::builder().set_cache_size(CACHE).create(path))
+    Box::new(|path| {
+        let file = data_dir::open_file(path)?;
+        Database::builder().set_cache_size(CACHE).create_file(file)
+    })
 }
 
 /// What a journal holds.

@@ -1,5 +1,6 @@
 //! The file, its thread, and what becomes of both when the disk fails.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -93,6 +94,8 @@ fn what_was_answered_is_there_after_reopening_and_holds_no_body() {
     }
     assert_eq!(answered(&heard, 6), None);
     drop(journal);
+    let file = std::fs::metadata(dir.path().join(FILE)).unwrap();
+    assert_eq!(file.permissions().mode() & 0o777, 0o600);
     let bytes = std::fs::read(dir.path().join(FILE)).unwrap();
     let planted = b"planted-secret";
     assert!(!bytes.windows(planted.len()).any(|part| part == planted));
