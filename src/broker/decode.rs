@@ -5,11 +5,13 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
+use sha2::{Digest, Sha256};
 
 use crate::wire::command::MAX_BODY;
-use crate::wire::message::RawMessage;
+use crate::wire::message::{Cut, RawMessage};
 
-/// Translates a delivery. Of a body that is too large only so much is kept that it is seen to be.
+/// Translates a delivery. Of a body that is too large only so much is kept that it is seen to be,
+/// and the length and hash of the whole for the dead letters.
 pub(super) fn raw_message(delivery: Delivery) -> RawMessage {
     let Delivery {
         redelivered,
@@ -17,6 +19,10 @@ pub(super) fn raw_message(delivery: Delivery) -> RawMessage {
         mut data,
         ..
     } = delivery;
+    let cut = (data.len() > MAX_BODY).then(|| Cut {
+        length: data.len(),
+        sha256: Sha256::digest(&data).into(),
+    });
     data.truncate(MAX_BODY + 1);
     let none = FieldTable::default();
     let headers = properties.headers().as_ref().unwrap_or(&none);
@@ -37,6 +43,7 @@ pub(super) fn raw_message(delivery: Delivery) -> RawMessage {
         redelivered_upstream: hops.is_some_and(any_hop_redelivered),
         visit_count: header(headers, "visit-count").and_then(as_number),
         looped: hops.is_some_and(any_hop_twice),
+        cut,
         group: None,
     }
 }
@@ -123,6 +130,7 @@ mod tests {
     use lapin::types::FieldArray;
 
     use super::*;
+    use crate::wire::command::redacted_body;
 
     fn table(entries: &[(&str, AMQPValue)]) -> FieldTable {
         let mut table = FieldTable::default();
@@ -230,7 +238,16 @@ mod tests {
 
     #[test]
     fn a_huge_body_is_cut_where_it_is_seen_to_be_too_large() {
-        let raw = read(BasicProperties::default(), &vec![b'x'; 3 * MAX_BODY]);
+        let body = vec![b'x'; 3 * MAX_BODY];
+        let raw = read(BasicProperties::default(), &body);
         assert_eq!(raw.body.len(), MAX_BODY + 1);
+        let letter = redacted_body(&raw);
+        let letter: serde_json::Value = serde_json::from_slice(&letter).unwrap();
+        let hash = Sha256::digest(&body);
+        let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(letter["length"], 3 * MAX_BODY);
+        assert_eq!(letter["sha256"], hash);
+        let largest = read(BasicProperties::default(), &body[..MAX_BODY]);
+        assert_eq!((largest.cut, largest.body.len()), (None, MAX_BODY));
     }
 }

@@ -40,9 +40,21 @@ pub struct RawMessage {
     /// links fail on it for ever.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub looped: bool,
+    /// Where only the beginning of the body is kept: what the whole one was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Cut>,
     /// Handed over by a peer: name of the group whose queue it came through there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+}
+
+/// A body of which only the beginning is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// Bytes of the whole body.
+    pub length: usize,
+    /// SHA-256 of the whole body.
+    pub sha256: [u8; 32],
 }
 
 impl RawMessage {

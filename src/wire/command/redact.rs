@@ -4,7 +4,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{Head, read};
-use crate::wire::message::RawMessage;
+use crate::wire::message::{Cut, RawMessage};
 
 #[derive(Serialize)]
 struct Redacted {
@@ -14,19 +14,27 @@ struct Redacted {
 }
 
 /// The body as it may go to the dead-letter queue: as it is, where it is a command's that carries
-/// no credential; else its length and hash. What cannot be parsed may hold anything.
+/// no credential; else length and hash of the whole. What cannot be parsed may hold anything.
 #[must_use]
 pub fn redacted_body(raw: &RawMessage) -> Vec<u8> {
-    let shown = read(raw, &mut Head::default())
-        .is_ok_and(|(spec, _, _)| !spec.args.iter().any(|arg| arg.secret));
+    let shown = raw.cut.is_none()
+        && read(raw, &mut Head::default())
+            .is_ok_and(|(spec, _, _)| !spec.args.iter().any(|arg| arg.secret));
     if shown {
         return raw.body.to_vec();
     }
-    let hash = Sha256::digest(&raw.body);
+    let whole = raw.cut.unwrap_or_else(|| Cut {
+        length: raw.body.len(),
+        sha256: Sha256::digest(&raw.body).into(),
+    });
     let redacted = Redacted {
         redacted: true,
-        length: raw.body.len(),
-        sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        length: whole.length,
+        sha256: whole
+            .sha256
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect(),
     };
     // Cannot fail: the fields are a flag, a number and a text.
     serde_json::to_vec(&redacted).unwrap_or_default()

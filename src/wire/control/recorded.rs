@@ -242,6 +242,7 @@ fn command() -> RawMessage {
         redelivered_upstream: true,
         visit_count: Some(1),
         looped: false,
+        cut: None,
         group: Some("agents".into()),
     }
 }
