@@ -212,13 +212,29 @@ pub(super) fn sounds_secret(key: &str) -> bool {
     .any(|word| key.contains(word))
 }
 
-/// Replaces the user information of a URL (everything up to the last `@`).
+/// Replaces the user information of a URL: everything up to the last `@`. Where its host was
+/// forgotten, the password stands where the port would: what is no port goes, and all behind it.
 pub(super) fn redact_url(value: &str) -> String {
-    let Some(at) = value.rfind('@') else {
-        return value.to_owned();
-    };
-    let start = value[..at].find("://").map_or(0, |i| i + 3);
-    format!("{}{REDACTED}{}", &value[..start], &value[at..])
+    if let Some(at) = value.rfind('@') {
+        let start = value[..at].find("://").map_or(0, |i| i + 3);
+        return format!("{}{REDACTED}{}", &value[..start], &value[at..]);
+    }
+    for (scheme, _) in value.match_indices("://") {
+        let start = scheme + 3;
+        let rest = &value[start..];
+        let end = rest.find(['/', '?', '#', ',', ')', ' ']);
+        let authority = &rest[..end.unwrap_or(rest.len())];
+        // Behind the brackets of an IPv6 address.
+        let from = authority.rfind(']').unwrap_or(0);
+        let Some(colon) = authority[from..].find(':').map(|i| start + from + i) else {
+            continue;
+        };
+        let port = &value[colon + 1..start + authority.len()];
+        if port.parse::<u16>().is_err() && colon + 1 < value.len() {
+            return format!("{}{REDACTED}", &value[..=colon]);
+        }
+    }
+    value.to_owned()
 }
 
 #[cfg(test)]
@@ -246,6 +262,34 @@ mod tests {
         );
         assert_eq!(shown("me:p@host"), "[redacted]@host");
         assert_eq!(shown("p@ss://x"), "[redacted]@ss://x");
+    }
+
+    #[test]
+    fn what_stands_where_a_port_would_is_a_password_unless_it_is_a_port() {
+        for (value, seen) in [
+            ("amqp://u:hunter2", "amqp://u:[redacted]"),
+            ("amqp://u:hunter2/vh", "amqp://u:[redacted]"),
+            ("amqp://u:h:5672", "amqp://u:[redacted]"),
+            ("amqp://u:123456", "amqp://u:[redacted]"),
+            ("amqp://u:/hunter2", "amqp://u:[redacted]"),
+            (
+                "a,tcp://a:1,tcp://u:hunter2",
+                "a,tcp://a:1,tcp://u:[redacted]",
+            ),
+        ] {
+            assert_eq!(shown(value), seen);
+        }
+        for value in [
+            "amqp://a:5672/vh",
+            "https://fin:8445?x=y:z",
+            "amqp://[::1]:5672",
+            "amqp://[::1]",
+            "failover:(tcp://a:61616,tcp://b:61616)?randomize=false",
+            "http://h:",
+            "GET:/rest",
+        ] {
+            assert_eq!(shown(value), value);
+        }
     }
 
     #[test]

@@ -425,8 +425,11 @@ fn shown_value(key: &Key, value: &Value, written: String) -> String {
     }
 }
 
+/// The value of a key that is not known, hidden where it may be one of a secret key mistyped.
 fn careful(entry: &Entry) -> String {
-    if sounds_secret(&entry.key) {
+    let near = schema::nearest(&entry.key).map(|near| schema::find(&near));
+    let near = matches!(near, Some(Lookup::Known { key, .. }) if key.kind.is_secret());
+    if near || sounds_secret(&entry.key) {
         REDACTED.to_owned()
     } else {
         shown(&entry.value)

@@ -190,6 +190,20 @@ fn unknown_keys_get_the_nearest_key_and_hide_what_may_be_a_password() {
         error.contains("did you mean broker.password?") && !error.contains("hunter2"),
         "{error}"
     );
+    let error = one_error("admin.tokn=hunter2\n");
+    assert!(
+        error.contains("did you mean admin.token") && !error.contains("hunter2"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_brokers_address_without_its_host_does_not_show_the_password() {
+    let error = one_error("broker.url.3=amqp://u:hunter2\n");
+    assert!(
+        error.contains("broker.url.3 = amqp://u:[redacted]") && !error.contains("hunter2"),
+        "{error}"
+    );
 }
 
 #[test]
