@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panic")]
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,9 +14,12 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
+use tandem::broker::proof::Prover;
 use tandem::broker::topology::{self, Change, Topology, TopologyInput};
 use tandem::cli::topology::{Action, Args, run as topology_command};
+use tandem::engine::View;
 use tandem::lab::{BrokerNetwork, RabbitNode, RabbitOptions};
+use tokio::sync::{mpsc, watch};
 
 /// Generous: only a failing test waits this long.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -168,6 +172,8 @@ async fn topology_federates_both_ways_and_heals() {
 
     drift_is_found_and_mended(&network, &input).await;
 
+    a_queue_of_another_kind_is_told_without_the_right_to_read_policies(&network, &input).await;
+
     the_command_line_sets_another_cluster(&network).await;
 
     network.cut_link().await;
@@ -242,6 +248,44 @@ async fn drift_is_found_and_mended(network: &BrokerNetwork, input: &TopologyInpu
     }
     assert!(api.delete("policies/%2F/foreign").await.unwrap());
     until_links(&plan, true).await;
+}
+
+/// What an instance shows among its warnings, where its user may not read policies.
+async fn a_queue_of_another_kind_is_told_without_the_right_to_read_policies(
+    network: &BrokerNetwork,
+    input: &TopologyInput,
+) {
+    let api = network.nodes()[0].management().unwrap();
+    let user = serde_json::json!({"password": "pw", "tags": "management"});
+    api.put("users/watcher", &user).await.unwrap();
+    let all = serde_json::json!({"configure": ".*", "write": ".*", "read": ".*"});
+    api.put("permissions/%2F/watcher", &all).await.unwrap();
+    let quorum = serde_json::json!({"durable": true, "auto_delete": false,
+        "arguments": {"x-queue-type": "quorum"}});
+    api.put("queues/%2F/Connector9", &quorum).await.unwrap();
+
+    let mut watched = input.clone();
+    watched.command_queues = vec!["Connector9".to_owned()];
+    watched.brokers.truncate(1);
+    watched.brokers[0].user = "watcher".to_owned();
+    watched.brokers[0].password = "pw".to_owned();
+    let plan = Topology::of(&watched);
+    assert!(topology::missing(&plan.brokers[0]).await.is_err());
+    let (prover, mut seen) = Prover::new(&watched);
+    let (_view, views) = watch::channel(Arc::new(View::default()));
+    let (inputs, _inputs) = mpsc::channel(8);
+    let run = tokio::spawn(prover.run(views, inputs));
+    let told = seen.wait_for(|network| network.looks > 0);
+    let told = tokio::time::timeout(LIMIT, told).await.unwrap().unwrap();
+    let words = told.brokers[0].unplanned.clone().unwrap_or_default();
+    drop(told);
+    run.abort();
+    assert!(
+        words.contains("queue Connector9") && words.contains("quorum"),
+        "{words}"
+    );
+    assert!(api.delete("queues/%2F/Connector9").await.unwrap());
+    assert!(api.delete("users/watcher").await.unwrap());
 }
 
 /// `tandem topology` with a property file, beside the cluster that is there.

@@ -244,7 +244,11 @@ pub async fn ask(plan: &BrokerPlan, queues: &[String]) -> BrokerProof {
 
 /// What is missing on a broker, and what to do about it.
 async fn unplanned(plan: &BrokerPlan) -> Option<String> {
-    let found = topology::missing(plan).await.ok()?;
+    let found = match topology::missing(plan).await {
+        Ok(found) => found,
+        // Policies are for users with more rights; queues and exchanges are for all.
+        Err(_) => topology::undeclared(plan).await.ok()?,
+    };
     // Brokers may reach each other by other addresses than the instances do; whether the links run
     // is looked at by itself.
     let address = |finding: &topology::Finding| {

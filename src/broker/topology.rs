@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 pub use apply::{
     ApplyReport, Change, LinkState, Step, TopologyError, UNKNOWN, apply, links, links_of,
 };
-pub use examine::{Finding, missing};
+pub use examine::{Finding, missing, undeclared};
 pub use from_settings::topology_input;
 pub use uri::vhost_of;
 

@@ -48,18 +48,7 @@ impl std::fmt::Display for Finding {
 /// The broker cannot be reached or refuses.
 pub async fn missing(plan: &BrokerPlan) -> Result<Vec<Finding>, TopologyError> {
     let target = Target::new(plan)?;
-    let mut findings = Findings::of(plan);
-    for object in declared(plan) {
-        let name = format!("{} {}", object.kind, object.name);
-        match target.live(&object).await? {
-            Live::Same => {}
-            Live::Absent => findings.grave(name, "does not exist", APPLY),
-            Live::Stale(why) => findings.grave(name, why, APPLY),
-            Live::Fixed(why) => {
-                findings.grave(name, why, "delete it, then run `tandem topology apply`");
-            }
-        }
-    }
+    let mut findings = look_at_declared(plan, &target).await?;
     // What may be there under another name: (object, what is wrong with it).
     let mut elsewhere = Vec::new();
     for object in settings(plan) {
@@ -86,6 +75,35 @@ pub async fn missing(plan: &BrokerPlan) -> Result<Vec<Finding>, TopologyError> {
         }
     }
     Ok(findings.all)
+}
+
+/// What queues and exchanges lack or have otherwise than planned: all that a user may ask for who
+/// must not read policies and parameters.
+///
+/// # Errors
+/// The broker cannot be reached or refuses.
+pub async fn undeclared(plan: &BrokerPlan) -> Result<Vec<Finding>, TopologyError> {
+    let target = Target::new(plan)?;
+    Ok(look_at_declared(plan, &target).await?.all)
+}
+
+async fn look_at_declared<'a>(
+    plan: &'a BrokerPlan,
+    target: &Target<'_>,
+) -> Result<Findings<'a>, TopologyError> {
+    let mut findings = Findings::of(plan);
+    for object in declared(plan) {
+        let name = format!("{} {}", object.kind, object.name);
+        match target.live(&object).await? {
+            Live::Same => {}
+            Live::Absent => findings.grave(name, "does not exist", APPLY),
+            Live::Stale(why) => findings.grave(name, why, APPLY),
+            Live::Fixed(why) => {
+                findings.grave(name, why, "delete it, then run `tandem topology apply`");
+            }
+        }
+    }
+    Ok(findings)
 }
 
 struct Findings<'a> {
