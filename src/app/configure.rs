@@ -167,6 +167,7 @@ pub(super) fn broker_config(settings: &Settings, config: &Config, boot: BootId) 
     BrokerConfig {
         instance: config.instance.clone(),
         site: settings.instance.site.clone(),
+        role: format!("{} priority {}", config.mode.as_str(), config.priority),
         version: crate::VERSION.to_owned(),
         cluster_name: settings.cluster_name.clone(),
         groups: settings

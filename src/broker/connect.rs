@@ -197,5 +197,6 @@ fn properties(config: &BrokerConfig, purpose: &str) -> ConnectionProperties {
         .with_client_property("version".into(), text(&config.version))
         .with_client_property("cluster".into(), text(&config.cluster_name))
         .with_client_property("site".into(), text(&config.site))
-        .with_client_property("role".into(), text(purpose))
+        .with_client_property("role".into(), text(&config.role))
+        .with_client_property("purpose".into(), text(purpose))
 }

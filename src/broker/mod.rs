@@ -98,6 +98,9 @@ pub struct BrokerConfig {
     pub instance: InstanceId,
     /// `instance.site`, shown at the broker.
     pub site: String,
+    /// What it is set up to be, shown at the broker: mode and priority. Which part it has in a
+    /// group changes while connections stand, and is in the consumer's tag.
+    pub role: String,
     /// Product version, shown at the broker.
     pub version: String,
     /// `cluster.name`: prefix of all objects but the command queues.

@@ -22,11 +22,11 @@ use lapin::types::ShortString;
 use lapin::{Channel, Confirmation};
 use tokio::sync::mpsc;
 
-use super::classify::Problem;
-use super::connect::rpc;
+use super::classify::{Class, Problem};
+use super::connect::{rpc, within};
 use super::encode::{Encoded, Message, encode};
 use super::link::{Link, Publication, fail_all};
-use super::{RPC_LIMIT, direct};
+use super::{RPC_LIMIT, declare, direct};
 use crate::engine::ids::PublishId;
 use crate::engine::input::PublishOutcome;
 
@@ -270,14 +270,71 @@ async fn publish_mandatory(link: Arc<Link>, channel: Option<Channel>, group: Vec
             };
         }
     };
+    let named: Vec<bool> = group.iter().map(to_an_exchange).collect();
     let (ids, answers) = publish_group(&link, &channel, group).await;
-    let outcomes = judge(ids, &answers);
+    let mut outcomes = judge(ids, &answers);
+    if let Some(problem) = missing(&answers)
+        && !made_again(&link, &problem).await
+    {
+        returned(&mut outcomes, &named);
+    }
     let failed = |(_, outcome): &(_, PublishOutcome)| *outcome == PublishOutcome::Failed;
     // A late confirm or return would be taken for the next group's.
     let channel = Some(channel).filter(|_| !outcomes.iter().any(failed));
     Done {
         outcomes,
         slot: Some(channel),
+    }
+}
+
+/// Whether an exchange carries it that can be missing: the default one cannot.
+fn to_an_exchange((_, message): &Entry) -> bool {
+    !message.exchange.as_str().is_empty()
+}
+
+/// Why the broker closed the channel, where that was an exchange that is not there. It takes all
+/// messages of the group with it, whichever was sent there.
+fn missing(answers: &[Answer]) -> Option<Problem> {
+    let mut problems = answers.iter().filter_map(|answer| match answer {
+        Some(Err(error)) => Some(Problem::from(error.clone())),
+        _ => None,
+    });
+    problems.find(|problem| problem.class == Class::NotFound)
+}
+
+/// Declares again what an instance needs, so that the same messages do not fail for ever; whether
+/// the exchange may be there now. It is not where the broker refuses: whoever deleted it has to
+/// make it again.
+async fn made_again(link: &Link, problem: &Problem) -> bool {
+    let declare = within(
+        link.context.config.timeout,
+        declare::all(&link.context, &link.publish),
+    );
+    let declared = tokio::select! {
+        declared = declare => declared,
+        () = link.given_up.cancelled() => Err(Problem::timeout("declare")),
+    };
+    match declared {
+        Ok(()) => {
+            tracing::warn!(%problem, "an exchange was deleted and is declared again");
+            true
+        }
+        Err(refused) => {
+            tracing::warn!(%problem, %refused, "an exchange is missing");
+            !matches!(
+                refused.class,
+                Class::AccessRefused | Class::NotFound | Class::Precondition
+            )
+        }
+    }
+}
+
+/// What went to an exchange that stays away has no way there; the rest of the group has failed.
+fn returned(outcomes: &mut [(PublishId, PublishOutcome)], named: &[bool]) {
+    for ((_, outcome), named) in outcomes.iter_mut().zip(named) {
+        if *named && *outcome == PublishOutcome::Failed {
+            *outcome = PublishOutcome::Returned;
+        }
     }
 }
 

@@ -4,13 +4,15 @@
 
 mod rig;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use lapin::BasicProperties;
 use lapin::options::{
-    BasicPublishOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+    BasicPublishOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use rig::*;
@@ -34,6 +36,7 @@ async fn commands_in_events_and_replies_out() {
 
     consuming_changes_priority_without_a_gap(&node, &client, &mut shell).await;
     publications_are_confirmed_or_returned(&client, &mut shell).await;
+    deleted_objects_for_replies_are_made_again(&client, &mut shell).await;
     a_direct_reply_cannot_harm_the_link(&client, &mut shell).await;
     a_deleted_queue_is_a_lost_consumer_and_comes_back(&client, &mut shell).await;
 
@@ -83,18 +86,31 @@ async fn consuming_changes_priority_without_a_gap(
     let malformed = shell.delivery().await;
     assert!(malformed.command.is_err());
     shell.execute(Command::Ack(malformed.id));
-    let names = managed(node, "connections", |all| {
-        let names: Vec<String> = all
+    let shown = managed(node, "connections", |all| {
+        let shown: BTreeSet<String> = all
             .as_array()?
             .iter()
-            .filter_map(|one| one["client_properties"]["connection_name"].as_str())
-            .map(str::to_owned)
+            .map(|one| &one["client_properties"])
+            .filter_map(|said| {
+                let word = |name: &str| said[name].as_str();
+                Some(format!(
+                    "{} {} {} {} {}: {}",
+                    word("connection_name")?,
+                    word("product")?,
+                    word("version")?,
+                    word("site")?,
+                    word("purpose")?,
+                    word("role")?,
+                ))
+            })
             .collect();
-        (names.len() == 2).then_some(names)
+        (shown.len() == 2).then_some(shown)
     })
     .await;
-    assert!(names.contains(&"tandem/gc-1/consume".to_owned()));
-    assert!(names.contains(&"tandem/gc-1/publish".to_owned()));
+    let expected = ["consume", "publish"].map(|purpose| {
+        format!("tandem/gc-1/{purpose} tandem 0.0.1 site-1 {purpose}: active-passive priority 10")
+    });
+    assert_eq!(shown, expected.into());
 }
 
 async fn publications_are_confirmed_or_returned(client: &Client, shell: &mut Shell) {
@@ -158,6 +174,75 @@ async fn publications_are_confirmed_or_returned(client: &Client, shell: &mut She
         detail: "the message names no command".into(),
     };
     assert_eq!(shell.publish(3, letter).await, PublishOutcome::Confirmed);
+    assert_eq!(client.waiting("tandem.dead-letter").await, 1);
+}
+
+/// As the engine does: what failed is published again. Number 530 goes to nobody.
+async fn published_until_told(shell: &mut Shell, inbox: &str) {
+    let mut open: BTreeSet<u64> = (500..560).collect();
+    let mut again: Vec<u64> = open.iter().copied().collect();
+    while !open.is_empty() {
+        for id in again.drain(..) {
+            let route = match id {
+                530 => ReplyRoute::Federated("nobody".into()),
+                _ => ReplyRoute::Queue(inbox.to_owned()),
+            };
+            shell.execute(Command::Publish {
+                id: PublishId(id),
+                link: LINK,
+                message: reply_named(route, &format!("r-{id}")),
+            });
+        }
+        let (id, outcome) = shell
+            .wait("published", |input| match input {
+                Input::Published { publish, outcome } => Some((publish.0, outcome)),
+                Input::LinkDown { reason, .. } => panic!("the link is down: {reason}"),
+                _ => None,
+            })
+            .await;
+        match outcome {
+            PublishOutcome::Failed => again.push(id),
+            PublishOutcome::Returned => assert!(id == 530 && open.remove(&id), "{id}"),
+            PublishOutcome::Confirmed => assert!(id != 530 && open.remove(&id), "{id}"),
+            PublishOutcome::Refused => panic!("publication {id} was refused"),
+        }
+    }
+}
+
+/// The channel closes over it, and with it all replies of the same group.
+async fn deleted_objects_for_replies_are_made_again(client: &Client, shell: &mut Shell) {
+    client
+        .channel
+        .exchange_delete("tandem.replies".into(), ExchangeDeleteOptions::default())
+        .await
+        .unwrap();
+    client
+        .channel
+        .queue_delete("tandem.dead-letter".into(), QueueDeleteOptions::default())
+        .await
+        .unwrap();
+    let (inbox, mut messages) = client.inbox().await;
+    timeout(LIMIT, published_until_told(shell, &inbox))
+        .await
+        .expect("all are confirmed or returned");
+    let mut heard = BTreeSet::new();
+    while heard.len() < 59 {
+        let message = next(&mut messages).await;
+        heard.insert(
+            message
+                .properties
+                .message_id()
+                .as_ref()
+                .unwrap()
+                .to_string(),
+        );
+    }
+    let parked = Outbound::ParkedReply {
+        reply_to: "nobody".into(),
+        reply: Arc::new(ok()),
+        correlation_id: None,
+    };
+    assert_eq!(shell.publish(6, parked).await, PublishOutcome::Confirmed);
     assert_eq!(client.waiting("tandem.dead-letter").await, 1);
 }
 

@@ -43,6 +43,7 @@ pub fn config_for(uri: String, id: &str, boot: u64) -> BrokerConfig {
     BrokerConfig {
         instance: instance(id),
         site: "site-1".into(),
+        role: "active-passive priority 10".into(),
         version: "0.0.1".into(),
         cluster_name: "tandem".into(),
         groups: vec![GroupConfig {
@@ -263,21 +264,29 @@ pub fn event(message_id: &str) -> Outbound {
 }
 
 pub fn reply(route: ReplyRoute) -> Outbound {
+    reply_named(route, "r-1")
+}
+
+pub fn reply_named(route: ReplyRoute, message_id: &str) -> Outbound {
     Outbound::Reply {
         route,
-        reply: Arc::new(Reply {
-            command: "Hello".into(),
-            id: "crm-1".into(),
-            outcome: Outcome::Ok,
-            status: None,
-            instance: "gc-1".into(),
-            downstream: None,
-            error: None,
-            retry_after_ms: None,
-            body: None,
-        }),
+        reply: Arc::new(ok()),
         correlation_id: Some("c-1".into()),
-        message_id: "r-1".into(),
+        message_id: message_id.into(),
+    }
+}
+
+pub fn ok() -> Reply {
+    Reply {
+        command: "Hello".into(),
+        id: "crm-1".into(),
+        outcome: Outcome::Ok,
+        status: None,
+        instance: "gc-1".into(),
+        downstream: None,
+        error: None,
+        retry_after_ms: None,
+        body: None,
     }
 }
 

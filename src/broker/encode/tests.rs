@@ -25,6 +25,7 @@ fn context(format: Format) -> Context {
     let config = BrokerConfig {
         instance: id("gc-1"),
         site: "site-1".into(),
+        role: "active-passive priority 127".into(),
         version: "0".into(),
         cluster_name: "tandem".into(),
         groups: Vec::new(),
