@@ -6,6 +6,7 @@ mod downstream;
 mod ending;
 mod journal;
 mod keep;
+mod late;
 mod merge;
 mod moving;
 mod peers;
