@@ -12,5 +12,6 @@ mod moving;
 mod peers;
 mod random;
 mod replies;
+mod strangers;
 mod support;
 mod verbs;
