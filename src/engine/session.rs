@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::model::{AgentId, Destination, Dialog, InstanceId, Secret, User};
+use crate::wire::event::continued;
 
 use super::correlation::Expectation;
 use super::ids::{CallId, JobId, SubscriptionEpoch};
@@ -236,8 +237,9 @@ impl Session {
 
     /// Puts a call in its place; returns whether it was known before.
     pub fn keep_dialog(&mut self, dialog: &Dialog) -> bool {
+        let extension = self.record.extension.as_deref().unwrap_or_default();
         if let Some(known) = self.dialogs.iter_mut().find(|known| known.id == dialog.id) {
-            *known = dialog.clone();
+            *known = continued(dialog, Some(known), extension);
             return true;
         }
         if self.dialogs.len() >= limits::DIALOGS_PER_AGENT {
