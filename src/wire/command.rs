@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::http_call;
 use super::message::RawMessage;
 use crate::catalogue::{self, Addressee, Args, CommandSpec, ErrorCode, Repeat, Step};
-use crate::model::{AgentId, Destination};
+use crate::model::{AgentId, Destination, IdError};
 
 /// Largest body that is read, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -43,7 +43,7 @@ pub struct Defaults {
 /// Whom a command is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Addressed {
-    /// An agent.
+    /// An agent; of a generic HTTP command, its key.
     Agent(AgentId),
     /// A client.
     Destination(Destination),
@@ -161,6 +161,8 @@ struct Head {
     id: String,
     agent: Option<AgentId>,
     destination: Option<Destination>,
+    /// What the id should be, where it is not.
+    rule: Option<IdError>,
 }
 
 /// Reads a command.
@@ -270,10 +272,22 @@ fn read_head(kind: &str, head: &mut Head) {
         None => Some(cut(name)).filter(|name| !name.is_empty()),
     };
     head.id = cut(id);
-    // An unknown command may be for either; an agent is told where it is known at all.
-    match head.spec.map(|spec| spec.addressee) {
-        Some(Addressee::Destination) => head.destination = Destination::new(id).ok(),
-        Some(Addressee::Agent) | None => head.agent = AgentId::new(id).ok(),
+    (head.agent, head.destination, head.rule) = (None, None, None);
+    let agent = match head.spec {
+        Some(spec) if spec.addressee == Addressee::Destination => {
+            match Destination::new(id) {
+                Ok(destination) => head.destination = Some(destination),
+                Err(rule) => head.rule = Some(rule),
+            }
+            return;
+        }
+        Some(spec) if matches!(spec.step, Step::Http) => AgentId::key(id),
+        // An unknown command may be for either; an agent is told where it is known at all.
+        _ => AgentId::new(id),
+    };
+    match agent {
+        Ok(agent) => head.agent = Some(agent),
+        Err(rule) => head.rule = Some(rule),
     }
 }
 
@@ -287,15 +301,10 @@ fn resolve(head: &Head) -> Result<(&'static CommandSpec, Addressed), Fault> {
         Addressee::Agent => head.agent.clone().map(Addressed::Agent),
         Addressee::Destination => head.destination.clone().map(Addressed::Destination),
     };
-    let rule = match spec.addressee {
-        Addressee::Agent => AgentId::new(&head.id).err(),
-        Addressee::Destination => Destination::new(&head.id).err(),
-    };
-    match (addressee, rule) {
-        (Some(addressee), _) => Ok((spec, addressee)),
-        (None, Some(rule)) => Err(Fault::new("bad_id", rule.to_string())),
-        (None, None) => Err(Fault::new("bad_id", "the id behind # is too long")),
-    }
+    addressee.map(|addressee| (spec, addressee)).ok_or_else(|| {
+        let rule = head.rule.as_ref();
+        Fault::new("bad_id", rule.map_or_else(String::new, ToString::to_string))
+    })
 }
 
 fn cut(text: &str) -> String {

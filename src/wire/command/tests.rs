@@ -1,3 +1,5 @@
+mod call;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
