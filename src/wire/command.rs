@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::http_call;
 use super::message::RawMessage;
 use crate::catalogue::{self, Addressee, Args, CommandSpec, ErrorCode, Repeat, Step};
-use crate::model::{AgentId, Destination, IdError};
+use crate::model::{AgentId, Destination, IdError, json};
 
 /// Largest body that is read, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -348,7 +348,10 @@ fn body_hash(spec: &CommandSpec, addressee: &Addressed, args: &Args) -> [u8; 32]
     part(spec.name);
     part(addressee.as_str());
     for arg in spec.args {
-        part(args.get(arg.name).unwrap_or_default());
+        match args.get(arg.name) {
+            Some(value) if arg.json => part(&json::canonical(value)),
+            value => part(value.unwrap_or_default()),
+        }
     }
     hash.finalize().into()
 }

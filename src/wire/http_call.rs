@@ -4,10 +4,9 @@
 //! is sent: nothing behind this can read it differently.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use serde_json::{Map, Value};
 
 use crate::catalogue::Args;
-use crate::model::HttpRequest;
+use crate::model::{HttpRequest, json};
 
 /// Longest path, in bytes.
 const MAX_PATH: usize = 4096;
@@ -99,16 +98,16 @@ pub fn parse(args: &Args) -> Result<HttpRequest, BadCall> {
         "PATCH" => "PATCH",
         _ => return Err(BadCall::Method),
     };
-    let given = match json(args, "idempotent") {
-        Value::Null => false,
-        Value::Bool(given) => given,
-        _ => return Err(BadCall::Idempotent),
+    let idempotent = match args.get("idempotent").map(str::trim) {
+        None | Some("null" | "false") => !matches!(method, "POST" | "PATCH"),
+        Some("true") => true,
+        Some(_) => return Err(BadCall::Idempotent),
     };
-    let mut headers = pairs(&json(args, "headers"))?;
+    let mut headers = pairs(args.get("headers"))?;
     for (name, value) in &headers {
         check_header(name, value)?;
     }
-    let (body, kind) = body(json(args, "body"), &headers);
+    let (body, kind) = body(args.get("body"), &headers);
     let typed = headers
         .iter()
         .any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
@@ -118,57 +117,61 @@ pub fn parse(args: &Args) -> Result<HttpRequest, BadCall> {
     Ok(HttpRequest {
         method,
         path: normalise(args.get("path").unwrap_or_default()).ok_or(BadCall::Path)?,
-        query: pairs(&json(args, "query"))?,
+        query: pairs(args.get("query"))?,
         headers,
         body,
-        idempotent: given || !matches!(method, "POST" | "PATCH"),
+        idempotent,
     })
 }
 
-fn json(args: &Args, name: &str) -> Value {
-    args.get(name)
-        .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default()
-}
-
-/// A text under another content type than JSON is sent as it is; everything else as JSON.
-fn body(value: Value, headers: &[(String, String)]) -> (String, Option<&'static str>) {
+/// A text under another content type than JSON is sent as it is; everything else as the JSON that
+/// was written.
+fn body(value: Option<&str>, headers: &[(String, String)]) -> (String, Option<&'static str>) {
+    let Some(json) = value.map(str::trim).filter(|json| *json != "null") else {
+        return (String::new(), None);
+    };
     let kind = headers
         .iter()
         .find(|(name, _)| name.eq_ignore_ascii_case("content-type"))
         .map(|(_, value)| value.to_ascii_lowercase());
-    match (value, kind) {
-        (Value::Null, _) => (String::new(), None),
-        (Value::String(text), Some(kind)) if !kind.contains("json") => (text, None),
-        (value, _) => (value.to_string(), Some("application/json")),
+    if kind.is_some_and(|kind| !kind.contains("json"))
+        && let Ok(text) = serde_json::from_str(json)
+    {
+        return (text, None);
+    }
+    (json.to_owned(), Some("application/json"))
+}
+
+/// Names and texts of an object, in its order.
+fn pairs(value: Option<&str>) -> Result<Vec<(String, String)>, BadCall> {
+    let Some(object) = value.filter(|json| json.trim() != "null") else {
+        return Ok(Vec::new());
+    };
+    let members = json::members(object).ok_or(BadCall::Pairs)?;
+    if members.len() > MAX_PAIRS {
+        return Err(BadCall::Pairs);
+    }
+    let mut pairs = Vec::with_capacity(members.len());
+    for (name, _) in &members {
+        let value = json::member(&members, |other| other == name).unwrap_or_default();
+        if pairs.iter().all(|(known, _)| known != name) {
+            pairs.push((name.clone(), plain(value)?));
+        }
+    }
+    let long = |(name, text): &(String, String)| name.len().max(text.len()) > MAX_VALUE;
+    match pairs.iter().any(long) {
+        true => Err(BadCall::Pairs),
+        false => Ok(pairs),
     }
 }
 
-fn pairs(value: &Value) -> Result<Vec<(String, String)>, BadCall> {
-    let empty = Map::new();
-    let object = match value {
-        Value::Null => &empty,
-        Value::Object(object) => object,
-        _ => return Err(BadCall::Pairs),
-    };
-    if object.len() > MAX_PAIRS {
-        return Err(BadCall::Pairs);
+/// A text, number or truth value without the quotes; a number as it was written.
+fn plain(value: &str) -> Result<String, BadCall> {
+    match value.trim().as_bytes().first() {
+        Some(b'"') => serde_json::from_str(value).map_err(|_| BadCall::Pairs),
+        Some(b'{' | b'[' | b'n') | None => Err(BadCall::Pairs),
+        Some(_) => Ok(value.trim().to_owned()),
     }
-    object
-        .iter()
-        .map(|(name, value)| {
-            let text = match value {
-                Value::String(text) => text.clone(),
-                Value::Number(number) => number.to_string(),
-                Value::Bool(word) => word.to_string(),
-                _ => return Err(BadCall::Pairs),
-            };
-            if name.len() > MAX_VALUE || text.len() > MAX_VALUE {
-                return Err(BadCall::Pairs);
-            }
-            Ok((name.clone(), text))
-        })
-        .collect()
 }
 
 fn check_header(name: &str, value: &str) -> Result<(), BadCall> {
@@ -425,5 +428,7 @@ mod tests {
             ("text".to_owned(), typed("text/plain"))
         );
         assert_eq!(with("null", "null"), (String::new(), Vec::new()));
+        let digits = r#"{"z":12345678901234567890123,"a":1.10,"e":1e2}"#;
+        assert_eq!(with("null", digits).0, digits);
     }
 }

@@ -25,7 +25,7 @@ fn created() -> CallOutcome {
     CallOutcome::Done {
         status: 201,
         answer: Answer::Http(Box::new(HttpAnswer {
-            body: serde_json::json!({"n": 1}),
+            body: serde_json::json!({"n": 1}).into(),
         })),
     }
 }

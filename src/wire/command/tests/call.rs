@@ -43,3 +43,40 @@ fn a_key_is_any_text_without_control_characters() {
         refused.detail
     );
 }
+
+const DIGITS: &str = r#"{"z":12345678901234567890123,"a":1.10, "e":1e2}"#;
+
+fn post(body: &str) -> String {
+    format!(r#"{{"method":"POST","path":"/x","query":{{"v":1.10,"a":1}},"body":{body}}}"#)
+}
+
+#[test]
+fn a_body_keeps_its_digits_and_order_in_every_form() {
+    let object = post(DIGITS);
+    let text = serde_json::Value::from(object.as_str()).to_string();
+    for message in [
+        raw("Call#k", &object),
+        json("Call#k", &object),
+        raw("", &format!(r#"{{"type":"Call#k","body":{object}}}"#)),
+        raw(
+            "",
+            &format!(r#"{{"data":{{"body":{object},"type":"Call#k"}}}}"#),
+        ),
+        raw("", &format!(r#"{{"type":"Call#k","body":{text}}}"#)),
+    ] {
+        let command = ok(&message);
+        let request = http_call::parse(&command.args).unwrap();
+        assert_eq!(request.body, DIGITS, "{message:?}");
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(request.query, [pair("v", "1.10"), pair("a", "1")]);
+    }
+}
+
+#[test]
+fn the_hash_is_of_what_is_said_and_not_of_how() {
+    let hash = |body: &str| ok(&raw("Call#k", &post(body))).body_hash;
+    let written_otherwise = r#"{"a":1.10,"e":1e2,"z":12345678901234567890123}"#;
+    assert_eq!(hash(DIGITS), hash(written_otherwise));
+    let other = written_otherwise.replace("123}", "124}");
+    assert_ne!(hash(DIGITS), hash(&other), "digits that no double holds");
+}
