@@ -72,7 +72,9 @@ pub enum BadCall {
     #[error("headers holds one that a command may not set, or that is no header")]
     Header,
     /// Not an object of texts.
-    #[error("query and headers must be objects of texts, at most 64 each")]
+    #[error(
+        "query and headers must be objects of texts, numbers and truth values (in query also lists of them, and null), at most 64 of at most 8,192 bytes each"
+    )]
     Pairs,
     /// `idempotent` is not a truth value.
     #[error("idempotent must be true or false")]
@@ -103,7 +105,7 @@ pub fn parse(args: &Args) -> Result<HttpRequest, BadCall> {
         Some("true") => true,
         Some(_) => return Err(BadCall::Idempotent),
     };
-    let mut headers = pairs(args.get("headers"))?;
+    let mut headers = pairs(args.get("headers"), header)?;
     for (name, value) in &headers {
         check_header(name, value)?;
     }
@@ -117,7 +119,7 @@ pub fn parse(args: &Args) -> Result<HttpRequest, BadCall> {
     Ok(HttpRequest {
         method,
         path: normalise(args.get("path").unwrap_or_default()).ok_or(BadCall::Path)?,
-        query: pairs(args.get("query"))?,
+        query: pairs(args.get("query"), parameter)?,
         headers,
         body,
         idempotent,
@@ -142,8 +144,11 @@ fn body(value: Option<&str>, headers: &[(String, String)]) -> (String, Option<&'
     (json.to_owned(), Some("application/json"))
 }
 
-/// Names and texts of an object, in its order.
-fn pairs(value: Option<&str>) -> Result<Vec<(String, String)>, BadCall> {
+/// Names and texts of an object, in its order; `read` makes texts of each value.
+fn pairs(
+    value: Option<&str>,
+    read: fn(&str) -> Result<Vec<String>, BadCall>,
+) -> Result<Vec<(String, String)>, BadCall> {
     let Some(object) = value.filter(|json| json.trim() != "null") else {
         return Ok(Vec::new());
     };
@@ -151,17 +156,32 @@ fn pairs(value: Option<&str>) -> Result<Vec<(String, String)>, BadCall> {
     if members.len() > MAX_PAIRS {
         return Err(BadCall::Pairs);
     }
-    let mut pairs = Vec::with_capacity(members.len());
-    for (name, _) in &members {
-        let value = json::member(&members, |other| other == name).unwrap_or_default();
-        if pairs.iter().all(|(known, _)| known != name) {
-            pairs.push((name.clone(), plain(value)?));
+    let mut pairs: Vec<(String, String)> = Vec::with_capacity(members.len());
+    for (at, (name, _)) in members.iter().enumerate() {
+        if members[..at].iter().any(|(known, _)| known == name) {
+            continue;
         }
+        let value = json::member(&members, |other| other == name).unwrap_or_default();
+        let texts = read(value)?;
+        let long = |text: &String| name.len().max(text.len()) > MAX_VALUE;
+        if pairs.len() + texts.len() > MAX_PAIRS || texts.iter().any(long) {
+            return Err(BadCall::Pairs);
+        }
+        pairs.extend(texts.into_iter().map(|text| (name.clone(), text)));
     }
-    let long = |(name, text): &(String, String)| name.len().max(text.len()) > MAX_VALUE;
-    match pairs.iter().any(long) {
-        true => Err(BadCall::Pairs),
-        false => Ok(pairs),
+    Ok(pairs)
+}
+
+fn header(value: &str) -> Result<Vec<String>, BadCall> {
+    plain(value).map(|text| vec![text])
+}
+
+/// A query parameter: once for each element of a list, and not at all where it is null.
+fn parameter(value: &str) -> Result<Vec<String>, BadCall> {
+    match json::elements(value) {
+        _ if value == "null" => Ok(Vec::new()),
+        Some(elements) => elements.into_iter().map(plain).collect(),
+        None => header(value),
     }
 }
 
@@ -400,6 +420,44 @@ mod tests {
             with(r#"{"X-A":1}"#).unwrap().headers,
             [("X-A".to_owned(), "1".to_owned())]
         );
+    }
+
+    #[test]
+    fn query_parameters_are_repeated_for_lists_and_left_out_for_null() {
+        let with = |query: &str| {
+            let request = call(&[("method", "GET"), ("path", "/x"), ("query", query)]);
+            request.map(|request| request.query)
+        };
+        let given = r#"{"z":["a","b"], "n":null,"empty":[ ],"a":[1.10,true],"t":"x"}"#;
+        let wanted = [
+            ("z", "a"),
+            ("z", "b"),
+            ("a", "1.10"),
+            ("a", "true"),
+            ("t", "x"),
+        ];
+        let wanted = wanted.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        assert_eq!(with(given).unwrap(), wanted);
+        assert_eq!(with("null"), Ok(Vec::new()));
+        for refused in [
+            r#"{"a":[null]}"#,
+            r#"{"a":[[1]]}"#,
+            r#"{"a":{"b":1}}"#,
+            "[1]",
+        ] {
+            assert_eq!(with(refused), Err(BadCall::Pairs), "{refused}");
+        }
+        let list = |count: usize| format!(r#"{{"b":0,"a":[{}]}}"#, vec!["1"; count].join(","));
+        assert_eq!(with(&list(MAX_PAIRS - 1)).unwrap().len(), MAX_PAIRS);
+        assert_eq!(with(&list(MAX_PAIRS)), Err(BadCall::Pairs));
+        let long = format!(r#"{{"a":["{}"]}}"#, "x".repeat(MAX_VALUE + 1));
+        assert_eq!(with(&long), Err(BadCall::Pairs));
+        let headers = call(&[
+            ("method", "GET"),
+            ("path", "/x"),
+            ("headers", r#"{"a":null}"#),
+        ]);
+        assert_eq!(headers, Err(BadCall::Pairs));
     }
 
     #[test]
