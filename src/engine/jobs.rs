@@ -32,7 +32,7 @@ use super::{Engine, Event, limits};
 
 mod table;
 
-pub(super) use table::{Answered, Job, Jobs, LaneKey, Origin, State, lane_key};
+pub(super) use table::{Answered, Job, Jobs, LaneKey, Origin, State, agent_lane, lane_key};
 
 /// The agent whose state a command changes.
 fn changed_agent(command: &ClientCommand) -> Option<&AgentId> {

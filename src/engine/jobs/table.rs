@@ -7,7 +7,7 @@ use crate::engine::ids::{BootId, CallId, DeliveryId, JobId, LinkEpoch};
 use crate::engine::intent::{Intending, Recording};
 use crate::engine::ledger;
 use crate::engine::work::Work;
-use crate::model::InstanceId;
+use crate::model::{AgentId, InstanceId};
 use crate::wire::command::{Addressed, ClientCommand};
 use crate::wire::message::RawMessage;
 use crate::wire::reply::Outcome;
@@ -139,6 +139,10 @@ impl Answered {
             body: None,
         }
     }
+}
+
+pub(in crate::engine) fn agent_lane(agent: &AgentId) -> LaneKey {
+    (true, agent.as_str().into())
 }
 
 pub(in crate::engine) fn lane_key(command: &ClientCommand) -> LaneKey {

@@ -7,6 +7,7 @@ mod ending;
 mod http;
 mod journal;
 mod keep;
+mod late;
 mod merge;
 mod moving;
 mod peers;
