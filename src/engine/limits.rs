@@ -72,6 +72,12 @@ pub const FORCED_OUT_MS: u64 = 3_000;
 /// How long an ended session is remembered, milliseconds.
 pub const TOMBSTONE_MS: u64 = 600_000;
 
+/// Instances with another key that are told of; more are not counted.
+pub const STRANGERS: usize = 8;
+
+/// How long after its last message an instance with another key is told of, milliseconds.
+pub const STRANGER_MS: u64 = 15_000;
+
 /// Requests of one agent whose notifications are awaited; the oldest is forgotten.
 pub const EXPECTED_PER_AGENT: usize = 16;
 

@@ -70,6 +70,7 @@ mod service;
 mod session;
 mod states;
 pub(crate) mod steady;
+mod strangers;
 mod supervise;
 mod timer;
 pub mod view;
@@ -150,6 +151,7 @@ pub struct Engine {
     /// Running commands whose request is not sent yet, with the node; at most the prefetch.
     parked: Vec<(ids::JobId, usize)>,
     echoes: correlation::Echoes,
+    strangers: strangers::Strangers,
     /// Agents that are being given away; at most one entry a session.
     yielding: Vec<AgentId>,
     states: states::Round,
@@ -214,6 +216,7 @@ impl Engine {
             takeover: agents::Takeover::default(),
             parked: Vec::new(),
             echoes: correlation::Echoes::default(),
+            strangers: strangers::Strangers::default(),
             yielding: Vec::new(),
             states: states::Round::default(),
             outcomes: Vec::new(),
@@ -439,6 +442,7 @@ impl Engine {
         }
         self.book.sweep(self.kept);
         self.timers.set(Timer::Sweep, now + 1_000);
+        self.forget_strangers();
         self.return_strays();
         self.expire_waiting();
     }

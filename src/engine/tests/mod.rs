@@ -13,5 +13,6 @@ mod moving;
 mod peers;
 mod random;
 mod replies;
+mod strangers;
 mod support;
 mod verbs;
