@@ -125,6 +125,13 @@ impl Args {
         self.0.push((name, Secret::new(value)));
     }
 
+    /// Gives an argument another value; one that is absent stays so.
+    pub fn replace(&mut self, name: &str, value: impl Into<String>) {
+        if let Some((_, old)) = self.0.iter_mut().find(|(key, _)| *key == name) {
+            *old = Secret::new(value);
+        }
+    }
+
     /// An argument's text; `None` where absent or empty.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {

@@ -106,7 +106,7 @@ pub(in crate::engine) struct Answered {
     pub error: Option<(String, String)>,
     pub retry_after_ms: Option<u64>,
     /// Answer of a generic HTTP downstream.
-    pub body: Option<serde_json::Value>,
+    pub body: Option<crate::model::Json>,
 }
 
 impl Answered {

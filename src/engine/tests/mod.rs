@@ -4,6 +4,7 @@ mod clients;
 mod commands;
 mod downstream;
 mod ending;
+mod http;
 mod journal;
 mod keep;
 mod late;
