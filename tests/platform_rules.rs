@@ -270,7 +270,7 @@ fn a_platform_that_acts_later_signs_in_once_and_out_for_good() {
             .await;
         assert_eq!(pair.state(1001), "LOGOUT");
         let effects = pair.effects(1001);
-        let done: Vec<&str> = effects.iter().map(|entry| entry.action.as_ref()).collect();
+        let done: Vec<&str> = effects.iter().map(|entry| entry.kind).collect();
         assert_eq!(done, ["LOGIN", "READY", "NOT_READY", "LOGOUT"]);
     });
 }
