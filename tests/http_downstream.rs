@@ -112,6 +112,7 @@ async fn answer(
         "never" => std::future::pending().await,
         "huge" => "x".repeat(300 * 1024).into_response(),
         "text" => "plain".into_response(),
+        "digits" => ([(header::CONTENT_TYPE, "application/json")], DIGITS).into_response(),
         "closing" => ([(header::CONNECTION, "close")], "bye").into_response(),
         "chunked" => {
             let parts = ["one ", "two ", "three"].map(Ok::<_, std::io::Error>);
@@ -120,6 +121,9 @@ async fn answer(
         _ => axum::Json(json!({"server": name, "got": text(&body)})).into_response(),
     }
 }
+
+/// JSON that a reader loses something of.
+const DIGITS: &str = r#"{"z":12345678901234567890123,"a":1.10,"e":1e2}"#;
 
 struct Stage {
     pair: Pair,
@@ -197,6 +201,21 @@ fn calls_are_carried_out_and_answered() {
         let seen = stage.servers[0].seen().pop().unwrap();
         assert_eq!(seen.header("content-type"), Some("application/json"));
         assert_eq!(seen.body, r#"{"name":"x"}"#);
+
+        // As it is written, there and back, and with a key that is no agent's id.
+        let call = format!(
+            r#"{{"method":"POST","path":"/v1/items/digits","query":{{"t":["a","b"],"n":null}},"body":{DIGITS}}}"#
+        );
+        let reply = stage.desk.ask("Call#order:42/\u{fc} b", call).await;
+        assert_eq!(reply.json["id"], "order:42/\u{fc} b", "{}", reply.text);
+        assert!(
+            reply.text.contains(&format!(r#""body":{DIGITS}"#)),
+            "{}",
+            reply.text
+        );
+        let seen = stage.servers[0].seen().pop().unwrap();
+        assert_eq!(seen.line, "POST /base/v1/items/digits?t=a&t=b");
+        assert_eq!(seen.body, DIGITS);
 
         let missing = stage
             .call(json!({"method": "GET", "path": "/v1/missing"}))

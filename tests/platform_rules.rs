@@ -247,3 +247,30 @@ fn five_wrong_passwords_block_and_the_connector_adds_none() {
         .await;
     });
 }
+
+/// Real platforms answer 202 at once and act seconds later. Until then nobody is told of a sign-out,
+/// nothing is asked twice, and a forced sign-out does not stop halfway.
+#[test]
+fn a_platform_that_acts_later_signs_in_once_and_out_for_good() {
+    run(async |shared| {
+        let options = PairOptions {
+            simulator: |config| config.effect_delay = Duration::from_millis(2_500),
+            ..options()
+        };
+        let pair = shared.pair(options).await;
+        let desk = pair.desk("desk-later", 0).await;
+        pair.sign_in(&desk, &[1001]).await;
+        let told = desk.events();
+        let signed_out = told.iter().find(|m| is_state(m, 1001, "LOGOUT"));
+        assert!(signed_out.is_none(), "{told:?}");
+        desk.expect("MakeReady#1001", "", "ACCEPTED").await;
+        desk.event("ready", |m| is_state(m, 1001, "READY")).await;
+        desk.expect("force_logout#1001", "", "ACCEPTED").await;
+        desk.event("signed out", |m| is_state(m, 1001, "LOGOUT"))
+            .await;
+        assert_eq!(pair.state(1001), "LOGOUT");
+        let effects = pair.effects(1001);
+        let done: Vec<&str> = effects.iter().map(|entry| entry.kind).collect();
+        assert_eq!(done, ["LOGIN", "READY", "NOT_READY", "LOGOUT"]);
+    });
+}

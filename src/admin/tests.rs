@@ -141,7 +141,7 @@ async fn verbs_say_the_new_state_or_why_not() {
     let (status, body) = it.post("/api/v1/failover/agents/start", &[]).await;
     assert_eq!((status, &body["error"]), (409, &"it leads already".into()));
     let (status, body) = it.post("/api/v1/switchover?to=gc-2", &[]).await;
-    assert_eq!((status, &body["state"]), (202, &"handing-over".into()));
+    assert_eq!((status, &body["state"]), (202, &"draining".into()));
     let (status, body) = it.post("/api/v1/switchover?to=gc-9", &[]).await;
     assert_eq!(status, 409, "{body}");
     let (status, body) = it.post("/api/v1/members/gc-3/forget", &[]).await;

@@ -189,6 +189,13 @@ async fn hand_on(link: &Link, sealed: &[u8]) {
                 message,
             }
         }
+        // Federation brings what it had kept for us once more when a broker is changed.
+        Err(rejected)
+            if rejected.reason == "replayed"
+                && rejected.claimed.as_ref() == Some(context.config.control.instance()) =>
+        {
+            return;
+        }
         Err(rejected) => Input::PeerRejected {
             claimed: rejected.claimed,
             reason: rejected.reason,

@@ -28,7 +28,7 @@ pub(super) fn raw_message(delivery: Delivery) -> RawMessage {
     let headers = properties.headers().as_ref().unwrap_or(&none);
     let hops = header(headers, "x-received-from");
     RawMessage {
-        kind: text(properties.kind()).or_else(|| header(headers, "JMSType").and_then(as_text)),
+        kind: kind(text(properties.kind()), header(headers, "JMSType")),
         body: Bytes::from(data),
         content_type: text(properties.content_type()),
         message_id: text(properties.message_id()),
@@ -52,16 +52,35 @@ fn text(value: &Option<ShortString>) -> Option<String> {
     value.as_ref().map(ToString::to_string)
 }
 
+/// What names the command: the property `type`, and the header where that holds no command.
+///
+/// Some libraries set a `type` of their own (`TextMessage`), or an empty one, and their users
+/// cannot; only a text with `#` is a command.
+fn kind(property: Option<String>, header: Option<&AMQPValue>) -> Option<String> {
+    let property = property.filter(|kind| !kind.trim().is_empty());
+    if property.as_ref().is_some_and(|kind| kind.contains('#')) {
+        return property;
+    }
+    let header = header.and_then(as_text);
+    match property {
+        Some(_) => header.filter(|kind| kind.contains('#')).or(property),
+        None => header,
+    }
+}
+
 fn header<'a>(headers: &'a FieldTable, name: &str) -> Option<&'a AMQPValue> {
     headers.inner().get(name)
 }
 
+/// A text in any of AMQP's types that can carry one; clients differ.
 fn as_text(value: &AMQPValue) -> Option<String> {
-    match value {
-        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned),
-        AMQPValue::ShortString(text) => Some(text.to_string()),
-        _ => None,
-    }
+    let bytes = match value {
+        AMQPValue::LongString(text) => text.as_bytes(),
+        AMQPValue::ByteArray(bytes) => bytes.as_slice(),
+        AMQPValue::ShortString(text) => return Some(text.to_string()),
+        _ => return None,
+    };
+    std::str::from_utf8(bytes).ok().map(str::to_owned)
 }
 
 /// A number in any of AMQP's integer types, or in figures; clients differ.
@@ -183,6 +202,38 @@ mod tests {
             .with_headers(headers)
             .with_type("Hello#crm".into());
         assert_eq!(read(properties, b"").kind.as_deref(), Some("Hello#crm"));
+    }
+
+    #[test]
+    fn the_header_names_the_command_where_the_type_property_names_none() {
+        let kind = |property: Option<&str>, header: Option<AMQPValue>| {
+            let headers = header.map(|value| table(&[("JMSType", value)]));
+            let mut properties = BasicProperties::default();
+            if let Some(headers) = headers {
+                properties = properties.with_headers(headers);
+            }
+            if let Some(property) = property {
+                properties = properties.with_type(property.into());
+            }
+            read(properties, b"").kind
+        };
+        let named = Some("GetState#1013".to_owned());
+        let short = AMQPValue::ShortString("GetState#1013".into());
+        let bytes = AMQPValue::ByteArray(b"GetState#1013".as_slice().into());
+        for property in [None, Some(""), Some("  "), Some("TextMessage")] {
+            for header in [long("GetState#1013"), short.clone(), bytes.clone()] {
+                assert_eq!(kind(property, Some(header)), named, "{property:?}");
+            }
+        }
+        // Neither holds a command: what the client set is what it is told about.
+        let text = Some("TextMessage".to_owned());
+        assert_eq!(kind(Some("TextMessage"), Some(long("other"))), text);
+        assert_eq!(kind(Some("TextMessage"), None), text);
+        assert_eq!(kind(Some(" "), None), None);
+        assert_eq!(
+            kind(Some("Hello#"), Some(long("GetState#1"))).as_deref(),
+            Some("Hello#")
+        );
     }
 
     #[test]

@@ -18,6 +18,9 @@ pub struct ArgSpec {
     pub rest: bool,
     /// Takes any JSON value in the object form, which is kept as JSON text.
     pub json: bool,
+    /// Holds names and values: in the object form also an object of them, or one pair as `name`
+    /// and `value` beside the other arguments.
+    pub pairs: bool,
     /// In the text form it is there only where it is this word (or empty): anything else belongs
     /// to an argument before it that may have commas.
     pub only: Option<&'static str>,
@@ -56,6 +59,7 @@ impl ArgSpec {
             secret: false,
             rest: false,
             json: false,
+            pairs: false,
             only: None,
         }
     }
@@ -71,6 +75,13 @@ impl ArgSpec {
     #[must_use]
     pub const fn any_json(mut self) -> Self {
         self.json = true;
+        self
+    }
+
+    /// The same, with names and values in the object form.
+    #[must_use]
+    pub const fn or_pairs(mut self) -> Self {
+        self.pairs = true;
         self
     }
 
@@ -112,6 +123,13 @@ impl Args {
     /// Adds an argument. All are kept as secrets: no argument is ever shown by accident.
     pub fn push(&mut self, name: &'static str, value: impl Into<String>) {
         self.0.push((name, Secret::new(value)));
+    }
+
+    /// Gives an argument another value; one that is absent stays so.
+    pub fn replace(&mut self, name: &str, value: impl Into<String>) {
+        if let Some((_, old)) = self.0.iter_mut().find(|(key, _)| *key == name) {
+            *old = Secret::new(value);
+        }
     }
 
     /// An argument's text; `None` where absent or empty.

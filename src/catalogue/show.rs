@@ -43,6 +43,7 @@ fn argument(arg: &ArgSpec) -> Value {
         "required": arg.missing.is_some(),
         "missing": arg.missing.map(super::ErrorCode::as_str),
         "secret": arg.secret,
+        "pairs": arg.pairs,
     })
 }
 
@@ -91,6 +92,7 @@ pub fn arguments(spec: &CommandSpec) -> String {
         return "none".to_owned();
     }
     let one = |arg: &ArgSpec| match arg.missing {
+        Some(_) if arg.pairs => format!("`{}` (JSON also: `name`, `value`)", arg.name),
         Some(_) => format!("`{}`", arg.name),
         None => format!("[`{}`]", arg.name),
     };

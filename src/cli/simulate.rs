@@ -60,6 +60,9 @@ struct Finesse {
     /// Outside numbers answer after this
     #[arg(long, value_parser = duration, value_name = "TIME")]
     answer_delay: Option<Duration>,
+    /// Pause between an accepted change of an agent's state and its effect
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    effect_delay: Option<Duration>,
     /// Pause between a request and its notification
     #[arg(long, value_parser = duration, value_name = "TIME")]
     event_delay: Option<Duration>,
@@ -214,6 +217,7 @@ fn override_with(config: &mut Config, args: &Finesse) {
     set(&mut config.agents.password, args.password.as_ref());
     set(&mut config.deployment, args.deployment.as_ref());
     set(&mut config.answer_delay, args.answer_delay.as_ref());
+    set(&mut config.effect_delay, args.effect_delay.as_ref());
     set(&mut config.event_delay, args.event_delay.as_ref());
     set(
         &mut config.forced_logout_after,

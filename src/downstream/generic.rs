@@ -3,7 +3,7 @@
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 
-use crate::model::{Answer, CallOutcome, HttpAnswer, HttpRequest, NodeHealth};
+use crate::model::{Answer, CallOutcome, HttpAnswer, HttpRequest, Json, NodeHealth};
 
 use super::classify;
 
@@ -42,7 +42,7 @@ pub(super) async fn answered(request: &HttpRequest, response: Response) -> CallO
             },
             _ => CallOutcome::Done {
                 status,
-                answer: Answer::Http(Box::new(HttpAnswer { body: Value::Null })),
+                answer: Answer::Http(Box::new(HttpAnswer { body: Json::null() })),
             },
         };
     }
@@ -67,26 +67,15 @@ pub(super) async fn answered(request: &HttpRequest, response: Response) -> CallO
 }
 
 /// A body as the reply carries it.
-fn shown(bytes: &[u8], json: bool) -> Value {
+fn shown(bytes: &[u8], json: bool) -> Json {
     if bytes.is_empty() {
-        return Value::Null;
+        return Json::null();
     }
-    if json
-        && let Ok(value) = serde_json::from_slice::<Value>(bytes)
-        && depth(&value, MAX_DEPTH)
-    {
-        return value;
-    }
-    Value::String(String::from_utf8_lossy(bytes).into_owned())
-}
-
-/// Whether a value nests no deeper than this.
-fn depth(value: &Value, left: usize) -> bool {
-    match value {
-        Value::Array(items) => left > 0 && items.iter().all(|item| depth(item, left - 1)),
-        Value::Object(items) => left > 0 && items.values().all(|item| depth(item, left - 1)),
-        _ => true,
-    }
+    std::str::from_utf8(bytes)
+        .ok()
+        .filter(|_| json)
+        .and_then(|text| Json::read(text, MAX_DEPTH))
+        .unwrap_or_else(|| Value::from(String::from_utf8_lossy(bytes)).into())
 }
 
 /// A node that answers anything but a 5xx is in service.
@@ -109,13 +98,21 @@ mod tests {
 
     #[test]
     fn answers_are_json_where_they_are_and_texts_elsewhere() {
-        assert_eq!(shown(b"", true), Value::Null);
-        assert_eq!(shown(br#"{"a":1}"#, true), serde_json::json!({"a": 1}));
-        assert_eq!(shown(br#"{"a":1}"#, false), Value::from(r#"{"a":1}"#));
-        assert_eq!(shown(b"{broken", true), Value::from("{broken"));
+        let text = |text: &str| Json::from(Value::from(text));
+        assert_eq!(shown(b"", true), Json::null());
+        assert_eq!(shown(br#"{"a":1}"#, true).as_str(), r#"{"a":1}"#);
+        assert_eq!(shown(br#"{"a":1}"#, false), text(r#"{"a":1}"#));
+        assert_eq!(shown(b"{broken", true), text("{broken"));
+        assert_eq!(shown(b"\"\xff\"", true), text("\"\u{fffd}\""));
         let deep = "[".repeat(40) + &"]".repeat(40);
-        assert_eq!(shown(deep.as_bytes(), true), Value::from(deep));
+        assert_eq!(shown(deep.as_bytes(), true), text(&deep));
         let flat = "[".repeat(32) + &"]".repeat(32);
-        assert!(shown(flat.as_bytes(), true).is_array());
+        assert_eq!(shown(flat.as_bytes(), true).as_str(), flat);
+    }
+
+    #[test]
+    fn a_json_answer_keeps_its_digits_and_order() {
+        let body = r#"{"z":12345678901234567890123,"a":1.10,"e":1e2}"#;
+        assert_eq!(shown(body.as_bytes(), true).as_str(), body);
     }
 }

@@ -389,6 +389,7 @@ impl Engine {
             session.moving = None;
             session.dialogs.clear();
             session.expected.clear();
+            session.settling = None;
             session.sync = None;
             session.linger_until = Some(until);
             self.timers.set(Timer::Agent(agent.clone()), until);

@@ -10,7 +10,7 @@ use super::peer::PeerMessage;
 use super::timer::Timer;
 use super::{Engine, Event, limits};
 use crate::catalogue::{ErrorCode, Step};
-use crate::model::Destination;
+use crate::model::{AgentId, Destination};
 use crate::wire::command::{Addressed, ClientCommand, Malformed, ReplyTo};
 use crate::wire::event::ClientEvent;
 use crate::wire::reply::{Outcome, Reply, ReplyError};
@@ -153,25 +153,31 @@ impl Engine {
         self.tell(&destination, event, correlation, self.epoch, Some(id));
     }
 
-    /// The destination that hears of this command: the agent's, the one it is to be bound to, or
-    /// the one that `reply_to` names.
+    /// The destination that hears of this command: the one that the agent is to be bound to, that of
+    /// the client that sent it (`reply_to`), or the agent's.
     pub(super) fn destination_of(&self, command: &ClientCommand) -> Option<Destination> {
         match &command.addressee {
             Addressed::Destination(destination) => Some(destination.clone()),
             Addressed::Agent(agent) => {
                 let named = command.args.get("destination");
                 let wanted = named.and_then(|text| Destination::new(text).ok());
-                wanted
-                    .or_else(|| {
-                        let session = self.sessions.get(agent)?;
-                        Some(session.record.destination.clone())
-                    })
-                    .or_else(|| match &command.reply_to {
-                        Some(ReplyTo::Queue(name)) => Destination::new(name).ok(),
-                        _ => None,
-                    })
+                wanted.or_else(|| self.asker(Some(agent), command.reply_to.as_ref()))
             }
         }
+    }
+
+    /// Who hears of a command to an agent: the client that `reply_to` names, where that one is known,
+    /// or the agent's own; of an agent without one, whoever `reply_to` names.
+    fn asker(&self, agent: Option<&AgentId>, reply_to: Option<&ReplyTo>) -> Option<Destination> {
+        let named = match reply_to {
+            Some(ReplyTo::Queue(name)) => Destination::new(name).ok(),
+            _ => None,
+        };
+        let sender = named
+            .as_ref()
+            .filter(|name| self.sessions.knows_destination(name));
+        let own = || Some(&self.sessions.get(agent?)?.record.destination);
+        sender.or_else(own).cloned().or(named)
     }
 
     /// Sends the terminal reply, where one is asked for.
@@ -354,16 +360,8 @@ impl Engine {
             reason: malformed.reason,
             detail: malformed.detail.clone(),
         });
-        let known = malformed
-            .agent
-            .as_ref()
-            .and_then(|agent| self.sessions.get(agent))
-            .map(|session| session.record.destination.clone())
-            .or_else(|| malformed.destination.clone())
-            .or_else(|| match &malformed.reply_to {
-                Some(ReplyTo::Queue(name)) => Destination::new(name).ok(),
-                _ => None,
-            });
+        let known = (malformed.destination.clone())
+            .or_else(|| self.asker(malformed.agent.as_ref(), malformed.reply_to.as_ref()));
         let code = malformed.code.as_str();
         if let Some(destination) = &known {
             let event = ClientEvent::Error {

@@ -132,7 +132,8 @@ impl Engine {
         let said = if role.leads() {
             role.as_str()
         } else {
-            "taking-over"
+            // On its way there.
+            Role::Joining.as_str()
         };
         Ok(said.to_owned())
     }
@@ -172,7 +173,7 @@ impl Engine {
             self.decide(index, Wish::Leader { instance });
         }
         self.look_at_roles("operator");
-        Ok("handing-over".to_owned())
+        Ok(Role::Draining.as_str().to_owned())
     }
 
     /// Whether an instance could lead a group now.

@@ -85,6 +85,7 @@ impl Engine {
         let own = i32::from(self.cfg.priority);
         match group.role {
             Role::Joining | Role::Disabled => None,
+            _ if self.stands_back() => Some(FAR_FOLLOWER),
             Role::Leader | Role::LeaderSingleNode | Role::Draining => {
                 Some(own.max(self.above_the_silent(&group.name)))
             }

@@ -87,7 +87,7 @@ pub enum Event {
     Alone {
         /// Group.
         group: String,
-        /// Bounded label: `failover-off`, `group-names`, `peer-unreachable`.
+        /// Bounded label: `failover-off`, `group-names`, `auth-failed`, `peer-unreachable`.
         reason: &'static str,
         /// In words.
         detail: String,

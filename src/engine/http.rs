@@ -53,7 +53,7 @@ pub(super) fn to_remember(reply: &Arc<Reply>) -> Arc<Reply> {
     let long = reply
         .body
         .as_ref()
-        .is_some_and(|body| body.to_string().len() > limits::REMEMBERED_BODY);
+        .is_some_and(|body| body.as_str().len() > limits::REMEMBERED_BODY);
     if !long {
         return reply.clone();
     }

@@ -17,7 +17,7 @@
 
 use std::sync::Arc;
 
-use crate::catalogue::{ErrorCode, Step};
+use crate::catalogue::{ErrorCode, Repeat, Step};
 use crate::model::{AgentId, Destination};
 use crate::wire::command::{Addressed, ClientCommand, Malformed};
 use crate::wire::event::ClientEvent;
@@ -32,10 +32,14 @@ use super::{Engine, Event, limits};
 
 mod table;
 
-pub(super) use table::{Answered, Job, Jobs, LaneKey, Origin, State, lane_key};
+pub(super) use table::{Answered, Job, Jobs, LaneKey, Origin, State, agent_lane, lane_key};
 
-/// The agent whose state a command changes.
+/// The agent whose state a command changes. What it asks of a call is not undone by a state.
 fn changed_agent(command: &ClientCommand) -> Option<&AgentId> {
+    let spec = command.spec;
+    if spec.repeat == Repeat::Unsafe || spec.args.iter().any(|arg| arg.name == "dialogId") {
+        return None;
+    }
     match (&command.addressee, command.spec.step) {
         (Addressed::Agent(agent), Step::SignIn(_) | Step::Request(_) | Step::Sequence(_)) => {
             Some(agent)

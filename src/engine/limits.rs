@@ -72,8 +72,36 @@ pub const FORCED_OUT_MS: u64 = 3_000;
 /// How long an ended session is remembered, milliseconds.
 pub const TOMBSTONE_MS: u64 = 600_000;
 
-/// How long the answer to a request waits for the notification that it causes, milliseconds.
+/// Instances with another key that are told of; more are not counted.
+pub const STRANGERS: usize = 8;
+
+/// How long after its last message an instance with another key is told of, milliseconds.
+pub const STRANGER_MS: u64 = 15_000;
+
+/// Requests of one agent whose notifications are awaited; the oldest is forgotten.
+pub const EXPECTED_PER_AGENT: usize = 16;
+
+/// How long a notification that echoes a request's id is known by it, milliseconds.
+pub const ECHO_MS: u64 = 60_000;
+
+/// How long a notification without an id may be taken for that of a request, milliseconds.
 pub const CORRELATION_MS: u64 = 5_000;
+
+/// How long a forced sign-out waits to see the agent not ready before it goes on, milliseconds.
+pub const STEP_EFFECT_MS: u64 = 1_000;
+
+/// Pause before it is tried again where the platform says that the state does not allow it.
+pub const STEP_AGAIN_MS: u64 = 500;
+
+/// How long it is tried again, milliseconds.
+pub const STEP_PATIENCE_MS: u64 = 5_000;
+
+/// How long an accepted sign-in may take to have its effect, milliseconds: real ones took up to 31 s
+/// (connector reference, section 13). Before that the agent is not said to be signed out.
+pub const SIGN_IN_PATIENCE_MS: u64 = 60_000;
+
+/// Longest pause between two reads of an agent whose sign-in has no effect yet, milliseconds.
+pub const SIGN_IN_READ_MAX_MS: u64 = 8_000;
 
 /// How long after an accepted sign-in the agent is read when no notification came, milliseconds.
 pub const SIGN_IN_SETTLE_MS: u64 = 1_000;

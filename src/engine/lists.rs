@@ -41,7 +41,7 @@ impl Engine {
         }
     }
 
-    /// An event to the client of a command's agent, that the command is settled with.
+    /// An event to the client that sent a command, that the command is settled with.
     pub(super) fn tell_asker(
         &mut self,
         id: JobId,
@@ -52,7 +52,8 @@ impl Engine {
         let Some(session) = self.sessions.get(agent) else {
             return;
         };
-        let to = session.record.destination.clone();
+        let to = self.destination_of(command);
+        let to = to.unwrap_or_else(|| session.record.destination.clone());
         let epoch = session.record.version.epoch;
         let correlation = command.correlation_id.clone();
         self.tell(&to, event, correlation, epoch, Some(id));

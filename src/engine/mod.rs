@@ -34,6 +34,7 @@ pub mod command;
 pub mod config;
 mod connect;
 mod consumers;
+mod correlation;
 mod doubt;
 pub mod event;
 mod groups;
@@ -64,10 +65,12 @@ mod replication;
 mod rng;
 mod roles;
 pub mod route;
+mod sequence;
 mod service;
 mod session;
 mod states;
 pub(crate) mod steady;
+mod strangers;
 mod supervise;
 mod timer;
 pub mod view;
@@ -147,6 +150,8 @@ pub struct Engine {
     takeover: agents::Takeover,
     /// Running commands whose request is not sent yet, with the node; at most the prefetch.
     parked: Vec<(ids::JobId, usize)>,
+    echoes: correlation::Echoes,
+    strangers: strangers::Strangers,
     /// Agents that are being given away; at most one entry a session.
     yielding: Vec<AgentId>,
     states: states::Round,
@@ -210,6 +215,8 @@ impl Engine {
             calls: HashMap::new(),
             takeover: agents::Takeover::default(),
             parked: Vec::new(),
+            echoes: correlation::Echoes::default(),
+            strangers: strangers::Strangers::default(),
             yielding: Vec::new(),
             states: states::Round::default(),
             outcomes: Vec::new(),
@@ -391,6 +398,7 @@ impl Engine {
                 Timer::Doubt => self.doubts_due(),
                 Timer::Takeover => self.takeover_step(),
                 Timer::Agent(agent) => self.agent_due(&agent),
+                Timer::Step(id) => self.step_due(id),
                 Timer::Held => self.release_held(),
                 Timer::Consumers => self.refresh_consumers(),
                 Timer::Outbox => self.outbox.rested(),
@@ -434,6 +442,7 @@ impl Engine {
         }
         self.book.sweep(self.kept);
         self.timers.set(Timer::Sweep, now + 1_000);
+        self.forget_strangers();
         self.return_strays();
         self.expire_waiting();
     }

@@ -42,7 +42,7 @@ impl Engine {
         let Addressed::Agent(agent) = &command.addressee else {
             return;
         };
-        let near = self.jobs.get(id).is_some_and(|job| !job.raw.federated);
+        let near = self.published_here(id);
         let shared = self
             .members
             .present()
@@ -62,6 +62,19 @@ impl Engine {
         }
     }
 
+    /// Whether a command was published at the broker in use: not one that was delivered by the
+    /// broker used before, and waits still.
+    fn published_here(&self, id: JobId) -> bool {
+        self.jobs.get(id).is_some_and(|job| {
+            let here = match &job.origin {
+                Origin::Delivery(delivery) => Some(delivery.link) == self.links.active(),
+                Origin::Forwarded { .. } => true,
+                Origin::Orphan => false,
+            };
+            here && !job.raw.federated
+        })
+    }
+
     /// A command of another owner's agent was handed on. If it shows that the client is here now,
     /// the agent is to follow.
     pub(super) fn follow_client(&mut self, id: JobId, command: &ClientCommand, owner: &InstanceId) {
@@ -71,10 +84,7 @@ impl Engine {
         if self.cfg.mode != Mode::ActiveActive || !self.leads_any() || self.draining {
             return;
         }
-        let near = self
-            .jobs
-            .get(id)
-            .is_some_and(|job| matches!(job.origin, Origin::Delivery(_)) && !job.raw.federated);
+        let near = self.published_here(id) && !self.jobs.is_forward(id);
         let since = self.jobs.get(id).map_or(0, |job| job.received);
         if !near || !self.attached_elsewhere(owner, since) {
             return;

@@ -4,6 +4,7 @@ use crate::model::{AgentId, ApiError, Dialog, DialogsVerb, Update, UpdateBody, U
 use crate::wire::errors::code_of;
 use crate::wire::event::{ClientEvent, Viewer, choose};
 
+use super::correlation::Subject;
 use super::timer::Timer;
 use super::{Engine, limits};
 
@@ -21,9 +22,8 @@ impl Engine {
         match update.body {
             UpdateBody::User(user) => self.on_user(agent, request, *user),
             UpdateBody::Dialogs { verb, dialogs } => {
-                let correlation = self.correlate(agent, request, None);
                 for dialog in dialogs {
-                    self.on_dialog(agent, verb, &dialog, correlation.clone());
+                    self.on_dialog(agent, verb, &dialog, request);
                 }
             }
             UpdateBody::Refused(error) => self.on_refusal(agent, request, &error),
@@ -47,13 +47,20 @@ impl Engine {
             self.sign_in_again(agent, extension);
             return;
         }
+        self.step_seen(agent, &user.state);
         let signed_in = user.signed_in();
+        if signed_in {
+            self.sign_in_over(agent);
+        } else if self.still_out(agent) {
+            return;
+        }
         let session = self.sessions.get(agent);
         let read_due = session
             .and_then(|session| session.sync.as_ref())
             .is_some_and(|sync| sync.sign_in);
-        let early = !read_due && session.is_some_and(|session| session.signing_in(request));
-        let correlation = self.correlate(agent, request, Some(&user.state));
+        let now = self.now.mono;
+        let early = !read_due && session.is_some_and(|session| session.signing_in(now, request));
+        let correlation = self.correlate(agent, request, Subject::State(&user.state));
         self.keep_user(agent, user.clone());
         // After a sign-in the state is told behind who the agent is, once both are read.
         if signed_in && read_due {
@@ -79,12 +86,21 @@ impl Engine {
         }
     }
 
+    /// Whether a sign-in is awaited of an agent that was not signed in: that it is not yet is no
+    /// news.
+    fn still_out(&self, agent: &AgentId) -> bool {
+        self.sessions.get(agent).is_some_and(|session| {
+            let user = session.record.user.as_ref();
+            session.settling.is_some() && !user.is_some_and(|user| user.signed_in())
+        })
+    }
+
     fn on_dialog(
         &mut self,
         agent: &AgentId,
         verb: DialogsVerb,
         dialog: &Dialog,
-        correlation: Option<String>,
+        request: Option<&str>,
     ) {
         if !dialog.media_type.is_empty() && !dialog.media_type.eq_ignore_ascii_case("voice") {
             return;
@@ -121,6 +137,7 @@ impl Engine {
             true => Vec::new(),
             false => choose(&shown, verb, known_before, &viewer),
         };
+        let correlation = self.correlate(agent, request, Subject::Call(&shown, known_before));
         for event in events {
             self.tell_agent(agent, event, correlation.clone());
         }
@@ -128,7 +145,7 @@ impl Engine {
 
     /// A request was accepted and refused later.
     fn on_refusal(&mut self, agent: &AgentId, request: Option<&str>, error: &ApiError) {
-        let correlation = self.correlate(agent, request, None);
+        let correlation = self.correlate(agent, request, Subject::Refusal);
         let (code, message) = code_of(error, 202);
         // A sign-out that was refused: the agent is to stay signed in.
         if let Some(session) = self.sessions.get_mut(agent)
@@ -148,6 +165,11 @@ impl Engine {
             && session.sync.as_ref().is_some_and(|sync| sync.sign_in)
         {
             session.sync = None;
+        }
+        // A sign-in that was refused: only its client can mend that.
+        if self.still_out(agent) {
+            self.sign_in_over(agent);
+            self.asked_out(agent);
         }
         self.tell_agent(
             agent,
@@ -195,37 +217,6 @@ impl Engine {
             session.record.user = Some(Box::new(user));
             self.sessions.touch_state(agent);
         }
-    }
-
-    /// The correlation id of the command that caused a notification: by the echoed request id;
-    /// where none is echoed, the oldest request that set this very state, or (for calls) any.
-    fn correlate(
-        &mut self,
-        agent: &AgentId,
-        request: Option<&str>,
-        state: Option<&str>,
-    ) -> Option<String> {
-        let now = self.now.mono;
-        let session = self.sessions.get_mut(agent)?;
-        session.expected.retain(|known| known.until > now);
-        if let Some(request) = request.filter(|text| !text.is_empty()) {
-            let known = session
-                .expected
-                .iter()
-                .find(|known| known.request_id == request)?;
-            return known.correlation_id.clone();
-        }
-        let index = session.expected.iter().position(|known| match state {
-            Some(state) => known.state == Some(state),
-            None => known.state.is_none(),
-        })?;
-        let known = &session.expected[index];
-        let correlation = known.correlation_id.clone();
-        // A call brings several notifications; a state change only one.
-        if known.state.is_some() {
-            session.expected.remove(index);
-        }
-        correlation
     }
 
     /// A signed-out agent's subscription is kept for a while: the next sign-in is quick.

@@ -196,7 +196,8 @@ pub struct IntentRecord {
     pub body: [u8; 8],
     /// Remembered until then, milliseconds since the epoch.
     pub until: u64,
-    /// Whose command.
+    /// Whose command: an agent, or the key of a generic HTTP command.
+    #[serde(deserialize_with = "AgentId::deserialize_key")]
     pub agent: AgentId,
     /// Its name.
     pub command: String,

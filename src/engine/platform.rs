@@ -61,7 +61,7 @@ impl Engine {
             || session
                 .expected
                 .iter()
-                .any(|known| known.state == Some("LOGOUT") && known.until > now);
+                .any(|known| known.state == Some("LOGOUT") && known.fresh(now));
         let no_reason =
             user.reason_code.is_empty() && matches!(user.reason_code_id.as_str(), "" | "-1");
         let forced = user.reason_code == FORCED_OUT || (no_reason && now < session.moved_until);
@@ -100,6 +100,9 @@ impl Engine {
             _ => limits::SIGN_IN_AGAIN_MS,
         };
         let refused = matches!(outcome, CallOutcome::Refused { .. });
+        if matches!(outcome, CallOutcome::Done { .. }) {
+            self.sign_in_began(agent);
+        }
         self.habit_answered(agent, outcome);
         if let Some(session) = self.sessions.get_mut(agent)
             && refused

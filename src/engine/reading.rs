@@ -2,7 +2,7 @@
 
 use super::command::{Call, Command};
 use super::ids::CallId;
-use super::session::Sync;
+use super::session::{Settling, Sync};
 use super::timer::Timer;
 use super::{CallFor, Engine, limits};
 use crate::model::{Action, AgentId, Answer, CallOutcome, Dialog, Mobile, Secret};
@@ -39,7 +39,38 @@ impl Engine {
             }
             self.sessions.touch(agent);
         }
+        self.sign_in_began(agent);
         self.sync(agent, true, correlation_id, due);
+    }
+
+    /// A sign-in was accepted; its effect comes later.
+    pub(super) fn sign_in_began(&mut self, agent: &AgentId) {
+        let settling = Settling {
+            since: self.now.mono,
+            node: self.route.current(),
+            reads: 0,
+        };
+        if let Some(session) = self.sessions.get_mut(agent) {
+            session.settling = Some(settling);
+        }
+    }
+
+    /// Nothing more is expected of a sign-in.
+    pub(super) fn sign_in_over(&mut self, agent: &AgentId) -> Option<Settling> {
+        self.sessions.get_mut(agent)?.settling.take()
+    }
+
+    /// An agent was read as signed out though its sign-in was accepted a while ago. Returns when it
+    /// is to be read again; not where the node has changed, as the new one may not know of it.
+    fn read_again_at(&mut self, agent: &AgentId) -> Option<u64> {
+        let (now, node) = (self.now.mono, self.route.current());
+        let settling = self.sessions.get_mut(agent)?.settling.as_mut()?;
+        if settling.node != node || now >= settling.since + limits::SIGN_IN_PATIENCE_MS {
+            return None;
+        }
+        settling.reads += 1;
+        let pause = limits::SIGN_IN_SETTLE_MS << settling.reads.min(8);
+        Some(now + pause.min(limits::SIGN_IN_READ_MAX_MS))
     }
 
     /// What a sign-in was accepted with.
@@ -197,9 +228,17 @@ impl Engine {
         };
         let asked_in = session.record.signed_in;
         let extension = session.record.extension.clone();
-        // This node does not know the agent as signed in.
         if !user.signed_in() && asked_in {
-            let again = self.sign_in_again(agent, extension);
+            if let Some(due) = self.read_again_at(agent) {
+                self.sync(agent, sync.sign_in, sync.correlation_id, due);
+                return;
+            }
+            // This node does not know the agent as signed in.
+            let node = self.route.current();
+            let had_no_effect = self
+                .sign_in_over(agent)
+                .is_some_and(|known| known.node == node);
+            let again = !had_no_effect && self.sign_in_again(agent, extension);
             if again && !sync.sign_in {
                 return;
             }
@@ -207,6 +246,7 @@ impl Engine {
                 self.asked_out(agent);
             }
         }
+        self.sign_in_over(agent);
         self.publish_read(agent, &user, dialogs, sync.sign_in, sync.correlation_id);
         let make_ready = sync.sign_in && self.cfg.agents.make_ready && user.state == "NOT_READY";
         if make_ready {

@@ -164,6 +164,7 @@ impl Engine {
             && reason == "wrong_key"
         {
             self.members.on_rejected(claimed);
+            self.hear_stranger(claimed);
         }
         self.events.push_back(Event::PeerRejected {
             peer: claimed,

@@ -279,6 +279,9 @@ impl Engine {
             Role::Leader => limits::PROOF_MS,
             _ => 0,
         };
+        if let Some(stranger) = self.stranger() {
+            return Some(("auth-failed", Self::words_of_stranger(stranger)));
+        }
         let doubtful = self.members.doubtful(self.now, patience)?;
         let words = format!(
             "{doubtful} is not heard, and not every broker can be asked whether it is gone: it \

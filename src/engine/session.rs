@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::model::{AgentId, Destination, Dialog, InstanceId, Secret, User};
+use crate::wire::event::continued;
 
+use super::correlation::Expectation;
 use super::ids::{CallId, JobId, SubscriptionEpoch};
 use super::limits;
 use super::peer::{SessionRecord, Version};
@@ -82,19 +84,6 @@ pub struct PendingConnect {
     pub group: String,
 }
 
-/// A request whose notification is awaited, for the correlation id.
-#[derive(Debug, Clone)]
-pub struct Expectation {
-    /// `requestId` of the request.
-    pub request_id: String,
-    /// The command's correlation id.
-    pub correlation_id: Option<String>,
-    /// State that the request sets, if it sets one.
-    pub state: Option<&'static str>,
-    /// Until when, monotonic milliseconds.
-    pub until: u64,
-}
-
 /// Reading an agent anew: after sign-in, takeover, a lost subscription.
 #[derive(Debug, Clone, Default)]
 pub struct Sync {
@@ -110,6 +99,17 @@ pub struct Sync {
     pub user: Option<Box<User>>,
     /// Failures so far.
     pub tries: u32,
+}
+
+/// A sign-in that was accepted and has had no effect yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Settling {
+    /// When it was accepted, monotonic milliseconds.
+    pub since: u64,
+    /// The node that is to know the agent.
+    pub node: usize,
+    /// Reads so far that did not show it.
+    pub reads: u32,
 }
 
 /// An agent on its way from one living owner to another (active-active).
@@ -151,6 +151,8 @@ pub struct Session {
     pub expected: Vec<Expectation>,
     /// Reading under way or due.
     pub sync: Option<Sync>,
+    /// A sign-in that is to have its effect.
+    pub settling: Option<Settling>,
     /// The notification of a sign-in came before its answer.
     pub sign_in_seen: bool,
     /// When the subscription of a signed-out agent is given up.
@@ -187,6 +189,7 @@ impl Session {
             connecting: None,
             expected: Vec::new(),
             sync: None,
+            settling: None,
             sign_in_seen: false,
             linger_until: None,
             last_node: None,
@@ -218,10 +221,11 @@ impl Session {
 
     /// Whether a sign-in is under way that a notification with this request id would belong to.
     #[must_use]
-    pub fn signing_in(&self, request: Option<&str>) -> bool {
+    pub fn signing_in(&self, now: u64, request: Option<&str>) -> bool {
         let request = request.unwrap_or_default();
         self.expected.iter().any(|known| {
-            known.state == Some("LOGIN") && (request.is_empty() || known.request_id == request)
+            known.state == Some("LOGIN")
+                && ((request.is_empty() && known.fresh(now)) || known.request_id == request)
         })
     }
 
@@ -233,8 +237,9 @@ impl Session {
 
     /// Puts a call in its place; returns whether it was known before.
     pub fn keep_dialog(&mut self, dialog: &Dialog) -> bool {
+        let extension = self.record.extension.as_deref().unwrap_or_default();
         if let Some(known) = self.dialogs.iter_mut().find(|known| known.id == dialog.id) {
-            *known = dialog.clone();
+            *known = continued(dialog, Some(known), extension);
             return true;
         }
         if self.dialogs.len() >= limits::DIALOGS_PER_AGENT {

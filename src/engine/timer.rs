@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::model::AgentId;
 
+use super::ids::JobId;
+
 /// Everything that can come due.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Timer {
@@ -29,6 +31,9 @@ pub enum Timer {
     Takeover,
     /// Something about one agent: a retry, a read, the end of a linger.
     Agent(AgentId),
+    /// A command's next step may go out without its having been seen that the one before it had its
+    /// effect.
+    Step(JobId),
     /// Held and forwarded commands are looked at again, deadlines included.
     Held,
     /// A consumer that was lost is registered again.

@@ -383,7 +383,20 @@ impl Engine {
                 rtt_ms: peer.round_trip,
                 standing: peer.heartbeat.standing.clone(),
             })
+            .chain(self.stranger_views())
             .collect()
+    }
+
+    /// Who speaks under another key, and never spoke under ours.
+    fn stranger_views(&self) -> impl Iterator<Item = PeerView> {
+        let unknown = self.strangers.iter();
+        let unknown = unknown.filter(|(id, _)| self.members.get(id).is_none());
+        unknown.map(|(id, heard)| PeerView {
+            instance: id.to_string(),
+            state: Liveness::AuthFailed.as_str().to_owned(),
+            last_seen_ms: self.now.mono.saturating_sub(heard),
+            ..PeerView::default()
+        })
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -398,11 +411,13 @@ impl Engine {
             warnings.extend(self.unmatched(index));
             if self.groups[index].role == Role::LeaderSingleNode
                 && let Some((label, words)) = self.no_successor(index)
-                && label != "group-names"
+                && !matches!(label, "group-names" | "auth-failed")
             {
                 warnings.push(words);
             }
         }
+        let strangers = self.strangers.iter();
+        warnings.extend(strangers.map(|(id, _)| Self::words_of_stranger(id)));
         for (id, peer) in self.members.iter() {
             if !peer.liveness.present() {
                 warnings.push(format!("peer {id} is {}", peer.liveness.as_str()));

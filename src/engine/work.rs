@@ -11,8 +11,7 @@ use crate::wire::reply::Outcome;
 use super::command::{Call, Command};
 use super::ids::{CallId, JobId};
 use super::jobs::{Answered, State};
-use super::session::Expectation;
-use super::{CallFor, Engine, limits};
+use super::{CallFor, Engine};
 
 /// What the requests are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +30,7 @@ pub(super) enum Kind {
 /// Requests of a running command.
 #[derive(Debug)]
 pub(super) struct Work {
-    kind: Kind,
+    pub(super) kind: Kind,
     agent: AgentId,
     /// The one under way first.
     actions: VecDeque<Action>,
@@ -43,6 +42,8 @@ pub(super) struct Work {
     /// Nodes that cannot have executed it.
     refused_by: Vec<usize>,
     request_id: String,
+    /// Between two steps of a sequence.
+    pub(super) pause: Option<super::sequence::Pause>,
 }
 
 impl Work {
@@ -62,6 +63,12 @@ impl Work {
             *front = action;
             self.tries = 0;
         }
+    }
+
+    /// The request at the front is to be sent once more, as if for the first time.
+    pub(super) fn begin_anew(&mut self) {
+        self.tries = 0;
+        self.refused_by.clear();
     }
 
     /// The request under way was not sent.
@@ -166,6 +173,7 @@ impl Engine {
             tries: 0,
             refused_by: Vec::new(),
             request_id,
+            pause: None,
         };
         if self.journaled(id, command) {
             self.intend(id, Box::new(work), command);
@@ -223,40 +231,6 @@ impl Engine {
         })));
     }
 
-    /// Notes that a notification will come, before the request leaves: it may be the quicker one.
-    fn expect(
-        &mut self,
-        agent: &AgentId,
-        action: &Action,
-        request_id: &str,
-        correlation_id: Option<String>,
-    ) {
-        let state = match action {
-            Action::SetState { state, .. } => Some(*state),
-            Action::SignIn { .. } => Some("LOGIN"),
-            Action::MakeCall { .. }
-            | Action::OnDialog { .. }
-            | Action::Dial { .. }
-            | Action::CallData { .. }
-            | Action::Campaign { .. }
-            | Action::Supervise { .. } => None,
-            _ => return,
-        };
-        let now = self.now.mono;
-        if let Some(session) = self.sessions.get_mut(agent) {
-            session.expected.retain(|known| known.until > now);
-            if session.expected.len() >= 16 {
-                session.expected.remove(0);
-            }
-            session.expected.push(Expectation {
-                request_id: request_id.to_owned(),
-                correlation_id,
-                state,
-                until: now + limits::CORRELATION_MS,
-            });
-        }
-    }
-
     pub(super) fn on_call_done(&mut self, call: CallId, outcome: CallOutcome) {
         let Some((purpose, node)) = self.calls.remove(&call) else {
             self.stale("call");
@@ -285,7 +259,7 @@ impl Engine {
         match outcome {
             CallOutcome::Done { status, answer } => {
                 work.answers.push(answer);
-                self.next_action(id, node, status);
+                self.next_action(id, node, status, true);
             }
             CallOutcome::Refused { status, error } => self.refused(id, node, status, &error),
             CallOutcome::NotSent { timed_out, reason } => {
@@ -308,31 +282,27 @@ impl Engine {
         }
     }
 
-    /// The request at the front is done: the next one, or the end.
-    fn next_action(&mut self, id: JobId, node: usize, status: u16) {
+    /// The request at the front is done, or was refused and may be: the next one, or the end.
+    fn next_action(&mut self, id: JobId, node: usize, status: u16, accepted: bool) {
         let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
             return;
         };
         let done = work.actions.pop_front();
-        work.tries = 0;
-        work.refused_by.clear();
-        let signs_out = matches!(
-            done,
-            Some(Action::SetState {
-                state: "LOGOUT",
-                ..
-            })
-        );
+        work.begin_anew();
+        let signs_out = matches!(&done, Some(Action::SetState { state, .. }) if *state == "LOGOUT");
         let (last, agent) = (work.actions.is_empty(), work.agent.clone());
-        if let Some(Action::SignIn { mobile, .. }) = done {
-            self.keep_mobile(&agent, mobile);
+        if let Some(Action::SignIn { mobile, .. }) = &done {
+            self.keep_mobile(&agent, mobile.clone());
         }
         if signs_out {
             self.asked_out(&agent);
         }
         if last {
             self.complete(id, node, status);
-        } else {
+            return;
+        }
+        let waits = accepted && done.is_some_and(|done| self.await_step(id, &done));
+        if !waits {
             self.issue(id, node);
         }
     }
@@ -345,7 +315,7 @@ impl Engine {
             return;
         };
         if work.kind == Kind::Sequence && work.actions.len() > 1 {
-            self.next_action(id, node, status);
+            self.next_action(id, node, status, false);
             return;
         }
         if let (404, Some(Action::ReadDialog { dialog })) = (status, work.actions.front()) {
@@ -355,7 +325,12 @@ impl Engine {
             self.finish(id, Answered::ok(Outcome::Ok, Some(status), host));
             return;
         }
+        let (agent, request_id) = (work.agent.clone(), work.request_id.clone());
         let (code, message) = code_of(error, status);
+        if self.step_again(id, &code) {
+            return;
+        }
+        self.unexpect(&agent, &request_id);
         self.fail(id, node, Some(status), &code, &message);
     }
 

@@ -46,7 +46,7 @@ fn outcome(n: u8, until: u64) -> OutcomeRecord {
             downstream: None,
             error: None,
             retry_after_ms: None,
-            body: Some(serde_json::json!("planted-secret")),
+            body: Some(serde_json::json!("planted-secret").into()),
         },
     }
 }

@@ -1,6 +1,6 @@
 //! A request to a generic HTTP downstream.
 
-use serde_json::Value;
+use super::Json;
 
 /// One request below the base URL, checked and normalised.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,6 @@ impl HttpPermission {
 /// What a generic HTTP downstream answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpAnswer {
-    /// JSON where the answer was JSON, else its text; `Null` where there was none.
-    pub body: Value,
+    /// JSON as it was written where the answer was JSON, else its text; null where there was none.
+    pub body: Json,
 }

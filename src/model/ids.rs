@@ -91,6 +91,38 @@ id_type!(
     }
 );
 
+/// Longest key of a generic HTTP command, in bytes.
+const MAX_KEY: usize = 255;
+
+impl AgentId {
+    /// Reads the key of a command to a generic HTTP downstream. There are no agents there, and the
+    /// key stands where an agent's id would: commands of one key run in order. It is never part of
+    /// a request's path or credentials, and no session is ever kept under it, so that it may be
+    /// any text.
+    ///
+    /// # Errors
+    /// Where it is empty, longer than 255 bytes or holds a control character.
+    pub fn key(text: &str) -> Result<Self, IdError> {
+        if (1..=MAX_KEY).contains(&text.len()) && !text.chars().any(char::is_control) {
+            Ok(Self(text.into()))
+        } else {
+            Err(IdError {
+                what: "key",
+                rule: "1 to 255 bytes without control characters",
+            })
+        }
+    }
+
+    /// For records of commands, which may be of a key instead of an agent.
+    pub(crate) fn deserialize_key<'de, D>(deserializer: D) -> Result<Self, D::Error>
+    where
+        D: serde::Deserializer<'de>,
+    {
+        let text = String::deserialize(deserializer)?;
+        Self::key(&text).map_err(serde::de::Error::custom)
+    }
+}
+
 id_type!(
     /// A client's event address: the routing key on the events exchange.
     Destination,

@@ -6,6 +6,7 @@ mod action;
 mod dialog;
 mod http;
 mod ids;
+pub mod json;
 mod lists;
 mod secret;
 mod update;
@@ -18,6 +19,7 @@ pub use action::{
 pub use dialog::{Dialog, Participant};
 pub use http::{HttpAnswer, HttpPermission, HttpRequest};
 pub use ids::{AgentId, Destination, IdError, InstanceId};
+pub use json::Json;
 pub use lists::{Contact, PhoneBook, Queue};
 pub use secret::{REDACTED, Secret};
 pub use update::{DialogsVerb, NodeHealth, Update, UpdateBody};

@@ -178,9 +178,9 @@ async fn upgrade(
 }
 
 async fn authenticate(mut stream: Xmpp, spec: &Spec) -> Result<InitiatingStream<Guard>, End> {
-    // Local part of an address: what separates its parts is escaped (XEP-0106). Of such
-    // characters an agent id can only have this one.
-    let agent = spec.agent.as_str().replace('@', "\\40");
+    // The name of a login is the agent id itself. It is no address, and so nothing of it is escaped
+    // as in the local part of one (XEP-0106).
+    let agent = spec.agent.as_str();
     let password = spec.password.expose();
     // Sized beforehand, so that no unwiped copy is left behind by growing.
     let mut data = Vec::with_capacity(agent.len() + password.len() + 2);

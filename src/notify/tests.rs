@@ -581,13 +581,13 @@ async fn the_applications_presence_is_asked_for_once_where_it_does_not_come() {
 }
 
 #[tokio::test]
-async fn an_agent_id_with_an_at_sign_is_escaped() {
+async fn an_agent_id_with_an_at_sign_signs_in_as_it_is() {
     let mut service = Service::new().await;
     service.spec.agent = AgentId::new("a@b").unwrap();
     let (_subscription, mut peer) = service.start().await;
     let auth = peer.authenticate().await;
-    // base64 of \0 a\40b \0 p<w
-    assert!(auth.contains(">AGFcNDBiAHA8dw==<"), "{auth}");
+    // base64 of \0 a@b \0 p<w
+    assert!(auth.contains(">AGFAYgBwPHc=<"), "{auth}");
 }
 
 #[tokio::test]

@@ -346,10 +346,18 @@ fn matches(pattern: &str, lower: &str, key: &Key) -> Match {
     }
 }
 
-/// The known name that looks most like `name`, if any looks like it at all.
+/// Slips from one name to another: letters wrong, missing, surplus or swapped. `None` where they
+/// are more than a third of the letters: a suggestion would confuse more than it helps.
+fn slips(name: &str, candidate: &str) -> Option<usize> {
+    let (given, known) = (name.chars().count(), candidate.chars().count());
+    let near = |slips: usize| slips * 3 <= given.max(known);
+    // At least as many as the lengths differ by: a very long name is not looked at further.
+    let slips = near(given.abs_diff(known)).then(|| strsim::osa_distance(name, candidate))?;
+    near(slips).then_some(slips)
+}
+
+/// The known name that looks most like `name`, if any is near it.
 pub fn nearest(name: &str) -> Option<String> {
-    /// Below this likeness (Jaro-Winkler) a suggestion confuses more than it helps.
-    const LEAST: f64 = 0.7;
     let lower = name.to_ascii_lowercase();
     let digits: String = lower
         .chars()
@@ -375,14 +383,11 @@ pub fn nearest(name: &str) -> Option<String> {
         names.into_iter().chain(file)
     });
     own.chain(alias::IGNORED.iter().map(|i| i.name.to_owned()))
-        .map(|candidate| {
-            (
-                strsim::jaro_winkler(&lower, &candidate.to_ascii_lowercase()),
-                candidate,
-            )
+        .filter_map(|candidate| {
+            let slips = slips(&lower, &candidate.to_ascii_lowercase())?;
+            Some((slips, candidate))
         })
-        .filter(|(likeness, _)| *likeness >= LEAST)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .min_by_key(|(slips, _)| *slips)
         .map(|(_, candidate)| candidate)
 }
 
@@ -460,6 +465,16 @@ mod tests {
             nearest("GRC_CONSUMER_PRIORTY").as_deref(),
             Some("GRC_CONSUMER_PRIORITY")
         );
-        assert_eq!(nearest("qqq"), None);
+        assert_eq!(
+            nearest("broker.usrname").as_deref(),
+            Some("broker.username")
+        );
+        assert_eq!(
+            nearest("comand.max_age").as_deref(),
+            Some("command.max-age")
+        );
+        for strange in ["qqq", "foo", "a", "", "reason", "agent", "foo.bar", "color"] {
+            assert_eq!(nearest(strange), None, "{strange}");
+        }
     }
 }

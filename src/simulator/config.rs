@@ -117,6 +117,8 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// An outside number answers by itself after this.
     pub answer_delay: Duration,
+    /// Pause between an accepted change of an agent's state, sign-in included, and its effect.
+    pub effect_delay: Duration,
     /// Pause between an accepted request and its notification.
     pub event_delay: Duration,
     /// An offered call that is not answered is taken away after this; zero never.
@@ -162,6 +164,7 @@ impl Config {
             admin: ("admin".to_owned(), "admin".to_owned()),
             tls: None,
             answer_delay: Duration::from_millis(500),
+            effect_delay: Duration::ZERO,
             event_delay: Duration::ZERO,
             ring_timeout: Duration::from_secs(30),
             wrap_up: Duration::from_secs(30),
@@ -269,6 +272,7 @@ impl Config {
             }
             "tls.mode" => return Err("direct or starttls".to_owned()),
             "answer-delay" => self.answer_delay = duration(value)?,
+            "effect-delay" => self.effect_delay = duration(value)?,
             "event-delay" => self.event_delay = duration(value)?,
             "ring-timeout" => self.ring_timeout = duration(value)?,
             "wrap-up" => self.wrap_up = duration(value)?,

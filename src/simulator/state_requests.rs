@@ -43,11 +43,46 @@ impl UserRequest {
 }
 
 impl World {
-    /// Carries out PUT User for `caller.agent`; `Ok` is 202.
+    /// Takes PUT User for `caller.agent`, to be carried out after `effect-delay`; `Ok` is 202.
     ///
     /// # Errors
     /// The refusal to answer at once.
     pub fn put_user(
+        self: &Arc<Self>,
+        caller: Caller<'_>,
+        request: UserRequest,
+        by_supervisor: bool,
+    ) -> Result<(), Refused> {
+        let delay = self.config.effect_delay;
+        let possible = Verb::parse(&request.state)
+            .and_then(|verb| self.step(&lock(&caller.agent.state), verb, by_supervisor))
+            .is_some();
+        if delay.is_zero() || !possible {
+            return self.set_user(caller, request, by_supervisor);
+        }
+        let (node, agent) = (caller.node, caller.agent.clone());
+        let request_id = caller.request_id.to_owned();
+        self.later(delay, move |world| {
+            let caller = Caller {
+                node,
+                agent: &agent,
+                request_id: &request_id,
+            };
+            if let Err(refused) = world.set_user(caller, request, by_supervisor) {
+                let user = format!("/finesse/api/User/{}", agent.id);
+                let error = [&refused.data, &refused.message, refused.kind];
+                world.publish_error(caller, &user, &user, error);
+            }
+        });
+        Ok(())
+    }
+
+    fn step(&self, state: &AgentState, verb: Verb, by_supervisor: bool) -> Option<Step> {
+        let deployment = self.deployment();
+        transition(deployment, state.state, state.pending, verb, by_supervisor)
+    }
+
+    fn set_user(
         self: &Arc<Self>,
         caller: Caller<'_>,
         request: UserRequest,
@@ -61,14 +96,8 @@ impl World {
         let reason = self.reason(verb, &request.reason, by_supervisor)?;
         let agent = caller.agent;
         let mut state = lock(&agent.state);
-        let step = transition(
-            self.deployment(),
-            state.state,
-            state.pending,
-            verb,
-            by_supervisor,
-        )
-        .ok_or_else(|| Refused::state(&request.state))?;
+        let step = (self.step(&state, verb, by_supervisor))
+            .ok_or_else(|| Refused::state(&request.state))?;
         if verb == Verb::Login {
             return self.sign_in(caller, &mut state, request);
         }
@@ -269,6 +298,22 @@ mod tests {
         let other = "<User><state>LOGIN</state><extension>7009</extension></User>";
         assert_eq!(put(&world, "1001", other).unwrap_err().status, 400);
         assert_eq!(world.ledger.entries(None, 0).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn with_an_effect_delay_a_request_is_taken_first_and_carried_out_later() {
+        let mut config = Config::loopback(1, 2);
+        config.effect_delay = std::time::Duration::from_millis(300);
+        let world = Arc::new(World::new(config));
+        let state = || lock(&world.agent("1001").unwrap().state).state;
+        let sign_in = "<User><state>LOGIN</state><extension>7001</extension></User>";
+        put(&world, "1001", sign_in).unwrap();
+        let ready = put(&world, "1001", "<User><state>READY</state></User>");
+        assert_eq!(ready.unwrap_err().kind, "Invalid State");
+        assert_eq!(state(), State::Logout);
+        while state() != State::NotReady {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
     }
 
     #[test]

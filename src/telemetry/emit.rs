@@ -336,7 +336,11 @@ fn peers(event: &Event, instance: &str) {
         Event::PeerRejected { peer, reason } => {
             counter!(names::PEER_REJECTED, "reason" => *reason).increment(1);
             let claimed = peer.as_ref().map(|peer| peer.as_str());
-            warn!(instance, claimed, reason, "peer message rejected");
+            if *reason == "replayed" {
+                debug!(instance, claimed, reason, "peer message came twice");
+            } else {
+                warn!(instance, claimed, reason, "peer message rejected");
+            }
         }
         Event::PeerRoundTrip { peer, millis } => {
             histogram!(names::PEER_RTT, "peer" => peer.to_string()).record(seconds(*millis));

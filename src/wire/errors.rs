@@ -18,6 +18,9 @@
 //! | 4 | data or message is a number of the private table `NUMBERS` | its constant |
 //! | 5 | HTTP 401 and 403, 404, 503 | `Unauthorized`, `CF_OBJECT_NOT_KNOWN`, `DOWN` |
 //! | 6 | else | `CF_GENERIC_UNSPECIFIED` |
+//!
+//! The original's JSON form has `Unauthorized` for wrong credentials, its text form does not know
+//! that word: see [`in_text`].
 
 use crate::model::ApiError;
 
@@ -60,6 +63,28 @@ pub fn code_of(error: &ApiError, status: u16) -> (String, String) {
         .or_else(|| by_status(status).map(str::to_owned))
         .unwrap_or_else(|| UNSPECIFIED.to_owned());
     (code, message(error, status))
+}
+
+/// The text form's word for a code of [`code_of`] with its message: wrong credentials, which the
+/// platform tells by the type Authorization Failure or by a bare 401, are
+/// `CF_INVALID_PASSWORD_SPECIFIED` there, and one constant is spelt otherwise.
+#[must_use]
+pub fn in_text<'a>(code: &'a str, message: &str) -> &'a str {
+    let kind = message.split(':').next().unwrap_or_default();
+    match code {
+        "Unauthorized"
+            if kind.eq_ignore_ascii_case("Authorization Failure") || kind == bare(401) =>
+        {
+            "CF_INVALID_PASSWORD_SPECIFIED"
+        }
+        "E_CTI_INVALID_CALLID" => "E_CTI_INVALID_CALL_ID",
+        code => code,
+    }
+}
+
+/// The message of a refusal that says nothing but its status.
+fn bare(status: u16) -> String {
+    format!("refused with HTTP status {status}")
 }
 
 /// A platform constant in any of the fields.
@@ -135,7 +160,7 @@ fn message(error: &ApiError, status: u16) -> String {
         .map(|field| field.trim())
         .filter(|field| !field.is_empty());
     let Some(first) = parts.next() else {
-        return format!("refused with HTTP status {status}");
+        return bare(status);
     };
     let all = parts.fold(first.to_owned(), |all, part| all + ": " + part);
     all.chars().take(MAX_MESSAGE).collect()
@@ -203,6 +228,54 @@ mod tests {
                 code(kind, message, data, status),
                 want,
                 "{kind:?} {message:?} {data:?} {status}"
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_credentials_have_a_word_of_their_own_in_the_text_form() {
+        for (kind, message, status, json, text) in [
+            (
+                "Authorization Failure",
+                "no",
+                401,
+                "Unauthorized",
+                "CF_INVALID_PASSWORD_SPECIFIED",
+            ),
+            ("", "", 401, "Unauthorized", "CF_INVALID_PASSWORD_SPECIFIED"),
+            (
+                "Invalid Supervisor",
+                "",
+                401,
+                "Unauthorized",
+                "Unauthorized",
+            ),
+            (
+                "Unauthorized",
+                "The user is not authorized to perform this operation",
+                401,
+                "Unauthorized",
+                "Unauthorized",
+            ),
+            ("", "", 403, "Unauthorized", "Unauthorized"),
+            (
+                "Authorization Failure",
+                "CF_AGENT_ACCOUNT_LOCKED_OUT",
+                401,
+                "CF_AGENT_ACCOUNT_LOCKED_OUT",
+                "CF_AGENT_ACCOUNT_LOCKED_OUT",
+            ),
+        ] {
+            let error = ApiError {
+                kind: kind.into(),
+                message: message.into(),
+                data: String::new(),
+            };
+            let (code, words) = code_of(&error, status);
+            assert_eq!(
+                (code.as_str(), in_text(&code, &words)),
+                (json, text),
+                "{kind}"
             );
         }
     }

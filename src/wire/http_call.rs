@@ -4,10 +4,9 @@
 //! is sent: nothing behind this can read it differently.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use serde_json::{Map, Value};
 
 use crate::catalogue::Args;
-use crate::model::HttpRequest;
+use crate::model::{HttpRequest, json};
 
 /// Longest path, in bytes.
 const MAX_PATH: usize = 4096;
@@ -73,7 +72,9 @@ pub enum BadCall {
     #[error("headers holds one that a command may not set, or that is no header")]
     Header,
     /// Not an object of texts.
-    #[error("query and headers must be objects of texts, at most 64 each")]
+    #[error(
+        "query and headers must be objects of texts, numbers and truth values (in query also lists of them, and null), at most 64 of at most 8,192 bytes each"
+    )]
     Pairs,
     /// `idempotent` is not a truth value.
     #[error("idempotent must be true or false")]
@@ -99,16 +100,16 @@ pub fn parse(args: &Args) -> Result<HttpRequest, BadCall> {
         "PATCH" => "PATCH",
         _ => return Err(BadCall::Method),
     };
-    let given = match json(args, "idempotent") {
-        Value::Null => false,
-        Value::Bool(given) => given,
-        _ => return Err(BadCall::Idempotent),
+    let idempotent = match args.get("idempotent").map(str::trim) {
+        None | Some("null" | "false") => !matches!(method, "POST" | "PATCH"),
+        Some("true") => true,
+        Some(_) => return Err(BadCall::Idempotent),
     };
-    let mut headers = pairs(&json(args, "headers"))?;
+    let mut headers = pairs(args.get("headers"), header)?;
     for (name, value) in &headers {
         check_header(name, value)?;
     }
-    let (body, kind) = body(json(args, "body"), &headers);
+    let (body, kind) = body(args.get("body"), &headers);
     let typed = headers
         .iter()
         .any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
@@ -118,57 +119,79 @@ pub fn parse(args: &Args) -> Result<HttpRequest, BadCall> {
     Ok(HttpRequest {
         method,
         path: normalise(args.get("path").unwrap_or_default()).ok_or(BadCall::Path)?,
-        query: pairs(&json(args, "query"))?,
+        query: pairs(args.get("query"), parameter)?,
         headers,
         body,
-        idempotent: given || !matches!(method, "POST" | "PATCH"),
+        idempotent,
     })
 }
 
-fn json(args: &Args, name: &str) -> Value {
-    args.get(name)
-        .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default()
-}
-
-/// A text under another content type than JSON is sent as it is; everything else as JSON.
-fn body(value: Value, headers: &[(String, String)]) -> (String, Option<&'static str>) {
+/// A text under another content type than JSON is sent as it is; everything else as the JSON that
+/// was written.
+fn body(value: Option<&str>, headers: &[(String, String)]) -> (String, Option<&'static str>) {
+    let Some(json) = value.map(str::trim).filter(|json| *json != "null") else {
+        return (String::new(), None);
+    };
     let kind = headers
         .iter()
         .find(|(name, _)| name.eq_ignore_ascii_case("content-type"))
         .map(|(_, value)| value.to_ascii_lowercase());
-    match (value, kind) {
-        (Value::Null, _) => (String::new(), None),
-        (Value::String(text), Some(kind)) if !kind.contains("json") => (text, None),
-        (value, _) => (value.to_string(), Some("application/json")),
+    if kind.is_some_and(|kind| !kind.contains("json"))
+        && let Ok(text) = serde_json::from_str(json)
+    {
+        return (text, None);
+    }
+    (json.to_owned(), Some("application/json"))
+}
+
+/// Names and texts of an object, in its order; `read` makes texts of each value.
+fn pairs(
+    value: Option<&str>,
+    read: fn(&str) -> Result<Vec<String>, BadCall>,
+) -> Result<Vec<(String, String)>, BadCall> {
+    let Some(object) = value.filter(|json| json.trim() != "null") else {
+        return Ok(Vec::new());
+    };
+    let members = json::members(object).ok_or(BadCall::Pairs)?;
+    if members.len() > MAX_PAIRS {
+        return Err(BadCall::Pairs);
+    }
+    let mut pairs: Vec<(String, String)> = Vec::with_capacity(members.len());
+    for (at, (name, _)) in members.iter().enumerate() {
+        if members[..at].iter().any(|(known, _)| known == name) {
+            continue;
+        }
+        let value = json::member(&members, |other| other == name).unwrap_or_default();
+        let texts = read(value)?;
+        let long = |text: &String| name.len().max(text.len()) > MAX_VALUE;
+        if pairs.len() + texts.len() > MAX_PAIRS || texts.iter().any(long) {
+            return Err(BadCall::Pairs);
+        }
+        pairs.extend(texts.into_iter().map(|text| (name.clone(), text)));
+    }
+    Ok(pairs)
+}
+
+fn header(value: &str) -> Result<Vec<String>, BadCall> {
+    plain(value).map(|text| vec![text])
+}
+
+/// A query parameter: once for each element of a list, and not at all where it is null.
+fn parameter(value: &str) -> Result<Vec<String>, BadCall> {
+    match json::elements(value) {
+        _ if value == "null" => Ok(Vec::new()),
+        Some(elements) => elements.into_iter().map(plain).collect(),
+        None => header(value),
     }
 }
 
-fn pairs(value: &Value) -> Result<Vec<(String, String)>, BadCall> {
-    let empty = Map::new();
-    let object = match value {
-        Value::Null => &empty,
-        Value::Object(object) => object,
-        _ => return Err(BadCall::Pairs),
-    };
-    if object.len() > MAX_PAIRS {
-        return Err(BadCall::Pairs);
+/// A text, number or truth value without the quotes; a number as it was written.
+fn plain(value: &str) -> Result<String, BadCall> {
+    match value.trim().as_bytes().first() {
+        Some(b'"') => serde_json::from_str(value).map_err(|_| BadCall::Pairs),
+        Some(b'{' | b'[' | b'n') | None => Err(BadCall::Pairs),
+        Some(_) => Ok(value.trim().to_owned()),
     }
-    object
-        .iter()
-        .map(|(name, value)| {
-            let text = match value {
-                Value::String(text) => text.clone(),
-                Value::Number(number) => number.to_string(),
-                Value::Bool(word) => word.to_string(),
-                _ => return Err(BadCall::Pairs),
-            };
-            if name.len() > MAX_VALUE || text.len() > MAX_VALUE {
-                return Err(BadCall::Pairs);
-            }
-            Ok((name.clone(), text))
-        })
-        .collect()
 }
 
 fn check_header(name: &str, value: &str) -> Result<(), BadCall> {
@@ -400,6 +423,44 @@ mod tests {
     }
 
     #[test]
+    fn query_parameters_are_repeated_for_lists_and_left_out_for_null() {
+        let with = |query: &str| {
+            let request = call(&[("method", "GET"), ("path", "/x"), ("query", query)]);
+            request.map(|request| request.query)
+        };
+        let given = r#"{"z":["a","b"], "n":null,"empty":[ ],"a":[1.10,true],"t":"x"}"#;
+        let wanted = [
+            ("z", "a"),
+            ("z", "b"),
+            ("a", "1.10"),
+            ("a", "true"),
+            ("t", "x"),
+        ];
+        let wanted = wanted.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        assert_eq!(with(given).unwrap(), wanted);
+        assert_eq!(with("null"), Ok(Vec::new()));
+        for refused in [
+            r#"{"a":[null]}"#,
+            r#"{"a":[[1]]}"#,
+            r#"{"a":{"b":1}}"#,
+            "[1]",
+        ] {
+            assert_eq!(with(refused), Err(BadCall::Pairs), "{refused}");
+        }
+        let list = |count: usize| format!(r#"{{"b":0,"a":[{}]}}"#, vec!["1"; count].join(","));
+        assert_eq!(with(&list(MAX_PAIRS - 1)).unwrap().len(), MAX_PAIRS);
+        assert_eq!(with(&list(MAX_PAIRS)), Err(BadCall::Pairs));
+        let long = format!(r#"{{"a":["{}"]}}"#, "x".repeat(MAX_VALUE + 1));
+        assert_eq!(with(&long), Err(BadCall::Pairs));
+        let headers = call(&[
+            ("method", "GET"),
+            ("path", "/x"),
+            ("headers", r#"{"a":null}"#),
+        ]);
+        assert_eq!(headers, Err(BadCall::Pairs));
+    }
+
+    #[test]
     fn bodies_are_json_unless_a_text_says_otherwise() {
         let with = |headers: &str, body: &str| {
             let request = call(&[
@@ -425,5 +486,7 @@ mod tests {
             ("text".to_owned(), typed("text/plain"))
         );
         assert_eq!(with("null", "null"), (String::new(), Vec::new()));
+        let digits = r#"{"z":12345678901234567890123,"a":1.10,"e":1e2}"#;
+        assert_eq!(with("null", digits).0, digits);
     }
 }

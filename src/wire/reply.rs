@@ -1,7 +1,9 @@
 //! The one terminal answer to a command (contract, section 4.3).
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::model::Json;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
@@ -51,7 +53,8 @@ pub struct ReplyError {
     pub message: String,
 }
 
-/// A reply. Field order is the order on the wire.
+/// A reply. As it is serialised it goes to peers and into the journal; [`Reply::to_json`] is what
+/// clients get.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub struct Reply {
     /// Command name in the spelling of the catalogue, or as the client wrote an unknown one.
@@ -75,28 +78,50 @@ pub struct Reply {
         skip_serializing_if = "Option::is_none"
     )]
     pub retry_after_ms: Option<u64>,
-    /// Answer of a generic HTTP downstream.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub body: Option<Value>,
+    /// Answer of a generic HTTP downstream. To peers as a text that holds the JSON: only so its
+    /// numbers keep their digits in all forms of serde.
+    #[serde(rename = "bodyText", default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Json>,
 }
 
+/// A reply as clients get it, in the order of its fields.
 #[derive(Serialize)]
-struct Tagged<'a> {
+#[serde(rename_all = "camelCase")]
+struct Message<'a> {
     r#type: &'static str,
-    #[serde(flatten)]
-    reply: &'a Reply,
+    command: &'a str,
+    id: &'a str,
+    outcome: Outcome,
+    status: Option<u16>,
+    instance: &'a str,
+    downstream: Option<&'a str>,
+    error: Option<&'a ReplyError>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<&'a RawValue>,
 }
 
 impl Reply {
     /// The message body. Every key up to `error` is always present, `null` where it has no value.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        let tagged = Tagged {
+        let body = self.body.as_ref();
+        let message = Message {
             r#type: "Reply",
-            reply: self,
+            command: &self.command,
+            id: &self.id,
+            outcome: self.outcome,
+            status: self.status,
+            instance: &self.instance,
+            downstream: self.downstream.as_deref(),
+            error: self.error.as_ref(),
+            retry_after_ms: self.retry_after_ms,
+            // Cannot fail: only JSON is ever put there.
+            body: body.and_then(|body| serde_json::from_str(body.as_str()).ok()),
         };
-        // Cannot fail: all map keys are texts and a `Value` holds no non-finite number.
-        serde_json::to_vec(&tagged).unwrap_or_default()
+        // Cannot fail: there are no map keys and no non-finite numbers.
+        serde_json::to_vec(&message).unwrap_or_default()
     }
 }
 
@@ -141,13 +166,16 @@ mod tests {
                 message: "too many commands".into(),
             }),
             retry_after_ms: Some(250),
-            body: Some(serde_json::json!([1])),
+            body: Json::read("[1.10]", 1),
             ..sample()
         };
         assert_eq!(
             text(&reply),
-            r#"{"type":"Reply","command":"MakeCall","id":"1001","outcome":"REJECTED","status":null,"instance":"gc-1","downstream":null,"error":{"code":"PLEASE_RETRY","message":"too many commands"},"retryAfterMs":250,"body":[1]}"#
+            r#"{"type":"Reply","command":"MakeCall","id":"1001","outcome":"REJECTED","status":null,"instance":"gc-1","downstream":null,"error":{"code":"PLEASE_RETRY","message":"too many commands"},"retryAfterMs":250,"body":[1.10]}"#
         );
+        // What peers and the journal remember is the same answer.
+        let kept: Reply = serde_json::from_slice(&serde_json::to_vec(&reply).unwrap()).unwrap();
+        assert_eq!(kept, reply);
     }
 
     #[test]
@@ -162,7 +190,7 @@ mod tests {
         ] {
             assert_eq!(
                 serde_json::to_value(outcome).unwrap(),
-                Value::from(outcome.as_str())
+                serde_json::Value::from(outcome.as_str())
             );
         }
     }

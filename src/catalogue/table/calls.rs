@@ -118,6 +118,7 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
             DIALOG,
             ArgSpec::required("variables", ErrorCode::InvalidCallData)
                 .or(&["callVariables"])
+                .or_pairs()
                 .with_commas(),
         ],
         Repeat::Safe,

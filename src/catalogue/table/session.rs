@@ -158,7 +158,9 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
 
 fn sign_in(args: &Args, mobile: Option<Mobile>) -> Result<Action, ErrorCode> {
     let extension = args.need("extension", ErrorCode::MissingExtension)?;
-    if !extension.bytes().all(|b| b.is_ascii_digit()) {
+    // A number in international form begins with a plus.
+    let digits = extension.strip_prefix('+').unwrap_or(extension);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(ErrorCode::WrongExtension);
     }
     Ok(Action::SignIn {
@@ -180,4 +182,27 @@ fn mobile(args: &Args) -> Result<Mobile, ErrorCode> {
             .need("dialNumber", ErrorCode::MissingNumber)?
             .to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_extension_is_digits_and_may_be_in_international_form() {
+        let read = |extension: &str| {
+            let mut args = Args::default();
+            args.push("extension", extension);
+            sign_in(&args, None).map(|action| match action {
+                Action::SignIn { extension, .. } => extension,
+                other => format!("{other:?}"),
+            })
+        };
+        for right in ["7010", "+7010", "+41445550142"] {
+            assert_eq!(read(right).as_deref(), Ok(right));
+        }
+        for wrong in ["70a0", "+", "++7010", "70+10", "7010+", " 7010", "٧"] {
+            assert_eq!(read(wrong), Err(ErrorCode::WrongExtension), "{wrong}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::engine::ids::{BootId, CallId, DeliveryId, JobId, LinkEpoch};
 use crate::engine::intent::{Intending, Recording};
 use crate::engine::ledger;
 use crate::engine::work::Work;
-use crate::model::InstanceId;
+use crate::model::{AgentId, InstanceId};
 use crate::wire::command::{Addressed, ClientCommand};
 use crate::wire::message::RawMessage;
 use crate::wire::reply::Outcome;
@@ -106,7 +106,7 @@ pub(in crate::engine) struct Answered {
     pub error: Option<(String, String)>,
     pub retry_after_ms: Option<u64>,
     /// Answer of a generic HTTP downstream.
-    pub body: Option<serde_json::Value>,
+    pub body: Option<crate::model::Json>,
 }
 
 impl Answered {
@@ -139,6 +139,10 @@ impl Answered {
             body: None,
         }
     }
+}
+
+pub(in crate::engine) fn agent_lane(agent: &AgentId) -> LaneKey {
+    (true, agent.as_str().into())
 }
 
 pub(in crate::engine) fn lane_key(command: &ClientCommand) -> LaneKey {

@@ -228,6 +228,22 @@ fn what_cannot_be_understood_is_kept_answered_and_acknowledged() {
 }
 
 #[test]
+fn a_call_that_nobody_made_is_made_after_newer_state_changes() {
+    let mut rig = Rig::with_agent();
+    let second = WALL / 1_000;
+    let mut newer = message("MakeReady#1001", "", "new");
+    newer.timestamp = Some(second + 1);
+    rig.deliver(newer);
+    rig.advance(2_000);
+    rig.forget();
+    let mut old = message("MakeCall#1001", "5000", "old");
+    old.timestamp = Some(second);
+    old.redelivered = true;
+    rig.deliver(old);
+    assert_eq!(rig.outcomes(), [Outcome::Accepted]);
+}
+
+#[test]
 fn a_state_change_seen_before_does_not_undo_a_newer_one() {
     let mut rig = Rig::with_agent();
     let second = WALL / 1_000;

@@ -194,6 +194,8 @@ pub struct Rig {
     pub calls: Vec<Call>,
     pub open_calls: Vec<CallId>,
     pub subscribed: Vec<(AgentId, crate::engine::ids::SubscriptionEpoch, usize)>,
+    /// The newest subscription of each agent.
+    newest: BTreeMap<AgentId, crate::engine::ids::SubscriptionEpoch>,
     pub watched: Vec<(AgentId, String)>,
     pub unsubscribed: Vec<(AgentId, crate::engine::ids::SubscriptionEpoch)>,
     pub events: Vec<Event>,
@@ -241,6 +243,7 @@ impl Rig {
             calls: Vec::new(),
             open_calls: Vec::new(),
             subscribed: Vec::new(),
+            newest: BTreeMap::new(),
             watched: Vec::new(),
             unsubscribed: Vec::new(),
             events: Vec::new(),
@@ -314,6 +317,11 @@ impl Rig {
         self.events.clear();
         self.subscribed.clear();
         self.unsubscribed.clear();
+    }
+
+    /// Forgets what was published.
+    pub fn forget_published(&mut self) {
+        self.published.clear();
     }
 
     pub fn forget_unsubscribed(&mut self) {
@@ -575,13 +583,7 @@ impl Rig {
     }
 
     pub fn notify(&mut self, name: &str, notice: Notice) {
-        let (_, subscription, _) = self
-            .subscribed
-            .iter()
-            .rev()
-            .find(|(agent, ..)| agent.as_str() == name)
-            .unwrap()
-            .clone();
+        let subscription = self.newest[&agent(name)];
         self.input(Input::Notice {
             agent: agent(name),
             subscription,
@@ -698,6 +700,7 @@ impl Rig {
                 ..
             } => {
                 self.subscribed.push((agent.clone(), subscription, node));
+                self.newest.insert(agent.clone(), subscription);
                 let reason = "so said the test".to_owned();
                 let notice = match self.notifications {
                     Notifications::Up => Notice::Up,

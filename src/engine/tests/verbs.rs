@@ -233,7 +233,7 @@ fn gr3_failover_start_leads_without_hold_and_stays_whatever_the_priorities() {
     let mut seq = 0;
     let mut rig = Rig::follower(&mut seq);
     let said = give(&mut rig, Verb::FailoverStart("agents".into()));
-    assert_eq!(said.as_deref(), Ok("taking-over"));
+    assert_eq!(said.as_deref(), Ok("joining"));
     let term = claim(&rig).expect("a claim without hold");
     let group = "agents".into();
     rig.peer("gc-2", PeerMessage::Grant { group, term });
@@ -335,7 +335,7 @@ fn switchover_is_a_choice_that_the_target_acts_on() {
     let mut seq = 0;
     let mut rig = pair(&mut seq);
     let said = give(&mut rig, Verb::Switchover("gc-2".into()));
-    assert_eq!(said.as_deref(), Ok("handing-over"));
+    assert_eq!(said.as_deref(), Ok("draining"));
     let told = last_beat(&rig).groups[0].clone();
     assert_eq!(told.choice.unwrap().wish, leader_wish("gc-2"));
     assert!(!told.leaving, "it is only asked, not on its way out");

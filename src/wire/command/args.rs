@@ -1,5 +1,7 @@
 //! Arguments of a command: comma-separated text, or named values.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::Fault;
@@ -83,6 +85,14 @@ fn leave(text: &str, behind: usize) -> (&str, Option<&str>) {
 
 /// Reads the object form. Values are taken as they are: no blanks or brackets are stripped.
 pub(super) fn from_object(spec: &CommandSpec, object: &Map<String, Value>) -> Result<Args, Fault> {
+    let joined;
+    let object = match spec.args.iter().find(|arg| arg.pairs) {
+        Some(arg) => {
+            joined = with_pairs_as_text(arg, object)?;
+            &joined
+        }
+        None => object,
+    };
     let known = |name: &str| spec.args.iter().any(|arg| arg.is_named(name));
     if object.keys().any(|name| !known(name)) {
         return Err(surplus());
@@ -96,28 +106,94 @@ pub(super) fn from_object(spec: &CommandSpec, object: &Map<String, Value>) -> Re
         }
         match value {
             None | Some(Value::Null) => push(&mut args, arg, "")?,
-            Some(value @ Value::String(_)) if arg.json => {
-                push(&mut args, arg, &value.to_string())?;
-            }
-            Some(Value::String(text)) => push(&mut args, arg, text)?,
-            // A fraction or an exponent would not survive the way back to text.
-            Some(Value::Number(number)) if number.is_i64() || number.is_u64() => {
-                push(&mut args, arg, &number.to_string())?;
-            }
             Some(value) if arg.json => push(&mut args, arg, &value.to_string())?,
-            Some(Value::Bool(word)) => push(&mut args, arg, &word.to_string())?,
-            Some(_) => {
-                return Err(Fault::new(
-                    "wrong_type",
-                    format!(
-                        "argument {} must be a text, a whole number, true or false",
-                        arg.name
-                    ),
-                ));
-            }
+            Some(value) => push(&mut args, arg, &scalar(arg.name, value)?)?,
         }
     }
     Ok(args)
+}
+
+/// A value as the text form has it.
+fn scalar<'a>(name: &str, value: &'a Value) -> Result<Cow<'a, str>, Fault> {
+    match value {
+        Value::String(text) => Ok(text.into()),
+        // A fraction or an exponent would not survive the way back to text.
+        Value::Number(number) if number.is_i64() || number.is_u64() => {
+            Ok(number.to_string().into())
+        }
+        Value::Bool(word) => Ok(word.to_string().into()),
+        _ => Err(Fault::new(
+            "wrong_type",
+            format!("argument {name} must be a text, a whole number, true or false"),
+        )),
+    }
+}
+
+/// The older form's arguments.
+const NAME: ArgSpec = ArgSpec::optional("name");
+const VALUE: ArgSpec = ArgSpec::optional("value");
+
+/// The object with its names and values as the text `name=value|name=value…`, or for a single
+/// pair `name,value`, in which the value may have any character.
+fn with_pairs_as_text(
+    arg: &ArgSpec,
+    object: &Map<String, Value>,
+) -> Result<Map<String, Value>, Fault> {
+    let mut object = object.clone();
+    if let Some((_, value)) = object.iter_mut().find(|(key, _)| arg.is_named(key)) {
+        if let Value::Object(pairs) = value {
+            *value = Value::String(pairs_as_text(arg, pairs)?);
+        }
+        return Ok(object);
+    }
+    let mut take = |part: &ArgSpec| {
+        let key = object.keys().find(|key| part.is_named(key)).cloned();
+        key.and_then(|key| object.remove(&key))
+    };
+    // What is left of them (a pair beside the other form, a name twice) is surplus.
+    match (take(&NAME), take(&VALUE)) {
+        (None, None) => {}
+        (Some(name), Some(value)) if !name.is_null() => {
+            let name = scalar("name", &name)?.into_owned();
+            let pairs = Map::from_iter([(name, value)]);
+            object.insert(arg.name.to_owned(), pairs_as_text(arg, &pairs)?.into());
+        }
+        _ => return Err(incomplete(arg, "a call variable needs a name and a value")),
+    }
+    Ok(object)
+}
+
+fn pairs_as_text(arg: &ArgSpec, pairs: &Map<String, Value>) -> Result<String, Fault> {
+    let mut texts = Vec::with_capacity(pairs.len());
+    for (name, value) in pairs {
+        if name.trim().is_empty() || value.is_null() {
+            return Err(incomplete(arg, "a call variable needs a name and a value"));
+        }
+        let value = scalar("value", value)?;
+        // What separates pairs would be read as another pair.
+        if name.contains([',', '=', '|']) || (pairs.len() > 1 && value.contains('|')) {
+            return Err(Fault {
+                reason: "bad_character",
+                ..incomplete(arg, "a separator is in a name or value")
+            });
+        }
+        texts.push((name, value));
+    }
+    Ok(match &texts[..] {
+        [(name, value)] => format!("{name},{value}"),
+        texts => {
+            let pairs = texts.iter().map(|(name, value)| format!("{name}={value}"));
+            pairs.collect::<Vec<_>>().join("|")
+        }
+    })
+}
+
+fn incomplete(arg: &ArgSpec, detail: &str) -> Fault {
+    Fault {
+        reason: "missing_argument",
+        code: arg.missing.unwrap_or(ErrorCode::PleaseRetry),
+        detail: detail.to_owned(),
+    }
 }
 
 /// The word that some clients send for an empty body.
@@ -168,5 +244,85 @@ fn surplus() -> Fault {
         reason: "surplus_arguments",
         code: ErrorCode::PleaseRetry,
         detail: "more or other arguments than the command has".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::find;
+
+    fn variables(object: &str) -> Result<Args, Fault> {
+        let object = serde_json::from_str(object).unwrap();
+        from_object(find("update_call_variable").unwrap(), &object)
+    }
+
+    #[test]
+    fn call_variables_come_as_a_text_as_one_pair_or_as_an_object() {
+        let spec = find("update_call_variable").unwrap();
+        for (object, text) in [
+            (
+                r#"{"dialogId":7,"variables":"callVariable1=a|callVariable2=b"}"#,
+                "7,callVariable1=a|callVariable2=b",
+            ),
+            (
+                r#"{"dialog":"7","name":"callVariable3","value":"a=b|c, d"}"#,
+                "7,callVariable3,a=b|c, d",
+            ),
+            (
+                r#"{"dialog":"7","Name":"callVariable3","value":5}"#,
+                "7,callVariable3,5",
+            ),
+            (
+                r#"{"dialog":"7","variables":{"callVariable1":"a,b","callVariable2":true}}"#,
+                "7,callVariable1=a,b|callVariable2=true",
+            ),
+            (
+                r#"{"dialog":"7","callVariables":{"callVariable1":"a|b"}}"#,
+                "7,callVariable1,a|b",
+            ),
+        ] {
+            let read = variables(object).unwrap_or_else(|fault| panic!("{object} {fault:?}"));
+            assert_eq!(read, from_text(spec, text).unwrap(), "{object}");
+        }
+        // An empty value takes a variable's value away.
+        let emptied = variables(r#"{"dialog":"7","name":"callVariable3","value":""}"#).unwrap();
+        assert_eq!(emptied.get("variables"), Some("callVariable3,"));
+    }
+
+    #[test]
+    fn call_variables_that_are_not_whole_are_refused() {
+        let invalid = ("missing_argument", ErrorCode::InvalidCallData);
+        let surplus = ("surplus_arguments", ErrorCode::PleaseRetry);
+        let separator = ("bad_character", ErrorCode::InvalidCallData);
+        let kind = ("wrong_type", ErrorCode::PleaseRetry);
+        for (object, want) in [
+            (r#"{"dialog":"7"}"#, invalid),
+            (r#"{"dialog":"7","name":"callVariable3"}"#, invalid),
+            (r#"{"dialog":"7","value":"x"}"#, invalid),
+            (r#"{"dialog":"7","name":null,"value":"x"}"#, invalid),
+            (r#"{"dialog":"7","name":" ","value":"x"}"#, invalid),
+            (r#"{"dialog":"7","name":"a=b","value":"x"}"#, separator),
+            (r#"{"dialog":"7","variables":{}}"#, invalid),
+            (r#"{"dialog":"7","variables":{"a":null}}"#, invalid),
+            (
+                r#"{"dialog":"7","variables":{"a":"1|b=2","c":"3"}}"#,
+                separator,
+            ),
+            (r#"{"dialog":"7","variables":{"a":[1]}}"#, kind),
+            (r#"{"dialog":"7","variables":["a=1"]}"#, kind),
+            (r#"{"dialog":"7","name":{},"value":"x"}"#, kind),
+            (
+                r#"{"dialog":"7","variables":"a=1","name":"b","value":"2"}"#,
+                surplus,
+            ),
+            (
+                r#"{"dialog":"7","name":"a","NAME":"b","value":"2"}"#,
+                surplus,
+            ),
+        ] {
+            let fault = variables(object).unwrap_err();
+            assert_eq!((fault.reason, fault.code), want, "{object} {fault:?}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Fault, args};
 use crate::catalogue::{Args, CommandSpec};
+use crate::model::json;
 use crate::wire::message::RawMessage;
 
 /// Deepest nesting of objects and arrays that is read.
@@ -13,14 +14,16 @@ const MAX_DEPTH: usize = 32;
 pub(super) enum Source<'a> {
     /// In the text body beside a `type` property.
     Text(&'a str),
-    /// In a JSON body beside a `type` property.
-    Object(Map<String, Value>),
+    /// In a JSON body beside a `type` property, and the same as it was written.
+    Object(Map<String, Value>, &'a str),
     /// In a JSON body that also holds the type.
     Envelope {
         /// `Command#id`.
         kind: String,
         /// `body`: a text or an object.
         body: Value,
+        /// The same as it was written.
+        written: &'a str,
     },
 }
 
@@ -35,18 +38,37 @@ impl Source<'_> {
 
     /// The arguments of a command.
     pub(super) fn args(&self, spec: &CommandSpec) -> Result<Args, Fault> {
-        match self {
-            Self::Text(text) => args::from_text(spec, text),
-            Self::Object(object) => args::from_object(spec, object),
-            Self::Envelope { body, .. } => match body {
-                Value::Null => args::from_text(spec, ""),
-                Value::String(text) => args::from_text(spec, text),
-                Value::Object(object) => args::from_object(spec, object),
-                _ => Err(Fault::new(
-                    "wrong_type",
-                    "body must be a text or an object of named arguments",
-                )),
+        let (mut args, written) = match self {
+            Self::Text(text) => (args::from_text(spec, text)?, *text),
+            Self::Object(object, written) => (args::from_object(spec, object)?, *written),
+            Self::Envelope { body, written, .. } => match body {
+                Value::Null => (args::from_text(spec, "")?, ""),
+                Value::String(text) => (args::from_text(spec, text)?, text.as_str()),
+                Value::Object(object) => (args::from_object(spec, object)?, *written),
+                _ => {
+                    return Err(Fault::new(
+                        "wrong_type",
+                        "body must be a text or an object of named arguments",
+                    ));
+                }
             },
+        };
+        keep_as_written(spec, &mut args, written);
+        Ok(args)
+    }
+}
+
+/// Arguments that may be any JSON are kept as they stand in the object they came in: what was read
+/// of it has lost digits of its numbers and the order of its names.
+fn keep_as_written(spec: &CommandSpec, args: &mut Args, written: &str) {
+    let any_json = || spec.args.iter().filter(|arg| arg.json);
+    if any_json().next().is_none() {
+        return;
+    }
+    let members = json::members(written).unwrap_or_default();
+    for arg in any_json() {
+        if let Some(value) = json::member(&members, |name| arg.is_named(name)) {
+            args.replace(arg.name, value);
         }
     }
 }
@@ -67,30 +89,37 @@ pub(super) fn open<'a>(raw: &RawMessage, body: &'a str) -> Result<Source<'a>, Fa
         return Ok(Source::Text(""));
     }
     match json(body)? {
-        Value::Object(object) => Ok(Source::Object(object)),
+        Value::Object(object) => Ok(Source::Object(object, body)),
         _ => Err(not_an_object()),
     }
 }
 
-fn envelope<'a>(body: &str) -> Result<Source<'a>, Fault> {
+fn envelope(body: &str) -> Result<Source<'_>, Fault> {
     if !body.trim_start().starts_with('{') {
         return Err(no_type());
     }
     let Value::Object(mut outer) = json(body)? else {
         return Err(not_an_object());
     };
-    let mut object = match outer.remove("data") {
-        Some(Value::Object(inner)) if !outer.contains_key("type") => inner,
-        _ => outer,
+    let (mut object, written) = match outer.remove("data") {
+        Some(Value::Object(inner)) if !outer.contains_key("type") => (inner, named("data", body)),
+        _ => (outer, body),
     };
     match object.remove("type") {
         Some(Value::String(kind)) if !kind.trim().is_empty() => Ok(Source::Envelope {
             kind,
             body: object.remove("body").unwrap_or(Value::Null),
+            written: named("body", written),
         }),
         None | Some(Value::Null | Value::String(_)) => Err(no_type()),
         Some(_) => Err(Fault::new("wrong_type", "type must be a text")),
     }
+}
+
+/// A member of an object as it was written; empty where there is none.
+fn named<'a>(name: &str, object: &'a str) -> &'a str {
+    let members = json::members(object).unwrap_or_default();
+    json::member(&members, |known| known == name).unwrap_or_default()
 }
 
 /// Whether `content_type` says JSON; parameters such as a charset do not matter.
@@ -102,7 +131,7 @@ fn json_typed(raw: &RawMessage) -> bool {
 }
 
 pub(super) fn json(body: &str) -> Result<Value, Fault> {
-    if too_deep(body) {
+    if json::nests_deeper(body, MAX_DEPTH) {
         return Err(Fault::new(
             "json_too_deep",
             "more than 32 levels of objects and arrays",
@@ -116,27 +145,6 @@ pub(super) fn json(body: &str) -> Result<Value, Fault> {
             format!("not JSON at line {}, column {}", place.0, place.1),
         )
     })
-}
-
-/// Counts brackets outside of texts before anything is built from them.
-fn too_deep(body: &str) -> bool {
-    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
-    for byte in body.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'{' | b'[' if !quoted => {
-                depth += 1;
-                if depth > MAX_DEPTH {
-                    return true;
-                }
-            }
-            b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    false
 }
 
 fn no_type() -> Fault {

@@ -1,3 +1,5 @@
+mod call;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -423,7 +425,7 @@ fn a_fault_keeps_what_an_answer_needs() {
             identity: Some("m-1".into()),
         }
     );
-    let hello = bad(&raw("Hello#desk-1", "x"));
+    let hello = bad(&raw("Hello#desk-1", &"x".repeat(MAX_BODY + 1)));
     assert_eq!(hello.destination, Destination::new("desk-1").ok());
     assert_eq!(hello.agent, None);
     let unknown = bad(&raw(&format!("{}#1001", "é".repeat(999)), ""));
@@ -534,6 +536,33 @@ fn the_hash_tells_commands_apart_and_forms_alike() {
         hash(&raw("Login#1001", "ab,1")),
         hash(&raw("Login#1001", "a,b1"))
     );
+}
+
+#[test]
+fn what_stands_in_the_body_of_hello_and_beat_does_not_matter() {
+    let mut binary = raw("Beat#desk-1", "");
+    binary.body = Bytes::from_static(&[0xff, 0]);
+    for message in [
+        raw("Hello#desk-1", "hello there, s3cret"),
+        raw("BEAT#desk-1", "1,2"),
+        raw("Hello#desk-1", "a\u{0}"),
+        json("Hello#desk-1", r#"{"x":1}"#),
+        json("Hello#desk-1", "[1"),
+        raw("", r#"{"type":"Beat#desk-1","body":"padding"}"#),
+        raw("", r#"{"data":{"type":"Hello#desk-1","body":[7]}}"#),
+        binary,
+    ] {
+        let command = ok(&message);
+        assert_eq!(command.addressee.as_str(), "desk-1", "{message:?}");
+        let bare = ok(&raw(&format!("{}#desk-1", command.spec.name), ""));
+        assert_eq!(command.body_hash, bare.body_hash);
+        // Nobody knows what it is: operators are not shown it.
+        assert_ne!(redacted_body(&message), message.body.to_vec());
+    }
+    assert_eq!(bad(&raw("Hello#a b", "x")).reason, "bad_id");
+    let long = "x".repeat(MAX_BODY + 1);
+    assert_eq!(bad(&raw("Hello#desk-1", &long)).reason, "oversized");
+    assert_eq!(bad(&raw("MakeReady#1001", "x")).reason, "surplus_arguments");
 }
 
 #[test]

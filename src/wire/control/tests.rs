@@ -1,5 +1,5 @@
 use super::*;
-use crate::engine::peer::{SessionRecord, Version};
+use crate::engine::peer::{IntentRecord, SessionRecord, Version};
 use crate::model::{AgentId, Destination};
 
 const PASSWORD: &str = "planted-Passw0rd";
@@ -285,4 +285,28 @@ fn stored_bytes_open_for_the_same_purpose_only() {
         keys(None, None, "gc-1").seal_bytes("sessions", b"x"),
         Err(SealError::NoKey)
     );
+}
+
+#[test]
+fn an_intent_of_a_key_that_is_no_agent_id_arrives() {
+    let intent = IntentRecord {
+        key: [1; 16],
+        body: [2; 8],
+        until: 10,
+        agent: AgentId::key("order:42 \u{fc}").unwrap(),
+        command: "Call".into(),
+        epoch: 0,
+        by: id("gc-1"),
+        boot: BootId(7),
+        at: 5,
+        alone: false,
+    };
+    let message = PeerMessage::Journal {
+        intents: vec![intent],
+        outcomes: Vec::new(),
+        withdrawn: Vec::new(),
+        history: false,
+    };
+    let sealed = sealer(Some('a')).seal(None, &message).unwrap();
+    assert_eq!(opener(Some('a')).open(&sealed).unwrap().2, message);
 }

@@ -29,8 +29,11 @@ const CAMPAIGN: [&str; 3] = [
     "OUTBOUND_PERSONAL_CALLBACK",
 ];
 
-/// The events for one dialog of a notification; `known_before` says whether the agent had the
-/// call already. Empty where the platform's packet is only a forerunner of another.
+/// The call type of a supervisor's monitoring, on both sides of it.
+const MONITOR: &str = "SUPERVISOR_MONITOR";
+
+/// The events for one dialog of a notification, where of the call before it no more is known than
+/// whether the agent had it. Empty where the platform's packet is only a forerunner of another.
 #[must_use]
 pub fn choose(
     dialog: &Dialog,
@@ -38,6 +41,21 @@ pub fn choose(
     known_before: bool,
     viewer: &Viewer<'_>,
 ) -> Vec<ClientEvent> {
+    let nothing = Dialog::default();
+    choose_after(dialog, verb, known_before.then_some(&nothing), viewer)
+}
+
+/// The events for one dialog of a notification; `known` is the call as the agent had it before,
+/// by which what was told already is not told again. Empty where nothing is to be told: the
+/// platform's packet is only a forerunner of another, or repeats a failure.
+#[must_use]
+pub fn choose_after(
+    dialog: &Dialog,
+    verb: DialogsVerb,
+    known: Option<&Dialog>,
+    viewer: &Viewer<'_>,
+) -> Vec<ClientEvent> {
+    let dialog = &with_type(dialog, known);
     let event = |kind, phase| {
         ClientEvent::Call(Box::new(CallEvent {
             agent: viewer.agent.clone(),
@@ -48,16 +66,20 @@ pub fn choose(
             dialog: dialog.clone(),
         }))
     };
-    let lasting = if consult(dialog, viewer.extension) {
-        CallKind::Consult
-    } else {
-        CallKind::Inbound
+    let over = verb == DialogsVerb::Removed || dialog.ended();
+    let consulting =
+        consult(dialog, viewer.extension) || still_consult(dialog, over, known, viewer.extension);
+    let lasting = match consulting {
+        true => CallKind::Consult,
+        false => CallKind::Inbound,
     };
-    if verb == DialogsVerb::Removed || dialog.ended() {
+    let cause_told = known.is_some_and(|known| failure(known, viewer.extension).is_some());
+    if over {
         let mut events = Vec::with_capacity(2);
         // The cause is told once, by the change to FAILED; the removal only ends the call.
         if verb != DialogsVerb::Removed
             && dialog.state == "FAILED"
+            && !cause_told
             && let Some(cause) = cause(dialog, viewer.extension)
         {
             events.push(event(lasting, CallPhase::Failed { cause }));
@@ -66,30 +88,109 @@ pub fn choose(
         return events;
     }
     // The party has failed already, the call as a whole has not ended yet.
-    let failed = dialog
-        .participant(viewer.extension)
-        .is_some_and(|own| own.state == "FAILED");
-    if failed && let Some(cause) = cause(dialog, viewer.extension) {
-        return vec![event(lasting, CallPhase::Failed { cause })];
+    if let Some(cause) = failure(dialog, viewer.extension) {
+        return match cause_told {
+            true => Vec::new(),
+            false => vec![event(lasting, CallPhase::Failed { cause })],
+        };
     }
     if forerunner(dialog, verb, viewer.extension) {
         return Vec::new();
     }
-    let new = verb == DialogsVerb::Added || !known_before;
-    let alerting = dialog
-        .participant(viewer.extension)
-        .is_some_and(|own| own.state == "ALERTING");
-    let call_type = dialog.call_type.as_str();
-    let kind = if PREVIEW.contains(&call_type) && new {
-        CallKind::NewOutboundPreview
-    } else if CAMPAIGN.contains(&call_type) && alerting {
-        CallKind::NewOutbound
-    } else if new && alerting {
-        CallKind::NewInbound
-    } else {
-        lasting
+    let kinds = match announcement(dialog, verb, known, viewer.extension) {
+        // Who is monitored has that call at once: there is no time in which it alerts.
+        Some(CallKind::NewInbound) if !alerts(dialog, viewer.extension) => {
+            vec![CallKind::NewInbound, lasting]
+        }
+        Some(kind) => vec![kind],
+        None => vec![lasting],
     };
-    vec![event(kind, CallPhase::Live)]
+    kinds
+        .into_iter()
+        .map(|kind| event(kind, CallPhase::Live))
+        .collect()
+}
+
+/// The call as it is to be remembered behind a notification, so that the next one is told as the
+/// same kind of call.
+#[must_use]
+pub fn continued(dialog: &Dialog, known: Option<&Dialog>, extension: &str) -> Dialog {
+    let mut dialog = with_type(dialog, known);
+    if let Some(known) = known
+        && !consult(&dialog, extension)
+        && still_consult(&dialog, dialog.ended(), Some(known), extension)
+    {
+        dialog.call_type.clone_from(&known.call_type);
+        dialog
+            .associated_dialog_id
+            .clone_from(&known.associated_dialog_id);
+    }
+    dialog
+}
+
+/// With the type that was known, where a notification has none: after a failover the platform
+/// publishes open calls without.
+fn with_type(dialog: &Dialog, known: Option<&Dialog>) -> Dialog {
+    let mut dialog = dialog.clone();
+    if let Some(known) = known
+        && dialog.call_type.is_empty()
+    {
+        dialog.call_type.clone_from(&known.call_type);
+    }
+    dialog
+}
+
+/// Whether a call that the client knows as a consultation goes on, or ends, as one: whatever its
+/// type says, until it is merged into the main call.
+fn still_consult(dialog: &Dialog, over: bool, known: Option<&Dialog>, extension: &str) -> bool {
+    let merged = matches!(dialog.call_type.as_str(), "CONFERENCE" | "TRANSFER");
+    let was = known.is_some_and(|known| consult(known, extension) && !known.ended());
+    was && (over || !merged)
+}
+
+/// How a call is announced that the client was not told of yet.
+fn announcement(
+    dialog: &Dialog,
+    verb: DialogsVerb,
+    known: Option<&Dialog>,
+    extension: &str,
+) -> Option<CallKind> {
+    let call_type = dialog.call_type.as_str();
+    let alerting = alerts(dialog, extension);
+    // What is known may have ended, or have been the forerunner of this.
+    let new = known.is_none_or(|known| {
+        (verb == DialogsVerb::Added && known.ended())
+            || (call_type != known.call_type && forerunner(known, DialogsVerb::Added, extension))
+    });
+    let dialled = CAMPAIGN.contains(&call_type);
+    let told_of = known.is_some_and(|known| {
+        CAMPAIGN.contains(&known.call_type.as_str()) && alerts(known, extension)
+    });
+    let monitored = call_type == MONITOR
+        && dialog.from_address != extension
+        && own_state(dialog, extension) == "ACTIVE";
+    if PREVIEW.contains(&call_type) && new {
+        Some(CallKind::NewOutboundPreview)
+    } else if dialled {
+        (alerting && (new || !told_of)).then_some(CallKind::NewOutbound)
+    } else {
+        (new && (alerting || monitored)).then_some(CallKind::NewInbound)
+    }
+}
+
+fn own_state<'a>(dialog: &'a Dialog, extension: &str) -> &'a str {
+    let own = dialog.participant(extension);
+    own.map_or("", |own| own.state.as_str())
+}
+
+fn alerts(dialog: &Dialog, extension: &str) -> bool {
+    own_state(dialog, extension) == "ALERTING"
+}
+
+/// The cause, where the agent's own party has failed.
+fn failure(dialog: &Dialog, extension: &str) -> Option<String> {
+    let failed = own_state(dialog, extension) == "FAILED";
+    failed.then(|| cause(dialog, extension)).flatten()
 }
 
 fn consult(dialog: &Dialog, extension: &str) -> bool {

@@ -12,6 +12,7 @@ use super::{
     CallEvent, CallKind, CallPhase, ClientEvent, SystemStatus, shown_reason, shown_state, start_of,
 };
 use crate::model::{Dialog, ReasonCategory, ReasonCode, Team, User};
+use crate::wire::errors::in_text;
 
 /// What stands for a literal `#` in a value: its code in binary. The sources describe the token
 /// without printing it, so it is written in this one place.
@@ -80,13 +81,13 @@ where
             .word("RECONNECT")
             .one(),
         ClientEvent::ConnectStatus => Vec::new(),
-        ClientEvent::Error { agent, code, .. } => {
+        ClientEvent::Error {
+            agent,
+            code,
+            message,
+        } => {
             let addressee = agent.as_ref().map_or("System", |agent| agent.as_str());
-            let code = match code.as_str() {
-                // The spelling of the original's text form.
-                "E_CTI_INVALID_CALLID" => "E_CTI_INVALID_CALL_ID",
-                code => code,
-            };
+            let code = in_text(code, message);
             Line::new(addressee).word("Error").value(code).one()
         }
         ClientEvent::AgentInfo { agent, user } => agent_info(agent.as_str(), user),

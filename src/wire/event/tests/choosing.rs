@@ -5,7 +5,17 @@ use super::*;
 /// Family of each event, in the order of the reference's table.
 fn kinds(dialog: &Dialog, verb: DialogsVerb, known: bool) -> Vec<CallKind> {
     let agent = agent();
-    choose(dialog, verb, known, &viewer(&agent))
+    families(choose(dialog, verb, known, &viewer(&agent)))
+}
+
+/// The same, where it is known what the call was before.
+fn kinds_after(dialog: &Dialog, verb: DialogsVerb, known: &Dialog) -> Vec<CallKind> {
+    let agent = agent();
+    families(choose_after(dialog, verb, Some(known), &viewer(&agent)))
+}
+
+fn families(events: Vec<ClientEvent>) -> Vec<CallKind> {
+    events
         .into_iter()
         .map(|event| match event {
             ClientEvent::Call(call) => call.kind,
@@ -111,4 +121,136 @@ fn a_party_that_failed_is_told_with_its_cause_before_the_call_ends() {
         ["1001#InboundCall#FAILED#DialogID:900#BAD_DESTINATION#Mira Lund"]
     );
     assert!(json(&told)[0].contains(r#""state":"FAILED""#));
+}
+
+#[test]
+fn who_is_monitored_has_the_call_announced_and_active_at_once() {
+    let agent = agent();
+    let passive = dialog("ACTIVE", "SUPERVISOR_MONITOR", "ACTIVE");
+    let told = choose_after(&passive, DialogsVerb::Added, None, &viewer(&agent));
+    let words: Vec<String> = told
+        .iter()
+        .flat_map(|event| strings(event, Format::Default))
+        .map(|text| text.split("#0612").next().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        words,
+        [
+            "1001#NewInboundCall",
+            "1001#InboundCall#ACTIVE#DialogID:900"
+        ]
+    );
+    assert_eq!(
+        kinds_after(&passive, DialogsVerb::Added, &passive),
+        [CallKind::Inbound]
+    );
+    let alerting = dialog("ALERTING", "SUPERVISOR_MONITOR", "ALERTING");
+    assert_eq!(
+        kinds_after(&passive, DialogsVerb::Changed, &alerting),
+        [CallKind::Inbound]
+    );
+    // The supervisor's own side of it is a call that it makes.
+    let mut own = passive;
+    own.from_address = "2001".into();
+    assert_eq!(kinds(&own, DialogsVerb::Added, false), [CallKind::Inbound]);
+}
+
+#[test]
+fn a_call_is_announced_once() {
+    use CallKind::{Inbound, NewInbound, NewOutbound, NewOutboundPreview};
+    use DialogsVerb::{Added, Changed};
+    let call = |call_type: &str, own: &str| dialog("ALERTING", call_type, own);
+    let offered = call("ACD_IN", "ALERTING");
+    let dialled = call("OUTBOUND", "ALERTING");
+    let preview = call("OUTBOUND_PREVIEW", "ACTIVE");
+    let mut forerunner = call("OTHER_IN", "ALERTING");
+    forerunner
+        .call_variables
+        .push(("BACampaign".into(), "spring".into()));
+    let mut ended = offered.clone();
+    ended.state = "DROPPED".into();
+    for (known, verb, dialog, want) in [
+        (&offered, Added, &offered, Inbound),
+        (&preview, Added, &preview, Inbound),
+        (&dialled, Added, &dialled, Inbound),
+        (&dialled, Changed, &dialled, Inbound),
+        (
+            &call("OUTBOUND", "INITIATED"),
+            Changed,
+            &dialled,
+            NewOutbound,
+        ),
+        (&forerunner, Changed, &dialled, NewOutbound),
+        (&forerunner, Changed, &preview, NewOutboundPreview),
+        (&forerunner, Changed, &call("", "ALERTING"), Inbound),
+        (&ended, Added, &offered, NewInbound),
+    ] {
+        assert_eq!(
+            kinds_after(dialog, verb, known),
+            [want],
+            "{} after {} {}",
+            dialog.call_type,
+            known.call_type,
+            known.state
+        );
+    }
+}
+
+#[test]
+fn a_cause_that_was_told_is_not_told_again() {
+    let agent = agent();
+    let texts = |dialog: &Dialog, known: &Dialog| -> Vec<String> {
+        choose_after(dialog, DialogsVerb::Changed, Some(known), &viewer(&agent))
+            .iter()
+            .flat_map(|event| strings(event, Format::Default))
+            .map(|text| text.split("#DialogID").next().unwrap().to_owned())
+            .collect()
+    };
+    let ringing = dialog("INITIATED", "OUT", "INITIATED");
+    let mut failing = dialog("INITIATED", "OUT", "FAILED");
+    let without_cause = failing.clone();
+    failing.participants[1].state_cause = "BUSY".into();
+    let mut failed = failing.clone();
+    failed.state = "FAILED".into();
+    let cause = "1001#InboundCall#FAILED";
+    let drop = "1001#InboundCall#DROP";
+    assert_eq!(texts(&failing, &ringing), [cause]);
+    assert_eq!(texts(&failing, &failing), [""; 0]);
+    assert_eq!(texts(&failed, &failing), [drop]);
+    assert_eq!(texts(&failed, &ringing), [cause, drop]);
+    assert_eq!(texts(&failed, &without_cause), [cause, drop]);
+}
+
+#[test]
+fn a_consultation_stays_one_whatever_type_follows() {
+    use CallKind::{Consult, Inbound};
+    use DialogsVerb::{Changed, Removed};
+    let consult = dialog("ACTIVE", "CONSULT", "ACTIVE");
+    let typed = |call_type: &str| dialog("ACTIVE", call_type, "ACTIVE");
+    let mut known = consult.clone();
+    // Also through several changes.
+    for call_type in ["", "OUT", "", "AGENT_INSIDE"] {
+        let dialog = typed(call_type);
+        assert_eq!(
+            kinds_after(&dialog, Changed, &known),
+            [Consult],
+            "{call_type}"
+        );
+        known = continued(&dialog, Some(&known), "2001");
+    }
+    assert_eq!(kinds_after(&typed(""), Removed, &known), [Consult]);
+    assert_eq!(kinds_after(&typed("TRANSFER"), Removed, &known), [Consult]);
+    let merged = typed("CONFERENCE");
+    assert_eq!(kinds_after(&merged, Changed, &known), [Inbound]);
+    known = continued(&merged, Some(&known), "2001");
+    assert_eq!(kinds_after(&merged, Changed, &known), [Inbound]);
+
+    let agent = agent();
+    let event = only(choose_after(
+        &typed(""),
+        Changed,
+        Some(&consult),
+        &viewer(&agent),
+    ));
+    assert!(json(&event)[0].contains(r#""callType":"CONSULT""#));
 }
