@@ -2,7 +2,7 @@
 
 use crate::model::{AgentId, ApiError, Dialog, DialogsVerb, Update, UpdateBody, User};
 use crate::wire::errors::code_of;
-use crate::wire::event::{ClientEvent, Viewer, choose};
+use crate::wire::event::{ClientEvent, Viewer, choose_after};
 
 use super::correlation::Subject;
 use super::timer::Timer;
@@ -109,8 +109,9 @@ impl Engine {
             return;
         };
         // A removal may carry less than was known.
-        let known = session.dialogs.iter().find(|known| known.id == dialog.id);
-        let shown = match (verb, known) {
+        let mut dialogs = session.dialogs.iter();
+        let known = dialogs.find(|known| known.id == dialog.id).cloned();
+        let shown = match (verb, &known) {
             (DialogsVerb::Removed, Some(known)) if dialog.participants.is_empty() => Dialog {
                 state: dialog.state.clone(),
                 ..known.clone()
@@ -119,8 +120,8 @@ impl Engine {
         };
         let known_before = known.is_some();
         // Its end is told once: by the change to DROPPED or FAILED, or by the removal.
-        let told =
-            known.is_some_and(Dialog::ended) && (verb == DialogsVerb::Removed || dialog.ended());
+        let told = known.as_ref().is_some_and(Dialog::ended)
+            && (verb == DialogsVerb::Removed || dialog.ended());
         if verb == DialogsVerb::Removed {
             session.dialogs.retain(|known| known.id != dialog.id);
         } else {
@@ -135,7 +136,7 @@ impl Engine {
         };
         let events = match told {
             true => Vec::new(),
-            false => choose(&shown, verb, known_before, &viewer),
+            false => choose_after(&shown, verb, known.as_ref(), &viewer),
         };
         let correlation = self.correlate(agent, request, Subject::Call(&shown, known_before));
         for event in events {
