@@ -49,15 +49,18 @@ impl Engine {
         }
         self.step_seen(agent, &user.state);
         let signed_in = user.signed_in();
-        if signed_in {
-            self.sign_in_over(agent);
-        } else if self.still_out(agent) {
+        if !signed_in && self.still_out(agent) {
             return;
         }
         let session = self.sessions.get(agent);
         let read_due = session
             .and_then(|session| session.sync.as_ref())
             .is_some_and(|sync| sync.sign_in);
+        // What is read next may lag behind this.
+        if signed_in && !read_due {
+            self.sign_in_over(agent);
+        }
+        let session = self.sessions.get(agent);
         let now = self.now.mono;
         let early = !read_due && session.is_some_and(|session| session.signing_in(now, request));
         let correlation = self.correlate(agent, request, Subject::State(&user.state));

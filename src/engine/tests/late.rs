@@ -60,6 +60,17 @@ fn the_notification_of_a_slow_sign_in_ends_the_wait_and_an_old_state_does_not() 
 }
 
 #[test]
+fn a_read_that_lags_behind_the_notification_is_no_sign_out() {
+    let mut rig = signing_in();
+    rig.advance(5_200);
+    rig.notify_state("1001", "NOT_READY", Some("l1"));
+    rig.users.insert(agent("1001"), user("1001", "NOT_READY"));
+    rig.advance(10_000);
+    assert_eq!(states(&rig), ["NOT_READY"]);
+    assert_eq!(sign_ins(&rig), 1);
+}
+
+#[test]
 fn a_sign_in_without_any_effect_is_told_in_the_end() {
     let mut rig = signing_in();
     rig.advance(75_000);
