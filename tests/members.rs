@@ -104,7 +104,9 @@ fn mb2_takeover_by_any() {
         told(&[&pair.gc1, &pair.gc3], "gc-3").await;
         let account = load.finish(&desk).await;
         account.no_double_and_no_false_answer(&pair);
-        account.all_succeeded_or_in_doubt();
+        // What the killed one had comes back to either of the two, and may be behind a newer state
+        // change of the same agent by the time it is handed over: docs/guarantees.md.
+        account.all_succeeded_or(&["IN_DOUBT"]);
         desk.served_by(1001, "gc-3").await;
         pair.owns(&pair.gc3, COUNT).await;
         pair.one_subscription_each(&all()).await;

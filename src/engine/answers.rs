@@ -185,7 +185,15 @@ impl Engine {
         let Some(reply_to) = &command.reply_to else {
             return;
         };
-        let own = self.destination_of(command);
+        // A client of the agent is told by events alone. That of another agent may have a queue of
+        // its destination's name, and is told by events, too.
+        let own = match &command.addressee {
+            Addressed::Agent(agent) if command.args.get("destination").is_none() => {
+                self.sessions.get(agent).map(|s| &s.record.destination)
+            }
+            _ => None,
+        };
+        let own = own.cloned().or_else(|| self.destination_of(command));
         let to_itself = own.is_some_and(|own| own.as_str() == reply_to.as_str())
             && self.known_client(command, reply_to);
         if to_itself {
@@ -509,6 +517,14 @@ impl Engine {
                     | ReplyRoute::Direct(name),
                     _,
                 ) => {
+                    let client = Destination::new(name);
+                    if client.is_ok_and(|client| self.sessions.knows_destination(&client)) {
+                        // It was told by events.
+                        if let Some(job) = job {
+                            self.publish_settled(job);
+                        }
+                        return;
+                    }
                     self.events.push_back(Event::ReplyUnroutable);
                     let parked = Outbound::ParkedReply {
                         reply_to: name.clone(),

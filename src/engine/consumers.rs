@@ -14,6 +14,10 @@ use super::{Engine, Event};
 /// that its broker's messages go to the leader (design fact: a link consumes at -1).
 const FAR_FOLLOWER: i32 = -10;
 
+/// Priority of a newcomer that may have the wrong key: below all that are configured, and not below
+/// that of federation, which fetches for consumers of 0 and more only.
+const STANDS_BACK: i32 = 0;
+
 impl Engine {
     // ---- consumers ----------------------------------------------------------------------------
 
@@ -85,7 +89,7 @@ impl Engine {
         let own = i32::from(self.cfg.priority);
         match group.role {
             Role::Joining | Role::Disabled => None,
-            _ if self.stands_back() => Some(FAR_FOLLOWER),
+            _ if self.stands_back() => Some(STANDS_BACK),
             Role::Leader | Role::LeaderSingleNode | Role::Draining => {
                 Some(own.max(self.above_the_silent(&group.name)))
             }

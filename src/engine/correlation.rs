@@ -120,6 +120,12 @@ impl Engine {
             return;
         };
         forget_old(session, now);
+        // Sent once more: one notification will come.
+        session.expected.retain(|known| {
+            known.request_id != request_id
+                || (known.state, &known.acts_on, known.dials)
+                    != (expected.state, &expected.acts_on, expected.dials)
+        });
         if session.expected.len() >= limits::EXPECTED_PER_AGENT {
             session.expected.remove(0);
         }
@@ -155,7 +161,10 @@ impl Engine {
         if let Some(request) = request.filter(|text| !text.is_empty()) {
             let mut known = session.expected.iter();
             let found = known.find(|known| known.request_id == request)?;
-            self.echoes.0.extend(place);
+            // That refusals have them says nothing of the rest.
+            if !matches!(subject, Subject::Refusal) {
+                self.echoes.0.extend(place);
+            }
             return found.correlation_id.clone();
         }
         let refusal = matches!(subject, Subject::Refusal);

@@ -6,7 +6,7 @@ use super::session::{Settling, Sync};
 use super::timer::Timer;
 use super::{CallFor, Engine, limits};
 use crate::model::{Action, AgentId, Answer, CallOutcome, Dialog, Mobile, Secret};
-use crate::wire::event::{ClientEvent, Viewer, choose};
+use crate::wire::event::{ClientEvent, Viewer, choose, continued};
 
 /// Delay before a read that failed is tried again, milliseconds.
 const SYNC_RETRY_MS: u64 = 2_000;
@@ -291,7 +291,11 @@ impl Engine {
             .filter(|known| !known.ended() && !dialogs.iter().any(|dialog| dialog.id == known.id))
             .cloned()
             .collect();
-        session.dialogs.clone_from(&dialogs);
+        let kept = |dialog: &Dialog| {
+            let known = session.dialogs.iter().find(|known| known.id == dialog.id);
+            continued(dialog, known, &extension)
+        };
+        session.dialogs = dialogs.iter().map(kept).collect();
         self.keep_user(agent, user.clone());
         let name = user.full_name();
         if sign_in {

@@ -1,8 +1,8 @@
 //! Instances that claim to be of this cluster and speak under another key.
 //!
 //! They cannot be heard, and nothing that they say is believed. But two instances that cannot hear
-//! each other both lead, so operators are told, and one that never had a peer stands back: it is the
-//! likelier one to have the wrong key.
+//! each other both lead, so operators are told, and a newcomer that never had a peer stands back: it is
+//! the likelier one to have the wrong key. One that has led before serves on.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,15 @@ use super::{Engine, limits};
 
 /// Claimed ids, and when each was heard last, monotonic milliseconds.
 #[derive(Debug, Default)]
-pub(super) struct Strangers(BTreeMap<InstanceId, u64>);
+pub(super) struct Strangers {
+    heard: BTreeMap<InstanceId, u64>,
+    /// The first was heard when this instance was new.
+    as_newcomer: bool,
+}
 
 impl Strangers {
     pub(super) fn iter(&self) -> impl Iterator<Item = (&InstanceId, u64)> {
-        self.0.iter().map(|(id, heard)| (id, *heard))
+        self.heard.iter().map(|(id, heard)| (id, *heard))
     }
 }
 
@@ -27,12 +31,16 @@ impl Engine {
         if *claimed == self.cfg.instance || known.is_some_and(|peer| peer.liveness.present()) {
             return;
         }
-        let full = self.strangers.0.len() >= limits::STRANGERS;
-        if full && !self.strangers.0.contains_key(claimed) {
+        let full = self.strangers.heard.len() >= limits::STRANGERS;
+        if full && !self.strangers.heard.contains_key(claimed) {
             return;
         }
-        let new = self.strangers.0.insert(claimed.clone(), self.now.mono);
-        if new.is_none() {
+        if self.strangers.heard.is_empty() {
+            let new_until = self.joined_at.map(|at| at + self.cfg.peers.lost);
+            self.strangers.as_newcomer = new_until.is_none_or(|until| self.now.mono < until);
+        }
+        let before = self.strangers.heard.insert(claimed.clone(), self.now.mono);
+        if before.is_none() {
             self.look_at_roles("auth-failed");
             self.refresh_consumers();
         }
@@ -40,14 +48,14 @@ impl Engine {
 
     /// Forgets who is not heard any more, or speaks under our key now.
     pub(super) fn forget_strangers(&mut self) {
-        let before = self.strangers.0.len();
+        let before = self.strangers.heard.len();
         let oldest = self.now.mono.saturating_sub(limits::STRANGER_MS);
         let members = &self.members;
-        self.strangers.0.retain(|id, heard| {
+        self.strangers.heard.retain(|id, heard| {
             let present = members.get(id).is_some_and(|peer| peer.liveness.present());
             *heard >= oldest && !present
         });
-        if self.strangers.0.len() != before {
+        if self.strangers.heard.len() != before {
             self.look_at_roles("peers");
             self.refresh_consumers();
         }
@@ -55,12 +63,14 @@ impl Engine {
 
     /// The first of them, where there is one.
     pub(super) fn stranger(&self) -> Option<&InstanceId> {
-        self.strangers.0.keys().next()
+        self.strangers.heard.keys().next()
     }
 
-    /// Whether others are to be served first: somebody has another key, and no member ever had ours.
+    /// Whether commands are left to others: somebody has had another key since this instance came,
+    /// and no member ever had ours.
     pub(super) fn stands_back(&self) -> bool {
-        self.stranger().is_some() && self.book.members.is_empty()
+        let strange = !self.strangers.heard.is_empty() && self.strangers.as_newcomer;
+        strange && self.book.members.is_empty()
     }
 
     /// What an operator is told of one.

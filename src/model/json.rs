@@ -100,21 +100,26 @@ fn write_canonical(text: &str, out: &mut String) {
         // Stable: of equal names the last stays last, and it is the one that counts.
         members.sort_by(|one, other| one.0.cmp(&other.0));
         out.push('{');
+        let mut first = true;
         for (at, (name, value)) in members.iter().enumerate() {
             if members.get(at + 1).is_some_and(|(next, _)| next == name) {
                 continue;
             }
+            if !std::mem::take(&mut first) {
+                out.push(',');
+            }
             out.push_str(&Value::from(name.as_str()).to_string());
             out.push(':');
             write_canonical(value, out);
-            out.push(',');
         }
         out.push('}');
     } else if let Some(elements) = elements(text) {
         out.push('[');
-        for value in elements {
+        for (at, value) in elements.into_iter().enumerate() {
+            if at > 0 {
+                out.push(',');
+            }
             write_canonical(value, out);
-            out.push(',');
         }
         out.push(']');
     } else if let Ok(quoted) = serde_json::from_str::<String>(text) {
@@ -194,5 +199,12 @@ mod tests {
         }
         let big = |last: char| canonical(&format!("12345678901234567890{last}"));
         assert_ne!(big('1'), big('2'));
+    }
+
+    #[test]
+    fn the_canonical_text_is_that_of_a_value_where_numbers_are_usual() {
+        let text = r#" {"b":[1, {"y":null,"x":"\u00e9"}],"a":{},"c":[]}"#;
+        let value: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(canonical(text), value.to_string());
     }
 }

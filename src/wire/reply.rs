@@ -1,6 +1,6 @@
 //! The one terminal answer to a command (contract, section 4.3).
 
-use serde::Serialize;
+use serde::{Deserialize as _, Serialize};
 use serde_json::value::RawValue;
 
 use crate::model::Json;
@@ -80,8 +80,26 @@ pub struct Reply {
     pub retry_after_ms: Option<u64>,
     /// Answer of a generic HTTP downstream. To peers as a text that holds the JSON: only so its
     /// numbers keep their digits in all forms of serde.
-    #[serde(rename = "bodyText", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "bodyText",
+        alias = "body",
+        default,
+        deserialize_with = "body",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub body: Option<Json>,
+}
+
+/// A body as its text, or as former versions wrote it to peers and disk: as a value under `body`.
+fn body<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Json>, D::Error> {
+    Ok(match Option::<serde_json::Value>::deserialize(from)? {
+        None => None,
+        Some(serde_json::Value::String(text)) => {
+            let written = Json::read(&text, usize::MAX);
+            Some(written.unwrap_or_else(|| serde_json::Value::String(text).into()))
+        }
+        Some(value) => Some(value.into()),
+    })
 }
 
 /// A reply as clients get it, in the order of its fields.
@@ -193,5 +211,25 @@ mod tests {
                 serde_json::Value::from(outcome.as_str())
             );
         }
+    }
+
+    #[test]
+    fn a_body_of_a_former_version_is_read_as_well() {
+        let read = |body: &str| {
+            let head = r#""command":"Call","id":"k","outcome":"OK","status":200,"instance":"gc-1""#;
+            let text = format!(r#"{{{head},"downstream":null,"error":null{body}}}"#);
+            let reply: Reply = serde_json::from_str(&text).unwrap();
+            reply.body.map(|body| body.as_str().to_owned())
+        };
+        assert_eq!(read(""), None);
+        assert_eq!(read(r#","body":{"a":1}"#).as_deref(), Some(r#"{"a":1}"#));
+        assert_eq!(
+            read(r#","body":"so it is""#).as_deref(),
+            Some(r#""so it is""#)
+        );
+        assert_eq!(
+            read(r#","bodyText":"{\"a\":1.10}""#).as_deref(),
+            Some(r#"{"a":1.10}"#)
+        );
     }
 }

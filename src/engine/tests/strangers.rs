@@ -19,12 +19,13 @@ fn priorities(rig: &Rig) -> Vec<i32> {
 }
 
 #[test]
-fn one_that_never_had_a_peer_stands_back_and_says_why_until_the_other_is_gone() {
+fn a_leader_serves_on_and_says_what_is_wrong_until_the_other_is_gone() {
     let mut rig = Rig::leader();
+    rig.advance(10_000);
     let own = priorities(&rig);
     speak(&mut rig, "gc-9");
     assert_eq!(rig.role(), Role::LeaderSingleNode);
-    assert_eq!(priorities(&rig), [-10]);
+    assert_eq!(priorities(&rig), own);
     let view = rig.engine.view();
     let peers: Vec<_> = view
         .peers
@@ -49,7 +50,15 @@ fn a_newcomer_that_hears_only_strangers_leads_behind_them() {
         rig.advance(500);
     }
     assert_eq!(rig.role(), Role::LeaderSingleNode);
-    assert_eq!(priorities(&rig), [-10]);
+    assert_eq!(priorities(&rig), [0]);
+    for _ in 0..40 {
+        speak(&mut rig, "gc-9");
+        rig.advance(500);
+    }
+    assert_eq!(priorities(&rig), [0], "as long as the other is heard");
+    rig.advance(20_000);
+    assert_eq!(rig.role(), Role::Leader);
+    assert_ne!(priorities(&rig), [0]);
 }
 
 #[test]
