@@ -416,6 +416,7 @@ fn js2_reconnect_forever() {
         shared.network().await;
         pair.gc1.leads().await;
         let desk = pair.desk("desk", 0).await;
+        desk.greet().await;
         pair.sign_in(&desk, &[1001, 1002]).await;
 
         // Everything again, and the brokers first.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tandem::client::{Client, ClientOptions, Command, Incoming, Message};
 use tokio::task::JoinHandle;
 
-use super::{LIMIT, wait_for};
+use super::{LIMIT, until, wait_for};
 
 /// Id of a command that was sent.
 pub type SentCommand = String;
@@ -84,6 +84,19 @@ impl Desk {
     pub async fn send_command(&self, command: Command) -> SentCommand {
         let sent = tokio::time::timeout(LIMIT, self.client.send(command)).await;
         sent.expect("a broker takes it").expect("an open client")
+    }
+
+    /// Says Hello until it is answered, as clients do. Events that are published at the other broker
+    /// reach a new destination only once federation has taken its binding there.
+    pub async fn greet(&self) {
+        let hello = format!("Hello#{}", self.destination);
+        until("an answer to Hello", async || {
+            self.send(hello.as_str(), "").await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let told = self.events();
+            told.iter().any(|event| event.field("type") == "System")
+        })
+        .await;
     }
 
     /// The first reply to a command.
