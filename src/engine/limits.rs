@@ -129,6 +129,9 @@ pub const RETRY_AFTER_MS: u64 = 1_000;
 /// How often a peer's consumers are counted, milliseconds.
 pub const EVIDENCE_INTERVAL_MS: u64 = 250;
 
+/// Members of before whose consumers a newcomer looks for.
+pub const UNHEARD_MEMBERS: usize = 8;
+
 /// No heartbeat for this long, and no consumer where it had one: the peer is lost, milliseconds.
 pub const EVIDENCE_LOST_MS: u64 = 500;
 

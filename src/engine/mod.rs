@@ -166,6 +166,8 @@ pub struct Engine {
     /// Since when no peer can be heard: the own control queue is not consumed.
     deaf_since: Option<u64>,
     joined_at: Option<u64>,
+    /// When a member that is not heard yet was seen to have a consumer, monotonic milliseconds.
+    unheard_at: Option<u64>,
     /// Whether expired commands are answered. Not before what the others know is known here: one
     /// that they carried out would be said to have expired.
     answers_expired: bool,
@@ -226,6 +228,7 @@ impl Engine {
             fence_seq: 0,
             deaf_since: None,
             joined_at: None,
+            unheard_at: None,
             answers_expired: false,
             twin: None,
             greeted: BTreeMap::new(),
@@ -302,10 +305,7 @@ impl Engine {
             } => self.on_peer(&from, boot, message),
             Input::PeerRejected { claimed, reason } => self.on_peer_rejected(claimed, reason),
             Input::PeerConsumers { link, peer, count } => {
-                self.members.on_consumers(link, &peer, count, now.mono);
-                self.timers.set_by(Timer::Members, now.mono);
-                self.refresh_consumers();
-                self.release_held();
+                self.on_peer_consumers(link, &peer, count);
             }
             Input::Fenced {
                 broker,

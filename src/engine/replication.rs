@@ -3,7 +3,7 @@
 use crate::model::InstanceId;
 
 use super::command::Command;
-use super::ids::BootId;
+use super::ids::{BootId, LinkEpoch};
 use super::members::{Liveness, Peer};
 use super::peer::{GroupState, Heartbeat, PeerMessage, Role, SessionRecord};
 use super::timer::Timer;
@@ -332,6 +332,7 @@ impl Engine {
                 asked || peer.may_serve() || (lost && peer.lingers())
             })
             .map(|(id, _)| id.clone())
+            .chain(self.unheard())
             .collect();
         for peer in peers {
             for link in &links {
@@ -341,6 +342,29 @@ impl Engine {
                 });
             }
         }
+    }
+
+    /// While joining: members of before that were not heard since. Until federation stands again,
+    /// that nobody is heard at the one broker proves nothing.
+    fn unheard(&self) -> Vec<InstanceId> {
+        let joining = |group: &super::roles::Group| group.role == Role::Joining;
+        if !self.groups.iter().any(joining) {
+            return Vec::new();
+        }
+        let known = self.book.members.keys();
+        let unheard = known.filter(|id| self.members.get(id).is_none());
+        unheard.take(limits::UNHEARD_MEMBERS).cloned().collect()
+    }
+
+    /// How many consumers a peer's control queue has at a broker.
+    pub(super) fn on_peer_consumers(&mut self, link: LinkEpoch, peer: &InstanceId, count: u32) {
+        if count > 0 && self.members.get(peer).is_none() {
+            self.unheard_at = Some(self.now.mono);
+        }
+        self.members.on_consumers(link, peer, count, self.now.mono);
+        self.timers.set_by(Timer::Members, self.now.mono);
+        self.refresh_consumers();
+        self.release_held();
     }
 
     fn send_snapshot(&mut self, to: &InstanceId) {

@@ -88,6 +88,9 @@ impl Group {
     }
 }
 
+/// Longest time that a newcomer waits to hear those who are there and what they know, milliseconds.
+const JOIN_MAX_MS: u64 = 10_000;
+
 impl Engine {
     pub(super) fn leads_any(&self) -> bool {
         self.groups.iter().any(|group| group.role.leads())
@@ -199,10 +202,14 @@ impl Engine {
         let waited = self.now.mono.saturating_sub(joined);
         let mut peers = self.members.present().peekable();
         if peers.peek().is_none() {
-            return waited >= self.cfg.peers.suspect;
+            // One that is there is heard soon; what we would take over is its own.
+            let there = self
+                .unheard_at
+                .is_some_and(|at| self.now.mono < at + 2 * limits::EVIDENCE_INTERVAL_MS + 100);
+            return waited >= self.cfg.peers.suspect && (!there || waited >= JOIN_MAX_MS);
         }
         let known = peers.all(|(_, peer)| peer.snapshot_done);
-        (known && waited >= self.cfg.peers.heartbeat.min(1_000)) || waited >= 10_000
+        (known && waited >= self.cfg.peers.heartbeat.min(1_000)) || waited >= JOIN_MAX_MS
     }
 
     /// Active-passive: whether this instance is the leader of a group.

@@ -712,3 +712,29 @@ fn a_later_process_under_the_own_id_is_not_given_way_to() {
     assert!(!rig.exited);
     assert_eq!(rig.role(), Role::Leader);
 }
+
+#[test]
+fn a_newcomer_waits_for_a_member_that_is_there_and_not_heard_yet() {
+    let known = |counts: u32| {
+        let mut rig = Rig::new(config());
+        let restored = crate::engine::journal::Restored {
+            members: vec![(instance("gc-2"), rig.now().wall)],
+            ..Default::default()
+        };
+        rig.engine.restore_journal(rig.now(), restored);
+        rig.counts.insert(instance("gc-2"), counts);
+        rig.start();
+        rig.advance(3_000);
+        rig
+    };
+    assert_eq!(known(0).role(), Role::Leader, "it is gone");
+    let mut rig = known(1);
+    assert_eq!(rig.role(), Role::Joining);
+    // It may be frozen, or cut off: not for ever.
+    rig.advance(8_000);
+    assert_eq!(rig.role(), Role::Leader);
+    let mut rig = known(1);
+    rig.counts.insert(instance("gc-2"), 0);
+    rig.advance(1_500);
+    assert_eq!(rig.role(), Role::Leader);
+}
