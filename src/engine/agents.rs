@@ -325,7 +325,7 @@ impl Engine {
             agents: agents.len(),
         });
         for agent in agents {
-            let first = self.jobs.waiting_for(agent.as_str());
+            let first = self.jobs.waiting_for(&agent);
             self.takeover.push(&agent, first);
             self.takeover.pending.insert(agent);
         }

@@ -48,7 +48,13 @@ pub struct Expectation {
 }
 
 impl Expectation {
-    fn new(action: &Action) -> Option<Self> {
+    /// `None`: no notification is caused.
+    fn new(
+        action: &Action,
+        request_id: &str,
+        correlation_id: Option<String>,
+        sent_at: u64,
+    ) -> Option<Self> {
         let (state, call, dials) = match action {
             Action::SetState { state, .. } => (Some(*state), None, false),
             Action::SignIn { .. } => (Some("LOGIN"), None, false),
@@ -61,14 +67,20 @@ impl Expectation {
             _ => return None,
         };
         Some(Self {
-            request_id: String::new(),
-            correlation_id: None,
+            request_id: request_id.to_owned(),
+            correlation_id,
             state,
             acts_on: call.cloned(),
             dials,
             begun: None,
-            sent_at: 0,
+            sent_at,
         })
+    }
+
+    /// Whether it is the same request, sent once more.
+    fn repeats(&self, other: &Self) -> bool {
+        self.request_id == other.request_id
+            && (self.state, &self.acts_on, self.dials) == (other.state, &other.acts_on, other.dials)
     }
 
     /// Whether a notification without an id may still be its own.
@@ -114,27 +126,19 @@ impl Engine {
         correlation_id: Option<String>,
     ) {
         let now = self.now.mono;
-        let (Some(expected), Some(session)) =
-            (Expectation::new(action), self.sessions.get_mut(agent))
-        else {
+        let (Some(expected), Some(session)) = (
+            Expectation::new(action, request_id, correlation_id, now),
+            self.sessions.get_mut(agent),
+        ) else {
             return;
         };
         forget_old(session, now);
-        // Sent once more: one notification will come.
-        session.expected.retain(|known| {
-            known.request_id != request_id
-                || (known.state, &known.acts_on, known.dials)
-                    != (expected.state, &expected.acts_on, expected.dials)
-        });
+        // One notification will come.
+        session.expected.retain(|known| !known.repeats(&expected));
         if session.expected.len() >= limits::EXPECTED_PER_AGENT {
             session.expected.remove(0);
         }
-        session.expected.push(Expectation {
-            request_id: request_id.to_owned(),
-            correlation_id,
-            sent_at: now,
-            ..expected
-        });
+        session.expected.push(expected);
     }
 
     /// A request was refused at once: nothing will come of it.
@@ -157,17 +161,17 @@ impl Engine {
         let session = self.sessions.get_mut(agent)?;
         forget_old(session, now);
         let calls = matches!(subject, Subject::Call(..));
+        let refusal = matches!(subject, Subject::Refusal);
         let place = session.subscription.node().map(|node| (node, calls));
         if let Some(request) = request.filter(|text| !text.is_empty()) {
             let mut known = session.expected.iter();
             let found = known.find(|known| known.request_id == request)?;
             // That refusals have them says nothing of the rest.
-            if !matches!(subject, Subject::Refusal) {
+            if !refusal {
                 self.echoes.0.extend(place);
             }
             return found.correlation_id.clone();
         }
-        let refusal = matches!(subject, Subject::Refusal);
         if !refusal && place.is_some_and(|place| self.echoes.0.contains(&place)) {
             return None;
         }

@@ -17,7 +17,7 @@ use crate::wire::command::{Addressed, ClientCommand};
 
 use super::config::Mode;
 use super::ids::JobId;
-use super::jobs::Origin;
+use super::jobs::{Origin, agent_lane};
 use super::ownership::STILL_MS;
 use super::peer::{PeerMessage, SessionRecord, Version};
 use super::session::Move;
@@ -236,7 +236,7 @@ impl Engine {
             .sessions
             .get(agent)
             .is_some_and(|session| session.record.version.owner == self.cfg.instance);
-        let lane = (true, agent.as_str().into());
+        let lane = agent_lane(agent);
         if !present || !mine || now >= until {
             if let Some(session) = self.sessions.get_mut(agent) {
                 session.moving = None;

@@ -2,7 +2,7 @@
 
 use crate::model::{AgentId, ApiError, Dialog, DialogsVerb, Update, UpdateBody, User};
 use crate::wire::errors::code_of;
-use crate::wire::event::{ClientEvent, Viewer, choose_after};
+use crate::wire::event::{ClientEvent, Viewer, choose};
 
 use super::correlation::Subject;
 use super::timer::Timer;
@@ -139,7 +139,7 @@ impl Engine {
         };
         let events = match told {
             true => Vec::new(),
-            false => choose_after(&shown, verb, known.as_ref(), &viewer),
+            false => choose(&shown, verb, known.as_ref(), &viewer),
         };
         let correlation = self.correlate(agent, request, Subject::Call(&shown, known_before));
         for event in events {

@@ -228,16 +228,16 @@ impl Engine {
         };
         let asked_in = session.record.signed_in;
         let extension = session.record.extension.clone();
-        if !user.signed_in() && asked_in {
-            if let Some(due) = self.read_again_at(agent) {
-                self.sync(agent, sync.sign_in, sync.correlation_id, due);
-                return;
-            }
+        let missed = !user.signed_in() && asked_in;
+        if missed && let Some(due) = self.read_again_at(agent) {
+            self.sync(agent, sync.sign_in, sync.correlation_id, due);
+            return;
+        }
+        let settling = self.sign_in_over(agent);
+        if missed {
             // This node does not know the agent as signed in.
             let node = self.route.current();
-            let had_no_effect = self
-                .sign_in_over(agent)
-                .is_some_and(|known| known.node == node);
+            let had_no_effect = settling.is_some_and(|known| known.node == node);
             let again = !had_no_effect && self.sign_in_again(agent, extension);
             if again && !sync.sign_in {
                 return;
@@ -246,7 +246,6 @@ impl Engine {
                 self.asked_out(agent);
             }
         }
-        self.sign_in_over(agent);
         self.publish_read(agent, &user, dialogs, sync.sign_in, sync.correlation_id);
         let make_ready = sync.sign_in && self.cfg.agents.make_ready && user.state == "NOT_READY";
         if make_ready {
@@ -325,7 +324,8 @@ impl Engine {
             extension: &extension,
         };
         for dialog in ended {
-            for event in choose(&dialog, crate::model::DialogsVerb::Removed, true, &viewer) {
+            let verb = crate::model::DialogsVerb::Removed;
+            for event in choose(&dialog, verb, Some(&dialog), &viewer) {
                 self.tell_agent(agent, event, None);
             }
         }

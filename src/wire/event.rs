@@ -6,7 +6,7 @@ mod list;
 mod text;
 mod time;
 
-pub use choose::{Viewer, choose, choose_after, continued};
+pub use choose::{Viewer, choose, continued};
 pub use list::{List, ListEvent, Note};
 
 use chrono::{Local, TimeZone};

@@ -197,9 +197,9 @@ impl Jobs {
     }
 
     /// Whether commands wait for this agent.
-    pub(in crate::engine) fn waiting_for(&self, agent: &str) -> bool {
+    pub(in crate::engine) fn waiting_for(&self, agent: &AgentId) -> bool {
         self.lanes
-            .get(&(true, agent.into()))
+            .get(&agent_lane(agent))
             .is_some_and(|lane| lane.running.is_some() || !lane.queue.is_empty())
     }
 

@@ -32,24 +32,11 @@ const CAMPAIGN: [&str; 3] = [
 /// The call type of a supervisor's monitoring, on both sides of it.
 const MONITOR: &str = "SUPERVISOR_MONITOR";
 
-/// The events for one dialog of a notification, where of the call before it no more is known than
-/// whether the agent had it. Empty where the platform's packet is only a forerunner of another.
-#[must_use]
-pub fn choose(
-    dialog: &Dialog,
-    verb: DialogsVerb,
-    known_before: bool,
-    viewer: &Viewer<'_>,
-) -> Vec<ClientEvent> {
-    let nothing = Dialog::default();
-    choose_after(dialog, verb, known_before.then_some(&nothing), viewer)
-}
-
 /// The events for one dialog of a notification; `known` is the call as the agent had it before,
 /// by which what was told already is not told again. Empty where nothing is to be told: the
 /// platform's packet is only a forerunner of another, or repeats a failure.
 #[must_use]
-pub fn choose_after(
+pub fn choose(
     dialog: &Dialog,
     verb: DialogsVerb,
     known: Option<&Dialog>,

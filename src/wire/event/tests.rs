@@ -72,6 +72,17 @@ fn party(address: &str, state: &str) -> Participant {
     }
 }
 
+/// Where of the call before no more is known than whether the agent had it.
+fn choose_where(
+    dialog: &Dialog,
+    verb: DialogsVerb,
+    known_before: bool,
+    viewer: &Viewer<'_>,
+) -> Vec<ClientEvent> {
+    let nothing = Dialog::default();
+    choose(dialog, verb, known_before.then_some(&nothing), viewer)
+}
+
 fn dialog(state: &str, call_type: &str, own: &str) -> Dialog {
     Dialog {
         id: "900".into(),
@@ -285,7 +296,12 @@ fn new_calls() {
         ),
     ] {
         let dialog = dialog("ALERTING", call_type, "ALERTING");
-        let event = only(choose(&dialog, DialogsVerb::Added, false, &viewer(&agent)));
+        let event = only(choose_where(
+            &dialog,
+            DialogsVerb::Added,
+            false,
+            &viewer(&agent),
+        ));
         let parties = parties("ACTIVE", "ALERTING");
         golden(
             &event,
@@ -303,7 +319,12 @@ fn new_calls() {
 fn call_variables_without_names_where_that_is_wanted() {
     let agent = agent();
     let dialog = dialog("ALERTING", "ACD_IN", "ALERTING");
-    let event = only(choose(&dialog, DialogsVerb::Added, false, &viewer(&agent)));
+    let event = only(choose_where(
+        &dialog,
+        DialogsVerb::Added,
+        false,
+        &viewer(&agent),
+    ));
     assert_eq!(
         strings(&event, Format::Values),
         [
@@ -326,7 +347,12 @@ fn a_call_that_changes_is_held_and_ends() {
     let agent = agent();
     for (own, state, word) in [("ACTIVE", "ACTIVE", "ACTIVE"), ("HELD", "HELD", "HOLD")] {
         let dialog = dialog("ACTIVE", "ACD_IN", own);
-        let event = only(choose(&dialog, DialogsVerb::Changed, true, &viewer(&agent)));
+        let event = only(choose_where(
+            &dialog,
+            DialogsVerb::Changed,
+            true,
+            &viewer(&agent),
+        ));
         let parties = parties("ACTIVE", own);
         golden(
             &event,
@@ -346,7 +372,7 @@ fn a_call_that_changes_is_held_and_ends() {
     };
     for verb in [DialogsVerb::Changed, DialogsVerb::Removed] {
         golden(
-            &only(choose(&gone, verb, true, &viewer(&agent))),
+            &only(choose_where(&gone, verb, true, &viewer(&agent))),
             &[
                 r#"{"type":"InboundCall","dialogId":"900","associatedDialogId":"901","state":"DROPPED","callType":"","queueName":"","participants":[],"agentId":"1001"}"#,
             ],
@@ -367,7 +393,7 @@ fn a_consultation_and_its_end() {
         (DialogsVerb::Removed, "DROPPED", "DROP"),
     ] {
         golden(
-            &only(choose(&dialog, verb, true, &viewer(&agent))),
+            &only(choose_where(&dialog, verb, true, &viewer(&agent))),
             &[&format!(
                 r#"{{"type":"ConsultCall","state":"{state}","assDialogId":"900","fromAddress":"0612","toAddress":"8800","startTime":"2030-06-01 11:20:03",{VARIABLES},{parties},"callType":"CONSULT","queueName":"Q1","agentId":"1001"}}"#
             )],
@@ -378,7 +404,7 @@ fn a_consultation_and_its_end() {
     }
     dialog.state = "FAILED".into();
     dialog.participants[0].state_cause = "BUSY".into();
-    let events = choose(&dialog, DialogsVerb::Changed, true, &viewer(&agent));
+    let events = choose_where(&dialog, DialogsVerb::Changed, true, &viewer(&agent));
     assert_eq!(
         strings(&events[0], Format::Default),
         ["1001#ConsultCall#FAILED#AssDialogID:900#BUSY#Mira Lund"]
@@ -391,7 +417,7 @@ fn a_failed_call_tells_its_cause_once_and_ends() {
     let mut dialog = dialog("FAILED", "OUT", "FAILED");
     dialog.participants.remove(0);
     dialog.participants[0].state_cause = "BAD_DESTINATION".into();
-    let events = choose(&dialog, DialogsVerb::Changed, true, &viewer(&agent));
+    let events = choose_where(&dialog, DialogsVerb::Changed, true, &viewer(&agent));
     assert_eq!(events.len(), 2);
     golden(
         &events[0],
@@ -401,7 +427,12 @@ fn a_failed_call_tells_its_cause_once_and_ends() {
         &["1001#InboundCall#FAILED#DialogID:900#BAD_DESTINATION#Mira Lund"],
     );
     assert!(json(&events[1])[0].contains(r#""state":"DROPPED""#));
-    let removed = only(choose(&dialog, DialogsVerb::Removed, true, &viewer(&agent)));
+    let removed = only(choose_where(
+        &dialog,
+        DialogsVerb::Removed,
+        true,
+        &viewer(&agent),
+    ));
     assert_eq!(removed, events[1]);
 }
 

@@ -5,13 +5,13 @@ use super::*;
 /// Family of each event, in the order of the reference's table.
 fn kinds(dialog: &Dialog, verb: DialogsVerb, known: bool) -> Vec<CallKind> {
     let agent = agent();
-    families(choose(dialog, verb, known, &viewer(&agent)))
+    families(choose_where(dialog, verb, known, &viewer(&agent)))
 }
 
 /// The same, where it is known what the call was before.
 fn kinds_after(dialog: &Dialog, verb: DialogsVerb, known: &Dialog) -> Vec<CallKind> {
     let agent = agent();
-    families(choose_after(dialog, verb, Some(known), &viewer(&agent)))
+    families(choose(dialog, verb, Some(known), &viewer(&agent)))
 }
 
 fn families(events: Vec<ClientEvent>) -> Vec<CallKind> {
@@ -115,7 +115,12 @@ fn a_party_that_failed_is_told_with_its_cause_before_the_call_ends() {
     let agent = agent();
     let mut dialog = dialog("INITIATED", "OUT", "FAILED");
     dialog.participants[1].state_cause = "BAD_DESTINATION".into();
-    let told = only(choose(&dialog, DialogsVerb::Changed, true, &viewer(&agent)));
+    let told = only(choose_where(
+        &dialog,
+        DialogsVerb::Changed,
+        true,
+        &viewer(&agent),
+    ));
     assert_eq!(
         strings(&told, Format::Default),
         ["1001#InboundCall#FAILED#DialogID:900#BAD_DESTINATION#Mira Lund"]
@@ -127,7 +132,7 @@ fn a_party_that_failed_is_told_with_its_cause_before_the_call_ends() {
 fn who_is_monitored_has_the_call_announced_and_active_at_once() {
     let agent = agent();
     let passive = dialog("ACTIVE", "SUPERVISOR_MONITOR", "ACTIVE");
-    let told = choose_after(&passive, DialogsVerb::Added, None, &viewer(&agent));
+    let told = choose(&passive, DialogsVerb::Added, None, &viewer(&agent));
     let words: Vec<String> = told
         .iter()
         .flat_map(|event| strings(event, Format::Default))
@@ -200,7 +205,7 @@ fn a_call_is_announced_once() {
 fn a_cause_that_was_told_is_not_told_again() {
     let agent = agent();
     let texts = |dialog: &Dialog, known: &Dialog| -> Vec<String> {
-        choose_after(dialog, DialogsVerb::Changed, Some(known), &viewer(&agent))
+        choose(dialog, DialogsVerb::Changed, Some(known), &viewer(&agent))
             .iter()
             .flat_map(|event| strings(event, Format::Default))
             .map(|text| text.split("#DialogID").next().unwrap().to_owned())
@@ -246,11 +251,6 @@ fn a_consultation_stays_one_whatever_type_follows() {
     assert_eq!(kinds_after(&merged, Changed, &known), [Inbound]);
 
     let agent = agent();
-    let event = only(choose_after(
-        &typed(""),
-        Changed,
-        Some(&consult),
-        &viewer(&agent),
-    ));
+    let event = only(choose(&typed(""), Changed, Some(&consult), &viewer(&agent)));
     assert!(json(&event)[0].contains(r#""callType":"CONSULT""#));
 }
