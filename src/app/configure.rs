@@ -190,6 +190,8 @@ pub(super) fn broker_config(settings: &Settings, config: &Config, boot: BootId) 
             .collect(),
         timeout: settings.broker.timeout,
         heartbeat: settings.broker.heartbeat,
+        probe_interval: settings.broker.probe_interval,
+        probe_count: settings.broker.probe_count,
         prefetch: settings.consumer.prefetch,
         ca_file: settings.broker.ca_file.clone(),
         format: match settings.message_format {

@@ -15,10 +15,9 @@ use super::encode::short;
 use super::link::Link;
 use super::topology;
 
-/// Pause between probes, and how long one may take.
-const INTERVAL: Duration = Duration::from_millis(500);
-/// So many in a row that did not come back: the broker counts as wedged.
-const MISSES: u32 = 3;
+/// Which part of the interval a look may come late; later, this process was short of CPU itself, and
+/// a message of its own that it did not hear says nothing.
+const LATE_PART: u32 = 4;
 /// `type` of a probe.
 const KIND: &str = "tandem-loop-probe";
 
@@ -60,24 +59,33 @@ impl Loop {
 
 /// Probes until the broker does not answer; says so. Suspended while the connection is blocked.
 pub(super) async fn watch(link: &Link, seen: &Loop) -> Problem {
+    let interval = link.context.config.probe_interval;
+    let count = link.context.config.probe_count;
     let mut channel: Option<Channel> = None;
     let mut misses = 0;
-    let mut tick = tokio::time::interval(INTERVAL);
+    let mut tick = tokio::time::interval(interval);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tick.tick().await;
+        let due = tick.tick().await;
         if link.blocked.load(Ordering::Relaxed) {
             misses = 0;
             continue;
         }
         let begin = Instant::now();
-        let probed = tokio::time::timeout(INTERVAL, probe(link, seen, &mut channel)).await;
+        let starved = |since: Instant, span: Duration| {
+            since.elapsed() > span + interval / LATE_PART
+        };
+        let late = starved(due, Duration::ZERO);
+        let before = seen.arrived();
+        let probed = tokio::time::timeout(interval, probe(link, seen, &mut channel)).await;
         let blocked = link.blocked.load(Ordering::Relaxed);
         misses = match probed {
             Ok(Ok(())) => 0,
             _ if blocked => 0,
-            // This process was away longer than the broker: that proves nothing.
-            Err(_) if begin.elapsed() > 2 * INTERVAL => misses,
+            // It is slow, but not wedged: something was delivered.
+            Err(_) if seen.arrived() > before => 0,
+            // This process was away, or starved, and not the broker: that proves nothing.
+            Err(_) if late || starved(begin, interval) => 0,
             Err(_) => misses + 1,
             // A channel or connection that is lost shows elsewhere; a refusal is no silence.
             Ok(Err(problem)) => {
@@ -86,8 +94,11 @@ pub(super) async fn watch(link: &Link, seen: &Loop) -> Problem {
                 0
             }
         };
-        if misses >= MISSES {
-            let text = format!("the broker is wedged: {MISSES} probes did not come back");
+        if misses >= count {
+            let text = format!(
+                "the broker is wedged: {count} messages of its own did not come back to this \
+                 instance, and nothing else was delivered on its control queue"
+            );
             return Problem::new(Class::Timeout, text);
         }
     }

@@ -113,6 +113,10 @@ pub struct BrokerConfig {
     pub timeout: Duration,
     /// `broker.heartbeat`: whole seconds, at least one; the broker may ask for less.
     pub heartbeat: Duration,
+    /// `broker.probe-interval`: pause between two loop probes.
+    pub probe_interval: Duration,
+    /// `broker.probe-count`: so many without an answer, and the broker counts as wedged.
+    pub probe_count: u32,
     /// `consumer.prefetch`: unacknowledged deliveries a consumer.
     pub prefetch: u16,
     /// PEM file of the authorities to trust beside the system's.

@@ -188,6 +188,7 @@ impl Engine {
         self.subscription_event(agent, "refused", reason.clone());
         if let Some(session) = self.sessions.get_mut(agent) {
             session.subscription = Subscription::None;
+            session.refused = true;
         }
         self.takeover_done(agent);
         let event = ClientEvent::Error {
@@ -393,6 +394,38 @@ impl Engine {
             session.sync = None;
             session.linger_until = Some(until);
             self.timers.set(Timer::Agent(agent.clone()), until);
+        }
+    }
+
+    /// Subscriptions and owners agree, however they came apart: an account of a session may make
+    /// this instance its owner, or end that, by other ways than a takeover or a grant.
+    pub(super) fn mend_subscriptions(&mut self) {
+        let me = self.cfg.instance.clone();
+        let (mut missing, mut left) = (Vec::new(), Vec::new());
+        for session in self.sessions.iter() {
+            let still = session.linger_until.is_none() && session.connecting.is_none();
+            if !still || session.moving.is_some() {
+                continue;
+            }
+            let held = session.subscription != Subscription::None;
+            let agent = &session.record.agent;
+            let own = session.live() && session.record.version.owner == me;
+            if own && !held && !session.refused {
+                missing.push(agent.clone());
+            } else if !own && held {
+                left.push(agent.clone());
+            }
+        }
+        missing.retain(|agent| {
+            let group = self.group_of_agent(agent);
+            let group = group.and_then(|index| self.groups.get(index));
+            group.is_some_and(|group| group.role.leads()) && !self.takeover.queued.contains(agent)
+        });
+        self.take(missing, "missing");
+        for agent in left {
+            if !self.prepares(&agent) {
+                self.disown(&agent);
+            }
         }
     }
 

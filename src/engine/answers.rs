@@ -9,7 +9,7 @@ use super::outbox::Sent;
 use super::peer::PeerMessage;
 use super::timer::Timer;
 use super::{Engine, Event, limits};
-use crate::catalogue::{ErrorCode, Step};
+use crate::catalogue::{ErrorCode, Repeat, Step};
 use crate::model::{AgentId, Destination};
 use crate::wire::command::{Addressed, ClientCommand, Malformed, ReplyTo};
 use crate::wire::event::ClientEvent;
@@ -28,9 +28,17 @@ fn first_way(reply_to: &ReplyTo, federated: bool) -> ReplyRoute {
 impl Engine {
     // ---- outcomes -----------------------------------------------------------------------------
 
-    /// A command has its outcome: make it durable where an intent was, then tell it.
+    /// A command has its outcome: whoever is to know of its agent's session first is told.
     pub(super) fn finish(&mut self, id: JobId, answered: Answered) {
-        if self.records_outcome(id) {
+        match self.to_share(id, &answered) {
+            Some(agent) => self.share(id, agent, answered),
+            None => self.finish_known(id, answered),
+        }
+    }
+
+    /// Makes an outcome durable where that is due, then tells it.
+    pub(super) fn finish_known(&mut self, id: JobId, answered: Answered) {
+        if self.records_outcome(id, &answered) {
             self.record_outcome(id, answered);
         } else {
             self.conclude(id, answered, false);
@@ -243,7 +251,11 @@ impl Engine {
         if job.unconfirmed == 0 {
             self.done(id);
         }
-        // Those that waited for it: its outcome is known now, or they take its place.
+        self.accept_again(waiters);
+    }
+
+    /// Jobs that waited for one that is over: its outcome is known now, or they take its place.
+    pub(super) fn accept_again(&mut self, waiters: Vec<JobId>) {
         for waiter in waiters {
             self.accept(waiter);
         }
@@ -271,6 +283,7 @@ impl Engine {
             }
             Origin::Orphan => {}
         }
+        self.accept_again(job.waiters);
     }
 
     pub(super) fn answer_again(&mut self, id: JobId, reply: &Arc<Reply>) {
@@ -343,14 +356,22 @@ impl Engine {
 
     /// A command that the broker expired: answered from there, unless its outcome is known.
     pub(super) fn answer_expired(&mut self, id: JobId) {
-        let Some((_, key)) = self.job_command(id) else {
+        let Some((command, key)) = self.job_command(id) else {
             return;
         };
+        // Dead-lettering takes the mark of a redelivery away.
+        if command.repeat != Repeat::Safe
+            && let Some(job) = self.jobs.get_mut(id)
+        {
+            job.seen = true;
+        }
         match key.map(|(key, body)| self.ledger.look_up(&key, body)) {
             Some(Known::Finished(reply)) => self.answer_again(id, &reply),
-            Some(Known::Running(first)) => self.wait_for(id, first),
+            Some(Known::Running(first)) if self.jobs.get(first).is_some() => {
+                self.wait_for(id, first);
+            }
             Some(Known::OtherBody) => self.settle(id),
-            Some(Known::No) | None => {
+            Some(Known::Running(_) | Known::No) | None => {
                 let Some((command, key)) = self.job_command(id) else {
                     return;
                 };

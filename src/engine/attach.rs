@@ -124,6 +124,10 @@ impl Engine {
             let deaf = self.now.mono.saturating_sub(since);
             self.members.forgive(deaf, self.now.mono);
         }
+        self.back_in_sight();
+        if self.fenced_until.is_some() {
+            self.fence_until_heard(self.now.mono);
+        }
         if self.joined_at.is_none() {
             self.joined_at = Some(self.now.mono);
             self.asked_at = self.now.mono;

@@ -32,6 +32,8 @@ impl Engine {
             Verb::Forget(name) => self.forget_member(name),
             Verb::Drain => self.drain(limits::HANDOVER_WAIT_MS, "drained"),
         };
+        // Who leads by somebody's choice serves all that belongs to it.
+        self.own_strays();
         match done {
             Ok(said) => self.answer_when_kept(id, said),
             Err(reason) => {

@@ -46,7 +46,7 @@ impl Engine {
                 if let Some(session) = self.sessions.get_mut(agent) {
                     session.linger_until = None;
                 }
-                self.connected(id, agent, &destination);
+                self.connected(id, &destination);
                 return;
             }
         } else if !self.sessions.has_room() {
@@ -156,6 +156,7 @@ impl Engine {
             node,
         };
         session.record.password = pending.password;
+        session.refused = false;
         session.record.group = pending.group;
         // An agent of another owner, whose client has come here.
         let acquired = session.record.version.owner != self.cfg.instance;
@@ -190,18 +191,12 @@ impl Engine {
         self.takeover_done(agent);
         self.note_node(agent, node);
         self.watch_again(agent);
-        self.connected(pending.job, agent, &pending.destination);
+        self.connected(pending.job, &pending.destination);
     }
 
-    pub(super) fn connected(&mut self, id: JobId, agent: &AgentId, destination: &Destination) {
+    /// The client is told once the session is known to all.
+    pub(super) fn connected(&mut self, id: JobId, destination: &Destination) {
         self.sessions.learn_destination(destination, true);
-        let epoch = self
-            .sessions
-            .get(agent)
-            .map_or(0, |s| s.record.version.epoch);
-        let correlation = self.correlation(id);
-        let event = ClientEvent::ConnectStatus;
-        self.tell(destination, event, correlation, epoch, Some(id));
         self.finish(id, Answered::ok(Outcome::Ok, None, None));
     }
 

@@ -83,7 +83,7 @@ impl Engine {
     pub(super) fn wanted_priority(&self, index: usize) -> Option<i32> {
         let group = &self.groups[index];
         let closing = group.leaving.is_some_and(|leaving| leaving.closing);
-        if closing || !self.route.available() {
+        if closing || self.stands_aside || !self.route.available() {
             return None;
         }
         let own = i32::from(self.cfg.priority);

@@ -71,7 +71,7 @@ enum Cover {
 impl Engine {
     /// Whether it must be proven that this command was not started before.
     pub(super) fn must_prove(&self, id: JobId, command: &ClientCommand) -> bool {
-        if command.spec.repeat == Repeat::Safe {
+        if command.repeat == Repeat::Safe {
             return false;
         }
         self.jobs.get(id).is_some_and(|job| {
@@ -79,7 +79,14 @@ impl Engine {
                 .key
                 .is_some_and(|(key, _)| self.book.open_intent(&key).is_some());
             job.seen || intended
-        })
+        }) || self.may_have_missed(id)
+    }
+
+    /// Whether a command waits for proof that nobody has started it.
+    pub(super) fn proving(&self) -> bool {
+        let waiting = self.book.waiting.iter();
+        let mut states = waiting.filter_map(|id| self.jobs.get(*id).map(|job| &job.state));
+        states.any(|state| matches!(state, State::Doubting { .. }))
     }
 
     /// A command that may have run is next in its lane.
@@ -92,17 +99,17 @@ impl Engine {
             };
         }
         self.book.waiting.insert(id);
+        self.timers
+            .set_by(super::timer::Timer::Evidence, self.now.mono);
         self.look_at_doubt(id);
     }
 
     /// Its deadline is over before it could be started: said so only where that is certain.
     pub(super) fn expire(&mut self, id: JobId, command: &ClientCommand) {
-        let new = if self.must_prove(id, command) {
-            matches!(self.verdict(id), Verdict::New)
-        } else {
-            self.would_remember(id, command)
-        };
-        if new {
+        if self.must_prove(id, command) {
+            // Proven to be new it is not started any more.
+            self.prove(id);
+        } else if self.would_remember(id, command) {
             self.finish(id, Self::expired());
         } else {
             self.in_doubt(
@@ -118,7 +125,7 @@ impl Engine {
         let Some(job) = self.jobs.get(id).filter(|job| job.seen) else {
             return true;
         };
-        if command.spec.repeat != Repeat::Safe {
+        if command.repeat != Repeat::Safe {
             return true;
         }
         let sent = job.raw.timestamp.map_or(0, |seconds| seconds * 1_000);
@@ -181,7 +188,7 @@ impl Engine {
                 Verdict::Doubt(Some(intent.at))
             };
         }
-        if !job.seen {
+        if !job.seen && !self.may_have_missed(id) {
             return Verdict::New;
         }
         match self.cover() {
@@ -213,6 +220,12 @@ impl Engine {
         cover
     }
 
+    /// Whether a member's silence about an id proves that it has not started it.
+    pub(super) fn is_covered(&self, id: &crate::model::InstanceId) -> bool {
+        let peer = self.members.get(id);
+        peer.is_some_and(|peer| self.cover_of(peer) == Cover::Full)
+    }
+
     fn cover_of(&self, peer: &Peer) -> Cover {
         if !peer.heartbeat.journal {
             return Cover::None;
@@ -226,8 +239,21 @@ impl Engine {
                     Cover::Soon
                 }
             }
-            Liveness::Lost | Liveness::Left if peer.covered => Cover::Full,
+            Liveness::Lost | Liveness::Left if peer.covered => self.cover_of_absent(peer),
             _ => Cover::None,
+        }
+    }
+
+    /// It was gone without having called anything without our word; that it has not come back
+    /// somewhere is to be seen now.
+    fn cover_of_absent(&self, peer: &Peer) -> Cover {
+        let Some(links) = self.links_to_all() else {
+            return Cover::None;
+        };
+        let fresh = self.now.mono.saturating_sub(limits::COUNT_FRESH_MS);
+        match peer.nowhere(&links, fresh) {
+            true => Cover::Full,
+            false => Cover::Soon,
         }
     }
 

@@ -310,9 +310,26 @@ impl Engine {
         Ok("draining".to_owned())
     }
 
+    /// Whether nobody misses the subscriptions that are held here: others have taken the agents, and
+    /// had the time to have their own; or there is nobody to take them. (Active-passive: who claims
+    /// a group has them before.)
+    fn agents_are_served(&self) -> bool {
+        if self.cfg.mode == Mode::ActivePassive {
+            return true;
+        }
+        let someone = self.groups.iter().any(|group| {
+            let leads = |(_, peer): (_, &super::members::Peer)| peer.leads(&group.name);
+            self.members.present().any(leads)
+        });
+        let held = |session: &super::session::Session| {
+            session.live() && session.subscription.epoch().is_some()
+        };
+        self.control_on.is_none() || !someone || !self.sessions.iter().any(held)
+    }
+
     /// Whether a drain has ended.
     pub(super) fn drained(&self) -> bool {
         let out = self.groups.iter().all(|group| group.role == Role::Disabled);
-        self.draining && out && self.jobs.running() == 0
+        self.draining && out && self.jobs.running() == 0 && self.agents_are_served()
     }
 }

@@ -242,10 +242,14 @@ impl Engine {
 
     /// Hands a peer's command back: it was not run here.
     pub(super) fn send_back(&mut self, id: JobId) {
-        if let Some(Origin::Forwarded { peer, id }) = self.jobs.remove(id).map(|job| job.origin) {
+        let Some(job) = self.jobs.remove(id) else {
+            return;
+        };
+        if let Origin::Forwarded { peer, id } = job.origin {
             let why = ForwardRefusal::NotOwner;
             self.say(Some(&peer), PeerMessage::ForwardRefused { id, why });
         }
+        self.accept_again(job.waiters);
     }
 
     /// A group is left: what waits goes back to its queue, for another instance.
@@ -317,7 +321,11 @@ impl Engine {
         };
         match &job.state {
             State::Doubting { .. } | State::Intending(_) => self.drop_unstarted(id),
-            State::Running(_) | State::Connecting | State::Recording(_) | State::Settling => {
+            State::Running(_)
+            | State::Connecting
+            | State::Sharing(_)
+            | State::Recording(_)
+            | State::Settling => {
                 if let Some(mut job) = self.jobs.remove(id) {
                     job.origin = Origin::Orphan;
                     self.jobs.insert(id, job);
@@ -356,9 +364,7 @@ impl Engine {
         if let Some((key, _)) = job.key {
             self.ledger.forget(&key);
         }
-        for waiter in job.waiters {
-            self.accept(waiter);
-        }
+        self.accept_again(job.waiters);
     }
 
     /// Commands that wait behind a closed door (no service, a drain) still meet their deadline.

@@ -47,6 +47,8 @@ pub(super) struct Recording {
     pub durable: bool,
     pub since: u64,
     pub sent_at: u64,
+    /// A member is carrying the command out.
+    pub contested: bool,
 }
 
 /// Code of a refusal because the journal cannot be written.
@@ -56,7 +58,7 @@ impl Engine {
     /// Whether a command's call needs an intent: it must not run twice and can be told again.
     pub(super) fn journaled(&self, id: JobId, command: &ClientCommand) -> bool {
         let keyed = self.jobs.get(id).is_some_and(|job| job.key.is_some());
-        command.spec.repeat != Repeat::Safe
+        command.repeat != Repeat::Safe
             && keyed
             && matches!(command.addressee, Addressed::Agent(_))
     }
@@ -204,6 +206,10 @@ impl Engine {
             self.look_again_at_waiting();
             return;
         }
+        if !self.still_proven(id, &key) {
+            self.abandon_own(id, key);
+            return;
+        }
         if self.misses_a_member() && self.note_alone(id, &key) {
             return;
         }
@@ -235,9 +241,11 @@ impl Engine {
         let Some(entry) = self.book.entries.get(key) else {
             return false;
         };
-        let mut members = self.members.present();
+        let mut members = self.members.iter();
         members.all(|(id, peer)| {
-            !peer.heartbeat.journal || (entry.acked.contains(id) && self.holds_lease(peer))
+            !peer.has_a_say(self.now, self.cfg.peers)
+                || !peer.heartbeat.journal
+                || (entry.acked.contains(id) && self.holds_lease(peer))
         })
     }
 
@@ -347,6 +355,27 @@ impl Engine {
         }
     }
 
+    /// Whether it is certain, at the moment of the call, that nobody has started a command that may
+    /// have been seen before: each member has acknowledged this intent, and so knew of none of its
+    /// own, or is gone without having started it. A member may be lost since that was looked at.
+    fn still_proven(&self, id: JobId, key: &Key) -> bool {
+        let seen = self.jobs.get(id).is_some_and(|job| job.seen);
+        if !seen && !self.may_have_missed(id) {
+            return true;
+        }
+        let acked = self.book.entries.get(key).map(|entry| &entry.acked);
+        let known = self.book.members.keys();
+        let mut others = known.filter(|id| !acked.is_some_and(|acked| acked.contains(*id)));
+        others.all(|id| self.is_covered(id))
+    }
+
+    /// The proof is gone: nothing was called, and it is looked for anew.
+    fn abandon_own(&mut self, id: JobId, key: Key) {
+        self.withdraw_own(id, key);
+        self.abandon_intent(id);
+        self.book.waiting.insert(id);
+    }
+
     /// Another maker's intent for the same command comes first.
     pub(super) fn abandon_intent(&mut self, id: JobId) {
         let since = self.now.mono;
@@ -363,29 +392,30 @@ impl Engine {
         let Some(id) = self.ledger.running(key) else {
             return;
         };
-        let Some(State::Intending(own)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
-            return;
-        };
-        match why {
+        match (why, self.jobs.get_mut(id).map(|job| &mut job.state)) {
             // Its outcome comes, or the other maker takes its intent back.
-            IntentRefusal::Known => own.contested = true,
+            (IntentRefusal::Known, Some(State::Intending(own))) => own.contested = true,
+            (IntentRefusal::Known, Some(State::Recording(own))) => own.contested = true,
             // The newer epoch comes: the owner's records are on their way.
-            IntentRefusal::Stale => {}
+            (IntentRefusal::Stale, _) | (IntentRefusal::Known, _) => {}
         }
     }
 
     // ---- outcomes -----------------------------------------------------------------------------
 
-    /// Whether this outcome is to be durable before its reply: there is an intent.
-    pub(super) fn records_outcome(&self, id: JobId) -> bool {
+    /// Whether this outcome is to be durable before its reply: there is an intent, or whoever
+    /// tries the command again may come to another one.
+    pub(super) fn records_outcome(&self, id: JobId, answered: &Answered) -> bool {
         let Some(job) = self.jobs.get(id) else {
             return false;
         };
-        let recorded = matches!(job.state, State::Recording(_));
-        !recorded
-            && job
-                .key
-                .is_some_and(|(key, _)| self.book.open_intent(&key).is_some())
+        let Some((key, _)) = job.key.filter(|_| !matches!(job.state, State::Recording(_))) else {
+            return false;
+        };
+        let of_agent = (job.command.as_ref())
+            .is_some_and(|command| matches!(command.addressee, Addressed::Agent(_)));
+        let differs = of_agent && Self::may_differ(answered) && !self.book.is_full();
+        differs || self.book.open_intent(&key).is_some()
     }
 
     pub(super) fn record_outcome(&mut self, id: JobId, answered: Answered) {
@@ -408,6 +438,7 @@ impl Engine {
                 durable: false,
                 since: now.mono,
                 sent_at: now.mono,
+                contested: false,
             }));
         }
         self.book.waiting.insert(id);
@@ -429,7 +460,16 @@ impl Engine {
             return;
         };
         let (key, since) = (own.key, own.since);
+        let contested = own.contested && !self.jobs.started(id);
         if !own.durable {
+            return;
+        }
+        if !self.jobs.started(id) && self.finished_elsewhere(id) {
+            self.give_way_to_outcome(id, key);
+            return;
+        }
+        if contested && self.now.mono < since + limits::DOUBT_WAIT_MS {
+            self.look_again_at_waiting();
             return;
         }
         let members: Vec<InstanceId> = self.journal_members();
@@ -447,9 +487,24 @@ impl Engine {
             return;
         };
         let state = std::mem::replace(&mut job.state, State::Settling);
-        if let State::Recording(own) = state {
+        if let State::Recording(mut own) = state {
+            if contested {
+                own.answered.outcome = Outcome::InDoubt;
+            }
             self.conclude(id, own.answered, true);
         }
+    }
+
+    /// Nothing was carried out here, and another instance has told what it did: that holds.
+    fn give_way_to_outcome(&mut self, id: JobId, key: Key) {
+        let Some((command, _)) = self.job_command(id) else {
+            return;
+        };
+        if let Some(record) = self.ledger.record(&key) {
+            self.write_outcome(None, record);
+        }
+        self.answered_elsewhere(id);
+        self.next_in_lane(id, &command);
     }
 
     // ---- looking again ------------------------------------------------------------------------
@@ -465,6 +520,7 @@ impl Engine {
             match self.jobs.get(id).map(|job| &job.state) {
                 Some(State::Intending(_)) => self.look_at_intent(id),
                 Some(State::Recording(_)) => self.look_at_record(id),
+                Some(State::Sharing(_)) => self.look_at_share(id),
                 Some(State::Doubting { .. }) => self.look_at_doubt(id),
                 _ => {
                     self.book.waiting.remove(&id);

@@ -7,7 +7,7 @@
 //! store has one at least as great: after a crash counting goes on above it, and so no epoch
 //! stands for two times of ownership.
 
-use crate::model::Destination;
+use crate::model::{AgentId, Destination};
 
 use super::command::{Command, Keep, KeptGroup};
 use super::ids::VerbId;
@@ -91,6 +91,15 @@ impl Engine {
         soon.max(self.keeping.not_before)
     }
 
+    /// Whether what is to survive a restart of an agent's session is on disk, or cannot be put
+    /// there now.
+    pub(super) fn is_kept(&self, agent: &AgentId) -> bool {
+        let writing = self.keeping.now.as_ref();
+        let writing = writing.is_some_and(|keep| keep.sessions.iter().any(|(a, _)| a == agent));
+        let failing = self.now.mono < self.keeping.not_before;
+        failing || !(writing || self.sessions.is_unkept(agent))
+    }
+
     pub(super) fn keep(&mut self) {
         if !self.to_keep() || self.now.mono < self.keeping.not_before {
             return;
@@ -148,6 +157,7 @@ impl Engine {
                     self.epochs_are_back();
                 }
                 self.keep();
+                self.look_at_waiting();
             }
             Some(reason) => {
                 self.events.push_back(Event::NotKept { reason });

@@ -135,6 +135,36 @@ pub const UNHEARD_MEMBERS: usize = 8;
 /// No heartbeat for this long, and no consumer where it had one: the peer is lost, milliseconds.
 pub const EVIDENCE_LOST_MS: u64 = 500;
 
+/// Who was taken for gone because its consumer was, and lived, is lost by silence alone for this
+/// long, milliseconds: on an overloaded machine that happens again.
+pub const COUNTS_DISTRUSTED_MS: u64 = 60_000;
+
+/// Moves from one broker to another within this time make the next way back slower, milliseconds.
+pub const MOVES_WITHIN_MS: u64 = 60_000;
+
+/// Longest hold before the way back to the preferred broker, in holds.
+pub const MOVES_FACTOR_MAX: u32 = 8;
+
+/// A count of no consumer older than this proves nothing of now, milliseconds: less than
+/// [`LISTEN_MS`], after which a peer that has come back meanwhile may act alone.
+pub const COUNT_FRESH_MS: u64 = 600;
+
+/// Who may not have been heard for longer than this may have been taken for gone, milliseconds: that
+/// takes two counts at least.
+pub const UNHEARD_MS: u64 = 400;
+
+/// Who comes back after that listens at least so long before it takes others for lost,
+/// milliseconds.
+pub const LISTEN_MS: u64 = 1_000;
+
+/// How soon after its first try a client may send a command again, beside what its clock is wrong
+/// by, milliseconds.
+pub const RESENT_AFTER_MS: u64 = 1_000;
+
+/// How long a broker may be out of reach without a lost peer's having served there, milliseconds:
+/// less than a newcomer listens before it serves alone.
+pub const UNWATCHED_MS: u64 = 1_000;
+
 /// A pause of the own process longer than this makes it doubt itself, milliseconds.
 pub const OWN_LAG_MS: u64 = 250;
 

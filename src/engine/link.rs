@@ -14,6 +14,7 @@
 
 use super::config::BrokerPolicy;
 use super::ids::{LinkEpoch, Now};
+use super::limits;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -58,8 +59,12 @@ pub struct Links {
     policy: BrokerPolicy,
     slots: Vec<Slot>,
     active: Option<usize>,
+    /// The broker that served last.
+    served: Option<usize>,
     next: u64,
     started: Option<u64>,
+    /// When it moved from one broker to another, within the last minute.
+    moves: Vec<u64>,
     rng: u64,
 }
 
@@ -80,8 +85,10 @@ impl Links {
             slots: vec![slot; policy.labels.len()],
             policy,
             active: None,
+            served: None,
             next: 1,
             started: None,
+            moves: Vec::new(),
             rng: seed | 1,
         }
     }
@@ -229,7 +236,7 @@ impl Links {
                 None if self.ups().next().is_some() => Some(started + START_GRACE_MS),
                 None => None,
                 Some(active) if active > 0 && self.policy.priority_backup => {
-                    self.up_since(0).map(|since| since + self.hold())
+                    self.up_since(0).map(|since| since + self.hold(now))
                 }
                 Some(_) => None,
             };
@@ -266,22 +273,33 @@ impl Links {
                 if waiting_for_first {
                     return None;
                 }
-                self.activate(broker, None)
+                self.activate(now, broker, None)
             }
             Some(active) if active > 0 && self.policy.priority_backup => {
                 let since = self.up_since(0)?;
-                if now.mono < since + self.hold() {
+                if now.mono < since + self.hold(now) {
                     return None;
                 }
                 let leave = self.up(active);
-                self.activate(0, leave)
+                self.activate(now, 0, leave)
             }
             Some(_) => None,
         }
     }
 
-    fn activate(&mut self, broker: usize, leave: Option<LinkEpoch>) -> Option<LinkStep> {
+    fn activate(
+        &mut self,
+        now: Now,
+        broker: usize,
+        leave: Option<LinkEpoch>,
+    ) -> Option<LinkStep> {
         let link = self.up(broker)?;
+        if self.served.replace(broker).is_some_and(|b| b != broker) {
+            self.moves
+                .retain(|at| now.mono < at + limits::MOVES_WITHIN_MS);
+            self.moves.truncate(limits::MOVES_FACTOR_MAX as usize);
+            self.moves.push(now.mono);
+        }
         self.active = Some(broker);
         Some(LinkStep::Activate {
             link,
@@ -291,9 +309,12 @@ impl Links {
     }
 
     /// The hold before going back, longer by up to a quarter so that two instances do not move
-    /// at once.
-    fn hold(&self) -> u64 {
-        let hold = self.policy.failback_hold;
+    /// at once; doubled with each time that it went back and did not stay.
+    fn hold(&self, now: Now) -> u64 {
+        let late = |at: &&u64| now.mono < **at + limits::MOVES_WITHIN_MS;
+        let rounds = self.moves.iter().filter(late).count().saturating_sub(1) / 2;
+        let factor = (1 << rounds).min(limits::MOVES_FACTOR_MAX);
+        let hold = self.policy.failback_hold * u64::from(factor);
         hold + self.rng % (hold / 4 + 1)
     }
 

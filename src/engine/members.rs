@@ -3,6 +3,11 @@
 //! Two kinds of evidence: heartbeats, and the number of consumers that a broker counts on the
 //! peer's control queue. The count is only believed on the broker where the peer was last seen
 //! attached: a peer that changes its broker has no consumer anywhere for a moment.
+//!
+//! Evidence decides who serves, and may be wrong: a peer that changes its broker in the moment in
+//! which the sites are cut looks as if it were dead. Proof decides whether something that must not
+//! be done twice may be done: no consumer on any broker of the list, at one time, since the peer was
+//! heard last ([`Peer::nowhere`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +17,14 @@ use super::config::PeerTimers;
 use super::ids::{BootId, LinkEpoch, Now};
 use super::limits;
 use super::peer::{GroupState, Heartbeat, Role};
+
+/// Counts in a row at one broker that found no consumer of a peer's control queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Zeros {
+    /// When the first and the last of them were answered, monotonic milliseconds.
+    first: u64,
+    last: u64,
+}
 
 /// What we think of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,17 +82,24 @@ pub struct Peer {
     pub snapshot_parts: BTreeSet<u32>,
     /// When the newest own heartbeat that it heard was sent, monotonic milliseconds.
     pub echoed_at: Option<u64>,
-    /// It is gone, and cannot have made a call without our word.
+    /// It was lost, and until then cannot have made a call without our word.
     pub covered: bool,
+    /// It has told everything that it did while it could not hear us, and heard us since.
+    pub synced: bool,
     /// Heartbeats in a row whose table differs from ours.
     pub differs: u32,
     /// The link on whose broker its control queue had a consumer last.
     seen_on: Option<LinkEpoch>,
     zero_counts: u32,
-    /// Counts in a row, by link, that found no consumer of its control queue.
-    zeros: BTreeMap<LinkEpoch, u32>,
+    /// Since its last sign of life, by link: that no consumer of its control queue was found.
+    zeros: BTreeMap<LinkEpoch, Zeros>,
     /// When it was lost, monotonic milliseconds.
     lost_at: u64,
+    /// It was lost because its consumer was gone.
+    by_count: bool,
+    /// Until then its consumers' absence is no evidence: it was taken for gone by that, and lived.
+    /// Monotonic milliseconds.
+    counts_from: u64,
     /// It is gone for sure: it said goodbye, or no broker has a consumer of its control queue.
     gone: bool,
     /// When its consumer was counted last, monotonic milliseconds.
@@ -146,6 +166,41 @@ impl Peer {
     #[must_use]
     pub fn consumer_gone(&self) -> bool {
         self.zero_counts > 0
+    }
+
+    /// Whether it had no consumer anywhere since it was heard last: `links` is one link to each
+    /// broker of the list, each of which counted none twice, and at one time all of them, as a
+    /// peer that moves has its new consumer before it gives up the former one. `since`: each
+    /// was asked after that time, monotonic milliseconds.
+    #[must_use]
+    pub fn nowhere(&self, links: &[LinkEpoch], since: u64) -> bool {
+        let counts: Option<Vec<Zeros>> = (links.iter())
+            .map(|link| self.zeros.get(link).copied())
+            .collect();
+        let Some(counts) = counts else {
+            return false;
+        };
+        let first = counts.iter().map(|zeros| zeros.first).max();
+        let last = counts.iter().map(|zeros| zeros.last).min();
+        let (Some(first), Some(last)) = (first, last) else {
+            return false;
+        };
+        first < last && last >= since
+    }
+
+    /// Whether the brokers' counts say that it is gone.
+    fn counted_out(&self, links: Option<&[LinkEpoch]>, now: Now) -> bool {
+        now.mono >= self.counts_from
+            && self.zero_counts >= 2
+            && links.is_none_or(|links| self.nowhere(links, 0))
+    }
+
+    /// Whether nothing that must not be done twice may be done without its word: it is there, or
+    /// may be, for as long as it may hear us.
+    #[must_use]
+    pub fn has_a_say(&self, now: Now, timers: PeerTimers) -> bool {
+        let hears = now.mono < self.last_seen + timers.silent();
+        self.liveness.present() || (self.may_serve() && hears)
     }
 }
 
@@ -217,11 +272,14 @@ impl Members {
             snapshot_parts: BTreeSet::new(),
             echoed_at: None,
             covered: false,
+            synced: false,
             differs: 0,
             seen_on: None,
             zero_counts: 0,
             zeros: BTreeMap::new(),
             lost_at: 0,
+            by_count: false,
+            counts_from: 0,
             gone: false,
             counted_at: 0,
         };
@@ -248,8 +306,12 @@ impl Members {
             *peer = fresh(former);
         }
         let changed = restarted || peer.liveness != Liveness::Alive;
+        if peer.liveness == Liveness::Lost && peer.by_count {
+            peer.counts_from = now.mono + limits::COUNTS_DISTRUSTED_MS;
+        }
         peer.liveness = Liveness::Alive;
         peer.gone = false;
+        peer.zeros.clear();
         peer.last_seen = now.mono;
         peer.heartbeat = heartbeat;
         changed.then(|| Change::Up(from.clone()))
@@ -264,11 +326,14 @@ impl Members {
             peer.seen_on = Some(link);
             peer.zero_counts = 0;
             peer.counted_at = now;
-            peer.zeros.remove(&link);
+            peer.zeros.clear();
             return;
         }
-        let zeros = peer.zeros.entry(link).or_default();
-        *zeros = zeros.saturating_add(1);
+        let first = Zeros {
+            first: now,
+            last: now,
+        };
+        peer.zeros.entry(link).or_insert(first).last = now;
         if peer.seen_on == Some(link) {
             peer.zero_counts = peer.zero_counts.saturating_add(1);
         }
@@ -302,6 +367,7 @@ impl Members {
         }
         peer.liveness = Liveness::Left;
         peer.gone = true;
+        peer.zeros.clear();
         for group in &mut peer.heartbeat.groups {
             group.role = Role::Disabled;
         }
@@ -315,6 +381,18 @@ impl Members {
         }
     }
 
+    /// This instance could not be heard for a while, and can hear again: others may have gone on
+    /// without it. None of them is lost by silence before it was listened to for a while, nor is
+    /// what any of them told before enough.
+    pub fn heard_again(&mut self, now: u64, timers: PeerTimers) {
+        let least = (now + limits::LISTEN_MS).saturating_sub(timers.silent());
+        for peer in self.peers.values_mut() {
+            peer.last_seen = peer.last_seen.max(least).min(now);
+            peer.synced = false;
+            peer.echoed_at = None;
+        }
+    }
+
     /// Looks for proof that lost peers are gone: `links` is one link to each broker of the list.
     /// Where a broker is not reached there is none, as the peer may be attached to that one.
     pub fn prove(&mut self, links: Option<&[LinkEpoch]>) {
@@ -322,10 +400,17 @@ impl Members {
             return;
         };
         for peer in self.peers.values_mut() {
-            let nowhere = |link: &LinkEpoch| peer.zeros.get(link).is_some_and(|zeros| *zeros >= 2);
             if peer.liveness == Liveness::Lost && !peer.gone {
-                peer.gone = links.iter().all(nowhere);
+                peer.gone = peer.nowhere(links, 0);
             }
+        }
+    }
+
+    /// A broker was out of reach for so long that a lost peer may have come and gone there.
+    pub fn unwatched(&mut self) {
+        let absent = |peer: &&mut Peer| !peer.liveness.present();
+        for peer in self.peers.values_mut().filter(absent) {
+            peer.covered = false;
         }
     }
 
@@ -349,8 +434,22 @@ impl Members {
         changes.min()
     }
 
-    /// Time passes.
-    pub fn tick(&mut self, now: Now, timers: PeerTimers) -> Vec<Change> {
+    /// This process was starved: what it counted meanwhile may be of different times.
+    pub fn doubt_counts(&mut self) {
+        for peer in self.peers.values_mut() {
+            peer.zero_counts = 0;
+            peer.zeros.clear();
+        }
+    }
+
+    /// Time passes. `links`: one to each broker of the list, where all are reached; a peer that
+    /// has moved is on one of them. Where one is not, the broker on which it was seen last counts.
+    pub fn tick(
+        &mut self,
+        now: Now,
+        timers: PeerTimers,
+        links: Option<&[LinkEpoch]>,
+    ) -> Vec<Change> {
         let mut changes = Vec::new();
         for (id, peer) in &mut self.peers {
             if !peer.liveness.present() {
@@ -359,13 +458,14 @@ impl Members {
             let silent = now.mono.saturating_sub(peer.last_seen);
             let reason = if silent >= timers.silent() {
                 Some("silent")
-            } else if peer.zero_counts >= 2 && silent >= limits::EVIDENCE_LOST_MS {
+            } else if peer.counted_out(links, now) && silent >= limits::EVIDENCE_LOST_MS {
                 Some("consumer_gone")
             } else {
                 None
             };
             if let Some(reason) = reason {
                 peer.liveness = Liveness::Lost;
+                peer.by_count = reason == "consumer_gone";
                 peer.lost_at = now.mono;
                 changes.push(Change::Lost(id.clone(), reason));
             } else if silent >= timers.suspect && peer.liveness == Liveness::Alive {
@@ -409,6 +509,7 @@ mod tests {
             digest: 0,
             echo: Vec::new(),
             journal: true,
+            shares: true,
             settled: Vec::new(),
             standing: Default::default(),
         }
@@ -424,18 +525,18 @@ mod tests {
     #[test]
     fn a_pause_below_the_suspect_time_changes_nothing() {
         let mut members = members();
-        assert!(members.tick(at(1_499), TIMERS).is_empty());
+        assert!(members.tick(at(1_499), TIMERS, None).is_empty());
     }
 
     #[test]
     fn silence_is_suspected_then_lost() {
         let mut members = members();
         assert_eq!(members.next_change(TIMERS), Some(1_500));
-        assert_eq!(members.tick(at(1_500), TIMERS), [Change::Suspect(id())]);
+        assert_eq!(members.tick(at(1_500), TIMERS, None), [Change::Suspect(id())]);
         assert_eq!(members.next_change(TIMERS), Some(2_800));
-        assert!(members.tick(at(2_799), TIMERS).is_empty());
+        assert!(members.tick(at(2_799), TIMERS, None).is_empty());
         assert_eq!(
-            members.tick(at(2_800), TIMERS),
+            members.tick(at(2_800), TIMERS, None),
             [Change::Lost(id(), "silent")]
         );
     }
@@ -445,11 +546,11 @@ mod tests {
         let mut members = members();
         members.on_consumers(LinkEpoch(1), &id(), 1, 0);
         members.on_consumers(LinkEpoch(1), &id(), 0, 0);
-        assert!(members.tick(at(700), TIMERS).is_empty());
+        assert!(members.tick(at(700), TIMERS, None).is_empty());
         members.on_consumers(LinkEpoch(1), &id(), 0, 0);
-        assert!(members.tick(at(499), TIMERS).is_empty());
+        assert!(members.tick(at(499), TIMERS, None).is_empty());
         assert_eq!(
-            members.tick(at(750), TIMERS),
+            members.tick(at(750), TIMERS, None),
             [Change::Lost(id(), "consumer_gone")]
         );
     }
@@ -461,17 +562,17 @@ mod tests {
         for _ in 0..5 {
             members.on_consumers(LinkEpoch(2), &id(), 0, 0);
         }
-        assert!(members.tick(at(1_000), TIMERS).is_empty());
+        assert!(members.tick(at(1_000), TIMERS, None).is_empty());
         members.on_consumers(LinkEpoch(1), &id(), 0, 0);
         members.on_link_down(LinkEpoch(1));
-        assert!(members.tick(at(1_400), TIMERS).is_empty());
+        assert!(members.tick(at(1_400), TIMERS, None).is_empty());
     }
 
     #[test]
     fn own_pause_is_not_the_peers_silence() {
         let mut members = members();
         members.forgive(20_000, 20_000);
-        assert!(members.tick(at(20_500), TIMERS).is_empty());
+        assert!(members.tick(at(20_500), TIMERS, None).is_empty());
     }
 
     #[test]
@@ -507,7 +608,7 @@ mod tests {
         assert_eq!(members.get(&id()).expect("known").boot, new);
         assert_eq!(members.get(&id()).expect("known").last_seen, 500);
         // Its clock was set back: believed once the later one is lost.
-        members.tick(at(9_000), TIMERS);
+        members.tick(at(9_000), TIMERS, None);
         assert!(
             members
                 .on_heartbeat(at(9_001), &id(), BootId(3), started(1, 50))

@@ -19,6 +19,7 @@
 //!                          │ agents       subscriptions · connect · reading · notices   │
 //!                          │              · lists · supervise · states (of all agents)  │
 //!                          │ route        which downstream node · service               │
+//!                          │ sharing      sessions known to all before a reply         │
 //!                          │ outbox       what waits for a confirm · publishing         │
 //!                          └────────────────────────────────────────────────────────────┘
 //! ```
@@ -27,6 +28,7 @@
 //! timer with [`Engine::poll_timeout`].
 
 mod agents;
+mod apart;
 mod answers;
 mod attach;
 mod choice;
@@ -68,6 +70,7 @@ pub mod route;
 mod sequence;
 mod service;
 mod session;
+mod sharing;
 mod states;
 pub(crate) mod steady;
 mod strangers;
@@ -161,10 +164,13 @@ pub struct Engine {
     epoch: u64,
     /// This process was away: no start of a command before this time or a peer's sign of life.
     fenced_until: Option<u64>,
+    /// It was away for so long that another one may lead: it consumes no commands either.
+    stands_aside: bool,
     /// The pause is over once a peer echoes this heartbeat, or a later one.
     fence_seq: u64,
     /// Since when no peer can be heard: the own control queue is not consumed.
     deaf_since: Option<u64>,
+    apart: apart::Apart,
     joined_at: Option<u64>,
     /// When a member that is not heard yet was seen to have a consumer, monotonic milliseconds.
     unheard_at: Option<u64>,
@@ -225,8 +231,10 @@ impl Engine {
             keeping: keep::Keeping::default(),
             epoch: 0,
             fenced_until: None,
+            stands_aside: false,
             fence_seq: 0,
             deaf_since: None,
+            apart: apart::Apart::default(),
             joined_at: None,
             unheard_at: None,
             answers_expired: false,
@@ -356,7 +364,9 @@ impl Engine {
             let late = now.mono.saturating_sub(due.max(self.now.mono));
             if late > limits::OWN_LAG_MS {
                 self.events.push_back(Event::OwnPause { millis: late });
+                self.was_away();
                 self.members.forgive(late, now.mono);
+                self.members.doubt_counts();
                 // Nor has a newcomer listened meanwhile.
                 self.joined_at = self.joined_at.map(|at| (at + late).min(now.mono));
                 let doubts = !self.cfg.planted.skips_epoch_check();
@@ -364,16 +374,30 @@ impl Engine {
                     && doubts
                     && self.members.present().next().is_some()
                 {
-                    self.fenced_until = Some(now.mono + self.cfg.peers.suspect);
-                    self.fence_seq = self.heartbeat_seq + 1;
-                    self.timers.set(Timer::Heartbeat, now.mono);
-                    self.timers
-                        .set_by(Timer::Members, now.mono + self.cfg.peers.suspect);
+                    self.stands_aside |= late >= self.cfg.peers.silent();
+                    self.fence_until_heard(now.mono);
                 }
             }
         }
         self.now = now;
         self.look_at_clock();
+    }
+
+    /// Nothing is started before a peer has answered, or was listened for.
+    fn fence_until_heard(&mut self, now: u64) {
+        let until = now + self.cfg.peers.suspect;
+        self.fenced_until = Some(until);
+        self.fence_seq = self.heartbeat_seq + 1;
+        self.timers.set(Timer::Heartbeat, now);
+        self.timers.set_by(Timer::Members, until);
+    }
+
+    /// What happened during the pause is known, as far as somebody is there to tell.
+    fn unfence(&mut self) {
+        self.fenced_until = None;
+        self.stands_aside = false;
+        self.refresh_consumers();
+        self.advance_all();
     }
 
     fn look_at_clock(&mut self) {
@@ -444,6 +468,8 @@ impl Engine {
         self.timers.set(Timer::Sweep, now + 1_000);
         self.forget_strangers();
         self.return_strays();
+        self.own_strays();
+        self.mend_subscriptions();
         self.expire_waiting();
     }
 

@@ -274,6 +274,9 @@ pub struct Heartbeat {
     /// Whether it keeps a journal and acknowledges intents.
     #[serde(default)]
     pub journal: bool,
+    /// Whether it says which sessions it knows.
+    #[serde(default)]
+    pub shares: bool,
     /// Members that have everything of its journal.
     #[serde(default)]
     pub settled: Vec<InstanceId>,
@@ -342,6 +345,24 @@ pub enum PeerMessage {
         destinations: Vec<Destination>,
         /// Outcomes.
         outcomes: Vec<OutcomeRecord>,
+    },
+    /// Sessions that the receiver is to know before a client is told of them.
+    Share {
+        /// The sender's number of it.
+        number: u64,
+        /// As in [`Self::Delta`].
+        sessions: Vec<SessionRecord>,
+    },
+    /// The sender knows these sessions.
+    Shared {
+        /// The receiver's number of it.
+        number: u64,
+    },
+    /// What the sender had begun when it owned this agent has changed the session: the receiver,
+    /// who owns it now, is to write that.
+    SessionChanged {
+        /// The session as the sender knows it.
+        record: SessionRecord,
     },
     /// Intents and outcomes of non-idempotent commands; acknowledged once they are durable.
     Journal {
@@ -435,12 +456,15 @@ impl PeerMessage {
         &mut self,
         mut f: impl FnMut(&Secret) -> Result<Secret, E>,
     ) -> Result<(), E> {
-        if let Self::Snapshot { sessions, .. } | Self::Delta { sessions, .. } = self {
+        if let Self::Snapshot { sessions, .. }
+        | Self::Delta { sessions, .. }
+        | Self::Share { sessions, .. } = self
+        {
             for session in sessions {
                 session.password = f(&session.password)?;
             }
         }
-        if let Self::GrantAgent { record } = self {
+        if let Self::GrantAgent { record } | Self::SessionChanged { record } = self {
             record.password = f(&record.password)?;
         }
         Ok(())
@@ -454,6 +478,9 @@ impl PeerMessage {
             Self::Hello => "hello",
             Self::Snapshot { .. } => "snapshot",
             Self::Delta { .. } => "delta",
+            Self::Share { .. } => "share",
+            Self::Shared { .. } => "shared",
+            Self::SessionChanged { .. } => "session_changed",
             Self::Journal { .. } => "journal",
             Self::JournalAck { .. } => "journal_ack",
             Self::Claim { .. } => "claim",

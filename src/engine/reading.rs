@@ -27,7 +27,9 @@ impl Engine {
             session.record.extension = Some(extension.to_owned());
             session.record.password = password;
             session.record.signed_in = true;
-            session.linger_until = None;
+            if session.record.version.owner == self.cfg.instance {
+                session.linger_until = None;
+            }
             // What comes from now on is told: by its request id, or as the state it leads to.
             for known in &mut session.expected {
                 if known.state == Some("LOGIN") {
@@ -37,8 +39,8 @@ impl Engine {
             if std::mem::take(&mut session.sign_in_seen) {
                 due = self.now.mono;
             }
-            self.sessions.touch(agent);
         }
+        self.session_changed(agent);
         self.sign_in_began(agent);
         self.sync(agent, true, correlation_id, due);
     }
@@ -94,7 +96,7 @@ impl Engine {
             now + limits::FORCED_OUT_MS
         });
         session.record.signed_in = false;
-        self.sessions.touch(agent);
+        self.session_changed(agent);
         self.timers.set_by(
             Timer::Agent(agent.clone()),
             now + if out { 0 } else { limits::FORCED_OUT_MS },
@@ -136,7 +138,7 @@ impl Engine {
             && session.record.signed_in
         {
             session.record.signed_in = false;
-            self.sessions.touch(agent);
+            self.session_changed(agent);
         }
     }
 

@@ -11,6 +11,7 @@ use super::{Engine, Event, limits};
 
 impl Engine {
     pub(super) fn on_peer(&mut self, from: &InstanceId, boot: BootId, message: PeerMessage) {
+        self.heard_on(None);
         if *from == self.cfg.instance {
             if let PeerMessage::Heartbeat(heartbeat) = &message {
                 self.on_twin(boot, heartbeat);
@@ -53,6 +54,9 @@ impl Engine {
                         .learn(self.kept, outcome, |job| jobs.started(job));
                 }
             }
+            PeerMessage::Share { number, sessions } => self.on_share(from, number, sessions),
+            PeerMessage::Shared { number } => self.on_shared(from, number),
+            PeerMessage::SessionChanged { record } => self.on_session_changed(record),
             PeerMessage::Journal {
                 intents,
                 outcomes,
@@ -118,11 +122,15 @@ impl Engine {
         let change = self.members.on_heartbeat(self.now, from, boot, heartbeat);
         let accepted = self.members.get(from).is_some_and(|peer| peer.boot == boot);
         // Only after a restart of the peer was seen: it forgets what another start had heard.
-        let sent = echoed.and_then(|(seq, _)| self.book.beat_sent(seq));
+        let sent = (echoed.filter(|(seq, _)| self.since_back(*seq)))
+            .and_then(|(seq, _)| self.book.beat_sent(seq));
         if let (Some(sent), Some(peer)) = (sent, self.members.get_mut(from))
             && peer.boot == boot
         {
             peer.echoed_at = peer.echoed_at.max(Some(sent));
+        }
+        if let (Some((seq, _)), true) = (echoed, accepted) {
+            self.note_synced(from, seq);
         }
         if let Some(change) = change {
             self.member_changed(change);
@@ -154,8 +162,8 @@ impl Engine {
         // Only an answer to what was said after the pause tells how things are now: older
         // heartbeats may have waited for us. Roles are looked at before anything starts.
         let answers = echoed.is_some_and(|(seq, _)| seq >= self.fence_seq);
-        if answers && self.fenced_until.take().is_some() {
-            self.advance_all();
+        if answers && self.fenced_until.is_some() {
+            self.unfence();
         }
     }
 
@@ -173,7 +181,7 @@ impl Engine {
     }
 
     /// Sessions as a peer tells them. What we own and a greater version takes from us, we let go.
-    fn learn(&mut self, sessions: Vec<SessionRecord>) {
+    pub(super) fn learn(&mut self, sessions: Vec<SessionRecord>) {
         let mut lost = false;
         for record in sessions {
             self.epoch = self.epoch.max(record.version.epoch);
@@ -256,6 +264,7 @@ impl Engine {
             digest: self.sessions.digest(),
             echo,
             journal: true,
+            shares: true,
             settled: self.settled(),
             standing: self.standing(),
         };
@@ -266,18 +275,24 @@ impl Engine {
     /// Somebody asks for what is known here. It asks on every way, and again where it has no answer:
     /// what is on its way already is not sent twice.
     fn on_hello(&mut self, from: &InstanceId, boot: BootId) {
-        let answered = self.greeted.get(from);
+        self.greet(from, boot);
+        self.beat();
+    }
+
+    /// Tells a peer what is known here, unless that is on its way already.
+    pub(super) fn greet(&mut self, to: &InstanceId, boot: BootId) {
+        let answered = self.greeted.get(to);
         let lately =
             |(to, at): &(BootId, u64)| *to == boot && self.now.mono < at + limits::GREETING_MS;
-        if !answered.is_some_and(lately) {
-            self.greeted.insert(from.clone(), (boot, self.now.mono));
-            while self.greeted.len() > limits::PEERS {
-                self.greeted.pop_first();
-            }
-            self.tell_outcomes_again(from);
-            self.send_snapshot(from);
+        if answered.is_some_and(lately) {
+            return;
         }
-        self.beat();
+        self.greeted.insert(to.clone(), (boot, self.now.mono));
+        while self.greeted.len() > limits::PEERS {
+            self.greeted.pop_first();
+        }
+        self.tell_outcomes_again(to);
+        self.send_snapshot(to);
     }
 
     /// A newcomer waits for what its peers know; the question or the answer may have been lost.
@@ -321,6 +336,7 @@ impl Engine {
             self.now.mono + limits::EVIDENCE_INTERVAL_MS,
         );
         let links: Vec<_> = self.links.ups().map(|(link, _)| link).collect();
+        let proving = self.proving();
         let peers: Vec<InstanceId> = self
             .members
             .iter()
@@ -329,7 +345,9 @@ impl Engine {
                 // A frozen one's consumer is watched until it is gone, and for a lost one proof
                 // is looked for that it is gone everywhere.
                 let lost = peer.liveness == Liveness::Lost;
-                asked || peer.may_serve() || (lost && peer.lingers())
+                // Proof must be new where something hangs on it.
+                let proof = proving && peer.covered;
+                asked || peer.may_serve() || (lost && peer.lingers()) || proof
             })
             .map(|(id, _)| id.clone())
             .chain(self.unheard())
@@ -361,6 +379,7 @@ impl Engine {
         if count > 0 && self.members.get(peer).is_none() {
             self.unheard_at = Some(self.now.mono);
         }
+        self.heard_on(Some(link));
         self.members.on_consumers(link, peer, count, self.now.mono);
         self.timers.set_by(Timer::Members, self.now.mono);
         self.refresh_consumers();

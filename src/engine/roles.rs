@@ -99,11 +99,12 @@ impl Engine {
     // ---- members and roles --------------------------------------------------------------------
 
     pub(super) fn look_at_members(&mut self) {
+        self.watch_brokers();
         // Who cannot hear must not take silence for loss.
         if self.control_on.is_some() {
-            let changes = self.members.tick(self.now, self.cfg.peers);
-            // Before anyone takes over: not every kill is an alarm.
             let everywhere = self.links_to_all();
+            let changes = (self.members).tick(self.now, self.cfg.peers, everywhere.as_deref());
+            // Before anyone takes over: not every kill is an alarm.
             self.members.prove(everywhere.as_deref());
             for change in changes {
                 self.member_changed(change);
@@ -113,16 +114,17 @@ impl Engine {
             }
         }
         self.look_at_roles("peers");
-        if let Some(until) = self.fenced_until
+        // Only who can hear has listened.
+        if self.control_on.is_some()
+            && let Some(until) = self.fenced_until
             && until <= self.now.mono
         {
-            self.fenced_until = None;
-            self.advance_all();
+            self.unfence();
         }
     }
 
     /// A link to every broker of the list; `None` where one of them is not reached.
-    fn links_to_all(&self) -> Option<Vec<LinkEpoch>> {
+    pub(super) fn links_to_all(&self) -> Option<Vec<LinkEpoch>> {
         let link_to = |broker| {
             let mut ups = self.links.ups();
             ups.find(|(_, to)| *to == broker).map(|(link, _)| link)
@@ -135,6 +137,10 @@ impl Engine {
             Change::Up(peer) => {
                 self.events.push_back(Event::PeerUp { peer: peer.clone() });
                 self.journal_member_up(&peer);
+                // It may not know that it was not heard: it does not ask.
+                if let Some(boot) = self.members.get(&peer).map(|known| known.boot) {
+                    self.greet(&peer, boot);
+                }
                 self.say(Some(&peer), PeerMessage::Hello);
                 self.beat();
                 self.refresh_consumers();

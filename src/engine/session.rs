@@ -145,6 +145,8 @@ pub struct Session {
     pub dialogs: Vec<Dialog>,
     /// Own subscription.
     pub subscription: Subscription,
+    /// Its password was refused: not tried again before its client connects.
+    pub refused: bool,
     /// Connect under way.
     pub connecting: Option<PendingConnect>,
     /// Notifications awaited.
@@ -186,6 +188,7 @@ impl Session {
             record,
             dialogs: Vec::new(),
             subscription: Subscription::None,
+            refused: false,
             connecting: None,
             expected: Vec::new(),
             sync: None,
@@ -526,6 +529,12 @@ impl Sessions {
             destinations.push(destination);
         }
         (sessions, destinations)
+    }
+
+    /// Whether the store lacks something of a session.
+    #[must_use]
+    pub fn is_unkept(&self, agent: &AgentId) -> bool {
+        self.unkept.contains(agent)
     }
 
     /// What was taken could not be kept: it is to be kept later.

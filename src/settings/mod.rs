@@ -112,6 +112,10 @@ pub struct Broker {
     pub reconnect_delay: Duration,
     /// Longest such pause, not below the first.
     pub reconnect_delay_max: Duration,
+    /// Pause between two loop probes.
+    pub probe_interval: Duration,
+    /// Loop probes in a row without an answer after which the broker counts as wedged.
+    pub probe_count: u32,
     /// AMQP heartbeat, whole seconds.
     pub heartbeat: Duration,
     /// Close a frozen peer's connection through the management API.

@@ -185,6 +185,8 @@ pub static SCHEMA: &[Key] = &[
     key("broker.reconnect-delay", Duration(10, MINUTE), Is("100ms"), "First pause between rounds through the list; grows exponentially with jitter, for ever."),
     key("broker.reconnect-delay-max", Duration(10, 10 * MINUTE), Is("5s"), "Longest such pause; not below broker.reconnect-delay."),
     key("broker.heartbeat", WholeSeconds(SECOND, MINUTE), Is("2s"), "AMQP heartbeat. A frozen process keeps its messages for two to three of these."),
+    key("broker.probe-interval", Duration(100, MINUTE), Is("500ms"), "Pause between two messages that an instance sends itself over the broker in use, to tell a broker that is wedged from one that has nothing to say."),
+    key("broker.probe-count", Int(2, 1_000), Is("3"), "So many of these in a row without an answer, and without anything else that the broker did meanwhile: the next broker is used. More on machines that are short of CPU."),
     key("broker.fence", Bool, Is("false"), "Close a frozen peer's broker connection through the management API; needs a user with the tag `administrator` and a reachable management URL."),
     key("broker.ca-file", Path, NotSet, "PEM file of private certificate authorities for amqps and https management URLs, used beside the system's."),
     key("command.queue", Queue, Is("Connector1"), "The command queue of group `agents`. The same in all files of a cluster."),

@@ -31,6 +31,8 @@ impl Validator<'_> {
             timeout: self.duration("broker.timeout"),
             reconnect_delay: first,
             reconnect_delay_max: max,
+            probe_interval: self.duration("broker.probe-interval"),
+            probe_count: u32::try_from(self.int("broker.probe-count")).unwrap_or(u32::MAX),
             heartbeat: self.duration("broker.heartbeat"),
             fence: self.bool("broker.fence"),
             ca_file: self.file("broker.ca-file"),

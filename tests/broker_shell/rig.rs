@@ -57,6 +57,8 @@ pub fn config_for(uri: String, id: &str, boot: u64) -> BrokerConfig {
         }],
         timeout: Duration::from_secs(20),
         heartbeat: Duration::from_secs(1),
+        probe_interval: Duration::from_millis(500),
+        probe_count: 3,
         prefetch: 100,
         ca_file: None,
         format: Format::Json,

@@ -100,13 +100,19 @@ impl World {
                 ..
             } => {
                 let wanted = (agent.to_string(), subscription.0);
+                self.trace
+                    .say(self.now, || format!("{} subscribes {agent}", name_of(node)));
                 self.nodes[node].wanted.insert(wanted);
                 self.subscribe(node, agent, subscription);
             }
             Command::Unsubscribe {
                 agent,
                 subscription,
-            } => self.unsubscribe(node, &agent, subscription),
+            } => {
+                self.trace
+                    .say(self.now, || format!("{} unsubscribes {agent}", name_of(node)));
+                self.unsubscribe(node, &agent, subscription);
+            }
             Command::Keep(keep) => self.write(node, *keep),
             Command::Journal { id, write } => self.journal(node, id, *write),
             Command::VerbDone { id, result } => {

@@ -32,6 +32,8 @@ fn context(format: Format) -> Context {
         brokers: Vec::new(),
         timeout: Duration::from_secs(1),
         heartbeat: Duration::from_secs(1),
+        probe_interval: Duration::from_millis(500),
+        probe_count: 3,
         prefetch: 1,
         ca_file: None,
         format,

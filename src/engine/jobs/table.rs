@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::engine::ids::{BootId, CallId, DeliveryId, JobId, LinkEpoch};
 use crate::engine::intent::{Intending, Recording};
 use crate::engine::ledger;
+use crate::engine::sharing::Sharing;
 use crate::engine::work::Work;
 use crate::model::{AgentId, InstanceId};
 use crate::wire::command::{Addressed, ClientCommand};
@@ -51,6 +52,8 @@ pub(in crate::engine) enum State {
     Running(Box<Work>),
     /// Waits for the service's word on a Connect.
     Connecting,
+    /// Its agent's session is on its way to the disk and the members.
+    Sharing(Box<Sharing>),
     /// Its outcome is on its way to the disk and the members.
     Recording(Box<Recording>),
     /// Has its outcome; publications are being confirmed.
@@ -169,15 +172,15 @@ impl Jobs {
 
     /// Whether a command was begun here (or is unknown).
     pub(in crate::engine) fn started(&self, id: JobId) -> bool {
-        !self.map.get(&id).is_some_and(|job| {
-            matches!(
-                job.state,
-                State::Held { .. }
-                    | State::Forwarded { .. }
-                    | State::Queued
-                    | State::Doubting { .. }
-                    | State::Intending(_)
-            )
+        !self.map.get(&id).is_some_and(|job| match job.state {
+            State::Held { .. }
+            | State::Forwarded { .. }
+            | State::Queued
+            | State::Doubting { .. }
+            | State::Intending(_) => true,
+            // A refusal: it was never begun.
+            State::Recording(_) => job.started.is_none(),
+            _ => false,
         })
     }
 

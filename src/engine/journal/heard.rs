@@ -26,7 +26,9 @@ impl Engine {
             self.on_intent(from, intent, history);
         }
         for outcome in outcomes {
-            self.on_outcome(from, outcome);
+            if history || !self.objects(from, &outcome) {
+                self.on_outcome(from, outcome);
+            }
         }
         for key in withdrawn {
             let by = self.book.open_intent(&key).map(|intent| intent.by.clone());
@@ -144,6 +146,20 @@ impl Engine {
         }
     }
 
+    /// A member is about to say that a command was never started, and it was carried out here: that
+    /// is told in its place.
+    fn objects(&mut self, from: &InstanceId, outcome: &OutcomeRecord) -> bool {
+        let refusal = matches!(outcome.reply.outcome, Outcome::Expired | Outcome::Rejected);
+        let known = self.ledger.look_up(&outcome.key, outcome.body);
+        let other = matches!(&known, Known::Finished(ours) if ours.outcome != outcome.reply.outcome
+            && ours.outcome != Outcome::InDoubt);
+        if refusal && other {
+            self.tell_outcome(from, outcome.key);
+            self.refuse_intent(from, outcome.key, IntentRefusal::Known);
+        }
+        refusal && other
+    }
+
     fn on_outcome(&mut self, from: &InstanceId, outcome: OutcomeRecord) {
         let key = outcome.key;
         if outcome.until <= self.kept.wall {
@@ -156,6 +172,8 @@ impl Engine {
         if self.ledger.running(&key).is_some_and(started) {
             let out = self.book.out.entry(from.clone()).or_default();
             out.acked_outcomes.insert(key);
+            // Who was about to refuse it is to wait for that.
+            out.refused.push((key, IntentRefusal::Known));
             return;
         }
         self.compare_outcomes(&outcome);

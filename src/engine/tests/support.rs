@@ -446,6 +446,7 @@ impl Rig {
             digest: 0,
             echo: Vec::new(),
             journal: false,
+            shares: false,
             settled: Vec::new(),
             standing: Default::default(),
         }

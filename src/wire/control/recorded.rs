@@ -39,11 +39,14 @@ fn number(message: &PeerMessage) -> usize {
         PeerMessage::ForwardRefused { .. } => 13,
         PeerMessage::ForwardWithdrawn { .. } => 14,
         PeerMessage::Goodbye => 15,
+        PeerMessage::Share { .. } => 16,
+        PeerMessage::Shared { .. } => 17,
+        PeerMessage::SessionChanged { .. } => 18,
         PeerMessage::Unknown => usize::MAX,
     }
 }
 
-const KINDS: usize = 16;
+const KINDS: usize = 19;
 
 fn samples() -> Vec<PeerMessage> {
     vec![
@@ -102,6 +105,14 @@ fn samples() -> Vec<PeerMessage> {
         },
         PeerMessage::ForwardWithdrawn { id: 43 },
         PeerMessage::Goodbye,
+        PeerMessage::Share {
+            number: 44,
+            sessions: vec![session("1001"), ended("1002")],
+        },
+        PeerMessage::Shared { number: 44 },
+        PeerMessage::SessionChanged {
+            record: session("1001"),
+        },
     ]
 }
 
@@ -277,6 +288,7 @@ fn heartbeat() -> Heartbeat {
         digest: 0x00c0_ffee_00c0_ffee,
         echo: vec![(instance("gc-2"), BootId(99), 812, 140)],
         journal: true,
+        shares: true,
         settled: vec![instance("gc-2")],
         standing: standing(),
     }
@@ -466,12 +478,13 @@ fn a_newer_versions_message_is_read_as_if_it_had_nothing_new() {
 #[test]
 fn what_an_older_version_did_not_say_of_itself_is_taken_as_nothing() {
     let new = [
-        "leaving", "choice", "digest", "journal", "settled", "standing",
+        "leaving", "choice", "digest", "journal", "shares", "settled", "standing",
     ];
     let message = changed("heartbeat", |value| drop_everywhere(value, &new));
     let mut expected = heartbeat();
     expected.digest = 0;
     expected.journal = false;
+    expected.shares = false;
     expected.settled = Vec::new();
     expected.standing = Standing::default();
     expected.groups[0].leaving = false;
@@ -485,6 +498,7 @@ fn what_an_older_version_did_not_say_of_itself_is_taken_as_nothing() {
     });
     let mut expected = heartbeat();
     expected.standing.finished = 0;
+    expected.shares = false;
     expected.standing.subscribed = 0;
     let group = &mut expected.standing.groups[0];
     (group.leader, group.reason, group.choice) = (None, String::new(), None);

@@ -1,10 +1,9 @@
 //! I3: one command id never gets two different definite outcomes; `IN_DOUBT` may stand beside
 //! one. A refusal for now, with advice when to try again, is no outcome.
 //!
-//! Not judged: a failure told on one side of a cut, and what the other side told meanwhile. Two
-//! that cannot talk cannot agree. Nor, where all instances were killed at once, a failure or an
-//! expiry: outcomes of idempotent commands are in memory, so one that was told in the moment
-//! before may be found anew (`docs/guarantees.md`).
+//! Not judged: a failure told on one side of a cut (or that the agent is not known there), and what
+//! the other side told meanwhile. Two that cannot talk cannot agree. Nor a failure that was told by
+//! an instance that ended before any other was there again.
 
 use std::collections::BTreeMap;
 
@@ -17,17 +16,24 @@ use crate::plan::{Fault, Kind, Plan};
 pub struct Told {
     by_id: BTreeMap<String, Vec<(Outcome, String)>>,
     cut: bool,
-    killed: bool,
+    /// Each instance ends at some time.
+    all_end: bool,
 }
 
 impl Told {
     pub fn new(plan: &Plan) -> Self {
         let cut = |fault: &Fault| matches!(fault.kind, Kind::Cut | Kind::OneWay { .. });
-        let killed = |fault: &Fault| matches!(fault.kind, Kind::CrashAll);
+        let ends = |fault: &Fault, which: usize| match fault.kind {
+            Kind::Crash { node } | Kind::CrashAt { node, .. } | Kind::Shutdown { node } => {
+                node == which
+            }
+            Kind::CrashAll => true,
+            _ => false,
+        };
         Self {
             by_id: BTreeMap::new(),
             cut: plan.faults.iter().any(cut),
-            killed: plan.faults.iter().any(killed),
+            all_end: (0..plan.nodes).all(|node| plan.faults.iter().any(|f| ends(f, node))),
         }
     }
 
@@ -35,8 +41,9 @@ impl Told {
         if reply.outcome == Outcome::InDoubt || reply.retry_after_ms.is_some() {
             return None;
         }
+        let unknown = reply.error.as_ref().is_some_and(|e| e.code == "RE_LOGIN");
         let failed = reply.outcome == Outcome::Failed;
-        if failed && (self.cut || self.killed) || reply.outcome == Outcome::Expired && self.killed {
+        if self.cut && (failed || unknown) || self.all_end && failed {
             return None;
         }
         let known = self.by_id.entry(id.to_owned()).or_default();

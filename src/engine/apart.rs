@@ -1,0 +1,113 @@
+//! What this instance may have missed while others could not see it.
+//!
+//! Others take an instance for gone where no broker has a consumer of its control queue. They may
+//! then carry out what a client sends again, though its first message waits for that instance
+//! still. So who was unseen for a while (a start, a lost link, a pause) takes commands that were
+//! sent before it was back for ones that may have been seen, until every member that it knows has
+//! told it everything.
+
+use crate::model::InstanceId;
+
+use super::ids::{JobId, LinkEpoch, Now};
+use super::members::Peer;
+use super::{Engine, limits};
+
+/// When this instance was back.
+#[derive(Debug, Clone, Copy)]
+struct Back {
+    at: Now,
+    /// The first own heartbeat after that.
+    seq: u64,
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(super) struct Apart {
+    /// The last sign that the own control queue was consumed, monotonic milliseconds.
+    heard: u64,
+    /// The process was away since: what it hears may have waited for it.
+    paused: bool,
+    back: Option<Back>,
+    /// Since when a broker of the list is out of reach, monotonic milliseconds.
+    unwatched: Option<u64>,
+}
+
+impl Engine {
+    /// Something came over a link.
+    pub(super) fn heard_on(&mut self, link: Option<LinkEpoch>) {
+        if link.is_none() || link == self.control_on {
+            self.apart.heard = self.now.mono;
+        }
+    }
+
+    /// This process was away.
+    pub(super) fn was_away(&mut self) {
+        self.apart.paused = true;
+    }
+
+    /// The own control queue is consumed (again).
+    pub(super) fn back_in_sight(&mut self) {
+        let unseen = self.now.mono.saturating_sub(self.apart.heard);
+        let first = self.apart.back.is_none();
+        if first || self.apart.paused || unseen >= limits::UNHEARD_MS {
+            self.apart.back = Some(Back {
+                at: self.now,
+                seq: self.heartbeat_seq + 1,
+            });
+            self.members.heard_again(self.now.mono, self.cfg.peers);
+        }
+        self.apart.paused = false;
+        self.apart.heard = self.now.mono;
+    }
+
+    /// Whether an own heartbeat was sent since this instance was in sight without a gap.
+    pub(super) fn since_back(&self, seq: u64) -> bool {
+        self.apart.back.is_some_and(|back| seq >= back.seq)
+    }
+
+    /// A member's heartbeat answers ours of that number, and says that it owes us nothing.
+    pub(super) fn note_synced(&mut self, from: &InstanceId, echoed: u64) {
+        if self.since_back(echoed)
+            && let Some(peer) = self.members.get_mut(from)
+            && peer.heartbeat.settled.contains(&self.cfg.instance)
+        {
+            peer.synced = true;
+        }
+    }
+
+    /// Whether another instance may have carried out a resend of this command while this one was
+    /// out of sight.
+    pub(super) fn may_have_missed(&self, id: JobId) -> bool {
+        let Some(Back { at, .. }) = self.apart.back else {
+            return false;
+        };
+        // Who keeps no journal never had a proof to act on.
+        let told = |peer: &Peer| peer.synced || !peer.heartbeat.journal;
+        let behind = |id: &InstanceId| !self.members.get(id).is_some_and(told);
+        if !self.book.members.keys().any(behind) {
+            return false;
+        }
+        // Whole seconds, rounded down, by a clock that may be wrong by some.
+        let sent = self.jobs.get(id).and_then(|job| job.raw.timestamp);
+        match sent {
+            Some(sent) => sent.saturating_mul(1_000) <= at.wall + limits::RESENT_AFTER_MS,
+            // It waited for no longer than its time in the queues of two brokers.
+            None => self.now.mono < at.mono + 2 * self.cfg.parse.max_age_ms,
+        }
+    }
+
+    /// A lost peer may come back, serve and go again at a broker that is out of reach.
+    pub(super) fn watch_brokers(&mut self) {
+        let now = self.now.mono;
+        if self.links_to_all().is_none() {
+            let since = *self.apart.unwatched.get_or_insert(now);
+            if now >= since + limits::UNWATCHED_MS {
+                self.members.unwatched();
+            }
+        } else if let Some(since) = self.apart.unwatched.take()
+            && now >= since + limits::UNWATCHED_MS
+        {
+            self.members.unwatched();
+        }
+    }
+}
