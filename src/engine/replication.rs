@@ -161,7 +161,11 @@ impl Engine {
         }
         // Only an answer to what was said after the pause tells how things are now: older
         // heartbeats may have waited for us. Roles are looked at before anything starts.
-        let answers = echoed.is_some_and(|(seq, _)| seq >= self.fence_seq);
+        // What it did meanwhile is to be known, too.
+        let told = self.members.get(from).is_some_and(|peer| {
+            !peer.heartbeat.journal || peer.heartbeat.settled.contains(&self.cfg.instance)
+        });
+        let answers = told && echoed.is_some_and(|(seq, _)| seq >= self.fence_seq);
         if answers && self.fenced_until.is_some() {
             self.unfence();
         }

@@ -1,6 +1,7 @@
 //! What a seed means: mode, number of instances, what goes wrong and when. Everything that goes
 //! wrong ends; then the run goes on long enough to demand service again.
 
+use serde::{Deserialize, Serialize};
 use tandem::engine::config::Mode;
 
 use crate::rng::Rng;
@@ -17,7 +18,7 @@ const WORK_AFTER_MS: u64 = 11_000;
 const REST_MS: u64 = 4_500;
 
 /// A point of a command's life at which an instance is killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Point {
     Call,
     Reply,
@@ -29,7 +30,7 @@ pub enum Point {
 }
 
 /// How the downstream misbehaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Trouble {
     /// Nothing listens.
     Down,
@@ -40,7 +41,7 @@ pub enum Trouble {
 }
 
 /// Something that goes wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// Killed; started again at the end.
     Crash { node: usize },
@@ -85,7 +86,7 @@ pub enum Kind {
 }
 
 /// When, and for how long.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     pub at: u64,
     pub millis: u64,
@@ -93,7 +94,7 @@ pub struct Fault {
 }
 
 /// A client goes to the other broker.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Move {
     pub client: usize,
     pub at: u64,
@@ -106,10 +107,11 @@ pub struct Choice {
     pub nodes: Option<usize>,
 }
 
-/// A run.
-#[derive(Debug, Clone)]
+/// A run. As JSON it stays the same run when the generator changes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
     pub seed: u64,
+    #[serde(with = "mode")]
     pub mode: Mode,
     pub nodes: usize,
     pub clients: usize,
@@ -139,20 +141,28 @@ impl Plan {
             0 => Vec::new(),
             1 => short_pauses(&mut rng, nodes),
             2 | 3 => vec![handover(&mut rng, nodes, mode)],
+            4 | 5 => moved_in_a_cut(&mut rng, nodes, mode),
+            6 | 7 => overlapping(&mut rng, nodes, mode),
             _ => (0..rng.between(1, 5))
                 .map(|_| fault(&mut rng, nodes, mode))
                 .collect(),
         };
         let clients = 4;
-        let moves = if rng.one_in(3) {
-            (0..rng.between(1, 4))
+        let moves = match rng.below(6) {
+            0 | 1 => (0..rng.between(1, 4))
                 .map(|_| Move {
                     client: rng.index(clients),
                     at: rng.between(CALM_MS, LAST_BEGIN_MS + 3_000),
                 })
-                .collect()
-        } else {
-            Vec::new()
+                .collect(),
+            // Right after a fault: what is under way is sent again on the other side.
+            2 | 3 if !faults.is_empty() => (0..rng.between(2, 5))
+                .map(|_| Move {
+                    client: rng.index(clients),
+                    at: faults[rng.index(faults.len())].at + rng.between(50, 3_000),
+                })
+                .collect(),
+            _ => Vec::new(),
         };
         let hostile = (0..rng.below(4))
             .map(|_| rng.between(2_000, LAST_BEGIN_MS))
@@ -246,6 +256,51 @@ fn handover(rng: &mut Rng, nodes: usize, mode: Mode) -> Fault {
     }
 }
 
+/// The sites are cut within two seconds of a move from one broker to another.
+fn moved_in_a_cut(rng: &mut Rng, nodes: usize, mode: Mode) -> Vec<Fault> {
+    let at = rng.between(CALM_MS, LAST_BEGIN_MS);
+    let millis = rng.between(100, 2_500);
+    let (node, broker) = (rng.index(nodes), rng.index(2));
+    let moved = match rng.below(3) {
+        0 => Kind::LinksLost { node, broker },
+        _ => Kind::BrokerKill { broker },
+    };
+    // Away at its begin, back a hold after its end.
+    let around = if rng.one_in(2) { at } else { at + millis + 1_000 };
+    let cut = Fault {
+        at: (around + rng.below(2_000)).saturating_sub(1_000),
+        millis: rng.between(500, LONGEST_MS),
+        kind: match rng.below(4) {
+            0 => Kind::OneWay { from: broker },
+            _ => Kind::Cut,
+        },
+    };
+    let mut faults = vec![
+        Fault {
+            at,
+            millis,
+            kind: moved,
+        },
+        cut,
+    ];
+    if rng.one_in(2) {
+        faults.push(fault(rng, nodes, mode));
+    }
+    faults
+}
+
+/// Three faults that begin within a second and a half and last a while.
+fn overlapping(rng: &mut Rng, nodes: usize, mode: Mode) -> Vec<Fault> {
+    let first = rng.between(CALM_MS, LAST_BEGIN_MS);
+    (0..3)
+        .map(|_| Fault {
+            at: first + rng.below(1_500),
+            millis: rng.between(1_500, LONGEST_MS),
+            ..fault(rng, nodes, mode)
+        })
+        .collect()
+}
+
 fn short_pauses(rng: &mut Rng, nodes: usize) -> Vec<Fault> {
     let node = rng.index(nodes);
     let mut at = CALM_MS;
@@ -305,4 +360,22 @@ fn fault(rng: &mut Rng, nodes: usize, mode: Mode) -> Fault {
         _ => Kind::GroupStop { node },
     };
     Fault { at, millis, kind }
+}
+
+/// A mode as the settings spell it.
+mod mode {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use tandem::engine::config::Mode;
+
+    pub fn serialize<S: Serializer>(mode: &Mode, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(mode.as_str())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Mode, D::Error> {
+        let word = String::deserialize(input)?;
+        [Mode::ActivePassive, Mode::ActiveActive]
+            .into_iter()
+            .find(|mode| mode.as_str() == word)
+            .ok_or_else(|| serde::de::Error::custom("no mode"))
+    }
 }

@@ -5,9 +5,11 @@
 //! | `SIM_FROM`, `SIM_SEEDS` | first seed and number of seeds |
 //! | `SIM_MODE`, `SIM_NODES` | `active-passive` or `active-active`; 2 or 3; else drawn |
 //! | `SIM_THREADS` | threads, 2 unless set |
+//! | `SIM_PLANS` | a file to which the plans of what broke are added, one a line: for `corpus.rs` |
 //! | `SIM_TRACE` | `1`: prints what happens (one thread) |
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -123,7 +125,22 @@ pub fn seeds(first: u64, count: u64, make: impl Fn(u64) -> World + Sync) -> Tall
     });
     let mut tally = tally.into_inner().unwrap();
     tally.broken.sort_by_key(|broken| broken.plan.seed);
+    if let Ok(path) = std::env::var("SIM_PLANS") {
+        write_plans(&path, &tally.broken);
+    }
     tally
+}
+
+fn write_plans(path: &str, broken: &[Broken]) {
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .expect("SIM_PLANS names a file that can be written");
+    for broken in broken {
+        let line = serde_json::to_string(&broken.plan).expect("a plan is JSON");
+        writeln!(file, "{line}").expect("SIM_PLANS can be written");
+    }
 }
 
 /// Most broken seeds that are told in full.

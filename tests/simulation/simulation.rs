@@ -16,6 +16,7 @@
 //! | `invariants/i10_service.rs` | once faults stop, everything is served | README, *Failover* |
 //! | `invariants/i11_short_pauses.rs` | no takeover for a pause below 1.5 s | README, *Pauses* |
 //! | `invariants/i12_hostile_input.rs` | hostile input gets a typed refusal | docs/architecture.md |
+//! | `invariants/i13_sign_in.rs` | an accepted sign-in survives | README, *Restart* |
 //!
 //! `scripts/simulate` runs any number of seeds; `run.rs` lists the environment variables.
 
@@ -23,6 +24,7 @@ extern crate tandem_engine as tandem;
 
 mod broker;
 mod clients;
+mod corpus;
 mod downstream;
 mod faults;
 mod instance;

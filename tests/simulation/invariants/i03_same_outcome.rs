@@ -1,8 +1,8 @@
 //! I3: one command id never gets two different definite outcomes; `IN_DOUBT` may stand beside
 //! one. A refusal for now, with advice when to try again, is no outcome.
 //!
-//! Not judged: a failure told on one side of a cut (or that the agent is not known there), and what
-//! the other side told meanwhile. Two that cannot talk cannot agree. Nor a failure that was told by
+//! Not judged: a failure told on one side of a cut (or that the agent is not known there, also beside
+//! a frozen instance that has begun the command), and what the other side told meanwhile. Two that cannot talk cannot agree. Nor a failure that was told by
 //! an instance that ended before any other was there again.
 
 use std::collections::BTreeMap;
@@ -16,6 +16,7 @@ use crate::plan::{Fault, Kind, Plan};
 pub struct Told {
     by_id: BTreeMap<String, Vec<(Outcome, String)>>,
     cut: bool,
+    frozen: bool,
     /// Each instance ends at some time.
     all_end: bool,
 }
@@ -33,6 +34,7 @@ impl Told {
         Self {
             by_id: BTreeMap::new(),
             cut: plan.faults.iter().any(cut),
+            frozen: plan.faults.iter().any(|f| matches!(f.kind, Kind::Pause { .. })),
             all_end: (0..plan.nodes).all(|node| plan.faults.iter().any(|f| ends(f, node))),
         }
     }
@@ -43,7 +45,8 @@ impl Told {
         }
         let unknown = reply.error.as_ref().is_some_and(|e| e.code == "RE_LOGIN");
         let failed = reply.outcome == Outcome::Failed;
-        if self.cut && (failed || unknown) || self.all_end && failed {
+        let apart = self.cut && (failed || unknown) || self.frozen && unknown;
+        if apart || self.all_end && failed {
             return None;
         }
         let known = self.by_id.entry(id.to_owned()).or_default();

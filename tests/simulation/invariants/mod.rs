@@ -15,6 +15,7 @@ mod i09_bounds;
 mod i10_service;
 mod i11_short_pauses;
 mod i12_hostile_input;
+mod i13_sign_in;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,6 +48,7 @@ pub struct Seen {
     secrets: i08_secrets::Secrets,
     pauses: i11_short_pauses::Pauses,
     hostile: i12_hostile_input::Hostile,
+    connected: i13_sign_in::Connected,
 }
 
 impl Seen {
@@ -56,6 +58,7 @@ impl Seen {
             owners: i06_one_owner::Owners::new(plan),
             secrets: i08_secrets::Secrets::new(plan),
             pauses: i11_short_pauses::Pauses::new(plan),
+            connected: i13_sign_in::Connected::new(plan),
             ..Self::default()
         }
     }
@@ -87,6 +90,8 @@ impl Seen {
         let wrong = self.told.told(id, reply, who, at);
         self.violations.extend(wrong);
         self.violations.extend(self.secrets.reply(reply));
+        let wrong = self.connected.told(&reply.id, reply, who, at);
+        self.violations.extend(wrong);
     }
 
     /// A reply that nobody takes was kept.
