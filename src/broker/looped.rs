@@ -72,9 +72,8 @@ pub(super) async fn watch(link: &Link, seen: &Loop) -> Problem {
             continue;
         }
         let begin = Instant::now();
-        let starved = |since: Instant, span: Duration| {
-            since.elapsed() > span + interval / LATE_PART
-        };
+        let starved =
+            |since: Instant, span: Duration| since.elapsed() > span + interval / LATE_PART;
         let late = starved(due, Duration::ZERO);
         let before = seen.arrived();
         let probed = tokio::time::timeout(interval, probe(link, seen, &mut channel)).await;

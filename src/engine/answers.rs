@@ -50,7 +50,7 @@ impl Engine {
         let Some((command, key)) = self.job_command(id) else {
             return;
         };
-        let answered = self.honest(&command, answered);
+        let answered = self.honest(id, &command, answered);
         self.book.waiting.remove(&id);
         let reply = Arc::new(self.reply_to_command(&command, &answered));
         if let Some((key, _)) = key

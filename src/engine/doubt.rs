@@ -110,12 +110,19 @@ impl Engine {
             // Proven to be new it is not started any more.
             self.prove(id);
         } else if self.would_remember(id, command) {
+            self.note_proven(id);
             self.finish(id, Self::expired());
         } else {
             self.in_doubt(
                 id,
                 "it may have been started before, and its deadline has passed",
             );
+        }
+    }
+
+    fn note_proven(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.proven = true;
         }
     }
 
@@ -156,6 +163,7 @@ impl Engine {
         match self.verdict(id) {
             Verdict::New => {
                 self.book.waiting.remove(&id);
+                self.note_proven(id);
                 self.start_new(id, &command);
                 self.lane_after(&command, id);
             }

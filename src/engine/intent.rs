@@ -58,9 +58,7 @@ impl Engine {
     /// Whether a command's call needs an intent: it must not run twice and can be told again.
     pub(super) fn journaled(&self, id: JobId, command: &ClientCommand) -> bool {
         let keyed = self.jobs.get(id).is_some_and(|job| job.key.is_some());
-        command.repeat != Repeat::Safe
-            && keyed
-            && matches!(command.addressee, Addressed::Agent(_))
+        command.repeat != Repeat::Safe && keyed && matches!(command.addressee, Addressed::Agent(_))
     }
 
     fn epoch_of(&self, agent: &AgentId) -> u64 {
@@ -409,7 +407,10 @@ impl Engine {
         let Some(job) = self.jobs.get(id) else {
             return false;
         };
-        let Some((key, _)) = job.key.filter(|_| !matches!(job.state, State::Recording(_))) else {
+        let Some((key, _)) = job
+            .key
+            .filter(|_| !matches!(job.state, State::Recording(_)))
+        else {
             return false;
         };
         let of_agent = (job.command.as_ref())

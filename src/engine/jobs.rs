@@ -96,6 +96,7 @@ impl Engine {
                 command,
                 key,
                 seen,
+                proven: false,
                 home,
                 received: self.now.mono,
                 started: None,

@@ -287,12 +287,7 @@ impl Links {
         }
     }
 
-    fn activate(
-        &mut self,
-        now: Now,
-        broker: usize,
-        leave: Option<LinkEpoch>,
-    ) -> Option<LinkStep> {
+    fn activate(&mut self, now: Now, broker: usize, leave: Option<LinkEpoch>) -> Option<LinkStep> {
         let link = self.up(broker)?;
         if self.served.replace(broker).is_some_and(|b| b != broker) {
             self.moves

@@ -532,7 +532,10 @@ mod tests {
     fn silence_is_suspected_then_lost() {
         let mut members = members();
         assert_eq!(members.next_change(TIMERS), Some(1_500));
-        assert_eq!(members.tick(at(1_500), TIMERS, None), [Change::Suspect(id())]);
+        assert_eq!(
+            members.tick(at(1_500), TIMERS, None),
+            [Change::Suspect(id())]
+        );
         assert_eq!(members.next_change(TIMERS), Some(2_800));
         assert!(members.tick(at(2_799), TIMERS, None).is_empty());
         assert_eq!(

@@ -28,8 +28,8 @@
 //! timer with [`Engine::poll_timeout`].
 
 mod agents;
-mod apart;
 mod answers;
+mod apart;
 mod attach;
 mod choice;
 pub mod command;

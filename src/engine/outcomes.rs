@@ -1,5 +1,6 @@
 //! Outcomes as others hear of them: one id never gets two definite ones.
 
+use super::ids::JobId;
 use super::jobs::Answered;
 use super::{Engine, limits};
 use crate::catalogue::ErrorCode;
@@ -13,8 +14,14 @@ impl Engine {
     /// What may have been carried out before, by somebody whose answer is not known here, is not
     /// said to have failed: that somebody may have said otherwise. Likewise after a pause, in
     /// which another one may have taken over. The reason is kept.
-    pub(super) fn honest(&self, command: &ClientCommand, mut answered: Answered) -> Answered {
-        let others_may_know = command.maybe_seen || self.fenced_until.is_some();
+    pub(super) fn honest(
+        &self,
+        id: JobId,
+        command: &ClientCommand,
+        mut answered: Answered,
+    ) -> Answered {
+        let proven = self.jobs.get(id).is_some_and(|job| job.proven);
+        let others_may_know = command.maybe_seen && !proven || self.fenced_until.is_some();
         if others_may_know && Self::may_differ(&answered) {
             answered.outcome = Outcome::InDoubt;
         }

@@ -129,7 +129,13 @@ impl Engine {
         if connects && let Some(record) = self.sessions.get(agent).map(|s| &s.record) {
             let (to, epoch) = (record.destination.clone(), record.version.epoch);
             let correlation = self.correlation(id);
-            self.tell(&to, ClientEvent::ConnectStatus, correlation, epoch, Some(id));
+            self.tell(
+                &to,
+                ClientEvent::ConnectStatus,
+                correlation,
+                epoch,
+                Some(id),
+            );
         }
         self.finish_known(id, answered);
     }
@@ -137,7 +143,12 @@ impl Engine {
     // ---- members ------------------------------------------------------------------------------
 
     /// A peer waits until these are known here.
-    pub(super) fn on_share(&mut self, from: &InstanceId, number: u64, sessions: Vec<SessionRecord>) {
+    pub(super) fn on_share(
+        &mut self,
+        from: &InstanceId,
+        number: u64,
+        sessions: Vec<SessionRecord>,
+    ) {
         for session in &sessions {
             self.sessions.learn_destination(&session.destination, false);
         }

@@ -266,7 +266,11 @@ fn moved_in_a_cut(rng: &mut Rng, nodes: usize, mode: Mode) -> Vec<Fault> {
         _ => Kind::BrokerKill { broker },
     };
     // Away at its begin, back a hold after its end.
-    let around = if rng.one_in(2) { at } else { at + millis + 1_000 };
+    let around = if rng.one_in(2) {
+        at
+    } else {
+        at + millis + 1_000
+    };
     let cut = Fault {
         at: (around + rng.below(2_000)).saturating_sub(1_000),
         millis: rng.between(500, LONGEST_MS),

@@ -109,8 +109,9 @@ impl World {
                 agent,
                 subscription,
             } => {
-                self.trace
-                    .say(self.now, || format!("{} unsubscribes {agent}", name_of(node)));
+                self.trace.say(self.now, || {
+                    format!("{} unsubscribes {agent}", name_of(node))
+                });
                 self.unsubscribe(node, &agent, subscription);
             }
             Command::Keep(keep) => self.write(node, *keep),

@@ -12,6 +12,7 @@ mod late;
 mod merge;
 mod moving;
 mod peers;
+mod promises;
 mod random;
 mod replies;
 mod strangers;

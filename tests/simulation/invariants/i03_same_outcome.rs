@@ -34,7 +34,10 @@ impl Told {
         Self {
             by_id: BTreeMap::new(),
             cut: plan.faults.iter().any(cut),
-            frozen: plan.faults.iter().any(|f| matches!(f.kind, Kind::Pause { .. })),
+            frozen: plan
+                .faults
+                .iter()
+                .any(|f| matches!(f.kind, Kind::Pause { .. })),
             all_end: (0..plan.nodes).all(|node| plan.faults.iter().any(|f| ends(f, node))),
         }
     }
