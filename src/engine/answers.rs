@@ -359,11 +359,10 @@ impl Engine {
         let Some((command, key)) = self.job_command(id) else {
             return;
         };
-        // Dead-lettering takes the mark of a redelivery away.
-        if command.repeat != Repeat::Safe
-            && let Some(job) = self.jobs.get_mut(id)
-        {
-            job.seen = true;
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.expired = true;
+            // Dead-lettering takes the mark of a redelivery away.
+            job.seen |= command.repeat != Repeat::Safe;
         }
         match key.map(|(key, body)| self.ledger.look_up(&key, body)) {
             Some(Known::Finished(reply)) => self.answer_again(id, &reply),

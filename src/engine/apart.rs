@@ -28,6 +28,8 @@ pub(super) struct Apart {
     /// The process was away since: what it hears may have waited for it.
     paused: bool,
     back: Option<Back>,
+    /// Since when commands are consumed after that, monotonic milliseconds.
+    consuming: Option<u64>,
     /// Since when a broker of the list is out of reach, monotonic milliseconds.
     unwatched: Option<u64>,
 }
@@ -54,10 +56,16 @@ impl Engine {
                 at: self.now,
                 seq: self.heartbeat_seq + 1,
             });
+            self.apart.consuming = None;
             self.members.heard_again(self.now.mono, self.cfg.peers);
         }
         self.apart.paused = false;
         self.apart.heard = self.now.mono;
+    }
+
+    /// A consumer of commands stands.
+    pub(super) fn consumes_now(&mut self) {
+        self.apart.consuming.get_or_insert(self.now.mono);
     }
 
     /// Whether an own heartbeat was sent since this instance was in sight without a gap.
@@ -87,26 +95,35 @@ impl Engine {
         if !self.book.members.keys().any(behind) {
             return false;
         }
-        // Whole seconds, rounded down, by a clock that may be wrong by some.
-        let sent = self.jobs.get(id).and_then(|job| job.raw.timestamp);
-        match sent {
-            Some(sent) => sent.saturating_mul(1_000) <= at.wall + limits::RESENT_AFTER_MS,
-            // It waited for no longer than its time in the queues of two brokers.
-            None => self.now.mono < at.mono + 2 * self.cfg.parse.max_age_ms,
+        let Some(job) = self.jobs.get(id) else {
+            return false;
+        };
+        match job.raw.timestamp {
+            // Whole seconds, rounded down. A resend comes a second after its first message at the
+            // soonest, and the others act on absence as of now: what is left is for wrong clocks.
+            Some(sent) => sent.saturating_mul(1_000) <= at.wall,
+            // What waited in the queue comes at once, what waited at the other broker once the
+            // brokers are connected.
+            None => {
+                let rest = match job.raw.federated {
+                    true => limits::FEDERATED_BACKLOG_MS,
+                    false => limits::BACKLOG_MS,
+                };
+                let since = self.apart.consuming.unwrap_or(job.received);
+                job.received < since + rest
+            }
         }
     }
 
     /// A lost peer may come back, serve and go again at a broker that is out of reach.
-    pub(super) fn watch_brokers(&mut self) {
+    /// `all`: each broker of the list is reached.
+    pub(super) fn watch_brokers(&mut self, all: bool) {
         let now = self.now.mono;
-        if self.links_to_all().is_none() {
-            let since = *self.apart.unwatched.get_or_insert(now);
-            if now >= since + limits::UNWATCHED_MS {
-                self.members.unwatched();
-            }
-        } else if let Some(since) = self.apart.unwatched.take()
-            && now >= since + limits::UNWATCHED_MS
-        {
+        let since = match all {
+            true => self.apart.unwatched.take(),
+            false => Some(*self.apart.unwatched.get_or_insert(now)),
+        };
+        if since.is_some_and(|since| now >= since + limits::UNWATCHED_MS) {
             self.members.unwatched();
         }
     }

@@ -182,6 +182,7 @@ impl Engine {
         match self.groups.get_mut(group).and_then(|g| g.consumer.as_mut()) {
             Some(consumer) if consumer.link == link && consumer.tag == tag => {
                 consumer.confirmed = true;
+                self.consumes_now();
             }
             _ => self.stale("consumer"),
         }

@@ -96,6 +96,7 @@ impl Engine {
                 command,
                 key,
                 seen,
+                expired: false,
                 proven: false,
                 home,
                 received: self.now.mono,
@@ -118,6 +119,10 @@ impl Engine {
         let Some((command, key)) = self.job_command(id) else {
             return;
         };
+        if self.jobs.get(id).is_some_and(|job| job.expired) {
+            self.answer_expired(id);
+            return;
+        }
         if let Some((key, body)) = key {
             match self.ledger.look_up(&key, body) {
                 Known::No => {}
@@ -269,7 +274,8 @@ impl Engine {
 
     /// Starts a command of which it is certain that nobody has started it.
     pub(super) fn start_new(&mut self, id: JobId, command: &ClientCommand) {
-        if self.now.wall >= command.deadline_ms {
+        let expired = self.jobs.get(id).is_some_and(|job| job.expired);
+        if expired || self.now.wall >= command.deadline_ms {
             self.finish(id, Self::expired());
             return;
         }

@@ -157,9 +157,11 @@ pub const UNHEARD_MS: u64 = 400;
 /// milliseconds.
 pub const LISTEN_MS: u64 = 1_000;
 
-/// How soon after its first try a client may send a command again, beside what its clock is wrong
-/// by, milliseconds.
-pub const RESENT_AFTER_MS: u64 = 1_000;
+/// How long after a consumer stands what comes may have waited in its queue, milliseconds.
+pub const BACKLOG_MS: u64 = 500;
+
+/// The same of what came over federation, whose links may have to connect first, milliseconds.
+pub const FEDERATED_BACKLOG_MS: u64 = 10_000;
 
 /// How long a broker may be out of reach without a lost peer's having served there, milliseconds:
 /// less than a newcomer listens before it serves alone.

@@ -99,10 +99,10 @@ impl Engine {
     // ---- members and roles --------------------------------------------------------------------
 
     pub(super) fn look_at_members(&mut self) {
-        self.watch_brokers();
+        let everywhere = self.links_to_all();
+        self.watch_brokers(everywhere.is_some());
         // Who cannot hear must not take silence for loss.
         if self.control_on.is_some() {
-            let everywhere = self.links_to_all();
             let changes = (self.members).tick(self.now, self.cfg.peers, everywhere.as_deref());
             // Before anyone takes over: not every kill is an alarm.
             self.members.prove(everywhere.as_deref());

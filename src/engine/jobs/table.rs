@@ -70,6 +70,8 @@ pub(in crate::engine) struct Job {
     pub key: Option<(ledger::Key, [u8; 8])>,
     /// It may have been delivered before, here or elsewhere.
     pub seen: bool,
+    /// The broker has expired it: it is not started, whatever its own deadline says.
+    pub expired: bool,
     /// It is proven that nobody has started it.
     pub proven: bool,
     /// Broker that the delivery came from; a forwarded command counts as consumed here.
