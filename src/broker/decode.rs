@@ -7,8 +7,9 @@ use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use sha2::{Digest, Sha256};
 
+use crate::model::text::trimmed;
 use crate::wire::command::MAX_BODY;
-use crate::wire::message::{Cut, RawMessage};
+use crate::wire::message::{Cut, LEAST_MILLIS, RawMessage, epoch_ms};
 
 /// Translates a delivery. Of a body that is too large only so much is kept that it is seen to be,
 /// and the length and hash of the whole for the dead letters.
@@ -35,8 +36,8 @@ pub(super) fn raw_message(delivery: Delivery) -> RawMessage {
         correlation_id: text(properties.correlation_id()),
         reply_to: text(properties.reply_to()),
         timestamp: *properties.timestamp(),
-        expiration: text(properties.expiration()).and_then(|ms| ms.trim().parse().ok()),
-        deadline: header(headers, "x-deadline").and_then(as_number),
+        expiration: text(properties.expiration()).and_then(|ms| trimmed(&ms).parse().ok()),
+        deadline: header(headers, "x-deadline").and_then(deadline),
         attempt: header(headers, "x-attempt").and_then(attempt),
         redelivered,
         federated: hops.is_some(),
@@ -57,7 +58,7 @@ fn text(value: &Option<ShortString>) -> Option<String> {
 /// Some libraries set a `type` of their own (`TextMessage`), or an empty one, and their users
 /// cannot; only a text with `#` is a command.
 fn kind(property: Option<String>, header: Option<&AMQPValue>) -> Option<String> {
-    let property = property.filter(|kind| !kind.trim().is_empty());
+    let property = property.filter(|kind| !trimmed(kind).is_empty());
     if property.as_ref().is_some_and(|kind| kind.contains('#')) {
         return property;
     }
@@ -100,14 +101,39 @@ fn as_number(value: &AMQPValue) -> Option<i64> {
         AMQPValue::DecimalValue(n) => 10_i64
             .checked_pow(n.scale.into())
             .map(|unit| i64::from(n.value) / unit),
-        _ => as_text(value)?.trim().parse().ok(),
+        _ => figures(trimmed(&as_text(value)?)),
     }
 }
 
-/// Which attempt a client says this is. One that cannot be read says that it is not the first.
+/// A whole number in figures, or one that a client without integers has printed.
+fn figures(text: &str) -> Option<i64> {
+    let float = || text.parse().ok().filter(|n: &f64| n.is_finite());
+    text.parse().ok().or_else(|| float().map(|n| n as i64))
+}
+
+/// Header `x-deadline`, milliseconds since the epoch. What AMQP calls a timestamp counts seconds,
+/// and is taken by its size as the property `timestamp` is. A number counts milliseconds; one that
+/// is much too large for them would be no deadline at all, so it counts what is finer.
+fn deadline(value: &AMQPValue) -> Option<i64> {
+    let at = match value {
+        AMQPValue::Timestamp(at) => epoch_ms(*at),
+        value => match u64::try_from(as_number(value)?) {
+            Ok(at) if at < LEAST_MILLIS => at,
+            Ok(at) => epoch_ms(at),
+            Err(_) => 0,
+        },
+    };
+    // A time of milliseconds that no i64 holds lies beyond all that is a deadline.
+    Some(i64::try_from(at).unwrap_or(i64::MAX))
+}
+
+/// Which attempt a client says this is. One that cannot be read says that it is not the first;
+/// nothing, also as a text, says nothing.
 fn attempt(value: &AMQPValue) -> Option<i64> {
     match value {
         AMQPValue::Void => None,
+        AMQPValue::Boolean(again) => Some(1 + i64::from(*again)),
+        value if as_text(value).is_some_and(|text| trimmed(&text).is_empty()) => None,
         value => Some(as_number(value).unwrap_or(2)),
     }
 }
