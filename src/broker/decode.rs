@@ -300,6 +300,143 @@ mod tests {
         assert!(!looped(vec![nameless(), nameless()]));
     }
 
+    fn with(name: &str, value: AMQPValue) -> RawMessage {
+        let headers = table(&[(name, value)]);
+        read(BasicProperties::default().with_headers(headers), b"")
+    }
+
+    fn short(text: &str) -> AMQPValue {
+        AMQPValue::ShortString(text.into())
+    }
+
+    fn bytes(text: &str) -> AMQPValue {
+        AMQPValue::ByteArray(text.as_bytes().into())
+    }
+
+    #[test]
+    fn a_deadline_is_read_of_every_type() {
+        const AT: i64 = 1_900_000_000_000;
+        let seconds = AMQPValue::Timestamp(1_900_000_000);
+        for value in [
+            AMQPValue::LongLongInt(AT),
+            AMQPValue::LongLongInt(AT * 1000),
+            AMQPValue::LongLongInt(AT * 1_000_000),
+            AMQPValue::Double(1.9e12),
+            long("1900000000000"),
+            long("\u{feff} 1900000000000\r\n"),
+            long("1.9e12"),
+            short("1900000000000"),
+            bytes("1900000000000"),
+            seconds,
+            AMQPValue::Timestamp(1_900_000_000_000),
+            AMQPValue::Timestamp(1_900_000_000_000_000),
+        ] {
+            assert_eq!(
+                with("x-deadline", value.clone()).deadline,
+                Some(AT),
+                "{value:?}"
+            );
+        }
+        // Long past, in all that has no room for more.
+        let decimal = lapin::types::DecimalValue {
+            scale: 1,
+            value: 70,
+        };
+        for value in [
+            AMQPValue::ShortShortInt(7),
+            AMQPValue::ShortShortUInt(7),
+            AMQPValue::ShortInt(7),
+            AMQPValue::ShortUInt(7),
+            AMQPValue::LongInt(7),
+            AMQPValue::LongUInt(7),
+            AMQPValue::LongLongInt(7),
+            AMQPValue::Float(7.9),
+            AMQPValue::DecimalValue(decimal),
+            long("7"),
+        ] {
+            assert_eq!(
+                with("x-deadline", value.clone()).deadline,
+                Some(7),
+                "{value:?}"
+            );
+        }
+        assert_eq!(
+            with("x-deadline", AMQPValue::LongLongInt(i64::MIN)).deadline,
+            Some(0)
+        );
+        for never in [
+            AMQPValue::LongLongInt(i64::MAX),
+            AMQPValue::Timestamp(u64::MAX),
+            AMQPValue::Double(f64::INFINITY),
+        ] {
+            let far = with("x-deadline", never.clone()).deadline;
+            assert!(far.is_some_and(|far| far > AT), "{never:?} {far:?}");
+        }
+        for none in [
+            long(""),
+            long("soon"),
+            long("NaN"),
+            AMQPValue::Void,
+            AMQPValue::Boolean(true),
+        ] {
+            assert_eq!(with("x-deadline", none.clone()).deadline, None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn an_attempt_is_read_of_every_type() {
+        for (value, attempt) in [
+            (AMQPValue::ShortShortInt(1), Some(1)),
+            (AMQPValue::ShortShortUInt(3), Some(3)),
+            (AMQPValue::ShortInt(1), Some(1)),
+            (AMQPValue::ShortUInt(3), Some(3)),
+            (AMQPValue::LongInt(1), Some(1)),
+            (AMQPValue::LongUInt(3), Some(3)),
+            (AMQPValue::LongLongInt(1), Some(1)),
+            (AMQPValue::Double(1.0), Some(1)),
+            (AMQPValue::Boolean(false), Some(1)),
+            (AMQPValue::Boolean(true), Some(2)),
+            (long("1"), Some(1)),
+            (long(" 3\u{a0}"), Some(3)),
+            (long("1.0"), Some(1)),
+            (short("1"), Some(1)),
+            (bytes("3"), Some(3)),
+            (bytes("3rd"), Some(2)),
+            (AMQPValue::FieldTable(FieldTable::default()), Some(2)),
+            (long(""), None),
+            (bytes("\u{feff} "), None),
+            (AMQPValue::Void, None),
+        ] {
+            assert_eq!(
+                with("x-attempt", value.clone()).attempt,
+                attempt,
+                "{value:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_expiration_that_is_no_number_is_none() {
+        let expiration = |text: &str| {
+            read(BasicProperties::default().with_expiration(text.into()), b"").expiration
+        };
+        assert_eq!(expiration(" 2500 "), Some(2500));
+        assert_eq!(expiration("0"), Some(0));
+        for none in ["", "-1", "soon", "2.5", "18446744073709551616"] {
+            assert_eq!(expiration(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_type_of_a_mark_only_names_nothing() {
+        let headers = table(&[("JMSType", long("\u{feff}Hello#crm"))]);
+        let properties = BasicProperties::default()
+            .with_headers(headers)
+            .with_type("\u{feff} ".into());
+        let kind = read(properties, b"").kind;
+        assert_eq!(kind.as_deref(), Some("\u{feff}Hello#crm"));
+    }
+
     #[test]
     fn hostile_headers_are_ignored() {
         let headers = table(&[

@@ -1,8 +1,7 @@
 //! Byte order marks, which editors and clients of some systems put in front of a text.
 
-/// The mark: U+FEFF, in UTF-8 the bytes EF BB BF.
+/// The mark.
 const MARK: char = '\u{feff}';
-const MARK_BYTES: &[u8] = "\u{feff}".as_bytes();
 
 /// The text behind the marks at its beginning, which say nothing of it.
 #[must_use]
@@ -14,26 +13,6 @@ pub fn without_mark(text: &str) -> &str {
 #[must_use]
 pub fn trimmed(text: &str) -> &str {
     text.trim_matches(|c: char| c == MARK || c.is_whitespace())
-}
-
-/// A PEM file's bytes without the marks at its line beginnings: what was joined of several files
-/// may have more than one, and a section behind one is not seen.
-#[must_use]
-pub fn pem(bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut rest = bytes;
-    loop {
-        while let Some(behind) = rest.strip_prefix(MARK_BYTES) {
-            rest = behind;
-        }
-        let end = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
-        let (line, behind) = rest.split_at(end.map_or(rest.len(), |at| at + 1));
-        if line.is_empty() {
-            return out;
-        }
-        out.extend_from_slice(line);
-        rest = behind;
-    }
 }
 
 /// Whether bytes are the other form of Unicode that systems write into files without being asked,
@@ -56,14 +35,6 @@ mod tests {
         assert_eq!(without_mark("\u{feff}\u{feff}a\u{feff}b"), "a\u{feff}b");
         assert_eq!(without_mark(""), "");
         assert_eq!(trimmed(" \u{feff}\u{a0}a b\r\n\u{feff}"), "a b");
-    }
-
-    #[test]
-    fn every_line_of_a_pem_file_begins_without_a_mark() {
-        let joined = b"\xef\xbb\xbfa\r\n\xef\xbb\xbf\xef\xbb\xbfb\n\n\rc\xef\xbb\xbf";
-        assert_eq!(pem(joined), b"a\r\nb\n\n\rc\xef\xbb\xbf");
-        assert_eq!(pem(b"\xef\xbb\xbf"), b"");
-        assert_eq!(pem(b""), b"");
     }
 
     #[test]

@@ -4,8 +4,6 @@
 //! table of candidates instead of the values, so that no secret is copied into the library's cache.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use config::{Config, ConfigError, Map, Source, Value as Cell};
@@ -16,6 +14,7 @@ use super::finding::{Finding, Findings, shown, sounds_secret};
 use super::properties::{self, Entry, MAX_FILE_BYTES};
 use super::schema::{self, Key, Lookup, SCHEMA};
 use super::value::{self, Value};
+use crate::files::read_bounded;
 use crate::model::REDACTED;
 use crate::model::text::{is_utf16, trimmed, without_mark};
 
@@ -458,25 +457,6 @@ fn careful(entry: &Entry) -> String {
 /// A path as a property file means it: relative ones start at the file's folder.
 pub fn beside(file: &Path, name: &str) -> PathBuf {
     file.parent().unwrap_or(Path::new("")).join(name)
-}
-
-pub(crate) fn read_bounded(path: &Path, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-    let file = File::open(path)?;
-    if file.metadata()?.is_dir() {
-        return Err(io::Error::new(
-            io::ErrorKind::IsADirectory,
-            "it is a folder",
-        ));
-    }
-    let mut bytes = Zeroizing::new(Vec::new());
-    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > most {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("it is larger than {most} bytes"),
-        ));
-    }
-    Ok(bytes)
 }
 
 /// One layer: full name to position in the candidates' table. The library splits names at dots into
