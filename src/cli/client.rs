@@ -312,6 +312,8 @@ mod tests {
         assert_eq!(read_token(&path).unwrap_err().code(), exit::USAGE);
         std::fs::write(&path, "s3cret\n").unwrap();
         assert_eq!(read_token(&path).unwrap(), Secret::new("s3cret"));
+        std::fs::write(&path, "\u{feff}s3cret\r\n").unwrap();
+        assert_eq!(read_token(&path).unwrap(), Secret::new("s3cret"));
         std::fs::write(&path, "two words\n").unwrap();
         assert!(read_token(&path).is_err());
         let error = read_token(&path.join("none")).unwrap_err();

@@ -138,6 +138,14 @@ mod tests {
     }
 
     #[test]
+    fn certificates_behind_byte_order_marks_are_seen() {
+        let one = include_str!("../notify/testdata/localhost.pem");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("\u{feff}{one}\u{feff}{one}")).unwrap();
+        assert_eq!(roots(Some(file.path())).unwrap().len(), 2);
+    }
+
+    #[test]
     fn a_missing_ca_file_is_named() {
         let error = client_config(Some(Path::new("/nonexistent/ca.pem")), true).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/ca.pem"), "{error}");
