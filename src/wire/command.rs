@@ -348,10 +348,17 @@ fn identity(raw: &RawMessage) -> Option<String> {
 }
 
 /// Deadline rules of the contract, section 4.1, in milliseconds since the epoch. An `expiration`
-/// without `timestamp` counts from the receipt, where it is stricter than the default. Nothing was
-/// sent after its receipt: a clock that is ahead must not lengthen a command's life.
+/// without `timestamp` counts from the receipt, where it is stricter than the default. So does a
+/// `timestamp` further ahead than a deadline may lie: no clock is wrong by so much that it says
+/// anything. A smaller difference is believed, because the own clock may be the wrong one, and ids
+/// are remembered at least until the deadline.
 fn deadline_ms(raw: &RawMessage, max_age_ms: u64, received_at_ms: u64) -> u64 {
-    let deadline = match (raw.deadline, raw.sent_ms()) {
+    let latest = received_at_ms.saturating_add(MAX_DEADLINE_AHEAD_MS);
+    let sent = raw.sent_ms().map(|sent| match sent {
+        nonsense if nonsense > latest => received_at_ms,
+        sent => sent,
+    });
+    let deadline = match (raw.deadline, sent) {
         (Some(at), _) => u64::try_from(at).unwrap_or(0),
         (None, Some(sent)) => {
             let lost = if raw.in_seconds() {
@@ -359,8 +366,7 @@ fn deadline_ms(raw: &RawMessage, max_age_ms: u64, received_at_ms: u64) -> u64 {
             } else {
                 0
             };
-            sent.min(received_at_ms)
-                .saturating_add(lost)
+            sent.saturating_add(lost)
                 .saturating_add(raw.expiration.unwrap_or(max_age_ms))
         }
         (None, None) => {
@@ -368,7 +374,7 @@ fn deadline_ms(raw: &RawMessage, max_age_ms: u64, received_at_ms: u64) -> u64 {
             received_at_ms.saturating_add(age)
         }
     };
-    deadline.min(received_at_ms.saturating_add(MAX_DEADLINE_AHEAD_MS))
+    deadline.min(latest)
 }
 
 fn body_hash(spec: &CommandSpec, addressee: &Addressed, args: &Args) -> [u8; 32] {
