@@ -10,6 +10,9 @@
 //! Read [`engine`], then `engine::input` and `engine::command`: they tell everything the
 //! connector can experience and do. [`driver`] is the only place where the engine meets I/O.
 
+// They panic where they cannot write: `cli::output` does not, and remembers it.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod admin;
 pub mod app;
 pub mod broker;
@@ -23,6 +26,7 @@ pub mod driver;
 pub mod engine;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
+mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod journal;

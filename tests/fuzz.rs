@@ -22,7 +22,7 @@ use tandem::fuzzing::{TARGETS, Target};
 /// Longest input.
 const MAX_LEN: usize = 4096;
 /// Words that steer the mutations into the readers.
-const WORDS: [&str; 30] = [
+const WORDS: [&str; 31] = [
     "#",
     ",",
     "null",
@@ -44,6 +44,7 @@ const WORDS: [&str; 30] = [
     "}}",
     "\\u0000",
     "\\ud800",
+    "\\ud83c\\udfe2",
     "%2e%2e",
     "%252e",
     "..;",

@@ -12,6 +12,7 @@ use socket2::{SockRef, Socket, TcpKeepalive};
 
 use super::classify::{Class, Problem};
 use super::{BrokerConfig, BrokerError, CLOSE_LIMIT, RPC_LIMIT, lock};
+use crate::files::read_pem;
 
 type Stream = AsyncTcpStream<<async_rs::Tokio as async_rs::traits::Reactor>::TcpStream>;
 
@@ -27,12 +28,13 @@ pub(super) fn endpoints(config: &BrokerConfig) -> Result<Vec<Endpoint>, BrokerEr
     let authorities = match &config.ca_file {
         None => None,
         Some(path) => {
-            Some(
-                std::fs::read_to_string(path).map_err(|source| BrokerError::CaFile {
-                    path: path.clone(),
-                    source,
-                })?,
-            )
+            let unusable = |source| BrokerError::CaFile {
+                path: path.clone(),
+                source,
+            };
+            let pem = read_pem(path).map_err(unusable)?;
+            // Words around the certificates may be in any encoding; PEM itself is ASCII.
+            Some(String::from_utf8_lossy(&pem).into_owned())
         }
     };
     let heartbeat = u16::try_from(config.heartbeat.as_secs())

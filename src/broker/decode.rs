@@ -7,8 +7,9 @@ use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use sha2::{Digest, Sha256};
 
+use crate::model::text::trimmed;
 use crate::wire::command::MAX_BODY;
-use crate::wire::message::{Cut, RawMessage};
+use crate::wire::message::{Cut, LEAST_MILLIS, RawMessage, epoch_ms};
 
 /// Translates a delivery. Of a body that is too large only so much is kept that it is seen to be,
 /// and the length and hash of the whole for the dead letters.
@@ -35,8 +36,8 @@ pub(super) fn raw_message(delivery: Delivery) -> RawMessage {
         correlation_id: text(properties.correlation_id()),
         reply_to: text(properties.reply_to()),
         timestamp: *properties.timestamp(),
-        expiration: text(properties.expiration()).and_then(|ms| ms.trim().parse().ok()),
-        deadline: header(headers, "x-deadline").and_then(as_number),
+        expiration: text(properties.expiration()).and_then(|ms| trimmed(&ms).parse().ok()),
+        deadline: header(headers, "x-deadline").and_then(deadline),
         attempt: header(headers, "x-attempt").and_then(attempt),
         redelivered,
         federated: hops.is_some(),
@@ -57,7 +58,7 @@ fn text(value: &Option<ShortString>) -> Option<String> {
 /// Some libraries set a `type` of their own (`TextMessage`), or an empty one, and their users
 /// cannot; only a text with `#` is a command.
 fn kind(property: Option<String>, header: Option<&AMQPValue>) -> Option<String> {
-    let property = property.filter(|kind| !kind.trim().is_empty());
+    let property = property.filter(|kind| !trimmed(kind).is_empty());
     if property.as_ref().is_some_and(|kind| kind.contains('#')) {
         return property;
     }
@@ -100,14 +101,39 @@ fn as_number(value: &AMQPValue) -> Option<i64> {
         AMQPValue::DecimalValue(n) => 10_i64
             .checked_pow(n.scale.into())
             .map(|unit| i64::from(n.value) / unit),
-        _ => as_text(value)?.trim().parse().ok(),
+        _ => figures(trimmed(&as_text(value)?)),
     }
 }
 
-/// Which attempt a client says this is. One that cannot be read says that it is not the first.
+/// A whole number in figures, or one that a client without integers has printed.
+fn figures(text: &str) -> Option<i64> {
+    let float = || text.parse().ok().filter(|n: &f64| n.is_finite());
+    text.parse().ok().or_else(|| float().map(|n| n as i64))
+}
+
+/// Header `x-deadline`, milliseconds since the epoch. What AMQP calls a timestamp counts seconds,
+/// and is taken by its size as the property `timestamp` is. A number counts milliseconds; one that
+/// is much too large for them would be no deadline at all, so it counts what is finer.
+fn deadline(value: &AMQPValue) -> Option<i64> {
+    let at = match value {
+        AMQPValue::Timestamp(at) => epoch_ms(*at),
+        value => match u64::try_from(as_number(value)?) {
+            Ok(at) if at < LEAST_MILLIS => at,
+            Ok(at) => epoch_ms(at),
+            Err(_) => 0,
+        },
+    };
+    // A time of milliseconds that no i64 holds lies beyond all that is a deadline.
+    Some(i64::try_from(at).unwrap_or(i64::MAX))
+}
+
+/// Which attempt a client says this is. One that cannot be read says that it is not the first;
+/// nothing, also as a text, says nothing.
 fn attempt(value: &AMQPValue) -> Option<i64> {
     match value {
         AMQPValue::Void => None,
+        AMQPValue::Boolean(again) => Some(1 + i64::from(*again)),
+        value if as_text(value).is_some_and(|text| trimmed(&text).is_empty()) => None,
         value => Some(as_number(value).unwrap_or(2)),
     }
 }
@@ -272,6 +298,143 @@ mod tests {
         ]));
         let nameless = || AMQPValue::FieldTable(FieldTable::default());
         assert!(!looped(vec![nameless(), nameless()]));
+    }
+
+    fn with(name: &str, value: AMQPValue) -> RawMessage {
+        let headers = table(&[(name, value)]);
+        read(BasicProperties::default().with_headers(headers), b"")
+    }
+
+    fn short(text: &str) -> AMQPValue {
+        AMQPValue::ShortString(text.into())
+    }
+
+    fn bytes(text: &str) -> AMQPValue {
+        AMQPValue::ByteArray(text.as_bytes().into())
+    }
+
+    #[test]
+    fn a_deadline_is_read_of_every_type() {
+        const AT: i64 = 1_900_000_000_000;
+        let seconds = AMQPValue::Timestamp(1_900_000_000);
+        for value in [
+            AMQPValue::LongLongInt(AT),
+            AMQPValue::LongLongInt(AT * 1000),
+            AMQPValue::LongLongInt(AT * 1_000_000),
+            AMQPValue::Double(1.9e12),
+            long("1900000000000"),
+            long("\u{feff} 1900000000000\r\n"),
+            long("1.9e12"),
+            short("1900000000000"),
+            bytes("1900000000000"),
+            seconds,
+            AMQPValue::Timestamp(1_900_000_000_000),
+            AMQPValue::Timestamp(1_900_000_000_000_000),
+        ] {
+            assert_eq!(
+                with("x-deadline", value.clone()).deadline,
+                Some(AT),
+                "{value:?}"
+            );
+        }
+        // Long past, in all that has no room for more.
+        let decimal = lapin::types::DecimalValue {
+            scale: 1,
+            value: 70,
+        };
+        for value in [
+            AMQPValue::ShortShortInt(7),
+            AMQPValue::ShortShortUInt(7),
+            AMQPValue::ShortInt(7),
+            AMQPValue::ShortUInt(7),
+            AMQPValue::LongInt(7),
+            AMQPValue::LongUInt(7),
+            AMQPValue::LongLongInt(7),
+            AMQPValue::Float(7.9),
+            AMQPValue::DecimalValue(decimal),
+            long("7"),
+        ] {
+            assert_eq!(
+                with("x-deadline", value.clone()).deadline,
+                Some(7),
+                "{value:?}"
+            );
+        }
+        assert_eq!(
+            with("x-deadline", AMQPValue::LongLongInt(i64::MIN)).deadline,
+            Some(0)
+        );
+        for never in [
+            AMQPValue::LongLongInt(i64::MAX),
+            AMQPValue::Timestamp(u64::MAX),
+            AMQPValue::Double(f64::INFINITY),
+        ] {
+            let far = with("x-deadline", never.clone()).deadline;
+            assert!(far.is_some_and(|far| far > AT), "{never:?} {far:?}");
+        }
+        for none in [
+            long(""),
+            long("soon"),
+            long("NaN"),
+            AMQPValue::Void,
+            AMQPValue::Boolean(true),
+        ] {
+            assert_eq!(with("x-deadline", none.clone()).deadline, None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn an_attempt_is_read_of_every_type() {
+        for (value, attempt) in [
+            (AMQPValue::ShortShortInt(1), Some(1)),
+            (AMQPValue::ShortShortUInt(3), Some(3)),
+            (AMQPValue::ShortInt(1), Some(1)),
+            (AMQPValue::ShortUInt(3), Some(3)),
+            (AMQPValue::LongInt(1), Some(1)),
+            (AMQPValue::LongUInt(3), Some(3)),
+            (AMQPValue::LongLongInt(1), Some(1)),
+            (AMQPValue::Double(1.0), Some(1)),
+            (AMQPValue::Boolean(false), Some(1)),
+            (AMQPValue::Boolean(true), Some(2)),
+            (long("1"), Some(1)),
+            (long(" 3\u{a0}"), Some(3)),
+            (long("1.0"), Some(1)),
+            (short("1"), Some(1)),
+            (bytes("3"), Some(3)),
+            (bytes("3rd"), Some(2)),
+            (AMQPValue::FieldTable(FieldTable::default()), Some(2)),
+            (long(""), None),
+            (bytes("\u{feff} "), None),
+            (AMQPValue::Void, None),
+        ] {
+            assert_eq!(
+                with("x-attempt", value.clone()).attempt,
+                attempt,
+                "{value:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_expiration_that_is_no_number_is_none() {
+        let expiration = |text: &str| {
+            read(BasicProperties::default().with_expiration(text.into()), b"").expiration
+        };
+        assert_eq!(expiration(" 2500 "), Some(2500));
+        assert_eq!(expiration("0"), Some(0));
+        for none in ["", "-1", "soon", "2.5", "18446744073709551616"] {
+            assert_eq!(expiration(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_type_of_a_mark_only_names_nothing() {
+        let headers = table(&[("JMSType", long("\u{feff}Hello#crm"))]);
+        let properties = BasicProperties::default()
+            .with_headers(headers)
+            .with_type("\u{feff} ".into());
+        let kind = read(properties, b"").kind;
+        assert_eq!(kind.as_deref(), Some("\u{feff}Hello#crm"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::exit;
 use crate::engine::View;
 use crate::model::Secret;
+use crate::model::text::trimmed;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -62,7 +63,7 @@ impl ClientError {
 
     /// Says it on stderr; gives the exit code.
     pub(super) fn report(&self) -> u8 {
-        eprintln!("tandem: {self}");
+        complain!("tandem: {self}");
         self.code()
     }
 }
@@ -278,7 +279,7 @@ fn read_token(file: &PathBuf) -> Result<Secret, ClientError> {
     std::fs::File::open(file)
         .and_then(|open| open.take(TOKEN_FILE).read_to_string(&mut text))
         .map_err(|error| wrong(error.to_string()))?;
-    let token = text.trim();
+    let token = trimmed(&text);
     let printable = token.bytes().all(|b| b.is_ascii_graphic());
     if token.is_empty() || !printable {
         return Err(wrong("holds no token".to_owned()));
@@ -310,6 +311,8 @@ mod tests {
         let path = file.path().to_path_buf();
         assert_eq!(read_token(&path).unwrap_err().code(), exit::USAGE);
         std::fs::write(&path, "s3cret\n").unwrap();
+        assert_eq!(read_token(&path).unwrap(), Secret::new("s3cret"));
+        std::fs::write(&path, "\u{feff}s3cret\r\n").unwrap();
         assert_eq!(read_token(&path).unwrap(), Secret::new("s3cret"));
         std::fs::write(&path, "two words\n").unwrap();
         assert!(read_token(&path).is_err());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::exit;
+use super::{exit, output};
 use crate::lab::demo::{self, DemoOptions};
 
 /// A second signal ends the program as the signal itself would; guards clean up after it.
@@ -30,18 +30,19 @@ pub fn run(args: &Args, json: bool) -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("tandem demo: cannot start: {error}");
+            complain!("tandem demo: cannot start: {error}");
             return ExitCode::from(exit::INTERNAL);
         }
     };
     let options = DemoOptions {
         length: args.seconds.map(Duration::from_secs),
         json,
+        print: output::print,
     };
     let result = runtime.block_on(async {
         let stop = CancellationToken::new();
         if let Err(error) = stop_at_signals(stop.clone()) {
-            eprintln!("tandem demo: signals: {error}");
+            complain!("tandem demo: signals: {error}");
         }
         demo::run(options, stop).await
     });
@@ -50,7 +51,7 @@ pub fn run(args: &Args, json: bool) -> ExitCode {
         Ok(verdict) if verdict.is_good() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(exit::FAILED),
         Err(error) => {
-            eprintln!("tandem demo: {error}");
+            complain!("tandem demo: {error}");
             ExitCode::from(exit::FAILED)
         }
     }

@@ -34,7 +34,7 @@ pub fn run(args: Args, json: bool) -> ExitCode {
     let settings = match settings::load_from_process(&args.config) {
         Ok(loaded) => loaded.settings,
         Err(findings) => {
-            eprintln!("{findings}");
+            complain!("{findings}");
             return ExitCode::from(exit::USAGE);
         }
     };
@@ -45,7 +45,7 @@ pub fn run(args: Args, json: bool) -> ExitCode {
         format!("http://{listen}")
     };
     let Some(url) = args.url.or_else(|| Url::parse(&near).ok()) else {
-        eprintln!("tandem doctor: {near} is no address");
+        complain!("tandem doctor: {near} is no address");
         return ExitCode::from(exit::USAGE);
     };
     block_on(async move {
@@ -62,7 +62,7 @@ pub fn run(args: Args, json: bool) -> ExitCode {
                 code(report.worst())
             }
             Err(error) => {
-                eprintln!("tandem doctor: {error}");
+                complain!("tandem doctor: {error}");
                 exit::USAGE
             }
         }

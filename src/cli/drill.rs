@@ -51,7 +51,7 @@ pub fn run(args: &Args, json: bool) -> ExitCode {
         None => None,
         Some(Ok(loaded)) => Some(loaded.settings),
         Some(Err(findings)) => {
-            eprintln!("{findings}");
+            complain!("{findings}");
             return ExitCode::from(exit::USAGE);
         }
     };
@@ -61,7 +61,7 @@ pub fn run(args: &Args, json: bool) -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("tandem drill: cannot start: {error}");
+            complain!("tandem drill: cannot start: {error}");
             return ExitCode::from(exit::INTERNAL);
         }
     };
@@ -79,17 +79,17 @@ async fn drilled(args: &Args, settings: Option<&Settings>, json: bool) -> u8 {
     }
     let stop = CancellationToken::new();
     if let Err(error) = demo::stop_at_signals(stop.clone()) {
-        eprintln!("tandem drill: signals: {error}");
+        complain!("tandem drill: signals: {error}");
     }
     let chosen = if args.drills.is_empty() {
         Drill::ALL.to_vec()
     } else {
         args.drills.clone()
     };
-    match drills(&chosen, json, stop).await {
+    match drills(&chosen, (json, output::print), stop).await {
         Ok(results) => print(&results.iter().map(row).collect::<Vec<_>>(), json),
         Err(error) => {
-            eprintln!("tandem drill: {error}");
+            complain!("tandem drill: {error}");
             exit::FAILED
         }
     }

@@ -51,7 +51,7 @@ pub fn run(args: &Args, json: bool) -> ExitCode {
     let dir = match folder(place) {
         Ok(dir) => dir,
         Err(words) => {
-            eprintln!("{words}");
+            complain!("{words}");
             return ExitCode::from(exit::USAGE);
         }
     };
@@ -62,7 +62,7 @@ pub fn run(args: &Args, json: bool) -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("tandem: {error}");
+            complain!("tandem: {error}");
             ExitCode::from(exit::FAILED)
         }
     }

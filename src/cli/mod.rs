@@ -1,5 +1,9 @@
 //! Command line: one file a command.
 
+// First: its macro is everybody's.
+#[macro_use]
+mod output;
+
 pub mod check;
 mod client;
 pub mod commands;
@@ -14,7 +18,6 @@ pub mod forget;
 pub mod group;
 pub mod history;
 pub mod journal;
-mod output;
 pub mod run;
 pub mod send;
 pub mod sessions;
@@ -111,7 +114,7 @@ pub enum Command {
 
 /// Entry point of the program.
 pub fn main() -> ExitCode {
-    from(std::env::args_os())
+    output::ended(from(std::env::args_os()))
 }
 
 /// Runs one command line; the first word is the program's name.
@@ -149,10 +152,13 @@ fn dispatch(cli: Cli) -> ExitCode {
 
 /// Help and version were asked for; anything else is a usage error.
 fn usage(error: &clap::Error) -> ExitCode {
-    // Nothing is left to do where the terminal is gone.
-    let _ = error.print();
+    let printed = error.print();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output::shown(printed);
+            ExitCode::SUCCESS
+        }
+        // Of these goes nothing to stdout.
         _ => ExitCode::from(exit::USAGE),
     }
 }
@@ -165,7 +171,7 @@ fn block_on(command: impl Future<Output = u8>) -> ExitCode {
     {
         Ok(runtime) => ExitCode::from(runtime.block_on(command)),
         Err(error) => {
-            eprintln!("tandem: cannot start: {error}");
+            complain!("tandem: cannot start: {error}");
             ExitCode::from(exit::INTERNAL)
         }
     }

@@ -1,6 +1,22 @@
-//! Writing to the terminal or a pipe.
+//! Writing to the terminal, a pipe or a file.
+//!
+//! What cannot be written was not shown: a command whose output went to a full disk has failed,
+//! whatever it found. [`print`] remembers it, and [`ended`] says so when the command is done. A pipe
+//! whose reader has enough (`| head`) is no failure.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+use super::exit;
+
+/// As `eprintln!`, without its panic: see [`to_stderr`].
+macro_rules! complain {
+    ($($line:tt)*) => {
+        $crate::cli::output::to_stderr(format_args!($($line)*))
+    };
+}
 
 /// Narrowest that is believed of a terminal, in characters.
 const NARROWEST: usize = 40;
@@ -51,10 +67,69 @@ pub(super) fn terminal() -> bool {
 /// Cursor home and clear.
 pub(super) const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
-/// Writes to stdout. `false`: the reader is gone (`| head`), which is no error but an end.
+/// Why something was not shown, where it was not for a reader that is gone. Once a process, as
+/// stdout is.
+static UNSHOWN: OnceLock<String> = OnceLock::new();
+
+/// Writes to stdout. `false`: nobody reads any more, or it cannot be written; go on no longer.
 pub(super) fn print(text: &str) -> bool {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .is_ok()
+    shown(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// Whether it was written; if not for another reason than a reader that is gone, that is
+/// remembered.
+pub(super) fn shown(written: io::Result<()>) -> bool {
+    if let Err(error) = &written
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        UNSHOWN.get_or_init(|| error.to_string());
+    }
+    written.is_ok()
+}
+
+/// The exit code of a command that ended with `code`: not 0 where it could not show all.
+pub(super) fn ended(code: ExitCode) -> ExitCode {
+    shown(io::stdout().flush());
+    judged(code, UNSHOWN.get().map(String::as_str))
+}
+
+fn judged(code: ExitCode, unshown: Option<&str>) -> ExitCode {
+    match unshown {
+        None => code,
+        Some(error) => {
+            complain!("tandem: standard output cannot be written: {error}");
+            if code == ExitCode::SUCCESS {
+                ExitCode::from(exit::FAILED)
+            } else {
+                code
+            }
+        }
+    }
+}
+
+/// Writes a line to stderr. Where that is full or gone there is nobody left to tell, and no reason
+/// to end otherwise than without it, as the macros of the library do by a panic.
+pub(super) fn to_stderr(line: fmt::Arguments<'_>) {
+    let _ = io::stderr().lock().write_fmt(format_args!("{line}\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_shown_is_not_done() {
+        let (done, usage) = (ExitCode::SUCCESS, ExitCode::from(exit::USAGE));
+        assert_eq!(judged(done, None), done);
+        assert_eq!(judged(done, Some("full")), ExitCode::from(exit::FAILED));
+        assert_eq!(judged(usage, Some("full")), usage);
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_is_no_failure() {
+        assert!(shown(Ok(())));
+        assert!(!shown(Err(io::ErrorKind::BrokenPipe.into())));
+        assert_eq!(UNSHOWN.get(), None);
+    }
 }

@@ -27,8 +27,8 @@ pub fn run(args: &Args) -> ExitCode {
     let loaded = match settings::load_from_process(&args.config) {
         Ok(loaded) => loaded,
         Err(findings) => {
-            eprintln!("{findings}");
-            eprintln!(
+            complain!("{findings}");
+            complain!(
                 "tandem: {} cannot be used; `tandem check` shows everything at once",
                 args.config.display()
             );
@@ -37,7 +37,7 @@ pub fn run(args: &Args) -> ExitCode {
     };
     let log = &loaded.settings.log;
     if let Err(error) = telemetry::init(log.format, &log.level) {
-        eprintln!("tandem: {error}");
+        complain!("tandem: {error}");
         return ExitCode::from(exit::USAGE);
     }
     for warning in &loaded.warnings {
@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("tandem: the system gives no threads: {error}");
+            complain!("tandem: the system gives no threads: {error}");
             return ExitCode::from(exit::INTERNAL);
         }
     };

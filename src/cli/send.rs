@@ -50,7 +50,7 @@ pub struct Args {
 #[must_use]
 pub fn run(args: &Args, json: bool) -> ExitCode {
     if let Err(wrong) = check(args) {
-        eprintln!("tandem send: {wrong}");
+        complain!("tandem send: {wrong}");
         return ExitCode::from(exit::USAGE);
     }
     block_on(send(args, json))
@@ -102,7 +102,7 @@ async fn send(args: &Args, json: bool) -> u8 {
         Ok(Ok(code)) => code,
         Ok(Err(error)) => return failed(&error),
         Err(_) => {
-            eprintln!("tandem send: no reply within {:?}", args.timeout);
+            complain!("tandem send: no reply within {:?}", args.timeout);
             exit::FAILED
         }
     };
@@ -117,7 +117,7 @@ async fn send(args: &Args, json: bool) -> u8 {
 }
 
 fn failed(error: &ClientError) -> u8 {
-    eprintln!("tandem send: {error}");
+    complain!("tandem send: {error}");
     match error {
         ClientError::Url { .. } => exit::USAGE,
         ClientError::Unreachable(_) => exit::UNREACHABLE,
@@ -178,8 +178,8 @@ fn print(news: &Incoming, json: bool) {
     match news {
         Incoming::Reply(message) => print_message("reply", message, json),
         Incoming::Event(message) => print_message("event", message, json),
-        Incoming::Connected(broker) if !json => eprintln!("connected to {broker}"),
-        Incoming::Disconnected { broker, reason } => eprintln!("lost {broker}: {reason}"),
+        Incoming::Connected(broker) if !json => complain!("connected to {broker}"),
+        Incoming::Disconnected { broker, reason } => complain!("lost {broker}: {reason}"),
         Incoming::Connected(_) => {}
     }
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use super::exit::{INTERNAL, USAGE};
+use crate::files::read_bounded;
+use crate::settings::properties::MAX_FILE_BYTES;
 use crate::simulator::config::{default_domain, deployment, duration};
 use crate::simulator::{Config, Deployment, Error, NodeConfig, Running, TlsConfig, start};
 
@@ -90,7 +92,7 @@ pub fn run(args: Args, json: bool) -> ExitCode {
         Ok(config) => config,
         Err(errors) => {
             for error in errors {
-                eprintln!("{error}");
+                complain!("{error}");
             }
             return ExitCode::from(USAGE);
         }
@@ -101,7 +103,7 @@ pub fn run(args: Args, json: bool) -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("cannot start: {error}");
+            complain!("cannot start: {error}");
             return ExitCode::from(INTERNAL);
         }
     };
@@ -112,7 +114,7 @@ async fn serve(config: Config, json: bool) -> ExitCode {
     let running = match start(config).await {
         Ok(running) => running,
         Err(error) => {
-            eprintln!("{error}");
+            complain!("{error}");
             return ExitCode::from(match error {
                 Error::Config(_) | Error::Tls(_) => USAGE,
                 Error::Io(_) => 1,
@@ -125,7 +127,7 @@ async fn serve(config: Config, json: bool) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("signals: {error}");
+            complain!("signals: {error}");
             ExitCode::from(INTERNAL)
         }
     }
@@ -167,9 +169,9 @@ fn configure(args: &Finesse) -> Result<Config, Vec<String>> {
             ..Config::loopback(0, 10)
         },
         Some(path) => {
-            let text = std::fs::read_to_string(path)
+            let file = read_bounded(path, MAX_FILE_BYTES)
                 .map_err(|e| vec![format!("{}: {e}", path.display())])?;
-            Config::from_properties(&text).map_err(|errors| {
+            Config::from_properties(&file).map_err(|errors| {
                 let name = |error: String| format!("{}: {error}", path.display());
                 errors.into_iter().map(name).collect::<Vec<_>>()
             })?

@@ -57,7 +57,7 @@ pub fn run(args: Args, json: bool) -> ExitCode {
     match settings::load_from_process(args.action.config()) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
-                eprintln!("{warning}");
+                complain!("{warning}");
             }
             execute(
                 &args.action,
@@ -67,7 +67,7 @@ pub fn run(args: Args, json: bool) -> ExitCode {
         }
         Err(findings) => {
             for finding in &findings.0 {
-                eprintln!("{finding}");
+                complain!("{finding}");
             }
             ExitCode::from(exit::USAGE)
         }
@@ -97,7 +97,7 @@ fn apply(plan: &Topology, json: bool, wait: bool) -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("tandem topology: cannot start: {error}");
+            complain!("tandem topology: cannot start: {error}");
             return ExitCode::from(exit::INTERNAL);
         }
     };
@@ -108,7 +108,7 @@ fn apply(plan: &Topology, json: bool, wait: bool) -> ExitCode {
         super::output::print(&report_text(&report));
     }
     for error in &report.errors {
-        eprintln!("tandem topology: {error}");
+        complain!("tandem topology: {error}");
     }
     ExitCode::from(exit_code(&report))
 }

@@ -25,7 +25,7 @@ pub(super) async fn each_second(
             Ok(text) => output::print(&format!("{clear}{text}\n")),
             Err(error @ ClientError::Unreachable { .. }) => {
                 let going_on = output::print(clear);
-                eprintln!("tandem: {error}");
+                complain!("tandem: {error}");
                 going_on
             }
             Err(error) => return error.report(),

@@ -3,6 +3,7 @@
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 
+use crate::model::text::without_mark;
 use crate::model::{Answer, CallOutcome, HttpAnswer, HttpRequest, Json, NodeHealth};
 
 use super::classify;
@@ -74,8 +75,11 @@ fn shown(bytes: &[u8], json: bool) -> Json {
     std::str::from_utf8(bytes)
         .ok()
         .filter(|_| json)
-        .and_then(|text| Json::read(text, MAX_DEPTH))
-        .unwrap_or_else(|| Value::from(String::from_utf8_lossy(bytes)).into())
+        .and_then(|text| Json::read(without_mark(text), MAX_DEPTH))
+        .unwrap_or_else(|| {
+            let text = String::from_utf8_lossy(bytes);
+            Value::from(without_mark(&text)).into()
+        })
 }
 
 /// A node that answers anything but a 5xx is in service.
@@ -103,6 +107,8 @@ mod tests {
         assert_eq!(shown(br#"{"a":1}"#, true).as_str(), r#"{"a":1}"#);
         assert_eq!(shown(br#"{"a":1}"#, false), text(r#"{"a":1}"#));
         assert_eq!(shown(b"{broken", true), text("{broken"));
+        assert_eq!(shown(b"\xef\xbb\xbf[1]", true).as_str(), "[1]");
+        assert_eq!(shown(b"\xef\xbb\xbfyes", false), text("yes"));
         assert_eq!(shown(b"\"\xff\"", true), text("\"\u{fffd}\""));
         let deep = "[".repeat(40) + &"]".repeat(40);
         assert_eq!(shown(deep.as_bytes(), true), text(&deep));

@@ -9,6 +9,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use crate::files::read_pem;
+
 /// Why no TLS settings could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -60,7 +62,8 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
         path: path.to_owned(),
         reason,
     };
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| bad(e.to_string()))? {
+    let pem = read_pem(path).map_err(|e| bad(e.to_string()))?;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|e| bad(e.to_string()))?;
         store.add(certificate).map_err(|e| bad(e.to_string()))?;
     }
@@ -132,6 +135,14 @@ mod tests {
             error.to_string().contains("holds no certificate"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn certificates_behind_byte_order_marks_are_seen() {
+        let one = include_str!("../notify/testdata/localhost.pem");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("\u{feff}{one}\u{feff}{one}")).unwrap();
+        assert_eq!(roots(Some(file.path())).unwrap().len(), 2);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod ids;
 pub mod json;
 mod lists;
 mod secret;
+pub mod text;
 mod update;
 mod user;
 

@@ -391,13 +391,13 @@ pub fn load_from_process(path: &Path) -> Result<Loaded, Findings> {
     Ok(loaded)
 }
 
-/// Warnings for variables of this process that look like keys and are none.
+/// Warnings for variables of this process that look like keys and are none; one for all those that
+/// Kubernetes makes for Services.
 #[must_use]
 pub fn unknown_variables() -> Vec<Finding> {
-    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    names
-        .filter_map(|name| source::unknown_variable(&name))
-        .collect()
+    let text = |text: std::ffi::OsString| text.into_string().ok();
+    let given = std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?)));
+    source::unknown_variables(given)
 }
 
 #[cfg(test)]

@@ -2,10 +2,15 @@
 //!
 //! `java-properties` does escapes and separators. Around it: text is UTF-8, comments are never
 //! unescaped (`# C:\users` is a comment, not a broken `\u` escape), every logical line is read by
-//! itself so that one bad line hides no other, and a file that ends in a backslash loses nothing.
+//! itself so that one bad line hides no other, a file that ends in a backslash loses nothing, and
+//! two escapes may stand for one character beyond U+FFFF.
+
+mod surrogates;
 
 use java_properties::{LineContent, PropertiesIter};
 use zeroize::Zeroizing;
+
+use crate::model::text::{is_utf16, trimmed, without_mark};
 
 /// Largest property file, in bytes.
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
@@ -36,6 +41,10 @@ pub fn parse(bytes: &[u8]) -> (Vec<Entry>, Vec<SyntaxError>) {
         let message = format!("the file is larger than {MAX_FILE_BYTES} bytes");
         return (Vec::new(), vec![SyntaxError { line: 1, message }]);
     }
+    if is_utf16(bytes) {
+        let message = "the file is UTF-16 text: save it as UTF-8".to_owned();
+        return (Vec::new(), vec![SyntaxError { line: 1, message }]);
+    }
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
         Err(e) => {
@@ -53,7 +62,7 @@ pub fn parse(bytes: &[u8]) -> (Vec<Entry>, Vec<SyntaxError>) {
         }
     };
     let (mut entries, mut errors) = (Vec::new(), Vec::new());
-    for (line, logical) in logical_lines(text.strip_prefix('\u{feff}').unwrap_or(text)) {
+    for (line, logical) in logical_lines(text) {
         match read_one(line, &logical) {
             Ok(entry) => entries.extend(entry),
             Err(error) => errors.push(error),
@@ -63,6 +72,7 @@ pub fn parse(bytes: &[u8]) -> (Vec<Entry>, Vec<SyntaxError>) {
 }
 
 /// Groups natural lines that a trailing backslash continues; comments and blank lines are left out.
+/// A line may begin with a byte order mark: also one in the middle, of a file joined of several.
 fn logical_lines(text: &str) -> Vec<(usize, Zeroizing<String>)> {
     let mut out: Vec<(usize, Zeroizing<String>)> = Vec::new();
     let mut continued = false;
@@ -73,6 +83,7 @@ fn logical_lines(text: &str) -> Vec<(usize, Zeroizing<String>)> {
                 logical.push('\n');
             }
         } else {
+            let natural = without_mark(natural);
             let start = natural.trim_start_matches([' ', '\t', '\x0c']);
             if start.is_empty() || start.starts_with(['#', '!']) {
                 continue;
@@ -105,7 +116,13 @@ fn natural_lines(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn read_one(line: usize, logical: &str) -> Result<Option<Entry>, SyntaxError> {
-    let input = PropertiesIter::new_with_encoding(logical.as_bytes(), encoding_rs::UTF_8);
+    let message = "half of a pair of escapes: a character beyond U+FFFF is written as itself, or as \
+                   two of them, \\uD83C\\uDFE2";
+    let whole = surrogates::join(logical).ok_or_else(|| SyntaxError {
+        line,
+        message: message.to_owned(),
+    })?;
+    let input = PropertiesIter::new_with_encoding(whole.as_bytes(), encoding_rs::UTF_8);
     for item in input {
         let item = item.map_err(|e| SyntaxError {
             line,
@@ -113,11 +130,11 @@ fn read_one(line: usize, logical: &str) -> Result<Option<Entry>, SyntaxError> {
         })?;
         if let LineContent::KVPair(key, value) = item.consume_content() {
             let value = Zeroizing::new(value);
-            let key = key.trim().to_owned();
+            let key = trimmed(&key).to_owned();
             if key.is_empty() && value.is_empty() {
                 return Ok(None);
             }
-            let value = Zeroizing::new(value.trim().to_owned());
+            let value = Zeroizing::new(trimmed(&value).to_owned());
             return Ok(Some(Entry { line, key, value }));
         }
     }
@@ -198,6 +215,39 @@ mod tests {
         assert_eq!(entries.iter().map(|e| e.line).collect::<Vec<_>>(), [1, 3]);
         assert_eq!(errors.iter().map(|e| e.line).collect::<Vec<_>>(), [2, 4]);
         assert!(errors[0].message.contains("not hex"), "{errors:?}");
+        assert!(errors[1].message.contains("half of a pair"), "{errors:?}");
+    }
+
+    #[test]
+    fn two_escapes_make_one_character_as_java_writes_it() {
+        let text = r"k=\uD83C\uDFE2 \uDBFF\udfff\\uD83C\u00e4";
+        assert_eq!(
+            one(text),
+            ("k".into(), "\u{1f3e2} \u{10ffff}\\uD83Cä".into())
+        );
+        assert_eq!(one(r"\uD83C\uDFE2=1").0, "\u{1f3e2}");
+        for half in [
+            r"k=\uD83C",
+            r"k=\uDFE2",
+            r"k=\uDFE2\uD83C",
+            r"k=\uD83C\uD83C",
+            r"k=\uD83Cx",
+            r"k=\uD83C\\uDFE2",
+        ] {
+            let (entries, errors) = parse(format!("a=1\n\n{half}\n").as_bytes());
+            assert_eq!((entries.len(), errors.len()), (1, 1), "{half}");
+            assert_eq!(errors[0].line, 3, "{half}");
+            assert!(errors[0].message.contains("half of a pair"), "{errors:?}");
+        }
+    }
+
+    #[test]
+    fn marks_of_joined_files_and_odd_blanks_do_not_count() {
+        let text =
+            "\u{feff}a=1\r\n\u{feff}b=\u{a0}2\u{a0}\r\n\u{feff}# c\r\u{feff}d\u{a0}=\u{feff}3\n";
+        let expected = [(1, "a", "1"), (2, "b", "2"), (4, "d", "3")];
+        let expected = expected.map(|(l, k, v)| (l, k.to_owned(), v.to_owned()));
+        assert_eq!(entries(text), expected);
     }
 
     #[test]
@@ -205,6 +255,11 @@ mod tests {
         let (entries, errors) = parse(b"a=1\nb=Z\xfcrich\n");
         assert_eq!((entries.len(), errors[0].line), (0, 2));
         assert!(errors[0].message.contains("not UTF-8"));
+        for utf16 in [b"\xff\xfea\0=\x001\0".as_slice(), b"\0a\0=\x001"] {
+            let (entries, errors) = parse(utf16);
+            assert_eq!((entries.len(), errors[0].line), (0, 1));
+            assert!(errors[0].message.contains("UTF-16"), "{errors:?}");
+        }
         let (_, errors) = parse(&vec![b'a'; MAX_FILE_BYTES + 1]);
         assert!(errors[0].message.contains("larger"));
     }

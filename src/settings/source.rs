@@ -4,8 +4,6 @@
 //! table of candidates instead of the values, so that no secret is copied into the library's cache.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use config::{Config, ConfigError, Map, Source, Value as Cell};
@@ -16,13 +14,17 @@ use super::finding::{Finding, Findings, shown, sounds_secret};
 use super::properties::{self, Entry, MAX_FILE_BYTES};
 use super::schema::{self, Key, Lookup, SCHEMA};
 use super::value::{self, Value};
+use crate::files::read_bounded;
 use crate::model::REDACTED;
+use crate::model::text::{is_utf16, trimmed, without_mark};
 
 mod expand;
 mod variables;
 
 use expand::expand;
-pub use variables::unknown_variable;
+use variables::of_service;
+use variables::passed_over;
+pub use variables::unknown_variables;
 
 /// Largest file that may hold one secret, in bytes.
 const MAX_SECRET_FILE_BYTES: usize = 64 * 1024;
@@ -222,7 +224,7 @@ impl Reader<'_> {
             return None;
         }
         let result = if from_file {
-            self.secret_file(&origin, text).and_then(|secret| {
+            self.secret_file(&origin, spelled, text).and_then(|secret| {
                 value::parse(key.kind, &secret)
                     .map_err(|e| (format!("in the file: {e}"), key.kind.allowed()))
             })
@@ -273,8 +275,9 @@ impl Reader<'_> {
 
     /// A secret's file; a relative path in a property file starts at that file's folder.
     fn secret_file(
-        &self,
+        &mut self,
         origin: &Origin,
+        spelled: &str,
         name: &str,
     ) -> Result<Zeroizing<String>, (String, String)> {
         let path = match origin {
@@ -284,13 +287,23 @@ impl Reader<'_> {
         let allowed = || "a readable UTF-8 file that holds only the secret".to_owned();
         let bytes = read_bounded(&path, MAX_SECRET_FILE_BYTES)
             .map_err(|e| (format!("{} cannot be read: {e}", path.display()), allowed()))?;
+        if is_utf16(&bytes) {
+            let words = "the file is UTF-16 text: save it as UTF-8";
+            return Err((words.to_owned(), allowed()));
+        }
         let text = std::str::from_utf8(&bytes)
             .map_err(|_| ("the file is not UTF-8 text".to_owned(), allowed()))?;
-        let text = text.trim_end_matches(['\r', '\n']);
-        if text.is_empty() {
+        let text = without_mark(text).trim_end_matches(['\r', '\n']);
+        if trimmed(text).is_empty() {
             return Err(("the file is empty".into(), allowed()));
         }
-        Ok(Zeroizing::new(text.to_owned()))
+        if trimmed(text) != text {
+            let words = "the secret in the file begins or ends with a blank, which is a part of it";
+            let finding = Finding::warning(words).key(spelled).value(shown(name));
+            self.findings.push(locate(finding, origin));
+        }
+        // One secret of several lines is the same secret on every system.
+        Ok(Zeroizing::new(text.replace("\r\n", "\n")))
     }
 
     /// Every variable that could be meant: of native keys, of aliases, of groups that the file names.
@@ -331,18 +344,23 @@ impl Reader<'_> {
             "TANDEM_{}",
             spelled.to_ascii_uppercase().replace(['.', '-'], "_")
         );
-        if let Some(text) = (self.env)(&variable).map(Zeroizing::new) {
-            let origin = Origin::Env(variable.clone());
-            found.extend(self.candidate(
-                key,
-                name.to_owned(),
-                &variable,
-                origin,
-                text.trim(),
-                translate,
-                from_file,
-            ));
+        let Some(text) = (self.env)(&variable).map(Zeroizing::new) else {
+            return;
+        };
+        if of_service(&variable, &text) {
+            self.findings.push(passed_over(&variable));
+            return;
         }
+        let origin = Origin::Env(variable.clone());
+        found.extend(self.candidate(
+            key,
+            name.to_owned(),
+            &variable,
+            origin,
+            trimmed(&text),
+            translate,
+            from_file,
+        ));
     }
 
     /// The original's 4.x table prints `ACTIVEMQ1` twice and means the second broker by the second.
@@ -439,25 +457,6 @@ fn careful(entry: &Entry) -> String {
 /// A path as a property file means it: relative ones start at the file's folder.
 pub fn beside(file: &Path, name: &str) -> PathBuf {
     file.parent().unwrap_or(Path::new("")).join(name)
-}
-
-fn read_bounded(path: &Path, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-    let file = File::open(path)?;
-    if file.metadata()?.is_dir() {
-        return Err(io::Error::new(
-            io::ErrorKind::IsADirectory,
-            "it is a folder",
-        ));
-    }
-    let mut bytes = Zeroizing::new(Vec::new());
-    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > most {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("it is larger than {most} bytes"),
-        ));
-    }
-    Ok(bytes)
 }
 
 /// One layer: full name to position in the candidates' table. The library splits names at dots into

@@ -285,6 +285,10 @@ impl Validator<'_> {
         if token.is_none() && !listen.ip().is_loopback() && !self.failed("admin.token") {
             self.about("admin.listen", Finding::warning("it is not loopback and there is no admin.token: every changing call will be refused"));
         }
+        let sent = |token: &Secret| token.as_bytes().iter().all(u8::is_ascii_graphic);
+        if token.as_ref().is_some_and(|token| !sent(token)) {
+            self.about("admin.token", Finding::warning("nobody can send it: a bearer token has printable ASCII characters only, and no blanks"));
+        }
         Admin { listen, token }
     }
 

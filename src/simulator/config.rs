@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::settings::properties::{self, Entry, SyntaxError};
+
 /// Which contact-centre product stands behind the API; it changes the state rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Deployment {
@@ -177,25 +179,23 @@ impl Config {
         }
     }
 
-    /// Reads Java properties (`simulator.*` keys, see `docs/simulator.md`).
+    /// Reads a file of Java properties in UTF-8 (`simulator.*` keys, see `docs/simulator.md`).
     ///
     /// # Errors
     /// All problems at once, one line each.
-    pub fn from_properties(text: &str) -> Result<Self, Vec<String>> {
+    pub fn from_properties(file: &[u8]) -> Result<Self, Vec<String>> {
         let mut config = Self::loopback(0, 10);
         config.control = None;
-        let mut errors = Vec::new();
+        let (entries, unreadable) = properties::parse(file);
+        let words = |e: &SyntaxError| format!("line {}: {}", e.line, e.message);
+        let mut errors: Vec<String> = unreadable.iter().map(words).collect();
         let mut nodes: BTreeMap<u8, [Option<String>; 3]> = BTreeMap::new();
         let mut tls: [Option<String>; 3] = Default::default();
-        let parsed =
-            java_properties::PropertiesIter::new(text.as_bytes()).read_into(|key, value| {
-                let short = key.strip_prefix("simulator.").unwrap_or("");
-                if let Err(why) = config.set(short, value.trim(), &mut nodes, &mut tls) {
-                    errors.push(format!("{key} = {value}: {why}"));
-                }
-            });
-        if let Err(error) = parsed {
-            errors.push(error.to_string());
+        for Entry { line, key, value } in &entries {
+            let short = key.strip_prefix("simulator.").unwrap_or("");
+            if let Err(why) = config.set(short, value, &mut nodes, &mut tls) {
+                errors.push(format!("line {line}: {key} = {}: {why}", value.as_str()));
+            }
         }
         for (n, [rest, xmpp, domain]) in nodes {
             match (parse_addr(rest), parse_addr(xmpp)) {
@@ -369,7 +369,8 @@ mod tests {
             "simulator.listen.1=127.0.0.1:8445\nsimulator.xmpp-listen.1=127.0.0.1:5222\n\
              simulator.listen.2=127.0.0.1:8446\nsimulator.xmpp-listen.2=127.0.0.1:5232\n\
              simulator.deployment=UCCX\nsimulator.agents.count=3\nsimulator.answer-delay=20ms\n\
-             simulator.agent.1=41001, secret, 7900, Ilan, Roth, 12, supervisor\n",
+             simulator.agent.1=41001, secret, 7900, Ilan, Roth, 12, supervisor\n"
+                .as_bytes(),
         )
         .unwrap();
         assert_eq!(config.nodes.len(), 2);
@@ -386,9 +387,29 @@ mod tests {
     #[test]
     fn every_error_is_reported() {
         let errors = Config::from_properties(
-            "simulator.agents.cuont=3\nsimulator.answer-delay=5\nother=1\nsimulator.listen.1=x\n",
+            b"simulator.agents.cuont=3\nsimulator.answer-delay=5\nother=1\nsimulator.listen.1=x\nx=\\ud83c\n",
         )
         .unwrap_err();
-        assert_eq!(errors.len(), 4, "{errors:?}");
+        assert_eq!(errors.len(), 5, "{errors:?}");
+        assert!(errors[0].starts_with("line 5: "), "{errors:?}");
+    }
+
+    #[test]
+    fn names_are_utf_8() {
+        let read = |text: &str| Config::from_properties(text.as_bytes());
+        let file = "\u{feff}simulator.agent.1=7, p\u{e4}ss, 7900, Zo\u{eb}, M\u{fc}\\u00dfig \\uD83C\\uDFE2, 1\r\n";
+        let config = read(file).unwrap();
+        let agent = &config.agents.explicit[0];
+        assert_eq!(agent.password, "p\u{e4}ss");
+        assert_eq!(
+            (agent.first_name.as_str(), agent.last_name.as_str()),
+            ("Zo\u{eb}", "M\u{fc}\u{df}ig \u{1f3e2}")
+        );
+        let errors =
+            Config::from_properties(b"simulator.agent.1=7,p,7900,Zo\xeb,M,1\n").unwrap_err();
+        assert!(
+            errors[0].contains("line 1: the file is not UTF-8"),
+            "{errors:?}"
+        );
     }
 }

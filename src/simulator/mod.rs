@@ -28,6 +28,7 @@ pub mod xmpp;
 mod tests;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+
+use crate::files::read_pem;
 
 pub use config::{AgentSpec, Agents, Config, Deployment, NodeConfig, TlsConfig};
 pub use faults::NodeFaults;
@@ -189,10 +192,12 @@ fn check(config: &Config) -> Result<(), Error> {
 
 fn acceptor(tls: &TlsConfig) -> Result<TlsAcceptor, Error> {
     let bad = |e: &dyn std::fmt::Display| Error::Tls(e.to_string());
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&tls.cert)
-        .and_then(Iterator::collect)
+    let read =
+        |path: &Path| read_pem(path).map_err(|e| Error::Tls(format!("{}: {e}", path.display())));
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read(&tls.cert)?)
+        .collect::<Result<_, _>>()
         .map_err(|e| bad(&e))?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|e| bad(&e))?;
+    let key = PrivateKeyDer::from_pem_slice(&read(&tls.key)?).map_err(|e| bad(&e))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

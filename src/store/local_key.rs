@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::StoreError;
 use crate::data_dir;
 use crate::model::Secret;
+use crate::model::text::trimmed;
 
 /// Name of the file in `data.dir`.
 pub const FILE: &str = "local.key";
@@ -38,7 +39,7 @@ pub(super) fn read(dir: &Path) -> Result<Option<Secret>, StoreError> {
     file.take(LONGEST)
         .read_to_string(&mut text)
         .map_err(|error| unusable(error.to_string()))?;
-    let key = text.trim();
+    let key = trimmed(&text);
     if key.len() != 2 * BYTES || !key.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         let reason = format!("it does not hold {} hexadecimal digits", 2 * BYTES);
         return Err(unusable(reason));

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::http_call;
 use super::message::RawMessage;
 use crate::catalogue::{self, Addressee, Args, CommandSpec, ErrorCode, Repeat, Step};
+use crate::model::text::{is_utf16, trimmed, without_mark};
 use crate::model::{AgentId, Destination, IdError, json};
 
 /// Largest body that is read, in bytes.
@@ -23,7 +24,7 @@ pub const MAX_BODY: usize = 64 * 1024;
 /// must be remembered.
 pub const MAX_DEADLINE_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// `timestamp` has whole seconds; what it may have lost is given back.
+/// A `timestamp` of whole seconds may have lost so much, which is given back.
 const TIMESTAMP_ROUNDING_MS: u64 = 1000;
 
 /// Longest echo of a client's own text in an answer, in characters.
@@ -253,9 +254,7 @@ fn read(raw: &RawMessage, head: &mut Head) -> Result<Parts, Fault> {
             "two hops of the message's way are the same: no federation link can carry it",
         ));
     }
-    let body = std::str::from_utf8(&raw.body)
-        .map_err(|_| Fault::new("not_utf8", "the body is not UTF-8"))?;
-    let source = envelope::open(raw, body)?;
+    let source = envelope::open(raw, body_text(&raw.body)?)?;
     if let Some(kind) = source.kind() {
         read_head(kind, head);
     }
@@ -263,6 +262,17 @@ fn read(raw: &RawMessage, head: &mut Head) -> Result<Parts, Fault> {
     let args = source.args(spec)?;
     check_destination(&args)?;
     Ok((spec, addressee, args))
+}
+
+/// The body without a byte order mark. Of other encodings only so much is known that the answer
+/// can say it; a `charset` of the content type is not looked at.
+fn body_text(body: &[u8]) -> Result<&str, Fault> {
+    let wrong = |detail: &str| Fault::new("not_utf8", detail);
+    if is_utf16(body) {
+        return Err(wrong("the body is UTF-16; send it as UTF-8"));
+    }
+    let text = std::str::from_utf8(body).map_err(|_| wrong("the body is not UTF-8"))?;
+    Ok(without_mark(text))
 }
 
 /// `Connect` names a destination among its arguments, which must be one.
@@ -276,12 +286,12 @@ fn check_destination(args: &Args) -> Result<(), Fault> {
     }
 }
 
-/// Reads `Command#id`: blanks around `#` and further leading `#` do not count.
+/// Reads `Command#id`: blanks and byte order marks around both parts and further leading `#` do
+/// not count.
 fn read_head(kind: &str, head: &mut Head) {
     let (name, id) = kind.split_once('#').unwrap_or((kind, ""));
-    let name = name.trim();
-    let id = id.trim_start_matches(|c: char| c == '#' || c.is_whitespace());
-    let id = id.trim_end();
+    let name = trimmed(name);
+    let id = trimmed(id.trim_start_matches(|c: char| c == '#' || c.is_whitespace()));
     head.spec = catalogue::find(name);
     head.command = match head.spec {
         Some(spec) => Some(spec.name.to_owned()),
@@ -328,7 +338,7 @@ fn cut(text: &str) -> String {
 }
 
 fn text(value: Option<&String>) -> Option<String> {
-    value.filter(|text| !text.trim().is_empty()).cloned()
+    value.filter(|text| !trimmed(text).is_empty()).cloned()
 }
 
 /// `message_id`; `correlation_id` only beside `x-attempt`, because clients reuse it.
@@ -338,20 +348,33 @@ fn identity(raw: &RawMessage) -> Option<String> {
 }
 
 /// Deadline rules of the contract, section 4.1, in milliseconds since the epoch. An `expiration`
-/// without `timestamp` counts from the receipt, where it is stricter than the default.
+/// without `timestamp` counts from the receipt, where it is stricter than the default. So does a
+/// `timestamp` further ahead than a deadline may lie: no clock is wrong by so much that it says
+/// anything. A smaller difference is believed, because the own clock may be the wrong one, and ids
+/// are remembered at least until the deadline.
 fn deadline_ms(raw: &RawMessage, max_age_ms: u64, received_at_ms: u64) -> u64 {
-    let deadline = match (raw.deadline, raw.timestamp) {
+    let latest = received_at_ms.saturating_add(MAX_DEADLINE_AHEAD_MS);
+    let sent = raw.sent_ms().map(|sent| match sent {
+        nonsense if nonsense > latest => received_at_ms,
+        sent => sent,
+    });
+    let deadline = match (raw.deadline, sent) {
         (Some(at), _) => u64::try_from(at).unwrap_or(0),
-        (None, Some(seconds)) => seconds
-            .saturating_mul(1000)
-            .saturating_add(TIMESTAMP_ROUNDING_MS)
-            .saturating_add(raw.expiration.unwrap_or(max_age_ms)),
+        (None, Some(sent)) => {
+            let lost = if raw.in_seconds() {
+                TIMESTAMP_ROUNDING_MS
+            } else {
+                0
+            };
+            sent.saturating_add(lost)
+                .saturating_add(raw.expiration.unwrap_or(max_age_ms))
+        }
         (None, None) => {
             let age = raw.expiration.map_or(max_age_ms, |ms| ms.min(max_age_ms));
             received_at_ms.saturating_add(age)
         }
     };
-    deadline.min(received_at_ms.saturating_add(MAX_DEADLINE_AHEAD_MS))
+    deadline.min(latest)
 }
 
 fn body_hash(spec: &CommandSpec, addressee: &Addressed, args: &Args) -> [u8; 32] {

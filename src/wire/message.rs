@@ -20,7 +20,7 @@ pub struct RawMessage {
     pub correlation_id: Option<String>,
     /// Property `reply_to`.
     pub reply_to: Option<String>,
-    /// Property `timestamp`, seconds since the epoch.
+    /// Property `timestamp`, as it was given: see [`RawMessage::sent_ms`].
     pub timestamp: Option<u64>,
     /// Property `expiration`, milliseconds, where it is a number.
     pub expiration: Option<u64>,
@@ -57,7 +57,41 @@ pub struct Cut {
     pub sha256: [u8; 32],
 }
 
+/// Times below this are taken for seconds since the epoch, those from it on for milliseconds.
+pub const LEAST_MILLIS: u64 = 100_000_000_000;
+/// From here on they are microseconds, and a thousand times further on nanoseconds.
+const LEAST_MICROS: u64 = 1000 * LEAST_MILLIS;
+
+/// Milliseconds since the epoch of a time whose unit nobody said. AMQP counts seconds, many clients
+/// count milliseconds, a few finer ones: the four cannot be confused between the years 1973 and
+/// 5138.
+#[must_use]
+pub fn epoch_ms(time: u64) -> u64 {
+    if time < LEAST_MILLIS {
+        time * 1000
+    } else if time < LEAST_MICROS {
+        time
+    } else if time < 1000 * LEAST_MICROS {
+        time / 1000
+    } else {
+        time / 1_000_000
+    }
+}
+
 impl RawMessage {
+    /// When the client says that it was sent, milliseconds since the epoch; where it counts whole
+    /// seconds, up to one too early. Zero is what libraries send for a time that nobody set.
+    #[must_use]
+    pub fn sent_ms(&self) -> Option<u64> {
+        self.timestamp.filter(|time| *time > 0).map(epoch_ms)
+    }
+
+    /// Whether the client counts whole seconds, as AMQP has it.
+    #[must_use]
+    pub fn in_seconds(&self) -> bool {
+        self.timestamp.is_some_and(|time| time < LEAST_MILLIS)
+    }
+
     /// Whether any connector may have seen this message before (design: `maybe_seen`).
     #[must_use]
     pub fn maybe_seen(&self) -> bool {
@@ -91,6 +125,30 @@ mod base64_bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_size_of_a_time_tells_its_unit() {
+        let sent = |timestamp| {
+            RawMessage {
+                timestamp: Some(timestamp),
+                ..RawMessage::default()
+            }
+            .sent_ms()
+        };
+        for time in [
+            1_900_000_000,
+            1_900_000_000_000,
+            1_900_000_000_000_000,
+            1_900_000_000_000_000_000,
+        ] {
+            assert_eq!(sent(time), Some(1_900_000_000_000), "{time}");
+        }
+        assert_eq!(sent(0), None);
+        assert_eq!(sent(1), Some(1000));
+        assert_eq!(epoch_ms(LEAST_MILLIS - 1), 99_999_999_999_000);
+        assert_eq!(epoch_ms(LEAST_MILLIS), LEAST_MILLIS);
+        assert_eq!(epoch_ms(u64::MAX), u64::MAX / 1_000_000);
+    }
 
     #[test]
     fn any_body_survives_json() {

@@ -55,11 +55,11 @@ pub(super) async fn run(
             rows.push(row(format!("switchover to {to}"), took, good, probing).await);
         }
     } else {
-        eprintln!("tandem drill: no switchover here: in active-active all lead");
+        complain!("tandem drill: no switchover here: in active-active all lead");
     }
     match settings {
         Some(settings) => rows.push(spare(&admin, settings).await?),
-        None => eprintln!(
+        None => complain!(
             "tandem drill: without --config the spare-broker drill is left out, and nothing \
              counts commands"
         ),

@@ -273,3 +273,41 @@ fn a_state_change_seen_before_does_not_undo_a_newer_one() {
         "a read, what was never seen, and what is newer run"
     );
 }
+
+#[test]
+fn times_of_clients_that_count_finer_are_compared_with_those_that_count_seconds() {
+    let mut rig = Rig::with_agent();
+    let sent_at = |kind: &str, body: &str, id: &str, timestamp: u64| {
+        let mut raw = message(kind, body, id);
+        raw.timestamp = Some(timestamp);
+        raw
+    };
+    rig.deliver(sent_at("MakeReady#1001", "", "new", WALL));
+    rig.forget();
+    for (id, timestamp) in [
+        ("old-s", WALL / 1_000 - 2),
+        ("old-ms", WALL - 2_000),
+        ("old-us", (WALL - 2_000) * 1_000),
+    ] {
+        let mut old = sent_at("MakeNotReady#1001", "", id, timestamp);
+        old.redelivered = true;
+        rig.deliver(old);
+        assert_eq!(rig.outcomes(), [Outcome::InDoubt], "{id}");
+        rig.forget();
+    }
+    assert!(rig.calls.is_empty(), "an older command ran");
+    // Too long ago, by a clock that counts milliseconds.
+    rig.deliver(sent_at("MakeCall#1001", "5000", "late", WALL - 600_000));
+    assert_eq!(rig.outcomes(), [Outcome::Expired]);
+    rig.forget();
+    // No time at all breaks nothing.
+    for (id, timestamp) in [("zero", 0), ("most", u64::MAX), ("much", u64::MAX / 1_000)] {
+        let mut odd = sent_at("GetState#1001", "", id, timestamp);
+        odd.redelivered = true;
+        rig.deliver(odd);
+        let mut odd = sent_at("MakeReady#1001", "", &format!("{id}-2"), timestamp);
+        odd.redelivered = true;
+        rig.deliver(odd);
+    }
+    assert_eq!(rig.engine.view().inflight, 0);
+}

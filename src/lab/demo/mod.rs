@@ -10,7 +10,6 @@ mod stage;
 mod tally;
 mod verdict;
 
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,19 +47,26 @@ const LEDGER: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(500);
 
 /// What is asked of the demo.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct DemoOptions {
     /// How long the load runs; until it is stopped where `None`.
     pub length: Option<Duration>,
     /// Lines of JSON.
     pub json: bool,
+    /// Shows a line.
+    pub print: Print,
 }
+
+/// Writes a text to whoever watches; `false` where that could not be done. A reader that went away
+/// is no reason to stop.
+pub type Print = fn(&str) -> bool;
 
 /// Prints what happens.
 #[derive(Debug, Clone, Copy)]
 struct Out {
     json: bool,
     started: Instant,
+    print: Print,
 }
 
 impl Out {
@@ -73,11 +79,8 @@ impl Out {
         }
     }
 
-    /// A reader that went away is no reason to stop.
     fn line(self, text: &str) {
-        let mut stdout = std::io::stdout().lock();
-        let _ = writeln!(stdout, "{text}");
-        let _ = stdout.flush();
+        let _ = (self.print)(&format!("{text}\n"));
     }
 }
 
@@ -96,6 +99,7 @@ pub async fn run(options: DemoOptions, stop: CancellationToken) -> Result<Verdic
     let out = Out {
         json: options.json,
         started: Instant::now(),
+        print: options.print,
     };
     let set = Stage::set(|text| out.say(text));
     let mut stage = tokio::select! {
@@ -134,12 +138,13 @@ pub type Drilled = (Drill, Result<Verdict, String>);
 /// The machine is not in order, or the pair did not serve at all.
 pub async fn drills(
     chosen: &[Drill],
-    json: bool,
+    (json, print): (bool, Print),
     stop: CancellationToken,
 ) -> Result<Vec<Drilled>, LabError> {
     let out = Out {
         json,
         started: Instant::now(),
+        print,
     };
     let mut results = Vec::new();
     let mut stage = tokio::select! {

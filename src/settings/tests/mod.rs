@@ -296,11 +296,18 @@ fn the_originals_table_prints_its_first_broker_twice() {
 
 #[test]
 fn a_variable_that_looks_like_a_key_and_is_none_is_warned_of() {
-    let warning = |name| source::unknown_variable(name).map(|finding| finding.to_string());
-    let said = warning("TANDEM_BROKER_PASWORD").unwrap();
+    let warnings = |names: &[(&str, &str)]| -> Vec<String> {
+        let given = names
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let findings = source::unknown_variables(given);
+        assert!(findings.iter().all(|finding| !finding.is_error()));
+        findings.iter().map(ToString::to_string).collect()
+    };
+    let said = warnings(&[("TANDEM_BROKER_PASWORD", "x")]);
     assert!(
-        said.contains("did you mean TANDEM_BROKER_PASSWORD?"),
-        "{said}"
+        said[0].contains("did you mean TANDEM_BROKER_PASSWORD?"),
+        "{said:?}"
     );
     for known in [
         "TANDEM_BROKER_PASSWORD",
@@ -309,12 +316,51 @@ fn a_variable_that_looks_like_a_key_and_is_none_is_warned_of() {
         "TANDEM_ACTIVEMQ1",
         "TANDEM_GROUP_NIGHT_QUEUES",
         "TANDEM_NOTIFY_PORT",
-        "TANDEM_SERVICE_HOST",
-        "TANDEM_PORT_9601_TCP",
+        "TANDEM_FAILPOINT",
         "PATH",
     ] {
-        assert_eq!(warning(known), None, "{known}");
+        assert!(warnings(&[(known, "x")]).is_empty(), "{known}");
     }
+}
+
+/// What a container gets in a namespace with Services `tandem`, `tandem-notify` and
+/// `tandem-broker-url`.
+const SERVICES: [(&str, &str); 12] = [
+    ("TANDEM_NOTIFY_PORT", "tcp://10.0.0.7:5223"),
+    ("TANDEM_NOTIFY_PORT_5223_TCP", "tcp://10.0.0.7:5223"),
+    ("TANDEM_NOTIFY_PORT_5223_TCP_ADDR", "10.0.0.7"),
+    ("TANDEM_NOTIFY_PORT_5223_TCP_PORT", "5223"),
+    ("TANDEM_NOTIFY_PORT_5223_TCP_PROTO", "tcp"),
+    ("TANDEM_NOTIFY_SERVICE_HOST", "10.0.0.7"),
+    ("TANDEM_NOTIFY_SERVICE_PORT", "5223"),
+    ("TANDEM_NOTIFY_SERVICE_PORT_XMPP", "5223"),
+    ("TANDEM_BROKER_URL_PORT", "sctp://[fd00::7]:5672"),
+    ("TANDEM_PORT", "udp://10.0.0.8:9601"),
+    ("TANDEM_SERVICE_HOST", "10.0.0.8"),
+    ("TANDEM_SERVICE_PORT", "9601"),
+];
+
+#[test]
+fn variables_that_kubernetes_makes_for_services_are_no_settings() {
+    let loaded = load_with(LEAST, &SERVICES).unwrap();
+    assert_eq!(loaded.settings.notify.port, 5223);
+    assert_eq!(origin(&loaded, "notify.port").1, "default");
+    let said: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    let passed = |said: &&String| said.contains("TANDEM_NOTIFY_PORT: made by Kubernetes");
+    assert_eq!(said.iter().filter(passed).count(), 1, "{said:?}");
+    // What the file says counts.
+    let loaded = load_with(&format!("{LEAST}notify.port=5222\n"), &SERVICES).unwrap();
+    assert_eq!(loaded.settings.notify.port, 5222);
+    let given = load_with(LEAST, &[("TANDEM_NOTIFY_PORT", "5222")]).unwrap();
+    assert_eq!(given.settings.notify.port, 5222);
+
+    let text = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let all = source::unknown_variables(SERVICES.iter().map(text));
+    let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+    assert_eq!(all.len(), 1, "{all:?}");
+    let begin = "warning: TANDEM_BROKER_URL_PORT, TANDEM_NOTIFY_PORT_5223_TCP, \
+                 TANDEM_NOTIFY_PORT_5223_TCP_ADDR and 8 more: made by Kubernetes";
+    assert!(all[0].starts_with(begin), "{all:?}");
 }
 
 #[test]

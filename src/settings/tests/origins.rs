@@ -76,6 +76,54 @@ fn variables_in_values() {
 }
 
 #[test]
+fn a_secrets_file_is_the_same_secret_whatever_wrote_it() {
+    let files = Files::new();
+    let path = files.write(
+        "a.properties",
+        format!("{LEAST}broker.password-file=secret\n"),
+    );
+    let read = |bytes: &[u8]| {
+        files.write("secret", bytes);
+        load(&path, &|_| None)
+    };
+    let secret = |bytes: &[u8]| {
+        let loaded = read(bytes).unwrap_or_else(|findings| panic!("{findings}"));
+        let blank = |w: &&Finding| w.message.contains("begins or ends with a blank");
+        let blanks = loaded.warnings.iter().filter(blank).count();
+        let url = loaded.settings.broker.urls[0].amqp.clone();
+        (
+            url["amqp://guest:".len()..url.find('@').unwrap()].to_owned(),
+            blanks,
+        )
+    };
+    for bytes in [
+        b"s3cret".as_slice(),
+        b"s3cret\n",
+        b"s3cret\r\n\r\n",
+        b"\xef\xbb\xbfs3cret\r",
+        b"\xef\xbb\xbf\xef\xbb\xbfs3cret\r\n",
+    ] {
+        assert_eq!(secret(bytes), ("s3cret".to_owned(), 0), "{bytes:?}");
+    }
+    assert_eq!(secret(b"a\r\nb\r\n"), secret(b"a\nb\n"));
+    // A blank may be meant.
+    assert_eq!(secret(b"s3cret \n"), ("s3cret%20".to_owned(), 1));
+    assert_eq!(secret(b"\xc2\xa0s3cret"), ("%C2%A0s3cret".to_owned(), 1));
+    for (bytes, words) in [
+        (b"".as_slice(), "is empty"),
+        (b" \r\n", "is empty"),
+        (b"\xef\xbb\xbf\r\n", "is empty"),
+        (b"s\xfccret", "not UTF-8"),
+        (b"\xff\xfes\x003\0", "UTF-16"),
+        (b"s\x003\0\n\0", "UTF-16"),
+    ] {
+        let said = read(bytes).unwrap_err().to_string();
+        assert!(said.contains(words), "{bytes:?} {said}");
+        assert!(!said.contains("s3"), "{said}");
+    }
+}
+
+#[test]
 fn secrets_come_from_files_and_show_nowhere() {
     let files = Files::new();
     files.write("key", format!("{KEY}\n"));

@@ -197,7 +197,7 @@ fn incomplete(arg: &ArgSpec, detail: &str) -> Fault {
 }
 
 /// The word that some clients send for an empty body.
-pub(super) fn is_null(body: &str) -> bool {
+fn is_null(body: &str) -> bool {
     body.is_empty() || body.eq_ignore_ascii_case("null")
 }
 

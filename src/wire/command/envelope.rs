@@ -1,10 +1,13 @@
 //! Finds type and arguments in whichever of the forms a message has.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::{Fault, args};
 use crate::catalogue::{Args, CommandSpec};
 use crate::model::json;
+use crate::model::text::{trimmed, without_mark};
 use crate::wire::message::RawMessage;
 
 /// Deepest nesting of objects and arrays that is read.
@@ -13,14 +16,14 @@ const MAX_DEPTH: usize = 32;
 /// Where the arguments are.
 pub(super) enum Source<'a> {
     /// In the text body beside a `type` property.
-    Text(&'a str),
+    Text(Cow<'a, str>),
     /// In a JSON body beside a `type` property, and the same as it was written.
     Object(Map<String, Value>, &'a str),
     /// In a JSON body that also holds the type.
     Envelope {
         /// `Command#id`.
         kind: String,
-        /// `body`: a text or an object.
+        /// `body`: a text, a plain value or an object.
         body: Value,
         /// The same as it was written.
         written: &'a str,
@@ -38,24 +41,42 @@ impl Source<'_> {
 
     /// The arguments of a command.
     pub(super) fn args(&self, spec: &CommandSpec) -> Result<Args, Fault> {
-        let (mut args, written) = match self {
-            Self::Text(text) => (args::from_text(spec, text)?, *text),
-            Self::Object(object, written) => (args::from_object(spec, object)?, *written),
+        match self {
+            Self::Text(text) => from_text(spec, text),
+            Self::Object(object, written) => from_object(spec, object, written),
             Self::Envelope { body, written, .. } => match body {
-                Value::Null => (args::from_text(spec, "")?, ""),
-                Value::String(text) => (args::from_text(spec, text)?, text.as_str()),
-                Value::Object(object) => (args::from_object(spec, object)?, *written),
-                _ => {
-                    return Err(Fault::new(
-                        "wrong_type",
-                        "body must be a text or an object of named arguments",
-                    ));
-                }
+                Value::Null => from_text(spec, ""),
+                Value::String(text) => from_text(spec, text),
+                Value::Number(_) | Value::Bool(_) => from_text(spec, written),
+                Value::Object(object) => from_object(spec, object, written),
+                Value::Array(_) => Err(Fault::new(
+                    "wrong_type",
+                    "body must be a text or an object of named arguments",
+                )),
             },
-        };
-        keep_as_written(spec, &mut args, written);
-        Ok(args)
+        }
     }
+}
+
+/// A text that is a whole JSON object holds named arguments, whatever the message says of it: no
+/// list of arguments looks so, and read as one it would make a password of a bracket.
+fn from_text(spec: &CommandSpec, text: &str) -> Result<Args, Fault> {
+    let text = without_mark(text);
+    let object = Some(text).filter(|text| text.trim_start().starts_with('{'));
+    match object.map(json) {
+        Some(Ok(Value::Object(object))) => from_object(spec, &object, text),
+        _ => args::from_text(spec, text),
+    }
+}
+
+fn from_object(
+    spec: &CommandSpec,
+    object: &Map<String, Value>,
+    written: &str,
+) -> Result<Args, Fault> {
+    let mut args = args::from_object(spec, object)?;
+    keep_as_written(spec, &mut args, written);
+    Ok(args)
 }
 
 /// Arguments that may be any JSON are kept as they stand in the object they came in: what was read
@@ -78,19 +99,27 @@ pub(super) fn open<'a>(raw: &RawMessage, body: &'a str) -> Result<Source<'a>, Fa
     let typed = raw
         .kind
         .as_ref()
-        .is_some_and(|kind| !kind.trim().is_empty());
+        .is_some_and(|kind| !trimmed(kind).is_empty());
     if !typed {
         return envelope(body);
     }
-    if !json_typed(raw) {
-        return Ok(Source::Text(body));
+    match body.trim_start().chars().next() {
+        Some('{' | '[' | '"') if json_typed(raw) => as_json(body),
+        _ => Ok(Source::Text(body.into())),
     }
-    if args::is_null(body.trim()) {
-        return Ok(Source::Text(""));
-    }
+}
+
+/// A body that calls itself JSON and begins as such: an object, or the text in quotes. What begins
+/// otherwise is the text that it is: nothing, a number, a word, or a list of arguments of a client
+/// that calls everything JSON.
+fn as_json(body: &str) -> Result<Source<'_>, Fault> {
     match json(body)? {
         Value::Object(object) => Ok(Source::Object(object, body)),
-        _ => Err(not_an_object()),
+        Value::String(text) => Ok(Source::Text(text.into())),
+        _ => Err(Fault::new(
+            "bad_json",
+            "the body is a list, and no object of named arguments",
+        )),
     }
 }
 

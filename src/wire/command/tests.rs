@@ -1,4 +1,5 @@
 mod call;
+mod mistakes;
 
 use bytes::Bytes;
 use proptest::prelude::*;

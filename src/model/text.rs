@@ -1,0 +1,54 @@
+//! Byte order marks, which editors and clients of some systems put in front of a text.
+
+/// The mark.
+const MARK: char = '\u{feff}';
+
+/// The text behind the marks at its beginning, which say nothing of it.
+#[must_use]
+pub fn without_mark(text: &str) -> &str {
+    text.trim_start_matches(MARK)
+}
+
+/// The text without marks and blanks at its ends. A mark is no blank to `str::trim`.
+#[must_use]
+pub fn trimmed(text: &str) -> &str {
+    text.trim_matches(|c: char| c == MARK || c.is_whitespace())
+}
+
+/// Whether bytes are the other form of Unicode that systems write into files without being asked,
+/// with its mark or without.
+#[must_use]
+pub fn is_utf16(bytes: &[u8]) -> bool {
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
+        [0, other, ..] | [other, 0, ..] => *other != 0,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_go_from_the_beginning_only() {
+        assert_eq!(without_mark("\u{feff}\u{feff}a\u{feff}b"), "a\u{feff}b");
+        assert_eq!(without_mark(""), "");
+        assert_eq!(trimmed(" \u{feff}\u{a0}a b\r\n\u{feff}"), "a b");
+    }
+
+    #[test]
+    fn utf_16_is_known_by_its_mark_or_its_zeros() {
+        for bytes in [
+            b"\xff\xfea\0".as_slice(),
+            b"\xfe\xff\0a",
+            b"a\0b\0",
+            b"\0a\0b",
+        ] {
+            assert!(is_utf16(bytes), "{bytes:?}");
+        }
+        for bytes in [b"".as_slice(), b"a", b"ab", b"\0\0", b"\xef\xbb\xbfa"] {
+            assert!(!is_utf16(bytes), "{bytes:?}");
+        }
+    }
+}
