@@ -29,6 +29,7 @@ pub mod journal;
 pub mod lab;
 pub mod lease;
 pub mod model;
+pub mod net;
 pub mod notify;
 pub mod retry;
 pub mod settings;

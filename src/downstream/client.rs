@@ -1,6 +1,5 @@
 //! The HTTP client of the platform's REST interface.
 
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,10 +9,10 @@ use reqwest::{Body, Client, Method, redirect, retry};
 
 use crate::lease::Pass;
 use crate::model::{Action, AgentId, ApiError, CallOutcome, HttpRequest, NodeHealth, Secret};
+use crate::net::{TlsClient, TlsError};
 
 use super::finesse::request;
 use super::guarded::Guarded;
-use super::tls::{self, TlsError};
 use super::{classify, generic};
 
 /// Idle connections are given up before the platform's own keep-alive timeout (20 s and more)
@@ -49,10 +48,8 @@ pub struct Config {
     pub platform: bool,
     /// Who reads what agents may not; with any HTTP service, whom all requests are sent as.
     pub admin: Option<(String, Secret)>,
-    /// Trusted certificates (PEM) in place of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// False accepts any certificate: laboratories only.
-    pub tls_verify: bool,
+    /// Certificates.
+    pub tls: TlsClient,
 }
 
 /// Why a client could not be built.
@@ -99,7 +96,7 @@ impl FinesseClient {
             .iter()
             .map(|node| checked_base_url(&node.base_url))
             .collect::<Result<_, _>>()?;
-        let tls = tls::client_config(config.ca_file.as_deref(), config.tls_verify)?;
+        let tls = config.tls.config()?;
         let builder = || {
             Client::builder()
                 .tls_backend_preconfigured(tls.as_ref().clone())

@@ -117,8 +117,7 @@ fn client(url: &str, timeout: Duration) -> FinesseClient {
             base_url: url.to_owned(),
         }],
         request_timeout: timeout,
-        ca_file: None,
-        tls_verify: true,
+        tls: TlsClient::default(),
         admin: None,
         platform: true,
     })
@@ -481,8 +480,7 @@ fn base_urls_are_checked() {
                 base_url: url.to_owned(),
             }],
             request_timeout: LONG,
-            ca_file: None,
-            tls_verify: false,
+            tls: TlsClient::default(),
             admin: None,
             platform: true,
         })
