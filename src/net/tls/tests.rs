@@ -3,7 +3,7 @@
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::net::testing::{Kind, Made, Maker, text};
+use crate::net::testing::certs::{Kind, Made, Maker, text};
 
 const AUTHORITY: Kind = Kind {
     authority: true,
@@ -26,7 +26,7 @@ fn client(ca_file: Option<&Path>) -> TlsClient {
 async fn verdict(server: &Made, client: &TlsClient, name: &str) -> Result<(), String> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let acceptor = server.server();
+    let acceptor = server.server(None);
     let served = tokio::spawn(async move {
         let (tcp, _) = listener.accept().await.unwrap();
         let _ = acceptor.accept(tcp).await;
@@ -175,6 +175,62 @@ async fn what_does_not_speak_tls_is_said_to() {
     let tcp = TcpStream::connect(address).await.unwrap();
     let said = client(None).handshake(tcp, "localhost").await.unwrap_err();
     assert!(said.to_string().contains("does not speak TLS"), "{said}");
+}
+
+/// What a client hears that reads from a server which demands a certificate of `authority`'s.
+async fn demanded(maker: &Maker, authority: &Made, own: Option<&Made>) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let server = maker.make(&["localhost"], USUAL, Some(authority));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let acceptor = server.server(Some(authority));
+    let served = tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        if let Ok(mut tls) = acceptor.accept(tcp).await {
+            let _ = tls.write_all(b"welcome").await;
+            let _ = tls.shutdown().await;
+        }
+    });
+    let files = TlsFiles {
+        ca_file: Some(authority.certificate.clone()),
+        certificate_file: own.map(|own| own.certificate.clone()),
+        private_key_file: own.map(|own| own.key.clone()),
+    };
+    let client = TlsClient::new(files, KeyNames::BROKER);
+    let tcp = TcpStream::connect(address).await.unwrap();
+    let mut tls = client.handshake(tcp, "localhost").await.unwrap();
+    // With TLS 1.3 the server's verdict comes after the handshake.
+    let mut heard = String::new();
+    let read = tls.read_to_string(&mut heard).await;
+    served.await.unwrap();
+    match read {
+        Ok(_) => heard,
+        Err(error) => client.explained(error).to_string(),
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_demands_a_certificate_gets_it_or_says_what_is_wrong_with_it() {
+    let maker = Maker::new();
+    let authority = maker.make(&["Site CA"], AUTHORITY, None);
+    let own = maker.make(&["tandem"], USUAL, Some(&authority));
+    assert_eq!(demanded(&maker, &authority, Some(&own)).await, "welcome");
+    let said = demanded(&maker, &authority, None).await;
+    assert!(said.contains("demands a client certificate"), "{said}");
+    assert!(said.contains("broker.certificate-file"), "{said}");
+    let expired = Kind {
+        expired: true,
+        ..USUAL
+    };
+    let old = maker.make(&["tandem"], expired, Some(&authority));
+    let said = demanded(&maker, &authority, Some(&old)).await;
+    for part in ["refuses our certificate CN=tandem", "valid until 2021-01-01", "expired"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let stranger = maker.make(&["Other CA"], AUTHORITY, None);
+    let foreign = maker.make(&["tandem"], USUAL, Some(&stranger));
+    let said = demanded(&maker, &authority, Some(&foreign)).await;
+    assert!(said.contains("issued by CN=Other CA"), "{said}");
 }
 
 /// The reason that a file is refused for.
