@@ -76,11 +76,26 @@ impl Bench {
         let node = &downstream.nodes[0];
         vec![
             ("broker.url.1", self.amqps("")),
-            ("broker.management-url.1", format!("https://tandem-gc:pw@localhost:{management}")),
-            ("broker.ca-file", self.authority.certificate.display().to_string()),
-            ("broker.certificate-file", self.own.certificate.display().to_string()),
-            ("broker.private-key-file", self.own.key.display().to_string()),
-            ("downstream.url.1", format!("http://{}/finesse/api", node.rest)),
+            (
+                "broker.management-url.1",
+                format!("https://tandem-gc:pw@localhost:{management}"),
+            ),
+            (
+                "broker.ca-file",
+                self.authority.certificate.display().to_string(),
+            ),
+            (
+                "broker.certificate-file",
+                self.own.certificate.display().to_string(),
+            ),
+            (
+                "broker.private-key-file",
+                self.own.key.display().to_string(),
+            ),
+            (
+                "downstream.url.1",
+                format!("http://{}/finesse/api", node.rest),
+            ),
             ("downstream.address.1", "localhost".to_owned()),
             ("notify.port", node.xmpp.port().to_string()),
         ]
@@ -90,6 +105,7 @@ impl Bench {
     async fn refused(&self, broker: &str, options: &[&str]) -> String {
         let words = ["send", "Hello#desk", "--timeout", "3s", "--broker", broker];
         let (code, text) = tandem(&[&words, options].concat()).await;
+        println!("{broker}: {text}");
         assert!(code == 69 || code == 1, "{code}: {text}");
         text
     }
@@ -183,28 +199,47 @@ fn what_is_wrong_with_a_certificate_is_said() {
         let login = bench.amqps("tandem-gc:pw@");
         let ca = ["--ca-file", &authority];
         let text = bench.refused(&login, &[]).await;
-        assert!(text.contains("CN=localhost was issued by CN=Site CA"), "{text}");
+        assert!(
+            text.contains("CN=localhost was issued by CN=Site CA"),
+            "{text}"
+        );
         assert!(text.contains("--ca-file"), "{text}");
         let text = bench.refused(&login, &ca).await;
-        assert!(text.contains("demand") && text.contains("--certificate-file"), "{text}");
+        assert!(
+            text.contains("demand") && text.contains("--certificate-file"),
+            "{text}"
+        );
         let by_address = login.replace("localhost", "127.0.0.1");
         let text = bench.refused(&by_address, &ca).await;
-        assert!(text.contains("is not for 127.0.0.1, but for localhost"), "{text}");
+        assert!(
+            text.contains("is not for 127.0.0.1, but for localhost"),
+            "{text}"
+        );
 
         let stranger = bench.maker.make(&["Other CA"], AUTHORITY, None);
-        let foreign = bench.maker.make(&["tandem-gc"], Kind::default(), Some(&stranger));
-        let old = bench.maker.make(&["tandem-gc"], EXPIRED, Some(&bench.authority));
+        let foreign = bench
+            .maker
+            .make(&["tandem-gc"], Kind::default(), Some(&stranger));
+        let old = bench
+            .maker
+            .make(&["tandem-gc"], EXPIRED, Some(&bench.authority));
         for made in [foreign, old] {
             let (own, key) = (path(&made.certificate), path(&made.key));
             let shown = ["--certificate-file", &own, "--private-key-file", &key];
-            let text = bench.refused(&bench.amqps(""), &[&ca[..], &shown[..]].concat()).await;
+            let text = bench
+                .refused(&bench.amqps(""), &[&ca[..], &shown[..]].concat())
+                .await;
             assert!(text.contains("our certificate CN=tandem-gc"), "{text}");
         }
         // A certificate of the right authority, and nobody's.
-        let nobody = bench.maker.make(&["nobody"], Kind::default(), Some(&bench.authority));
+        let nobody = bench
+            .maker
+            .make(&["nobody"], Kind::default(), Some(&bench.authority));
         let (own, key) = (path(&nobody.certificate), path(&nobody.key));
         let shown = ["--certificate-file", &own, "--private-key-file", &key];
-        let text = bench.refused(&bench.amqps(""), &[&ca[..], &shown[..]].concat()).await;
+        let text = bench
+            .refused(&bench.amqps(""), &[&ca[..], &shown[..]].concat())
+            .await;
         assert!(text.contains("ACCESS_REFUSED"), "{text}");
 
         let plain = format!("amqps://localhost:{}", bench.node.amqp_port());
@@ -212,6 +247,9 @@ fn what_is_wrong_with_a_certificate_is_said() {
         assert!(text.contains("does not speak TLS"), "{text}");
         let secure = format!("amqp://localhost:{}", bench.node.amqps_port());
         let text = bench.refused(&secure, &[]).await;
-        assert!(text.contains("speaks TLS") && text.contains("amqps://"), "{text}");
+        assert!(
+            text.contains("speaks TLS") && text.contains("amqps://"),
+            "{text}"
+        );
     });
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Body, Client, Method, redirect, retry};
+use reqwest::{Body, Client, Method, RequestBuilder, Response, redirect, retry};
 
 use crate::lease::Pass;
 use crate::model::{Action, AgentId, ApiError, CallOutcome, HttpRequest, NodeHealth, Secret};
+use crate::net::http::Addresses;
 use crate::net::{TlsClient, TlsError};
 
 use super::finesse::request;
@@ -79,6 +80,8 @@ pub struct FinesseClient {
     platform: bool,
     admin: Option<(String, Secret)>,
     list_timeout: Duration,
+    tls: TlsClient,
+    addresses: Addresses,
     /// With a pool of idle connections: a request that meets a dying one is harmless to repeat.
     pooled: Client,
     /// A new connection for every request, so that "connect failed" and "sent" cannot be confused.
@@ -97,6 +100,7 @@ impl FinesseClient {
             .map(|node| checked_base_url(&node.base_url))
             .collect::<Result<_, _>>()?;
         let tls = config.tls.config()?;
+        let addresses = Addresses::default();
         let builder = || {
             Client::builder()
                 .tls_backend_preconfigured(tls.as_ref().clone())
@@ -104,6 +108,7 @@ impl FinesseClient {
                 .redirect(redirect::Policy::none())
                 .retry(retry::never())
                 .no_proxy()
+                .dns_resolver(addresses.clone())
                 .referer(false)
                 .tcp_nodelay(true)
                 .connect_timeout(config.request_timeout * 2 / 3)
@@ -118,6 +123,8 @@ impl FinesseClient {
             platform: config.platform,
             admin: config.admin.clone(),
             list_timeout: config.request_timeout * LIST_PATIENCE,
+            tls: config.tls.clone(),
+            addresses: addresses.clone(),
             pooled: builder()
                 .pool_max_idle_per_host(MAX_IDLE)
                 .pool_idle_timeout(IDLE)
@@ -181,10 +188,10 @@ impl FinesseClient {
                 call = call.header(REQUEST_ID, id);
             }
         }
-        match call.send().await {
+        match self.send(call).await {
             Ok(response) => classify::answered(&method, action, response).await,
             Err(_) if withheld.load(Ordering::Acquire) => CallOutcome::Withheld,
-            Err(error) => classify::failed(&error),
+            Err(error) => classify::failed(&error, &self.tls),
         }
     }
 
@@ -210,11 +217,18 @@ impl FinesseClient {
         if !request.body.is_empty() || matches!(request.method, "POST" | "PUT" | "PATCH") {
             call = call.body(Body::wrap(body));
         }
-        match call.send().await {
+        match self.send(call).await {
             Ok(response) => generic::answered(request, response).await,
             Err(_) if withheld.load(Ordering::Acquire) => CallOutcome::Withheld,
-            Err(error) => classify::failed(&error),
+            Err(error) => classify::failed(&error, &self.tls),
         }
+    }
+
+    /// Sends a request; the address that answers is tried first from then on.
+    async fn send(&self, call: RequestBuilder) -> reqwest::Result<Response> {
+        let response = call.send().await?;
+        self.addresses.note(&response);
+        Ok(response)
     }
 
     /// Whether node number `node` accepts the administrator, with the request that costs it least.
@@ -245,11 +259,11 @@ impl FinesseClient {
         } else {
             base.clone()
         };
-        match self.fresh.get(url).send().await {
+        match self.send(self.fresh.get(url)).await {
             Ok(response) if !self.platform => generic::health(response.status()),
             Ok(response) => classify::health(response).await,
             Err(error) => NodeHealth::Unreachable {
-                reason: classify::describe(&error),
+                reason: classify::why(&error, &self.tls),
             },
         }
     }

@@ -104,6 +104,11 @@ pub async fn reason(uri: &AMQPUri, tls: &TlsClient, error: &lapin::Error) -> Opt
         ErrorKind::ParsingError(_) | ErrorKind::InvalidProtocolVersion(_) => true,
         _ => false,
     };
+    if let ErrorKind::IOError(error) = error.kind()
+        && error.get_ref().is_some()
+    {
+        return Some(error.to_string());
+    }
     match uri.scheme {
         AMQPScheme::AMQPS if closed => Some(tls.silent_refusal()),
         AMQPScheme::AMQP if closed && speaks_tls(uri).await => Some(

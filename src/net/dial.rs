@@ -143,7 +143,8 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::net::testing::{BlackHole, teach};
+    use crate::net::testing::hole::BlackHole;
+    use crate::net::testing::teach;
 
     fn addresses(list: &[&str]) -> Vec<SocketAddr> {
         list.iter().map(|text| text.parse().unwrap()).collect()

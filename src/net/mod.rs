@@ -3,6 +3,7 @@
 //! ```text
 //!   address.rs   what a host may look like: brackets of IPv6, zones
 //!   dial.rs      a name's addresses, tried one after the other without waiting for each (RFC 8305)
+//!   http.rs      the same for HTTP, as far as its library lets us
 //!   amqp.rs      AMQP URIs, and streams for the AMQP library
 //!   pem.rs       certificates and keys from files
 //!   x509.rs      what a certificate says of itself, for people
@@ -15,6 +16,7 @@ pub mod address;
 pub mod amqp;
 pub mod dial;
 mod explain;
+pub mod http;
 mod pem;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -26,6 +26,8 @@ pub mod browser;
 pub mod certs;
 pub mod crew;
 pub mod desk;
+#[path = "../../src/net/testing/hole.rs"]
+pub mod hole;
 pub mod load;
 pub mod pair;
 pub mod prometheus;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tandem::lab::{ReservedPort, TandemProcess};
+use tandem::lab::{ProcessSpec, ReservedPort, TandemProcess};
 use tandem::simulator::{self, Running};
 use tempfile::TempDir;
 
@@ -73,6 +73,21 @@ impl Site {
         self.process = Some(process.expect("the instance starts"));
     }
 
+    /// Starts the process in a world of its own, where these lines are all of `/etc/hosts`.
+    pub fn start_with_hosts(&mut self, hosts: &Hosts) {
+        let config = self.config.display().to_string();
+        let words = hosts.words(&["run", "--config", &config]);
+        let spec = ProcessSpec {
+            name: "an instance with names of its own".to_owned(),
+            program: words[0].clone().into(),
+            args: words[1..].to_vec(),
+            env: BTreeMap::new(),
+            log: self.log.clone(),
+        };
+        let process = TandemProcess::start_spec(spec);
+        self.process = Some(process.expect("the instance starts"));
+    }
+
     /// `GET /api/v1/status`; `Null` where it does not answer.
     pub async fn status(&self) -> Value {
         let url = format!("http://{}/api/v1/status", self.admin.address());
@@ -116,6 +131,56 @@ impl Site {
         if let Some(process) = &mut self.process {
             process.kill();
         }
+    }
+}
+
+/// Names that only the programs of a test know: a mount namespace with another `/etc/hosts`.
+#[derive(Debug)]
+pub struct Hosts {
+    file: tempfile::NamedTempFile,
+}
+
+impl Hosts {
+    /// `None`, said aloud, where this machine lets nobody have such a namespace.
+    pub fn new(lines: &str) -> Option<Self> {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), lines).expect("a file");
+        let hosts = Self { file };
+        let words = hosts.around("true", &[]);
+        let tried = std::process::Command::new(&words[0])
+            .args(&words[1..])
+            .status();
+        let works = tried.is_ok_and(|status| status.success());
+        if !works {
+            eprintln!("left out: no mount namespace to be had here (unshare -rm)");
+        }
+        works.then_some(hosts)
+    }
+
+    /// The command that runs `tandem` with these words among those names.
+    fn words(&self, words: &[&str]) -> Vec<String> {
+        self.around(env!("CARGO_BIN_EXE_tandem"), words)
+    }
+
+    fn around(&self, program: &str, words: &[&str]) -> Vec<String> {
+        const SCRIPT: &str = r#"mount --bind "$0" /etc/hosts && exec "$@""#;
+        let file = self.file.path().display().to_string();
+        let all = ["unshare", "-rm", "sh", "-c", SCRIPT, &file, program];
+        all.iter()
+            .chain(words)
+            .map(|word| (*word).to_owned())
+            .collect()
+    }
+
+    /// Runs `tandem` among those names: exit code, and what it printed on both outputs.
+    pub async fn tandem(&self, words: &[&str]) -> (i32, String) {
+        let words = self.words(words);
+        let mut command = tokio::process::Command::new(&words[0]);
+        let output = command.args(&words[1..]).kill_on_drop(true).output().await;
+        let output = output.expect("the program runs");
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        (output.status.code().unwrap_or(-1), text)
     }
 }
 

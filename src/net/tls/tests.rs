@@ -224,7 +224,11 @@ async fn a_server_that_demands_a_certificate_gets_it_or_says_what_is_wrong_with_
     };
     let old = maker.make(&["tandem"], expired, Some(&authority));
     let said = demanded(&maker, &authority, Some(&old)).await;
-    for part in ["refuses our certificate CN=tandem", "valid until 2021-01-01", "expired"] {
+    for part in [
+        "refuses our certificate CN=tandem",
+        "valid until 2021-01-01",
+        "expired",
+    ] {
         assert!(said.contains(part), "{part}: {said}");
     }
     let stranger = maker.make(&["Other CA"], AUTHORITY, None);
