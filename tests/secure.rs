@@ -242,6 +242,19 @@ fn what_is_wrong_with_a_certificate_is_said() {
             .await;
         assert!(text.contains("ACCESS_REFUSED"), "{text}");
 
+        // A file of authorities adds to the system's, which is what the variable stands for here.
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_tandem"));
+        let other = path(&stranger.certificate);
+        let (own, key) = (path(&bench.own.certificate), path(&bench.own.key));
+        command
+            .env("SSL_CERT_FILE", &authority)
+            .args(["send", "Hello#desk", "--timeout", "3s"])
+            .args(["--broker", &bench.amqps(""), "--ca-file", &other])
+            .args(["--certificate-file", &own, "--private-key-file", &key]);
+        let output = command.output().await.unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("NOT_FOUND - no queue"), "{text}");
+
         let plain = format!("amqps://localhost:{}", bench.node.amqp_port());
         let text = bench.refused(&plain, &ca).await;
         assert!(text.contains("does not speak TLS"), "{text}");

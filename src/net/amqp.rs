@@ -93,27 +93,29 @@ pub async fn reason(uri: &AMQPUri, tls: &TlsClient, error: &lapin::Error) -> Opt
     if let Some(words) = tls.explain(error) {
         return Some(words);
     }
-    let closed = match error.kind() {
-        ErrorKind::IOError(error) => matches!(
-            error.kind(),
-            io::ErrorKind::UnexpectedEof
-                | io::ErrorKind::ConnectionReset
-                | io::ErrorKind::ConnectionAborted
-                | io::ErrorKind::BrokenPipe
+    let (closed, unreadable) = match error.kind() {
+        ErrorKind::IOError(error) => (
+            matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe
+            ),
+            error.kind() == io::ErrorKind::InvalidData,
         ),
-        ErrorKind::ParsingError(_) | ErrorKind::InvalidProtocolVersion(_) => true,
-        _ => false,
+        ErrorKind::ParsingError(_) | ErrorKind::InvalidProtocolVersion(_) => (false, true),
+        _ => (false, false),
     };
-    if let ErrorKind::IOError(error) = error.kind()
-        && error.get_ref().is_some()
-    {
-        return Some(error.to_string());
+    let plain = uri.scheme == AMQPScheme::AMQP;
+    if plain && (closed || unreadable) && speaks_tls(uri).await {
+        return Some("what answers on this port speaks TLS: begin the URL with amqps://, or give the plain port".to_owned());
     }
-    match uri.scheme {
-        AMQPScheme::AMQPS if closed => Some(tls.silent_refusal()),
-        AMQPScheme::AMQP if closed && speaks_tls(uri).await => Some(
-            "what answers on this port speaks TLS: begin the URL with amqps://, or give the plain port".to_owned(),
-        ),
+    match error.kind() {
+        // Closed later than in the handshake, which has words of its own.
+        _ if closed && !plain => Some(tls.silent_refusal()),
+        // The library puts its own words in front.
+        ErrorKind::IOError(error) if error.get_ref().is_some() => Some(error.to_string()),
         _ => None,
     }
 }

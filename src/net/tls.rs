@@ -267,13 +267,13 @@ impl TlsClient {
         Some(explain::words(found, self.0.names, self.own().as_ref()))
     }
 
-    /// An error of a handshake in our words; of the same kind.
+    /// An error of a handshake in our words.
     #[must_use]
     pub fn explained(&self, error: io::Error) -> io::Error {
         match self.explain(&error) {
             Some(words) => io::Error::new(error.kind(), words),
-            None if error.kind() == io::ErrorKind::UnexpectedEof => io::Error::new(
-                error.kind(),
+            // Of a kind that is told apart from a connection lost later.
+            None if error.kind() == io::ErrorKind::UnexpectedEof => io::Error::other(
                 "the connection was closed during the TLS handshake: is this a TLS port?",
             ),
             None => error,

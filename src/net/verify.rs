@@ -241,7 +241,7 @@ fn refusal(
     };
     let subject = format!("the server's certificate {}", leaf.subject);
     // An intermediate one may be the one that is out of date.
-    let which = |has: &dyn Fn(&Facts) -> bool| match facts.iter().position(|one| has(one)) {
+    let which = |has: &dyn Fn(&Facts) -> bool| match facts.iter().position(has) {
         None | Some(0) => subject.clone(),
         Some(at) => format!(
             "{} of the server's chain of certificates",
