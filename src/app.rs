@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::{self, AdminRequest, AdminState, History, Pulse};
 use crate::broker::proof::Prover;
 use crate::broker::{self, Broker, BrokerError};
-use crate::downstream::{self, DownstreamError, FinesseClient};
+use crate::downstream::{DownstreamError, FinesseClient};
 use crate::driver::{Clock, Driver, Ended, Shells};
 use crate::engine::ids::BootId;
 use crate::engine::journal::Restored;
@@ -17,6 +17,7 @@ use crate::engine::{Config, Engine, Input, View};
 use crate::journal::{Journal, JournalError};
 use crate::lease::Lease;
 use crate::model::IdError;
+use crate::net::TlsError;
 use crate::notify::shell::NotifyShell;
 use crate::settings::Settings;
 use crate::store::Store;
@@ -51,7 +52,7 @@ pub enum AppError {
     Downstream(#[from] DownstreamError),
     /// Certificates.
     #[error(transparent)]
-    Tls(#[from] downstream::tls::TlsError),
+    Tls(#[from] TlsError),
     /// The admin listener, or the data folder.
     #[error("{0}")]
     Io(String),
@@ -257,8 +258,7 @@ async fn refuse_without_key(settings: &Settings) -> Result<(), AppError> {
     let own = format!("{}.control.{}", settings.cluster_name, settings.instance.id);
     let prefix = format!("{}.control.", settings.cluster_name);
     for url in &settings.broker.urls {
-        let vhost = url.amqp.parse::<lapin::uri::AMQPUri>().map(|uri| uri.vhost);
-        let vhost = vhost.unwrap_or_else(|_| "/".to_owned());
+        let vhost = broker::topology::vhost_of(&url.amqp);
         let queues = broker::management::queue_names(&url.management, &vhost).await;
         let other = match queues {
             Ok(names) => names

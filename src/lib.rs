@@ -33,6 +33,7 @@ pub mod journal;
 pub mod lab;
 pub mod lease;
 pub mod model;
+pub mod net;
 pub mod notify;
 pub mod retry;
 pub mod settings;

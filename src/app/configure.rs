@@ -136,8 +136,7 @@ pub(super) fn downstream_config(settings: &Settings) -> downstream::Config {
             })
             .collect(),
         request_timeout: settings.downstream.request_timeout,
-        ca_file: settings.downstream.ca_file.clone(),
-        tls_verify: settings.downstream.tls_verify,
+        tls: settings.downstream.tls.clone(),
         platform: settings.downstream.kind == DownstreamKind::Finesse,
         admin: settings
             .downstream
@@ -193,7 +192,7 @@ pub(super) fn broker_config(settings: &Settings, config: &Config, boot: BootId) 
         probe_interval: settings.broker.probe_interval,
         probe_count: settings.broker.probe_count,
         prefetch: settings.consumer.prefetch,
-        ca_file: settings.broker.ca_file.clone(),
+        tls: settings.broker.tls.clone(),
         format: match settings.message_format {
             settings::MessageFormat::Json => Format::Json,
             settings::MessageFormat::Default => Format::Default,
@@ -215,13 +214,9 @@ pub(super) fn control_keys(settings: &Settings, config: &Config, boot: BootId) -
 }
 
 pub(super) fn notify_config(settings: &Settings) -> Result<NotifyConfig, AppError> {
-    let ca = settings
-        .notify
-        .ca_file
-        .as_ref()
-        .or(settings.downstream.ca_file.as_ref());
-    let tls =
-        downstream::tls::client_config(ca.map(|p| p.as_path()), settings.downstream.tls_verify)?;
+    let tls = settings.notify.tls_client.clone();
+    // An error now is better than one for each agent.
+    tls.config()?;
     Ok(NotifyConfig {
         hosts: settings
             .downstream

@@ -1,58 +1,53 @@
 //! Opening a connection: name, properties, heartbeat, socket options, TLS, and a way to cut it.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lapin::tcp::OwnedTLSConfig;
-use lapin::uri::{AMQPScheme, AMQPUri};
-use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties};
-use socket2::{SockRef, Socket, TcpKeepalive};
+use lapin::uri::AMQPUri;
+use lapin::{Channel, Connection, ConnectionProperties};
+use socket2::{Socket, TcpKeepalive};
 
 use super::classify::{Class, Problem};
 use super::{BrokerConfig, BrokerError, CLOSE_LIMIT, RPC_LIMIT, lock};
-use crate::files::read_pem;
-
-type Stream = AsyncTcpStream<<async_rs::Tokio as async_rs::traits::Reactor>::TcpStream>;
+use crate::net::{TlsClient, amqp};
 
 /// A broker of the list, ready to be dialled.
 pub(super) struct Endpoint {
     uri: AMQPUri,
-    tls: OwnedTLSConfig,
+    tls: TlsClient,
     pub(super) label: String,
+}
+
+impl Endpoint {
+    /// Why no connection could be opened, with what the library's own words leave out.
+    async fn problem(&self, error: lapin::Error) -> Problem {
+        let reason = amqp::reason(&self.uri, &self.tls, &error).await;
+        let problem = Problem::from(error);
+        match reason {
+            Some(text) => Problem::new(problem.class, text),
+            None => problem,
+        }
+    }
 }
 
 /// Reads the broker list.
 pub(super) fn endpoints(config: &BrokerConfig) -> Result<Vec<Endpoint>, BrokerError> {
-    let authorities = match &config.ca_file {
-        None => None,
-        Some(path) => {
-            let unusable = |source| BrokerError::CaFile {
-                path: path.clone(),
-                source,
-            };
-            let pem = read_pem(path).map_err(unusable)?;
-            // Words around the certificates may be in any encoding; PEM itself is ASCII.
-            Some(String::from_utf8_lossy(&pem).into_owned())
-        }
-    };
+    config.tls.config()?;
     let heartbeat = u16::try_from(config.heartbeat.as_secs())
         .unwrap_or(u16::MAX)
         .max(1);
     let mut endpoints = Vec::new();
     for broker in &config.brokers {
-        let mut uri: AMQPUri = broker.uri.parse().map_err(|_| BrokerError::Uri {
+        let mut uri = amqp::uri(&broker.uri).map_err(|reason| BrokerError::Uri {
             label: broker.label.clone(),
+            reason,
         })?;
         // Else the broker's own value counts, which is 60 s by default.
         uri.query.heartbeat = Some(heartbeat);
         endpoints.push(Endpoint {
             uri,
-            tls: OwnedTLSConfig {
-                identity: None,
-                cert_chain: authorities.clone(),
-            },
+            tls: config.tls.clone(),
             label: broker.label.clone(),
         });
     }
@@ -111,31 +106,23 @@ impl Conn {
         let silence = 2 * config.heartbeat.max(Duration::from_secs(1));
         let runtime = lapin::runtime::default_runtime()?;
         let connect = async move |uri: AMQPUri, runtime: async_rs::TokioRuntime| {
-            let host = uri.authority.host.clone();
-            let addresses: Vec<SocketAddr> =
-                tokio::net::lookup_host((host.as_str(), uri.authority.port))
-                    .await?
-                    .collect();
-            let connect = AsyncTcpStream::connect(&runtime, addresses);
-            // In a thread of the library's, that outlives the caller.
-            let stream: Stream = tokio::time::timeout(limit, connect)
-                .await
-                .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?;
-            if let AsyncTcpStream::Plain(plain) = &stream {
-                let socket = SockRef::from(plain.get_ref());
+            let connect = amqp::connect(&uri, &tls, &runtime, |socket| {
                 set_options(&socket, silence);
-                remember(&cutter, socket.try_clone()?)?;
-            }
-            Ok(match uri.scheme {
-                AMQPScheme::AMQP => stream,
-                AMQPScheme::AMQPS => stream.into_tls(&host, tls.as_ref()).await?,
-            })
+                remember(&cutter, socket.try_clone()?)
+            });
+            // In a thread of the library's, that outlives the caller.
+            let stream = tokio::time::timeout(limit, connect).await;
+            Ok(stream.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
         };
         let properties = properties(config, purpose);
-        let inner = Connection::connector(endpoint.uri.clone(), runtime, connect, properties)
-            .await
-            .map_err(|error| Problem::from(error).while_doing(format!("connect ({purpose})")))?;
-        Ok(Self { inner, _cut: cut })
+        let opened = Connection::connector(endpoint.uri.clone(), runtime, connect, properties);
+        match opened.await {
+            Ok(inner) => Ok(Self { inner, _cut: cut }),
+            Err(error) => Err(endpoint
+                .problem(error)
+                .await
+                .while_doing(format!("connect ({purpose})"))),
+        }
     }
 
     pub(super) fn alive(&self) -> bool {

@@ -26,9 +26,7 @@ pub(super) async fn close_connections(
         .get(broker)
         .and_then(|broker| broker.management.as_ref())
         .ok_or("no management API is known")?;
-    let password = management.password.expose();
-    let client = ManagementClient::new(&management.url, &management.username, password)
-        .map_err(|error| error.to_string())?;
+    let client = ManagementClient::of(management).map_err(|error| error.to_string())?;
     let work = close_all(&client, &config.cluster_name, peer.as_str());
     match tokio::time::timeout(LIMIT, work).await {
         Ok(closed) => closed.map_err(|error| error.to_string()),

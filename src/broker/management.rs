@@ -7,6 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 
+use crate::net::TlsClient;
 use crate::settings::ManagementUrl;
 
 /// Bound of one request, connecting included; of a PUT see below.
@@ -84,6 +85,7 @@ pub struct ManagementClient {
     base: String,
     user: String,
     password: String,
+    tls: TlsClient,
     http: reqwest::Client,
 }
 
@@ -97,14 +99,41 @@ impl fmt::Debug for ManagementClient {
 }
 
 impl ManagementClient {
-    /// A client for `base` (`http://host:15672`, without `/api`). Nothing is sent yet.
+    /// A client for `base` (`http://host:15672`, without `/api`) that trusts the system's
+    /// authorities. Nothing is sent yet.
     ///
     /// # Errors
     /// [`ManagementError::Client`] where TLS cannot be set up.
     pub fn new(base: &str, user: &str, password: &str) -> Result<Self, ManagementError> {
-        // Fails only where a provider is installed already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self::with_tls(base, user, password, &TlsClient::default())
+    }
+
+    /// A client for a configured broker.
+    ///
+    /// # Errors
+    /// [`ManagementError::Client`] where its certificates cannot be used.
+    pub fn of(management: &ManagementUrl) -> Result<Self, ManagementError> {
+        let password = management.password.expose();
+        let (url, user) = (&management.url, &management.username);
+        Self::with_tls(url, user, password, &management.tls)
+    }
+
+    /// A client for `base` that trusts, and identifies itself, as `tls` says.
+    ///
+    /// # Errors
+    /// [`ManagementError::Client`] where the certificates cannot be used.
+    pub fn with_tls(
+        base: &str,
+        user: &str,
+        password: &str,
+        tls: &TlsClient,
+    ) -> Result<Self, ManagementError> {
+        let config = tls
+            .config()
+            .map_err(|error| ManagementError::Client(error.to_string()))?;
         let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(config.as_ref().clone())
+            .http1_only()
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -114,6 +143,7 @@ impl ManagementClient {
             base: base.trim_end_matches('/').to_owned(),
             user: user.to_owned(),
             password: password.to_owned(),
+            tls: tls.clone(),
             http,
         })
     }
@@ -243,9 +273,10 @@ impl ManagementClient {
         while let Some(source) = cause.source() {
             cause = source;
         }
+        let words = self.tls.explain(error);
         ManagementError::Unreachable {
             url: self.base.clone(),
-            reason: cause.to_string(),
+            reason: words.unwrap_or_else(|| cause.to_string()),
         }
     }
 
@@ -275,8 +306,7 @@ pub async fn queue_names(
     management: &ManagementUrl,
     vhost: &str,
 ) -> Result<Vec<String>, ManagementError> {
-    let password = management.password.expose();
-    let client = ManagementClient::new(&management.url, &management.username, password)?;
+    let client = ManagementClient::of(management)?;
     let path = format!("queues/{}?columns=name", segment(vhost));
     let queues = client.get(&path).await?.unwrap_or(Value::Null);
     let names = queues.as_array().into_iter().flatten();

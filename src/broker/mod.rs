@@ -40,7 +40,6 @@ pub mod topology;
 pub use classify::{Class, Problem};
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +51,7 @@ use crate::engine::ids::{LinkEpoch, PublishId};
 use crate::engine::input::PublishOutcome;
 use crate::engine::{Command, Input};
 use crate::model::InstanceId;
+use crate::net::{TlsClient, TlsError};
 use crate::settings::ManagementUrl;
 use crate::wire::command::Defaults;
 use crate::wire::control::{Keys, Opener, Sealer};
@@ -119,8 +119,8 @@ pub struct BrokerConfig {
     pub probe_count: u32,
     /// `consumer.prefetch`: unacknowledged deliveries a consumer.
     pub prefetch: u16,
-    /// PEM file of the authorities to trust beside the system's.
-    pub ca_file: Option<PathBuf>,
+    /// Certificates, for amqps and the management API.
+    pub tls: TlsClient,
     /// `message.format`.
     pub format: Format,
     /// What bears on reading commands.
@@ -133,19 +133,16 @@ pub struct BrokerConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
     /// A broker's URI cannot be read. Its text is not repeated: it may hold a password.
-    #[error("the URI of broker {label} cannot be read")]
+    #[error("the URI of broker {label} cannot be read: {reason}")]
     Uri {
         /// Which.
         label: String,
-    },
-    /// The file of trusted authorities cannot be read.
-    #[error("cannot read {path}: {source}")]
-    CaFile {
-        /// The file.
-        path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        reason: &'static str,
     },
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// What all links share.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
-use super::management::{ManagementClient, ManagementError, segment};
+use super::management::{ManagementError, segment};
 use super::topology::{self, BrokerPlan, LinkState, Topology, TopologyInput};
 use crate::engine::{Input, View};
 
@@ -290,7 +290,7 @@ async fn consumers(
     queues: &[String],
 ) -> Result<Vec<Registered>, ManagementError> {
     let broker = &plan.broker;
-    let client = ManagementClient::new(&broker.management_url, &broker.user, &broker.password)?;
+    let client = broker.client()?;
     let mut all = Vec::new();
     for queue in queues {
         let path = format!("queues/{}/{}", segment(&plan.vhost), segment(queue));

@@ -20,6 +20,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::management::{ManagementClient, ManagementError};
+use crate::net::TlsClient;
+
 pub use apply::{
     ApplyReport, Change, LinkState, Step, TopologyError, UNKNOWN, apply, links, links_of,
 };
@@ -70,6 +73,18 @@ pub struct TopologyBroker {
     pub user: String,
     /// That user's password.
     pub password: String,
+    /// Certificates of the management API.
+    pub tls: TlsClient,
+}
+
+impl TopologyBroker {
+    /// A client for its management API.
+    ///
+    /// # Errors
+    /// The certificates cannot be used.
+    pub fn client(&self) -> Result<ManagementClient, ManagementError> {
+        ManagementClient::with_tls(&self.management_url, &self.user, &self.password, &self.tls)
+    }
 }
 
 impl fmt::Debug for TopologyBroker {

@@ -1,5 +1,6 @@
 //! `tandem send`: sends one command, prints the reply and the events it causes.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,8 @@ use serde_json::json;
 
 use super::{block_on, exit};
 use crate::client::{Client, ClientError, ClientOptions, Command, Inbox, Incoming, Message};
+use crate::net::{KeyNames, TlsClient, TlsFiles};
+use crate::settings::{self, Settings};
 use crate::simulator::config::duration;
 
 /// Arguments of `tandem send`.
@@ -19,8 +22,21 @@ pub struct Args {
     #[arg(value_name = "BODY", default_value = "")]
     pub body: String,
     /// Broker, host:port or amqp://user:password@host:port/vhost; give it again for a failover list
-    #[arg(long, value_name = "URL", required = true)]
+    #[arg(long, value_name = "URL", required_unless_present = "config")]
     pub broker: Vec<String>,
+    /// Property file of a site: its brokers, their user and certificates, cluster.name and
+    /// command.queue, where no option says otherwise
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Certificates of private authorities (PEM) for amqps, beside the system's
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Client certificate (PEM) for amqps; the login too, where the URL has no user
+    #[arg(long, value_name = "FILE", requires = "private_key_file")]
+    pub certificate_file: Option<PathBuf>,
+    /// Key of the client certificate (PEM, not encrypted)
+    #[arg(long, value_name = "FILE", requires = "certificate_file")]
+    pub private_key_file: Option<PathBuf>,
     /// The client's own address: events for it are printed
     #[arg(long, value_name = "NAME")]
     pub destination: Option<String>,
@@ -33,12 +49,12 @@ pub struct Args {
     /// Which sending of this id it is: 2 or more for a resend
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub attempt: u32,
-    /// Command queue
-    #[arg(long, value_name = "NAME", default_value = "Connector1")]
-    pub queue: String,
-    /// cluster.name of the connectors
-    #[arg(long, value_name = "NAME", default_value = "tandem")]
-    pub cluster: String,
+    /// Command queue [default: Connector1]
+    #[arg(long, value_name = "NAME")]
+    pub queue: Option<String>,
+    /// cluster.name of the connectors [default: tandem]
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
     /// Go on printing events this long after the reply
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = duration)]
     pub events_for: Duration,
@@ -53,7 +69,65 @@ pub fn run(args: &Args, json: bool) -> ExitCode {
         complain!("tandem send: {wrong}");
         return ExitCode::from(exit::USAGE);
     }
-    block_on(send(args, json))
+    let settings = match args.config.as_deref().map(settings::load_from_process) {
+        None => None,
+        Some(Ok(loaded)) => Some(loaded.settings),
+        Some(Err(findings)) => {
+            eprintln!("{findings}");
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    block_on(send(args, settings.as_ref(), json))
+}
+
+/// Brokers and how to be a client of them: options, else the property file, else what is usual.
+fn client_of(args: &Args, settings: Option<&Settings>) -> (Vec<String>, ClientOptions) {
+    let destination = args
+        .destination
+        .clone()
+        .unwrap_or_else(|| format!("send-{}", std::process::id()));
+    let mut options = ClientOptions::new(destination);
+    let mut brokers = args.broker.clone();
+    if let Some(settings) = settings {
+        if brokers.is_empty() {
+            brokers = settings
+                .broker
+                .urls
+                .iter()
+                .map(|url| url.amqp.clone())
+                .collect();
+        }
+        let queue = settings
+            .groups
+            .first()
+            .and_then(|group| group.queues.first());
+        options.queue = queue.cloned().unwrap_or(options.queue);
+        options.cluster.clone_from(&settings.cluster_name);
+        options.tls = settings.broker.tls.clone();
+    }
+    options.queue = args.queue.clone().unwrap_or(options.queue);
+    options.cluster = args.cluster.clone().unwrap_or(options.cluster);
+    let files = TlsFiles {
+        ca_file: args.ca_file.clone(),
+        certificate_file: args.certificate_file.clone(),
+        private_key_file: args.private_key_file.clone(),
+    };
+    // Without any of these options the file's keys are those to be named in messages.
+    if files != TlsFiles::default() || settings.is_none() {
+        let set = options.tls.files();
+        let files = TlsFiles {
+            ca_file: files.ca_file.or_else(|| set.ca_file.clone()),
+            certificate_file: files
+                .certificate_file
+                .or_else(|| set.certificate_file.clone()),
+            private_key_file: files
+                .private_key_file
+                .or_else(|| set.private_key_file.clone()),
+        };
+        options.tls = TlsClient::new(files, KeyNames::OPTIONS);
+    }
+    options.first_limit = args.timeout.min(Duration::from_secs(5));
+    (brokers, options)
 }
 
 fn check(args: &Args) -> Result<(), &'static str> {
@@ -78,17 +152,10 @@ fn is_object(body: &str) -> bool {
         && serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(body).is_ok()
 }
 
-async fn send(args: &Args, json: bool) -> u8 {
+async fn send(args: &Args, settings: Option<&Settings>, json: bool) -> u8 {
     let started = Instant::now();
-    let destination = args
-        .destination
-        .clone()
-        .unwrap_or_else(|| format!("send-{}", std::process::id()));
-    let mut options = ClientOptions::new(destination);
-    options.queue.clone_from(&args.queue);
-    options.cluster.clone_from(&args.cluster);
-    options.first_limit = args.timeout.min(Duration::from_secs(5));
-    let (client, mut inbox) = match Client::connect(args.broker.clone(), options).await {
+    let (brokers, options) = client_of(args, settings);
+    let (client, mut inbox) = match Client::connect(brokers, options).await {
         Ok(connected) => connected,
         Err(error) => return failed(&error),
     };
@@ -119,7 +186,7 @@ async fn send(args: &Args, json: bool) -> u8 {
 fn failed(error: &ClientError) -> u8 {
     complain!("tandem send: {error}");
     match error {
-        ClientError::Url { .. } => exit::USAGE,
+        ClientError::Url { .. } | ClientError::Tls(_) => exit::USAGE,
         ClientError::Unreachable(_) => exit::UNREACHABLE,
         ClientError::Refused { .. } | ClientError::Closed => exit::FAILED,
     }

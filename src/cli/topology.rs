@@ -203,6 +203,7 @@ mod tests {
                 management_url: "http://127.0.0.1:1".to_owned(),
                 user: "guest".to_owned(),
                 password: "guest".to_owned(),
+                tls: Default::default(),
             }],
             federation_uris: BTreeMap::new(),
         }

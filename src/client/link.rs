@@ -15,6 +15,8 @@ use lapin::{
 
 use super::pending::Copy;
 use super::{ClientError, ClientOptions, QUEUE_EXPIRES, QUEUE_LENGTH};
+use crate::net::address::bracketed;
+use crate::net::amqp;
 
 /// Bound of one publication's way into the socket, and of its confirm.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -62,17 +64,19 @@ impl From<lapin::Error> for Failure {
 }
 
 /// Reads the broker list.
-pub(super) fn brokers(uris: &[String], heartbeat: Duration) -> Result<Vec<Broker>, ClientError> {
+pub(super) fn brokers(
+    uris: &[String],
+    options: &ClientOptions,
+) -> Result<Vec<Broker>, ClientError> {
+    let heartbeat = options.heartbeat.as_secs();
     let read = |(at, text): (usize, &String)| {
-        let text = if text.contains("://") {
-            text.clone()
-        } else {
-            format!("amqp://{text}")
-        };
-        let wrong = |_| ClientError::Url { position: at + 1 };
-        let mut uri: AMQPUri = text.parse().map_err(wrong)?;
-        uri.query.heartbeat = Some(u16::try_from(heartbeat.as_secs()).unwrap_or(60).max(1));
-        let label = format!("{}:{}", uri.authority.host, uri.authority.port);
+        let position = at + 1;
+        let mut uri = amqp::uri(text).map_err(|reason| ClientError::Url { position, reason })?;
+        uri.query.heartbeat = Some(u16::try_from(heartbeat).unwrap_or(60).max(1));
+        if options.tls.has_certificate() && amqp::names_nobody(text) {
+            amqp::be_who_the_certificate_says(&mut uri);
+        }
+        let label = format!("{}:{}", bracketed(&uri.authority.host), uri.authority.port);
         Ok(Broker { uri, label })
     };
     if uris.is_empty() {
@@ -125,7 +129,7 @@ impl Link {
         let properties = ConnectionProperties::default()
             .with_connection_name(name.into_bytes().into())
             .with_client_property("product".into(), b"tandem client".to_vec().into());
-        let connection = Connection::connect_uri(broker.uri.clone(), properties).await?;
+        let connection = connect(broker, &setup.options, properties).await?;
         declare_exchanges(&connection, &setup.options.cluster).await?;
         let channel = connection.create_channel().await?;
         // Without the queue, commands would vanish although the broker confirms them.
@@ -181,6 +185,33 @@ impl Link {
             let _ = self.connection.close(200, "OK".into()).await;
         };
         let _ = tokio::time::timeout(Duration::from_secs(2), end).await;
+    }
+}
+
+/// Bounded by the caller; the library's thread outlives it by no more than the same bound.
+async fn connect(
+    broker: &Broker,
+    options: &ClientOptions,
+    properties: ConnectionProperties,
+) -> Result<Connection, Failure> {
+    let (tls, limit) = (options.tls.clone(), options.connect_limit);
+    let runtime = lapin::runtime::default_runtime()?;
+    let dial = async move |uri: AMQPUri, runtime: async_rs::TokioRuntime| {
+        let stream = amqp::connect(&uri, &tls, &runtime, |_| Ok(()));
+        let stream = tokio::time::timeout(limit, stream).await;
+        Ok(stream.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
+    };
+    let opened = Connection::connector(broker.uri.clone(), runtime, dial, properties).await;
+    match opened {
+        Ok(connection) => Ok(connection),
+        Err(error) => {
+            let reason = amqp::reason(&broker.uri, &options.tls, &error).await;
+            let failure = Failure::from(error);
+            Err(match reason {
+                Some(reason) => Failure { reason, ..failure },
+                None => failure,
+            })
+        }
     }
 }
 
@@ -315,17 +346,17 @@ mod tests {
 
     #[test]
     fn a_list_is_read_with_or_without_scheme_and_errors_name_the_place() {
-        let list = ["127.0.0.1:5673", "amqp://u:p@host/%2f"].map(str::to_owned);
-        let brokers = brokers(&list, Duration::from_secs(2)).unwrap();
+        let list = ["127.0.0.1:5673", "amqp://u:p@host/%2f", "[::1]:5674"].map(str::to_owned);
+        let options = ClientOptions::new("d");
+        let brokers = brokers(&list, &options).unwrap();
         let labels: Vec<_> = brokers.iter().map(|b| b.label.as_str()).collect();
-        assert_eq!(labels, ["127.0.0.1:5673", "host:5672"]);
+        assert_eq!(labels, ["127.0.0.1:5673", "host:5672", "[::1]:5674"]);
+        assert_eq!(brokers[2].uri.authority.host, "::1");
         assert_eq!(brokers[0].uri.query.heartbeat, Some(2));
         let wrong = ["host:1", "http://x"].map(str::to_owned);
-        let error = super::brokers(&wrong, Duration::from_secs(2))
-            .err()
-            .unwrap();
+        let error = super::brokers(&wrong, &options).err().unwrap();
         assert!(
-            matches!(error, ClientError::Url { position: 2 }),
+            matches!(error, ClientError::Url { position: 2, .. }),
             "{error:?}"
         );
     }

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::net::{TlsClient, TlsError};
 pub use inbox::Inbox;
 use pending::Request;
 
@@ -55,6 +56,9 @@ pub struct ClientOptions {
     pub resend_after: Duration,
     /// A command without reply is forgotten after this.
     pub give_up_after: Duration,
+    /// Certificates, for amqps. With a certificate of its own, a client whose URL has no user is
+    /// who the certificate says (SASL EXTERNAL).
+    pub tls: TlsClient,
 }
 
 impl ClientOptions {
@@ -70,6 +74,7 @@ impl ClientOptions {
             first_limit: Duration::from_secs(10),
             resend_after: Duration::from_secs(1),
             give_up_after: Duration::from_secs(90),
+            tls: TlsClient::default(),
         }
     }
 }
@@ -176,11 +181,16 @@ pub enum Incoming {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// A broker URL cannot be read.
-    #[error("broker URL {position} is not amqp://[user:password@]host[:port][/vhost]")]
+    #[error("broker URL {position} cannot be used: {reason}")]
     Url {
         /// Place in the list, from 1.
         position: usize,
+        /// Why.
+        reason: &'static str,
     },
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// No broker of the list could be reached in time.
     #[error("no broker reachable: {0}")]
     Unreachable(String),
@@ -210,12 +220,13 @@ impl Client {
     /// until the last clone of the client is dropped. Text without scheme is taken as `host:port`.
     ///
     /// # Errors
-    /// A URL that cannot be read; no broker usable within `first_limit`.
+    /// A URL or a certificate that cannot be read; no broker usable within `first_limit`.
     pub async fn connect(
         uris: Vec<String>,
         options: ClientOptions,
     ) -> Result<(Self, Inbox), ClientError> {
-        let brokers = link::brokers(&uris, options.heartbeat)?;
+        options.tls.config()?;
+        let brokers = link::brokers(&uris, &options)?;
         let (requests, incoming_requests) = mpsc::channel(64);
         let (inbox, received) = mpsc::channel(INBOX);
         let (broker_is, broker) = watch::channel(None);

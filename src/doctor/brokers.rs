@@ -36,8 +36,13 @@ pub(super) async fn managed(topology: &Topology, queues: &[String], report: &mut
     for plan in &topology.brokers {
         let part = format!("broker {}", plan.broker.label);
         let broker = &plan.broker;
-        let client = ManagementClient::new(&broker.management_url, &broker.user, &broker.password);
-        let Ok(client) = client else { continue };
+        let client = match broker.client() {
+            Ok(client) => client,
+            Err(error) => {
+                report.bad(part, error.to_string(), "correct the broker.…-file keys");
+                continue;
+            }
+        };
         let overview = match client.get("overview").await {
             Ok(overview) => overview.unwrap_or_default(),
             Err(error) => {

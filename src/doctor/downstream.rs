@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
 use super::Report;
 use crate::downstream::{self, FinesseClient, NodeConfig};
 use crate::model::NodeHealth;
-use crate::settings::{Credentials, DownstreamKind, Settings};
+use crate::net::address::bracketed;
+use crate::net::dial;
+use crate::settings::{Credentials, DownstreamKind, NotifyTls, Settings};
 
 const CONNECT: Duration = Duration::from_secs(3);
 
@@ -55,8 +55,7 @@ pub(super) async fn look(settings: &Settings, report: &mut Report) {
             })
             .collect(),
         request_timeout: down.request_timeout,
-        ca_file: down.ca_file.clone(),
-        tls_verify: down.tls_verify,
+        tls: down.tls.clone(),
         admin: down
             .admin
             .as_ref()
@@ -93,18 +92,42 @@ pub(super) async fn look(settings: &Settings, report: &mut Report) {
                  downstream.ca-file",
             ),
         }
-        let place = (node.address.as_str(), settings.notify.port);
-        let connected = tokio::time::timeout(CONNECT, TcpStream::connect(place)).await;
-        let place = format!("{}:{}", place.0, place.1);
-        match connected {
-            Ok(Ok(_)) => report.good(part, format!("notification service {place} is open")),
-            Ok(Err(_)) | Err(_) => report.bad(
-                part,
-                format!("notification service {place} cannot be reached"),
-                "open that port, or correct notify.port and downstream.address.N",
-            ),
-        }
+        notifications(settings, &node.address, part, report).await;
     }
+}
+
+/// The notification service: open, and with TLS from the first byte its certificate too.
+async fn notifications(settings: &Settings, host: &str, part: String, report: &mut Report) {
+    let notify = &settings.notify;
+    let place = format!("{}:{}", bracketed(host), notify.port);
+    let connected = tokio::time::timeout(CONNECT, dial::connect(host, notify.port)).await;
+    let Ok(Ok(tcp)) = connected else {
+        report.bad(
+            part,
+            format!("notification service {place} cannot be reached"),
+            "open that port, or correct notify.port and downstream.address.N",
+        );
+        return;
+    };
+    if notify.tls == NotifyTls::Opportunistic {
+        report.good(part, format!("notification service {place} is open"));
+        return;
+    }
+    let secured = tokio::time::timeout(CONNECT, notify.tls_client.handshake(tcp, host)).await;
+    let why = match secured {
+        Ok(Ok(_)) => {
+            let seen = format!("notification service {place} is open, its certificate trusted");
+            report.good(part, seen);
+            return;
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no TLS within its time".to_owned(),
+    };
+    report.bad(
+        part,
+        format!("notification service {place}: {why}"),
+        "correct notify.tls, notify.ca-file or the server's certificate",
+    );
 }
 
 /// Whether the node takes the administrator's user and password, where there are any.

@@ -64,6 +64,7 @@ pub(super) async fn commands(settings: &Settings, report: &mut Report) {
         options.cluster = settings.cluster_name.clone();
         options.queue = queue.clone();
         options.first_limit = settings.broker.timeout.min(REPLY);
+        options.tls = settings.broker.tls.clone();
         // A command that is not answered is not sent again and expires.
         options.resend_after = 4 * REPLY;
         let answer = command(broker.amqp.clone(), options).await;

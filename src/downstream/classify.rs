@@ -14,6 +14,7 @@ use reqwest::header::CONTENT_ENCODING;
 use reqwest::{Method, Response, StatusCode};
 
 use crate::model::{Action, Answer, CallOutcome, NodeHealth};
+use crate::net::TlsClient;
 
 use super::finesse::xml::{MAX_BYTES, MAX_LIST_BYTES};
 use super::finesse::{self, api_error, system_info};
@@ -41,8 +42,8 @@ impl BodyError {
 }
 
 /// What became of a request that got no HTTP status.
-pub(super) fn failed(error: &reqwest::Error) -> CallOutcome {
-    let (reason, timed_out) = (describe(error), error.is_timeout());
+pub(super) fn failed(error: &reqwest::Error, tls: &TlsClient) -> CallOutcome {
+    let (reason, timed_out) = (why(error, tls), error.is_timeout());
     if error.is_connect() || error.is_builder() {
         CallOutcome::NotSent { timed_out, reason }
     } else {
@@ -201,8 +202,16 @@ async fn bounded(mut response: Response, most: usize) -> Result<Vec<u8>, BodyErr
     Ok(bytes)
 }
 
-/// The innermost causes, without the URL (it names the agent).
-pub(super) fn describe(error: &reqwest::Error) -> String {
+/// Why a request failed, in words that name the certificate where it is about one.
+pub(super) fn why(error: &reqwest::Error, tls: &TlsClient) -> String {
+    match tls.explain(error) {
+        Some(words) => shortened(format!("TLS failed: {words}")),
+        None => describe(error),
+    }
+}
+
+/// The innermost cause, without the URL (it names the agent).
+fn describe(error: &reqwest::Error) -> String {
     let kind = if error.is_connect() && error.is_timeout() {
         "connect timed out"
     } else if error.is_connect() {

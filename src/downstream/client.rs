@@ -1,19 +1,19 @@
 //! The HTTP client of the platform's REST interface.
 
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Body, Client, Method, redirect, retry};
+use reqwest::{Body, Client, Method, RequestBuilder, Response, redirect, retry};
 
 use crate::lease::Pass;
 use crate::model::{Action, AgentId, ApiError, CallOutcome, HttpRequest, NodeHealth, Secret};
+use crate::net::http::Addresses;
+use crate::net::{TlsClient, TlsError};
 
 use super::finesse::request;
 use super::guarded::Guarded;
-use super::tls::{self, TlsError};
 use super::{classify, generic};
 
 /// Idle connections are given up before the platform's own keep-alive timeout (20 s and more)
@@ -49,10 +49,8 @@ pub struct Config {
     pub platform: bool,
     /// Who reads what agents may not; with any HTTP service, whom all requests are sent as.
     pub admin: Option<(String, Secret)>,
-    /// Trusted certificates (PEM) in place of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// False accepts any certificate: laboratories only.
-    pub tls_verify: bool,
+    /// Certificates.
+    pub tls: TlsClient,
 }
 
 /// Why a client could not be built.
@@ -82,6 +80,8 @@ pub struct FinesseClient {
     platform: bool,
     admin: Option<(String, Secret)>,
     list_timeout: Duration,
+    tls: TlsClient,
+    addresses: Addresses,
     /// With a pool of idle connections: a request that meets a dying one is harmless to repeat.
     pooled: Client,
     /// A new connection for every request, so that "connect failed" and "sent" cannot be confused.
@@ -99,7 +99,8 @@ impl FinesseClient {
             .iter()
             .map(|node| checked_base_url(&node.base_url))
             .collect::<Result<_, _>>()?;
-        let tls = tls::client_config(config.ca_file.as_deref(), config.tls_verify)?;
+        let tls = config.tls.config()?;
+        let addresses = Addresses::default();
         let builder = || {
             Client::builder()
                 .tls_backend_preconfigured(tls.as_ref().clone())
@@ -107,6 +108,7 @@ impl FinesseClient {
                 .redirect(redirect::Policy::none())
                 .retry(retry::never())
                 .no_proxy()
+                .dns_resolver(addresses.clone())
                 .referer(false)
                 .tcp_nodelay(true)
                 .connect_timeout(config.request_timeout * 2 / 3)
@@ -121,6 +123,8 @@ impl FinesseClient {
             platform: config.platform,
             admin: config.admin.clone(),
             list_timeout: config.request_timeout * LIST_PATIENCE,
+            tls: config.tls.clone(),
+            addresses: addresses.clone(),
             pooled: builder()
                 .pool_max_idle_per_host(MAX_IDLE)
                 .pool_idle_timeout(IDLE)
@@ -184,10 +188,10 @@ impl FinesseClient {
                 call = call.header(REQUEST_ID, id);
             }
         }
-        match call.send().await {
+        match self.send(call).await {
             Ok(response) => classify::answered(&method, action, response).await,
             Err(_) if withheld.load(Ordering::Acquire) => CallOutcome::Withheld,
-            Err(error) => classify::failed(&error),
+            Err(error) => classify::failed(&error, &self.tls),
         }
     }
 
@@ -213,11 +217,18 @@ impl FinesseClient {
         if !request.body.is_empty() || matches!(request.method, "POST" | "PUT" | "PATCH") {
             call = call.body(Body::wrap(body));
         }
-        match call.send().await {
+        match self.send(call).await {
             Ok(response) => generic::answered(request, response).await,
             Err(_) if withheld.load(Ordering::Acquire) => CallOutcome::Withheld,
-            Err(error) => classify::failed(&error),
+            Err(error) => classify::failed(&error, &self.tls),
         }
+    }
+
+    /// Sends a request; the address that answers is tried first from then on.
+    async fn send(&self, call: RequestBuilder) -> reqwest::Result<Response> {
+        let response = call.send().await?;
+        self.addresses.note(&response);
+        Ok(response)
     }
 
     /// Whether node number `node` accepts the administrator, with the request that costs it least.
@@ -248,11 +259,11 @@ impl FinesseClient {
         } else {
             base.clone()
         };
-        match self.fresh.get(url).send().await {
+        match self.send(self.fresh.get(url)).await {
             Ok(response) if !self.platform => generic::health(response.status()),
             Ok(response) => classify::health(response).await,
             Err(error) => NodeHealth::Unreachable {
-                reason: classify::describe(&error),
+                reason: classify::why(&error, &self.tls),
             },
         }
     }

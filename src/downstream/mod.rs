@@ -10,6 +10,5 @@ mod client;
 pub mod finesse;
 mod generic;
 mod guarded;
-pub mod tls;
 
 pub use client::{Config, DownstreamError, FinesseClient, NodeConfig};

@@ -23,7 +23,7 @@ pub mod relay;
 pub use network::{BrokerNetwork, NetworkOptions};
 pub use ports::ReservedPort;
 pub use process::{ProcessSpec, TandemProcess};
-pub use rabbit::{RabbitNode, RabbitOptions};
+pub use rabbit::{RabbitNode, RabbitOptions, ServerTls};
 pub use relay::{Direction, Relay};
 
 use std::path::PathBuf;

@@ -141,6 +141,7 @@ impl BrokerNetwork {
             management_url: node.management_url(),
             user: "guest".to_owned(),
             password: "guest".to_owned(),
+            tls: Default::default(),
         };
         TopologyInput {
             cluster_name: cluster_name.to_owned(),

@@ -7,7 +7,7 @@
 //! happens to it.
 
 use std::fs::{File, OpenOptions};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -112,9 +112,12 @@ pub(super) fn lock_folder() -> PathBuf {
     std::env::temp_dir().join(format!("tandem-lab-ports-{user}"))
 }
 
-/// Nothing listens on the port, on loopback or on all addresses.
+/// Nothing listens on the port, on loopback of either family or on all addresses.
 fn is_free(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+    let six = TcpListener::bind((Ipv6Addr::LOCALHOST, port));
+    // Without IPv6 on the machine nobody can listen there.
+    let six_taken = six.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse);
+    !six_taken && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
 #[cfg(test)]

@@ -2,20 +2,22 @@
 //! cookie and port mapper (epmd). Its data survives [`RabbitNode::kill`] and
 //! [`RabbitNode::stop`]; its ports stay the same over [`RabbitNode::start_again`].
 
-use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tokio::net::TcpStream;
 
+mod setup;
+
+pub use setup::{SERVER_VARIABLE, ServerTls};
+
 use super::folder::HeldFolder;
 use super::process::{GuardedChild, POLL, ProcessSpec};
 use super::{LabError, ReservedPort};
 use crate::broker::management::{ManagementClient, ManagementError};
 
-/// Environment variable with the path of the server script, where it is not found by itself.
-pub const SERVER_VARIABLE: &str = "RABBITMQ_SERVER";
 /// Bound of one start, generous because two cores may be shared with a compiler.
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// Bound of an orderly stop, after which the node is killed.
@@ -24,7 +26,6 @@ const EPMD_LIMIT: Duration = Duration::from_secs(20);
 /// Pause between two questions to a node that starts.
 const READY_POLL: Duration = Duration::from_millis(100);
 const USER: &str = "guest";
-const PLUGINS: &str = "[rabbitmq_management,rabbitmq_federation,rabbitmq_federation_management].\n";
 
 /// What may differ between nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,10 @@ pub struct RabbitOptions {
     pub extra_config: String,
     /// Where its folder is made; the system's folder for temporary files where `None`.
     pub parent: Option<PathBuf>,
+    /// Loopback address that it listens on, and no other.
+    pub ip: IpAddr,
+    /// It listens with TLS too.
+    pub tls: Option<ServerTls>,
 }
 
 impl RabbitOptions {
@@ -47,6 +52,17 @@ impl RabbitOptions {
                 .collect(),
             extra_config: String::new(),
             parent: None,
+            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            tls: None,
+        }
+    }
+
+    /// The same, on the IPv6 loopback address only.
+    #[must_use]
+    pub fn on_ipv6(self) -> Self {
+        Self {
+            ip: IpAddr::V6(Ipv6Addr::LOCALHOST),
+            ..self
         }
     }
 }
@@ -55,8 +71,12 @@ impl RabbitOptions {
 #[derive(Debug)]
 pub struct RabbitNode {
     name: String,
+    ip: IpAddr,
     amqp: ReservedPort,
     management: ReservedPort,
+    /// AMQP and management with TLS; reserved in any case.
+    amqps: ReservedPort,
+    secure_management: ReservedPort,
     epmd: ReservedPort,
     distribution: ReservedPort,
     spec: ProcessSpec,
@@ -79,13 +99,14 @@ impl RabbitNode {
     }
 
     fn prepare(options: RabbitOptions) -> Result<Self, LabError> {
-        let server = find_server()?;
+        let server = setup::find_server()?;
         let prefix = "tandem-rabbit-";
         let folder = match &options.parent {
             Some(parent) => HeldFolder::new_in(parent, prefix)?,
             None => HeldFolder::new(prefix)?,
         };
         let (amqp, management) = (ReservedPort::take()?, ReservedPort::take()?);
+        let (amqps, secure_management) = (ReservedPort::take()?, ReservedPort::take()?);
         let (epmd, distribution) = (ReservedPort::take()?, ReservedPort::take()?);
         let name = if options.name.is_empty() {
             "rabbit".to_owned()
@@ -93,10 +114,16 @@ impl RabbitNode {
             options.name
         };
         let path = folder.path();
-        let config = config_text(&name, amqp.number(), management.number()) + &options.extra_config;
+        let mut config = setup::config(&name, options.ip, amqp.number(), management.number());
+        if let Some(tls) = &options.tls {
+            let ports = (amqps.number(), secure_management.number());
+            config += &setup::tls(tls, options.ip, ports);
+        }
+        config += &options.extra_config;
+        let plugins = setup::plugins(options.tls.is_some());
         for (file, text) in [
             ("rabbitmq.conf", config.as_str()),
-            ("enabled_plugins", PLUGINS),
+            ("enabled_plugins", plugins.as_str()),
             // Empty, so that the machine's own /etc/rabbitmq is not read.
             ("env.conf", ""),
             ("advanced.config", "[].\n"),
@@ -104,7 +131,7 @@ impl RabbitNode {
             std::fs::write(path.join(file), text)
                 .map_err(LabError::io(format!("write {file} of the broker")))?;
         }
-        let env = environment(path, &name, &epmd, &distribution);
+        let env = setup::environment(path, &name, &epmd, &distribution);
         let spec = ProcessSpec {
             name: format!("RabbitMQ node {name}"),
             program: server,
@@ -114,7 +141,7 @@ impl RabbitNode {
         };
         let epmd_spec = ProcessSpec {
             name: format!("port mapper of {name}"),
-            program: find_epmd(),
+            program: setup::find_epmd(),
             args: ["-port", &epmd.number().to_string(), "-address", "127.0.0.1"]
                 .map(str::to_owned)
                 .to_vec(),
@@ -123,8 +150,11 @@ impl RabbitNode {
         };
         Ok(Self {
             name,
+            ip: options.ip,
             amqp,
             management,
+            amqps,
+            secure_management,
             epmd,
             distribution,
             spec,
@@ -140,19 +170,35 @@ impl RabbitNode {
         &self.name
     }
 
-    /// Port of the AMQP listener on 127.0.0.1.
+    /// Port of the AMQP listener on its address.
     pub fn amqp_port(&self) -> u16 {
         self.amqp.number()
     }
 
+    /// Port of the AMQP listener with TLS, where it has one.
+    pub fn amqps_port(&self) -> u16 {
+        self.amqps.number()
+    }
+
+    /// Port of the management API with TLS, where it has one.
+    pub fn secure_management_port(&self) -> u16 {
+        self.secure_management.number()
+    }
+
+    /// `address:port` of the AMQP listener.
+    fn place(&self) -> SocketAddr {
+        SocketAddr::new(self.ip, self.amqp.number())
+    }
+
     /// AMQP URI of the default virtual host with the default user.
     pub fn amqp_uri(&self) -> String {
-        format!("amqp://{USER}:{USER}@127.0.0.1:{}/%2f", self.amqp.number())
+        format!("amqp://{USER}:{USER}@{}/%2f", self.place())
     }
 
     /// Base URL of the management API and admin UI; user and password `guest`.
     pub fn management_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.management.number())
+        let place = SocketAddr::new(self.ip, self.management.number());
+        format!("http://{place}")
     }
 
     /// A client for its management API.
@@ -169,8 +215,15 @@ impl RabbitNode {
     }
 
     /// Files whose locks reserve its ports.
-    pub fn lock_files(&self) -> [&Path; 4] {
-        let ports = [&self.amqp, &self.management, &self.epmd, &self.distribution];
+    pub fn lock_files(&self) -> [&Path; 6] {
+        let ports = [
+            &self.amqp,
+            &self.management,
+            &self.amqps,
+            &self.secure_management,
+            &self.epmd,
+            &self.distribution,
+        ];
         ports.map(ReservedPort::lock_file)
     }
 
@@ -286,7 +339,7 @@ impl RabbitNode {
             }
             // The management API listens before the AMQP port in some versions, after it in
             // others; aliveness alone does not say that users and permissions are loaded.
-            if TcpStream::connect(self.amqp.address()).await.is_ok()
+            if TcpStream::connect(self.place()).await.is_ok()
                 && client.get("overview").await.is_ok_and(|o| o.is_some())
             {
                 return Ok(());
@@ -341,115 +394,4 @@ fn check_alive(process: &mut GuardedChild, spec: &ProcessSpec) -> Result<(), Lab
             tail: spec.log_tail(),
         }),
     }
-}
-
-/// A cluster name of its own for each broker: with the default one every binding change
-/// resolves the host's name, and federation headers do not tell the brokers apart.
-fn config_text(name: &str, amqp: u16, management: u16) -> String {
-    format!(
-        "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
-         management.tcp.ip = 127.0.0.1\n\
-         management.tcp.port = {management}\n\
-         cluster_name = {name}\n\
-         collect_statistics_interval = 1000\n\
-         vm_memory_high_watermark.absolute = 512MB\n\
-         disk_free_limit.absolute = 10MB\n\
-         log.file.level = info\n"
-    )
-}
-
-fn environment(
-    folder: &Path,
-    name: &str,
-    epmd: &ReservedPort,
-    distribution: &ReservedPort,
-) -> BTreeMap<String, String> {
-    let file = |name: &str| folder.join(name).display().to_string();
-    [
-        // The Erlang cookie is made there.
-        ("HOME", folder.display().to_string()),
-        // Makes the script become the server instead of staying its parent.
-        ("RUNNING_UNDER_SYSTEMD", "true".to_owned()),
-        (
-            "RABBITMQ_NODENAME",
-            format!("tandem-{name}-{}@localhost", distribution.number()),
-        ),
-        ("RABBITMQ_CONFIG_FILE", file("rabbitmq.conf")),
-        ("RABBITMQ_ADVANCED_CONFIG_FILE", file("advanced.config")),
-        ("RABBITMQ_CONF_ENV_FILE", file("env.conf")),
-        ("RABBITMQ_ENABLED_PLUGINS_FILE", file("enabled_plugins")),
-        ("RABBITMQ_MNESIA_BASE", file("data")),
-        ("RABBITMQ_LOG_BASE", file("log")),
-        ("RABBITMQ_PID_FILE", file("server.pid")),
-        ("RABBITMQ_DIST_PORT", distribution.number().to_string()),
-        ("ERL_EPMD_PORT", epmd.number().to_string()),
-        ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
-        (
-            "ERL_AFLAGS",
-            "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}".to_owned(),
-        ),
-        // One scheduler and few I/O threads: several nodes share a small machine.
-        (
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-            "+S 1:1 +A 4".to_owned(),
-        ),
-        ("ERL_CRASH_DUMP_SECONDS", "0".to_owned()),
-    ]
-    .into_iter()
-    .map(|(key, value)| (key.to_owned(), value))
-    .collect()
-}
-
-/// The server script itself: the one on PATH in Debian insists on the user `rabbitmq`.
-fn find_server() -> Result<PathBuf, LabError> {
-    if let Some(path) = std::env::var_os(SERVER_VARIABLE) {
-        return Ok(PathBuf::from(path));
-    }
-    let mut looked_in = vec![PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmq-server")];
-    looked_in.extend(versioned("/usr/lib/rabbitmq/lib"));
-    // Where the generic package is usually unpacked.
-    looked_in.extend(versioned("/opt"));
-    looked_in.push(PathBuf::from("/opt/rabbitmq/sbin/rabbitmq-server"));
-    looked_in
-        .iter()
-        .find(|path| path.is_file())
-        .cloned()
-        .ok_or_else(|| LabError::NotInstalled {
-            program: "rabbitmq-server",
-            looked_in: looked_in
-                .iter()
-                .map(|path| path.display().to_string())
-                .collect::<Vec<_>>()
-                .join(", "),
-            variable: SERVER_VARIABLE,
-        })
-}
-
-/// `<folder>/rabbitmq_server-*/sbin/rabbitmq-server`.
-fn versioned(folder: &str) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return Vec::new();
-    };
-    entries
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            entry
-                .file_name()
-                .to_str()?
-                .starts_with("rabbitmq_server-")
-                .then(|| entry.path().join("sbin/rabbitmq-server"))
-        })
-        .collect()
-}
-
-/// On PATH, or in Erlang's own folder.
-fn find_epmd() -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    folders.extend(["/usr/lib/erlang/bin", "/usr/local/lib/erlang/bin"].map(PathBuf::from));
-    folders
-        .into_iter()
-        .map(|folder| folder.join("epmd"))
-        .find(|file| file.is_file())
-        .unwrap_or_else(|| PathBuf::from("epmd"))
 }

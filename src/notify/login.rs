@@ -2,14 +2,10 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_xmpp::xmlstream::{
     InitiatingStream, PendingFeaturesRecv, ReadError, RecvFeaturesError, StreamElementError,
     StreamHeader, Timeouts, XmlStream, XmppStreamElement, initiate_stream,
@@ -29,6 +25,7 @@ use zeroize::Zeroize;
 use super::guard::{Guard, Transport};
 use super::stanza::Incoming;
 use super::{Spec, Tls};
+use crate::net::{TlsClient, dial};
 
 pub(super) type Xmpp = XmlStream<Guard, Incoming>;
 
@@ -97,18 +94,18 @@ pub(super) struct Bound {
 
 /// Runs the whole login; the caller limits its time.
 pub(super) async fn login(spec: &Spec) -> Result<Bound, End> {
-    let tcp = TcpStream::connect((spec.host.as_str(), spec.port))
+    let tcp = dial::connect(&spec.host, spec.port)
         .await
         .map_err(|error| End::Broken(format!("connect failed: {error}")))?;
     tcp.set_nodelay(true)?;
     let (features, stream) = match &spec.tls {
-        Tls::Direct(config) => {
-            open(handshake(tcp, config, &spec.host).await?, &spec.domain).await?
+        Tls::Direct(client) => {
+            open(handshake(tcp, client, &spec.host).await?, &spec.domain).await?
         }
-        Tls::StartTlsIfOffered(config) => {
+        Tls::StartTlsIfOffered(client) => {
             let (features, stream) = open(Transport::Plain(tcp), &spec.domain).await?;
             if features.can_starttls() {
-                let tls = upgrade(stream, config, &spec.host).await?;
+                let tls = upgrade(stream, client, &spec.host).await?;
                 open(tls, &spec.domain).await?
             } else {
                 (features, stream)
@@ -147,32 +144,21 @@ async fn open(transport: Transport, domain: &str) -> Result<(StreamFeatures, Xmp
     Ok(pending.recv_features().await?)
 }
 
-async fn handshake(
-    tcp: TcpStream,
-    config: &Arc<ClientConfig>,
-    host: &str,
-) -> Result<Transport, End> {
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| End::Broken(format!("{host} is no host name")))?;
-    let tls = TlsConnector::from(Arc::clone(config))
-        .connect(name, tcp)
-        .await
-        .map_err(|error| End::Broken(format!("TLS failed: {error}")))?;
-    Ok(Transport::Tls(Box::new(tls)))
+async fn handshake(tcp: TcpStream, client: &TlsClient, host: &str) -> Result<Transport, End> {
+    match client.handshake(tcp, host).await {
+        Ok(tls) => Ok(Transport::Tls(Box::new(tls))),
+        Err(error) => Err(End::Broken(format!("TLS failed: {error}"))),
+    }
 }
 
-async fn upgrade(
-    mut stream: Xmpp,
-    config: &Arc<ClientConfig>,
-    host: &str,
-) -> Result<Transport, End> {
+async fn upgrade(mut stream: Xmpp, client: &TlsClient, host: &str) -> Result<Transport, End> {
     stream.send(&StartTls::Request(Request)).await?;
     match next(&mut stream).await? {
         Incoming::Element(XmppStreamElement::Starttls(StartTls::Proceed(starttls::Proceed))) => {}
         _ => return Err(End::Broken("service refused STARTTLS".to_owned())),
     }
     match stream.into_inner().into_transport() {
-        Some(Transport::Plain(tcp)) => handshake(tcp, config, host).await,
+        Some(Transport::Plain(tcp)) => handshake(tcp, client, host).await,
         _ => Err(End::Broken("data before the TLS handshake".to_owned())),
     }
 }

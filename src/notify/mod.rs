@@ -16,10 +16,8 @@ mod session;
 pub mod shell;
 mod stanza;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 /// a session that was not closed by its owner, and nothing follows it.
 pub use crate::engine::input::Notice as Happening;
 use crate::model::{AgentId, Secret};
+use crate::net::TlsClient;
 
 /// Orders that a session has not yet taken.
 const MAX_ORDERS: usize = 64;
@@ -35,9 +34,9 @@ const MAX_ORDERS: usize = 64;
 #[derive(Debug, Clone)]
 pub enum Tls {
     /// TLS from the first byte (port 5223).
-    Direct(Arc<ClientConfig>),
+    Direct(TlsClient),
     /// STARTTLS where the service offers it, else none (port 5222).
-    StartTlsIfOffered(Arc<ClientConfig>),
+    StartTlsIfOffered(TlsClient),
 }
 
 /// One session to be opened.
@@ -47,7 +46,8 @@ pub struct Spec {
     pub agent: AgentId,
     /// Of the agent.
     pub password: Secret,
-    /// Name or address to connect to; the certificate must be issued for it.
+    /// Name or address to connect to, an IPv6 address without brackets; the certificate must be
+    /// issued for it.
     pub host: String,
     /// TCP port.
     pub port: u16,

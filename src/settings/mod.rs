@@ -28,6 +28,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use crate::model::{REDACTED, Secret};
+use crate::net::TlsClient;
 pub use finding::{Finding, Findings, Severity};
 pub use pair::check_pair;
 pub use source::Env;
@@ -120,14 +121,15 @@ pub struct Broker {
     pub heartbeat: Duration,
     /// Close a frozen peer's connection through the management API.
     pub fence: bool,
-    /// PEM file of private certificate authorities.
-    pub ca_file: Option<PathBuf>,
+    /// Certificates for amqps and https management URLs.
+    pub tls: TlsClient,
 }
 
 /// One broker.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BrokerUrl {
-    /// `amqp(s)://user:password@host:port/vhost`, percent-encoded. A secret.
+    /// `amqp(s)://user:password@host:port/vhost`, percent-encoded, a secret; or
+    /// `amqps://host:port/vhost?auth_mechanism=external`, where the certificate is the login.
     pub amqp: String,
     /// `host:port`, safe to show.
     pub label: String,
@@ -154,6 +156,8 @@ pub struct ManagementUrl {
     pub username: String,
     /// Password.
     pub password: Secret,
+    /// Certificates.
+    pub tls: TlsClient,
 }
 
 /// A named set of command queues that is started, stopped and failed over as one.
@@ -200,8 +204,8 @@ pub struct Downstream {
     pub admin: Option<Credentials>,
     /// Return to the primary when it is back.
     pub failback: bool,
-    /// PEM file of private certificate authorities.
-    pub ca_file: Option<PathBuf>,
+    /// Certificates for https.
+    pub tls: TlsClient,
     /// Check certificates, those of the notification service included.
     pub tls_verify: bool,
     /// What `Call` commands may do, with `DownstreamKind::Http`.
@@ -272,8 +276,8 @@ pub struct Notify {
     pub connect_timeout: Duration,
     /// Pause between pings.
     pub ping_interval: Duration,
-    /// PEM file of private certificate authorities; that of the downstream where not set.
-    pub ca_file: Option<PathBuf>,
+    /// Certificates; those of the downstream where nothing else is set.
+    pub tls_client: TlsClient,
 }
 
 /// How notification connections are protected.

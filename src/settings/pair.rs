@@ -200,9 +200,11 @@ fn brokers(first: &Loaded, second: &Loaded, findings: &mut Findings) {
     for url in &a.broker.urls {
         let place = |u: &super::BrokerUrl| {
             let scheme = u.amqp.split("://").next().unwrap_or_default().to_owned();
+            // Each side may log in in its own way: behind `?` stands how.
+            let place = u.amqp.split('?').next().unwrap_or_default();
             (
                 scheme,
-                u.amqp.rsplit('/').next().unwrap_or_default().to_owned(),
+                place.rsplit('/').next().unwrap_or_default().to_owned(),
             )
         };
         let other = b.broker.urls.iter().find(|other| other.label == url.label);

@@ -5,8 +5,9 @@ use std::fmt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use reqwest::Url;
 
-use super::value::{bare, is_host};
+use super::value::is_host;
 use crate::model::Secret;
+use crate::net::address::{authority_problem, bare};
 
 /// What may stand unencoded in the user, password and virtual host of an AMQP URI.
 const PART: &AsciiSet = &NON_ALPHANUMERIC
@@ -58,6 +59,9 @@ impl BrokerAddress {
             }
             None => format!("amqp://{text}"),
         };
+        if let Some(problem) = authority_problem(&full) {
+            return Err(problem.into());
+        }
         let url = Url::parse(&full).map_err(|e| format!("not a broker's address: {e}"))?;
         let tls = url.scheme() == "amqps";
         if url.query().is_some() || url.fragment().is_some() {
@@ -106,6 +110,12 @@ impl BrokerAddress {
         let vhost = encode(self.vhost.as_deref().unwrap_or(vhost));
         format!("{scheme}://{user}:{password}@{}/{vhost}", self.label())
     }
+
+    /// The same for a client whose TLS certificate is its login (SASL EXTERNAL).
+    pub fn external_uri(&self, vhost: &str) -> String {
+        let vhost = utf8_percent_encode(self.vhost.as_deref().unwrap_or(vhost), PART);
+        format!("amqps://{}/{vhost}?auth_mechanism=external", self.label())
+    }
 }
 
 /// One path segment; none and a lone slash both mean "not given".
@@ -152,6 +162,9 @@ pub struct HttpAddress {
 impl HttpAddress {
     /// Reads a URL. The error never holds the text.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if let Some(problem) = authority_problem(text) {
+            return Err(problem.into());
+        }
         let mut url = Url::parse(text).map_err(|e| format!("not a URL: {e}"))?;
         let tls = match url.scheme() {
             "https" => true,
@@ -224,10 +237,12 @@ mod tests {
         for (text, host, port) in [
             ("rabbit-1:5673", "rabbit-1", 5673),
             ("amqps://h/a%2Fb", "h", 5671),
+            ("[::1]:5673", "::1", 5673),
+            ("amqps://[FD00::2]", "fd00::2", 5671),
         ] {
             let address = BrokerAddress::parse(text).unwrap();
             let uri = address.uri("us:er@x", &Secret::new("p@ss/wört %"), "/");
-            let read: lapin::uri::AMQPUri = uri.parse().unwrap();
+            let read = crate::net::amqp::uri(&uri).unwrap();
             assert_eq!(
                 (read.authority.host.as_str(), read.authority.port),
                 (host, port)
@@ -236,6 +251,32 @@ mod tests {
             assert_eq!(read.authority.userinfo.password, "p@ss/wört %");
             assert_eq!(read.vhost, address.vhost.as_deref().unwrap_or("/"));
         }
+    }
+
+    #[test]
+    fn a_certificate_as_login_is_a_uri_of_its_own() {
+        let address = BrokerAddress::parse("amqps://[fd00::2]/a%2Fb").unwrap();
+        let read = crate::net::amqp::uri(&address.external_uri("/")).unwrap();
+        assert_eq!(
+            (read.authority.host.as_str(), &*read.vhost),
+            ("fd00::2", "a/b")
+        );
+        let mechanism = lapin::uri::SASLMechanism::External;
+        assert_eq!(read.query.auth_mechanism, Some(mechanism));
+    }
+
+    #[test]
+    fn zones_and_bare_ipv6_addresses_are_explained() {
+        for text in ["[fe80::1%eth0]:5672", "fe80::1%eth0", "amqp://[fe80::1]"] {
+            let message = BrokerAddress::parse(text).unwrap_err();
+            assert!(message.contains("link-local"), "{text}: {message}");
+        }
+        for text in ["::1", "fd00::2:5672"] {
+            let message = BrokerAddress::parse(text).unwrap_err();
+            assert!(message.contains("in brackets"), "{text}: {message}");
+        }
+        let message = HttpAddress::parse("https://[fe80::1%25eth0]:8445").unwrap_err();
+        assert!(message.contains("link-local"), "{message}");
     }
 
     #[test]

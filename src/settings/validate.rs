@@ -13,6 +13,7 @@ use super::{
     Peer, Settings,
 };
 use crate::model::{REDACTED, Secret};
+use crate::net::{KeyNames, TlsClient, TlsError, TlsFiles};
 
 /// Builds settings; `None` only where something that cannot be done without is missing or wrong,
 /// and then `findings` says so.
@@ -26,6 +27,7 @@ pub(super) fn assemble(
         given,
         findings,
         derived: Vec::new(),
+        unopened: Vec::new(),
     };
     let instance = v.instance();
     let cluster_name = v.text("cluster.name");
@@ -85,6 +87,8 @@ pub(super) struct Validator<'a> {
     findings: &'a mut Findings,
     /// Values that were computed: full name, value as it may be shown.
     derived: Vec<(String, String)>,
+    /// Keys of files that could not be opened.
+    unopened: Vec<String>,
 }
 
 /// Access to single values.
@@ -160,8 +164,59 @@ impl Validator<'_> {
         if let Err(e) = std::fs::File::open(&path) {
             let message = format!("{} cannot be read: {e}", path.display());
             self.about(name, Finding::error(message).allowed("a readable PEM file"));
+            self.unopened.push(name.to_owned());
         }
         Some(path)
+    }
+
+    /// The certificates that these keys name, looked into.
+    pub(super) fn tls(&mut self, names: KeyNames, verify: bool) -> TlsClient {
+        let files = TlsFiles {
+            ca_file: self.file(names.ca_file),
+            certificate_file: self.file(names.certificate_file),
+            private_key_file: self.file(names.private_key_file),
+        };
+        for (has, misses) in [
+            (names.certificate_file, names.private_key_file),
+            (names.private_key_file, names.certificate_file),
+        ] {
+            if self.candidate(has).is_some() && self.candidate(misses).is_none() {
+                let message = format!("{misses} is missing");
+                self.about(has, Finding::error(message).allowed("both or neither"));
+            }
+        }
+        let tls = TlsClient::with(files, names, verify);
+        let all = [
+            names.ca_file,
+            names.certificate_file,
+            names.private_key_file,
+        ];
+        self.check_tls(&tls, &all);
+        tls
+    }
+
+    /// Reports what is wrong with the files of these keys.
+    pub(super) fn check_tls(&mut self, tls: &TlsClient, keys: &[&str]) {
+        match tls.check() {
+            Ok(untimely) => {
+                for (key, message) in untimely {
+                    if keys.contains(&key) {
+                        self.about(key, Finding::warning(message));
+                    }
+                }
+            }
+            Err(errors) => {
+                for error in errors {
+                    let TlsError::File { key, reason, .. } = error else {
+                        continue;
+                    };
+                    // A file that cannot be opened has been reported already.
+                    if keys.contains(&key) && !self.unopened.iter().any(|name| name == key) {
+                        self.about(key, Finding::error(reason).allowed("a PEM file"));
+                    }
+                }
+            }
+        }
     }
 
     /// Reports about a key, where it was given if it was given.

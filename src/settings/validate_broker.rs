@@ -7,10 +7,12 @@ use super::validate::{Validator, text};
 use super::value::{Value, is_loopback};
 use super::{Broker, BrokerUrl, Group, ManagementUrl};
 use crate::model::Secret;
+use crate::net::{KeyNames, TlsClient};
 
 impl Validator<'_> {
     pub(super) fn broker(&mut self) -> Broker {
-        let urls = self.broker_urls();
+        let tls = self.tls(KeyNames::BROKER, true);
+        let urls = self.broker_urls(&tls);
         let (first, max) = (
             self.duration("broker.reconnect-delay"),
             self.duration("broker.reconnect-delay-max"),
@@ -35,11 +37,11 @@ impl Validator<'_> {
             probe_count: u32::try_from(self.int("broker.probe-count")).unwrap_or(u32::MAX),
             heartbeat: self.duration("broker.heartbeat"),
             fence: self.bool("broker.fence"),
-            ca_file: self.file("broker.ca-file"),
+            tls,
         }
     }
 
-    fn broker_urls(&mut self) -> Vec<BrokerUrl> {
+    fn broker_urls(&mut self, tls: &TlsClient) -> Vec<BrokerUrl> {
         let mut urls: Vec<BrokerUrl> = Vec::new();
         let mut tried = false;
         for n in 1..=schema::MAX_BROKERS {
@@ -69,7 +71,7 @@ impl Validator<'_> {
             if !address.tls && !is_loopback(&address.host) {
                 self.about(&name, Finding::warning("plain AMQP to another machine: agents' passwords can be read on the way; use amqps://"));
             }
-            let url = self.broker_url(&address, &management);
+            let url = self.broker_url(&address, &management, tls);
             let api = &url.management.url;
             if let Some(other) = urls.iter().find(|other| other.management.url == *api) {
                 let message = format!(
@@ -92,12 +94,27 @@ impl Validator<'_> {
         urls
     }
 
-    fn broker_url(&mut self, address: &BrokerAddress, management: &str) -> BrokerUrl {
+    fn broker_url(
+        &mut self,
+        address: &BrokerAddress,
+        management: &str,
+        tls: &TlsClient,
+    ) -> BrokerUrl {
         let default_user = self.text("broker.username");
         let default_password = self
             .secret("broker.password")
             .unwrap_or_else(|| Secret::new(""));
-        let amqp = address.uri(&default_user, &default_password, &self.text("broker.vhost"));
+        let vhost = self.text("broker.vhost");
+        // The certificate says who we are, where nothing else does.
+        let external = address.tls
+            && tls.has_certificate()
+            && address.user.is_none()
+            && self.candidate("broker.username").is_none();
+        let amqp = if external {
+            address.external_uri(&vhost)
+        } else {
+            address.uri(&default_user, &default_password, &vhost)
+        };
         let mut username = address.user.clone().unwrap_or(default_user);
         let mut password = address.password.clone().unwrap_or(default_password);
         let url = match self.value(management) {
@@ -107,12 +124,14 @@ impl Validator<'_> {
                 }
                 username = http.user.unwrap_or(username);
                 password = http.password.unwrap_or(password);
+                self.warn_of_guest(external && username == "guest", management, &http.host);
                 http.url
             }
             _ => {
                 let scheme = if address.tls { "https" } else { "http" };
                 let url = format!("{scheme}://{}:15672", address.host);
                 self.derive(management, &url);
+                self.warn_of_guest(external, management, &address.host);
                 url
             }
         };
@@ -123,7 +142,20 @@ impl Validator<'_> {
                 url,
                 username,
                 password,
+                tls: tls.clone(),
             },
+        }
+    }
+
+    /// The management API knows no login by certificate.
+    fn warn_of_guest(&mut self, guest: bool, management: &str, host: &str) {
+        if guest && !is_loopback(host) {
+            let message = "the broker's login is the client certificate, which its management API does not take: with no user it is asked as guest, and refuses that from another machine";
+            let finding = Finding::warning(message);
+            self.about(
+                management,
+                finding.allowed("https://user:password@host:15671"),
+            );
         }
     }
 

@@ -3,8 +3,10 @@
 use super::finding::Finding;
 use super::schema;
 use super::validate::Validator;
-use super::value::{Value, bare, is_loopback};
+use super::value::{Value, is_loopback};
 use super::{AllowRule, Credentials, Downstream, DownstreamKind, Node, Notify, NotifyTls};
+use crate::net::address::{bare, bracketed};
+use crate::net::{KeyNames, TlsClient, TlsFiles};
 
 impl Validator<'_> {
     pub(super) fn downstream(&mut self) -> Downstream {
@@ -27,7 +29,7 @@ impl Validator<'_> {
             probe_interval: self.duration("downstream.probe-interval"),
             admin: self.downstream_admin(),
             failback: self.bool("downstream.failback"),
-            ca_file: self.file("downstream.ca-file"),
+            tls: self.tls(KeyNames::DOWNSTREAM, tls_verify),
             tls_verify,
             allow,
         }
@@ -48,12 +50,7 @@ impl Validator<'_> {
                     Some(self.node(&url_key, &address_key, address, kind))
                 }
                 (_, Some(address)) if !bad && kind == DownstreamKind::Finesse => {
-                    let host = if bare(&address).contains(':') {
-                        format!("[{}]", bare(&address))
-                    } else {
-                        address.clone()
-                    };
-                    let url = format!("https://{host}:8445/finesse/api");
+                    let url = format!("https://{}:8445/finesse/api", bracketed(&address));
                     self.derive(&url_key, &url);
                     Some(Node {
                         url,
@@ -193,19 +190,31 @@ impl Validator<'_> {
             let message = "notification connections to another machine begin plain: without STARTTLS agents' passwords can be read on the way";
             self.about("notify.tls", Finding::warning(message));
         }
-        let ca_file = self
-            .file("notify.ca-file")
-            .or_else(|| downstream.ca_file.clone());
-        if let (None, Some(path)) = (self.candidate("notify.ca-file"), &ca_file) {
-            let path = path.display().to_string();
-            self.derive("notify.ca-file", &path);
-        }
+        let tls_client = self.notify_tls(downstream);
         Notify {
             port: u16::try_from(self.int("notify.port")).unwrap_or(u16::MAX),
             tls,
             connect_timeout: self.duration("notify.connect-timeout"),
             ping_interval: self.duration("notify.ping-interval"),
-            ca_file,
+            tls_client,
         }
+    }
+
+    /// As the downstream's, but for authorities of its own where `notify.ca-file` names them.
+    fn notify_tls(&mut self, downstream: &Downstream) -> TlsClient {
+        let Some(ca_file) = self.file("notify.ca-file") else {
+            let path = downstream.tls.files().ca_file.clone();
+            if let Some(path) = path.filter(|_| self.candidate("notify.ca-file").is_none()) {
+                self.derive("notify.ca-file", &path.display().to_string());
+            }
+            return downstream.tls.clone();
+        };
+        let files = TlsFiles {
+            ca_file: Some(ca_file),
+            ..downstream.tls.files().clone()
+        };
+        let tls = TlsClient::with(files, KeyNames::NOTIFY, downstream.tls_verify);
+        self.check_tls(&tls, &[KeyNames::NOTIFY.ca_file]);
+        tls
     }
 }

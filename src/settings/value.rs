@@ -7,6 +7,7 @@ use super::AllowRule;
 use super::schema::Kind;
 use super::url::{BrokerAddress, HttpAddress};
 use crate::model::Secret;
+use crate::net::address::{bare, host_problem};
 
 /// A value that has passed its kind's check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,11 +81,14 @@ pub fn parse(kind: Kind, text: &str) -> Result<Value, String> {
         Kind::Secret(_) => Ok(Value::Secret(Secret::new(text))),
         Kind::BrokerUrl => BrokerAddress::parse(text).map(Value::Broker),
         Kind::HttpUrl => HttpAddress::parse(text).map(Value::Http),
-        Kind::Host => check(
-            is_host(text),
-            text,
-            "not a host name or address (no scheme, port or path)",
-        ),
+        Kind::Host => match host_problem(text) {
+            Some(problem) => Err(problem.into()),
+            None => check(
+                is_host(text),
+                text,
+                "not a host name or address (no scheme, port or path)",
+            ),
+        },
         Kind::Listen => listen(text),
         Kind::Queue => queue(text).map(Value::Text),
         Kind::Queues => queues(text),
@@ -184,13 +188,6 @@ pub fn is_loopback(host: &str) -> bool {
         Ok(ip) => ip.to_canonical().is_loopback(),
         Err(_) => host == "localhost" || host.ends_with(".localhost"),
     }
-}
-
-/// An IPv6 address without its brackets.
-pub fn bare(host: &str) -> &str {
-    host.strip_prefix('[')
-        .and_then(|h| h.strip_suffix(']'))
-        .unwrap_or(host)
 }
 
 fn listen(text: &str) -> Result<Value, String> {

@@ -60,7 +60,7 @@ pub fn config_for(uri: String, id: &str, boot: u64) -> BrokerConfig {
         probe_interval: Duration::from_millis(500),
         probe_count: 3,
         prefetch: 100,
-        ca_file: None,
+        tls: Default::default(),
         format: Format::Json,
         parse: Defaults {
             max_age_ms: 30_000,

@@ -22,11 +22,16 @@
 )]
 
 pub mod browser;
+#[path = "../../src/net/testing/certs.rs"]
+pub mod certs;
 pub mod crew;
 pub mod desk;
+#[path = "../../src/net/testing/hole.rs"]
+pub mod hole;
 pub mod load;
 pub mod pair;
 pub mod prometheus;
+pub mod site;
 pub mod wire;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -39,6 +44,7 @@ use tokio::runtime::Runtime;
 pub use crew::Crew;
 pub use desk::Desk;
 pub use pair::{Pair, PairOptions};
+pub use site::Site;
 pub use wire::Wire;
 
 /// Generous: only a failing test waits this long.

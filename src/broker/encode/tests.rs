@@ -35,7 +35,7 @@ fn context(format: Format) -> Context {
         probe_interval: Duration::from_millis(500),
         probe_count: 3,
         prefetch: 1,
-        ca_file: None,
+        tls: Default::default(),
         format,
         parse: Defaults::default(),
         control: keys("gc-1"),

@@ -138,7 +138,8 @@ pub(super) struct Target<'a> {
 impl<'a> Target<'a> {
     pub(super) fn new(plan: &'a BrokerPlan) -> Result<Self, TopologyError> {
         let broker = &plan.broker;
-        ManagementClient::new(&broker.management_url, &broker.user, &broker.password)
+        broker
+            .client()
             .map(|client| Self { plan, client })
             .map_err(|source| TopologyError {
                 broker: broker.label.clone(),
@@ -356,6 +357,7 @@ mod tests {
             management_url: String::new(),
             user: "u".to_owned(),
             password: "p".to_owned(),
+            tls: Default::default(),
         };
         let plan = Topology::of(&TopologyInput {
             cluster_name: "t".to_owned(),

@@ -448,6 +448,7 @@ mod tests {
             management_url: format!("http://host-{n}:15672"),
             user: "u".to_owned(),
             password: "p".to_owned(),
+            tls: Default::default(),
         };
         let input = TopologyInput {
             cluster_name: "tandem".to_owned(),

@@ -16,6 +16,7 @@ pub fn topology_input(settings: &Settings) -> TopologyInput {
         management_url: url.management.url.clone(),
         user: url.management.username.clone(),
         password: url.management.password.expose().to_owned(),
+        tls: url.management.tls.clone(),
     });
     TopologyInput {
         cluster_name: settings.cluster_name.clone(),

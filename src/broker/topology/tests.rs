@@ -12,6 +12,7 @@ fn input(brokers: usize) -> TopologyInput {
                 management_url: format!("http://host-{n}:15672"),
                 user: "tandem".to_owned(),
                 password: "pass/word".to_owned(),
+                tls: Default::default(),
             })
             .collect(),
         federation_uris: BTreeMap::new(),

@@ -7,6 +7,8 @@ use crate::broker::management::segment;
 /// Heartbeat of a link in seconds, and its bound of connecting in milliseconds: a link over a
 /// cut line is noticed within about two heartbeats.
 const LINK_PARAMETERS: &str = "heartbeat=5&connection_timeout=5000";
+/// The option that names how a client logs in.
+const MECHANISM: &str = "auth_mechanism=";
 
 /// The parts of `scheme://[user[:password]@]authority[/path][?query]`.
 struct Parts<'a> {
@@ -72,11 +74,17 @@ pub(super) fn for_federation(uri: &str, user: &str, password: &str) -> String {
         Some(given) => given.to_owned(),
         None => format!("{}:{}", segment(user), segment(password)),
     };
-    let query = match parts.query {
-        None => LINK_PARAMETERS.to_owned(),
-        Some(given) if given.contains("heartbeat=") => given.to_owned(),
-        Some(given) => format!("{given}&{LINK_PARAMETERS}"),
-    };
+    // How an instance logs in says nothing about the brokers themselves.
+    let given = parts.query.unwrap_or_default().split('&');
+    let given = given.filter(|option| !option.is_empty() && !option.starts_with(MECHANISM));
+    let mut options: Vec<&str> = given.collect();
+    if !options
+        .iter()
+        .any(|option| option.starts_with("heartbeat="))
+    {
+        options.push(LINK_PARAMETERS);
+    }
+    let query = options.join("&");
     format!(
         "{}://{credentials}@{}/{}?{query}",
         parts.scheme,
@@ -126,6 +134,10 @@ mod tests {
         assert_eq!(
             for_federation("amqps://a:b@h/v?heartbeat=1", "u", "p"),
             "amqps://a:b@h/v?heartbeat=1"
+        );
+        assert_eq!(
+            for_federation("amqps://[::1]:5671/v?auth_mechanism=external", "u", "p"),
+            format!("amqps://u:p@[::1]:5671/v?{LINK_PARAMETERS}")
         );
     }
 

@@ -110,8 +110,7 @@ async fn spare(admin: &Admin, settings: &Settings) -> Result<Row, ClientError> {
             before.instance
         )));
     };
-    let api = &broker.management;
-    let client = ManagementClient::new(&api.url, &api.username, api.password.expose());
+    let client = ManagementClient::of(&broker.management);
     let client = client.map_err(|error| refuse(error.to_string()))?;
     let probing = Probing::start(Some(settings)).await?;
     let started = close(&client, settings, &before.instance).await?;
@@ -201,6 +200,7 @@ impl Probing {
             .and_then(|group| group.queues.first());
         options.queue = queue.cloned().unwrap_or(options.queue);
         options.first_limit = settings.broker.timeout;
+        options.tls = settings.broker.tls.clone();
         let uris = settings.broker.urls.iter().map(|url| url.amqp.clone());
         let (client, mut inbox) = Client::connect(uris.collect(), options.clone())
             .await

@@ -12,6 +12,8 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::lease::Lease;
 use crate::model::{Answer, DialogVerb};
+use crate::net::testing::certs::{Kind, Made, Maker};
+use crate::net::{KeyNames, TlsFiles};
 
 /// What the server does after it has read a whole request.
 #[derive(Clone)]
@@ -117,8 +119,7 @@ fn client(url: &str, timeout: Duration) -> FinesseClient {
             base_url: url.to_owned(),
         }],
         request_timeout: timeout,
-        ca_file: None,
-        tls_verify: true,
+        tls: TlsClient::default(),
         admin: None,
         platform: true,
     })
@@ -481,8 +482,7 @@ fn base_urls_are_checked() {
                 base_url: url.to_owned(),
             }],
             request_timeout: LONG,
-            ca_file: None,
-            tls_verify: false,
+            tls: TlsClient::default(),
             admin: None,
             platform: true,
         })
@@ -521,4 +521,96 @@ async fn what_was_decided_before_a_pause_is_not_sent() {
         .await;
     assert_eq!(outcome, CallOutcome::Withheld);
     assert_eq!(server.connections.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_name_whose_first_address_is_silent_delays_its_first_connection_only() {
+    use crate::net::testing::hole::BlackHole;
+    use crate::net::testing::teach;
+    let hole = BlackHole::open("127.0.0.1").await;
+    let listener = TcpListener::bind(("127.0.0.2", hole.port())).await.unwrap();
+    let (seen, _requests) = mpsc::channel(64);
+    let task = tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let answer = Then::Answer(http("503 Out", ""));
+            tokio::spawn(serve(socket, answer, seen.clone()));
+        }
+    });
+    let name = teach(&["127.0.0.1", "127.0.0.2"]);
+    // Half of two thirds of it are for the first address.
+    let limit = Duration::from_secs(9);
+    let client = client(&format!("http://{name}:{}", hole.port()), limit);
+    for patience in [limit, limit / 3] {
+        let begun = std::time::Instant::now();
+        let health = client.probe(0).await;
+        assert!(
+            matches!(health, NodeHealth::OutOfService { .. }),
+            "{health:?}"
+        );
+        assert!(begun.elapsed() < patience, "{:?}", begun.elapsed());
+    }
+    task.abort();
+}
+
+/// An HTTPS server for one request, which demands certificates of its authority's.
+async fn secure(own: &Made, authority: &Made) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = own.server(Some(authority));
+    tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let Ok(mut tls) = acceptor.accept(tcp).await else {
+            return;
+        };
+        let mut request = [0; 4096];
+        let _ = tls.read(&mut request).await;
+        let _ = tls.write_all(&http("503 Out", "")).await;
+        let _ = tls.shutdown().await;
+    });
+    format!("https://localhost:{port}")
+}
+
+#[tokio::test]
+async fn a_node_that_demands_a_certificate_gets_it_and_the_very_one_of_a_node_is_trusted() {
+    let maker = Maker::new();
+    let authority = Kind {
+        authority: true,
+        expired: false,
+    };
+    let authority = maker.make(&["localhost"], authority, None);
+    let own = maker.make(&["tandem"], Kind::default(), Some(&authority));
+    let health = async |files: TlsFiles| {
+        // As a small installation has it: the server's certificate is its own authority's.
+        let url = secure(&authority, &authority).await;
+        let config = Config {
+            nodes: vec![NodeConfig { base_url: url }],
+            request_timeout: LONG,
+            tls: TlsClient::new(files, KeyNames::DOWNSTREAM),
+            admin: None,
+            platform: true,
+        };
+        FinesseClient::new(&config).unwrap().probe(0).await
+    };
+    let reason = |health| match health {
+        NodeHealth::Unreachable { reason } => reason,
+        other => panic!("{other:?}"),
+    };
+    let trusting = TlsFiles {
+        ca_file: Some(authority.certificate.clone()),
+        ..TlsFiles::default()
+    };
+    let said = reason(health(TlsFiles::default()).await);
+    assert!(said.contains("into downstream.ca-file"), "{said}");
+    let said = reason(health(trusting.clone()).await);
+    assert!(said.contains("downstream.certificate-file"), "{said}");
+    let files = TlsFiles {
+        certificate_file: Some(own.certificate.clone()),
+        private_key_file: Some(own.key.clone()),
+        ..trusting
+    };
+    let served = health(files).await;
+    assert!(
+        matches!(served, NodeHealth::OutOfService { .. }),
+        "{served:?}"
+    );
 }

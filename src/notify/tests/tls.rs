@@ -1,5 +1,7 @@
 //! The same over TLS, with a certificate made for these tests only.
 
+use std::sync::Arc;
+
 use super::*;
 
 const CERTIFICATE: &str = concat!(
@@ -38,8 +40,11 @@ async fn raw_accept(service: &Service) -> TcpStream {
 #[tokio::test]
 async fn direct_tls_works_with_a_trusted_certificate() {
     let mut service = Service::new().await;
-    let trusted = client_config(Some(CERTIFICATE.as_ref()), true).unwrap();
-    service.spec.tls = Tls::Direct(trusted);
+    let files = TlsFiles {
+        ca_file: Some(CERTIFICATE.into()),
+        ..TlsFiles::default()
+    };
+    service.spec.tls = Tls::Direct(TlsClient::new(files, KeyNames::NOTIFY));
     let subscription = subscribe(service.spec.clone(), 7, service.sink.clone());
     let tls = acceptor().accept(raw_accept(&service).await).await.unwrap();
     let mut peer = Peer {
@@ -55,7 +60,7 @@ async fn direct_tls_works_with_a_trusted_certificate() {
 #[tokio::test]
 async fn an_untrusted_certificate_is_unreachable() {
     let mut service = Service::new().await;
-    service.spec.tls = Tls::Direct(client_config(None, true).unwrap());
+    service.spec.tls = Tls::Direct(TlsClient::default());
     let _subscription = subscribe(service.spec.clone(), 7, service.sink.clone());
     assert!(acceptor().accept(raw_accept(&service).await).await.is_err());
     let happening = service.next().await;

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::schema::SCHEMA;
 use super::*;
 
+mod certificates;
 mod contradictions;
 mod origins;
 mod pairs;

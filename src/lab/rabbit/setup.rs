@@ -1,0 +1,176 @@
+//! What a node is started with: its configuration, its environment, its programs.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use super::super::{LabError, ReservedPort};
+
+/// Environment variable with the path of the server script, where it is not found by itself.
+pub const SERVER_VARIABLE: &str = "RABBITMQ_SERVER";
+const PLUGINS: &str = "rabbitmq_management,rabbitmq_federation,rabbitmq_federation_management";
+/// Lets clients log in by certificate.
+const TLS_PLUGIN: &str = ",rabbitmq_auth_mechanism_ssl";
+
+/// The file of plug-ins.
+pub(super) fn plugins(tls: bool) -> String {
+    let more = if tls { TLS_PLUGIN } else { "" };
+    format!("[{PLUGINS}{more}].\n")
+}
+
+/// TLS of a node: PEM files, and what clients must show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerTls {
+    /// Authorities of clients.
+    pub ca_file: PathBuf,
+    /// Its own certificate.
+    pub certificate_file: PathBuf,
+    /// Key of that.
+    pub private_key_file: PathBuf,
+    /// Whoever shows no certificate of these authorities is refused.
+    pub demand: bool,
+}
+
+/// A cluster name of its own for each broker: with the default one every binding change
+/// resolves the host's name, and federation headers do not tell the brokers apart.
+pub(super) fn config(name: &str, ip: IpAddr, amqp: u16, management: u16) -> String {
+    // Without brackets for IPv6, too.
+    format!(
+        "listeners.tcp.1 = {ip}:{amqp}\n\
+         management.tcp.ip = {ip}\n\
+         management.tcp.port = {management}\n\
+         cluster_name = {name}\n\
+         collect_statistics_interval = 1000\n\
+         vm_memory_high_watermark.absolute = 512MB\n\
+         disk_free_limit.absolute = 10MB\n\
+         log.file.level = info\n"
+    )
+}
+
+/// What makes it listen with TLS too.
+pub(super) fn tls(tls: &ServerTls, ip: IpAddr, (amqps, management): (u16, u16)) -> String {
+    use std::fmt::Write as _;
+    let verify = if tls.demand {
+        "verify_peer"
+    } else {
+        "verify_none"
+    };
+    let mut text = format!(
+        "listeners.ssl.1 = {ip}:{amqps}\n\
+         management.ssl.ip = {ip}\n\
+         management.ssl.port = {management}\n\
+         auth_mechanisms.1 = PLAIN\n\
+         auth_mechanisms.2 = EXTERNAL\n\
+         ssl_cert_login_from = common_name\n"
+    );
+    for prefix in ["ssl_options", "management.ssl"] {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "{prefix}.cacertfile = {}\n{prefix}.certfile = {}\n{prefix}.keyfile = {}\n\
+             {prefix}.verify = {verify}\n{prefix}.fail_if_no_peer_cert = {}\n",
+            tls.ca_file.display(),
+            tls.certificate_file.display(),
+            tls.private_key_file.display(),
+            tls.demand
+        );
+    }
+    text
+}
+
+/// Everything of its own.
+pub(super) fn environment(
+    folder: &Path,
+    name: &str,
+    epmd: &ReservedPort,
+    distribution: &ReservedPort,
+) -> BTreeMap<String, String> {
+    let file = |name: &str| folder.join(name).display().to_string();
+    [
+        // The Erlang cookie is made there.
+        ("HOME", folder.display().to_string()),
+        // Makes the script become the server instead of staying its parent.
+        ("RUNNING_UNDER_SYSTEMD", "true".to_owned()),
+        (
+            "RABBITMQ_NODENAME",
+            format!("tandem-{name}-{}@localhost", distribution.number()),
+        ),
+        ("RABBITMQ_CONFIG_FILE", file("rabbitmq.conf")),
+        ("RABBITMQ_ADVANCED_CONFIG_FILE", file("advanced.config")),
+        ("RABBITMQ_CONF_ENV_FILE", file("env.conf")),
+        ("RABBITMQ_ENABLED_PLUGINS_FILE", file("enabled_plugins")),
+        ("RABBITMQ_MNESIA_BASE", file("data")),
+        ("RABBITMQ_LOG_BASE", file("log")),
+        ("RABBITMQ_PID_FILE", file("server.pid")),
+        ("RABBITMQ_DIST_PORT", distribution.number().to_string()),
+        ("ERL_EPMD_PORT", epmd.number().to_string()),
+        ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
+        (
+            "ERL_AFLAGS",
+            "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}".to_owned(),
+        ),
+        // One scheduler and few I/O threads: several nodes share a small machine.
+        (
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+            "+S 1:1 +A 4".to_owned(),
+        ),
+        ("ERL_CRASH_DUMP_SECONDS", "0".to_owned()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value))
+    .collect()
+}
+
+/// The server script itself: the one on PATH in Debian insists on the user `rabbitmq`.
+pub(super) fn find_server() -> Result<PathBuf, LabError> {
+    if let Some(path) = std::env::var_os(SERVER_VARIABLE) {
+        return Ok(PathBuf::from(path));
+    }
+    let mut looked_in = vec![PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmq-server")];
+    looked_in.extend(versioned("/usr/lib/rabbitmq/lib"));
+    // Where the generic package is usually unpacked.
+    looked_in.extend(versioned("/opt"));
+    looked_in.push(PathBuf::from("/opt/rabbitmq/sbin/rabbitmq-server"));
+    looked_in
+        .iter()
+        .find(|path| path.is_file())
+        .cloned()
+        .ok_or_else(|| LabError::NotInstalled {
+            program: "rabbitmq-server",
+            looked_in: looked_in
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect::<Vec<_>>()
+                .join(", "),
+            variable: SERVER_VARIABLE,
+        })
+}
+
+/// `<folder>/rabbitmq_server-*/sbin/rabbitmq-server`.
+fn versioned(folder: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            entry
+                .file_name()
+                .to_str()?
+                .starts_with("rabbitmq_server-")
+                .then(|| entry.path().join("sbin/rabbitmq-server"))
+        })
+        .collect()
+}
+
+/// On PATH, or in Erlang's own folder.
+pub(super) fn find_epmd() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    folders.extend(["/usr/lib/erlang/bin", "/usr/local/lib/erlang/bin"].map(PathBuf::from));
+    folders
+        .into_iter()
+        .map(|folder| folder.join("epmd"))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| PathBuf::from("epmd"))
+}
