@@ -10,7 +10,8 @@ use super::names::{BIND, SASL, TLS};
 use super::sasl::{self, Mechanism, Proof, Scram, ScramError};
 use super::stanza::{Features, Incoming, Iq, IqKind, Payload, SaslStep};
 use super::stream::Stream;
-use super::xml::{Fault, escaped};
+use super::text::escaped;
+use super::xml::Fault;
 use super::{Spec, Tls};
 
 /// The stream of a session.

@@ -10,7 +10,8 @@ use crate::downstream::finesse::update;
 use crate::downstream::finesse::xml::XmlError;
 use crate::model::{Update, UpdateBody};
 
-use super::xml::{Span, Token, attribute, name, split_name, unescape, unescaped_text};
+use super::text::{attribute, name, split_name, unescape, unescaped_text};
+use super::xml::{Span, Token};
 
 /// An update, or why a notification could not be read.
 pub(super) type Notification = Result<Update, XmlError>;
@@ -245,7 +246,7 @@ mod tests {
     use super::*;
     use crate::model::DialogsVerb;
     use crate::notify::stanza::{Incoming, read_all};
-    use crate::notify::xml::escaped;
+    use crate::notify::text::escaped;
 
     const HEADER: &str =
         "<s:stream xmlns='jabber:client' xmlns:s='http://etherx.jabber.org/streams'>";

@@ -14,7 +14,7 @@
 //! | section 6, RFC 4616, 5802, 7677 | SASL PLAIN, SCRAM-SHA-1, SCRAM-SHA-256 | `sasl` |
 //! | section 7 | resource binding | `login` |
 //! | section 8 | iq requests answered or declined, stanza errors | `session` |
-//! | section 11 | the subset of XML that a stream may use, with bounds | `xml`, `names` |
+//! | section 11 | the subset of XML that a stream may use, with bounds | `xml`, `text`, `names` |
 //! | RFC 3921 section 3 | session request, where the service demands it | `session` |
 //! | RFC 6121 sections 2 to 4 | roster request, presence, the application's presence and a subscription to it | `session`, `application` |
 //! | XEP-0060 | event notifications, subscribe and unsubscribe | `message`, `session` |
@@ -36,6 +36,7 @@ mod session;
 pub mod shell;
 mod stanza;
 mod stream;
+mod text;
 mod xml;
 
 use std::sync::Arc;
@@ -142,7 +143,7 @@ pub(crate) fn read_stream(stanzas: &[u8]) {
 pub fn subscribe(spec: Spec, epoch: u64, sink: Sink) -> Subscription {
     let (closed, orders) = (CancellationToken::new(), Arc::new(Orders::default()));
     let (end, taken) = (closed.clone(), Arc::clone(&orders));
-    tokio::spawn(async move { session::run(spec, epoch, sink, &end, &taken).await });
+    tokio::spawn(async move { session::run(&spec, epoch, &sink, &end, &taken).await });
     Subscription { closed, orders }
 }
 

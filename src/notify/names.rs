@@ -1,6 +1,7 @@
 //! Namespaces: the ones that a session knows, and what prefixes stand for.
 
-use super::xml::{Fault, attributes, split_name};
+use super::text::{attributes, split_name};
+use super::xml::Fault;
 
 /// Declarations that may be in force at once.
 const MAX_DECLARATIONS: usize = 64;
@@ -129,7 +130,7 @@ mod tests {
     use super::*;
 
     fn enter<'t>(scope: &mut Scope, depth: usize, tag: &'t str) -> (Ns, &'t str) {
-        let name = super::super::xml::name(tag.as_bytes()).unwrap();
+        let name = super::super::text::name(tag.as_bytes()).unwrap();
         let (ns, local) = scope.enter(depth, name, tag.as_bytes()).unwrap();
         (ns, std::str::from_utf8(local).unwrap())
     }

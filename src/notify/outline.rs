@@ -4,7 +4,8 @@
 
 use super::names::{Ns, Scope};
 use super::stanza::{Features, Incoming, Iq, IqKind, Payload, Presence, SaslStep};
-use super::xml::{Fault, Span, Token, attribute, name, unescaped_text};
+use super::text::{attribute, name, unescaped_text};
+use super::xml::{Fault, Span, Token};
 
 /// Elements that are kept of one stanza.
 const MAX_NODES: usize = 128;

@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{Update, UpdateBody};
+use crate::model::{AgentId, Update, UpdateBody};
 
 use super::application::{self, Application, is_application};
 use super::login::{self, Bound, End, Xmpp};
@@ -14,7 +15,7 @@ use super::message::Notification;
 use super::names::{PING, PUBSUB, ROSTER, SESSION, STANZA_ERRORS};
 use super::orders::{Order, Orders};
 use super::stanza::{Incoming, Iq, IqKind, Payload, Presence};
-use super::xml::escaped;
+use super::text::escaped;
 use super::{Happening, Sink, Spec};
 
 /// Unanswered pings that end a session.
@@ -49,20 +50,20 @@ impl From<End> for Stop {
 
 /// Runs a session to its end.
 pub(super) async fn run(
-    spec: Spec,
+    spec: &Spec,
     epoch: u64,
-    sink: Sink,
+    sink: &Sink,
     closed: &CancellationToken,
     orders: &Orders,
 ) {
     let report = Report {
-        spec: &spec,
+        spec,
         epoch,
-        sink: &sink,
+        sink,
         closed,
     };
     // Boxed: the login's state is large and short-lived, the session's small and long-lived.
-    let login = Box::pin(timeout(spec.connect_timeout, establish(&spec)));
+    let login = Box::pin(timeout(spec.connect_timeout, establish(spec)));
     let outcome = tokio::select! {
         () = closed.cancelled() => return,
         outcome = login => outcome.unwrap_or_else(|_| {
@@ -71,7 +72,7 @@ pub(super) async fn run(
     };
     let terminal = match outcome {
         Ok(established) => {
-            let mut session = Session::new(established, report);
+            let mut session = Box::new(Session::new(*established, report));
             match session.serve(orders).await {
                 Stop::Closed => return Box::pin(session.goodbye()).await,
                 Stop::Ended(end) => Happening::Lost {
@@ -90,7 +91,9 @@ pub(super) async fn run(
         },
     };
     // Where this fails, nobody waits for it.
-    let _ = report.tell(terminal).await;
+    if let Ok(permit) = report.permit().await {
+        permit.tell(terminal);
+    }
 }
 
 /// A session that receives notifications.
@@ -110,7 +113,7 @@ struct Early {
 }
 
 /// Login, then all that makes the service send notifications, and proof that it has read it.
-async fn establish(spec: &Spec) -> Result<Established, End> {
+async fn establish(spec: &Spec) -> Result<Box<Established>, End> {
     let mut bound = login::login(spec).await?;
     bound
         .stream
@@ -145,11 +148,11 @@ async fn establish(spec: &Spec) -> Result<Established, End> {
             _ => {}
         }
     };
-    Ok(Established {
+    Ok(Box::new(Established {
         bound,
         early,
         answers,
-    })
+    }))
 }
 
 /// What follows the bind, in one piece.
@@ -218,20 +221,40 @@ struct Report<'a> {
     closed: &'a CancellationToken,
 }
 
-impl Report<'_> {
-    async fn tell(&self, happening: Happening) -> Result<(), Stop> {
+impl<'a> Report<'a> {
+    /// Room for one happening.
+    async fn permit(self) -> Result<Permit<'a>, Stop> {
         tokio::select! {
             biased;
             () = self.closed.cancelled() => Err(Stop::Closed),
             permit = self.sink.reserve() => match permit {
-                Ok(permit) => {
-                    permit.send((self.spec.agent.clone(), self.epoch, happening));
-                    Ok(())
-                }
+                Ok(permit) => Ok(Permit { report: self, permit }),
                 Err(_) => Err(Stop::Closed),
             },
         }
     }
+}
+
+/// Room for one happening.
+struct Permit<'a> {
+    report: Report<'a>,
+    permit: mpsc::Permit<'a, (AgentId, u64, Happening)>,
+}
+
+impl Permit<'_> {
+    fn tell(self, happening: Happening) {
+        let Report { spec, epoch, .. } = self.report;
+        self.permit.send((spec.agent.clone(), epoch, happening));
+    }
+}
+
+/// What a stanza, an order or the clock asks for.
+enum Task {
+    Nothing,
+    /// Tell the engine.
+    Tell(Vec<Update>),
+    /// Tell the service.
+    Send(String),
 }
 
 struct Session<'a> {
@@ -276,79 +299,88 @@ impl<'a> Session<'a> {
     }
 
     async fn pump(&mut self, orders: &Orders) -> Result<Infallible, Stop> {
-        self.report.tell(Happening::Up).await?;
-        let early = std::mem::take(&mut self.early);
-        self.updates(early.updates).await?;
-        for presence in early.presences {
-            self.presence(presence).await?;
-        }
+        self.report.permit().await?.tell(Happening::Up);
+        let updates = self.early();
+        self.tell(updates).await?;
         let closed = self.report.closed;
         let every = self.report.spec.ping_interval.max(MIN_PING_INTERVAL);
         let mut clock = interval_at(Instant::now() + every, every);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // In this order: what has arrived is read before the peer is called silent.
-            tokio::select! {
+            let task = tokio::select! {
                 biased;
                 () = closed.cancelled() => return Err(Stop::Closed),
-                order = orders.next() => self.watch(&order).await?,
+                order = orders.next() => self.watch(&order),
                 incoming = self.stream.next() => {
                     self.unanswered = 0;
-                    self.handle(incoming?).await?;
+                    self.handle(incoming?)
                 }
-                _ = clock.tick() => self.ping().await?,
+                _ = clock.tick() => self.ping()?,
+            };
+            match task {
+                Task::Nothing => {}
+                Task::Tell(updates) => self.tell(updates).await?,
+                Task::Send(stanzas) => self.send(&stanzas).await?,
             }
         }
     }
 
-    async fn handle(&mut self, incoming: Incoming) -> Result<(), Stop> {
+    /// What has come with the sign-in.
+    fn early(&mut self) -> Vec<Update> {
+        let Early { updates, presences } = std::mem::take(&mut self.early);
+        let mut updates = self.readable(updates);
+        for presence in presences {
+            updates.extend(self.presence(presence));
+        }
+        updates
+    }
+
+    fn handle(&mut self, incoming: Incoming) -> Task {
         match incoming {
-            Incoming::Message(updates) => self.updates(updates).await?,
+            Incoming::Message(updates) => Task::Tell(self.readable(updates)),
             Incoming::Iq(iq) => {
                 self.answers |= iq.answers(PING_ID) || iq.answers(FIRST_PING_ID);
-                if let Some(reply) = answer(&iq) {
-                    self.send(&reply).await?;
-                }
+                answer(&iq).map_or(Task::Nothing, Task::Send)
             }
-            Incoming::Presence(presence) => self.presence(presence).await?,
+            Incoming::Presence(presence) => {
+                let update = self.presence(presence);
+                update.map_or(Task::Nothing, |update| Task::Tell(vec![update]))
+            }
             _ => {
-                tracing::debug!(agent = %self.report.spec.agent, "malformed or unknown stanza ignored")
+                tracing::debug!(agent = %self.report.spec.agent, "malformed or unknown stanza ignored");
+                Task::Nothing
             }
         }
-        Ok(())
     }
 
-    async fn updates(&mut self, updates: Vec<Notification>) -> Result<(), Stop> {
-        for update in updates {
-            match update {
-                Ok(update) => self.report.tell(Happening::Update(update)).await?,
-                Err(error) => {
+    fn readable(&self, updates: Vec<Notification>) -> Vec<Update> {
+        let readable = |update: Notification| {
+            update
+                .inspect_err(|error| {
                     tracing::warn!(agent = %self.report.spec.agent, %error, "unreadable notification");
-                }
-            }
-        }
-        Ok(())
+                })
+                .ok()
+        };
+        updates.into_iter().filter_map(readable).collect()
     }
 
-    async fn presence(&mut self, presence: Presence) -> Result<(), Stop> {
+    fn presence(&mut self, presence: Presence) -> Option<Update> {
         if !is_application(&presence.from, &self.report.spec.domain) {
-            return Ok(());
+            return None;
         }
-        let Some(available) = self.application.take(presence) else {
-            return Ok(());
-        };
-        let update = Update {
+        let available = self.application.take(presence)?;
+        Some(Update {
             request_id: None,
             item_id: None,
             body: UpdateBody::Application { available },
-        };
-        self.report.tell(Happening::Update(update)).await
+        })
     }
 
-    async fn ping(&mut self) -> Result<(), Stop> {
+    fn ping(&mut self) -> Result<Task, End> {
         if self.answers && self.unanswered >= MAX_UNANSWERED {
             let reason = format!("{MAX_UNANSWERED} pings without an answer");
-            return Err(End::Broken(reason).into());
+            return Err(End::Broken(reason));
         }
         self.unanswered = self.unanswered.saturating_add(1);
         let domain = &self.report.spec.domain;
@@ -359,14 +391,14 @@ impl<'a> Session<'a> {
             stanzas = format!("<presence type='subscribe' to='{to}'/>");
         }
         stanzas.push_str(&ping(PING_ID, domain));
-        self.send(&stanzas).await
+        Ok(Task::Send(stanzas))
     }
 
     /// Left-overs of dead sessions pile up in the service unless they are removed first.
-    async fn watch(&mut self, order: &Order) -> Result<(), Stop> {
+    fn watch(&mut self, order: &Order) -> Task {
         if !is_domain(&order.pubsub_domain) {
             tracing::warn!(domain = %order.pubsub_domain, "not a pubsub domain");
-            return Ok(());
+            return Task::Nothing;
         }
         let (service, team) = (escaped(&order.pubsub_domain), escaped(&order.team));
         let jid = escaped(&self.jid);
@@ -379,7 +411,15 @@ impl<'a> Session<'a> {
                 self.watched
             );
         }
-        self.send(&stanzas).await
+        Task::Send(stanzas)
+    }
+
+    async fn tell(&self, updates: Vec<Update>) -> Result<(), Stop> {
+        for update in updates {
+            let permit = self.report.permit().await?;
+            permit.tell(Happening::Update(update));
+        }
+        Ok(())
     }
 
     async fn send(&mut self, stanzas: &str) -> Result<(), Stop> {
@@ -396,7 +436,7 @@ impl<'a> Session<'a> {
     }
 
     /// Presence unavailable, end of stream, and a moment for the peer to read both.
-    async fn goodbye(mut self) {
+    async fn goodbye(&mut self) {
         let _ = timeout(GOODBYE, async {
             self.stream.send("<presence type='unavailable'/>").await?;
             self.stream.close().await?;

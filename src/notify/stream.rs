@@ -10,7 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use super::login::End;
 use super::names::{CLIENT, STREAMS};
 use super::stanza::{Features, Incoming, Reader};
-use super::xml::{MAX_STANZA, escaped};
+use super::text::escaped;
+use super::xml::MAX_STANZA;
 
 /// Bytes read in one go.
 const CHUNK: usize = 16 * 1024;

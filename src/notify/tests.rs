@@ -9,6 +9,7 @@ use super::*;
 use crate::downstream::tls::client_config;
 use crate::model::{Update, UpdateBody};
 
+mod login;
 mod tls;
 
 const PATIENCE: Duration = Duration::from_secs(30);
