@@ -463,5 +463,5 @@ async fn an_untrusted_certificate_and_a_demand_for_encryption_are_told_at_once()
     prosody.start().await;
     let plain = Tls::StartTlsIfOffered(tls(true));
     let told = sign_in(&prosody, "pw-1001", plain).await;
-    unreachable(told, "no SASL mechanism");
+    unreachable(told, "stream error");
 }
