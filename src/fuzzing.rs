@@ -142,7 +142,7 @@ pub fn xml(data: &[u8]) {
     }
 }
 
-/// Notifications: stanzas as the service sends them, and the payload inside.
+/// Notifications: what the service sends over a stream, and the payload inside.
 pub fn xmpp(data: &[u8]) {
     for node in [
         "/finesse/api/User/1001",
@@ -152,13 +152,8 @@ pub fn xmpp(data: &[u8]) {
     ] {
         let _ = update::parse(node, Some("i"), data);
     }
-    let Ok(text) = std::str::from_utf8(data) else {
-        return;
-    };
-    // The library's tree is recursive: the connection's guard bounds depth and size before it.
-    if text.matches('<').count() < 200 {
-        crate::notify::updates_of(data);
-    }
+    // However it is cut, it says the same.
+    crate::notify::read_stream(data);
 }
 
 /// Peer messages: sealed bytes from anybody, and messages of a peer that has the key.

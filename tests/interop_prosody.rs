@@ -18,9 +18,13 @@ use base64::engine::general_purpose::STANDARD;
 use support::pair::{SUPERVISOR, is_state};
 use support::{LIMIT, Pair, PairOptions, Shared, run, until};
 use tandem::lab::ReservedPort;
+use tandem::model::{AgentId, Secret};
+use tandem::net::{KeyNames, TlsClient, TlsFiles};
+use tandem::notify::{Happening, Spec, Tls, subscribe};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// How the connector's sessions are protected.
@@ -57,6 +61,11 @@ fn file_name(text: &str) -> String {
 
 impl Prosody {
     fn new(domain: &str, protection: Protection, users: &[&str]) -> Self {
+        Self::with(domain, protection, users, "")
+    }
+
+    /// With further settings of the server.
+    fn with(domain: &str, protection: Protection, users: &[&str], settings: &str) -> Self {
         let prosody = Self {
             folder: tempfile::tempdir().unwrap(),
             plain: ReservedPort::take().unwrap(),
@@ -71,11 +80,12 @@ impl Prosody {
             let account = format!("return {{ [\"password\"] = \"pw-{user}\"; }};\n");
             std::fs::write(accounts.join(format!("{}.dat", file_name(user))), account).unwrap();
         }
-        std::fs::write(folder.join("prosody.cfg.lua"), prosody.config(protection)).unwrap();
+        let config = prosody.config(protection, settings);
+        std::fs::write(folder.join("prosody.cfg.lua"), config).unwrap();
         prosody
     }
 
-    fn config(&self, protection: Protection) -> String {
+    fn config(&self, protection: Protection, settings: &str) -> String {
         let folder = self.folder.path().display();
         let testdata = concat!(env!("CARGO_MANIFEST_DIR"), "/src/notify/testdata");
         let certificate = format!(
@@ -98,7 +108,7 @@ impl Prosody {
              modules_enabled = {{ {tls_module}\"roster\", \"saslauth\", \"ping\" }}\n\
              modules_disabled = {{ \"s2s\", \"offline\" }}\n\
              authentication = \"internal_plain\"\nstorage = \"internal\"\n\
-             allow_unencrypted_plain_auth = true\nc2s_require_encryption = false\n{tls}\
+             allow_unencrypted_plain_auth = true\nc2s_require_encryption = false\n{tls}{settings}\n\
              VirtualHost \"{domain}\"\nComponent \"pubsub.{domain}\" \"pubsub\"\n\
              admins = {{ \"admin@{domain}\" }}\nautocreate_on_publish = true\n\
              autocreate_on_subscribe = true\n",
@@ -369,4 +379,91 @@ fn prosody_with_starttls() {
 #[test]
 fn prosody_with_tls_from_the_first_byte() {
     run(async |shared| sessions_follow_a_foreign_service(shared, Protection::Direct).await);
+}
+
+/// What becomes of one sign-in.
+async fn sign_in(prosody: &Prosody, password: &str, tls: Tls) -> Happening {
+    let (sink, mut happenings) = mpsc::channel(8);
+    let spec = Spec {
+        agent: AgentId::new("1001").unwrap(),
+        password: Secret::new(password),
+        // By its address: with TLS from the first byte Prosody knows no other names than its hosts.
+        host: "127.0.0.1".to_owned(),
+        port: match tls {
+            Tls::Direct(_) => prosody.direct.number(),
+            Tls::StartTlsIfOffered(_) => prosody.plain.number(),
+        },
+        domain: prosody.domain.clone(),
+        tls,
+        resource: "tandem-a".to_owned(),
+        connect_timeout: LIMIT,
+        ping_interval: LIMIT,
+    };
+    let _subscription = subscribe(spec, 1, sink);
+    let first = timeout(LIMIT, happenings.recv()).await.unwrap();
+    first.unwrap().2
+}
+
+/// Settings that trust the certificate of these tests, or only those of the system.
+fn tls(trust: bool) -> TlsClient {
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/src/notify/testdata/localhost.pem"
+    );
+    let files = TlsFiles {
+        ca_file: trust.then(|| file.into()),
+        ..TlsFiles::default()
+    };
+    TlsClient::new(files, KeyNames::NOTIFY)
+}
+
+#[tokio::test]
+async fn every_sasl_mechanism_signs_in_and_refuses_a_wrong_password() {
+    const ALL: [&str; 3] = ["PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256"];
+    for mechanism in ALL {
+        let disabled = ALL.map(|other| {
+            let other = if other == mechanism { "-" } else { other };
+            format!("\"{other}\"")
+        });
+        let settings = format!("disable_sasl_mechanisms = {{ {} }}", disabled.join(", "));
+        for protection in [Protection::None, Protection::Direct] {
+            let mut prosody = Prosody::with("d.example", protection, &["1001"], &settings);
+            prosody.start().await;
+            let tls = || match protection {
+                Protection::Direct => Tls::Direct(tls(true)),
+                _ => Tls::StartTlsIfOffered(tls(true)),
+            };
+            let right = sign_in(&prosody, "pw-1001", tls()).await;
+            assert_eq!(right, Happening::Up, "{mechanism} {protection:?}");
+            let reason = "not-authorized".to_owned();
+            let wrong = sign_in(&prosody, "pw-1002", tls()).await;
+            assert_eq!(
+                wrong,
+                Happening::Refused { reason },
+                "{mechanism} {protection:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_untrusted_certificate_and_a_demand_for_encryption_are_told_at_once() {
+    let unreachable = |happening: Happening, part: &str| {
+        assert!(
+            matches!(&happening, Happening::Unreachable { reason } if reason.contains(part)),
+            "{part}: {happening:?}"
+        );
+    };
+    let mut prosody = Prosody::new("d.example", Protection::Direct, &["1001"]);
+    prosody.start().await;
+    let direct = sign_in(&prosody, "pw-1001", Tls::Direct(tls(false))).await;
+    unreachable(direct, "TLS failed");
+    let starttls = Tls::StartTlsIfOffered(tls(false));
+    unreachable(sign_in(&prosody, "pw-1001", starttls).await, "TLS failed");
+    let demand = "c2s_require_encryption = true\nallow_unencrypted_plain_auth = false";
+    let mut prosody = Prosody::with("d.example", Protection::None, &["1001"], demand);
+    prosody.start().await;
+    let plain = Tls::StartTlsIfOffered(tls(true));
+    let told = sign_in(&prosody, "pw-1001", plain).await;
+    unreachable(told, "stream error");
 }

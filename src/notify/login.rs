@@ -1,48 +1,33 @@
-//! From nothing to a bound session: connect, TLS, SASL PLAIN, bind.
+//! From nothing to a bound session: connect, TLS, SASL, bind.
+//!
+//! Every way in which this may fail is told at once and by its kind ([`End`]); the caller's bound of
+//! the whole is for a service that says nothing.
 
-use std::borrow::Cow;
 use std::io;
-use std::time::Duration;
 
-use futures::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
-use tokio_xmpp::xmlstream::{
-    InitiatingStream, PendingFeaturesRecv, ReadError, RecvFeaturesError, StreamElementError,
-    StreamHeader, Timeouts, XmlStream, XmppStreamElement, initiate_stream,
-};
-use xmpp_parsers::bind::{BindQuery, BindResponse};
-use xmpp_parsers::iq::Iq;
-use xmpp_parsers::jid::FullJid;
-use xmpp_parsers::sasl::{Auth, DefinedCondition as Sasl, Mechanism, Nonza as SaslNonza};
-use xmpp_parsers::stanza::Stanza;
-use xmpp_parsers::stanza_error::DefinedCondition as Condition;
-use xmpp_parsers::starttls::{Nonza as StartTls, Request};
-use xmpp_parsers::stream_error::{DefinedCondition as StreamCondition, StreamError};
-use xmpp_parsers::stream_features::StreamFeatures;
-use xmpp_parsers::{ns, starttls};
-use zeroize::Zeroize;
-
-use super::guard::{Guard, Transport};
-use super::stanza::Incoming;
+use super::connect::{Transport, connect, secure};
+use super::names::{BIND, SASL, TLS};
+use super::sasl::{self, Mechanism, Proof, Scram, ScramError};
+use super::stanza::{Features, Incoming, Iq, IqKind, Payload, SaslStep};
+use super::stream::Stream;
+use super::text::escaped;
+use super::xml::Fault;
 use super::{Spec, Tls};
-use crate::net::{TlsClient, dial};
 
-pub(super) type Xmpp = XmlStream<Guard, Incoming>;
+/// The stream of a session.
+pub(super) type Xmpp = Stream<Transport>;
 
-/// The library's silence timers are not used: pings of our own notice a dead peer long before.
-const SILENCE: Timeouts = Timeouts {
-    read_timeout: Duration::from_secs(24 * 3600),
-    response_timeout: Duration::from_secs(24 * 3600),
-};
 const BIND_ID: &str = "bind";
+/// Longest address (RFC 7622 section 3.1: three parts of 1,023 bytes).
+const MAX_JID: usize = 3_071;
 
 /// Why there is no session, or no longer.
 #[derive(Debug)]
 pub(super) enum End {
     /// The credentials were refused.
     Refused(String),
-    /// The stream ended with this error.
-    Error(StreamError),
+    /// The service ended the stream with this condition.
+    Error(Option<String>),
     /// Anything else.
     Broken(String),
     /// The resource is in use.
@@ -53,7 +38,7 @@ impl End {
     pub(super) fn conflict(&self) -> bool {
         match self {
             Self::Conflict => true,
-            Self::Error(error) => error.condition == StreamCondition::Conflict,
+            Self::Error(condition) => condition.as_deref() == Some("conflict"),
             _ => false,
         }
     }
@@ -62,7 +47,8 @@ impl End {
         match self {
             Self::Refused(reason) | Self::Broken(reason) => reason.clone(),
             // Only the condition: the text is the peer's and may be of any length.
-            Self::Error(error) => format!("stream error {}", error.condition),
+            Self::Error(Some(condition)) => format!("stream error {condition}"),
+            Self::Error(None) => "unknown stream error".to_owned(),
             Self::Conflict => "conflict: the resource is in use".to_owned(),
         }
     }
@@ -74,12 +60,15 @@ impl From<io::Error> for End {
     }
 }
 
-impl From<RecvFeaturesError> for End {
-    fn from(error: RecvFeaturesError) -> Self {
-        match error {
-            RecvFeaturesError::Io(error) => error.into(),
-            RecvFeaturesError::StreamError(error) => Self::Error(error.0),
-        }
+impl From<Fault> for End {
+    fn from(fault: Fault) -> Self {
+        Self::Broken(fault.to_string())
+    }
+}
+
+impl From<ScramError> for End {
+    fn from(error: ScramError) -> Self {
+        Self::Broken(error.to_string())
     }
 }
 
@@ -87,195 +76,197 @@ impl From<RecvFeaturesError> for End {
 pub(super) struct Bound {
     pub(super) stream: Xmpp,
     /// Address that the service gave us.
-    pub(super) jid: FullJid,
+    pub(super) jid: String,
     /// Whether a session request must follow (RFC 3921).
     pub(super) wants_session: bool,
 }
 
 /// Runs the whole login; the caller limits its time.
 pub(super) async fn login(spec: &Spec) -> Result<Bound, End> {
-    let tcp = dial::connect(&spec.host, spec.port)
-        .await
-        .map_err(|error| End::Broken(format!("connect failed: {error}")))?;
-    tcp.set_nodelay(true)?;
-    let (features, stream) = match &spec.tls {
-        Tls::Direct(client) => {
-            open(handshake(tcp, client, &spec.host).await?, &spec.domain).await?
-        }
-        Tls::StartTlsIfOffered(client) => {
-            let (features, stream) = open(Transport::Plain(tcp), &spec.domain).await?;
-            if features.can_starttls() {
-                let tls = upgrade(stream, client, &spec.host).await?;
-                open(tls, &spec.domain).await?
-            } else {
-                (features, stream)
-            }
-        }
-    };
-    if !features.sasl_mechanisms.contains("PLAIN") {
-        return Err(End::Broken("service offers no SASL PLAIN".to_owned()));
-    }
-    let stream = authenticate(stream, spec).await?;
-    let (features, mut stream) = stream
-        .send_header(header(&spec.domain))
-        .await?
-        .recv_features()
-        .await?;
+    let (mut stream, features) = open(spec).await?;
+    authenticate(&mut stream, &features, spec).await?;
+    stream.restart();
+    let features = stream.open(&spec.domain).await?;
     let jid = bind(&mut stream, &spec.resource).await?;
     Ok(Bound {
         stream,
         jid,
-        wants_session: wants_session(&features),
+        wants_session: features.wants_session,
     })
 }
 
-fn header(domain: &str) -> StreamHeader<'_> {
-    StreamHeader {
-        to: Some(Cow::Borrowed(domain)),
-        from: None,
-        id: None,
+/// A stream that is as protected as it can be.
+async fn open(spec: &Spec) -> Result<(Xmpp, Features), End> {
+    let direct = match &spec.tls {
+        Tls::Direct(config) => Some(config),
+        Tls::StartTlsIfOffered(_) => None,
+    };
+    let mut stream = Stream::new(connect(&spec.host, spec.port, direct).await?);
+    let features = stream.open(&spec.domain).await?;
+    let Tls::StartTlsIfOffered(config) = &spec.tls else {
+        return Ok((stream, features));
+    };
+    if !features.starttls {
+        return Ok((stream, features));
     }
-}
-
-async fn open(transport: Transport, domain: &str) -> Result<(StreamFeatures, Xmpp), End> {
-    let guard = Guard::new(transport);
-    let pending: PendingFeaturesRecv<Guard> =
-        initiate_stream(guard, ns::JABBER_CLIENT, header(domain), SILENCE).await?;
-    Ok(pending.recv_features().await?)
-}
-
-async fn handshake(tcp: TcpStream, client: &TlsClient, host: &str) -> Result<Transport, End> {
-    match client.handshake(tcp, host).await {
-        Ok(tls) => Ok(Transport::Tls(Box::new(tls))),
-        Err(error) => Err(End::Broken(format!("TLS failed: {error}"))),
-    }
-}
-
-async fn upgrade(mut stream: Xmpp, client: &TlsClient, host: &str) -> Result<Transport, End> {
-    stream.send(&StartTls::Request(Request)).await?;
-    match next(&mut stream).await? {
-        Incoming::Element(XmppStreamElement::Starttls(StartTls::Proceed(starttls::Proceed))) => {}
+    stream.send(&format!("<starttls xmlns='{TLS}'/>")).await?;
+    match stream.next().await? {
+        Incoming::StartTls(true) => {}
         _ => return Err(End::Broken("service refused STARTTLS".to_owned())),
     }
-    match stream.into_inner().into_transport() {
-        Some(Transport::Plain(tcp)) => handshake(tcp, client, host).await,
-        _ => Err(End::Broken("data before the TLS handshake".to_owned())),
-    }
+    let Some(transport) = stream.into_inner() else {
+        return Err(End::Broken("data before the TLS handshake".to_owned()));
+    };
+    let mut stream = Stream::new(secure(transport, config, &spec.host).await?);
+    let features = stream.open(&spec.domain).await?;
+    Ok((stream, features))
 }
 
-async fn authenticate(mut stream: Xmpp, spec: &Spec) -> Result<InitiatingStream<Guard>, End> {
+async fn authenticate(stream: &mut Xmpp, features: &Features, spec: &Spec) -> Result<(), End> {
     // The name of a login is the agent id itself. It is no address, and so nothing of it is escaped
     // as in the local part of one (XEP-0106).
-    let agent = spec.agent.as_str();
-    let password = spec.password.expose();
-    // Sized beforehand, so that no unwiped copy is left behind by growing.
-    let mut data = Vec::with_capacity(agent.len() + password.len() + 2);
-    data.push(0);
-    data.extend_from_slice(agent.as_bytes());
-    data.push(0);
-    data.extend_from_slice(password.as_bytes());
-    let mut auth = Auth {
-        mechanism: Mechanism::Plain,
-        data,
+    let user = spec.agent.as_str();
+    let protected = stream.io().is_protected();
+    let Some(mechanism) = Mechanism::choose(&features.mechanisms, protected) else {
+        let reason = "service offers no SASL mechanism that is known here: PLAIN, SCRAM";
+        return Err(End::Broken(reason.to_owned()));
     };
-    let sent = stream.send(&auth).await;
-    auth.data.zeroize();
-    sent?;
-    match next(&mut stream).await? {
-        Incoming::Element(XmppStreamElement::Sasl(SaslNonza::Success(_))) => {
-            stream.get_stream().restart();
-            Ok(stream.initiate_reset())
+    match Scram::new(mechanism, user) {
+        None => {
+            let message = sasl::plain(user, spec.password.expose());
+            begin(stream, mechanism, &message).await?;
+            match stream.next().await? {
+                Incoming::Sasl(SaslStep::Success(_)) => Ok(()),
+                other => Err(refusal(other)),
+            }
         }
-        Incoming::Element(XmppStreamElement::Sasl(SaslNonza::Failure(failure))) => {
-            Err(refusal(&failure.defined_condition))
-        }
-        // A failure with a condition that the library does not know is a refusal all the same.
-        Incoming::Invalid(StreamElementError::InvalidNonza { qname, .. })
-            if qname.1.as_str() == "failure" =>
-        {
-            Err(End::Refused("refused without a known condition".to_owned()))
-        }
-        _ => Err(End::Broken("unexpected answer to SASL PLAIN".to_owned())),
+        Some(scram) => exchange(stream, mechanism, scram?, spec).await,
     }
 }
 
-/// What says nothing about the credentials may be tried again.
-fn refusal(condition: &Sasl) -> End {
-    let name = match condition {
-        Sasl::TemporaryAuthFailure => return End::Broken("temporary-auth-failure".to_owned()),
-        Sasl::Aborted => return End::Broken("aborted".to_owned()),
-        Sasl::AccountDisabled => "account-disabled",
-        Sasl::CredentialsExpired => "credentials-expired",
-        Sasl::EncryptionRequired => "encryption-required",
-        Sasl::IncorrectEncoding => "incorrect-encoding",
-        Sasl::InvalidAuthzid => "invalid-authzid",
-        Sasl::InvalidMechanism => "invalid-mechanism",
-        Sasl::MalformedRequest => "malformed-request",
-        Sasl::MechanismTooWeak => "mechanism-too-weak",
-        Sasl::NotAuthorized => "not-authorized",
-    };
-    End::Refused(name.to_owned())
+/// Sends the first message. The text is wiped: with PLAIN it holds the password.
+async fn begin(stream: &mut Xmpp, mechanism: Mechanism, message: &str) -> Result<(), End> {
+    let name = mechanism.name();
+    let (head, tail) = (
+        format!("<auth xmlns='{SASL}' mechanism='{name}'>"),
+        "</auth>",
+    );
+    let mut auth = String::with_capacity(head.len() + message.len() + tail.len());
+    for part in [&head, message, tail] {
+        auth.push_str(part);
+    }
+    stream.send(&zeroize::Zeroizing::new(auth)).await
 }
 
-async fn bind(stream: &mut Xmpp, resource: &str) -> Result<FullJid, End> {
-    let request = Iq::from_set(BIND_ID, BindQuery::new(Some(resource.to_owned())));
+async fn exchange(
+    stream: &mut Xmpp,
+    mechanism: Mechanism,
+    scram: Scram,
+    spec: &Spec,
+) -> Result<(), End> {
+    begin(stream, mechanism, &scram.first()).await?;
+    let challenge = match stream.next().await? {
+        Incoming::Sasl(SaslStep::Challenge(challenge)) => challenge,
+        other => return Err(refusal(other)),
+    };
+    let password = spec.password.clone();
+    // Hashing a password some thousand times is no work for a thread that serves others.
+    let proof = tokio::task::spawn_blocking(move || scram.answer(&challenge, password.expose()));
+    let proof = proof
+        .await
+        .map_err(|error| End::Broken(error.to_string()))??;
+    let response = format!("<response xmlns='{SASL}'>{}</response>", proof.message);
+    stream.send(&response).await?;
+    conclude(stream, &proof).await
+}
+
+/// The service's proof comes with its success, or in a challenge of its own before.
+async fn conclude(stream: &mut Xmpp, proof: &Proof) -> Result<(), End> {
+    match stream.next().await? {
+        Incoming::Sasl(SaslStep::Success(outcome)) => Ok(proof.check(&outcome)?),
+        Incoming::Sasl(SaslStep::Challenge(outcome)) => {
+            proof.check(&outcome)?;
+            stream.send(&format!("<response xmlns='{SASL}'/>")).await?;
+            match stream.next().await? {
+                Incoming::Sasl(SaslStep::Success(_)) => Ok(()),
+                other => Err(refusal(other)),
+            }
+        }
+        other => Err(refusal(other)),
+    }
+}
+
+/// What stands in the way of a success. What says nothing about the credentials may be tried again.
+fn refusal(instead: Incoming) -> End {
+    let Incoming::Sasl(SaslStep::Failure(condition)) = instead else {
+        return End::Broken("unexpected answer to SASL".to_owned());
+    };
+    match condition.as_deref() {
+        Some(
+            name @ ("account-disabled"
+            | "credentials-expired"
+            | "invalid-authzid"
+            | "not-authorized"),
+        ) => End::Refused(name.to_owned()),
+        Some(
+            name @ ("aborted"
+            | "encryption-required"
+            | "incorrect-encoding"
+            | "invalid-mechanism"
+            | "malformed-request"
+            | "mechanism-too-weak"
+            | "temporary-auth-failure"),
+        ) => End::Broken(name.to_owned()),
+        _ => End::Refused("refused without a known condition".to_owned()),
+    }
+}
+
+async fn bind(stream: &mut Xmpp, resource: &str) -> Result<String, End> {
+    let request = format!(
+        "<iq type='set' id='{BIND_ID}'><bind xmlns='{BIND}'><resource>{}</resource></bind></iq>",
+        escaped(resource)
+    );
     stream.send(&request).await?;
     loop {
-        match next(stream).await? {
-            Incoming::Element(XmppStreamElement::Stanza(Stanza::Iq(iq))) if iq.id() == BIND_ID => {
-                return match iq {
-                    Iq::Result {
-                        payload: Some(payload),
-                        ..
-                    } => BindResponse::try_from(payload)
-                        .map(FullJid::from)
-                        .map_err(|_| End::Broken("service bound no usable address".to_owned())),
-                    Iq::Error { error, .. } if error.defined_condition == Condition::Conflict => {
-                        Err(End::Conflict)
-                    }
-                    _ => Err(End::Broken("service refused to bind".to_owned())),
-                };
-            }
-            _ => {}
+        let Incoming::Iq(Iq {
+            kind, id, payload, ..
+        }) = stream.next().await?
+        else {
+            continue;
+        };
+        if id != BIND_ID || !matches!(kind, IqKind::Result | IqKind::Error) {
+            continue;
         }
+        return match payload {
+            Payload::Bind(jid) if is_full_jid(&jid) => Ok(jid),
+            Payload::Error(Some(condition)) if condition == "conflict" => Err(End::Conflict),
+            Payload::Error(_) => Err(End::Broken("service refused to bind".to_owned())),
+            _ => Err(End::Broken("service bound no usable address".to_owned())),
+        };
     }
 }
 
-fn wants_session(features: &StreamFeatures) -> bool {
-    const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
-    features
-        .others
-        .iter()
-        .any(|other| other.is("session", SESSION) && !other.has_child("optional", SESSION))
-}
-
-/// The next element, well-formed by its schema or not; cancelling loses nothing.
-pub(super) async fn next(stream: &mut Xmpp) -> Result<Incoming, End> {
-    loop {
-        match stream.next().await {
-            Some(Ok(Incoming::Element(XmppStreamElement::StreamError(error)))) => {
-                return Err(End::Error(error.0));
-            }
-            Some(Ok(Incoming::Invalid(StreamElementError::InvalidNonza { qname, .. })))
-                if qname.1.as_str() == "error" && qname.0 == ns::STREAM =>
-            {
-                return Err(End::Broken("unknown stream error".to_owned()));
-            }
-            Some(Ok(incoming)) => return Ok(incoming),
-            Some(Err(ReadError::SoftTimeout | ReadError::ParseError(_))) => {}
-            Some(Err(ReadError::HardError(error))) => return Err(error.into()),
-            Some(Err(ReadError::StreamFooterReceived)) | None => {
-                return Err(End::Broken("service closed the stream".to_owned()));
-            }
-        }
-    }
+/// Whether it is `local@domain/resource`.
+fn is_full_jid(jid: &str) -> bool {
+    let parts = jid.split_once('/').and_then(|(bare, resource)| {
+        let (local, domain) = bare.split_once('@')?;
+        Some([local, domain, resource])
+    });
+    jid.len() <= MAX_JID && parts.is_some_and(|parts| parts.iter().all(|part| !part.is_empty()))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn the_library_cannot_log_what_it_sends() {
-        // It does so at trace level, which is compiled out (Cargo.toml, `log`).
-        assert!(log::STATIC_MAX_LEVEL <= log::LevelFilter::Debug);
+    fn an_address_has_three_parts() {
+        for jid in ["1205@d.example/tandem-a", "a@b/c@d/e"] {
+            assert!(is_full_jid(jid), "{jid}");
+        }
+        let long = format!("a@b/{}", "x".repeat(MAX_JID));
+        for jid in ["", "a@b", "a@b/", "@b/c", "a@/c", "b/c", "b/a@c", &long] {
+            assert!(!is_full_jid(jid), "{jid}");
+        }
     }
 }

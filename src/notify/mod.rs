@@ -5,17 +5,41 @@
 //! engine's decision, which is told apart by [`Happening`]: refused credentials (do not loop), an
 //! unreachable service, a session that was lost.
 //!
-//! The XML stream and its stanzas are those of `tokio-xmpp` and `xmpp-parsers`; the login is done
-//! here, because the library's own client neither reports a failed login nor leaves reconnecting
-//! to its user.
+//! The client is our own, of what the platform's service needs and no more:
+//!
+//! | specification | what of it | where |
+//! | --- | --- | --- |
+//! | RFC 6120 section 4 | stream header, features, stream errors, end of stream, white space keepalives | `stream`, `stanza` |
+//! | section 5 | STARTTLS; beside it TLS from the first byte (XEP-0368 without its DNS) | `login`, `connect` |
+//! | section 6, RFC 4616, 5802, 7677 | SASL PLAIN, SCRAM-SHA-1, SCRAM-SHA-256 | `sasl` |
+//! | section 7 | resource binding | `login` |
+//! | section 8 | iq requests answered or declined, stanza errors | `session` |
+//! | section 11 | the subset of XML that a stream may use, with bounds | `xml`, `text`, `names` |
+//! | RFC 3921 section 3 | session request, where the service demands it | `session` |
+//! | RFC 6121 sections 2 to 4 | roster request, presence, the application's presence and a subscription to it | `session`, `application` |
+//! | XEP-0060 | event notifications, subscribe and unsubscribe | `message`, `session` |
+//! | XEP-0199 | pings in both directions | `session` |
+//!
+//! Bytes are read once: the pass that cuts the stream into stanzas (`xml`) also finds a
+//! notification's payload in it (`message`). Not there, for the platform has none of it: stream
+//! management, compression, DNS service records, channel binding.
 
-mod event;
-mod guard;
+mod application;
+mod connect;
 mod login;
+mod message;
+mod names;
+mod orders;
+mod outline;
+mod sasl;
 mod session;
 pub mod shell;
 mod stanza;
+mod stream;
+mod text;
+mod xml;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -27,8 +51,7 @@ pub use crate::engine::input::Notice as Happening;
 use crate::model::{AgentId, Secret};
 use crate::net::TlsClient;
 
-/// Orders that a session has not yet taken.
-const MAX_ORDERS: usize = 64;
+use orders::{Order, Orders};
 
 /// How the connection is protected. The settings are shared by all sessions.
 #[derive(Debug, Clone)]
@@ -71,7 +94,7 @@ pub type Sink = mpsc::Sender<(AgentId, u64, Happening)>;
 #[derive(Debug)]
 pub struct Subscription {
     closed: CancellationToken,
-    orders: mpsc::Sender<Order>,
+    orders: Arc<Orders>,
 }
 
 impl Subscription {
@@ -88,7 +111,7 @@ impl Subscription {
             pubsub_domain: pubsub_domain.into(),
             team: team.into(),
         };
-        !self.closed.is_cancelled() && self.orders.try_send(order).is_ok()
+        !self.closed.is_cancelled() && self.orders.push(order)
     }
 }
 
@@ -98,19 +121,20 @@ impl Drop for Subscription {
     }
 }
 
-/// The updates in a stanza of the notification service.
-pub(crate) fn updates_of(stanza: &[u8]) -> usize {
-    match xso::from_bytes(stanza) {
-        Ok(stanza::Incoming::Message(message)) => event::updates(&message).len(),
-        _ => 0,
-    }
-}
-
-/// "Watch this team."
-#[derive(Debug)]
-struct Order {
-    pubsub_domain: Box<str>,
-    team: Box<str>,
+/// For fuzzing: `stanzas` as what follows a service's stream header, in one piece and byte by byte.
+///
+/// # Panics
+/// Where the two are not read alike.
+pub(crate) fn read_stream(stanzas: &[u8]) {
+    let header = format!(
+        "<?xml version='1.0'?><s:stream xmlns='{}' xmlns:s='{}'>",
+        names::CLIENT,
+        names::STREAMS
+    );
+    let stream = [header.as_bytes(), stanzas].concat();
+    let whole = stanza::read_all(std::iter::once(&stream[..]));
+    let bytes = stanza::read_all(stream.chunks(1));
+    assert_eq!(whole, bytes);
 }
 
 /// Opens a session in a new task. All its happenings carry `epoch`. A full `sink` slows the
@@ -118,9 +142,9 @@ struct Order {
 ///
 /// Must be called within a tokio runtime.
 pub fn subscribe(spec: Spec, epoch: u64, sink: Sink) -> Subscription {
-    let closed = CancellationToken::new();
-    let (orders, taken) = mpsc::channel(MAX_ORDERS);
-    tokio::spawn(session::run(spec, epoch, sink, closed.clone(), taken));
+    let (closed, orders) = (CancellationToken::new(), Arc::new(Orders::default()));
+    let (end, taken) = (closed.clone(), Arc::clone(&orders));
+    tokio::spawn(async move { session::run(&spec, epoch, &sink, &end, &taken).await });
     Subscription { closed, orders }
 }
 

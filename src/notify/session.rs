@@ -1,28 +1,22 @@
 //! The life of one session.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use futures::SinkExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tokio_xmpp::xmlstream::XmppStreamElement;
-use xmpp_parsers::iq::Iq;
-use xmpp_parsers::jid::{FullJid, Jid};
-use xmpp_parsers::minidom::Element;
-use xmpp_parsers::minidom::rxml::xml_ncname;
-use xmpp_parsers::ns;
-use xmpp_parsers::ping::Ping;
-use xmpp_parsers::presence::{Presence, Type as PresenceType};
-use xmpp_parsers::roster::Roster;
-use xmpp_parsers::stanza::Stanza;
-use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
 
-use crate::model::{Update, UpdateBody};
+use crate::model::{AgentId, Update, UpdateBody};
 
+use super::application::{self, Application, is_application};
 use super::login::{self, Bound, End, Xmpp};
-use super::stanza::Incoming;
-use super::{Happening, Order, Sink, Spec, event};
+use super::message::Notification;
+use super::names::{PING, PUBSUB, ROSTER, SESSION, STANZA_ERRORS};
+use super::orders::{Order, Orders};
+use super::stanza::{Incoming, Iq, IqKind, Payload, Presence};
+use super::text::escaped;
+use super::{Happening, Sink, Spec};
 
 /// Unanswered pings that end a session.
 const MAX_UNANSWERED: u32 = 2;
@@ -33,6 +27,10 @@ const FIRST_ANSWER: Duration = Duration::from_secs(1);
 const GOODBYE: Duration = Duration::from_secs(1);
 /// A shorter ping interval would only be a mistake.
 const MIN_PING_INTERVAL: Duration = Duration::from_millis(10);
+/// Presences kept from a sign-in; only those of the platform's own user are.
+const MAX_PRESENCES: usize = 16;
+/// Longest domain (RFC 7622 section 3.2).
+const MAX_DOMAIN: usize = 1_023;
 const PING_ID: &str = "ping";
 const FIRST_PING_ID: &str = "ping-first";
 
@@ -52,20 +50,20 @@ impl From<End> for Stop {
 
 /// Runs a session to its end.
 pub(super) async fn run(
-    spec: Spec,
+    spec: &Spec,
     epoch: u64,
-    sink: Sink,
-    closed: CancellationToken,
-    mut orders: mpsc::Receiver<Order>,
+    sink: &Sink,
+    closed: &CancellationToken,
+    orders: &Orders,
 ) {
     let report = Report {
-        spec: &spec,
+        spec,
         epoch,
-        sink: &sink,
-        closed: &closed,
+        sink,
+        closed,
     };
     // Boxed: the login's state is large and short-lived, the session's small and long-lived.
-    let login = Box::pin(timeout(spec.connect_timeout, establish(&spec)));
+    let login = Box::pin(timeout(spec.connect_timeout, establish(spec)));
     let outcome = tokio::select! {
         () = closed.cancelled() => return,
         outcome = login => outcome.unwrap_or_else(|_| {
@@ -73,10 +71,10 @@ pub(super) async fn run(
         }),
     };
     let terminal = match outcome {
-        Ok(bound) => {
-            let mut session = Session::new(bound, report);
-            match session.serve(&mut orders).await {
-                Stop::Closed => return session.goodbye().await,
+        Ok(established) => {
+            let mut session = Box::new(Session::new(*established, report));
+            match session.serve(orders).await {
+                Stop::Closed => return Box::pin(session.goodbye()).await,
                 Stop::Ended(end) => Happening::Lost {
                     conflict: end.conflict(),
                     reason: end.reason(),
@@ -93,96 +91,125 @@ pub(super) async fn run(
         },
     };
     // Where this fails, nobody waits for it.
-    let _ = report.tell(terminal).await;
+    if let Ok(permit) = report.permit().await {
+        permit.tell(terminal);
+    }
 }
 
 /// A session that receives notifications.
 struct Established {
     bound: Bound,
-    /// Notifications that came with the sign-in.
-    early: Vec<Update>,
-    /// Presences that came with it.
-    presences: Vec<Presence>,
+    early: Early,
     /// Whether the service has answered a ping.
     answers: bool,
 }
 
-/// Addresses of the platform's application that are told apart.
-const MAX_RESOURCES: usize = 8;
-/// Presences kept from a sign-in; only that of the platform's own user is of interest.
-const MAX_PRESENCES: usize = 16;
+/// What came with the sign-in.
+#[derive(Default)]
+struct Early {
+    updates: Vec<Notification>,
+    /// Of the platform's application.
+    presences: Vec<Presence>,
+}
 
 /// Login, then all that makes the service send notifications, and proof that it has read it.
-async fn establish(spec: &Spec) -> Result<Established, End> {
+async fn establish(spec: &Spec) -> Result<Box<Established>, End> {
     let mut bound = login::login(spec).await?;
-    let stream = &mut bound.stream;
-    if bound.wants_session {
-        let session = Element::bare("session", "urn:ietf:params:xml:ns:xmpp-session");
-        stream
-            .feed(&Iq::Set {
-                from: None,
-                to: None,
-                id: "session".to_owned(),
-                payload: session,
-            })
-            .await?;
-    }
-    // The roster lets the presence of the platform's own user arrive.
-    let roster = Roster {
-        ver: None,
-        items: Vec::new(),
-    };
-    stream.feed(&Iq::from_get("roster", roster)).await?;
-    stream.feed(&Presence::available().with_priority(0)).await?;
-    // Stanzas are processed in order: an answer of any kind proves that the presence has been.
-    stream.send(&ping(FIRST_PING_ID, &spec.domain)).await?;
-    let (mut early, mut presences) = (Vec::new(), Vec::new());
+    bound
+        .stream
+        .send(&introduction(spec, bound.wants_session))
+        .await?;
+    let mut early = Early::default();
     let deadline = Instant::now() + FIRST_ANSWER;
-    loop {
-        let Ok(incoming) = timeout_at(deadline, login::next(stream)).await else {
-            return Ok(Established {
-                bound,
-                early,
-                presences,
-                answers: false,
-            });
+    let answers = loop {
+        let Ok(incoming) = timeout_at(deadline, bound.stream.next()).await else {
+            break false;
         };
         match incoming? {
-            Incoming::Element(XmppStreamElement::Stanza(Stanza::Iq(
-                Iq::Result { id, .. } | Iq::Error { id, .. },
-            ))) if id == FIRST_PING_ID => {
-                return Ok(Established {
-                    bound,
-                    early,
-                    presences,
-                    answers: true,
-                });
-            }
-            Incoming::Element(XmppStreamElement::Stanza(Stanza::Iq(iq))) => {
-                if let Some(reply) = answer(iq) {
-                    stream.send(&reply).await?;
+            Incoming::Iq(iq) if iq.answers(FIRST_PING_ID) => break true,
+            Incoming::Iq(iq) => {
+                if let Some(reply) = answer(&iq) {
+                    bound.stream.send(&reply).await?;
                 }
             }
-            Incoming::Message(message) => {
-                early.extend(event::updates(&message).into_iter().flatten());
+            Incoming::Message(updates) => {
+                early.updates = updates;
                 // Notifications prove the same, and holding them back has an end here.
-                if !early.is_empty() {
-                    return Ok(Established {
-                        bound,
-                        early,
-                        presences,
-                        answers: false,
-                    });
+                if !early.updates.is_empty() {
+                    break false;
                 }
             }
-            Incoming::Element(XmppStreamElement::Stanza(Stanza::Presence(presence)))
-                if presences.len() < MAX_PRESENCES =>
+            Incoming::Presence(presence)
+                if early.presences.len() < MAX_PRESENCES
+                    && is_application(&presence.from, &spec.domain) =>
             {
-                presences.push(presence);
+                early.presences.push(presence);
             }
             _ => {}
         }
+    };
+    Ok(Box::new(Established {
+        bound,
+        early,
+        answers,
+    }))
+}
+
+/// What follows the bind, in one piece.
+fn introduction(spec: &Spec, wants_session: bool) -> String {
+    let session = match wants_session {
+        true => format!("<iq type='set' id='session'><session xmlns='{SESSION}'/></iq>"),
+        false => String::new(),
+    };
+    // The roster lets the presence of the platform's own user arrive. Stanzas are processed in
+    // order: an answer of any kind to the ping proves that the presence has been.
+    format!(
+        "{session}<iq type='get' id='roster'><query xmlns='{ROSTER}'/></iq>\
+         <presence><priority>0</priority></presence>{}",
+        ping(FIRST_PING_ID, &spec.domain)
+    )
+}
+
+fn ping(id: &str, domain: &str) -> String {
+    format!(
+        "<iq type='get' id='{id}' to='{}'><ping xmlns='{PING}'/></iq>",
+        escaped(domain)
+    )
+}
+
+impl Iq {
+    /// Whether this is the answer, of any kind, to the request with this id.
+    fn answers(&self, id: &str) -> bool {
+        matches!(self.kind, IqKind::Result | IqKind::Error) && self.id == id
     }
+}
+
+/// Whether this may be the address of a service.
+fn is_domain(text: &str) -> bool {
+    let outside = |c: char| c.is_whitespace() || c.is_control() || "\"&'/:<>@".contains(c);
+    (1..=MAX_DOMAIN).contains(&text.len()) && !text.contains(outside)
+}
+
+/// The reply that a request demands (RFC 6120 section 8.2.3).
+fn answer(iq: &Iq) -> Option<String> {
+    let granted = match iq.kind {
+        IqKind::Get => iq.payload == Payload::Ping,
+        IqKind::Set => iq.payload == Payload::Roster,
+        IqKind::Result | IqKind::Error => return None,
+    };
+    let id = escaped(&iq.id);
+    let to = match &iq.from {
+        Some(from) => format!(" to='{}'", escaped(from)),
+        None => String::new(),
+    };
+    Some(if granted {
+        format!("<iq type='result' id='{id}'{to}></iq>")
+    } else {
+        format!(
+            "<iq type='error' id='{id}'{to}><error type='cancel'>\
+             <service-unavailable xmlns='{STANZA_ERRORS}'/></error></iq>"
+        )
+    })
 }
 
 /// Reports to the engine on behalf of one session.
@@ -194,38 +221,54 @@ struct Report<'a> {
     closed: &'a CancellationToken,
 }
 
-impl Report<'_> {
-    async fn tell(&self, happening: Happening) -> Result<(), Stop> {
+impl<'a> Report<'a> {
+    /// Room for one happening.
+    async fn permit(self) -> Result<Permit<'a>, Stop> {
         tokio::select! {
             biased;
             () = self.closed.cancelled() => Err(Stop::Closed),
             permit = self.sink.reserve() => match permit {
-                Ok(permit) => {
-                    permit.send((self.spec.agent.clone(), self.epoch, happening));
-                    Ok(())
-                }
+                Ok(permit) => Ok(Permit { report: self, permit }),
                 Err(_) => Err(Stop::Closed),
             },
         }
     }
 }
 
+/// Room for one happening.
+struct Permit<'a> {
+    report: Report<'a>,
+    permit: mpsc::Permit<'a, (AgentId, u64, Happening)>,
+}
+
+impl Permit<'_> {
+    fn tell(self, happening: Happening) {
+        let Report { spec, epoch, .. } = self.report;
+        self.permit.send((spec.agent.clone(), epoch, happening));
+    }
+}
+
+/// What a stanza, an order or the clock asks for.
+enum Task {
+    Nothing,
+    /// Tell the engine.
+    Tell(Vec<Update>),
+    /// Tell the service.
+    Send(String),
+}
+
 struct Session<'a> {
     stream: Xmpp,
-    jid: FullJid,
-    early: Vec<Update>,
-    presences: Vec<Presence>,
+    jid: String,
+    early: Early,
     report: Report<'a>,
     /// Whether the service answers pings at all.
     answers: bool,
     unanswered: u32,
     watched: u64,
-    /// Addresses by which the platform's application is there.
-    application: Vec<String>,
-    /// It is not there by any.
-    application_gone: bool,
-    /// Its presence was seen, or asked for.
-    watches_application: bool,
+    application: Application,
+    /// The application's presence was asked for.
+    asked: bool,
 }
 
 impl<'a> Session<'a> {
@@ -233,242 +276,173 @@ impl<'a> Session<'a> {
         let Established {
             bound,
             early,
-            presences,
             answers,
         } = established;
         Self {
             stream: bound.stream,
             jid: bound.jid,
             early,
-            presences,
             answers,
             report,
             unanswered: 0,
             watched: 0,
-            application: Vec::new(),
-            application_gone: false,
-            watches_application: false,
+            application: Application::default(),
+            asked: false,
         }
     }
 
-    async fn serve(&mut self, orders: &mut mpsc::Receiver<Order>) -> Stop {
+    async fn serve(&mut self, orders: &Orders) -> Stop {
         match self.pump(orders).await {
             Ok(never) => match never {},
             Err(stop) => stop,
         }
     }
 
-    async fn pump(
-        &mut self,
-        orders: &mut mpsc::Receiver<Order>,
-    ) -> Result<std::convert::Infallible, Stop> {
-        self.report.tell(Happening::Up).await?;
-        for update in std::mem::take(&mut self.early) {
-            self.report.tell(Happening::Update(update)).await?;
-        }
-        for presence in std::mem::take(&mut self.presences) {
-            self.presence(&presence).await?;
-        }
+    async fn pump(&mut self, orders: &Orders) -> Result<Infallible, Stop> {
+        self.report.permit().await?.tell(Happening::Up);
+        let updates = self.early();
+        self.tell(updates).await?;
         let closed = self.report.closed;
         let every = self.report.spec.ping_interval.max(MIN_PING_INTERVAL);
         let mut clock = interval_at(Instant::now() + every, every);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // In this order: what has arrived is read before the peer is called silent.
-            tokio::select! {
+            let task = tokio::select! {
                 biased;
                 () = closed.cancelled() => return Err(Stop::Closed),
-                Some(order) = orders.recv() => self.watch(&order).await?,
-                incoming = login::next(&mut self.stream) => {
+                order = orders.next() => self.watch(&order),
+                incoming = self.stream.next() => {
                     self.unanswered = 0;
-                    self.handle(incoming?).await?;
+                    self.handle(incoming?)
                 }
-                _ = clock.tick() => self.ping().await?,
+                _ = clock.tick() => self.ping()?,
+            };
+            match task {
+                Task::Nothing => {}
+                Task::Tell(updates) => self.tell(updates).await?,
+                Task::Send(stanzas) => self.send(&stanzas).await?,
             }
         }
     }
 
-    async fn handle(&mut self, incoming: Incoming) -> Result<(), Stop> {
+    /// What has come with the sign-in.
+    fn early(&mut self) -> Vec<Update> {
+        let Early { updates, presences } = std::mem::take(&mut self.early);
+        let mut updates = self.readable(updates);
+        for presence in presences {
+            updates.extend(self.presence(presence));
+        }
+        updates
+    }
+
+    fn handle(&mut self, incoming: Incoming) -> Task {
         match incoming {
-            Incoming::Message(message) => {
-                for update in event::updates(&message) {
-                    match update {
-                        Ok(update) => self.report.tell(Happening::Update(update)).await?,
-                        Err(error) => {
-                            tracing::warn!(agent = %self.report.spec.agent, %error, "unreadable notification");
-                        }
-                    }
-                }
+            Incoming::Message(updates) => Task::Tell(self.readable(updates)),
+            Incoming::Iq(iq) => {
+                self.answers |= iq.answers(PING_ID) || iq.answers(FIRST_PING_ID);
+                answer(&iq).map_or(Task::Nothing, Task::Send)
             }
-            Incoming::Element(XmppStreamElement::Stanza(Stanza::Iq(iq))) => {
-                self.answers |= matches!(&iq, Iq::Result { id, .. } | Iq::Error { id, .. }
-                    if id == PING_ID || id == FIRST_PING_ID);
-                if let Some(reply) = answer(iq) {
-                    self.send(reply).await?;
-                }
+            Incoming::Presence(presence) => {
+                let update = self.presence(presence);
+                update.map_or(Task::Nothing, |update| Task::Tell(vec![update]))
             }
-            Incoming::Element(XmppStreamElement::Stanza(Stanza::Presence(presence))) => {
-                self.presence(&presence).await?;
-            }
-            Incoming::Element(_) => {}
-            Incoming::Invalid(_) => {
-                tracing::debug!(agent = %self.report.spec.agent, "malformed stanza ignored");
+            _ => {
+                tracing::debug!(agent = %self.report.spec.agent, "malformed or unknown stanza ignored");
+                Task::Nothing
             }
         }
-        Ok(())
     }
 
-    /// The platform's application is itself a user of the service, whose presence tells whether it
-    /// is there.
-    async fn presence(&mut self, presence: &Presence) -> Result<(), Stop> {
-        let from_application = presence.from.as_ref().is_some_and(|from| {
-            from.node().is_some_and(|node| node.as_str() == "finesse")
-                && from
-                    .domain()
-                    .as_str()
-                    .eq_ignore_ascii_case(&self.report.spec.domain)
-        });
-        let Some(from) = presence.from.as_ref().filter(|_| from_application) else {
-            return Ok(());
+    fn readable(&self, updates: Vec<Notification>) -> Vec<Update> {
+        let readable = |update: Notification| {
+            update
+                .inspect_err(|error| {
+                    tracing::warn!(agent = %self.report.spec.agent, %error, "unreadable notification");
+                })
+                .ok()
         };
-        let from = from.to_string();
-        let here = &mut self.application;
-        match presence.type_ {
-            // A service may say this of a user that it does not know, without a resource then:
-            // whoever was never there has not gone.
-            PresenceType::Unavailable if here.is_empty() && !from.contains('/') => return Ok(()),
-            PresenceType::Unavailable if !from.contains('/') => here.clear(),
-            PresenceType::Unavailable => here.retain(|known| *known != from),
-            PresenceType::None if here.contains(&from) || here.len() >= MAX_RESOURCES => {}
-            PresenceType::None => here.push(from),
-            _ => return Ok(()),
+        updates.into_iter().filter_map(readable).collect()
+    }
+
+    fn presence(&mut self, presence: Presence) -> Option<Update> {
+        if !is_application(&presence.from, &self.report.spec.domain) {
+            return None;
         }
-        self.watches_application = true;
-        let gone = here.is_empty();
-        if std::mem::replace(&mut self.application_gone, gone) == gone {
-            return Ok(());
-        }
-        let body = UpdateBody::Application { available: !gone };
-        let update = Update {
+        let available = self.application.take(presence)?;
+        Some(Update {
             request_id: None,
             item_id: None,
-            body,
-        };
-        self.report.tell(Happening::Update(update)).await
+            body: UpdateBody::Application { available },
+        })
     }
 
-    async fn ping(&mut self) -> Result<(), Stop> {
+    fn ping(&mut self) -> Result<Task, End> {
         if self.answers && self.unanswered >= MAX_UNANSWERED {
             let reason = format!("{MAX_UNANSWERED} pings without an answer");
-            return Err(End::Broken(reason).into());
+            return Err(End::Broken(reason));
         }
         self.unanswered = self.unanswered.saturating_add(1);
+        let domain = &self.report.spec.domain;
+        let mut stanzas = String::new();
         // Its presence comes by the roster; where it did not by now, it is asked for, once.
-        if !std::mem::replace(&mut self.watches_application, true)
-            && let Ok(application) = Jid::new(&format!("finesse@{}", self.report.spec.domain))
-        {
-            let wish = Presence::subscribe().with_to(application);
-            self.send(wish).await?;
+        if !self.application.seen && !std::mem::replace(&mut self.asked, true) {
+            let to = escaped(&application::address(domain));
+            stanzas = format!("<presence type='subscribe' to='{to}'/>");
         }
-        let stanza = ping(PING_ID, &self.report.spec.domain);
-        self.send(stanza).await
+        stanzas.push_str(&ping(PING_ID, domain));
+        Ok(Task::Send(stanzas))
     }
 
     /// Left-overs of dead sessions pile up in the service unless they are removed first.
-    async fn watch(&mut self, order: &Order) -> Result<(), Stop> {
-        let Ok(service) = Jid::new(&order.pubsub_domain) else {
+    fn watch(&mut self, order: &Order) -> Task {
+        if !is_domain(&order.pubsub_domain) {
             tracing::warn!(domain = %order.pubsub_domain, "not a pubsub domain");
-            return Ok(());
-        };
+            return Task::Nothing;
+        }
+        let (service, team) = (escaped(&order.pubsub_domain), escaped(&order.team));
+        let jid = escaped(&self.jid);
+        let mut stanzas = String::new();
         for verb in ["unsubscribe", "subscribe"] {
             self.watched += 1;
-            let request = Element::builder(verb, ns::PUBSUB)
-                .attr(
-                    xml_ncname!("node").to_owned(),
-                    format!("/finesse/api/Team/{}/Users", order.team),
-                )
-                .attr(xml_ncname!("jid").to_owned(), self.jid.to_string())
-                .build();
-            let iq = Iq::Set {
-                from: None,
-                to: Some(service.clone()),
-                id: format!("watch-{}", self.watched),
-                payload: Element::builder("pubsub", ns::PUBSUB)
-                    .append(request)
-                    .build(),
-            };
-            self.send(iq).await?;
+            stanzas += &format!(
+                "<iq type='set' id='watch-{}' to='{service}'><pubsub xmlns='{PUBSUB}'>\
+                 <{verb} node='/finesse/api/Team/{team}/Users' jid='{jid}'/></pubsub></iq>",
+                self.watched
+            );
+        }
+        Task::Send(stanzas)
+    }
+
+    async fn tell(&self, updates: Vec<Update>) -> Result<(), Stop> {
+        for update in updates {
+            let permit = self.report.permit().await?;
+            permit.tell(Happening::Update(update));
         }
         Ok(())
     }
 
-    async fn send(&mut self, stanza: impl Into<Stanza>) -> Result<(), Stop> {
-        let stanza = stanza.into();
+    async fn send(&mut self, stanzas: &str) -> Result<(), Stop> {
         let patience = self.report.spec.ping_interval.max(GOODBYE);
         let closed = self.report.closed;
         tokio::select! {
             biased;
             () = closed.cancelled() => Err(Stop::Closed),
-            sent = timeout(patience, self.stream.send(&stanza)) => match sent {
-                Ok(sent) => Ok(sent.map_err(End::from)?),
+            sent = timeout(patience, self.stream.send(stanzas)) => match sent {
+                Ok(sent) => Ok(sent?),
                 Err(_) => Err(End::Broken("service does not read".to_owned()).into()),
             },
         }
     }
 
     /// Presence unavailable, end of stream, and a moment for the peer to read both.
-    async fn goodbye(mut self) {
+    async fn goodbye(&mut self) {
         let _ = timeout(GOODBYE, async {
-            self.stream.send(&Presence::unavailable()).await?;
-            self.stream.shutdown().await?;
-            while login::next(&mut self.stream).await.is_ok() {}
-            Ok::<_, std::io::Error>(())
+            self.stream.send("<presence type='unavailable'/>").await?;
+            self.stream.close().await?;
+            while self.stream.next().await.is_ok() {}
+            Ok::<_, End>(())
         })
         .await;
     }
-}
-
-fn ping(id: &str, domain: &str) -> Iq {
-    let iq = Iq::from_get(id, Ping);
-    match Jid::new(domain) {
-        Ok(service) => iq.with_to(service),
-        // Without an address it goes to the account, which the service answers for as well.
-        Err(_) => iq,
-    }
-}
-
-/// The reply that a request demands (RFC 6120 section 8.2.3).
-fn answer(iq: Iq) -> Option<Iq> {
-    let (from, id, granted) = match iq {
-        Iq::Get {
-            from, id, payload, ..
-        } => (from, id, payload.is("ping", ns::PING)),
-        Iq::Set {
-            from, id, payload, ..
-        } => (from, id, payload.is("query", ns::ROSTER)),
-        Iq::Result { .. } | Iq::Error { .. } => return None,
-    };
-    let reply = if granted {
-        Iq::Result {
-            from: None,
-            to: from,
-            id,
-            payload: None,
-        }
-    } else {
-        let error = StanzaError::new(
-            ErrorType::Cancel,
-            DefinedCondition::ServiceUnavailable,
-            "en",
-            "not supported",
-        );
-        Iq::Error {
-            from: None,
-            to: from,
-            id,
-            error,
-            payload: None,
-        }
-    };
-    Some(reply)
 }

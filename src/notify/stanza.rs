@@ -1,218 +1,211 @@
-//! What comes over the stream, as the sessions want it. Messages are read straight into the items
-//! that they carry, for they are most of what arrives; everything else is the library's.
+//! What comes over the stream, as a session wants it, read in the same pass that cuts the stream
+//! into stanzas.
 
-use tokio_xmpp::xmlstream::{FallibleStreamElement, StreamElementError, XmppStreamElement};
-use xmpp_parsers::jid::Jid;
-use xmpp_parsers::minidom::Element;
-use xmpp_parsers::minidom::rxml::{AttrMap, Event, Namespace, QName};
-use xmpp_parsers::ns;
-use xso::error::{Error, FromEventsError};
-use xso::{Context, FromEventsBuilder, FromXml};
+use super::message::{Message, Notification};
+use super::names::{Ns, Scope};
+use super::outline::Outline;
+use super::text::name;
+use super::xml::{Fault, Lexer, Token};
 
-/// An element of the stream.
-#[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one at a time, on its way from the parser to whoever reads it"
-)]
+/// Something that came over the stream.
+#[derive(Debug, PartialEq)]
 pub(super) enum Incoming {
-    /// A message.
-    Message(Message),
-    /// Anything else.
-    Element(XmppStreamElement),
-    /// Anything else, not as its schema wants it.
-    Invalid(StreamElementError),
+    /// The service opened the stream.
+    Opened,
+    /// The service closed the stream.
+    Closed,
+    /// What the service offers.
+    Features(Features),
+    /// Whether the TLS handshake may begin.
+    StartTls(bool),
+    /// A step of the authentication.
+    Sasl(SaslStep),
+    /// A message with these updates, in order; most have one, foreign ones none.
+    Message(Vec<Notification>),
+    /// An iq stanza.
+    Iq(Iq),
+    /// A presence stanza.
+    Presence(Presence),
+    /// The service ends the stream with this condition, where it names one.
+    StreamError(Option<String>),
+    /// Anything else, and what is not as its specification wants it.
+    Other,
 }
 
-/// A message with its pubsub items; those that share a node are neighbours.
-#[derive(Debug, Default)]
-pub(super) struct Message {
-    /// Address of its sender, where it has one.
+/// Stream features (RFC 6120 section 4.3.2).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Features {
+    pub(super) starttls: bool,
+    /// Names of SASL mechanisms.
+    pub(super) mechanisms: Vec<String>,
+    /// Whether a session request must follow (RFC 3921).
+    pub(super) wants_session: bool,
+}
+
+/// What the service says during SASL (RFC 6120 section 6.4).
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum SaslStep {
+    /// With base64 data.
+    Challenge(String),
+    /// With base64 data, where the mechanism has some left.
+    Success(String),
+    /// With this condition, where it names one.
+    Failure(Option<String>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IqKind {
+    Get,
+    Set,
+    Result,
+    Error,
+}
+
+/// An iq stanza (RFC 6120 section 8.2.3).
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Iq {
+    pub(super) kind: IqKind,
+    pub(super) id: String,
     pub(super) from: Option<String>,
-    /// In the order of the message.
-    pub(super) items: Vec<Item>,
+    pub(super) payload: Payload,
 }
 
-impl Message {
-    /// Whether a service sent it. Services have no local part; a message from a user of the same
-    /// server proves nothing.
-    pub(super) fn is_from_service(&self) -> bool {
-        self.from
-            .as_deref()
-            .is_none_or(|from| Jid::new(from).is_ok_and(|from| from.node().is_none()))
-    }
+/// The payload of an iq stanza.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Payload {
+    None,
+    Ping,
+    Roster,
+    /// The address that the service bound.
+    Bind(String),
+    /// Condition of a stanza error, where it names one.
+    Error(Option<String>),
+    Other,
 }
 
-/// One item of an event.
+/// A presence stanza with a sender.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Presence {
+    pub(super) from: String,
+    /// Nothing where it is about a subscription or an error.
+    pub(super) available: Option<bool>,
+}
+
+/// Reads one stream.
 #[derive(Debug, Default)]
-pub(super) struct Item {
-    /// Node that it was published to.
-    pub(super) node: String,
-    /// Its id, where it has one.
-    pub(super) id: Option<String>,
-    /// The XML of the update: text inside `notification` (escaped or CDATA), or a child element of
-    /// it, or the item's own child.
-    pub(super) payload: String,
-}
-
-impl FromXml for Incoming {
-    type Builder = Builder;
-
-    fn from_events(
-        name: QName,
-        mut attrs: AttrMap,
-        context: &Context<'_>,
-    ) -> Result<Self::Builder, FromEventsError> {
-        if name.0 == ns::JABBER_CLIENT && name.1 == "message" {
-            let mut reader = Reader::default();
-            reader.message.from = attrs.remove(&Namespace::NONE, "from");
-            return Ok(Builder::Message(Box::new(reader)));
-        }
-        let builder = FallibleStreamElement::from_events(name, attrs, context)?;
-        Ok(Builder::Other(Box::new(builder)))
-    }
-}
-
-/// Reads one element. Boxed: the library moves a builder with every event.
-pub(super) enum Builder {
-    Message(Box<Reader>),
-    Other(Box<<FallibleStreamElement as FromXml>::Builder>),
-}
-
-impl FromEventsBuilder for Builder {
-    type Output = Incoming;
-
-    fn feed(&mut self, event: Event, context: &Context<'_>) -> Result<Option<Incoming>, Error> {
-        Ok(match self {
-            Self::Message(reader) => reader.feed(event, context)?.map(Incoming::Message),
-            Self::Other(builder) => builder.feed(event, context)?.map(|other| match other {
-                FallibleStreamElement::Ok(element) => Incoming::Element(element),
-                FallibleStreamElement::Err(error) => Incoming::Invalid(error),
-            }),
-        })
-    }
-}
-
-type Tree = <Element as FromXml>::Builder;
-
-/// Reads a message.
-#[derive(Default)]
 pub(super) struct Reader {
-    message: Message,
-    place: Place,
-    /// Depth inside an element that nobody reads.
-    skipped: usize,
-    node: String,
-    item: Item,
-    /// The item has a child; that one is its payload.
-    has_child: bool,
-    /// The notification has a child; that one is the payload.
-    has_update: bool,
-    /// The child element that is being read as XML.
-    tree: Option<Tree>,
+    lexer: Lexer,
+    scope: Scope,
+    element: Option<Element>,
 }
 
-/// The element whose content comes next.
-#[derive(Clone, Copy, Default)]
-enum Place {
-    #[default]
-    Message,
-    Event,
-    Items,
-    Item,
-    Notification,
+/// The child of the stream that is being read.
+#[derive(Debug)]
+enum Element {
+    /// Boxed: between stanzas there is none.
+    Message(Box<Message>),
+    Other(Outline),
+}
+
+/// Where a token leaves the reader.
+enum Step {
+    /// Inside of a unit.
+    Within,
+    /// At its end.
+    End(Option<Incoming>),
 }
 
 impl Reader {
-    fn feed(&mut self, event: Event, context: &Context<'_>) -> Result<Option<Message>, Error> {
-        if let Some(tree) = &mut self.tree {
-            if let Some(element) = tree.feed(event, context)? {
-                self.item.payload = String::from(&element);
-                self.tree = None;
-            }
-            return Ok(None);
-        }
-        match event {
-            Event::StartElement(..) if self.skipped > 0 => self.skipped += 1,
-            Event::EndElement(_) if self.skipped > 0 => self.skipped -= 1,
-            Event::StartElement(_, name, attrs) => self.open(name, attrs, context)?,
-            Event::EndElement(_) => return Ok(self.close()),
-            Event::Text(_, text) if self.skipped == 0 && self.is_payload() => {
-                self.item.payload.push_str(&text);
-            }
-            Event::Text(..) | Event::XmlDeclaration(..) => {}
-        }
-        Ok(None)
-    }
-
-    /// Whether text here belongs to the payload.
-    fn is_payload(&self) -> bool {
-        match self.place {
-            Place::Item => !self.has_child,
-            Place::Notification => !self.has_update,
-            Place::Message | Place::Event | Place::Items => false,
-        }
-    }
-
-    fn open(
-        &mut self,
-        name: QName,
-        mut attrs: AttrMap,
-        context: &Context<'_>,
-    ) -> Result<(), Error> {
-        let named = |wanted: &str| name.1.eq_ignore_ascii_case(wanted);
-        match self.place {
-            Place::Message if named("event") => self.place = Place::Event,
-            Place::Event if named("items") => {
-                self.place = Place::Items;
-                self.node = attrs.remove(&Namespace::NONE, "node").unwrap_or_default();
-            }
-            Place::Items if named("item") => {
-                self.place = Place::Item;
-                (self.has_child, self.has_update) = (false, false);
-                self.item = Item {
-                    node: self.node.clone(),
-                    id: attrs.remove(&Namespace::NONE, "id"),
-                    payload: String::new(),
-                };
-            }
-            Place::Item if !self.has_child => {
-                self.has_child = true;
-                self.item.payload.clear();
-                if named("update") {
-                    self.tree = Some(tree(name, attrs, context)?);
-                } else {
-                    self.place = Place::Notification;
+    /// Reads on in `bytes`, which begin where the last call said that it had read to. Returns the
+    /// number of bytes that are done with, and the next stanza where it is complete.
+    pub(super) fn next(&mut self, bytes: &[u8]) -> Result<(usize, Option<Incoming>), Fault> {
+        let mut done = 0;
+        loop {
+            let unit = bytes.get(done..).unwrap_or_default();
+            let Some(token) = self.lexer.next(unit)? else {
+                return Ok((done, None));
+            };
+            if let Step::End(incoming) = self.take(token, unit)? {
+                done += self.lexer.end_unit();
+                if incoming.is_some() {
+                    return Ok((done, incoming));
                 }
             }
-            Place::Notification if !self.has_update => {
-                self.has_update = true;
-                self.tree = Some(tree(name, attrs, context)?);
-            }
-            _ => self.skipped = 1,
         }
-        Ok(())
     }
 
-    /// The message, at its end.
-    fn close(&mut self) -> Option<Message> {
-        self.place = match self.place {
-            Place::Message => return Some(std::mem::take(&mut self.message)),
-            Place::Event => Place::Message,
-            Place::Items => Place::Event,
-            Place::Item => {
-                self.message.items.push(std::mem::take(&mut self.item));
-                Place::Items
-            }
-            Place::Notification => Place::Item,
+    fn take(&mut self, token: Token, unit: &[u8]) -> Result<Step, Fault> {
+        let depth = self.lexer.depth();
+        let Some(element) = &mut self.element else {
+            return self.begin(token, depth, unit);
         };
-        None
+        if depth > 1 {
+            match element {
+                Element::Message(message) => message.take(token, depth, unit),
+                Element::Other(outline) => outline.take(token, depth, &mut self.scope, unit)?,
+            }
+            return Ok(Step::Within);
+        }
+        Ok(self.end(unit))
+    }
+
+    /// Between stanzas.
+    fn begin(&mut self, token: Token, depth: usize, unit: &[u8]) -> Result<Step, Fault> {
+        let (tag, empty) = match token {
+            Token::Open { tag, empty, .. } => (tag, empty),
+            Token::Close(_) => return Ok(Step::End(Some(Incoming::Closed))),
+            Token::Text(text) if text.of(unit).trim_ascii().is_empty() => {
+                return Ok(Step::End(None));
+            }
+            Token::Text(_) | Token::Cdata(_) => return Err(Fault::Malformed),
+        };
+        let bytes = tag.of(unit);
+        let inside = depth + usize::from(empty);
+        let full = name(bytes).unwrap_or_default();
+        let (ns, local) = self.scope.enter(inside, full, bytes)?;
+        if inside == 1 {
+            let is_stream = (ns, local) == (Ns::Streams, b"stream") && !empty;
+            let opened = Step::End(Some(Incoming::Opened));
+            return is_stream.then_some(opened).ok_or(Fault::Malformed);
+        }
+        self.element = Some(match (ns, local) {
+            (Ns::Client, b"message") => Element::Message(Box::new(Message::new(bytes))),
+            _ => Element::Other(Outline::new(tag, ns, unit)),
+        });
+        Ok(if empty { self.end(unit) } else { Step::Within })
+    }
+
+    fn end(&mut self, unit: &[u8]) -> Step {
+        self.scope.leave(1);
+        Step::End(self.element.take().map(|element| match element {
+            Element::Message(message) => Incoming::Message(message.into_updates()),
+            Element::Other(outline) => outline.read(unit),
+        }))
     }
 }
 
-fn tree(name: QName, attrs: AttrMap, context: &Context<'_>) -> Result<Tree, Error> {
-    Element::from_events(name, attrs, context).map_err(|error| match error {
-        FromEventsError::Invalid(error) => error,
-        FromEventsError::Mismatch { .. } => Error::TypeMismatch,
-    })
+/// What a stream says that comes in these pieces, and whether it can be read to its end.
+pub(super) fn read_all<'a>(
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<Incoming>, Option<Fault>) {
+    let (mut reader, mut buffer, mut all) = (Reader::default(), Vec::new(), Vec::new());
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        loop {
+            match reader.next(&buffer) {
+                Ok((done, incoming)) => {
+                    buffer.drain(..done);
+                    match incoming {
+                        Some(incoming) => all.push(incoming),
+                        None => break,
+                    }
+                }
+                Err(fault) => return (all, Some(fault)),
+            }
+        }
+    }
+    (all, None)
 }
+
+#[cfg(test)]
+mod tests;

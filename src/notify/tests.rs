@@ -9,6 +9,7 @@ use super::*;
 use crate::model::{Update, UpdateBody};
 use crate::net::{KeyNames, TlsClient, TlsFiles};
 
+mod login;
 mod tls;
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,5 +1,7 @@
 //! `Update`: the payload of a notification, routed by the pubsub node it came from.
 
+use std::borrow::Cow;
+
 use crate::model::{ApiError, Dialog, DialogsVerb, Update, UpdateBody, User};
 
 use super::xml::{Xml, XmlError};
@@ -63,6 +65,18 @@ struct Envelope {
 /// Where `payload` is no acceptable XML with the root `Update`. Nodes that this connector does
 /// not read, and `SystemInfo` (a trigger only), never fail.
 pub fn parse(node: &str, item_id: Option<&str>, payload: &[u8]) -> Result<Update, XmlError> {
+    parse_with(node, item_id, || Ok(Cow::Borrowed(payload)))
+}
+
+/// As [`parse`]; the payload is asked for only where the node is read.
+///
+/// # Errors
+/// As [`parse`], and those of `payload`.
+pub fn parse_with<'p>(
+    node: &str,
+    item_id: Option<&str>,
+    payload: impl FnOnce() -> Result<Cow<'p, [u8]>, XmlError>,
+) -> Result<Update, XmlError> {
     let item_id = item_id.filter(|id| !id.is_empty()).map(str::to_owned);
     let node = Node::parse(node);
     let simple = match node {
@@ -77,7 +91,7 @@ pub fn parse(node: &str, item_id: Option<&str>, payload: &[u8]) -> Result<Update
             body,
         });
     }
-    let mut envelope = envelope(payload)?;
+    let mut envelope = envelope(&payload()?)?;
     let request_id = Some(std::mem::take(&mut envelope.request_id)).filter(|id| !id.is_empty());
     Ok(Update {
         request_id,

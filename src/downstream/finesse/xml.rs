@@ -8,7 +8,7 @@
 //! of [`Xml::children`], [`Xml::text`] and [`Xml::skip`] consumes it.
 
 use quick_xml::Reader;
-use quick_xml::events::{BytesRef, Event};
+use quick_xml::events::Event;
 
 /// Largest document that is read, in bytes.
 pub const MAX_BYTES: usize = 256 * 1024;
@@ -236,8 +236,8 @@ fn local_name<'e>(start: &'e quick_xml::events::BytesStart<'_>) -> &'e str {
     name.rsplit(':').next().unwrap_or("")
 }
 
-fn resolve(reference: &BytesRef<'_>) -> Result<char, XmlError> {
-    let name: &str = reference;
+/// The character that `&name;` stands for: one of the five of XML, or a character reference.
+pub(crate) fn resolve(name: &str) -> Result<char, XmlError> {
     match name {
         "amp" => return Ok('&'),
         "lt" => return Ok('<'),
@@ -253,6 +253,8 @@ fn resolve(reference: &BytesRef<'_>) -> Result<char, XmlError> {
     };
     let character = number
         .ok()
+        // What Rust reads as a number and XML does not.
+        .filter(|_| !digits.contains('+'))
         .and_then(char::from_u32)
         .ok_or(XmlError::Entity)?;
     // XML 1.0 section 2.2: of the C0 controls only these are characters.
@@ -295,8 +297,10 @@ mod tests {
         assert_eq!(text_of(bomb), Err(XmlError::Doctype));
         assert_eq!(text_of("<a>&b;</a>"), Err(XmlError::Entity));
         assert_eq!(text_of("<a><c>&b;</c></a>"), Err(XmlError::Entity));
-        assert_eq!(text_of("<a>&#0;</a>"), Err(XmlError::Entity));
-        assert_eq!(text_of("<a>&#xD800;</a>"), Err(XmlError::Entity));
+        for number in ["#0", "#xD800", "#+65", "#x+41", "#", "#x"] {
+            let text = format!("<a>&{number};</a>");
+            assert_eq!(text_of(&text), Err(XmlError::Entity), "{text}");
+        }
     }
 
     #[test]

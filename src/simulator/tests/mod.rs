@@ -1,16 +1,13 @@
-//! The running simulator, driven by a real HTTP client and the `tokio-xmpp` client.
+//! The running simulator, driven by a real HTTP client and, over its notification service, by hand.
 
 use std::time::Duration;
 
 mod calls;
 mod nodes;
 
-use futures::StreamExt as _;
 use reqwest::{Method, StatusCode};
-use tokio_xmpp::connect::{DnsConfig, TcpServerConnector};
-use tokio_xmpp::jid::Jid;
-use tokio_xmpp::xmlstream::Timeouts;
-use tokio_xmpp::{Client, Event, Stanza};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::xml::{self, Elem};
 use super::*;
@@ -19,7 +16,8 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// One agent's notification client.
 struct Notified {
-    client: Client,
+    tcp: TcpStream,
+    heard: String,
 }
 
 /// One Update: node, event, requestId and the payload.
@@ -53,36 +51,40 @@ impl Update {
 
 impl Notified {
     async fn sign_in(running: &Running, node: usize, agent: &str, resource: &str) -> Self {
-        let at = &running.nodes[node - 1];
-        let jid: Jid = format!("{agent}@{}/{resource}", at.domain).parse().unwrap();
-        let client = Client::new_with_connector(
-            jid,
-            format!("pw-{agent}"),
-            TcpServerConnector::from(DnsConfig::addr(&at.xmpp.to_string())),
-            Timeouts::default(),
-        );
-        let mut own = Self { client };
-        own.online().await;
+        let mut own = Self {
+            tcp: raw_login(running, node, agent, resource).await,
+            heard: String::new(),
+        };
+        own.say("<presence/>").await;
+        // The application's presence comes back: the service knows ours.
+        tokio::time::timeout(SOON, own.until("<presence", "/>"))
+            .await
+            .expect("online");
         own
     }
 
-    /// Waits until bound, sends presence and waits until the server knows it.
-    async fn online(&mut self) {
-        let wait = async {
-            while let Some(event) = self.client.next().await {
-                if matches!(event, Event::Online { .. }) {
-                    break;
-                }
+    async fn say(&mut self, stanza: &str) {
+        self.tcp.write_all(stanza.as_bytes()).await.unwrap();
+    }
+
+    /// The next stanza that begins and ends like this; others are passed over.
+    async fn until(&mut self, begin: &str, end: &str) -> String {
+        loop {
+            let found = self.heard.find(begin).and_then(|from| {
+                let length = self.heard[from..].find(end)?;
+                Some((from, from + length + end.len()))
+            });
+            if let Some((from, to)) = found {
+                let stanza = self.heard[from..to].to_owned();
+                self.heard.drain(..to);
+                return stanza;
             }
-            let presence = tokio_xmpp::parsers::presence::Presence::available();
-            self.client.send_stanza(presence.into()).await.unwrap();
-            while let Some(event) = self.client.next().await {
-                if matches!(event, Event::Stanza(Stanza::Presence(_))) {
-                    break;
-                }
-            }
-        };
-        tokio::time::timeout(SOON, wait).await.expect("online");
+            let mut chunk = [0; 4096];
+            let n = self.tcp.read(&mut chunk).await.unwrap();
+            assert_ne!(n, 0, "the service lives");
+            self.heard
+                .push_str(std::str::from_utf8(&chunk[..n]).unwrap());
+        }
     }
 
     async fn next(&mut self) -> Update {
@@ -92,25 +94,16 @@ impl Notified {
     }
 
     async fn any(&mut self) -> Update {
-        loop {
-            let event = self.client.next().await.expect("the client lives");
-            let Event::Stanza(Stanza::Message(message)) = event else {
-                continue;
-            };
-            for payload in &message.payloads {
-                let Some(items) = payload.children().find(|child| child.name() == "items") else {
-                    continue;
-                };
-                let notification = items.children().next().unwrap().children().next().unwrap();
-                let update = xml::parse(&notification.text()).unwrap();
-                let text = |name: &str| update.child(name).unwrap().text.clone();
-                return Update {
-                    node: items.attr("node").unwrap().to_owned(),
-                    event: text("event"),
-                    request_id: text("requestId"),
-                    data: update.child("data").unwrap().clone(),
-                };
-            }
+        let message = xml::parse(&self.until("<message", "</message>").await).unwrap();
+        let items = message.child("event").unwrap().child("items").unwrap();
+        let notification = items.child("item").unwrap().child("notification").unwrap();
+        let update = xml::parse(&notification.text).unwrap();
+        let text = |name: &str| update.child(name).unwrap().text.clone();
+        Update {
+            node: items.attr("node").unwrap().to_owned(),
+            event: text("event"),
+            request_id: text("requestId"),
+            data: update.child("data").unwrap().clone(),
         }
     }
 
@@ -220,12 +213,12 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-async fn raw_login(running: &Running, node: usize, resource: &str) -> tokio::net::TcpStream {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut tcp = tokio::net::TcpStream::connect(running.nodes[node - 1].xmpp)
+async fn raw_login(running: &Running, node: usize, agent: &str, resource: &str) -> TcpStream {
+    let mut tcp = TcpStream::connect(running.nodes[node - 1].xmpp)
         .await
         .unwrap();
-    let plain = base64::engine::general_purpose::STANDARD.encode("\u{0}1001\u{0}pw-1001");
+    let plain = format!("\u{0}{agent}\u{0}pw-{agent}");
+    let plain = base64::engine::general_purpose::STANDARD.encode(plain);
     let steps = [
         (
             "<stream:stream xmlns:stream='s'>".to_owned(),

@@ -43,8 +43,8 @@ async fn both_nodes_tell_and_one_session_a_resource_survives() {
     let sessions = control(&running, Method::GET, "/subscriptions", "").await;
     assert_eq!(sessions.as_array().unwrap().len(), 2);
     // The same resource again on node 1, by hand: the older stream ends with `conflict`.
-    let mut old = raw_login(&running, 1, "cGxhaW4").await;
-    let _new = raw_login(&running, 1, "cGxhaW4").await;
+    let mut old = raw_login(&running, 1, "1001", "cGxhaW4").await;
+    let _new = raw_login(&running, 1, "1001", "cGxhaW4").await;
     let mut rest_of_it = String::new();
     let read = tokio::io::AsyncReadExt::read_to_string(&mut old, &mut rest_of_it);
     tokio::time::timeout(SOON, read).await.unwrap().unwrap();
@@ -201,7 +201,7 @@ async fn an_agent_without_session_is_forced_out() {
     config.forced_logout_after = Duration::from_millis(50);
     let running = start(config).await.unwrap();
     let node = running.nodes[0].clone();
-    let a = raw_login(&running, 1, "gc-1").await;
+    let a = raw_login(&running, 1, "1001", "gc-1").await;
     rest.login(&node, "1001", 7001).await;
     drop(a);
     let agent = running.world().agent("1001").unwrap().clone();
@@ -236,9 +236,7 @@ async fn a_supervisor_follows_his_team() {
          <subscribe node='/finesse/api/Team/1/Users' jid='2001@{0}/gc-1'/></pubsub></iq>",
         node.domain
     );
-    let iq: tokio_xmpp::minidom::Element = iq.parse().unwrap();
-    let iq = tokio_xmpp::parsers::iq::Iq::try_from(iq).unwrap();
-    boss.client.send_stanza(iq.into()).await.unwrap();
+    boss.say(&iq).await;
     let agents = running.world().clone();
     until("subscribed", async || agents.team_watch_count() == 1).await;
     rest.login(&node, "1001", 7001).await;
