@@ -22,11 +22,10 @@ pub(super) struct Endpoint {
 impl Endpoint {
     /// Why no connection could be opened, with what the library's own words leave out.
     async fn problem(&self, error: lapin::Error) -> Problem {
-        let reason = amqp::reason(&self.uri, &self.tls, &error).await;
-        let problem = Problem::from(error);
-        match reason {
-            Some(text) => Problem::new(problem.class, text),
-            None => problem,
+        match amqp::reason(&self.uri, &self.tls, &error).await {
+            // Whatever was read there was no broker's.
+            Some(text) => Problem::new(Class::Unreachable, text),
+            None => error.into(),
         }
     }
 }

@@ -13,7 +13,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::address::{authority_problem, bare};
-use super::{TlsClient, dial};
+use super::{TlsClient, dial, explain};
 
 /// How long a port is looked at that did not answer as a broker.
 const LOOK_LIMIT: Duration = Duration::from_secs(1);
@@ -82,7 +82,9 @@ pub async fn connect(
     if uri.scheme == AMQPScheme::AMQP {
         return Ok(stream);
     }
-    let connector = RustlsConnector::from(tls.config().map_err(io::Error::other)?);
+    let config = tls.config();
+    let config = config.map_err(|error| explain::said(io::ErrorKind::Other, error.to_string()))?;
+    let connector = RustlsConnector::from(config);
     let secured = stream.into_rustls(&connector, host).await;
     secured.map_err(|error| tls.explained(error))
 }
@@ -115,7 +117,7 @@ pub async fn reason(uri: &AMQPUri, tls: &TlsClient, error: &lapin::Error) -> Opt
         // Closed later than in the handshake, which has words of its own.
         _ if closed && !plain => Some(tls.silent_refusal()),
         // The library puts its own words in front.
-        ErrorKind::IOError(error) if error.get_ref().is_some() => Some(error.to_string()),
+        ErrorKind::IOError(error) if explain::is_said(error) => Some(error.to_string()),
         _ => None,
     }
 }

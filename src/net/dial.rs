@@ -10,6 +10,8 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 
+use super::explain;
+
 /// Pause before the next address is tried beside the ones under way (RFC 8305, section 5).
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Addresses of one name that are tried; further ones are left out.
@@ -41,7 +43,7 @@ pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     addresses.truncate(MAX_ADDRESSES);
     if addresses.is_empty() {
         let text = format!("{host} has no address");
-        return Err(io::Error::new(io::ErrorKind::NotFound, text));
+        return Err(explain::said(io::ErrorKind::NotFound, text));
     }
     Ok(addresses)
 }
@@ -134,7 +136,7 @@ fn told(mut failures: Vec<(SocketAddr, io::Error)>, alone: bool) -> io::Error {
     let texts = failures
         .iter()
         .map(|(address, error)| format!("{address}: {error}"));
-    io::Error::new(kind, texts.collect::<Vec<_>>().join("; "))
+    explain::said(kind, texts.collect::<Vec<_>>().join("; "))
 }
 
 #[cfg(test)]

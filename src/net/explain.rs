@@ -1,6 +1,7 @@
 //! What a TLS failure means, in words that say what to mend.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError};
@@ -11,6 +12,28 @@ use super::x509::{Facts, date};
 
 /// Longest chain of causes that is followed.
 const MAX_CAUSES: usize = 16;
+
+/// Words of this module as an I/O error, told apart from those of other layers by its type.
+#[derive(Debug)]
+pub(super) struct Said(String);
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Said {}
+
+/// An error in our words.
+pub(super) fn said(kind: io::ErrorKind, words: impl Into<String>) -> io::Error {
+    io::Error::new(kind, Said(words.into()))
+}
+
+/// Whether an error is in our words.
+pub(super) fn is_said(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Said>())
+}
 
 /// The TLS library's error in a chain of causes.
 pub(super) fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {

@@ -23,6 +23,8 @@ use super::verify::{Live, Trust};
 use super::x509::Facts;
 use super::{explain, pem};
 
+const OTHER: io::ErrorKind = io::ErrorKind::Other;
+
 /// Files that say whom to trust and who we are, all PEM.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -253,8 +255,10 @@ impl TlsClient {
     /// What went wrong, in words that name certificate, host and key.
     pub async fn handshake(&self, tcp: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| io::Error::other(format!("{host} is no host name")))?;
-        let config = self.config().map_err(io::Error::other)?;
+            .map_err(|_| explain::said(OTHER, format!("{host} is no host name")))?;
+        let config = self
+            .config()
+            .map_err(|error| explain::said(OTHER, error.to_string()))?;
         let connected = TlsConnector::from(config).connect(name, tcp).await;
         connected.map_err(|error| self.explained(error))
     }
@@ -271,9 +275,10 @@ impl TlsClient {
     #[must_use]
     pub fn explained(&self, error: io::Error) -> io::Error {
         match self.explain(&error) {
-            Some(words) => io::Error::new(error.kind(), words),
+            Some(words) => explain::said(error.kind(), words),
             // Of a kind that is told apart from a connection lost later.
-            None if error.kind() == io::ErrorKind::UnexpectedEof => io::Error::other(
+            None if error.kind() == io::ErrorKind::UnexpectedEof => explain::said(
+                OTHER,
                 "the connection was closed during the TLS handshake: is this a TLS port?",
             ),
             None => error,
