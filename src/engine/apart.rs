@@ -98,10 +98,10 @@ impl Engine {
         let Some(job) = self.jobs.get(id) else {
             return false;
         };
-        match job.raw.timestamp {
-            // Whole seconds, rounded down. A resend comes a second after its first message at the
+        match job.raw.sent_ms(self.now.wall) {
+            // In whole seconds, rounded down, as AMQP has them. A resend comes a second after its first message at the
             // soonest, and the others act on absence as of now: what is left is for wrong clocks.
-            Some(sent) => sent.saturating_mul(1_000) <= at.wall,
+            Some(sent) => sent / 1_000 * 1_000 <= at.wall,
             // What waited in the queue comes at once, what waited at the other broker once the
             // brokers are connected.
             None => {

@@ -135,7 +135,7 @@ impl Engine {
         if command.repeat != Repeat::Safe {
             return true;
         }
-        let sent = job.raw.sent_ms().unwrap_or(0);
+        let sent = job.raw.sent_ms(self.now.wall).unwrap_or(0);
         let up = |id| {
             let peer = self.members.get(id);
             peer.is_some_and(|p| p.liveness.present() && p.heartbeat.started <= sent)
@@ -185,7 +185,7 @@ impl Engine {
         let Some(job) = self.jobs.get(id) else {
             return Verdict::Wait;
         };
-        let sent = job.raw.sent_ms();
+        let sent = job.raw.sent_ms(self.now.wall);
         let Some((key, _)) = job.key else {
             return Verdict::Doubt(None);
         };

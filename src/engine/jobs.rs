@@ -311,7 +311,8 @@ impl Engine {
             return false;
         };
         let newest = self.sessions.get(agent).and_then(|s| s.newest_change);
-        let sent = self.jobs.get(id).and_then(|job| job.raw.sent_ms());
+        let job = self.jobs.get(id);
+        let sent = job.and_then(|job| job.raw.sent_ms(self.now.wall));
         let sent = sent.map(|ms| ms / 1_000);
         sent.zip(newest).is_some_and(|(sent, newest)| sent < newest)
     }
@@ -320,7 +321,7 @@ impl Engine {
     pub(super) fn note_change(&mut self, id: JobId, command: &ClientCommand, outcome: Outcome) {
         let effect = matches!(outcome, Outcome::Ok | Outcome::Accepted | Outcome::InDoubt);
         let job = self.jobs.get(id).filter(|job| job.started.is_some());
-        let sent = job.and_then(|job| job.raw.sent_ms());
+        let sent = job.and_then(|job| job.raw.sent_ms(self.now.wall));
         let (Some(sent), Some(agent), true) = (sent, changed_agent(command), effect) else {
             return;
         };

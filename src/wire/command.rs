@@ -348,17 +348,9 @@ fn identity(raw: &RawMessage) -> Option<String> {
 }
 
 /// Deadline rules of the contract, section 4.1, in milliseconds since the epoch. An `expiration`
-/// without `timestamp` counts from the receipt, where it is stricter than the default. So does a
-/// `timestamp` further ahead than a deadline may lie: no clock is wrong by so much that it says
-/// anything. A smaller difference is believed, because the own clock may be the wrong one, and ids
-/// are remembered at least until the deadline.
+/// without `timestamp` counts from the receipt, where it is stricter than the default.
 fn deadline_ms(raw: &RawMessage, max_age_ms: u64, received_at_ms: u64) -> u64 {
-    let latest = received_at_ms.saturating_add(MAX_DEADLINE_AHEAD_MS);
-    let sent = raw.sent_ms().map(|sent| match sent {
-        nonsense if nonsense > latest => received_at_ms,
-        sent => sent,
-    });
-    let deadline = match (raw.deadline, sent) {
+    let deadline = match (raw.deadline, raw.sent_ms(received_at_ms)) {
         (Some(at), _) => u64::try_from(at).unwrap_or(0),
         (None, Some(sent)) => {
             let lost = if raw.in_seconds() {
@@ -374,7 +366,7 @@ fn deadline_ms(raw: &RawMessage, max_age_ms: u64, received_at_ms: u64) -> u64 {
             received_at_ms.saturating_add(age)
         }
     };
-    deadline.min(latest)
+    deadline.min(received_at_ms.saturating_add(MAX_DEADLINE_AHEAD_MS))
 }
 
 fn body_hash(spec: &CommandSpec, addressee: &Addressed, args: &Args) -> [u8; 32] {

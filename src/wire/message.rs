@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::command::MAX_DEADLINE_AHEAD_MS;
+
 /// What a delivery carried, protocol words already translated by the broker shell.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -80,10 +82,14 @@ pub fn epoch_ms(time: u64) -> u64 {
 
 impl RawMessage {
     /// When the client says that it was sent, milliseconds since the epoch; where it counts whole
-    /// seconds, up to one too early. Zero is what libraries send for a time that nobody set.
+    /// seconds, up to one too early. `None` also where that says nothing: zero is what libraries
+    /// send for a time that nobody set, and no clock is ahead of this one (`now_ms`) by more than a
+    /// day. A smaller difference is believed, because this one may be the wrong one.
     #[must_use]
-    pub fn sent_ms(&self) -> Option<u64> {
-        self.timestamp.filter(|time| *time > 0).map(epoch_ms)
+    pub fn sent_ms(&self, now_ms: u64) -> Option<u64> {
+        let latest = now_ms.saturating_add(MAX_DEADLINE_AHEAD_MS);
+        let given = self.timestamp.filter(|time| *time > 0).map(epoch_ms);
+        given.filter(|sent| *sent <= latest)
     }
 
     /// Whether the client counts whole seconds, as AMQP has it.
@@ -133,7 +139,7 @@ mod tests {
                 timestamp: Some(timestamp),
                 ..RawMessage::default()
             }
-            .sent_ms()
+            .sent_ms(1_900_000_000_000)
         };
         for time in [
             1_900_000_000,
@@ -145,6 +151,9 @@ mod tests {
         }
         assert_eq!(sent(0), None);
         assert_eq!(sent(1), Some(1000));
+        assert_eq!(sent(1_900_086_400), Some(1_900_086_400_000));
+        assert_eq!(sent(1_900_086_401), None);
+        assert_eq!(sent(u64::MAX), None);
         assert_eq!(epoch_ms(LEAST_MILLIS - 1), 99_999_999_999_000);
         assert_eq!(epoch_ms(LEAST_MILLIS), LEAST_MILLIS);
         assert_eq!(epoch_ms(u64::MAX), u64::MAX / 1_000_000);

@@ -175,6 +175,13 @@ fn who_is_lost_by_a_count_has_a_say_until_it_must_have_noticed() {
 
 #[test]
 fn what_was_sent_before_an_instance_was_back_may_have_been_sent_again_elsewhere() {
+    // Clients count seconds or milliseconds.
+    for unit in [1, 1_000] {
+        sent_before_it_was_back(unit);
+    }
+}
+
+fn sent_before_it_was_back(unit: u64) {
     let mut seq = 0;
     let mut rig = pair(&mut seq, 0);
     let active = rig.active();
@@ -188,13 +195,13 @@ fn what_was_sent_before_an_instance_was_back_may_have_been_sent_again_elsewhere(
     rig.advance(8_000);
     rig.forget();
     let mut old = message("MakeCall#1001", "5000", "m1");
-    old.timestamp = Some(before);
+    old.timestamp = Some(before * unit);
     rig.deliver(old);
     rig.advance(8_000);
     assert_eq!(rig.outcomes(), [Outcome::InDoubt]);
     // Sent since, and again once the member has told everything.
     let mut new = message("MakeCall#1001", "5001", "m2");
-    new.timestamp = Some(rig.now().wall / 1_000);
+    new.timestamp = Some(rig.now().wall / 1_000 * unit);
     rig.deliver(new);
     rig.advance(5_000);
     assert_eq!(rig.outcomes()[1], Outcome::Accepted);
@@ -202,7 +209,7 @@ fn what_was_sent_before_an_instance_was_back_may_have_been_sent_again_elsewhere(
     beat(&mut rig, &mut seq, 10);
     beat(&mut rig, &mut seq, 10);
     let mut old = message("MakeCall#1001", "5002", "m3");
-    old.timestamp = Some(rig.now().wall / 1_000 - 25);
+    old.timestamp = Some((rig.now().wall / 1_000 - 25) * unit);
     rig.deliver(old);
     answer(&mut rig);
     rig.advance(20);

@@ -491,10 +491,11 @@ fn deadlines() {
         (Some(i64::MAX), None, None, NOW + MAX_DEADLINE_AHEAD_MS),
         (
             None,
-            Some(u64::MAX),
+            Some(seconds),
             Some(u64::MAX),
             NOW + MAX_DEADLINE_AHEAD_MS,
         ),
+        (None, Some(u64::MAX), Some(u64::MAX), NOW + 30_000),
     ] {
         let message = RawMessage {
             deadline,

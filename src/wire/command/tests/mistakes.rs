@@ -267,8 +267,8 @@ fn a_time_that_cannot_be_sets_no_far_deadline() {
     // A clock that is ahead by days or for ever.
     for days in [2, 400, 30_000] {
         let ahead = NOW / 1000 + days * 86_400;
-        assert_eq!(at(ahead, None), NOW + 31_000, "{days}");
-        assert_eq!(at(ahead, Some(5000)), NOW + 6000, "{days}");
+        assert_eq!(at(ahead, None), NOW + 30_000, "{days}");
+        assert_eq!(at(ahead, Some(5000)), NOW + 5000, "{days}");
     }
     for ahead in [NOW + 2 * 86_400_000, u64::MAX] {
         assert_eq!(at(ahead, None), NOW + 30_000, "{ahead}");
