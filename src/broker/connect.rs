@@ -11,9 +11,7 @@ use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties};
 use socket2::{SockRef, Socket, TcpKeepalive};
 
 use super::classify::{Class, Problem};
-use super::{BrokerConfig, BrokerError, CLOSE_LIMIT, RPC_LIMIT, lock};
-
-type Stream = AsyncTcpStream<<async_rs::Tokio as async_rs::traits::Reactor>::TcpStream>;
+use super::{BrokerConfig, BrokerError, CLOSE_LIMIT, RPC_LIMIT, guard, lock};
 
 /// A broker of the list, ready to be dialled.
 pub(super) struct Endpoint {
@@ -107,7 +105,6 @@ impl Conn {
         let limit = config.timeout;
         let tls = endpoint.tls.clone();
         let silence = 2 * config.heartbeat.max(Duration::from_secs(1));
-        let runtime = lapin::runtime::default_runtime()?;
         let connect = async move |uri: AMQPUri, runtime: async_rs::TokioRuntime| {
             let host = uri.authority.host.clone();
             let addresses: Vec<SocketAddr> =
@@ -116,7 +113,7 @@ impl Conn {
                     .collect();
             let connect = AsyncTcpStream::connect(&runtime, addresses);
             // In a thread of the library's, that outlives the caller.
-            let stream: Stream = tokio::time::timeout(limit, connect)
+            let stream: guard::Transport = tokio::time::timeout(limit, connect)
                 .await
                 .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?;
             if let AsyncTcpStream::Plain(plain) = &stream {
@@ -130,7 +127,7 @@ impl Conn {
             })
         };
         let properties = properties(config, purpose);
-        let inner = Connection::connector(endpoint.uri.clone(), runtime, connect, properties)
+        let inner = guard::open(endpoint.uri.clone(), properties, connect)
             .await
             .map_err(|error| Problem::from(error).while_doing(format!("connect ({purpose})")))?;
         Ok(Self { inner, _cut: cut })

@@ -15,6 +15,7 @@ use lapin::{
 
 use super::pending::Copy;
 use super::{ClientError, ClientOptions, QUEUE_EXPIRES, QUEUE_LENGTH};
+use crate::broker::guard;
 
 /// Bound of one publication's way into the socket, and of its confirm.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -125,7 +126,7 @@ impl Link {
         let properties = ConnectionProperties::default()
             .with_connection_name(name.into_bytes().into())
             .with_client_property("product".into(), b"tandem client".to_vec().into());
-        let connection = Connection::connect_uri(broker.uri.clone(), properties).await?;
+        let connection = guard::connect(broker.uri.clone(), properties).await?;
         declare_exchanges(&connection, &setup.options.cluster).await?;
         let channel = connection.create_channel().await?;
         // Without the queue, commands would vanish although the broker confirms them.

@@ -243,6 +243,7 @@ fn command() -> RawMessage {
         visit_count: Some(1),
         looped: false,
         cut: None,
+        unreadable: None,
         group: Some("agents".into()),
     }
 }
