@@ -49,6 +49,7 @@ pub(super) struct Failure {
 
 impl From<lapin::Error> for Failure {
     fn from(error: lapin::Error) -> Self {
+        guard::note(&error);
         match error.kind() {
             ErrorKind::ProtocolError(said) => Self {
                 refused: true,

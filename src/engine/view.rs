@@ -416,6 +416,7 @@ impl Engine {
                 warnings.push(words);
             }
         }
+        warnings.extend(self.garbled_warnings());
         let strangers = self.strangers.iter();
         warnings.extend(strangers.map(|(id, _)| Self::words_of_stranger(id)));
         for (id, peer) in self.members.iter() {

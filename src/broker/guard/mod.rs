@@ -39,7 +39,7 @@ use lapin::{AsyncTcpStream, Connection, ConnectionProperties, ErrorKind};
 
 use crate::wire::message::Unreadable;
 
-pub use scan::MAX_DEPTH;
+pub use scan::{MARK, MAX_DEPTH};
 pub use screen::BadFrame;
 use screen::{Finding, Screen};
 

@@ -10,8 +10,9 @@ pub const MAX_DEPTH: usize = 32;
 pub(super) const FLAGS: usize = 12;
 /// Where the properties begin.
 pub(super) const PROPERTIES: usize = FLAGS + 2;
-/// The key that marks a message whose properties could not be read.
-pub(super) const MARK: &str = "x-tandem-unreadable";
+/// The header that marks a message whose properties could not all be read. Nobody but the guard
+/// makes it: it is renamed where a client sends it.
+pub const MARK: &str = "x-tandem-unreadable";
 
 /// How a property is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
