@@ -47,6 +47,9 @@ impl Engine {
     pub(super) fn garbled_warnings(&self) -> impl Iterator<Item = String> {
         (0..self.links.len()).filter_map(|broker| {
             let (problem, times) = self.links.garbled(self.now, broker)?;
+            if times < limits::GARBLED_TIMES {
+                return None;
+            }
             let label = self.links.label(broker);
             Some(format!(
                 "what broker {label} sends could not be read {times} times in a row ({problem}): \

@@ -214,13 +214,12 @@ impl Links {
         Some((broker, times))
     }
 
-    /// What cannot be read of a broker, and how often, where that is worth telling.
+    /// What could not be read of a broker lately, and how often in a row.
     #[must_use]
     pub fn garbled(&self, now: Now, broker: usize) -> Option<(&str, u32)> {
         let garbled = self.slots.get(broker)?.garbled.as_ref()?;
-        let told = garbled.times >= limits::GARBLED_TIMES
-            && now.mono <= garbled.at + limits::GARBLED_FORGET_MS;
-        told.then_some((garbled.problem.as_str(), garbled.times))
+        let lately = now.mono <= garbled.at + limits::GARBLED_FORGET_MS;
+        lately.then_some((garbled.problem.as_str(), garbled.times))
     }
 
     /// How long a broker rests after a link on which nothing could be read, milliseconds: the
@@ -534,12 +533,14 @@ mod tests {
         let next = garble(&mut links, now, "another");
         assert!(next - now <= 5_000);
         now = next;
-        assert_eq!(links.garbled(at(now), 0), None);
+        assert_eq!(links.garbled(at(now), 0), Some(("another", 1)));
         for _ in 0..2 {
             now = garble(&mut links, now, "no frame");
             now = garble(&mut links, now, "another");
         }
-        assert_eq!(links.garbled(at(now), 0), None, "never three in a row");
+        assert_eq!(links.garbled(at(now), 0), Some(("another", 1)));
+        let later = at(now + limits::GARBLED_FORGET_MS + 1);
+        assert_eq!(links.garbled(later, 0), None);
     }
 
     #[test]

@@ -208,7 +208,7 @@ fn brokers(event: &Event, instance: &str) {
             problem,
             times,
         } => {
-            counter!(names::LINKS_GARBLED, "broker" => broker.clone()).increment(1);
+            gauge!(names::BROKER_GARBLED, "broker" => broker.clone()).set(f64::from(*times));
             error!(
                 instance,
                 broker = broker.as_str(),

@@ -27,6 +27,7 @@ pub mod desk;
 pub mod load;
 pub mod pair;
 pub mod prometheus;
+pub mod raw;
 pub mod wire;
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -290,6 +290,7 @@ fn standing() -> Standing {
             state: "connected".into(),
             attached: true,
             preferred: true,
+            garbled: 0,
         }],
         downstreams: vec![DownstreamView {
             url: "finesse-2.example".into(),
