@@ -22,7 +22,8 @@ use crate::wire::message::RawMessage;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. Each has a folder of its name under `tests/data/fuzz`.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
+    ("amqp", amqp),
     ("command", command),
     ("properties", properties),
     ("xml", xml),
@@ -32,6 +33,11 @@ pub const TARGETS: [Target; 5] = [
 
 /// The clock of the targets, milliseconds since the epoch.
 const NOW: u64 = 1_900_000_000_000;
+
+/// What a broker sends: through the guard, then the AMQP library's parser.
+pub fn amqp(data: &[u8]) {
+    crate::broker::guard::fuzz::amqp(data);
+}
 
 /// A command: the first byte chooses the form, the first line is the type, the rest the body.
 pub fn command(data: &[u8]) {

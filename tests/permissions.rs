@@ -16,7 +16,8 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::json;
 use support::pair::is_state;
-use support::{Desk, Pair, PairOptions, run, until};
+use support::raw::{RawClient, poisons};
+use support::{Desk, Pair, PairOptions, Wire, run, until};
 use tandem::broker::topology::{self, Topology};
 
 const PAGE: &str = include_str!("../docs/security.md");
@@ -128,6 +129,7 @@ fn the_handbooks_permissions_are_enough_and_no_more() {
         pair.gc2.becomes("follower").await;
 
         doctor_is_content(&pair).await;
+        what_nobody_can_read_is_kept(&pair, &client).await;
         it_serves(&mut pair, &client).await;
         a_client_may_no_more(&pair, &client).await;
         an_instance_may_no_more(&pair, &instance).await;
@@ -170,6 +172,31 @@ async fn it_serves(pair: &mut Pair, client: &str) {
     pair.gc2.leads().await;
     near.expect("GetState#1001", "", "OK").await;
     far.expect("GetState#1002", "", "OK").await;
+}
+
+/// A client of least rights reaches every queue by its name: no link is lost for it.
+async fn what_nobody_can_read_is_kept(pair: &Pair, client: &str) {
+    let mut raw = RawClient::open(&uris(pair, client)[0]).await;
+    let mut wire = Wire::open(pair, 0).await;
+    for queue in ["expired", "control.gc-1", "control.gc-2", ""] {
+        let queue = match queue {
+            "" => pair.queue.clone(),
+            own => format!("{}.{own}", pair.cluster),
+        };
+        for (id, flags, properties) in poisons(&queue) {
+            raw.publish(("", queue.as_bytes()), flags, &properties)
+                .await;
+            let letter = wire.dead_letter(&id).await;
+            assert_eq!(letter.reason, "unreadable_properties", "{id}");
+        }
+    }
+    for instance in [&pair.gc1, &pair.gc2] {
+        assert!(
+            !instance.log_text().contains("link down"),
+            "{}",
+            instance.name
+        );
+    }
 }
 
 /// With the instances' own user, as `tandem doctor` logs in.

@@ -5,6 +5,8 @@ use std::fmt;
 use lapin::protocol::AMQPErrorKind;
 use lapin::{Error, ErrorKind};
 
+use super::guard;
+
 /// What an error means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
@@ -18,6 +20,8 @@ pub enum Class {
     Precondition,
     /// The broker closed channel or connection for another reason.
     Protocol,
+    /// What the broker sent could not be read: the connection is lost.
+    Garbled,
     /// No answer in time.
     Timeout,
     /// Something of ours: a bad argument, a closed channel.
@@ -55,6 +59,8 @@ impl Problem {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
+        // Every error of the library comes by here: the guard hears of what it let through.
+        guard::note(&error);
         let class = classify(&error);
         let text = match error.kind() {
             // The library's text for it says "protocol error" first.
@@ -67,6 +73,7 @@ impl From<Error> for Problem {
 
 fn classify(error: &Error) -> Class {
     match error.kind() {
+        _ if guard::is_garbled(error) => Class::Garbled,
         ErrorKind::IOError(_) | ErrorKind::MissingHeartbeatError => Class::Unreachable,
         ErrorKind::ProtocolError(said) => match said.kind() {
             AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_) => match said.get_id() {
@@ -76,7 +83,7 @@ fn classify(error: &Error) -> Class {
                 _ => Class::Protocol,
             },
         },
-        ErrorKind::InvalidProtocolVersion(_) | ErrorKind::ParsingError(_) => Class::Protocol,
+        ErrorKind::InvalidProtocolVersion(_) => Class::Protocol,
         _ => Class::Local,
     }
 }
@@ -108,5 +115,7 @@ mod tests {
         assert_eq!(class(AMQPSoftError::NOCONSUMERS), Class::Protocol);
         let io = Error::from(std::io::Error::other("reset"));
         assert_eq!(Problem::from(io).class, Class::Unreachable);
+        let bad = std::io::Error::new(std::io::ErrorKind::InvalidData, guard::BadFrame::Type);
+        assert_eq!(Problem::from(Error::from(bad)).class, Class::Garbled);
     }
 }

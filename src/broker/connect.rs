@@ -9,7 +9,7 @@ use lapin::{Channel, Connection, ConnectionProperties};
 use socket2::{Socket, TcpKeepalive};
 
 use super::classify::{Class, Problem};
-use super::{BrokerConfig, BrokerError, CLOSE_LIMIT, RPC_LIMIT, lock};
+use super::{BrokerConfig, BrokerError, CLOSE_LIMIT, RPC_LIMIT, guard, lock};
 use crate::net::{TlsClient, amqp};
 
 /// A broker of the list, ready to be dialled.
@@ -103,7 +103,6 @@ impl Conn {
         let limit = config.timeout;
         let tls = endpoint.tls.clone();
         let silence = 2 * config.heartbeat.max(Duration::from_secs(1));
-        let runtime = lapin::runtime::default_runtime()?;
         let connect = async move |uri: AMQPUri, runtime: async_rs::TokioRuntime| {
             let connect = amqp::connect(&uri, &tls, &runtime, |socket| {
                 set_options(&socket, silence);
@@ -114,7 +113,7 @@ impl Conn {
             Ok(stream.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
         };
         let properties = properties(config, purpose);
-        let opened = Connection::connector(endpoint.uri.clone(), runtime, connect, properties);
+        let opened = guard::open(endpoint.uri.clone(), properties, connect);
         match opened.await {
             Ok(inner) => Ok(Self { inner, _cut: cut }),
             Err(error) => Err(endpoint

@@ -342,7 +342,11 @@ async fn deliver(link: &Link, mut consumer: Consumer, source: Source) -> Option<
     while let Some(next) = consumer.next().await {
         let delivery = match next {
             Ok(delivery) => delivery,
-            Err(error) => return Some(error.into()),
+            Err(error) => {
+                let problem = Problem::from(error);
+                link.noticed(&problem);
+                return Some(problem);
+            }
         };
         let id = DeliveryId {
             link: link.epoch,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
+use lapin::message::Delivery;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
     QueuePurgeOptions,
@@ -16,7 +17,9 @@ use tokio::time::Instant;
 use super::classify::{Class, Problem};
 use super::connect::rpc;
 use super::declare::Declarer;
+use super::decode::raw_message;
 use super::encode::short;
+use super::guard::mark_of;
 use super::link::Link;
 use super::lock;
 use super::looped::{self, Loop};
@@ -152,12 +155,20 @@ async fn receive(
                 Some(Ok(delivery)) => {
                     waiting += 1;
                     last = delivery.delivery_tag;
-                    if !seen.delivered(&delivery.properties) {
+                    let probe = seen.delivered(&delivery.properties);
+                    if marked(&delivery) {
+                        let raw = Box::new(raw_message(delivery));
+                        link.context.tell(Input::Unreadable(raw)).await;
+                    } else if !probe {
                         hand_on(link, &delivery.data).await;
                     }
                     waiting >= ACK_EVERY
                 }
-                Some(Err(error)) => return Some(error.into()),
+                Some(Err(error)) => {
+                    let problem = Problem::from(error);
+                    link.noticed(&problem);
+                    return Some(problem);
+                }
                 None if channel.status().connected() => return None,
                 None => return Some(Problem::new(Class::Protocol, "the control channel was closed")),
             },
@@ -171,6 +182,12 @@ async fn receive(
             waiting = 0;
         }
     }
+}
+
+/// Whether the properties of a message could not be read.
+fn marked(delivery: &Delivery) -> bool {
+    let headers = delivery.properties.headers().as_ref();
+    headers.is_some_and(|headers| mark_of(headers).is_some())
 }
 
 async fn hand_on(link: &Link, sealed: &[u8]) {

@@ -7,6 +7,7 @@ use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use sha2::{Digest, Sha256};
 
+use super::guard::mark_of;
 use crate::model::text::trimmed;
 use crate::wire::command::MAX_BODY;
 use crate::wire::message::{Cut, LEAST_MILLIS, RawMessage, epoch_ms};
@@ -45,6 +46,7 @@ pub(super) fn raw_message(delivery: Delivery) -> RawMessage {
         visit_count: header(headers, "visit-count").and_then(as_number),
         looped: hops.is_some_and(any_hop_twice),
         cut,
+        unreadable: mark_of(headers),
         group: None,
     }
 }

@@ -231,6 +231,9 @@ fn dead_letter(context: &Context, raw: &RawMessage, reason: &str, detail: &str) 
     let mut headers = FieldTable::default();
     put(&mut headers, "x-reason", reason);
     put(&mut headers, "x-detail", cut(detail, MAX_DETAIL));
+    if let Some(unreadable) = &raw.unreadable {
+        put(&mut headers, "x-evidence", &unreadable.evidence);
+    }
     if let Some(kind) = &raw.kind {
         put(&mut headers, "x-original-type", kind);
     }

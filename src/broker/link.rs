@@ -1,10 +1,10 @@
 //! One link: two connections, their channels, the tasks on them, and exactly one end.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use lapin::options::{BasicQosOptions, ConfirmSelectOptions};
 use lapin::{Channel, Event};
 use tokio::sync::mpsc;
@@ -173,6 +173,8 @@ pub(super) struct Link {
     pub(super) cancel: CancellationToken,
     /// Nothing is waited for any more.
     pub(super) given_up: CancellationToken,
+    /// What could not be read of what the broker sent.
+    garbled: OnceLock<String>,
 }
 
 impl Link {
@@ -214,7 +216,25 @@ impl Link {
             serving: AtomicBool::new(false),
             cancel,
             given_up: CancellationToken::new(),
+            garbled: OnceLock::new(),
         })
+    }
+
+    /// Remembers a problem of the connection that is more than a connection that is gone.
+    pub(super) fn noticed(&self, problem: &Problem) {
+        if problem.class == Class::Garbled {
+            // The first word stands: what follows is caused by it.
+            let _ = self.garbled.set(problem.text.clone());
+        }
+    }
+
+    /// The library's news that came before the end and were not looked at yet.
+    fn last_news(&self, mut events: impl Stream<Item = Event> + Unpin) {
+        while let Some(Some(event)) = events.next().now_or_never() {
+            if let Event::Error(error) = event {
+                self.noticed(&error.into());
+            }
+        }
     }
 
     /// Waits until something essential is gone, and says what.
@@ -225,7 +245,11 @@ impl Link {
         let mut said: Option<Problem> = None;
         loop {
             tokio::select! {
-                () = self.cancel.cancelled() => return "closed".to_owned(),
+                () = self.cancel.cancelled() => {
+                    self.last_news(publish_events);
+                    self.last_news(consume_events);
+                    return "closed".to_owned();
+                }
                 event = publish_events.next() => self.note(event, &mut said).await,
                 event = consume_events.next() => self.note(event, &mut said).await,
                 _ = tick.tick() => {}
@@ -243,7 +267,9 @@ impl Link {
         let blocked = match event {
             // Errors of short-lived channels come here too; what counts is what is still open.
             Some(Event::Error(error)) => {
-                *said = Some(error.into());
+                let problem = Problem::from(error);
+                self.noticed(&problem);
+                *said = Some(problem);
                 return;
             }
             Some(Event::ConnectionBlocked(_)) => true,
@@ -289,11 +315,16 @@ pub(super) async fn run(
         opened = within(limit, Link::open(Arc::clone(&context), epoch, broker, cancel.clone())) => opened,
         () = cancel.cancelled() => Err(Problem::new(Class::Local, "closed while it was opened")),
     };
-    let reason = match opened {
-        Ok(link) => serve(Arc::new(link), queues, &control).await,
+    let (reason, garbled) = match opened {
+        Ok(link) => {
+            let link = Arc::new(link);
+            let reason = serve(Arc::clone(&link), queues, &control).await;
+            (reason, link.garbled.get().cloned())
+        }
         Err(problem) => {
             fail_all(&context, queues.publications).await;
-            problem.to_string()
+            let garbled = (problem.class == Class::Garbled).then(|| problem.text.clone());
+            (problem.to_string(), garbled)
         }
     };
     let label = context.endpoints.get(broker).map_or("?", |e| &e.label);
@@ -303,6 +334,9 @@ pub(super) async fn run(
     }
     tracing::warn!(broker = label, link = epoch.0, %reason, "link down");
     let link = epoch;
+    if let Some(problem) = garbled {
+        context.tell(Input::LinkGarbled { link, problem }).await;
+    }
     context.tell(Input::LinkDown { link, reason }).await;
 }
 

@@ -26,6 +26,7 @@ mod decode;
 mod direct;
 mod encode;
 pub mod fence;
+pub mod guard;
 mod link;
 mod looped;
 pub mod management;

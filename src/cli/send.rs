@@ -261,10 +261,14 @@ fn print_message(what: &str, message: &Message, json: bool) {
         super::output::print(&format!(
             "{}\n",
             json!({"kind": what, "correlationId": message.correlation_id,
-                   "instance": message.app_id, "headers": message.headers, "body": body})
+                   "instance": message.app_id, "headers": message.headers,
+                   "unreadable": message.unreadable, "body": body})
         ));
     } else {
         let from = message.app_id.as_deref().unwrap_or("-");
+        if let Some(why) = &message.unreadable {
+            complain!("the next one is not a connector's: {why}");
+        }
         super::output::print(&format!("{what} from {from}: {}\n", message.text));
     }
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::{Incoming, Message};
+use crate::broker::guard;
 
 /// What the client has received, in the order of arrival.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ pub(super) fn message(delivery: &Delivery) -> Message {
         message_id: text(properties.message_id()),
         app_id: text(properties.app_id()),
         routing_key: delivery.routing_key.to_string(),
+        unreadable: guard::mark_of(headers).map(|why| why.detail),
         headers: simple(headers),
         text: String::from_utf8_lossy(&delivery.data).into_owned(),
         json: serde_json::from_slice(&delivery.data).unwrap_or(Value::Null),
@@ -76,6 +78,7 @@ fn simple(headers: &FieldTable) -> BTreeMap<String, Value> {
         })
     };
     let all = headers.inner().iter();
+    let all = all.filter(|(name, _)| name.as_str() != guard::MARK);
     all.filter_map(|(name, given)| Some((name.to_string(), value(given)?)))
         .collect()
 }
@@ -93,6 +96,10 @@ mod tests {
             "x-received-from".into(),
             AMQPValue::FieldTable(FieldTable::default()),
         );
+        let mark = AMQPValue::LongString("why\n00".into());
+        headers.insert(guard::MARK.into(), mark);
+        let why = guard::mark_of(&headers).expect("it is the guard's");
+        assert_eq!((why.detail.as_str(), why.evidence.as_str()), ("why", "00"));
         let simple = simple(&headers);
         assert_eq!(simple.get("x-epoch"), Some(&Value::from(7)));
         assert_eq!(simple.get("x-why"), Some(&Value::from("late")));

@@ -15,6 +15,7 @@ use lapin::{
 
 use super::pending::Copy;
 use super::{ClientError, ClientOptions, QUEUE_EXPIRES, QUEUE_LENGTH};
+use crate::broker::guard;
 use crate::net::address::bracketed;
 use crate::net::amqp;
 
@@ -50,6 +51,7 @@ pub(super) struct Failure {
 
 impl From<lapin::Error> for Failure {
     fn from(error: lapin::Error) -> Self {
+        guard::note(&error);
         match error.kind() {
             ErrorKind::ProtocolError(said) => Self {
                 refused: true,
@@ -195,13 +197,12 @@ async fn connect(
     properties: ConnectionProperties,
 ) -> Result<Connection, Failure> {
     let (tls, limit) = (options.tls.clone(), options.connect_limit);
-    let runtime = lapin::runtime::default_runtime()?;
     let dial = async move |uri: AMQPUri, runtime: async_rs::TokioRuntime| {
         let stream = amqp::connect(&uri, &tls, &runtime, |_| Ok(()));
         let stream = tokio::time::timeout(limit, stream).await;
         Ok(stream.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
     };
-    let opened = Connection::connector(broker.uri.clone(), runtime, dial, properties).await;
+    let opened = guard::open(broker.uri.clone(), properties, dial).await;
     match opened {
         Ok(connection) => Ok(connection),
         Err(error) => {

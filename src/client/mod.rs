@@ -131,6 +131,8 @@ pub struct Message {
     pub app_id: Option<String>,
     /// Routing key it was published with.
     pub routing_key: String,
+    /// Why not all of its properties could be read, where that is so: no connector sends such.
+    pub unreadable: Option<String>,
     /// Headers with text or whole numbers.
     pub headers: BTreeMap<String, Value>,
     /// The body as text; what is not UTF-8 is replaced.

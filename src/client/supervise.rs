@@ -13,6 +13,7 @@ use lapin::options::BasicAckOptions;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::broker::guard;
 use crate::retry::Delays;
 
 use super::inbox::message;
@@ -259,7 +260,10 @@ async fn read(
         };
         let delivery: Delivery = match delivery {
             Some(Ok(delivery)) => delivery,
-            Some(Err(error)) => return error.to_string(),
+            Some(Err(error)) => {
+                guard::note(&error);
+                return error.to_string();
+            }
             None => return "the broker ended the consumer".to_owned(),
         };
         let message = message(&delivery);

@@ -44,6 +44,15 @@ pub enum Event {
         /// Why it is not.
         reason: String,
     },
+    /// A link was lost because what the broker sent could not be read.
+    LinkGarbled {
+        /// Label of the broker.
+        broker: String,
+        /// What was wrong.
+        problem: String,
+        /// How often in a row, with the same words.
+        times: u32,
+    },
     /// Service moved to another broker.
     BrokerFailover {
         /// From, empty at start.

@@ -114,6 +114,13 @@ pub enum Input {
         /// Why, without credentials.
         reason: String,
     },
+    /// What came on a link could not be read, by the AMQP library or its guard. `LinkDown` follows.
+    LinkGarbled {
+        /// Which.
+        link: LinkEpoch,
+        /// What was wrong; the same words for the same cause.
+        problem: String,
+    },
     /// The own control queue is consumed on this link; peer messages can arrive.
     ControlAttached {
         /// Which link.
@@ -209,6 +216,8 @@ pub enum Input {
         /// Bounded label: `wrong_key`, `replayed`, `version`, `malformed`.
         reason: &'static str,
     },
+    /// A message of the own control queue whose properties cannot be read. It is acknowledged.
+    Unreadable(Box<RawMessage>),
     /// Consumers of a peer's control queue, as the broker of a link counts them.
     PeerConsumers {
         /// The link it was asked on.

@@ -13,6 +13,22 @@ pub const LEDGER_RETENTION_MS: u64 = 600_000;
 /// counted. Replies and dead letters are never dropped: their deliveries stay unacknowledged.
 pub const OUTBOX_EVENTS: usize = 100_000;
 
+/// Publications waiting beyond which unreadable messages of the own control queue are counted only,
+/// and not put into the dead letters.
+pub const STRAY_LETTERS: usize = 1_000;
+
+/// Links to one broker that were lost because what it sent could not be read, with the same words:
+/// from so many on it is told to the operator, and the broker rests for longer each time.
+pub const GARBLED_TIMES: u32 = 3;
+
+/// First and longest of these rests, milliseconds.
+pub const GARBLED_PAUSE_MS: u64 = 5_000;
+/// See [`GARBLED_PAUSE_MS`].
+pub const GARBLED_PAUSE_MAX_MS: u64 = 60_000;
+
+/// Such losses further apart than this do not count together, milliseconds.
+pub const GARBLED_FORGET_MS: u64 = 600_000;
+
 /// How often a publication that a broker refuses is tried again, 100 ms apart. A client whose queue
 /// is full and refuses (`x-overflow: reject-publish`) would else keep deliveries, and so the
 /// prefetch, for itself. Then a reply goes to the dead letters, and an event is dropped and counted.

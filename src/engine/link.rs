@@ -23,6 +23,17 @@ enum State {
     Up { link: LinkEpoch, since: u64 },
 }
 
+/// What could not be read on the links to a broker.
+#[derive(Debug, Clone)]
+struct Garbled {
+    problem: String,
+    times: u32,
+    /// Of the last time.
+    at: u64,
+    /// The link of the last time.
+    link: LinkEpoch,
+}
+
 #[derive(Debug, Clone)]
 struct Slot {
     state: State,
@@ -30,6 +41,7 @@ struct Slot {
     /// When it last went down: the one that failed last is tried last.
     failed_at: u64,
     blocked: bool,
+    garbled: Option<Garbled>,
 }
 
 /// What the shell is to do.
@@ -80,6 +92,7 @@ impl Links {
             failures: 0,
             failed_at: 0,
             blocked: false,
+            garbled: None,
         };
         Self {
             slots: vec![slot; policy.labels.len()],
@@ -175,7 +188,7 @@ impl Links {
         } else {
             self.slots[broker].failures
         };
-        let delay = self.delay(failures);
+        let delay = self.delay(failures).max(self.rest(broker, link));
         let slot = &mut self.slots[broker];
         slot.failures = failures.saturating_add(1);
         slot.failed_at = now.mono;
@@ -187,6 +200,45 @@ impl Links {
             self.active = None;
         }
         Some((broker, serving))
+    }
+
+    /// What came on a link could not be read; it goes down next. Returns the broker, and how often
+    /// that was so in a row.
+    pub fn on_garbled(&mut self, now: Now, link: LinkEpoch, problem: &str) -> Option<(usize, u32)> {
+        let broker = self.broker_of(link)?;
+        let slot = &mut self.slots[broker];
+        let known = slot.garbled.take().filter(|known| {
+            known.problem == problem && now.mono <= known.at + limits::GARBLED_FORGET_MS
+        });
+        let times = known.map_or(0, |known| known.times).saturating_add(1);
+        slot.garbled = Some(Garbled {
+            problem: problem.to_owned(),
+            times,
+            at: now.mono,
+            link,
+        });
+        Some((broker, times))
+    }
+
+    /// What could not be read of a broker lately, and how often in a row.
+    #[must_use]
+    pub fn garbled(&self, now: Now, broker: usize) -> Option<(&str, u32)> {
+        let garbled = self.slots.get(broker)?.garbled.as_ref()?;
+        let lately = now.mono <= garbled.at + limits::GARBLED_FORGET_MS;
+        lately.then_some((garbled.problem.as_str(), garbled.times))
+    }
+
+    /// How long a broker rests after a link on which nothing could be read, milliseconds: the
+    /// message that is to blame may still be there, and the other broker serves.
+    fn rest(&self, broker: usize, link: LinkEpoch) -> u64 {
+        let garbled = self.slots[broker].garbled.as_ref();
+        let times = garbled.filter(|known| known.link == link);
+        let Some(over) = times.and_then(|known| known.times.checked_sub(limits::GARBLED_TIMES))
+        else {
+            return 0;
+        };
+        let pause = limits::GARBLED_PAUSE_MS << over.min(8);
+        pause.min(limits::GARBLED_PAUSE_MAX_MS)
     }
 
     /// A link that was left is closed: the broker may be dialled again as the spare.
@@ -455,6 +507,55 @@ mod tests {
             now = next;
         }
         assert!((3_750..=5_000).contains(&longest));
+    }
+
+    /// Loses a link to the first broker because of what came on it; gives back the time of the
+    /// next dial.
+    fn garble(links: &mut Links, now: u64, problem: &str) -> u64 {
+        let mut first = None;
+        for (link, broker) in dialled(&links.steps(at(now))) {
+            links.on_up(at(now), link);
+            first = first.or((broker == 0).then_some(link));
+        }
+        let first = first.expect("the first broker is dialled");
+        links.steps(at(now));
+        links.on_garbled(at(now), first, problem);
+        links.on_down(at(now), first);
+        links.steps(at(now));
+        links.next_at(at(now)).expect("it is dialled again")
+    }
+
+    #[test]
+    fn a_broker_of_which_nothing_can_be_read_rests_longer_each_time_and_another_one_serves() {
+        let mut links = links(2);
+        let mut now = 0;
+        let mut rests = Vec::new();
+        for _ in 0..9 {
+            let next = garble(&mut links, now, "no frame");
+            assert_eq!(links.active_broker(), Some(1));
+            rests.push(next - now);
+            now = next;
+        }
+        assert!(rests[..2].iter().all(|rest| *rest <= 5_000), "{rests:?}");
+        let rests = &rests[2..];
+        assert_eq!(
+            rests,
+            [5_000, 10_000, 20_000, 40_000, 60_000, 60_000, 60_000]
+        );
+        assert_eq!(links.garbled(at(now), 0), Some(("no frame", 9)));
+        assert_eq!(links.garbled(at(now), 1), None);
+        // Another problem begins anew, and after a long time it is not told any more.
+        let next = garble(&mut links, now, "another");
+        assert!(next - now <= 5_000);
+        now = next;
+        assert_eq!(links.garbled(at(now), 0), Some(("another", 1)));
+        for _ in 0..2 {
+            now = garble(&mut links, now, "no frame");
+            now = garble(&mut links, now, "another");
+        }
+        assert_eq!(links.garbled(at(now), 0), Some(("another", 1)));
+        let later = at(now + limits::GARBLED_FORGET_MS + 1);
+        assert_eq!(links.garbled(later, 0), None);
     }
 
     #[test]

@@ -39,6 +39,7 @@ mod consumers;
 mod correlation;
 mod doubt;
 pub mod event;
+mod garbled;
 mod groups;
 mod handover;
 mod held;
@@ -286,6 +287,7 @@ impl Engine {
             Input::Tick => {}
             Input::LinkUp { link } => self.on_link_up(link),
             Input::LinkDown { link, reason } => self.on_link_down(link, reason),
+            Input::LinkGarbled { link, problem } => self.on_link_garbled(link, problem),
             Input::ControlAttached { link } => self.on_control_attached(link),
             Input::IdInUse { link } => self.on_id_in_use(link),
             Input::LinkBlocked { link, blocked } => self.on_link_blocked(link, blocked),
@@ -312,6 +314,7 @@ impl Engine {
                 message,
             } => self.on_peer(&from, boot, message),
             Input::PeerRejected { claimed, reason } => self.on_peer_rejected(claimed, reason),
+            Input::Unreadable(raw) => self.on_unreadable(*raw),
             Input::PeerConsumers { link, peer, count } => {
                 self.on_peer_consumers(link, &peer, count);
             }

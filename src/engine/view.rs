@@ -102,6 +102,17 @@ pub struct BrokerView {
     pub attached: bool,
     /// Whether it is the first of the list.
     pub preferred: bool,
+    /// Links to it that were lost in a row because what it sent could not be read.
+    #[serde(skip_serializing_if = "none")]
+    pub garbled: u32,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn none(count: &u32) -> bool {
+    *count == 0
 }
 
 /// A downstream node.
@@ -334,6 +345,10 @@ impl Engine {
                 state: self.links.state_word(broker).to_owned(),
                 attached: self.links.active_broker() == Some(broker),
                 preferred: broker == 0,
+                garbled: self
+                    .links
+                    .garbled(self.now, broker)
+                    .map_or(0, |(_, times)| times),
             })
             .collect()
     }
@@ -416,6 +431,7 @@ impl Engine {
                 warnings.push(words);
             }
         }
+        warnings.extend(self.garbled_warnings());
         let strangers = self.strangers.iter();
         warnings.extend(strangers.map(|(id, _)| Self::words_of_stranger(id)));
         for (id, peer) in self.members.iter() {

@@ -32,6 +32,7 @@ pub fn emit(event: &Event, labels: &Labels) {
         Event::BrokerLink { .. }
         | Event::BrokerFailover { .. }
         | Event::BrokerBlocked { .. }
+        | Event::LinkGarbled { .. }
         | Event::ConsumerLost { .. } => brokers(event, &labels.instance),
         Event::RoleChanged { .. }
         | Event::Operator { .. }
@@ -201,6 +202,20 @@ fn brokers(event: &Event, instance: &str) {
                     "broker takes publications again"
                 );
             }
+        }
+        Event::LinkGarbled {
+            broker,
+            problem,
+            times,
+        } => {
+            gauge!(names::BROKER_GARBLED, "broker" => broker.clone()).set(f64::from(*times));
+            error!(
+                instance,
+                broker = broker.as_str(),
+                problem = problem.as_str(),
+                times,
+                "what a broker sent could not be read"
+            );
         }
         Event::ConsumerLost { group, reason } => {
             counter!(names::CONSUMERS_LOST, "group" => group.clone()).increment(1);

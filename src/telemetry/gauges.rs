@@ -28,6 +28,8 @@ pub fn gauges(view: &View) {
         gauge!(names::BROKER_ATTACHED, "broker" => broker.url.clone()).set(bit(broker.attached));
         gauge!(names::BROKER_BLOCKED, "broker" => broker.url.clone())
             .set(bit(broker.state == "blocked"));
+        gauge!(names::BROKER_GARBLED, "broker" => broker.url.clone())
+            .set(f64::from(broker.garbled));
     }
     for node in &view.downstreams {
         gauge!(names::DOWNSTREAM_UP, "downstream" => node.url.clone()).set(bit(node.state == "up"));

@@ -27,6 +27,9 @@ pub const MAX_DEADLINE_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
 /// A `timestamp` of whole seconds may have lost so much, which is given back.
 const TIMESTAMP_ROUNDING_MS: u64 = 1000;
 
+/// Reason of a message whose properties cannot all be read (label and header `x-reason`).
+pub const UNREADABLE: &str = "unreadable_properties";
+
 /// Longest echo of a client's own text in an answer, in characters.
 const MAX_ECHO: usize = 200;
 
@@ -231,8 +234,8 @@ fn read_padded(raw: &RawMessage, head: &mut Head) -> Result<Parts, Fault> {
         let asks = head
             .spec
             .is_some_and(|spec| matches!(spec.step, Step::Hello | Step::Beat));
-        // Those two say something of the message itself.
-        if !asks || matches!(fault.reason, "oversized" | "federation_loop") {
+        // Those say something of the message itself.
+        if !asks || matches!(fault.reason, UNREADABLE | "oversized" | "federation_loop") {
             return Err(fault);
         }
         let (spec, addressee) = resolve(head)?;
@@ -244,6 +247,9 @@ fn read_padded(raw: &RawMessage, head: &mut Head) -> Result<Parts, Fault> {
 fn read(raw: &RawMessage, head: &mut Head) -> Result<Parts, Fault> {
     if let Some(kind) = text(raw.kind.as_ref()) {
         read_head(&kind, head);
+    }
+    if let Some(unreadable) = &raw.unreadable {
+        return Err(Fault::new(UNREADABLE, unreadable.detail.clone()));
     }
     if raw.body.len() > MAX_BODY {
         return Err(Fault::new("oversized", "the body is larger than 64 KiB"));

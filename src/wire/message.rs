@@ -45,9 +45,21 @@ pub struct RawMessage {
     /// Where only the beginning of the body is kept: what the whole one was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cut: Option<Cut>,
+    /// Where its properties could not all be read: why. Such a message is never handed on.
+    #[serde(skip)]
+    pub unreadable: Option<Unreadable>,
     /// Handed over by a peer: name of the group whose queue it came through there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+}
+
+/// Why the properties of a message could not be read. What could be read of them is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unreadable {
+    /// For people; nothing of what the client wrote.
+    pub detail: String,
+    /// The first bytes that could not be read, in hexadecimal figures; at most 64 bytes.
+    pub evidence: String,
 }
 
 /// A body of which only the beginning is kept.

@@ -31,6 +31,7 @@ pub mod hole;
 pub mod load;
 pub mod pair;
 pub mod prometheus;
+pub mod raw;
 pub mod site;
 pub mod wire;
 

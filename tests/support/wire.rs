@@ -48,7 +48,8 @@ impl Wire {
     /// Connects to broker 1 (0) or 2 of a pair.
     pub async fn open(pair: &Pair, broker: usize) -> Self {
         let properties = ConnectionProperties::default();
-        let connection = Connection::connect(&pair.brokers[broker], properties).await;
+        let uri = pair.brokers[broker].parse().expect("a URI");
+        let connection = tandem::broker::guard::connect(uri, properties).await;
         let connection = connection.expect("a connection");
         let channel = connection.create_channel().await.expect("a channel");
         let confirms = channel.confirm_select(ConfirmSelectOptions::default());

@@ -9,6 +9,7 @@ use crate::model::{Destination, InstanceId};
 use crate::wire::command::Defaults;
 use crate::wire::control::{Keys, Opener, Sealer};
 use crate::wire::event::{ClientEvent, SystemStatus};
+use crate::wire::message::Unreadable;
 use crate::wire::reply::{Outcome, Reply};
 
 const PASSWORD: &str = "planted-Passw0rd";
@@ -170,6 +171,23 @@ fn a_dead_letter_shows_no_password_and_cannot_act_again() {
         header(&message, "x-original-reply-to").as_deref(),
         Some("answers")
     );
+}
+
+#[test]
+fn the_dead_letter_of_what_could_not_be_read_shows_some_of_its_bytes() {
+    let raw = RawMessage {
+        unreadable: Some(Unreadable {
+            detail: "property correlation_id is not UTF-8".into(),
+            evidence: "02ffff".into(),
+        }),
+        ..RawMessage::default()
+    };
+    let message = one(Outbound::DeadLetter {
+        raw: Arc::new(raw),
+        reason: "unreadable_properties",
+        detail: "property correlation_id is not UTF-8".into(),
+    });
+    assert_eq!(header(&message, "x-evidence").as_deref(), Some("02ffff"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::catalogue::commands;
+use crate::wire::message::Unreadable;
 
 const NOW: u64 = 1_900_000_000_000;
 
@@ -395,6 +396,26 @@ fn every_way_to_be_malformed() {
         ..raw("MakeCall#1", "")
     };
     assert_eq!(bad(&binary).reason, "not_utf8");
+}
+
+#[test]
+fn what_has_unreadable_properties_is_no_command_whatever_else_it_says() {
+    for kind in ["MakeCall#1001", "Hello#desk", "", "Dance#1"] {
+        let message = RawMessage {
+            unreadable: Some(Unreadable {
+                detail: "property correlation_id is not UTF-8".into(),
+                evidence: "02ffff".into(),
+            }),
+            reply_to: Some("answers".into()),
+            ..raw(kind, "5551")
+        };
+        let fault = bad(&message);
+        assert_eq!(fault.reason, UNREADABLE, "{kind}");
+        assert!(fault.detail.contains("correlation_id"), "{fault:?}");
+        assert!(fault.reply_to.is_some(), "it can be answered");
+        let letter = redacted_body(&message);
+        assert!(letter.starts_with(b"{\"redacted\":true"), "{kind}");
+    }
 }
 
 #[test]

@@ -254,6 +254,7 @@ fn command() -> RawMessage {
         visit_count: Some(1),
         looped: false,
         cut: None,
+        unreadable: None,
         group: Some("agents".into()),
     }
 }
@@ -301,6 +302,7 @@ fn standing() -> Standing {
             state: "connected".into(),
             attached: true,
             preferred: true,
+            garbled: 0,
         }],
         downstreams: vec![DownstreamView {
             url: "finesse-2.example".into(),
