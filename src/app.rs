@@ -152,12 +152,10 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
     watchdog
         .watch(watchdog::LIMIT, watchdog::end)
         .map_err(|error| AppError::Io(format!("no thread for the watchdog: {error}")))?;
-    watchdog::notify("READY=1");
     // On a worker, not on the thread that waits here: every input would wake that one up.
     let (shells, ended) = tokio::spawn(driver.run())
         .await
         .map_err(|error| AppError::Io(format!("the driver failed: {error}")))?;
-    watchdog::notify("STOPPING=1");
     if ended == Ended::Done {
         tracing::info!("stopping: everything started is finished");
     }

@@ -258,7 +258,19 @@ impl Driver {
                 }
                 Command::Exit => ended = Some(Ended::Done),
                 Command::Refuse(reason) => ended = Some(Ended::Refused(reason)),
-                other => shells.broker.execute(other),
+                // Not a catch-all: a new command has to say whose it is.
+                command @ (Command::Dial { .. }
+                | Command::CloseLink { .. }
+                | Command::AttachControl { .. }
+                | Command::Consume { .. }
+                | Command::StopConsuming { .. }
+                | Command::ConsumeExpired { .. }
+                | Command::DeclareDeadLetters { .. }
+                | Command::Publish { .. }
+                | Command::Ack(_)
+                | Command::Requeue(_)
+                | Command::CountPeerConsumers { .. }
+                | Command::Fence { .. }) => shells.broker.execute(command),
             }
         }
         while let Some(event) = self.engine.poll_event() {

@@ -128,7 +128,24 @@ fn entry(event: &Event) -> Option<HistoryEntry> {
             "this process",
             &format!("was away for {millis} ms"),
         ),
-        _ => return None,
+        // What happens all the time, or is no change of state: the metrics count it.
+        Event::CommandFinished { .. }
+        | Event::DeadLettered { .. }
+        | Event::InDoubt
+        | Event::Resolved { .. }
+        | Event::DoubleEffect { .. }
+        | Event::Duplicate { .. }
+        | Event::EventPublished
+        | Event::EventDropped
+        | Event::ReplyUnroutable
+        | Event::LedgerOverflow
+        | Event::AgentMoved { .. }
+        | Event::PeerRejected { .. }
+        | Event::PeerRoundTrip { .. }
+        | Event::SubscriptionLost { .. }
+        | Event::NotKept { .. }
+        | Event::NotJournaled { .. }
+        | Event::Stale { .. } => return None,
     };
     Some(entry)
 }

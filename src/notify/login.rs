@@ -54,7 +54,7 @@ impl End {
         match self {
             Self::Conflict => true,
             Self::Error(error) => error.condition == StreamCondition::Conflict,
-            _ => false,
+            Self::Refused(_) | Self::Broken(_) => false,
         }
     }
 
