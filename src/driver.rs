@@ -368,7 +368,7 @@ fn status_class(outcome: &CallOutcome) -> &'static str {
         CallOutcome::Done { status, .. } | CallOutcome::Refused { status, .. } => Some(*status),
         CallOutcome::OutOfService { .. } => Some(503),
         CallOutcome::Unknown { status, .. } => *status,
-        CallOutcome::NotSent { .. } | CallOutcome::Withheld => None,
+        CallOutcome::NotSent { .. } | CallOutcome::NoRoom(_) | CallOutcome::Withheld => None,
     };
     match status.map(|status| status / 100) {
         Some(1) => "1xx",

@@ -128,6 +128,11 @@ fn entry(event: &Event) -> Option<HistoryEntry> {
             "this process",
             &format!("was away for {millis} ms"),
         ),
+        Event::Shortage {
+            of,
+            reason,
+            began: true,
+        } => make("alarm", "this machine", &format!("no {of} left")).reason(reason),
         // What happens all the time, or is no change of state: the metrics count it.
         Event::CommandFinished { .. }
         | Event::DeadLettered { .. }
@@ -143,6 +148,7 @@ fn entry(event: &Event) -> Option<HistoryEntry> {
         | Event::PeerRejected { .. }
         | Event::PeerRoundTrip { .. }
         | Event::SubscriptionLost { .. }
+        | Event::Shortage { .. }
         | Event::NotKept { .. }
         | Event::NotJournaled { .. }
         | Event::Stale { .. } => return None,

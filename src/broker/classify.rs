@@ -5,6 +5,9 @@ use std::fmt;
 use lapin::protocol::AMQPErrorKind;
 use lapin::{Error, ErrorKind};
 
+use crate::model::{Resource, Shortage};
+use crate::shortage;
+
 /// What an error means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
@@ -20,6 +23,8 @@ pub enum Class {
     Protocol,
     /// No answer in time.
     Timeout,
+    /// This machine lacks what a connection takes: the broker may be as well as ever.
+    NoRoom(Resource),
     /// Something of ours: a bad argument, a closed channel.
     Local,
 }
@@ -55,6 +60,9 @@ impl Problem {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
+        if let Some(shortage) = shortage_of(&error) {
+            return Self::new(Class::NoRoom(shortage.of), shortage.to_string());
+        }
         let class = classify(&error);
         let text = match error.kind() {
             // The library's text for it says "protocol error" first.
@@ -62,6 +70,13 @@ impl From<Error> for Problem {
             _ => error.to_string(),
         };
         Self { class, text }
+    }
+}
+
+fn shortage_of(error: &Error) -> Option<Shortage> {
+    match error.kind() {
+        ErrorKind::IOError(error) => shortage::of(error),
+        _ => None,
     }
 }
 
@@ -108,5 +123,11 @@ mod tests {
         assert_eq!(class(AMQPSoftError::NOCONSUMERS), Class::Protocol);
         let io = Error::from(std::io::Error::other("reset"));
         assert_eq!(Problem::from(io).class, Class::Unreachable);
+        let number = nix::errno::Errno::EMFILE as i32;
+        let io = Error::from(std::io::Error::from_raw_os_error(number));
+        let problem = Problem::from(io);
+        assert_eq!(problem.class, Class::NoRoom(Resource::Descriptors));
+        let words = "this machine has no descriptors left";
+        assert!(problem.text.starts_with(words), "{problem}");
     }
 }

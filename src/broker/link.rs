@@ -293,15 +293,19 @@ pub(super) async fn run(
         Ok(link) => serve(Arc::new(link), queues, &control).await,
         Err(problem) => {
             fail_all(&context, queues.publications).await;
+            if let Class::NoRoom(of) = problem.class {
+                crate::telemetry::local_shortage(of);
+            }
             problem.to_string()
         }
     };
     let label = context.endpoints.get(broker).map_or("?", |e| &e.label);
     if control.wanted.load(Ordering::Relaxed) {
-        tracing::info!(broker = label, link = epoch.0, "link closed");
+        tracing::debug!(broker = label, link = epoch.0, "link closed");
         return;
     }
-    tracing::warn!(broker = label, link = epoch.0, %reason, "link down");
+    // The engine tells it, once.
+    tracing::debug!(broker = label, link = epoch.0, %reason, "link down");
     let link = epoch;
     context.tell(Input::LinkDown { link, reason }).await;
 }
@@ -309,7 +313,7 @@ pub(super) async fn run(
 /// Serves an open link until it ends; says why it ended.
 async fn serve(link: Arc<Link>, queues: LinkQueues, control: &Control) -> String {
     let epoch = link.epoch;
-    tracing::info!(broker = %link.endpoint().label, link = epoch.0, "link up");
+    tracing::debug!(broker = %link.endpoint().label, link = epoch.0, "link up");
     link.context.tell(Input::LinkUp { link: epoch }).await;
     let mut tasks: JoinSet<String> = JoinSet::new();
     tasks.spawn(Arc::clone(&link).watch());

@@ -22,6 +22,9 @@ use xmpp_parsers::stream_features::StreamFeatures;
 use xmpp_parsers::{ns, starttls};
 use zeroize::Zeroize;
 
+use crate::model::Shortage;
+use crate::shortage;
+
 use super::guard::{Guard, Transport};
 use super::stanza::Incoming;
 use super::{Spec, Tls};
@@ -43,6 +46,8 @@ pub(super) enum End {
     Refused(String),
     /// The stream ended with this error.
     Error(StreamError),
+    /// This machine lacks what a connection takes.
+    NoRoom(Shortage),
     /// Anything else.
     Broken(String),
     /// The resource is in use.
@@ -54,13 +59,14 @@ impl End {
         match self {
             Self::Conflict => true,
             Self::Error(error) => error.condition == StreamCondition::Conflict,
-            Self::Refused(_) | Self::Broken(_) => false,
+            Self::Refused(_) | Self::NoRoom(_) | Self::Broken(_) => false,
         }
     }
 
     pub(super) fn reason(&self) -> String {
         match self {
             Self::Refused(reason) | Self::Broken(reason) => reason.clone(),
+            Self::NoRoom(shortage) => shortage.to_string(),
             // Only the condition: the text is the peer's and may be of any length.
             Self::Error(error) => format!("stream error {}", error.condition),
             Self::Conflict => "conflict: the resource is in use".to_owned(),
@@ -96,7 +102,10 @@ pub(super) struct Bound {
 pub(super) async fn login(spec: &Spec) -> Result<Bound, End> {
     let tcp = dial::connect(&spec.host, spec.port)
         .await
-        .map_err(|error| End::Broken(format!("connect failed: {error}")))?;
+        .map_err(|error| match shortage::of(&error) {
+            Some(shortage) => End::NoRoom(shortage),
+            None => End::Broken(format!("connect failed: {error}")),
+        })?;
     tcp.set_nodelay(true)?;
     let (features, stream) = match &spec.tls {
         Tls::Direct(client) => {

@@ -7,6 +7,7 @@ use super::gauges::bit;
 use super::names;
 use crate::engine::Event;
 use crate::engine::peer::Role;
+use crate::model::Resource;
 use crate::wire::reply::Outcome;
 
 /// What stands on every log line. Metrics do not carry it: who scrapes knows whom.
@@ -51,6 +52,7 @@ macro_rules! about_the_instance {
             | Event::TakeoverStarted { .. }
             | Event::TakeoverFinished { .. }
             | Event::OwnPause { .. }
+            | Event::Shortage { .. }
             | Event::NotKept { .. }
             | Event::NotJournaled { .. }
             | Event::Stale { .. }
@@ -102,6 +104,11 @@ pub fn downstream_request(host: &str, status_class: &str, seconds: f64) {
     counter!(names::DOWNSTREAM_REQUESTS, "downstream" => host.clone(), "status_class" => class)
         .increment(1);
     histogram!(names::DOWNSTREAM_REQUEST_DURATION, "downstream" => host).record(seconds);
+}
+
+/// Counts what could not be done for want of something on this machine.
+pub fn local_shortage(of: Resource) {
+    counter!(names::LOCAL_SHORTAGES, "of" => of.as_str()).increment(1);
 }
 
 /// Tells a journal write that is durable, and how long it took.
@@ -303,6 +310,15 @@ fn instance_wide(event: &Event, instance: &str) {
         Event::OwnPause { millis } => {
             counter!(names::OWN_PAUSES).increment(1);
             warn!(instance, millis, "this process was stopped or starved");
+        }
+        Event::Shortage {
+            of,
+            reason,
+            began: _,
+        } => {
+            counter!(names::LOCAL_SHORTAGES, "of" => *of).increment(1);
+            let reason = reason.as_str();
+            warn!(instance, of, reason, "this machine lacks what it takes");
         }
         Event::NotKept { reason } => {
             error!(instance, ?reason, "sessions not made durable; trying again");
