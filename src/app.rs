@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::{self, AdminRequest, AdminState, History, Pulse};
 use crate::broker::proof::Prover;
 use crate::broker::{self, Broker, BrokerError};
+use crate::descriptors::{self, Limit, Shares};
 use crate::downstream::{DownstreamError, FinesseClient};
 use crate::driver::{Clock, Driver, Ended, Shells};
 use crate::engine::ids::BootId;
@@ -87,6 +88,8 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
             seed,
         );
     }
+    let limit = descriptors::raise().map_err(|error| AppError::Io(error.to_string()))?;
+    let shares = limit.shares(settings.broker.urls.len());
     let metrics = Telemetry::install().map_err(AppError::Io)?;
     let listener = admin::bind(settings.admin.listen)
         .await
@@ -94,16 +97,16 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
     prepare_data_dir(&settings.data_dir)?;
     refuse_without_key(&settings).await?;
     let boot = BootId(random().map_err(AppError::Io)?);
-    let config = engine_config(&settings, boot)?;
+    let config = engine_config(&settings, boot, shares.sessions)?;
     let (results, inputs) = mpsc::channel(INPUTS);
     let (ask, asks) = mpsc::channel::<AdminRequest>(ASKS);
     let clock = Clock::new();
     let (journal, journaled) = open_journal(&settings, options, clock, &results)?;
-    let shells = build_shells(&settings, &config, boot, &results, journal)?;
+    let shells = build_shells(&settings, &config, (boot, shares), &results, journal)?;
     let hosts = config.nodes.iter().map(|host| Arc::from(host.as_str()));
     let hosts: Vec<Arc<str>> = hosts.collect();
     let mut engine = Engine::new(config);
-    restore(&mut engine, &shells.store)?;
+    restore(&mut engine, &shells.store, limit, shares)?;
     tracing::info!(
         intents = journaled.intents.len(),
         outcomes = journaled.outcomes.len(),
@@ -133,6 +136,7 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
         view: views.clone(),
         ask,
         metrics: Arc::new(move || rendered.render()),
+        connections: shares.admin,
         token: settings.admin.token.clone(),
         history,
         pulse: pulse.clone(),
@@ -147,17 +151,17 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
     let beating = tokio::spawn(pulse.keep());
     let told = Supervisor::from_environment().map(|it| tokio::spawn(it.keep(views.clone())));
     let gauges = tokio::spawn(keep_gauges(views));
+    let counted = tokio::spawn(descriptors::watch(limit));
     let upkeep = tokio::spawn(metrics.upkeep());
+    let log = tokio::spawn(telemetry::upkeep());
     tokio::spawn(watch_signals(results));
     watchdog
         .watch(watchdog::LIMIT, watchdog::end)
         .map_err(|error| AppError::Io(format!("no thread for the watchdog: {error}")))?;
-    watchdog::notify("READY=1");
     // On a worker, not on the thread that waits here: every input would wake that one up.
     let (shells, ended) = tokio::spawn(driver.run())
         .await
         .map_err(|error| AppError::Io(format!("the driver failed: {error}")))?;
-    watchdog::notify("STOPPING=1");
     if ended == Ended::Done {
         tracing::info!("stopping: everything started is finished");
     }
@@ -170,7 +174,9 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
     proofs.abort();
     beating.abort();
     gauges.abort();
+    counted.abort();
     upkeep.abort();
+    log.abort();
     // The listener ends by itself; a stuck connection does not hold the process.
     let _ = tokio::time::timeout(Duration::from_secs(1), served).await;
     match ended {
@@ -180,7 +186,12 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
 }
 
 /// Puts back what the store kept.
-fn restore(engine: &mut Engine, store: &Store) -> Result<(), AppError> {
+fn restore(
+    engine: &mut Engine,
+    store: &Store,
+    limit: Limit,
+    shares: Shares,
+) -> Result<(), AppError> {
     let kept = store
         .load()
         .map_err(|error| AppError::Io(error.to_string()))?;
@@ -191,9 +202,33 @@ fn restore(engine: &mut Engine, store: &Store) -> Result<(), AppError> {
         );
     }
     tracing::info!(sessions = kept.sessions.len(), "sessions kept from before");
+    tell_room(limit, shares, kept.sessions.len());
     engine.restore(kept.sessions, kept.destinations, kept.epoch);
     engine.restore_groups(kept.groups);
     Ok(())
+}
+
+/// Whether the agents that are known find room.
+fn tell_room(limit: Limit, shares: Shares, known: usize) {
+    let (soft, hard) = (limit.soft, limit.hard);
+    let agents = shares.sessions;
+    if agents == 0 || agents < known {
+        tracing::warn!(
+            soft,
+            hard,
+            agents,
+            known,
+            "the limit of open files is too low for the agents that are known: raise it \
+             (LimitNOFILE, ulimit -Hn)"
+        );
+    } else {
+        tracing::info!(
+            soft,
+            hard,
+            agents,
+            "room for the agents' notification sessions"
+        );
+    }
 }
 
 fn teller(
@@ -236,6 +271,7 @@ async fn watch_signals(inputs: mpsc::Sender<Input>) {
         }
         if asked {
             tracing::warn!("second signal: ending at once");
+            telemetry::flush();
             std::process::exit(0);
         }
         asked = true;
@@ -337,11 +373,11 @@ fn shuffle<T>(list: &mut [T], first_stays: bool, mut seed: u64) {
 fn build_shells(
     settings: &Settings,
     config: &Config,
-    boot: BootId,
+    (boot, shares): (BootId, Shares),
     results: &mpsc::Sender<Input>,
     journal: Journal,
 ) -> Result<Shells, AppError> {
-    let downstream = FinesseClient::new(&downstream_config(settings))?;
+    let downstream = FinesseClient::new(&downstream_config(settings, shares.requests))?;
     let broker = Broker::start(broker_config(settings, config, boot), results.clone())?;
     let notify = NotifyShell::start(notify_config(settings)?, results.clone());
     let keys = control_keys(settings, config, boot);

@@ -258,7 +258,19 @@ impl Driver {
                 }
                 Command::Exit => ended = Some(Ended::Done),
                 Command::Refuse(reason) => ended = Some(Ended::Refused(reason)),
-                other => shells.broker.execute(other),
+                // Not a catch-all: a new command has to say whose it is.
+                command @ (Command::Dial { .. }
+                | Command::CloseLink { .. }
+                | Command::AttachControl { .. }
+                | Command::Consume { .. }
+                | Command::StopConsuming { .. }
+                | Command::ConsumeExpired { .. }
+                | Command::DeclareDeadLetters { .. }
+                | Command::Publish { .. }
+                | Command::Ack(_)
+                | Command::Requeue(_)
+                | Command::CountPeerConsumers { .. }
+                | Command::Fence { .. }) => shells.broker.execute(command),
             }
         }
         while let Some(event) = self.engine.poll_event() {
@@ -356,7 +368,7 @@ fn status_class(outcome: &CallOutcome) -> &'static str {
         CallOutcome::Done { status, .. } | CallOutcome::Refused { status, .. } => Some(*status),
         CallOutcome::OutOfService { .. } => Some(503),
         CallOutcome::Unknown { status, .. } => *status,
-        CallOutcome::NotSent { .. } | CallOutcome::Withheld => None,
+        CallOutcome::NotSent { .. } | CallOutcome::NoRoom(_) | CallOutcome::Withheld => None,
     };
     match status.map(|status| status / 100) {
         Some(1) => "1xx",

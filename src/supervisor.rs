@@ -1,5 +1,9 @@
 //! Telling systemd how the instance is (`sd_notify`): ready, alive, stopping. Without
 //! `NOTIFY_SOCKET` in the environment this does nothing.
+//!
+//! This is the only place that speaks to the supervisor. That the process lives is said by the
+//! driver's own progress, and by nothing else: neither a thread that runs nor a runtime that turns
+//! proves that commands are served.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -25,9 +29,12 @@ impl Supervisor {
     #[must_use]
     pub fn from_environment() -> Option<Self> {
         let path = std::env::var_os("NOTIFY_SOCKET")?;
-        let watchdog = std::env::var("WATCHDOG_USEC").ok();
-        let watchdog = watchdog.and_then(|text| text.parse().ok());
-        Self::connect(path.as_bytes(), watchdog.map(Duration::from_micros))
+        let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+        let other = |pid: u64| pid != u64::from(std::process::id());
+        // The supervisor may watch another process, of which this one is a child.
+        let watched = !number("WATCHDOG_PID").is_some_and(other);
+        let patience = number("WATCHDOG_USEC").filter(|_| watched);
+        Self::connect(path.as_bytes(), patience.map(Duration::from_micros))
             .inspect_err(|error| tracing::warn!(%error, "NOTIFY_SOCKET cannot be used"))
             .ok()
     }
@@ -50,13 +57,18 @@ impl Supervisor {
     }
 
     /// Says that it is ready, then again and again that it lives, each time only after the driver
-    /// has published a new view: one that hangs falls silent.
+    /// has published a new view: one that hangs falls silent. Ends when the driver has ended.
     pub async fn keep(self, mut views: watch::Receiver<Arc<View>>) {
         self.say("READY=1");
         while views.changed().await.is_ok() {
             let status = status(&views.borrow_and_update());
             self.say(&format!("WATCHDOG=1\nSTATUS={status}"));
-            tokio::time::sleep(self.pause).await;
+            let ended = views.wait_for(|_| false);
+            if tokio::time::timeout(self.pause, ended).await.is_ok() {
+                break;
+            }
+            // What came during the pause proves nothing after it.
+            views.mark_unchanged();
         }
         self.say("STOPPING=1");
     }
@@ -97,37 +109,84 @@ mod tests {
     use super::*;
     use crate::admin::testing::view;
 
-    fn next(socket: &UnixDatagram) -> String {
-        let mut buffer = [0; 500];
-        let length = socket.recv(&mut buffer).unwrap();
-        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    /// Long against the pause of these tests: whoever says nothing meanwhile is silent.
+    const SILENCE: Duration = Duration::from_millis(500);
+
+    struct Ear {
+        socket: UnixDatagram,
+        path: std::path::PathBuf,
+        _folder: tempfile::TempDir,
     }
+
+    impl Ear {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("notify");
+            let socket = UnixDatagram::bind(&path).unwrap();
+            Self {
+                socket,
+                path,
+                _folder: folder,
+            }
+        }
+
+        /// A supervisor with very little patience, so that it is spoken to often.
+        fn supervisor(&self) -> Supervisor {
+            let patience = Some(Duration::from_millis(3));
+            Supervisor::connect(self.path.as_os_str().as_bytes(), patience).unwrap()
+        }
+
+        /// What is said next; `None` where nothing is for so long.
+        async fn next(self, limit: Duration) -> (Option<String>, Self) {
+            let heard = tokio::task::spawn_blocking(move || {
+                self.socket.set_read_timeout(Some(limit)).unwrap();
+                let mut buffer = [0; 500];
+                let length = self.socket.recv(&mut buffer).ok();
+                let text = length.map(|length| String::from_utf8_lossy(&buffer[..length]).into());
+                (text, self)
+            });
+            heard.await.unwrap()
+        }
+
+        async fn hears(self, wanted: &str) -> Self {
+            let (text, ear) = self.next(Duration::from_secs(30)).await;
+            assert_eq!(text.as_deref(), Some(wanted));
+            ear
+        }
+    }
+
+    const ALIVE: &str = "WATCHDOG=1\nSTATUS=agents leader, 7 agents, 4 in work";
 
     #[tokio::test]
     async fn it_is_ready_lives_while_views_come_and_stops() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
-        let socket = UnixDatagram::bind(&path).unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_secs(30)))
-            .unwrap();
-        let patience = Some(Duration::from_millis(3));
-        let it = Supervisor::connect(path.as_os_str().as_bytes(), patience).unwrap();
+        let ear = Ear::new();
         let (views, seen) = watch::channel(Arc::new(view()));
-        let kept = tokio::spawn(it.keep(seen));
-        let heard =
-            |socket: UnixDatagram| tokio::task::spawn_blocking(move || (next(&socket), socket));
-        let (text, socket) = heard(socket).await.unwrap();
-        assert_eq!(text, "READY=1");
+        let kept = tokio::spawn(ear.supervisor().keep(seen));
+        let ear = ear.hears("READY=1").await;
         views.send_replace(Arc::new(view()));
-        let (text, socket) = heard(socket).await.unwrap();
-        assert_eq!(
-            text,
-            "WATCHDOG=1\nSTATUS=agents leader, 7 agents, 4 in work"
-        );
+        let ear = ear.hears(ALIVE).await;
         drop(views);
-        assert_eq!(heard(socket).await.unwrap().0, "STOPPING=1");
+        ear.hears("STOPPING=1").await;
         kept.await.unwrap();
         assert!(Supervisor::connect(b"/nonexistent/notify", None).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_driver_that_stands_still_is_not_said_to_live() {
+        let ear = Ear::new();
+        let (views, seen) = watch::channel(Arc::new(view()));
+        let kept = tokio::spawn(ear.supervisor().keep(seen));
+        let ear = ear.hears("READY=1").await;
+        let (said, ear) = ear.next(SILENCE).await;
+        assert_eq!(said, None, "no view yet");
+        views.send_replace(Arc::new(view()));
+        let ear = ear.hears(ALIVE).await;
+        let (said, ear) = ear.next(SILENCE).await;
+        assert_eq!(said, None, "no further view");
+        // And goes on with the driver.
+        views.send_replace(Arc::new(view()));
+        ear.hears(ALIVE).await;
+        drop(views);
+        kept.await.unwrap();
     }
 }

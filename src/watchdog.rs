@@ -2,11 +2,8 @@
 //! gives its commands to the peer, and whoever supervises it starts it anew.
 //!
 //! A thread of its own looks at the driver's beat, so that a runtime whose threads all hang is
-//! noticed too. Under systemd (`NOTIFY_SOCKET`) it also says that the service is ready, that it
-//! lives (`WatchdogSec=`) and that it stops.
+//! noticed too. What a supervisor is told is the business of [`crate::supervisor`].
 
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -88,9 +85,6 @@ impl Watchdog {
                 stalled(silent);
                 return;
             }
-            if silent < SLOW {
-                notify("WATCHDOG=1");
-            }
         }
     }
 
@@ -130,25 +124,6 @@ pub fn end(silent: Duration) {
         "the driver stands still: the process ends so that a peer can serve"
     );
     std::process::exit(EXIT);
-}
-
-/// Tells systemd, where it asked for it: `READY=1`, `WATCHDOG=1`, `STOPPING=1`.
-pub fn notify(state: &str) {
-    if let Some(path) = std::env::var_os("NOTIFY_SOCKET") {
-        // Nobody there is no reason to fail.
-        let _ = send(&path, state);
-    }
-}
-
-fn send(path: &std::ffi::OsStr, state: &str) -> std::io::Result<usize> {
-    use std::os::unix::ffi::OsStrExt;
-    let socket = UnixDatagram::unbound()?;
-    socket.set_nonblocking(true)?;
-    let address = match path.as_bytes().strip_prefix(b"@") {
-        Some(name) => SocketAddr::from_abstract_name(name)?,
-        None => SocketAddr::from_pathname(path)?,
-    };
-    socket.send_to_addr(state.as_bytes(), &address)
 }
 
 #[allow(clippy::disallowed_methods)]
@@ -193,16 +168,5 @@ mod tests {
             .unwrap();
         // The thread ends and drops what it would have called.
         assert!(heard.recv_timeout(Duration::from_secs(30)).is_err());
-    }
-
-    #[test]
-    fn systemd_is_told_by_a_datagram() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("notify");
-        let socket = UnixDatagram::bind(&path).unwrap();
-        send(path.as_os_str(), "READY=1").unwrap();
-        let mut bytes = [0; 32];
-        let length = socket.recv(&mut bytes).unwrap();
-        assert_eq!(&bytes[..length], b"READY=1");
     }
 }

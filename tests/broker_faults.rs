@@ -156,7 +156,7 @@ fn an_acknowledgement_too_late_for_the_broker_closes_the_channel_and_nothing_run
         let ready = desk.send("MakeReady#1011", "").await;
         until("the broker closes the channel", async || {
             let log = pair.gc1.log_text();
-            log.contains("link down") && log.contains("PRECONDITION_FAILED - delivery")
+            log.contains("broker not connected") && log.contains("PRECONDITION_FAILED - delivery")
         })
         .await;
         for id in [&call, &ready] {

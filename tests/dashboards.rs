@@ -124,6 +124,11 @@ fn happenings() -> (Vec<Event>, View) {
             reason: "priority",
         },
         Event::PeerRoundTrip { peer, millis: 2 },
+        Event::Shortage {
+            of: "descriptors",
+            reason: String::new(),
+            began: true,
+        },
         Event::Stale { what: "answer" },
     ];
     let view = json!({
@@ -160,6 +165,7 @@ fn real_labels() -> BTreeMap<&'static str, BTreeSet<String>> {
     telemetry::gauges(&view);
     telemetry::downstream_request("finesse-1", "2xx", 0.01);
     telemetry::consumer_proof("agents", "listed");
+    telemetry::descriptors(Some(60), 200);
     let network = json!({"brokers": [{"broker": "broker-1:5672", "linksPlanned": 8}]});
     telemetry::network(&serde_json::from_value(network).unwrap());
     let text = telemetry.render();

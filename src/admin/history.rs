@@ -81,6 +81,9 @@ fn entry(event: &Event) -> Option<HistoryEntry> {
             let state = if *blocked { "blocked" } else { "unblocked" };
             make("broker", broker, state)
         }
+        Event::LinkGarbled {
+            broker, problem, ..
+        } => make("broker", broker, "garbled").reason(problem),
         Event::ConsumerLost { group, reason } => make("consumer", group, "lost").reason(reason),
         Event::DownstreamState { node, up, reason } => {
             make("downstream", node, updown(*up)).reason(reason)
@@ -128,7 +131,30 @@ fn entry(event: &Event) -> Option<HistoryEntry> {
             "this process",
             &format!("was away for {millis} ms"),
         ),
-        _ => return None,
+        Event::Shortage {
+            of,
+            reason,
+            began: true,
+        } => make("alarm", "this machine", &format!("no {of} left")).reason(reason),
+        // What happens all the time, or is no change of state: the metrics count it.
+        Event::CommandFinished { .. }
+        | Event::DeadLettered { .. }
+        | Event::InDoubt
+        | Event::Resolved { .. }
+        | Event::DoubleEffect { .. }
+        | Event::Duplicate { .. }
+        | Event::EventPublished
+        | Event::EventDropped
+        | Event::ReplyUnroutable
+        | Event::LedgerOverflow
+        | Event::AgentMoved { .. }
+        | Event::PeerRejected { .. }
+        | Event::PeerRoundTrip { .. }
+        | Event::SubscriptionLost { .. }
+        | Event::Shortage { .. }
+        | Event::NotKept { .. }
+        | Event::NotJournaled { .. }
+        | Event::Stale { .. } => return None,
     };
     Some(entry)
 }

@@ -13,8 +13,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
-/// Connections at once; further ones wait in the system's backlog.
-const CONNECTIONS: usize = 128;
 /// A connection on which nothing is received for this long is closed.
 const IDLE: Duration = Duration::from_secs(60);
 /// Pause after a failed accept (out of descriptors), so as not to spin.
@@ -27,10 +25,11 @@ pub(super) struct Limited {
 }
 
 impl Limited {
-    pub(super) fn new(listener: TcpListener) -> Self {
+    /// With so many connections at once; further ones wait in the system's backlog.
+    pub(super) fn new(listener: TcpListener, connections: usize) -> Self {
         Self {
             listener,
-            permits: Arc::new(Semaphore::new(CONNECTIONS)),
+            permits: Arc::new(Semaphore::new(connections)),
         }
     }
 }

@@ -62,6 +62,8 @@ pub struct AdminState {
     pub ask: mpsc::Sender<AdminRequest>,
     /// `GET /metrics`.
     pub metrics: Render,
+    /// Connections at once; further ones wait in the system's backlog.
+    pub connections: usize,
     /// Bearer token; `None`: changing calls are taken on a loopback listener only.
     pub token: Option<Secret>,
     /// `GET /api/v1/history`.
@@ -99,10 +101,11 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
     let access = guard::Access::of(listener.local_addr()?, state.token.clone());
+    let connections = state.connections;
     let app = routes::router(state, access);
     let (stop, stopped) = oneshot::channel::<()>();
-    let server =
-        axum::serve(listener::Limited::new(listener), app).with_graceful_shutdown(async move {
+    let server = axum::serve(listener::Limited::new(listener, connections), app)
+        .with_graceful_shutdown(async move {
             // An error says that the sender is gone, which is the end as well.
             let _ = stopped.await;
         });

@@ -147,6 +147,7 @@ impl Fixture {
         let (ask, asked) = mpsc::channel(4);
         let history = History::default();
         let state = AdminState {
+            connections: 128,
             watchdog: crate::watchdog::Watchdog::new(),
             view,
             ask,

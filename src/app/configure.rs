@@ -23,8 +23,12 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The engine's share of the settings.
-pub(super) fn engine_config(settings: &Settings, boot: BootId) -> Result<Config, AppError> {
+/// The engine's share of the settings. `seats`: notification sessions that there is room for.
+pub(super) fn engine_config(
+    settings: &Settings,
+    boot: BootId,
+    seats: usize,
+) -> Result<Config, AppError> {
     let agent = &settings.agent;
     Ok(Config {
         instance: InstanceId::new(&settings.instance.id)?,
@@ -60,6 +64,7 @@ pub(super) fn engine_config(settings: &Settings, boot: BootId) -> Result<Config,
             .iter()
             .map(|node| node_label(&node.url))
             .collect(),
+        seats,
         probe_interval: millis(settings.downstream.probe_interval),
         request_timeout: millis(settings.downstream.request_timeout),
         failback: settings.downstream.failback,
@@ -125,7 +130,7 @@ fn defaults(settings: &Settings) -> Defaults {
     }
 }
 
-pub(super) fn downstream_config(settings: &Settings) -> downstream::Config {
+pub(super) fn downstream_config(settings: &Settings, requests: usize) -> downstream::Config {
     downstream::Config {
         nodes: settings
             .downstream
@@ -137,6 +142,7 @@ pub(super) fn downstream_config(settings: &Settings) -> downstream::Config {
             .collect(),
         request_timeout: settings.downstream.request_timeout,
         tls: settings.downstream.tls.clone(),
+        requests,
         platform: settings.downstream.kind == DownstreamKind::Finesse,
         admin: settings
             .downstream
@@ -149,7 +155,7 @@ pub(super) fn downstream_config(settings: &Settings) -> downstream::Config {
 /// How `tandem doctor` connects: as the instance itself, under another name.
 pub(crate) fn doctor_config(settings: &Settings) -> Result<BrokerConfig, AppError> {
     let boot = BootId(0);
-    let config = engine_config(settings, boot)?;
+    let config = engine_config(settings, boot, 0)?;
     Ok(broker_config(settings, &config, boot))
 }
 

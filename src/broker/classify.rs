@@ -6,6 +6,8 @@ use lapin::protocol::AMQPErrorKind;
 use lapin::{Error, ErrorKind};
 
 use super::guard;
+use crate::model::{Resource, Shortage};
+use crate::shortage;
 
 /// What an error means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub enum Class {
     Garbled,
     /// No answer in time.
     Timeout,
+    /// This machine lacks what a connection takes: the broker may be as well as ever.
+    NoRoom(Resource),
     /// Something of ours: a bad argument, a closed channel.
     Local,
 }
@@ -61,6 +65,9 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         // Every error of the library comes by here: the guard hears of what it let through.
         guard::note(&error);
+        if let Some(shortage) = shortage_of(&error) {
+            return Self::new(Class::NoRoom(shortage.of), shortage.to_string());
+        }
         let class = classify(&error);
         let text = match error.kind() {
             // The library's text for it says "protocol error" first.
@@ -68,6 +75,13 @@ impl From<Error> for Problem {
             _ => error.to_string(),
         };
         Self { class, text }
+    }
+}
+
+fn shortage_of(error: &Error) -> Option<Shortage> {
+    match error.kind() {
+        ErrorKind::IOError(error) => shortage::of(error),
+        _ => None,
     }
 }
 
@@ -117,5 +131,11 @@ mod tests {
         assert_eq!(Problem::from(io).class, Class::Unreachable);
         let bad = std::io::Error::new(std::io::ErrorKind::InvalidData, guard::BadFrame::Type);
         assert_eq!(Problem::from(Error::from(bad)).class, Class::Garbled);
+        let number = nix::errno::Errno::EMFILE as i32;
+        let io = Error::from(std::io::Error::from_raw_os_error(number));
+        let problem = Problem::from(io);
+        assert_eq!(problem.class, Class::NoRoom(Resource::Descriptors));
+        let words = "this machine has no descriptors left";
+        assert!(problem.text.starts_with(words), "{problem}");
     }
 }

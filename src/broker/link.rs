@@ -323,16 +323,20 @@ pub(super) async fn run(
         }
         Err(problem) => {
             fail_all(&context, queues.publications).await;
+            if let Class::NoRoom(of) = problem.class {
+                crate::telemetry::local_shortage(of);
+            }
             let garbled = (problem.class == Class::Garbled).then(|| problem.text.clone());
             (problem.to_string(), garbled)
         }
     };
     let label = context.endpoints.get(broker).map_or("?", |e| &e.label);
     if control.wanted.load(Ordering::Relaxed) {
-        tracing::info!(broker = label, link = epoch.0, "link closed");
+        tracing::debug!(broker = label, link = epoch.0, "link closed");
         return;
     }
-    tracing::warn!(broker = label, link = epoch.0, %reason, "link down");
+    // The engine tells it, once.
+    tracing::debug!(broker = label, link = epoch.0, %reason, "link down");
     let link = epoch;
     if let Some(problem) = garbled {
         context.tell(Input::LinkGarbled { link, problem }).await;
@@ -343,7 +347,7 @@ pub(super) async fn run(
 /// Serves an open link until it ends; says why it ended.
 async fn serve(link: Arc<Link>, queues: LinkQueues, control: &Control) -> String {
     let epoch = link.epoch;
-    tracing::info!(broker = %link.endpoint().label, link = epoch.0, "link up");
+    tracing::debug!(broker = %link.endpoint().label, link = epoch.0, "link up");
     link.context.tell(Input::LinkUp { link: epoch }).await;
     let mut tasks: JoinSet<String> = JoinSet::new();
     tasks.spawn(Arc::clone(&link).watch());

@@ -2,8 +2,8 @@
 //! management API is asked who consumes the command queues, with which tag and priority, and how
 //! the federation links stand.
 //!
-//! A consumer that the serving broker does not list, or lists with another priority, twice in a
-//! row, is registered anew ([`Input::ConsumerUnlisted`]). An API that cannot be asked proves
+//! A consumer that the serving broker does not list, or lists with another priority, at three looks
+//! in a row, is registered anew ([`Input::ConsumerUnlisted`]). An API that cannot be asked proves
 //! nothing and changes nothing.
 
 use std::collections::BTreeMap;
@@ -18,11 +18,14 @@ use super::management::{ManagementError, segment};
 use super::topology::{self, BrokerPlan, LinkState, Topology, TopologyInput};
 use crate::engine::{Input, View};
 
-/// Pause between two looks. A broker's list follows a registration at once.
+/// Pause between two looks.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Looks in a row that must miss a consumer before it counts as missing: one may fall between a
-/// registration and the list.
-const MISSES: u32 = 2;
+/// Looks in a row that must miss a consumer before it counts as missing. A broker's list is behind
+/// by its `collect_statistics_interval`: 5 s unless it says otherwise.
+const MISSES: u32 = 3;
+/// The same after registering anew has been in vain, doubled each time, up to this: a broker whose
+/// list is further behind must not make an instance register for ever.
+const MISSES_MAX: u32 = 24;
 /// Every how many looks policies and upstreams are compared with the plan: once a minute.
 const COMPARED_EVERY: u64 = 12;
 /// Differences that are named.
@@ -123,7 +126,10 @@ pub struct Prover {
     queues: Vec<String>,
     network: watch::Sender<Arc<Network>>,
     looks: u64,
+    /// By consumer tag.
     misses: BTreeMap<String, u32>,
+    /// Misses that it takes, by group, where it is not [`MISSES`].
+    patience: BTreeMap<String, u32>,
 }
 
 impl Prover {
@@ -137,6 +143,7 @@ impl Prover {
             network,
             looks: 0,
             misses: BTreeMap::new(),
+            patience: BTreeMap::new(),
         };
         (prover, seen)
     }
@@ -206,11 +213,17 @@ impl Prover {
             };
             let listed = proof.lists(tag, priority);
             crate::telemetry::consumer_proof(&group.name, listed.word());
+            if listed == Listed::Yes {
+                self.patience.remove(&group.name);
+            }
             let Listed::No(reason) = listed else {
                 continue;
             };
             let count = self.misses.get(tag).copied().unwrap_or_default() + 1;
-            if count >= MISSES {
+            let patience = self.patience.get(&group.name).copied().unwrap_or(MISSES);
+            if count >= patience {
+                let more = (2 * patience).min(MISSES_MAX);
+                self.patience.insert(group.name.clone(), more);
                 missing.push((tag.clone(), reason));
             } else {
                 misses.insert(tag.clone(), count);
@@ -359,13 +372,35 @@ mod tests {
         json!({"consumer_tag": tag, "arguments": {"x-priority": priority}, "prefetch_count": 1000})
     }
 
+    /// Looks until a consumer is called missing.
+    fn looks(prover: &mut Prover, network: &Network) -> usize {
+        let mut looks = 1;
+        while prover.missing(&view(), network).is_empty() {
+            looks += 1;
+            assert!(looks < 100);
+        }
+        looks
+    }
+
     #[test]
-    fn a_consumer_is_missed_only_the_second_time() {
+    fn registering_in_vain_becomes_rare() {
+        let mut prover = prover();
+        let none = network(json!([]), None);
+        let counts: Vec<usize> = (0..6).map(|_| looks(&mut prover, &none)).collect();
+        assert_eq!(counts, [3, 6, 12, 24, 24, 24]);
+        let good = network(json!([entry(TAG, 127)]), None);
+        assert!(prover.missing(&view(), &good).is_empty());
+        assert_eq!(looks(&mut prover, &none), 3);
+    }
+
+    #[test]
+    fn a_consumer_is_missed_only_the_third_time() {
         let mut prover = prover();
         let none = network(
             json!([entry("federation-link-x", -1), entry("gc-9.x", 1)]),
             None,
         );
+        assert!(prover.missing(&view(), &none).is_empty());
         assert!(prover.missing(&view(), &none).is_empty());
         let missing = prover.missing(&view(), &none);
         assert_eq!(missing.len(), 1);
@@ -390,6 +425,7 @@ mod tests {
     fn another_priority_counts_and_an_api_that_is_down_does_not() {
         let mut prover = prover();
         let other = network(json!([entry(TAG, 100)]), None);
+        prover.missing(&view(), &other);
         prover.missing(&view(), &other);
         let missing = prover.missing(&view(), &other);
         assert!(

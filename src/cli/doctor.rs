@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use reqwest::Url;
 
@@ -24,6 +25,10 @@ pub struct Args {
     /// Property file of this site
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// How long the brokers' lists of consumers may be behind: nothing that is missing there is
+    /// called bad sooner. More than twice their collect_statistics_interval (5 s by default)
+    #[arg(long, value_name = "SECONDS", default_value_t = doctor::PATIENCE.as_secs())]
+    pub patience: u64,
     /// Admin address of its instance [default: admin.listen of the file]
     #[arg(long, value_name = "URL")]
     pub url: Option<Url>,
@@ -49,7 +54,7 @@ pub fn run(args: Args, json: bool) -> ExitCode {
         return ExitCode::from(exit::USAGE);
     };
     block_on(async move {
-        match doctor::examine(&settings, &url).await {
+        match doctor::examine(&settings, &url, Duration::from_secs(args.patience)).await {
             Ok(report) => {
                 output::print(&if json {
                     format!(

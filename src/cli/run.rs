@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> ExitCode {
     };
     let result = runtime.block_on(app::run(loaded.settings, options));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -66,8 +66,14 @@ pub fn run(args: &Args) -> ExitCode {
                 AppError::Io(_) | AppError::Journal(_) | AppError::Refused(_) => {
                     ExitCode::from(exit::FAILED)
                 }
-                _ => ExitCode::from(exit::USAGE),
+                AppError::Settings(_)
+                | AppError::Broker(_)
+                | AppError::Downstream(_)
+                | AppError::Tls(_)
+                | AppError::Id(_) => ExitCode::from(exit::USAGE),
             }
         }
-    }
+    };
+    telemetry::flush();
+    code
 }

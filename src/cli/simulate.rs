@@ -97,6 +97,8 @@ pub fn run(args: Args, json: bool) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    // It holds a connection an agent, too. What this is short of shows when it is missing.
+    let _ = crate::descriptors::raise();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

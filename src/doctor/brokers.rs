@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use super::Report;
+use super::patience::Patience;
 use crate::broker::management::{ManagementClient, ManagementError, segment};
 use crate::broker::probes::Probes;
 use crate::broker::topology::{self, BrokerPlan, Topology, UNKNOWN};
@@ -31,7 +32,12 @@ pub(super) fn reached(probes: &Probes, report: &mut Report) {
     }
 }
 
-pub(super) async fn managed(topology: &Topology, queues: &[String], report: &mut Report) {
+pub(super) async fn managed(
+    topology: &Topology,
+    queues: &[String],
+    patience: Patience,
+    report: &mut Report,
+) {
     let mut names: BTreeMap<String, String> = BTreeMap::new();
     for plan in &topology.brokers {
         let part = format!("broker {}", plan.broker.label);
@@ -64,7 +70,8 @@ pub(super) async fn managed(topology: &Topology, queues: &[String], report: &mut
         }
         clock(&part, &client, report).await;
         planned(&part, plan, report).await;
-        left_behind(&part, plan, &client, queues, report).await;
+        left_behind(&part, plan, &client, report).await;
+        unconsumed(&part, plan, (&client, queues), patience, report).await;
     }
 }
 
@@ -175,7 +182,6 @@ async fn left_behind(
     part: &str,
     plan: &BrokerPlan,
     client: &ManagementClient,
-    queues: &[String],
     report: &mut Report,
 ) {
     let vhost = segment(&plan.vhost);
@@ -203,15 +209,35 @@ async fn left_behind(
             report.warn(part, format!("{count} {what} in {name}"), cure);
         }
     }
+}
+
+/// Commands that wait where nobody consumes.
+async fn unconsumed(
+    part: &str,
+    plan: &BrokerPlan,
+    (client, queues): (&ManagementClient, &[String]),
+    patience: Patience,
+    report: &mut Report,
+) {
+    let vhost = segment(&plan.vhost);
     for name in queues {
         let path = format!("queues/{vhost}/{}", segment(name));
-        let queue: Value = client.get(&path).await.ok().flatten().unwrap_or_default();
-        let waiting = queue["messages_ready"].as_u64().unwrap_or_default();
-        let consumers = queue["consumers"].as_u64().unwrap_or_default();
-        if waiting > 0 && consumers == 0 {
+        let waiting = loop {
+            let queue: Value = client.get(&path).await.ok().flatten().unwrap_or_default();
+            let waiting = queue["messages_ready"].as_u64().unwrap_or_default();
+            let consumers = queue["consumers"].as_u64().unwrap_or_default();
+            if waiting == 0 || consumers > 0 {
+                break 0;
+            }
+            if !patience.again().await {
+                break waiting;
+            }
+        };
+        if waiting > 0 {
+            let looked = patience.words();
             report.bad(
                 part,
-                format!("{waiting} commands wait in {name} and nobody consumes it"),
+                format!("{waiting} commands wait in {name} and nobody consumes it {looked}"),
                 "start an instance; `tandem status` says why one does not consume",
             );
         }

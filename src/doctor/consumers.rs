@@ -4,6 +4,7 @@ use reqwest::Url;
 use serde_json::Value;
 
 use super::Report;
+use super::patience::Patience;
 use crate::broker::proof::{self, BrokerProof, Listed};
 use crate::broker::topology::Topology;
 use crate::engine::View;
@@ -17,9 +18,29 @@ pub(super) async fn compare(
     topology: &Topology,
     queues: &[String],
     settings: &Settings,
-    admin: &Url,
+    (admin, patience): (&Url, Patience),
     report: &mut Report,
 ) {
+    // A consumer that has just been registered, or anew, is not in the brokers' lists yet; so
+    // both sides are asked again.
+    loop {
+        let mut found = Report::default();
+        let missing = look(topology, queues, settings, (admin, patience), &mut found).await;
+        if !missing || !patience.again().await {
+            report.findings.append(&mut found.findings);
+            return;
+        }
+    }
+}
+
+/// One look; whether a consumer is missing.
+async fn look(
+    topology: &Topology,
+    queues: &[String],
+    settings: &Settings,
+    (admin, patience): (&Url, Patience),
+    report: &mut Report,
+) -> bool {
     let mut proofs = Vec::new();
     for plan in &topology.brokers {
         proofs.push(proof::ask(plan, queues).await);
@@ -34,7 +55,7 @@ pub(super) async fn compare(
                 "start it with `tandem run`, or give its address with --url; versions may differ \
                  by one step only",
             );
-            return;
+            return false;
         }
     };
     if view.instance != settings.instance.id {
@@ -43,14 +64,15 @@ pub(super) async fn compare(
             format!("{admin} is the admin API of {}", view.instance),
             "give the address of this configuration's instance with --url",
         );
-        return;
+        return false;
     }
     let peers = view.peers.iter().filter(|peer| peer.state == "alive");
     let others = peers.map(|peer| (peer.instance.as_str(), &peer.standing.groups));
     let own = (view.instance.as_str(), &view.groups);
+    let mut missing = false;
     for (instance, groups) in std::iter::once(own).chain(others) {
         for group in groups {
-            one(instance, group, &proofs, report);
+            missing |= one(instance, group, &proofs, patience, report);
         }
     }
     prefetch(&view, &proofs, settings, report);
@@ -58,6 +80,7 @@ pub(super) async fn compare(
     for warning in &view.warnings {
         report.warn(part.clone(), warning.clone(), "see docs/troubleshooting.md");
     }
+    missing
 }
 
 async fn ask(admin: &Url) -> Result<View, String> {
@@ -89,7 +112,14 @@ async fn ask(admin: &Url) -> Result<View, String> {
         .map_err(|error| format!("its version {version} is not understood by this one: {error}"))
 }
 
-fn one(instance: &str, group: &GroupView, proofs: &[BrokerProof], report: &mut Report) {
+/// One group of one instance; whether its consumer is missing.
+fn one(
+    instance: &str,
+    group: &GroupView,
+    proofs: &[BrokerProof],
+    patience: Patience,
+    report: &mut Report,
+) -> bool {
     let part = format!("instance {instance}, group {}", group.name);
     let role = group.role.as_str();
     let (Some(tag), Some(priority), Some(broker)) = (&group.tag, group.priority, &group.broker)
@@ -99,21 +129,26 @@ fn one(instance: &str, group: &GroupView, proofs: &[BrokerProof], report: &mut R
             format!("is {role} and does not consume"),
             "right while it is stopped, drained or without downstream; else see `tandem history`",
         );
-        return;
+        return false;
     };
     // A peer may name the brokers otherwise: then it is the one that lists its consumer.
     let named = proofs.iter().find(|proof| proof.broker == *broker);
     let holds = |proof: &&BrokerProof| proof.consumers.iter().any(|one| one.tag == *tag);
     let proof = named.or_else(|| proofs.iter().find(holds));
-    match proof.map(|proof| proof.lists(tag, priority)) {
+    let listed = proof.map(|proof| proof.lists(tag, priority));
+    let missing = matches!(listed, Some(Listed::No(_)));
+    match listed {
         Some(Listed::Yes) => report.good(
             part,
             format!("{role}: broker {broker} lists {tag} with priority {priority}"),
         ),
         Some(Listed::No(why)) => report.bad(
             part,
-            format!("{role} believes to consume as {tag}, but {why}"),
-            "a running instance registers it anew within 15 s by itself; if that does not help, \
+            format!(
+                "{role} believes to consume as {tag}, but {why} {}",
+                patience.words()
+            ),
+            "a running instance registers it anew within 20 s by itself; if that does not help, \
              stop and start the group",
         ),
         Some(Listed::Unknown) => report.unreachable(
@@ -130,6 +165,7 @@ fn one(instance: &str, group: &GroupView, proofs: &[BrokerProof], report: &mut R
             "name the same brokers in all property files",
         ),
     }
+    missing
 }
 
 fn prefetch(view: &View, proofs: &[BrokerProof], settings: &Settings, report: &mut Report) {

@@ -10,6 +10,8 @@ use crate::net::dial;
 use crate::settings::{Credentials, DownstreamKind, NotifyTls, Settings};
 
 const CONNECT: Duration = Duration::from_secs(3);
+/// Requests at a time: it asks one after another.
+const REQUESTS: usize = 8;
 
 pub(super) async fn look(settings: &Settings, report: &mut Report) {
     let down = &settings.downstream;
@@ -56,6 +58,7 @@ pub(super) async fn look(settings: &Settings, report: &mut Report) {
             .collect(),
         request_timeout: down.request_timeout,
         tls: down.tls.clone(),
+        requests: REQUESTS,
         admin: down
             .admin
             .as_ref()
@@ -84,6 +87,11 @@ pub(super) async fn look(settings: &Settings, report: &mut Report) {
                 part.clone(),
                 format!("out of service: {reason}"),
                 "right for the standby side of a cluster; else start its services",
+            ),
+            NodeHealth::NoRoom(shortage) => report.unreachable(
+                part.clone(),
+                shortage.to_string(),
+                "make room on this machine, then run the doctor again",
             ),
             NodeHealth::Unreachable { reason } => report.unreachable(
                 part.clone(),

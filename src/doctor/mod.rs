@@ -9,15 +9,21 @@
 //!   downstream ── reached, in service, credentials' form          downstream.rs
 //! ```
 //!
+//! What the brokers' lists say may be some seconds old, see `patience.rs`: nothing is called bad
+//! because of a list that may be older than the question.
+//!
 //! It changes nothing: its queues end with its connections, its command is one that only asks.
 
 mod brokers;
 mod consumers;
 mod downstream;
+mod patience;
 mod report;
 mod travel;
 
 pub use report::{Finding, Report, Verdict};
+
+use std::time::Duration;
 
 use reqwest::Url;
 
@@ -26,24 +32,35 @@ use crate::broker::probes::Probes;
 use crate::broker::topology::{self, Topology};
 use crate::settings::Settings;
 
+use patience::Patience;
+
+/// How long the brokers' lists may be behind: twice the interval at which RabbitMQ gathers them
+/// where nobody has changed it, with room.
+pub const PATIENCE: Duration = Duration::from_secs(12);
+
 /// Examines everything that this configuration names. `admin` is the address of the instance's
-/// admin listener.
+/// admin listener; `patience` how long the brokers' lists may be behind.
 ///
 /// # Errors
 /// The configuration cannot be used at all; a patient who cannot be reached is a finding.
-pub async fn examine(settings: &Settings, admin: &Url) -> Result<Report, AppError> {
+pub async fn examine(
+    settings: &Settings,
+    admin: &Url,
+    patience: Duration,
+) -> Result<Report, AppError> {
     let mut report = Report::default();
+    let patience = Patience::new(patience);
     let input = topology::topology_input(settings);
     let topology = Topology::of(&input);
     let config = crate::app::doctor_config(settings)?;
     let probes = Probes::open(&config).await?;
     brokers::reached(&probes, &mut report);
-    brokers::managed(&topology, &input.command_queues, &mut report).await;
+    brokers::managed(&topology, &input.command_queues, patience, &mut report).await;
     consumers::compare(
         &topology,
         &input.command_queues,
         settings,
-        admin,
+        (admin, patience),
         &mut report,
     )
     .await;

@@ -2,6 +2,7 @@
 //!
 //! | seen | meaning |
 //! | --- | --- |
+//! | no connection for want of descriptors, ports, memory or threads here | no room: nothing is known of the node |
 //! | no connection, DNS or TLS failure | not sent: another node may be tried |
 //! | 4xx, 501 | refused: nobody executed it |
 //! | 2xx | done; an answer to a read that cannot be understood is unknown |
@@ -13,8 +14,9 @@ use std::error::Error as _;
 use reqwest::header::CONTENT_ENCODING;
 use reqwest::{Method, Response, StatusCode};
 
-use crate::model::{Action, Answer, CallOutcome, NodeHealth};
+use crate::model::{Action, Answer, CallOutcome, NodeHealth, Shortage};
 use crate::net::TlsClient;
+use crate::shortage;
 
 use super::finesse::xml::{MAX_BYTES, MAX_LIST_BYTES};
 use super::finesse::{self, api_error, system_info};
@@ -43,6 +45,9 @@ impl BodyError {
 
 /// What became of a request that got no HTTP status.
 pub(super) fn failed(error: &reqwest::Error, tls: &TlsClient) -> CallOutcome {
+    if let Some(shortage) = shortage(error) {
+        return CallOutcome::NoRoom(shortage);
+    }
     let (reason, timed_out) = (why(error, tls), error.is_timeout());
     if error.is_connect() || error.is_builder() {
         CallOutcome::NotSent { timed_out, reason }
@@ -52,6 +57,21 @@ pub(super) fn failed(error: &reqwest::Error, tls: &TlsClient) -> CallOutcome {
             timed_out,
             reason,
         }
+    }
+}
+
+/// What this machine lacked for the connection. Later errors say nothing about what was sent.
+fn shortage(error: &reqwest::Error) -> Option<Shortage> {
+    error.is_connect().then(|| shortage::among(error)).flatten()
+}
+
+/// Health of a node whose status could not be asked for.
+pub(super) fn unhealthy(error: &reqwest::Error, tls: &TlsClient) -> NodeHealth {
+    match shortage(error) {
+        Some(shortage) => NodeHealth::NoRoom(shortage),
+        None => NodeHealth::Unreachable {
+            reason: why(error, tls),
+        },
     }
 }
 

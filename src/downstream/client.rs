@@ -6,9 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Body, Client, Method, RequestBuilder, Response, redirect, retry};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::lease::Pass;
-use crate::model::{Action, AgentId, ApiError, CallOutcome, HttpRequest, NodeHealth, Secret};
+use crate::model::{
+    Action, AgentId, ApiError, CallOutcome, HttpRequest, NodeHealth, Resource, Secret, Shortage,
+};
 use crate::net::http::Addresses;
 use crate::net::{TlsClient, TlsError};
 
@@ -21,9 +24,12 @@ use super::{classify, generic};
 const IDLE: Duration = Duration::from_secs(10);
 /// Idle connections kept for each node: with fewer than there are requests at a time, every burst
 /// would open connections anew.
-const MAX_IDLE: usize = 256;
+pub const MAX_IDLE: usize = 256;
 /// Lists of many thousand entries take longer: times the usual bound.
 const LIST_PATIENCE: u32 = 5;
+/// How long a request waits for its place among those under way. Less than a client's patience,
+/// and than what a deadline of whole seconds is known by.
+const PLACE_WAIT: Duration = Duration::from_secs(1);
 const REQUEST_ID: HeaderName = HeaderName::from_static("requestid");
 const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
 const XML: HeaderValue = HeaderValue::from_static("application/xml");
@@ -51,6 +57,9 @@ pub struct Config {
     pub admin: Option<(String, Secret)>,
     /// Certificates.
     pub tls: TlsClient,
+    /// Requests at a time; a further one waits, see [`FinesseClient::call`]. As many connections
+    /// may be idle besides.
+    pub requests: usize,
 }
 
 /// Why a client could not be built.
@@ -82,6 +91,9 @@ pub struct FinesseClient {
     list_timeout: Duration,
     tls: TlsClient,
     addresses: Addresses,
+    /// Places of requests under way. Probes need none: they are few, and say whether there is
+    /// anybody at all.
+    places: Semaphore,
     /// With a pool of idle connections: a request that meets a dying one is harmless to repeat.
     pooled: Client,
     /// A new connection for every request, so that "connect failed" and "sent" cannot be confused.
@@ -101,6 +113,7 @@ impl FinesseClient {
             .collect::<Result<_, _>>()?;
         let tls = config.tls.config()?;
         let addresses = Addresses::default();
+        let idle = (config.requests / config.nodes.len().max(1)).min(MAX_IDLE);
         let builder = || {
             Client::builder()
                 .tls_backend_preconfigured(tls.as_ref().clone())
@@ -125,8 +138,9 @@ impl FinesseClient {
             list_timeout: config.request_timeout * LIST_PATIENCE,
             tls: config.tls.clone(),
             addresses: addresses.clone(),
+            places: Semaphore::new(config.requests.clamp(1, Semaphore::MAX_PERMITS)),
             pooled: builder()
-                .pool_max_idle_per_host(MAX_IDLE)
+                .pool_max_idle_per_host(idle)
                 .pool_idle_timeout(IDLE)
                 .build()?,
             fresh: builder().pool_max_idle_per_host(0).build()?,
@@ -138,7 +152,8 @@ impl FinesseClient {
     ///
     /// `request_id` is sent with changes only; the platform echoes it in the notification that
     /// tells their result. A request is withheld where `pass` is void; a change is looked at once
-    /// more when the connection stands.
+    /// more when the connection stands. With too many requests under way it waits a moment, and
+    /// is not sent then.
     pub async fn call(
         &self,
         node: usize,
@@ -156,6 +171,10 @@ impl FinesseClient {
                 timed_out: false,
                 reason: format!("no downstream node {node}"),
             };
+        };
+        let _place = match self.place().await {
+            Ok(place) => place,
+            Err(shortage) => return CallOutcome::NoRoom(shortage),
         };
         if let Action::Http(request) = action {
             return self.http(base, request, pass).await;
@@ -193,6 +212,17 @@ impl FinesseClient {
             Err(_) if withheld.load(Ordering::Acquire) => CallOutcome::Withheld,
             Err(error) => classify::failed(&error, &self.tls),
         }
+    }
+
+    /// A place among the requests under way. A short wait: a burst passes, a downstream that hangs
+    /// does not, and then the client had better know.
+    async fn place(&self) -> Result<SemaphorePermit<'_>, Shortage> {
+        let place = tokio::time::timeout(PLACE_WAIT, self.places.acquire()).await;
+        // The semaphore is never closed.
+        place.ok().and_then(Result::ok).ok_or_else(|| Shortage {
+            of: Resource::Descriptors,
+            reason: "all connections for downstream requests are in use".to_owned(),
+        })
     }
 
     /// Sends a request of a `Call` command.
@@ -262,9 +292,7 @@ impl FinesseClient {
         match self.send(self.fresh.get(url)).await {
             Ok(response) if !self.platform => generic::health(response.status()),
             Ok(response) => classify::health(response).await,
-            Err(error) => NodeHealth::Unreachable {
-                reason: classify::why(&error, &self.tls),
-            },
+            Err(error) => classify::unhealthy(&error, &self.tls),
         }
     }
 }

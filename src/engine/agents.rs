@@ -83,6 +83,7 @@ impl Engine {
             Notice::Unreachable { reason } => {
                 self.subscription_lost(agent, "unreachable", reason);
             }
+            Notice::NoRoom(shortage) => self.wait_for_room(agent, shortage),
             Notice::Lost { reason, conflict } => {
                 let kind = if conflict { "conflict" } else { "lost" };
                 self.subscription_lost(agent, kind, reason);
@@ -104,6 +105,7 @@ impl Engine {
             Notice::Refused { reason } => {
                 self.connect_failed(agent, ErrorCode::SubscriptionFailed, &reason);
             }
+            Notice::NoRoom(shortage) => self.connect_without_room(agent, shortage),
             Notice::Unreachable { reason } | Notice::Lost { reason, .. } => {
                 let tried = session.connecting.as_ref().map_or(0, |p| p.tried);
                 let other = self.route.other(node).filter(|_| tried < 2);
@@ -135,6 +137,11 @@ impl Engine {
             self.wait_to_subscribe(agent, 250, 0);
             return;
         };
+        let known = self.sessions.get(agent).map(|s| s.subscription.epoch());
+        if known == Some(None) && !self.has_seat() {
+            self.wait_for_room(agent, self.no_seat());
+            return;
+        }
         let epoch = self.next_subscription();
         let Some(session) = self.sessions.get_mut(agent) else {
             return;

@@ -171,6 +171,8 @@ pub struct Config {
     pub takeover_rate: u64,
     /// Hosts of the downstream nodes, primary first.
     pub nodes: Vec<String>,
+    /// Notification sessions that this process has room for at a time.
+    pub seats: usize,
     /// Interval of health probes.
     pub probe_interval: u64,
     /// Bound of one downstream request (the shell keeps it; the engine plans with it).

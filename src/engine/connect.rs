@@ -53,6 +53,10 @@ impl Engine {
             self.reject(id, ErrorCode::PleaseRetry, "no room for another agent");
             return;
         }
+        if !self.admits(agent) {
+            self.refuse_for_room(id, self.no_seat());
+            return;
+        }
         if !self.epoch_ready() {
             self.reject(id, ErrorCode::PleaseRetry, "the store is not ready");
             return;

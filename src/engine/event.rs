@@ -194,6 +194,15 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// This machine lacks what something takes: nobody else is to blame.
+    Shortage {
+        /// Bounded label: `descriptors`, `ports`, `memory`, `threads`.
+        of: &'static str,
+        /// What the system said.
+        reason: String,
+        /// Whether it is the first one after a while.
+        began: bool,
+    },
     /// An event was handed to the broker.
     EventPublished,
     /// An event was dropped: too many wait for a broker, or its client's queue refuses it.

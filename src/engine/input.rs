@@ -1,6 +1,6 @@
 //! Everything the connector can experience.
 
-use crate::model::{AgentId, CallOutcome, InstanceId, NodeHealth, Update};
+use crate::model::{AgentId, CallOutcome, InstanceId, NodeHealth, Shortage, Update};
 use crate::wire::command::{ClientCommand, Malformed};
 use crate::wire::message::RawMessage;
 
@@ -62,6 +62,8 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
+    /// Not tried: this machine lacks what it takes. Nothing is known of the service.
+    NoRoom(Shortage),
     /// Was up and is gone.
     Lost {
         /// Why.
@@ -71,6 +73,20 @@ pub enum Notice {
     },
     /// A notification.
     Update(Update),
+}
+
+impl Notice {
+    /// Whether nothing follows it: the session, or the attempt at one, is over.
+    #[must_use]
+    pub fn ends(&self) -> bool {
+        match self {
+            Self::Up | Self::Update(_) => false,
+            Self::Refused { .. }
+            | Self::Unreachable { .. }
+            | Self::NoRoom(_)
+            | Self::Lost { .. } => true,
+        }
+    }
 }
 
 /// An operator's verb.

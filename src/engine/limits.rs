@@ -142,6 +142,13 @@ pub const SUBSCRIBE_TRIES: u32 = 3;
 /// Retry advice to a client whose command was refused for overload, milliseconds.
 pub const RETRY_AFTER_MS: u64 = 1_000;
 
+/// Retry advice to a client whose agent finds no room on this machine, and the pause after which
+/// an agent without a session is tried again, milliseconds.
+pub const NO_ROOM_RETRY_MS: u64 = 5_000;
+
+/// How long after the last time a shortage of this machine is shown, milliseconds.
+pub const SHORTAGE_SHOWN_MS: u64 = 60_000;
+
 /// How often a peer's consumers are counted, milliseconds.
 pub const EVIDENCE_INTERVAL_MS: u64 = 250;
 

@@ -72,6 +72,7 @@ mod sequence;
 mod service;
 mod session;
 mod sharing;
+mod shortage;
 mod states;
 pub(crate) mod steady;
 mod strangers;
@@ -150,6 +151,7 @@ pub struct Engine {
     doubts: BTreeMap<ledger::Key, doubt::Doubt>,
     outbox: Outbox,
     route: Route,
+    room: shortage::Room,
     calls: HashMap<CallId, (CallFor, usize)>,
     takeover: agents::Takeover,
     /// Running commands whose request is not sent yet, with the node; at most the prefetch.
@@ -221,6 +223,7 @@ impl Engine {
             doubts: BTreeMap::new(),
             outbox: Outbox::default(),
             route: Route::new(&cfg.nodes, cfg.failback),
+            room: shortage::Room::default(),
             calls: HashMap::new(),
             takeover: agents::Takeover::default(),
             parked: Vec::new(),

@@ -204,6 +204,13 @@ impl Engine {
                 ..
             } => self.sync_done(agent, dialogs),
             CallOutcome::Refused { .. } => session.sync = None,
+            CallOutcome::NoRoom(shortage) => {
+                sync.call = None;
+                let due = self.now.mono + limits::NO_ROOM_RETRY_MS;
+                sync.due = Some(due);
+                self.timers.set_by(Timer::Agent(agent.clone()), due);
+                self.short(shortage);
+            }
             _ => {
                 sync.tries += 1;
                 sync.call = None;

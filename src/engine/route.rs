@@ -219,6 +219,8 @@ impl Route {
                 entry.misses = 0;
                 (self.set(node, NodeState::Down { reason }), false)
             }
+            // Not asked: what was known stands.
+            NodeHealth::NoRoom(_) => (Vec::new(), false),
             NodeHealth::Unreachable { reason } => {
                 entry.misses = entry.misses.saturating_add(1);
                 if entry.misses < MISSES {

@@ -17,6 +17,12 @@ impl Engine {
     }
 
     pub(super) fn on_probed(&mut self, node: usize, health: NodeHealth) {
+        if let NodeHealth::NoRoom(shortage) = health {
+            self.short(shortage);
+            let next = self.now.mono + self.cfg.probe_interval.min(1_000);
+            self.timers.set(Timer::Probe(node), next);
+            return;
+        }
         self.forget_application(node);
         let knew_domain = self.route.domain(node).is_some();
         let (changes, again) = self.route.on_probe(self.now, node, health);
@@ -32,7 +38,12 @@ impl Engine {
     pub(super) fn learn_of_node(&mut self, node: usize, outcome: &CallOutcome) {
         let reason = match outcome {
             CallOutcome::NotSent { reason, .. } | CallOutcome::OutOfService { reason } => reason,
-            _ => return,
+            // A shortage here says nothing about a node.
+            CallOutcome::NoRoom(_)
+            | CallOutcome::Withheld
+            | CallOutcome::Done { .. }
+            | CallOutcome::Refused { .. }
+            | CallOutcome::Unknown { .. } => return,
         };
         let changes = self.route.on_failure(node, reason.clone());
         if !changes.is_empty() {

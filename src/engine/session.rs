@@ -338,6 +338,12 @@ impl Sessions {
         })
     }
 
+    /// Number of all, tombstones included.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.map.len()
+    }
+
     /// Whether another session finds room.
     #[must_use]
     pub fn has_room(&self) -> bool {

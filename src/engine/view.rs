@@ -422,6 +422,7 @@ impl Engine {
         if !self.route.available() {
             warnings.push("no downstream is in service: not consuming".to_owned());
         }
+        warnings.extend(self.room_warnings());
         for index in 0..self.groups.len() {
             warnings.extend(self.unmatched(index));
             if self.groups[index].role == Role::LeaderSingleNode

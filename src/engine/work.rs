@@ -71,6 +71,16 @@ impl Work {
         self.refused_by.clear();
     }
 
+    /// Whether a request of the same command was carried out before the one under way.
+    pub(super) fn begun(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
+    /// Whose request is under way, and by which id it would be known.
+    pub(super) fn agent_and_request(&self) -> (AgentId, String) {
+        (self.agent.clone(), self.request_id.clone())
+    }
+
     /// The request under way was not sent.
     pub(super) fn not_sent(&mut self) {
         self.tries = self.tries.saturating_sub(1);
@@ -270,6 +280,7 @@ impl Engine {
                 };
                 self.elsewhere(id, node, code, &reason);
             }
+            CallOutcome::NoRoom(shortage) => self.request_without_room(id, node, shortage),
             CallOutcome::Withheld => self.withheld(id, node),
             CallOutcome::OutOfService { reason } => {
                 self.elsewhere(id, node, ErrorCode::Down, &reason);
@@ -334,7 +345,14 @@ impl Engine {
         self.fail(id, node, Some(status), &code, &message);
     }
 
-    fn fail(&mut self, id: JobId, node: usize, status: Option<u16>, code: &str, message: &str) {
+    pub(super) fn fail(
+        &mut self,
+        id: JobId,
+        node: usize,
+        status: Option<u16>,
+        code: &str,
+        message: &str,
+    ) {
         let mut answered = Answered::error(Outcome::Failed, code, message);
         answered.status = status;
         answered.downstream = Some(self.route.host(node).to_owned());

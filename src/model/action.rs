@@ -1,7 +1,8 @@
 //! What the connector asks of the downstream platform, and what it can learn.
 
 use super::{
-    AgentId, Contact, Dialog, HttpAnswer, HttpRequest, Mobile, PhoneBook, Queue, Team, User,
+    AgentId, Contact, Dialog, HttpAnswer, HttpRequest, Mobile, PhoneBook, Queue, Shortage, Team,
+    User,
 };
 
 /// A request of one call-control action on an existing dialog that needs no more than a device.
@@ -374,6 +375,9 @@ pub enum CallOutcome {
         /// Why, without secrets.
         reason: String,
     },
+    /// The request never left: this machine lacks what it takes. Nothing is known of the node, and
+    /// another one would fare no better.
+    NoRoom(Shortage),
     /// The shell did not send it: this process had been away since it was decided on. Nothing is
     /// known of the node.
     Withheld,

@@ -1,6 +1,6 @@
 //! What the notification service reports.
 
-use super::{ApiError, Dialog, User};
+use super::{ApiError, Dialog, Shortage, User};
 
 /// How a dialogs notification changes the agent's set of calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,8 @@ pub enum NodeHealth {
         /// Why, for logs.
         reason: String,
     },
+    /// Not asked: this machine lacks what it takes. Nothing is known of the node.
+    NoRoom(Shortage),
     /// No usable answer.
     Unreachable {
         /// Why, for logs.

@@ -11,6 +11,7 @@ use futures::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 
 use super::explain;
+use crate::shortage;
 
 /// Pause before the next address is tried beside the ones under way (RFC 8305, section 5).
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -108,20 +109,12 @@ where
             biased;
             Some((address, result)) = attempts.next() => match result {
                 Ok(stream) => return Ok(stream),
-                Err(error) if is_shortage(&error) => return Err(error),
+                Err(error) if shortage::of(&error).is_some() => return Err(error),
                 Err(error) => failures.push((address, error)),
             },
             () = delay, if more => {}
         }
     }
-}
-
-/// Whether a failure is about this machine: no descriptor or memory left.
-fn is_shortage(error: &io::Error) -> bool {
-    use nix::errno::Errno;
-    let short = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
-    let code = error.raw_os_error();
-    short.iter().any(|errno| code == Some(*errno as i32))
 }
 
 /// One error for all; that of a lone address as it is.

@@ -10,6 +10,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::login::End;
 use crate::net::{TlsClient, dial};
+use crate::shortage;
 
 /// A connection with or without TLS.
 pub(super) enum Transport {
@@ -27,7 +28,10 @@ pub(super) async fn connect(
 ) -> Result<Transport, End> {
     let tcp = dial::connect(host, port)
         .await
-        .map_err(|error| End::Broken(format!("connect failed: {error}")))?;
+        .map_err(|error| match shortage::of(&error) {
+            Some(shortage) => End::NoRoom(shortage),
+            None => End::Broken(format!("connect failed: {error}")),
+        })?;
     tcp.set_nodelay(true)?;
     match direct {
         Some(client) => secure(Transport::Plain(tcp), client, host).await,

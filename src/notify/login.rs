@@ -13,6 +13,7 @@ use super::stream::Stream;
 use super::text::escaped;
 use super::xml::Fault;
 use super::{Spec, Tls};
+use crate::model::Shortage;
 
 /// The stream of a session.
 pub(super) type Xmpp = Stream<Transport>;
@@ -28,6 +29,8 @@ pub(super) enum End {
     Refused(String),
     /// The service ended the stream with this condition.
     Error(Option<String>),
+    /// This machine lacks what a connection takes.
+    NoRoom(Shortage),
     /// Anything else.
     Broken(String),
     /// The resource is in use.
@@ -39,13 +42,14 @@ impl End {
         match self {
             Self::Conflict => true,
             Self::Error(condition) => condition.as_deref() == Some("conflict"),
-            _ => false,
+            Self::Refused(_) | Self::NoRoom(_) | Self::Broken(_) => false,
         }
     }
 
     pub(super) fn reason(&self) -> String {
         match self {
             Self::Refused(reason) | Self::Broken(reason) => reason.clone(),
+            Self::NoRoom(shortage) => shortage.to_string(),
             // Only the condition: the text is the peer's and may be of any length.
             Self::Error(Some(condition)) => format!("stream error {condition}"),
             Self::Error(None) => "unknown stream error".to_owned(),

@@ -3,7 +3,7 @@
 //! [`subscribe`] starts one task that logs in once and then reports what the service says, until
 //! the session ends. It never connects a second time: whether, when and where to try again is the
 //! engine's decision, which is told apart by [`Happening`]: refused credentials (do not loop), an
-//! unreachable service, a session that was lost.
+//! unreachable service, no room for a connection on this machine, a session that was lost.
 //!
 //! The client is our own, of what the platform's service needs and no more:
 //!
@@ -45,7 +45,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// What a session reports. `Refused`, `Unreachable` and `Lost` are terminal: exactly one of them ends
+/// What a session reports. `Refused`, `Unreachable`, `NoRoom` and `Lost` are terminal: exactly one of them ends
 /// a session that was not closed by its owner, and nothing follows it.
 pub use crate::engine::input::Notice as Happening;
 use crate::model::{AgentId, Secret};

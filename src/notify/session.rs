@@ -82,6 +82,7 @@ pub(super) async fn run(
             }
         }
         Err(End::Refused(reason)) => Happening::Refused { reason },
+        Err(End::NoRoom(shortage)) => Happening::NoRoom(shortage),
         Err(end) if end.conflict() => Happening::Lost {
             conflict: true,
             reason: end.reason(),

@@ -19,6 +19,14 @@ const MAX_CONFLICTS: usize = 50_000;
 /// How often each agent's resource was taken by another session.
 type Conflicts = Arc<Mutex<HashMap<AgentId, u32>>>;
 
+/// The sessions that were begun and have not ended.
+type Open = Arc<Mutex<HashMap<(AgentId, u64), Subscription>>>;
+
+fn forget(open: &Open, agent: &AgentId, epoch: u64) {
+    let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+    open.remove(&(agent.clone(), epoch));
+}
+
 /// What all subscriptions share.
 #[derive(Debug, Clone)]
 pub struct NotifyConfig {
@@ -40,7 +48,7 @@ pub struct NotifyConfig {
 pub struct NotifyShell {
     config: NotifyConfig,
     sink: Sink,
-    open: Mutex<HashMap<(AgentId, u64), Subscription>>,
+    open: Open,
     conflicts: Conflicts,
 }
 
@@ -70,10 +78,16 @@ impl NotifyShell {
         let (sink, mut happenings) = mpsc::channel::<(AgentId, u64, Happening)>(QUEUE);
         let conflicts = Conflicts::default();
         let noted = conflicts.clone();
+        let open = Open::default();
+        let ended = open.clone();
         tokio::spawn(async move {
             while let Some((agent, epoch, notice)) = happenings.recv().await {
                 if matches!(notice, Happening::Lost { conflict: true, .. }) {
                     note_conflict(&noted, &agent);
+                }
+                if notice.ends() {
+                    // Its task is over. The engine asks for a new one, and need not end this.
+                    forget(&ended, &agent, epoch);
                 }
                 let input = Input::Notice {
                     agent,
@@ -88,7 +102,7 @@ impl NotifyShell {
         Self {
             config,
             sink,
-            open: Mutex::default(),
+            open,
             conflicts,
         }
     }
@@ -113,8 +127,9 @@ impl NotifyShell {
             connect_timeout: self.config.connect_timeout,
             ping_interval: self.config.ping_interval,
         };
-        let handle = subscribe(spec, subscription.0, self.sink.clone());
+        // Locked before it begins: it may have ended by the time it is kept.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = subscribe(spec, subscription.0, self.sink.clone());
         open.insert((agent, subscription.0), handle);
     }
 
@@ -137,8 +152,7 @@ impl NotifyShell {
 
     /// Ends a subscription; ending one that is not there does nothing.
     pub fn unsubscribe(&self, agent: &AgentId, subscription: SubscriptionEpoch) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.remove(&(agent.clone(), subscription.0));
+        forget(&self.open, agent, subscription.0);
     }
 
     /// Ends all.
@@ -164,5 +178,45 @@ mod tests {
         note_conflict(&conflicts, &agent);
         assert_eq!(next(&agent), "tandem-gc-1-3");
         assert_eq!(next(&other), "tandem-gc-1");
+    }
+
+    #[tokio::test]
+    async fn a_session_that_ended_by_itself_is_not_kept() {
+        let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = nobody.local_addr().unwrap().port();
+        drop(nobody);
+        let (inputs, mut heard) = mpsc::channel(8);
+        let config = NotifyConfig {
+            hosts: vec!["127.0.0.1".to_owned()],
+            port,
+            tls: Tls::StartTlsIfOffered(crate::net::TlsClient::default()),
+            resource: "tandem-gc-1".to_owned(),
+            connect_timeout: Duration::from_secs(30),
+            ping_interval: Duration::from_secs(30),
+        };
+        let shell = NotifyShell::start(config, inputs);
+        let agent = AgentId::new("1001").unwrap();
+        for epoch in 0..20 {
+            shell.subscribe(
+                agent.clone(),
+                SubscriptionEpoch(epoch),
+                0,
+                "d".to_owned(),
+                Secret::new("pw"),
+            );
+            // By then it is forgotten: the engine tries again and again, for hours.
+            let told = heard.recv().await;
+            assert!(
+                matches!(
+                    told,
+                    Some(Input::Notice {
+                        notice: Happening::Unreachable { .. },
+                        ..
+                    })
+                ),
+                "{told:?}"
+            );
+            assert_eq!(shell.open.lock().unwrap().len(), 0);
+        }
     }
 }

@@ -7,6 +7,7 @@ use super::gauges::bit;
 use super::names;
 use crate::engine::Event;
 use crate::engine::peer::Role;
+use crate::model::Resource;
 use crate::wire::reply::Outcome;
 
 /// What stands on every log line. Metrics do not carry it: who scrapes knows whom.
@@ -16,44 +17,79 @@ pub struct Labels {
     pub instance: String,
 }
 
+// Which function tells which happenings. A new variant has to be put into a list, or nothing
+// compiles; and once it stands in one, the function of that list has to tell it.
+
+macro_rules! about_messages {
+    () => {
+        Event::CommandFinished { .. }
+            | Event::DeadLettered { .. }
+            | Event::InDoubt
+            | Event::Duplicate { .. }
+            | Event::EventPublished
+            | Event::EventDropped
+            | Event::ReplyUnroutable
+            | Event::Resolved { .. }
+            | Event::DoubleEffect { .. }
+            | Event::LedgerOverflow
+    };
+}
+
+macro_rules! about_brokers {
+    () => {
+        Event::BrokerLink { .. }
+            | Event::BrokerFailover { .. }
+            | Event::BrokerBlocked { .. }
+            | Event::LinkGarbled { .. }
+            | Event::ConsumerLost { .. }
+    };
+}
+
+macro_rules! about_the_instance {
+    () => {
+        Event::RoleChanged { .. }
+            | Event::Operator { .. }
+            | Event::Alone { .. }
+            | Event::TakeoverStarted { .. }
+            | Event::TakeoverFinished { .. }
+            | Event::OwnPause { .. }
+            | Event::Shortage { .. }
+            | Event::NotKept { .. }
+            | Event::NotJournaled { .. }
+            | Event::Stale { .. }
+    };
+}
+
+macro_rules! about_peers {
+    () => {
+        Event::PeerUp { .. }
+            | Event::PeerSuspect { .. }
+            | Event::PeerLost { .. }
+            | Event::AgentMoved { .. }
+            | Event::Fenced { .. }
+            | Event::PeerRejected { .. }
+            | Event::PeerRoundTrip { .. }
+    };
+}
+
+macro_rules! about_downstreams {
+    () => {
+        Event::DownstreamState { .. }
+            | Event::DownstreamFailover { .. }
+            | Event::Service { .. }
+            | Event::SubscriptionLost { .. }
+    };
+}
+
 /// Tells a happening: one log line, one metric. Free text goes to the log only, quoted.
 pub fn emit(event: &Event, labels: &Labels) {
+    let instance = &labels.instance;
     match event {
-        Event::CommandFinished { .. }
-        | Event::DeadLettered { .. }
-        | Event::InDoubt
-        | Event::Duplicate { .. }
-        | Event::EventPublished
-        | Event::EventDropped
-        | Event::ReplyUnroutable
-        | Event::Resolved { .. }
-        | Event::DoubleEffect { .. }
-        | Event::LedgerOverflow => messages(event, &labels.instance),
-        Event::BrokerLink { .. }
-        | Event::BrokerFailover { .. }
-        | Event::BrokerBlocked { .. }
-        | Event::LinkGarbled { .. }
-        | Event::ConsumerLost { .. } => brokers(event, &labels.instance),
-        Event::RoleChanged { .. }
-        | Event::Operator { .. }
-        | Event::Alone { .. }
-        | Event::TakeoverStarted { .. }
-        | Event::TakeoverFinished { .. }
-        | Event::OwnPause { .. }
-        | Event::NotKept { .. }
-        | Event::NotJournaled { .. }
-        | Event::Stale { .. } => instance_wide(event, &labels.instance),
-        Event::PeerUp { .. }
-        | Event::PeerSuspect { .. }
-        | Event::PeerLost { .. }
-        | Event::AgentMoved { .. }
-        | Event::Fenced { .. }
-        | Event::PeerRejected { .. }
-        | Event::PeerRoundTrip { .. } => peers(event, &labels.instance),
-        Event::DownstreamState { .. }
-        | Event::DownstreamFailover { .. }
-        | Event::Service { .. }
-        | Event::SubscriptionLost { .. } => downstreams(event, &labels.instance),
+        about_messages!() => messages(event, instance),
+        about_brokers!() => brokers(event, instance),
+        about_the_instance!() => instance_wide(event, instance),
+        about_peers!() => peers(event, instance),
+        about_downstreams!() => downstreams(event, instance),
     }
 }
 
@@ -69,6 +105,11 @@ pub fn downstream_request(host: &str, status_class: &str, seconds: f64) {
     counter!(names::DOWNSTREAM_REQUESTS, "downstream" => host.clone(), "status_class" => class)
         .increment(1);
     histogram!(names::DOWNSTREAM_REQUEST_DURATION, "downstream" => host).record(seconds);
+}
+
+/// Counts what could not be done for want of something on this machine.
+pub fn local_shortage(of: Resource) {
+    counter!(names::LOCAL_SHORTAGES, "of" => of.as_str()).increment(1);
 }
 
 /// Tells a journal write that is durable, and how long it took.
@@ -162,7 +203,7 @@ fn messages(event: &Event, instance: &str) {
             counter!(names::LEDGER_OVERFLOWS).increment(1);
             warn!(instance, "outcome forgotten early: too many are remembered");
         }
-        _ => {}
+        about_brokers!() | about_the_instance!() | about_peers!() | about_downstreams!() => {}
     }
 }
 
@@ -226,7 +267,7 @@ fn brokers(event: &Event, instance: &str) {
                 "consumer lost"
             );
         }
-        _ => {}
+        about_messages!() | about_the_instance!() | about_peers!() | about_downstreams!() => {}
     }
 }
 
@@ -285,6 +326,15 @@ fn instance_wide(event: &Event, instance: &str) {
             counter!(names::OWN_PAUSES).increment(1);
             warn!(instance, millis, "this process was stopped or starved");
         }
+        Event::Shortage {
+            of,
+            reason,
+            began: _,
+        } => {
+            counter!(names::LOCAL_SHORTAGES, "of" => *of).increment(1);
+            let reason = reason.as_str();
+            warn!(instance, of, reason, "this machine lacks what it takes");
+        }
         Event::NotKept { reason } => {
             error!(instance, ?reason, "sessions not made durable; trying again");
         }
@@ -300,7 +350,7 @@ fn instance_wide(event: &Event, instance: &str) {
             counter!(names::STALE, "what" => *what).increment(1);
             debug!(instance, what, "late answer ignored");
         }
-        _ => {}
+        about_messages!() | about_brokers!() | about_peers!() | about_downstreams!() => {}
     }
 }
 
@@ -361,7 +411,7 @@ fn peers(event: &Event, instance: &str) {
             histogram!(names::PEER_RTT, "peer" => peer.to_string()).record(seconds(*millis));
             trace!(instance, peer = peer.as_str(), millis, "peer round trip");
         }
-        _ => {}
+        about_messages!() | about_brokers!() | about_the_instance!() | about_downstreams!() => {}
     }
 }
 
@@ -411,7 +461,7 @@ fn downstreams(event: &Event, instance: &str) {
                 "subscription lost"
             );
         }
-        _ => {}
+        about_messages!() | about_brokers!() | about_the_instance!() | about_peers!() => {}
     }
 }
 

@@ -59,6 +59,14 @@ pub fn consumer_proof(group: &str, result: &'static str) {
     counter!(names::CONSUMER_PROOFS, "group" => group.to_owned(), "result" => result).increment(1);
 }
 
+/// Sets how many descriptors are open, where that is known, and how many may be.
+pub fn descriptors(open: Option<u64>, limit: u64) {
+    if let Some(open) = open {
+        gauge!(names::DESCRIPTORS, "state" => "open").set(count(open));
+    }
+    gauge!(names::DESCRIPTORS, "state" => "limit").set(count(limit));
+}
+
 /// 1 or 0.
 pub(super) fn bit(yes: bool) -> f64 {
     if yes { 1.0 } else { 0.0 }

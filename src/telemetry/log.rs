@@ -1,16 +1,27 @@
 //! The log on stderr.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::repeats::{self, Kinds, Repeats, Style};
 use crate::settings::LogFormat;
 
-/// Level of the libraries, where `log.level` does not name them: their chatter hides ours. lapin
-/// would write every message that is returned, body and all.
-const LIBRARIES: &str = "warn,lapin::returned_messages=off";
+/// Level of the libraries, where `log.level` does not name them: their chatter hides ours. What
+/// ends a connection or a channel is told by ours, once and in our words; lapin says it again for
+/// each of its parts, the end that was asked for included, as an error. It would also write every
+/// message that is returned, body and all. What is left of it is a thread of its own that panicked.
+const LIBRARIES: &str = "warn,lapin=off,lapin::thread=error";
+
+/// How often lines that were held back are looked at where nothing else is written.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// What the process holds back.
+static HELD: OnceLock<Arc<Kinds>> = OnceLock::new();
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +41,8 @@ pub enum LogError {
 
 /// Starts logging to stderr, once a process. `level` is one level, which is for this program
 /// alone (its libraries stay at `warn`), or a list as `info,tandem::broker=debug,lapin=info`.
-/// What libraries write through the `log` crate comes along. Colours only on a terminal, and not
+/// What libraries write through the `log` crate comes along. Lines that repeat themselves are
+/// limited and counted, see [`super::repeats`]. Colours only on a terminal, and not
 /// where `NO_COLOR` is set.
 ///
 /// # Errors
@@ -41,23 +53,58 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), LogError> {
         reason: error.to_string(),
     })?;
     let registry = tracing_subscriber::registry().with(filter);
+    let kinds = Arc::new(Kinds::new(match format {
+        LogFormat::Text => Style::Text,
+        LogFormat::Json => Style::Json,
+    }));
+    let limited = Arc::clone(&kinds);
     let started = match format {
         LogFormat::Text => {
             let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             let lines = tracing_subscriber::fmt::layer()
                 .with_writer(std::io::stderr)
-                .with_ansi(colours);
+                .with_ansi(colours)
+                .map_event_format(|format| Repeats::new(format.with_ansi(colours), limited));
             registry.with(lines).try_init()
         }
         LogFormat::Json => {
             let lines = tracing_subscriber::fmt::layer()
                 .json()
                 .flatten_event(true)
-                .with_writer(std::io::stderr);
+                .with_writer(std::io::stderr)
+                .map_event_format(|format| Repeats::new(format, limited));
             registry.with(lines).try_init()
         }
     };
-    started.map_err(|error| LogError::Again(error.to_string()))
+    started.map_err(|error| LogError::Again(error.to_string()))?;
+    // The one that was set up: there is no second.
+    let _ = HELD.set(kinds);
+    Ok(())
+}
+
+/// Writes what was held back for its time, for ever; to be spawned beside the instance.
+pub async fn upkeep() {
+    let mut interval = tokio::time::interval(UPKEEP);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        write_held(false);
+    }
+}
+
+/// Writes all that was held back: the process ends.
+pub fn flush() {
+    write_held(true);
+}
+
+fn write_held(all: bool) {
+    let Some(kinds) = HELD.get() else {
+        return;
+    };
+    for line in kinds.due(repeats::now(), all) {
+        // As with every line: where nobody reads, nobody is told.
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
 }
 
 /// The level as filter directives.
@@ -81,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_bare_level_is_for_this_program_alone() {
-        let libraries = "warn,lapin::returned_messages=off";
+        let libraries = "warn,lapin=off,lapin::thread=error";
         assert_eq!(directives("debug"), format!("{libraries},tandem=debug"));
         assert_eq!(
             directives("info, tandem::broker=debug,lapin=info"),

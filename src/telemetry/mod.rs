@@ -16,8 +16,9 @@ mod gauges;
 mod log;
 pub mod names;
 mod recorder;
+mod repeats;
 
-pub use emit::{Labels, downstream_request, emit, journal_write};
-pub use gauges::{consumer_proof, gauges, network};
-pub use log::{LogError, init};
+pub use emit::{Labels, downstream_request, emit, journal_write, local_shortage};
+pub use gauges::{consumer_proof, descriptors, gauges, network};
+pub use log::{LogError, flush, init, upkeep};
 pub use recorder::Telemetry;

@@ -101,5 +101,7 @@ metrics_table! {
     STALE = "stale_total", Counter, Count, "Late answers that were ignored, by what they were about.";
     LEDGER_OVERFLOWS = "ledger_overflows_total", Counter, Count, "Outcomes forgotten early because too many are remembered.";
     OWN_PAUSES = "own_pauses_total", Counter, Count, "Times this process was stopped or starved.";
+    LOCAL_SHORTAGES = "local_shortages_total", Counter, Count, "Times that something was not done because this machine had none left of what it takes, by what: descriptors, ports, memory, threads.";
+    DESCRIPTORS = "descriptors", Gauge, Count, "Open files and sockets of this process, by state: open, or limit (what it may have open).";
     BUILD_INFO = "build_info", Gauge, Count, "Always 1; the labels say which build runs.";
 }

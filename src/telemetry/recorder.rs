@@ -48,6 +48,11 @@ const WORDS: &[(&str, &str, &[&str])] = &[
         &["silent", "consumer_gone", "goodbye"],
     ),
     (
+        names::LOCAL_SHORTAGES,
+        "of",
+        &["descriptors", "ports", "memory", "threads"],
+    ),
+    (
         names::PEER_REJECTED,
         "reason",
         &["wrong_key", "replayed", "version", "malformed"],
@@ -71,6 +76,7 @@ const LATER: &[&str] = &[
     names::PEER_RTT,
     names::ROLE,
     names::DEAD_LETTERED,
+    names::DESCRIPTORS,
     names::STALE,
 ];
 

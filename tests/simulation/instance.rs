@@ -117,6 +117,7 @@ impl World {
             takeback_hold: 2_000,
             takeover_rate: 200,
             nodes: vec!["f0".into(), "f1".into()],
+            seats: usize::MAX,
             probe_interval: 1_000,
             request_timeout: REQUEST_TIMEOUT_MS,
             failback: false,

@@ -164,6 +164,21 @@ impl Instance {
         self.process = Some(process.expect("the instance starts"));
     }
 
+    /// Starts it anew, in a shell that did this before: `ulimit -Sn 64`.
+    pub fn start_after(&mut self, shell: &str, env: &[(&str, &str)]) {
+        use std::os::unix::fs::PermissionsExt as _;
+        self.kill();
+        let script = self.config.with_extension("sh");
+        let binary = env!("CARGO_BIN_EXE_tandem");
+        let text = format!("#!/bin/sh\nset -e\n{shell}\nexec '{binary}' \"$@\"\n");
+        std::fs::write(&script, text).expect("a script");
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&script, mode).expect("its mode");
+        let pairs = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let process = TandemProcess::start(&script, &self.config, pairs.collect(), &self.log);
+        self.process = Some(process.expect("the instance starts"));
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         if let Some(process) = &mut self.process {

@@ -120,6 +120,7 @@ fn client(url: &str, timeout: Duration) -> FinesseClient {
         }],
         request_timeout: timeout,
         tls: TlsClient::default(),
+        requests: 64,
         admin: None,
         platform: true,
     })
@@ -195,6 +196,41 @@ async fn a_read_is_parsed_and_has_no_request_id() {
         CallOutcome::Done { status: 200, answer: Answer::User(user) } if user.state == "READY"
     ));
     assert!(!server.requests.recv().await.unwrap().contains("requestid"));
+}
+
+/// A second request finds no place: it is not sent, and the node has nothing to do with it.
+#[tokio::test]
+async fn a_request_without_a_place_is_not_sent_and_says_nothing_about_the_node() {
+    let mut server = server(Then::Hang).await;
+    let client = FinesseClient::new(&Config {
+        nodes: vec![NodeConfig {
+            base_url: server.url.clone(),
+        }],
+        request_timeout: LONG,
+        tls: TlsClient::default(),
+        requests: 1,
+        admin: None,
+        platform: true,
+    });
+    let client = Arc::new(client.unwrap());
+    let ask = |client: Arc<FinesseClient>| async move {
+        let agent = AgentId::new("1001").unwrap();
+        let password = Secret::new("pw");
+        client
+            .call(0, &agent, &password, "id", &make_call(), &pass())
+            .await
+    };
+    let first = tokio::spawn(ask(Arc::clone(&client)));
+    server.requests.recv().await.unwrap();
+    let second = ask(Arc::clone(&client)).await;
+    assert!(matches!(second, CallOutcome::NoRoom(_)), "{second:?}");
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+    // The place of one that is given up is free again.
+    first.abort();
+    let _ = first.await;
+    let third = tokio::spawn(ask(client));
+    server.requests.recv().await.unwrap();
+    third.abort();
 }
 
 #[tokio::test]
@@ -483,6 +519,7 @@ fn base_urls_are_checked() {
             }],
             request_timeout: LONG,
             tls: TlsClient::default(),
+            requests: 64,
             admin: None,
             platform: true,
         })
@@ -586,6 +623,7 @@ async fn a_node_that_demands_a_certificate_gets_it_and_the_very_one_of_a_node_is
             nodes: vec![NodeConfig { base_url: url }],
             request_timeout: LONG,
             tls: TlsClient::new(files, KeyNames::DOWNSTREAM),
+            requests: 8,
             admin: None,
             platform: true,
         };

@@ -16,6 +16,7 @@ mod peers;
 mod promises;
 mod random;
 mod replies;
+mod shortage;
 mod strangers;
 mod support;
 mod verbs;

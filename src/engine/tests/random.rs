@@ -58,7 +58,8 @@ fn apply(rig: &mut Rig, (kind, a, b, c): Step) {
         9 => {
             if !rig.open_calls.is_empty() {
                 rig.answer(
-                    [done(), timed_out(), not_sent(), refused(404)][usize::from(a % 4)].clone(),
+                    [done(), timed_out(), not_sent(), no_room(), refused(404)][usize::from(a % 5)]
+                        .clone(),
                 );
             }
         }
@@ -99,8 +100,9 @@ fn apply(rig: &mut Rig, (kind, a, b, c): Step) {
                 Notifications::Up,
                 Notifications::Refuses,
                 Notifications::Unreachable,
+                Notifications::NoRoom,
                 Notifications::Silent,
-            ][usize::from(a % 4)];
+            ][usize::from(a % 5)];
         }
         16 => {
             let update = Update {

@@ -11,8 +11,8 @@ use crate::engine::input::{Delivery, Input, Notice, PublishOutcome, Source};
 use crate::engine::peer::{GroupState, Heartbeat, PeerMessage, Role};
 use crate::engine::{Engine, Event};
 use crate::model::{
-    Action, AgentId, Answer, ApiError, CallOutcome, Destination, InstanceId, NodeHealth, Secret,
-    Update, UpdateBody, User,
+    Action, AgentId, Answer, ApiError, CallOutcome, Destination, InstanceId, NodeHealth, Resource,
+    Secret, Shortage, Update, UpdateBody, User,
 };
 use crate::wire::command::{Defaults, parse};
 use crate::wire::event::ClientEvent;
@@ -64,6 +64,7 @@ pub fn config() -> Config {
         takeback_hold: 10_000,
         takeover_rate: 200,
         nodes: vec!["f0".into(), "f1".into()],
+        seats: usize::MAX,
         probe_interval: 5_000,
         request_timeout: 3_000,
         failback: false,
@@ -116,6 +117,17 @@ pub fn not_sent() -> CallOutcome {
     }
 }
 
+pub fn no_descriptors() -> Shortage {
+    Shortage {
+        of: Resource::Descriptors,
+        reason: "Too many open files (os error 24)".into(),
+    }
+}
+
+pub fn no_room() -> CallOutcome {
+    CallOutcome::NoRoom(no_descriptors())
+}
+
 pub fn timed_out() -> CallOutcome {
     CallOutcome::Unknown {
         status: None,
@@ -162,6 +174,7 @@ pub enum Notifications {
     Up,
     Refuses,
     Unreachable,
+    NoRoom,
     Silent,
 }
 
@@ -707,6 +720,7 @@ impl Rig {
                     Notifications::Up => Notice::Up,
                     Notifications::Refuses => Notice::Refused { reason },
                     Notifications::Unreachable => Notice::Unreachable { reason },
+                    Notifications::NoRoom => Notice::NoRoom(no_descriptors()),
                     Notifications::Silent => return,
                 };
                 inputs.push_back(Input::Notice {

@@ -1,0 +1,171 @@
+//! What a running instance says, and to whom: its log, its supervisor, `tandem doctor` right after
+//! a change.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panic"
+)]
+
+mod support;
+
+use std::os::unix::net::UnixDatagram;
+use std::sync::{Arc, Mutex};
+
+use support::pair::{Instance, tandem};
+use support::{Pair, PairOptions, run, until};
+
+/// How often it has noticed that a broker is not there, as far as it remembers.
+async fn dialled_in_vain(instance: &Instance) -> usize {
+    let history = instance.json("/api/v1/history").await;
+    let list = history.as_array().cloned().unwrap_or_default();
+    let down = |entry: &&serde_json::Value| entry["kind"] == "broker" && entry["to"] == "down";
+    list.iter().filter(down).count()
+}
+
+async fn ends(pair: &mut Pair) {
+    let process = pair.gc1.process.as_mut().unwrap();
+    process.terminate();
+    until("the process has ended", async || !process.is_running()).await;
+}
+
+#[test]
+fn a_broker_that_is_down_fills_no_disk_and_a_clean_stop_is_no_error() {
+    run(async |shared| {
+        let options = PairOptions::default()
+            .instances(1)
+            .set("broker.reconnect-delay-max", "100ms");
+        let mut pair = shared.pair(options).await;
+        let desk = pair.desk("desk", 0).await;
+        pair.sign_in(&desk, &[1001]).await;
+        shared.broker(1).kill();
+        until("the loss is noticed", async || {
+            dialled_in_vain(&pair.gc1).await > 0
+        })
+        .await;
+        let before = pair.gc1.log_text().len();
+        until("it is dialled again and again", async || {
+            dialled_in_vain(&pair.gc1).await >= 150
+        })
+        .await;
+        // A line of 200 bytes each time, and some more: 30 KB.
+        let written = pair.gc1.log_text().len() - before;
+        assert!(written < 6_000, "{written} bytes");
+        desk.expect("MakeReady#1001", "", "ACCEPTED").await;
+        shared.broker(1).start_again().await.unwrap();
+        pair.gc1.leads().await;
+        let before = pair.gc1.log_text().len();
+        ends(&mut pair).await;
+        let log = pair.gc1.log_text();
+        let last = &log[before..];
+        assert!(!last.contains("ERROR"), "{last}");
+        assert!(!last.contains("lapin"), "{last}");
+        // What was not written is counted.
+        let held: u64 = log.lines().filter_map(repeated).sum();
+        assert!(held >= 130, "{held} in\n{log}");
+    });
+}
+
+fn repeated(line: &str) -> Option<u64> {
+    let (line, count) = line.split_once("(repeated ")?;
+    assert!(line.contains("broker not connected"), "{line}");
+    count.split(' ').next()?.parse().ok()
+}
+
+/// The supervisor's end of the socket: all that was said to it.
+fn supervisor(path: &std::path::Path) -> Arc<Mutex<Vec<String>>> {
+    let socket = UnixDatagram::bind(path).unwrap();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let said = Arc::clone(&heard);
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4_096];
+        while let Ok(length) = socket.recv(&mut buffer) {
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            said.lock().unwrap().push(text);
+        }
+    });
+    heard
+}
+
+#[test]
+fn one_voice_speaks_to_the_supervisor() {
+    run(async |shared| {
+        let options = PairOptions::default().instances(1);
+        let mut pair = shared.pair(options).await;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let heard = supervisor(&path);
+        let path = path.display().to_string();
+        let env = [
+            ("NOTIFY_SOCKET", path.as_str()),
+            ("WATCHDOG_USEC", "300000"),
+        ];
+        pair.gc1.start_with(&env);
+        pair.gc1.leads().await;
+        let count = |word: &str| {
+            let heard = heard.lock().unwrap();
+            heard.iter().filter(|text| text.contains(word)).count()
+        };
+        until("the watchdog is fed", async || count("WATCHDOG=1") >= 20).await;
+        ends(&mut pair).await;
+        until("it says that it stops", async || count("STOPPING=1") > 0).await;
+        for once in ["READY=1", "STOPPING=1"] {
+            assert_eq!(count(once), 1, "{once}: {:?}", heard.lock().unwrap());
+        }
+        // Each word of life comes with what the driver has just shown.
+        assert_eq!(count("WATCHDOG=1"), count("STATUS=agents "));
+    });
+}
+
+async fn both_consume(pair: &Pair) {
+    until("both consume", async || {
+        let both = [pair.gc1.status().await, pair.gc2.status().await];
+        let consumes = |status: &serde_json::Value| status["groups"][0]["consuming"] == true;
+        both.iter().all(consumes)
+    })
+    .await;
+}
+
+async fn is_well(pair: &Pair, when: &str) {
+    let config = pair.gc1.config.display().to_string();
+    let words = ["doctor", "--config", &config];
+    let words = words.iter().map(|word| (*word).to_owned()).collect();
+    let (code, said) = tandem(words).await;
+    assert_eq!(code, 0, "{when}: {said}");
+}
+
+#[test]
+fn the_doctor_does_not_trust_lists_that_are_older_than_the_change() {
+    run(async |shared| {
+        let mut pair = shared.pair(PairOptions::default()).await;
+        is_well(&pair, "after the start").await;
+        for round in 0..2 {
+            // New consumers under new tags.
+            let (status, body) = pair.gc1.post("/api/v1/groups/agents/stop").await;
+            assert_eq!(status, 202, "{body}");
+            pair.gc2.leads().await;
+            let (status, body) = pair.gc1.post("/api/v1/groups/agents/start").await;
+            assert_eq!(status, 202, "{body}");
+            both_consume(&pair).await;
+            is_well(&pair, &format!("after change {round}")).await;
+        }
+        // Commands that waited, and that the broker's list has waiting for a while yet.
+        let desk = pair.desk("desk", 0).await;
+        pair.gc1.kill();
+        pair.gc2.kill();
+        for _ in 0..5 {
+            desk.send("Beat#desk", "").await;
+        }
+        let path = format!("queues/%2f/{}", pair.queue);
+        until("the list says that they wait", async || {
+            let queue = pair.manage(0).get(&path).await.ok().flatten();
+            let queue = queue.unwrap_or_default();
+            queue["messages_ready"].as_u64() > Some(0) && queue["consumers"] == 0
+        })
+        .await;
+        pair.gc1.start();
+        pair.gc2.start();
+        both_consume(&pair).await;
+        is_well(&pair, "after the restart").await;
+    });
+}
