@@ -73,7 +73,7 @@ pub fn run(args: &Args, json: bool) -> ExitCode {
         None => None,
         Some(Ok(loaded)) => Some(loaded.settings),
         Some(Err(findings)) => {
-            eprintln!("{findings}");
+            complain!("{findings}");
             return ExitCode::from(exit::USAGE);
         }
     };
