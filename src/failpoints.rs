@@ -14,8 +14,9 @@
 //! | `outcome-both` | when every member has the outcome, before the reply |
 //! | `confirmed` | when the reply is confirmed, before the acknowledgement |
 //!
-//! `stall` does not end the process: its driver stands still when the command is delivered.
-
+//! `stall` does not end the process: its driver stands still when the command is delivered. Nor does
+//! `blind-guard`: the guard below the AMQP library lets content headers through unchecked, as if it
+//! did not know what the library cannot read.
 //!
 //! `TANDEM_CLOCK_FILE` names a file that holds by how many milliseconds the wall clock is wrong;
 //! no file, no error. So a test can set the clock of one process while it runs.
@@ -58,6 +59,12 @@ static WRITTEN: AtomicBool = AtomicBool::new(false);
 
 fn named(name: &str) -> bool {
     POINT.as_ref().is_some_and(|(wanted, _)| wanted == name)
+}
+
+/// Whether the guard below the AMQP library knows nothing.
+#[must_use]
+pub fn blind_guard() -> bool {
+    named("blind-guard")
 }
 
 /// Ends the process where this is the point, and it is reached often enough.

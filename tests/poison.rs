@@ -190,6 +190,64 @@ fn hb1_poison() {
     });
 }
 
+/// The library fails on something that the guard does not know: each process loses what it heard
+/// it on once, asks the library first from then on, and serves.
+#[cfg(feature = "failpoints")]
+#[test]
+fn what_the_guard_does_not_know_costs_a_link_once() {
+    use support::raw::no_texts;
+    run(async |shared| {
+        let mut pair = shared.pair(PairOptions::default()).await;
+        for index in 0..2 {
+            let blind = [("TANDEM_FAILPOINT", "blind-guard")];
+            pair.instance(index).start_with(&blind);
+        }
+        pair.gc1.becomes("leader").await;
+        pair.gc2.becomes("follower").await;
+        let desk = Arc::new(pair.desk("desk-blind", 0).await);
+        pair.sign_in(&desk, &[1001]).await;
+        let asking = Asking::start(desk.clone(), 1001);
+        let mut wire = Wire::open(&pair, 0).await;
+        let mut far = Wire::open(&pair, 1).await;
+        let own = |name: &str| format!("{}.{name}", pair.cluster);
+        for (n, queue) in [pair.queue.clone(), own("expired"), pair.queue.clone()]
+            .iter()
+            .enumerate()
+        {
+            let mut raw = RawClient::open(&pair.brokers[n % 2]).await;
+            let mut missing = BTreeSet::new();
+            for (id, flags, properties) in no_texts(&format!("{queue}-{n}")) {
+                raw.publish(("", queue.as_bytes()), flags, &properties)
+                    .await;
+                missing.insert(id);
+            }
+            // Without its properties it is known by its body alone; at the broker that served then.
+            let mut count = 0;
+            until("all dead letters", async || {
+                for wire in [&mut wire, &mut far] {
+                    let letters = wire.other_dead_letters().await;
+                    let reasons = letters.iter().map(|letter| letter.reason.as_str());
+                    count += reasons.filter(|r| *r == "unreadable_properties").count();
+                }
+                count >= missing.len()
+            })
+            .await;
+        }
+        let lost = [&pair.gc1, &pair.gc2].map(|instance| {
+            let log = instance.log_text();
+            let lost = log.lines().filter(|line| line.contains("link down"));
+            lost.count()
+        });
+        println!("links lost: {lost:?}");
+        assert!(lost.iter().all(|lost| *lost <= 2), "{lost:?} links lost");
+        assert!(lost.iter().any(|lost| *lost > 0), "the guard was not blind");
+        let worst = asking.end(20);
+        println!("worst wait of the others: {worst:?}");
+        pair.gc1.becomes("leader").await;
+        desk.expect("MakeReady#1001", "", "ACCEPTED").await;
+    });
+}
+
 /// `connection.tune` with another frame size.
 fn offering(frame_max: u32) -> Meddle {
     Arc::new(move |mut frame: Frame| {

@@ -48,6 +48,13 @@ fn nested_lists(depth: usize) -> Vec<u8> {
     long(&entry(b"a", b'A', &lists))
 }
 
+/// Those whose texts are not UTF-8.
+pub fn no_texts(id: &str) -> Vec<(String, u16, Vec<u8>)> {
+    let mut all = poisons(id);
+    all.retain(|(name, ..)| !name.ends_with("tables") && !name.ends_with("lists"));
+    all
+}
+
 /// Properties that cannot be read: flags and bytes, with a `message_id` that can.
 pub fn poisons(id: &str) -> Vec<(String, u16, Vec<u8>)> {
     let binary: Vec<u8> = (0..16).map(|n| 0x80 | (n * 7)).collect();

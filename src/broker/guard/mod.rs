@@ -146,9 +146,15 @@ impl<S> Guard<S> {
     /// Guards a connection on which no frame is larger than `ceiling` bytes.
     pub fn new(inner: S, ceiling: u32) -> Self {
         let ceiling = usize::try_from(ceiling).unwrap_or(usize::MAX);
+        let screen = Screen::new(ceiling, library_reads);
+        #[cfg(feature = "failpoints")]
+        let screen = match crate::failpoints::blind_guard() {
+            true => screen.blind(),
+            false => screen,
+        };
         Self {
             inner,
-            screen: Screen::new(ceiling, library_reads),
+            screen,
             buffer: vec![0; BUFFER].into(),
             from: 0,
             to: 0,

@@ -328,6 +328,14 @@ fn content_goes_with_a_method_that_is_left_out() {
 #[test]
 fn what_the_library_alone_refuses_is_replaced_too() {
     let deliver = framed(1, &[&[0, 60, 0, 60][..], &[0; 13]].concat());
+    let reads: fn(&[u8]) -> bool = |frame| amq_protocol::frame::parse_frame(frame).is_ok();
+    let wrong = framed(2, &header(TYPE, &[b"\x01\xff"]));
+    let blind = Screen::new(0, reads).blind();
+    let through = through_screen(blind, &[&deliver[..], &wrong].concat(), 9, 9);
+    assert_eq!(
+        (frames(&through.bytes).0.len(), through.findings.len()),
+        (2, 1)
+    );
     let fine = framed(2, &header(TYPE, &[b"\x01t"]));
     let methods_only = Screen::new(0, |frame| frame[0] == 1);
     let through = through_screen(methods_only, &[deliver, fine].concat(), 9, 9);
