@@ -16,6 +16,7 @@ fn broker(url: &str, state: &str, attached: bool) -> BrokerView {
         state: state.to_owned(),
         attached,
         preferred: attached,
+        ..BrokerView::default()
     }
 }
 

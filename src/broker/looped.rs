@@ -14,13 +14,14 @@ use super::connect::rpc;
 use super::encode::short;
 use super::link::Link;
 use super::topology;
+use crate::engine::fitness::Way;
 
 /// Pause between probes, and how long one may take.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// So many in a row that did not come back: the broker counts as wedged.
 const MISSES: u32 = 3;
 /// `type` of a probe.
-const KIND: &str = "tandem-loop-probe";
+pub(super) const KIND: &str = "tandem-loop-probe";
 
 /// What the consumer of the control queue tells the probe.
 #[derive(Debug, Default)]
@@ -82,6 +83,9 @@ pub(super) async fn watch(link: &Link, seen: &Loop) -> Problem {
             // A channel or connection that is lost shows elsewhere; a refusal is no silence.
             Ok(Err(problem)) => {
                 tracing::debug!(link = link.epoch.0, %problem, "a loop probe was not sent");
+                if problem.class == Class::AccessRefused {
+                    link.barred(Way::Replies, &problem).await;
+                }
                 channel = None;
                 0
             }

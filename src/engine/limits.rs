@@ -13,6 +13,17 @@ pub const LEDGER_RETENTION_MS: u64 = 600_000;
 /// counted. Replies and dead letters are never dropped: their deliveries stay unacknowledged.
 pub const OUTBOX_EVENTS: usize = 100_000;
 
+/// How long a link that was left may take to settle what was delivered on it, milliseconds; then it
+/// is closed, and what is unsettled is delivered again.
+pub const LEAVING_MS: u64 = 20_000;
+
+/// How long a broker may take to give a command consumer before it counts as one that gives none,
+/// milliseconds.
+pub const CONSUMER_PATIENCE_MS: u64 = 4_000;
+
+/// How often a publication fails on living links, 100 ms apart at least, before its way is looked at.
+pub const FAILURES: u8 = 10;
+
 /// How often a publication that a broker refuses is tried again, 100 ms apart. A client whose queue
 /// is full and refuses (`x-overflow: reject-publish`) would else keep deliveries, and so the
 /// prefetch, for itself. Then a reply goes to the dead letters, and an event is dropped and counted.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::fitness::Weight;
 use super::members::Liveness;
 use super::peer::{Choice, Role, Standing, Wish};
 use super::route::NodeState;
@@ -102,6 +103,12 @@ pub struct BrokerView {
     pub attached: bool,
     /// Whether it is the first of the list.
     pub preferred: bool,
+    /// Something is lost there without which commands are not served well: another broker is used
+    /// where there is one.
+    pub unfit: bool,
+    /// What it lacks, or why it is not connected; empty where nothing is wrong.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub problem: String,
 }
 
 /// A downstream node.
@@ -255,6 +262,11 @@ impl Engine {
 
     /// What heartbeats tell the peers of this picture.
     pub(super) fn standing(&self) -> Standing {
+        let mut brokers = self.broker_views();
+        for broker in &mut brokers {
+            let short = broker.problem.chars().take(limits::STANDING_REASON_CHARS);
+            broker.problem = short.collect();
+        }
         let mut downstreams = self.downstream_views();
         for node in &mut downstreams {
             if let Some(reason) = &mut node.reason {
@@ -262,7 +274,7 @@ impl Engine {
             }
         }
         Standing {
-            brokers: self.broker_views(),
+            brokers,
             downstreams,
             groups: self.group_views(),
             in_service: self.route.available(),
@@ -334,6 +346,8 @@ impl Engine {
                 state: self.links.state_word(broker).to_owned(),
                 attached: self.links.active_broker() == Some(broker),
                 preferred: broker == 0,
+                unfit: self.links.weight(broker) > Weight::Minor,
+                problem: self.links.problem(broker),
             })
             .collect()
     }
@@ -404,6 +418,7 @@ impl Engine {
         if self.links.active().is_none() {
             warnings.push("no broker is connected: commands wait in the brokers".to_owned());
         }
+        warnings.extend(self.words_of_ways());
         if !self.route.available() {
             warnings.push("no downstream is in service: not consuming".to_owned());
         }

@@ -32,6 +32,7 @@ pub fn emit(event: &Event, labels: &Labels) {
         Event::BrokerLink { .. }
         | Event::BrokerFailover { .. }
         | Event::BrokerBlocked { .. }
+        | Event::BrokerWay { .. }
         | Event::ConsumerLost { .. } => brokers(event, &labels.instance),
         Event::RoleChanged { .. }
         | Event::Operator { .. }
@@ -200,6 +201,15 @@ fn brokers(event: &Event, instance: &str) {
                     broker = broker.as_str(),
                     "broker takes publications again"
                 );
+            }
+        }
+        Event::BrokerWay { broker, way, lost } => {
+            gauge!(names::BROKER_WAY_LOST, "broker" => broker.clone(), "way" => *way)
+                .set(bit(lost.is_some()));
+            let broker = broker.as_str();
+            match lost {
+                Some((words, reason)) => warn!(instance, broker, way, reason, "{words}"),
+                None => info!(instance, broker, way, "works again"),
             }
         }
         Event::ConsumerLost { group, reason } => {

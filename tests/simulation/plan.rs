@@ -2,6 +2,7 @@
 //! wrong ends; then the run goes on long enough to demand service again.
 
 use tandem::engine::config::Mode;
+use tandem::engine::fitness::Way;
 
 use crate::rng::Rng;
 
@@ -80,6 +81,8 @@ pub enum Kind {
     /// An operator stops a group on an instance so that nobody takes over, and makes that
     /// instance leader at the end.
     FailoverStop { node: usize },
+    /// A broker refuses a way to the instances: their user has lost a right there. Not drawn.
+    Grey { broker: usize, way: Way },
     /// An operator hands everything to an instance.
     Switchover { to: usize },
 }

@@ -5,6 +5,7 @@ mod clients;
 mod commands;
 mod downstream;
 mod ending;
+mod grey;
 mod http;
 mod journal;
 mod keep;

@@ -289,6 +289,7 @@ fn standing() -> Standing {
             state: "connected".into(),
             attached: true,
             preferred: true,
+            ..BrokerView::default()
         }],
         downstreams: vec![DownstreamView {
             url: "finesse-2.example".into(),
