@@ -8,7 +8,9 @@ use crate::engine::peer::Role;
 pub(super) fn readiness(view: &View) -> Result<String, String> {
     let Some(broker) = view.brokers.iter().find(|broker| broker.attached) else {
         let broken = view.brokers.iter().filter(|b| !b.problem.is_empty());
-        let why: Vec<String> = broken.map(|b| format!("{}: {}", b.url, b.problem)).collect();
+        let why: Vec<String> = broken
+            .map(|b| format!("{}: {}", b.url, b.problem))
+            .collect();
         return Err(match why.is_empty() {
             true => "no broker is attached".to_owned(),
             false => format!("no broker is attached: {}", why.join("; ")),

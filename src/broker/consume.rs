@@ -137,7 +137,21 @@ impl Consumers {
             // The same tag twice would close the whole connection.
             return None;
         }
-        match self.register(group, priority, &tag).await {
+        self.link.registering.store(true, Ordering::Relaxed);
+        let registered = self.register(group, priority, &tag).await;
+        let former = self.told(group, tag, registered).await;
+        self.link.registering.store(false, Ordering::Relaxed);
+        self.cancel(group, &former?).await.err()
+    }
+
+    /// Tells how a registration ended; gives back the tag of the former consumer.
+    async fn told(
+        &mut self,
+        group: usize,
+        tag: String,
+        registered: Result<Vec<Consumer>, Problem>,
+    ) -> Option<String> {
+        match registered {
             Ok(consumers) => {
                 let link = self.link.epoch;
                 let input = Input::Consuming {
@@ -149,8 +163,7 @@ impl Consumers {
                 for consumer in consumers {
                     self.spawn_commands(group, &tag, consumer);
                 }
-                let former = self.active.insert(group, tag)?;
-                self.cancel(group, &former).await.err()
+                self.active.insert(group, tag)
             }
             Err(problem) => {
                 self.lost(group, tag, problem).await;

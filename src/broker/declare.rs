@@ -8,12 +8,12 @@ use lapin::{Channel, ExchangeKind};
 use serde_json::{Map, Value};
 
 use super::Context;
-use super::link::Link;
-use crate::engine::fitness::Way;
 use super::classify::{Class, Problem};
 use super::connect::{Conn, rpc};
 use super::encode::short;
+use super::link::Link;
 use super::topology::{self, ExchangeSpec, QueueSpec};
+use crate::engine::fitness::Way;
 
 /// Declares objects one after another. A refusal closes the channel it came on, so another one is
 /// opened then.

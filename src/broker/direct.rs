@@ -105,11 +105,7 @@ async fn run(link: Arc<Link>, mut waiting: mpsc::Receiver<(PublishId, Message)>)
     }
 }
 
-async fn send(
-    link: &Link,
-    open: &mut Option<Open>,
-    message: Message,
-) -> Result<(), Problem> {
+async fn send(link: &Link, open: &mut Option<Open>, message: Message) -> Result<(), Problem> {
     let usable = open
         .take()
         .filter(|open| open.conn.alive() && open.channel.status().connected());

@@ -183,6 +183,8 @@ pub(super) struct Link {
     pub(super) expired: settle::Second,
     /// The broker takes no publications at the moment.
     pub(super) blocked: AtomicBool,
+    /// A consumer is being registered, and its end is told before that of the channel it costs.
+    pub(super) registering: AtomicBool,
     /// It serves, or did: a spare one only looks after its broker.
     pub(super) serving: AtomicBool,
     /// The link is ending.
@@ -225,6 +227,7 @@ impl Link {
             commands,
             expired: settle::Second::default(),
             blocked: AtomicBool::new(false),
+            registering: AtomicBool::new(false),
             serving: AtomicBool::new(false),
             cancel,
             given_up: CancellationToken::new(),
@@ -281,7 +284,7 @@ impl Link {
             Some("the connection that consumes is lost")
         } else if !self.publish.alive() {
             Some("the connection that publishes is lost")
-        } else if !self.commands.status().connected() {
+        } else if !self.commands.status().connected() && !self.registering.load(Ordering::Relaxed) {
             Some("the command channel was closed")
         } else {
             None

@@ -185,7 +185,11 @@ impl Publisher {
             return;
         }
         let link = Arc::clone(&self.link);
-        match lane.channel.clone().filter(|open| open.status().connected()) {
+        match lane
+            .channel
+            .clone()
+            .filter(|open| open.status().connected())
+        {
             Some(channel) => {
                 let group = std::mem::take(&mut lane.next);
                 let messages = group.len();
@@ -193,7 +197,8 @@ impl Publisher {
             }
             None => {
                 lane.opening = true;
-                self.in_flight.push(Box::pin(open_lane(link, name.to_owned())));
+                self.in_flight
+                    .push(Box::pin(open_lane(link, name.to_owned())));
             }
         }
     }
@@ -207,7 +212,9 @@ impl Publisher {
         lane.channel = channel;
         if lane.channel.is_none() {
             let failed = std::mem::take(&mut lane.next);
-            let failed = failed.into_iter().map(|(id, _)| (id, PublishOutcome::Failed));
+            let failed = failed
+                .into_iter()
+                .map(|(id, _)| (id, PublishOutcome::Failed));
             tell_all(&self.link, failed.collect()).await;
         }
         self.start_lane(name);
@@ -355,7 +362,9 @@ async fn publish_mandatory(link: Arc<Link>, channel: Option<Channel>, group: Vec
         Ok(channel) => channel,
         Err(problem) => {
             tracing::debug!(%problem, messages = group.len(), "messages were not published");
-            let exchange = targets.first().map_or("", |target| target.exchange.as_str());
+            let exchange = targets
+                .first()
+                .map_or("", |target| target.exchange.as_str());
             link.barred(link.context.way_of(exchange), &problem).await;
             let failed = |(id, _)| (id, PublishOutcome::Failed);
             return Done {
@@ -403,12 +412,7 @@ fn refusal(answers: &[Answer]) -> Option<Problem> {
 
 /// Finds the messages that a refusal was about, and tells which way it bars; the others of the
 /// group have failed with them. An exchange that was deleted is declared again.
-async fn refused(
-    link: &Link,
-    answers: &[Answer],
-    targets: &[Target],
-    outcomes: &mut Outcomes,
-) {
+async fn refused(link: &Link, answers: &[Answer], targets: &[Target], outcomes: &mut Outcomes) {
     let Some(problem) = refusal(answers) else {
         return;
     };
@@ -424,7 +428,9 @@ async fn refused(
     if problem.class == Class::NotFound && made_again(link, &problem, blamed).await {
         return;
     }
-    let first = targets.first().map_or("", |target| target.exchange.as_str());
+    let first = targets
+        .first()
+        .map_or("", |target| target.exchange.as_str());
     let way = link.context.way_of(blamed.unwrap_or(first));
     link.barred(way, &problem).await;
     mark(outcomes, targets, PublishOutcome::Barred, |target| {

@@ -237,7 +237,9 @@ mod tests {
     fn a_refusal_is_about_the_exchange_that_it_names() {
         let names = || ["", "tandem.replies", "tandem.events"].into_iter();
         let text = |name: &str| {
-            format!("ACCESS_REFUSED - access to exchange '{name}' in vhost '/' refused for user 'u'")
+            format!(
+                "ACCESS_REFUSED - access to exchange '{name}' in vhost '/' refused for user 'u'"
+            )
         };
         assert_eq!(blamed(&text("amq.default"), names()), Some(""));
         let missing = "NOT_FOUND - no exchange 'tandem.replies' in vhost '/'";

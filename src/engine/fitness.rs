@@ -154,7 +154,7 @@ const PROOF_MAX_MS: u64 = 15_000;
 /// When a question without an answer is asked again, milliseconds.
 const UNKNOWN_MS: u64 = 1_000;
 /// How often the ways for publications are proven without a doubt, milliseconds.
-const LOOK_MS: u64 = 10_000;
+const LOOK_MS: u64 = 5_000;
 /// How long publications may be blocked before commands should go elsewhere, milliseconds.
 const BLOCKED_MS: u64 = 5_000;
 /// A new connection has published something by then, and would be blocked, milliseconds.
@@ -357,6 +357,16 @@ impl Fitness {
     pub fn weight(&self) -> Weight {
         let lost = self.lost().map(|(way, _)| way.weight());
         lost.max().unwrap_or(Weight::Minor)
+    }
+
+    /// Whether something of weight is being found out.
+    #[must_use]
+    pub fn doubted(&self) -> bool {
+        let doubts = |(way, trouble): (&Way, &Trouble)| {
+            let open = !trouble.lost && !trouble.proven;
+            open && *way != Way::Publishing && way.weight() > Weight::Minor
+        };
+        self.troubles.iter().any(doubts)
     }
 
     /// Commands that are taken there could not be answered.

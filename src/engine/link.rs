@@ -149,12 +149,13 @@ impl Links {
         self.slots.is_empty()
     }
 
-    /// `connected`, `dialling`, `down`, or `blocked` for the status view.
+    /// `connected`, `dialling`, `down`, `blocked` or `unfit` for the status view.
     #[must_use]
     pub fn state_word(&self, broker: usize) -> &'static str {
         match self.slots.get(broker) {
             Some(slot) => match slot.state {
                 State::Up { .. } if slot.blocked => "blocked",
+                State::Up { .. } if slot.fitness.weight() > Weight::Minor => "unfit",
                 State::Up { .. } => "connected",
                 State::Dialling { .. } => "dialling",
                 State::Down { .. } => "down",
@@ -375,8 +376,8 @@ impl Links {
         let lacks = active.map_or(Weight::Minor, |active| self.weight(active));
         self.candidates().filter(move |broker| {
             let first = *broker == 0 && active > Some(0) && self.policy.priority_backup;
-            let weight = self.weight(*broker);
-            weight < lacks || (first && weight <= lacks)
+            let (weight, doubted) = (self.weight(*broker), self.slots[*broker].fitness.doubted());
+            !doubted && (weight < lacks || (first && weight <= lacks))
         })
     }
 
@@ -436,12 +437,7 @@ impl Links {
         }
     }
 
-    fn activate(
-        &mut self,
-        now: Now,
-        broker: usize,
-        leave: Option<LinkEpoch>,
-    ) -> Option<LinkStep> {
+    fn activate(&mut self, now: Now, broker: usize, leave: Option<LinkEpoch>) -> Option<LinkStep> {
         let link = self.up(broker)?;
         self.active = Some(broker);
         self.slots[broker].fitness.used(now.mono);

@@ -88,6 +88,11 @@ impl Engine {
             ways.push(own);
         }
         ways.retain(|link| self.carries_peers(*link));
+        if ways.is_empty() {
+            // The brokers' federation carries it on from the others.
+            let ups = self.links.ups().map(|(link, _)| link);
+            ways.extend(ups.filter(|link| self.carries_peers(*link)));
+        }
         for link in ways {
             let id = self.outbox.number();
             self.out.push_back(Command::Publish {

@@ -97,7 +97,7 @@ pub struct ChoiceView {
 pub struct BrokerView {
     /// `host:port`.
     pub url: String,
-    /// `connected`, `dialling`, `blocked`, `down`.
+    /// `connected`, `dialling`, `blocked`, `unfit`, `down`.
     pub state: String,
     /// Whether this one serves.
     pub attached: bool,

@@ -183,6 +183,33 @@ impl Plan {
         }
     }
 
+    /// The same, and a broker or two that refuse the instances something.
+    pub fn with_grey_brokers(mut self) -> Self {
+        let mut rng = Rng::new(self.seed ^ 0x6E7);
+        for _ in 0..rng.between(1, 3) {
+            let way = rng.pick(&[
+                Way::Replies,
+                Way::Replies,
+                Way::Events,
+                Way::FarReplies,
+                Way::Peers,
+                Way::Commands,
+                Way::Expired,
+            ]);
+            let broker = rng.index(2);
+            let fault = Fault {
+                at: rng.between(CALM_MS, LAST_BEGIN_MS),
+                millis: rng.between(1_000, LONGEST_MS),
+                kind: Kind::Grey { broker, way },
+            };
+            self.healed_at = self.healed_at.max(fault.at + fault.millis);
+            self.faults.push(fault);
+        }
+        self.stop_at = self.healed_at + WORK_AFTER_MS;
+        self.end_at = self.stop_at + REST_MS;
+        self
+    }
+
     fn with(mut self, clients: usize, moves: Vec<Move>, hostile: Vec<u64>, skew: Vec<i64>) -> Self {
         (self.clients, self.moves) = (clients, moves);
         (self.hostile, self.skew) = (hostile, skew);

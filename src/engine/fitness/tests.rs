@@ -51,7 +51,7 @@ fn traffic_raises_a_doubt_and_a_passed_proof_ends_it() {
     }
     assert_eq!(fitness.pass(Way::Replies), Pass::Doubted);
     assert_eq!(fitness.weight(), Weight::Minor);
-    let asked = answer(&mut fitness, 100, 5_000, &Proof::Passed, Way::Replies);
+    let asked = answer(&mut fitness, 100, 4_000, &Proof::Passed, Way::Replies);
     assert_eq!(asked, [300], "one proof, soon");
     assert_eq!(fitness.pass(Way::Replies), Pass::Open);
     assert!(fitness.take_changes().is_empty());
@@ -72,7 +72,13 @@ fn a_way_that_is_refused_again_and_again_is_lost_and_proofs_grow_rare() {
     assert!(pauses[4..].iter().all(|pause| *pause == PROOF_MAX_MS));
     assert!(fitness.take_changes().is_empty(), "it is told once");
     let last = asked.last().unwrap();
-    let asked = answer(&mut fitness, *last, last + 20_000, &Proof::Passed, Way::Events);
+    let asked = answer(
+        &mut fitness,
+        *last,
+        last + 20_000,
+        &Proof::Passed,
+        Way::Events,
+    );
     assert!(!asked.is_empty());
     assert_eq!(fitness.take_changes(), back(Way::Events));
     assert_eq!(fitness.pass(Way::Events), Pass::Open);
@@ -82,10 +88,16 @@ fn a_way_that_is_refused_again_and_again_is_lost_and_proofs_grow_rare() {
 fn ways_for_publications_are_looked_at_without_a_doubt() {
     let mut fitness = up();
     let asked = answer(&mut fitness, 1, 60_000, &Proof::Passed, Way::Peers);
-    assert_eq!(asked.len(), 6);
+    assert_eq!(asked.len(), 12);
     // A right that is lost while nothing is sent.
     let next = fitness.next_at().unwrap();
-    answer(&mut fitness, 60_000, next + 1_000, &refused(), Way::FarReplies);
+    answer(
+        &mut fitness,
+        60_000,
+        next + 1_000,
+        &refused(),
+        Way::FarReplies,
+    );
     assert_eq!(fitness.take_changes(), lost(Way::FarReplies));
     assert_eq!(fitness.weight(), Weight::Grave);
     assert!(!fitness.mute(), "clients here are answered");
@@ -109,7 +121,13 @@ fn a_consumer_is_shown_by_its_use_not_by_a_proof() {
     }
     assert_eq!(fitness.take_changes(), lost(Way::Commands));
     assert_eq!(fitness.weight(), Weight::Vital);
-    answer(&mut fitness, now, now + 5_000, &Proof::Passed, Way::Commands);
+    answer(
+        &mut fitness,
+        now,
+        now + 5_000,
+        &Proof::Passed,
+        Way::Commands,
+    );
     assert_eq!(fitness.take_changes(), back(Way::Commands));
     fitness.works(now + 6_000, Way::Commands);
     assert!(fitness.take_changes().is_empty());
