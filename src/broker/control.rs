@@ -2,6 +2,7 @@
 //! id is noticed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
@@ -49,6 +50,7 @@ pub(super) async fn run(link: Arc<Link>) -> End {
             Err(problem) => return End::Lost(problem),
         };
         let epoch = link.epoch;
+        link.attached.store(true, Ordering::Relaxed);
         link.context
             .tell(Input::ControlAttached { link: epoch })
             .await;
@@ -57,6 +59,7 @@ pub(super) async fn run(link: Arc<Link>) -> End {
             ended = receive(&link, &channel, consumer, &seen) => ended,
             wedged = looped::watch(&link, &seen) => Some(wedged),
         };
+        link.attached.store(false, Ordering::Relaxed);
         if let Some(problem) = ended {
             return End::Lost(problem);
         }

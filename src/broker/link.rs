@@ -185,6 +185,8 @@ pub(super) struct Link {
     pub(super) blocked: AtomicBool,
     /// A consumer is being registered, and its end is told before that of the channel it costs.
     pub(super) registering: AtomicBool,
+    /// Its control queue is consumed.
+    pub(super) attached: AtomicBool,
     /// It serves, or did: a spare one only looks after its broker.
     pub(super) serving: AtomicBool,
     /// The link is ending.
@@ -228,6 +230,7 @@ impl Link {
             expired: settle::Second::default(),
             blocked: AtomicBool::new(false),
             registering: AtomicBool::new(false),
+            attached: AtomicBool::new(false),
             serving: AtomicBool::new(false),
             cancel,
             given_up: CancellationToken::new(),

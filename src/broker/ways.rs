@@ -6,6 +6,7 @@
 //! rolled back, and the message to the default exchange goes to the own control queue.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
@@ -219,6 +220,10 @@ async fn control_queue(link: &Link) -> Result<(), Problem> {
         FieldTable::default(),
     );
     rpc("bind the control queue", bind).await?;
+    if link.attached.load(Ordering::Relaxed) {
+        close(channel).await;
+        return Ok(());
+    }
     let purge = channel.queue_purge(queue, QueuePurgeOptions::default());
     rpc("purge the control queue", purge).await?;
     close(channel).await;

@@ -206,6 +206,7 @@ impl Engine {
 
     pub(super) fn on_link_blocked(&mut self, link: LinkEpoch, blocked: bool) {
         if let Some(broker) = self.links.on_blocked(self.now, link, blocked) {
+            self.outbox.release();
             self.events.push_back(Event::BrokerBlocked {
                 broker: self.links.label(broker).to_owned(),
                 blocked,

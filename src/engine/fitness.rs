@@ -343,10 +343,13 @@ impl Fitness {
     /// Whether something may be sent on a way.
     #[must_use]
     pub fn pass(&self, way: Way) -> Pass {
+        if self.blocked && Way::PUBLISHING.contains(&way) {
+            // It would wait in the connection.
+            return Pass::Doubted;
+        }
         match self.troubles.get(&way) {
             Some(trouble) if trouble.proven => Pass::Open,
             Some(trouble) if trouble.lost => Pass::Lost,
-            Some(_) if way == Way::Publishing => Pass::Open,
             Some(_) => Pass::Doubted,
             None => Pass::Open,
         }

@@ -257,21 +257,19 @@ impl Links {
             .map_or(Pass::Open, |slot| slot.fitness.pass(way))
     }
 
-    /// Whether the broker holds back what is published to it.
+    /// The serving broker lacks something vital, and no better one is connected: nothing can be
+    /// served from here.
     #[must_use]
-    pub fn is_blocked(&self, broker: usize) -> bool {
-        self.slots.get(broker).is_some_and(|slot| slot.blocked)
+    pub fn stuck(&self) -> bool {
+        let vital = |broker: usize| self.weight(broker) == Weight::Vital;
+        self.active.is_some_and(vital) && self.candidates().all(vital)
     }
 
-    /// The serving broker takes no answers, and no better one is connected: commands taken there
-    /// would not be answered.
+    /// The same, and commands that are taken could not be answered.
     #[must_use]
     pub fn mute(&self) -> bool {
-        let Some(active) = self.active else {
-            return false;
-        };
-        let lacks = self.weight(active);
-        self.slots[active].fitness.mute() && !self.candidates().any(|b| self.weight(b) < lacks)
+        let mute = |broker: usize| self.slots[broker].fitness.mute();
+        self.stuck() && self.active.is_some_and(mute)
     }
 
     /// The worst of what a broker lacks.
@@ -288,7 +286,7 @@ impl Links {
             return String::new();
         };
         let mut problems: Vec<String> = Vec::new();
-        if matches!(slot.state, State::Down { .. }) && !slot.reason.is_empty() {
+        if !matches!(slot.state, State::Up { .. }) && !slot.reason.is_empty() {
             problems.push(slot.reason.clone());
         }
         let lost = slot.fitness.lost();

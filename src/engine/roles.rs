@@ -348,7 +348,7 @@ impl Engine {
     pub(super) fn eligible(&self, index: usize) -> bool {
         let group = &self.groups[index];
         let out = group.stopped || group.role == Role::Disabled || group.leaving.is_some();
-        !out && self.route.available() && !self.links.mute()
+        !out && self.route.available() && !self.links.stuck()
     }
 
     pub(super) fn other_eligible(&self, name: &str) -> bool {

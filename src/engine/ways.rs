@@ -86,9 +86,8 @@ impl Engine {
     /// Whether messages to the peers may be sent on a link: they are for the moment, and neither
     /// wait for an alarm to end nor for a right to come back.
     pub(super) fn carries_peers(&self, link: LinkEpoch) -> bool {
-        self.links.broker_of(link).is_none_or(|broker| {
-            !self.links.is_blocked(broker) && self.links.pass(broker, Way::Peers) == Pass::Open
-        })
+        let broker = self.links.broker_of(link);
+        broker.is_none_or(|broker| self.links.pass(broker, Way::Peers) == Pass::Open)
     }
 
     /// A sentence for each broker that lacks something.

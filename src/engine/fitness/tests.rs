@@ -137,6 +137,7 @@ fn a_consumer_is_shown_by_its_use_not_by_a_proof() {
 fn an_alarm_is_a_lost_way_when_it_lasts() {
     let mut fitness = up();
     fitness.blocked(1_000, true);
+    assert_eq!(fitness.pass(Way::Replies), Pass::Doubted, "kept here");
     assert!(fitness.due(5_999).is_empty(), "nothing is asked meanwhile");
     assert_eq!(fitness.next_at(), Some(6_000));
     assert!(!fitness.mute());
