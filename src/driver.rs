@@ -270,6 +270,7 @@ impl Driver {
                 | Command::Ack(_)
                 | Command::Requeue(_)
                 | Command::CountPeerConsumers { .. }
+                | Command::Prove { .. }
                 | Command::Fence { .. }) => shells.broker.execute(command),
             }
         }

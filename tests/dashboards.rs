@@ -113,6 +113,11 @@ fn happenings() -> (Vec<Event>, View) {
             from: String::new(),
             to: broker(),
         },
+        Event::BrokerWay {
+            broker: broker(),
+            way: "replies",
+            lost: Some(("replies cannot be published", String::new())),
+        },
         Event::ConsumerLost {
             group: group(),
             reason: String::new(),

@@ -6,8 +6,18 @@ use crate::engine::peer::Role;
 /// Ready: served by a broker, with a usable downstream, and leading or standing by in at least
 /// one group. A healthy follower is ready. Either way one line.
 pub(super) fn readiness(view: &View) -> Result<String, String> {
-    if !view.brokers.iter().any(|broker| broker.attached) {
-        return Err("no broker is attached".to_owned());
+    let Some(broker) = view.brokers.iter().find(|broker| broker.attached) else {
+        let broken = view.brokers.iter().filter(|b| !b.problem.is_empty());
+        let why: Vec<String> = broken
+            .map(|b| format!("{}: {}", b.url, b.problem))
+            .collect();
+        return Err(match why.is_empty() {
+            true => "no broker is attached".to_owned(),
+            false => format!("no broker is attached: {}", why.join("; ")),
+        });
+    };
+    if broker.unfit {
+        return Err(format!("broker {}: {}", broker.url, broker.problem));
     }
     if !view.in_service {
         return Err("no downstream is in service".to_owned());

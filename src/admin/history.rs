@@ -84,6 +84,10 @@ fn entry(event: &Event) -> Option<HistoryEntry> {
         Event::LinkGarbled {
             broker, problem, ..
         } => make("broker", broker, "garbled").reason(problem),
+        Event::BrokerWay { broker, way, lost } => match lost {
+            Some((words, reason)) => make("broker", broker, words).reason(reason),
+            None => make("broker", broker, &format!("{way} work again")),
+        },
         Event::ConsumerLost { group, reason } => make("consumer", group, "lost").reason(reason),
         Event::DownstreamState { node, up, reason } => {
             make("downstream", node, updown(*up)).reason(reason)

@@ -16,7 +16,7 @@ fn broker(url: &str, state: &str, attached: bool) -> BrokerView {
         state: state.to_owned(),
         attached,
         preferred: attached,
-        garbled: 0,
+        ..BrokerView::default()
     }
 }
 

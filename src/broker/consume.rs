@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use futures::StreamExt as _;
-use lapin::Consumer;
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, Consumer};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -19,14 +18,13 @@ use super::declare::{Declarer, queue_spec};
 use super::decode::raw_message;
 use super::encode::short;
 use super::link::{Link, Op};
+use super::settle::Marker;
 use crate::driver::wall_ms;
 use crate::engine::Input;
+use crate::engine::fitness::Way;
 use crate::engine::ids::DeliveryId;
 use crate::engine::input::{Delivery, Source};
 use crate::wire::command::parse;
-
-/// Pause before the queue of expired commands is consumed again.
-const EXPIRED_RETRY: Duration = Duration::from_secs(1);
 
 /// A consuming task that has ended.
 enum Ended {
@@ -36,11 +34,12 @@ enum Ended {
         tag: String,
         problem: Option<Problem>,
     },
+    /// The consumer of expired commands.
     Expired(Option<Problem>),
-    /// Time to consume the expired commands again.
-    RetryExpired,
-    /// The control queue is not to be had.
-    Control(Problem),
+    /// The own control queue.
+    Control(control::End),
+    /// Something that was asked for beside the consumers is done.
+    Nothing,
 }
 
 struct Consumers {
@@ -108,18 +107,25 @@ impl Consumers {
                 None => None,
             },
             Op::DeclareDeadLetters => {
-                let queue = self.link.context.object("dead-letter");
-                match self.declare(&queue).await {
-                    Ok(()) => tracing::warn!(queue, "the queue was deleted and is declared again"),
-                    Err(problem) => tracing::warn!(queue, ?problem, "the queue is missing"),
-                }
+                let link = Arc::clone(&self.link);
+                self.tasks.spawn(async move {
+                    let queue = link.context.object("dead-letter");
+                    let declared = declare(&link, &queue).await;
+                    link.proved(Way::DeadLetters, declared).await;
+                    Ended::Nothing
+                });
+                None
+            }
+            Op::ConsumeExpired if self.expired => {
+                self.link.proved(Way::Expired, Ok(())).await;
                 None
             }
             Op::ConsumeExpired => {
-                if !self.expired {
-                    self.expired = true;
-                    self.consume_expired().await;
-                }
+                self.expired = true;
+                let link = Arc::clone(&self.link);
+                // Beside the command consumers: its queue may be where it hangs.
+                self.tasks
+                    .spawn(async move { Ended::Expired(consume_expired(&link).await) });
                 None
             }
         }
@@ -131,7 +137,21 @@ impl Consumers {
             // The same tag twice would close the whole connection.
             return None;
         }
-        match self.register(group, priority, &tag).await {
+        self.link.registering.store(true, Ordering::Relaxed);
+        let registered = self.register(group, priority, &tag).await;
+        let former = self.told(group, tag, registered).await;
+        self.link.registering.store(false, Ordering::Relaxed);
+        self.cancel(group, &former?).await.err()
+    }
+
+    /// Tells how a registration ended; gives back the tag of the former consumer.
+    async fn told(
+        &mut self,
+        group: usize,
+        tag: String,
+        registered: Result<Vec<Consumer>, Problem>,
+    ) -> Option<String> {
+        match registered {
             Ok(consumers) => {
                 let link = self.link.epoch;
                 let input = Input::Consuming {
@@ -143,8 +163,7 @@ impl Consumers {
                 for consumer in consumers {
                     self.spawn_commands(group, &tag, consumer);
                 }
-                let former = self.active.insert(group, tag)?;
-                self.cancel(group, &former).await.err()
+                self.active.insert(group, tag)
             }
             Err(problem) => {
                 self.lost(group, tag, problem).await;
@@ -164,7 +183,7 @@ impl Consumers {
         if queues.is_empty() {
             return Err(Problem::new(Class::Local, "no such group"));
         }
-        let mut declarer = Declarer::new(&self.link.consume);
+        let mut declarer = Declarer::new(&self.link.context, &self.link.consume);
         for queue in &queues {
             // A consumer on a queue that is missing would close the channel of all consumers.
             let spec = queue_spec(&self.link.context, queue);
@@ -175,9 +194,9 @@ impl Consumers {
         arguments.insert("x-priority".into(), AMQPValue::LongInt(priority));
         let mut consumers = Vec::new();
         for (index, queue) in queues.iter().enumerate() {
-            let registered = self
-                .basic_consume(queue, &full_tag(tag, index), arguments.clone())
-                .await;
+            let channel = &self.link.commands;
+            let full = full_tag(tag, index);
+            let registered = basic_consume(channel, queue, &full, arguments.clone()).await;
             match registered {
                 Ok(consumer) => consumers.push(consumer),
                 Err(problem) => {
@@ -185,27 +204,14 @@ impl Consumers {
                     for consumer in consumers {
                         let full = consumer.tag().to_string();
                         self.spawn_commands(group, tag, consumer);
-                        self.cancel_one(&full).await?;
+                        // Where the refusal has closed the channel, they are gone with it.
+                        let _ = self.cancel_one(&full).await;
                     }
                     return Err(problem);
                 }
             }
         }
         Ok(consumers)
-    }
-
-    async fn basic_consume(
-        &self,
-        queue: &str,
-        tag: &str,
-        arguments: FieldTable,
-    ) -> Result<Consumer, Problem> {
-        let options = BasicConsumeOptions::default();
-        let consume =
-            self.link
-                .commands
-                .basic_consume(short(queue), short(tag), options, arguments);
-        rpc(&format!("consume {queue}"), consume).await
     }
 
     fn queues(&self, group: usize) -> Vec<String> {
@@ -218,8 +224,9 @@ impl Consumers {
 
     fn spawn_commands(&mut self, group: usize, tag: &str, consumer: Consumer) {
         let (link, tag) = (Arc::clone(&self.link), tag.to_owned());
+        let source = Source::Commands { group };
         self.tasks.spawn(async move {
-            let problem = deliver(&link, consumer, Source::Commands { group }).await;
+            let problem = deliver(&link, consumer, source, Marker::default()).await;
             Ended::Commands {
                 group,
                 tag,
@@ -242,33 +249,6 @@ impl Consumers {
             .commands
             .basic_cancel(short(full_tag), BasicCancelOptions::default());
         rpc("cancel a consumer", cancel).await
-    }
-
-    async fn consume_expired(&mut self) {
-        let queue = self.link.context.object("expired");
-        let consumer = match self.declare(&queue).await {
-            Ok(()) => {
-                let tag = format!("{}.expired", self.link.context.config.instance);
-                self.basic_consume(&queue, &tag, FieldTable::default())
-                    .await
-            }
-            Err(problem) => Err(problem),
-        };
-        let link = Arc::clone(&self.link);
-        self.tasks.spawn(async move {
-            Ended::Expired(match consumer {
-                Ok(consumer) => deliver(&link, consumer, Source::Expired).await,
-                Err(problem) => Some(problem),
-            })
-        });
-    }
-
-    async fn declare(&self, queue: &str) -> Result<(), Problem> {
-        let mut declarer = Declarer::new(&self.link.consume);
-        let spec = queue_spec(&self.link.context, queue);
-        let declared = declarer.queue(&spec).await;
-        declarer.finish().await;
-        declared
     }
 
     /// A problem here ends the link.
@@ -294,21 +274,19 @@ impl Consumers {
                 None
             }
             Ended::Expired(problem) => {
-                if !self.usable() {
-                    return problem;
-                }
-                tracing::warn!(?problem, "the queue of expired commands is not consumed");
-                self.tasks.spawn(async {
-                    tokio::time::sleep(EXPIRED_RETRY).await;
-                    Ended::RetryExpired
-                });
+                self.expired = false;
+                let said = || Problem::new(Class::NotFound, "the queue was deleted");
+                let problem = problem.unwrap_or_else(said);
+                self.link.proved(Way::Expired, Err(problem)).await;
                 None
             }
-            Ended::RetryExpired => {
-                self.consume_expired().await;
+            Ended::Control(control::End::Lost(problem)) => Some(problem),
+            Ended::Control(control::End::Refused(problem)) => {
+                self.attached = false;
+                self.link.barred(Way::ControlQueue, &problem).await;
                 None
             }
-            Ended::Control(problem) => Some(problem),
+            Ended::Nothing => None,
         }
     }
 
@@ -336,8 +314,54 @@ fn full_tag(tag: &str, index: usize) -> String {
     }
 }
 
+async fn basic_consume(
+    channel: &Channel,
+    queue: &str,
+    tag: &str,
+    arguments: FieldTable,
+) -> Result<Consumer, Problem> {
+    let options = BasicConsumeOptions::default();
+    let consume = channel.basic_consume(short(queue), short(tag), options, arguments);
+    rpc(&format!("consume {queue}"), consume).await
+}
+
+async fn declare(link: &Link, queue: &str) -> Result<(), Problem> {
+    let mut declarer = Declarer::new(&link.context, &link.consume);
+    let declared = declarer.queue(&queue_spec(&link.context, queue)).await;
+    declarer.finish().await;
+    declared
+}
+
+/// Consumes expired commands until the consumer ends or fails; `None`: the broker cancelled it.
+async fn consume_expired(link: &Link) -> Option<Problem> {
+    let config = &link.context.config;
+    let queue = link.context.object("expired");
+    let registered = async {
+        declare(link, &queue).await?;
+        let channel = link.consume.channel().await?;
+        let qos = channel.basic_qos(config.prefetch, BasicQosOptions::default());
+        rpc("set the prefetch", qos).await?;
+        let marker = link.expired.replace(channel.clone());
+        let tag = format!("{}.expired", config.instance);
+        let consumer = basic_consume(&channel, &queue, &tag, FieldTable::default()).await?;
+        Ok((consumer, marker))
+    };
+    match registered.await {
+        Ok((consumer, marker)) => {
+            link.proved(Way::Expired, Ok(())).await;
+            deliver(link, consumer, Source::Expired, marker).await
+        }
+        Err(problem) => Some(problem),
+    }
+}
+
 /// Hands on what a consumer is given, until it is cancelled or fails.
-async fn deliver(link: &Link, mut consumer: Consumer, source: Source) -> Option<Problem> {
+async fn deliver(
+    link: &Link,
+    mut consumer: Consumer,
+    source: Source,
+    marker: Marker,
+) -> Option<Problem> {
     let context = &link.context;
     while let Some(next) = consumer.next().await {
         let delivery = match next {
@@ -350,7 +374,7 @@ async fn deliver(link: &Link, mut consumer: Consumer, source: Source) -> Option<
         };
         let id = DeliveryId {
             link: link.epoch,
-            tag: delivery.delivery_tag,
+            tag: marker.mark(delivery.delivery_tag),
         };
         let raw = raw_message(delivery);
         let command = parse(&raw, &context.config.parse, wall_ms());

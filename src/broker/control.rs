@@ -2,6 +2,7 @@
 //! id is noticed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
@@ -35,15 +36,24 @@ const ACK_PAUSE: Duration = Duration::from_millis(100);
 /// Pause before a queue that was deleted is declared again.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// Attaches and hands on peer messages; a queue that was deleted is declared again. Returns with
-/// what ends the link.
-pub(super) async fn run(link: Arc<Link>) -> Problem {
+/// How the attachment ended.
+pub(super) enum End {
+    /// With the link.
+    Lost(Problem),
+    /// The broker does not give the queue; the link stands.
+    Refused(Problem),
+}
+
+/// Attaches and hands on peer messages; a queue that was deleted is declared again.
+pub(super) async fn run(link: Arc<Link>) -> End {
     loop {
         let (channel, consumer) = match attach(&link).await {
             Ok(attached) => attached,
-            Err(problem) => return problem,
+            Err(problem) if refused(&problem) => return End::Refused(problem),
+            Err(problem) => return End::Lost(problem),
         };
         let epoch = link.epoch;
+        link.attached.store(true, Ordering::Relaxed);
         link.context
             .tell(Input::ControlAttached { link: epoch })
             .await;
@@ -52,8 +62,9 @@ pub(super) async fn run(link: Arc<Link>) -> Problem {
             ended = receive(&link, &channel, consumer, &seen) => ended,
             wedged = looped::watch(&link, &seen) => Some(wedged),
         };
+        link.attached.store(false, Ordering::Relaxed);
         if let Some(problem) = ended {
-            return problem;
+            return End::Lost(problem);
         }
         tracing::warn!(
             link = epoch.0,
@@ -87,6 +98,17 @@ async fn attach(link: &Link) -> Result<(Channel, Consumer), Problem> {
     }
 }
 
+/// By the broker, in words or by silence; another process that has the queue is something else.
+fn refused(problem: &Problem) -> bool {
+    match problem.class {
+        Class::AccessRefused => !in_use(problem),
+        Class::NotFound | Class::Precondition | Class::Timeout => true,
+        Class::Unreachable | Class::Protocol | Class::Garbled | Class::NoRoom(_) | Class::Local => {
+            false
+        }
+    }
+}
+
 /// As opposed to a missing permission, which no waiting mends.
 fn in_use(problem: &Problem) -> bool {
     problem.text.contains("exclusive")
@@ -97,7 +119,7 @@ async fn try_attach(link: &Link) -> Result<(Channel, Consumer), Problem> {
     let instance = &context.config.instance;
     let spec = topology::control_queue(&context.config.cluster_name, instance.as_str());
     let queue = short(&spec.name);
-    let mut declarer = Declarer::new(&link.consume);
+    let mut declarer = Declarer::new(&link.context, &link.consume);
     let declared = declarer.queue(&spec).await;
     declarer.finish().await;
     declared?;

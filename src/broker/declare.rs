@@ -1,5 +1,7 @@
 //! Declaring broker objects, as the topology module lists them.
 
+use std::sync::Arc;
+
 use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
@@ -9,18 +11,22 @@ use super::Context;
 use super::classify::{Class, Problem};
 use super::connect::{Conn, rpc};
 use super::encode::short;
+use super::link::Link;
 use super::topology::{self, ExchangeSpec, QueueSpec};
+use crate::engine::fitness::Way;
 
 /// Declares objects one after another. A refusal closes the channel it came on, so another one is
 /// opened then.
 pub(super) struct Declarer<'a> {
+    context: &'a Context,
     conn: &'a Conn,
     channel: Option<Channel>,
 }
 
 impl<'a> Declarer<'a> {
-    pub(super) fn new(conn: &'a Conn) -> Self {
+    pub(super) fn new(context: &'a Context, conn: &'a Conn) -> Self {
         Self {
+            context,
             conn,
             channel: None,
         }
@@ -47,8 +53,10 @@ impl<'a> Declarer<'a> {
                     ..options
                 };
                 self.try_queue(spec, passive).await?;
-                tracing::warn!(queue = %spec.name, reason = %refused,
-                    "the queue exists with other settings and is used as it is");
+                if self.context.note(&refused.text) {
+                    tracing::warn!(queue = %spec.name, reason = %refused,
+                        "the queue exists with other settings and is used as it is");
+                }
                 Ok(())
             }
             result => result,
@@ -79,8 +87,10 @@ impl<'a> Declarer<'a> {
                     ..options
                 };
                 self.try_exchange(spec, passive).await?;
-                tracing::warn!(exchange = %spec.name, reason = %refused,
-                    "the exchange exists with other settings and is used as it is");
+                if self.context.note(&refused.text) {
+                    tracing::warn!(exchange = %spec.name, reason = %refused,
+                        "the exchange exists with other settings and is used as it is");
+                }
                 Ok(())
             }
             result => result,
@@ -113,27 +123,52 @@ impl<'a> Declarer<'a> {
     }
 }
 
-/// Declares everything that an instance needs on a broker. Its own control queue is declared on
-/// the spare broker too, so that peers who count its consumers there find a queue: a missing one
-/// would be a channel error in the broker's log four times a second.
-pub(super) async fn all(context: &Context, conn: &Conn) -> Result<(), Problem> {
-    let config = &context.config;
-    let command_queues: Vec<String> = config
-        .groups
-        .iter()
-        .flat_map(|group| group.queues.iter().cloned())
-        .collect();
-    let mut declarer = Declarer::new(conn);
-    for exchange in topology::exchanges(&config.cluster_name) {
-        declarer.exchange(&exchange).await?;
+/// Declares the command queues: without them a broker is of no use.
+pub(super) async fn command_queues(context: &Context, conn: &Conn) -> Result<(), Problem> {
+    let mut declarer = Declarer::new(context, conn);
+    let groups = context.config.groups.iter();
+    for queue in groups.flat_map(|group| &group.queues) {
+        declarer.queue(&queue_spec(context, queue)).await?;
     }
-    for queue in topology::queues(&config.cluster_name, &command_queues) {
-        declarer.queue(&queue).await?;
-    }
-    let own = topology::control_queue(&config.cluster_name, config.instance.as_str());
-    declarer.queue(&own).await?;
     declarer.finish().await;
     Ok(())
+}
+
+/// Declares the exchanges; which of them are not to be had.
+pub(super) async fn exchanges(context: &Context, conn: &Conn) -> Vec<(Way, Problem)> {
+    let mut declarer = Declarer::new(context, conn);
+    let mut lacks = Vec::new();
+    for exchange in topology::exchanges(&context.config.cluster_name) {
+        if let Err(problem) = declarer.exchange(&exchange).await {
+            lacks.push((context.way_of(&exchange.name), problem));
+        }
+    }
+    declarer.finish().await;
+    lacks
+}
+
+/// Declares the other queues beside the service: one that hangs or is refused holds nothing up. The
+/// own control queue is declared on the spare broker too, so that peers who count its consumers
+/// there find a queue: a missing one would be a channel error in the broker's log four times a
+/// second.
+pub(super) async fn others(link: Arc<Link>) -> String {
+    let config = &link.context.config;
+    let mut specs = topology::queues(&config.cluster_name, &[]);
+    let instance = config.instance.as_str();
+    specs.push(topology::control_queue(&config.cluster_name, instance));
+    let each = specs.iter().map(async |spec| {
+        let mut declarer = Declarer::new(&link.context, &link.consume);
+        // Who needs it declares it again, and tells.
+        if let Err(problem) = declarer.queue(spec).await {
+            tracing::debug!(queue = %spec.name, %problem, "a queue is not to be had");
+        }
+        declarer.finish().await;
+    });
+    tokio::select! {
+        _ = futures::future::join_all(each) => link.cancel.cancelled().await,
+        () = link.cancel.cancelled() => {}
+    }
+    "closed".to_owned()
 }
 
 /// The declaration of one queue that every instance declares.

@@ -1,18 +1,21 @@
 //! Direct reply-to, on a connection of its own: a forged or foreign address closes the connection
 //! that publishes to it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
-use lapin::Channel;
+use futures::{Stream, StreamExt as _};
 use lapin::options::BasicPublishOptions;
+use lapin::{Channel, Event};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::RPC_LIMIT;
-use super::classify::Problem;
+use super::classify::{Class, Problem};
 use super::connect::{Conn, within};
 use super::encode::Message;
 use super::link::Link;
+use crate::engine::fitness::Way;
 use crate::engine::ids::PublishId;
 use crate::engine::input::PublishOutcome;
 
@@ -44,11 +47,38 @@ pub(super) fn start(link: Arc<Link>) -> (Sender, Task) {
     (Sender(sender), Task(tokio::spawn(run(link, waiting))))
 }
 
+/// The connection while it is open.
+struct Open {
+    conn: Conn,
+    channel: Channel,
+    events: Pin<Box<dyn Stream<Item = Event> + Send>>,
+}
+
+/// What the broker has against what was published; nothing without a connection.
+async fn refusal(open: &mut Option<Open>) -> Option<Problem> {
+    match open {
+        Some(open) => match open.events.next().await {
+            Some(Event::Error(error)) => Some(error.into()),
+            Some(_) => None,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
 async fn run(link: Arc<Link>, mut waiting: mpsc::Receiver<(PublishId, Message)>) {
-    let mut open: Option<(Conn, Channel)> = None;
+    let mut open: Option<Open> = None;
     loop {
         let next = tokio::select! {
             () = link.cancel.cancelled() => break,
+            problem = refusal(&mut open) => {
+                // A missing right; a forged address is told otherwise. What was refused is lost:
+                // nobody can say whether a direct reply arrives.
+                if let Some(problem) = problem.filter(|p| p.class == Class::AccessRefused) {
+                    link.barred(Way::Replies, &problem).await;
+                }
+                continue;
+            }
             next = waiting.recv() => next,
         };
         let Some((id, message)) = next else { break };
@@ -59,7 +89,7 @@ async fn run(link: Arc<Link>, mut waiting: mpsc::Receiver<(PublishId, Message)>)
         let outcome = match sent {
             Ok(()) => PublishOutcome::Confirmed,
             Err(problem) => {
-                tracing::warn!(%problem, "a direct reply was not sent");
+                tracing::debug!(%problem, "a direct reply was not sent");
                 open = None;
                 PublishOutcome::Failed
             }
@@ -70,25 +100,21 @@ async fn run(link: Arc<Link>, mut waiting: mpsc::Receiver<(PublishId, Message)>)
     while let Some((id, _)) = waiting.recv().await {
         link.context.published(id, PublishOutcome::Failed).await;
     }
-    if let Some((conn, _)) = open {
-        conn.close().await;
+    if let Some(open) = open {
+        open.conn.close().await;
     }
 }
 
-async fn send(
-    link: &Link,
-    open: &mut Option<(Conn, Channel)>,
-    message: Message,
-) -> Result<(), Problem> {
+async fn send(link: &Link, open: &mut Option<Open>, message: Message) -> Result<(), Problem> {
     let usable = open
         .take()
-        .filter(|(conn, channel)| conn.alive() && channel.status().connected());
-    let (conn, channel) = match usable {
+        .filter(|open| open.conn.alive() && open.channel.status().connected());
+    let usable = match usable {
         Some(usable) => usable,
         None => connect(link).await?,
     };
     let options = BasicPublishOptions::default();
-    let publish = channel.basic_publish(
+    let publish = usable.channel.basic_publish(
         message.exchange,
         message.key,
         options,
@@ -98,16 +124,21 @@ async fn send(
     tokio::time::timeout(RPC_LIMIT, publish)
         .await
         .map_err(|_| Problem::timeout("publish"))??;
-    *open = Some((conn, channel));
+    *open = Some(usable);
     Ok(())
 }
 
-async fn connect(link: &Link) -> Result<(Conn, Channel), Problem> {
+async fn connect(link: &Link) -> Result<Open, Problem> {
     let config = &link.context.config;
     within(config.timeout, async {
         let conn = Conn::open(config, link.endpoint(), "direct-reply").await?;
         let channel = conn.channel().await?;
-        Ok((conn, channel))
+        let events = Box::pin(conn.inner.events_listener());
+        Ok(Open {
+            conn,
+            channel,
+            events,
+        })
     })
     .await
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::{FutureExt as _, Stream, StreamExt as _};
-use lapin::options::{BasicQosOptions, ConfirmSelectOptions};
+use lapin::options::BasicQosOptions;
 use lapin::{Channel, Event};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -13,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::classify::{Class, Problem};
 use super::connect::{Conn, Endpoint, rpc, within};
-use super::{CLOSE_LIMIT, Context, consume, declare, probe, publish, rescue, settle};
+use super::{CLOSE_LIMIT, Context, consume, declare, probe, publish, rescue, settle, ways};
 use crate::engine::Input;
 use crate::engine::command::Outbound;
+use crate::engine::fitness::Way;
 use crate::engine::ids::{LinkEpoch, PublishId};
 use crate::engine::input::PublishOutcome;
 use crate::model::InstanceId;
@@ -28,6 +29,8 @@ const MAX_SETTLES: usize = 65_536;
 const MAX_PUBLICATIONS: usize = 16_384;
 /// Questions for a peer's consumers waiting. More: not answered.
 const MAX_COUNTS: usize = 16;
+/// Proofs waiting: one a way at most.
+const MAX_PROOFS: usize = 16;
 /// How often the state of connections and channels is looked at, beside the library's own news.
 const WATCH: Duration = Duration::from_millis(50);
 /// How long the tasks of a link may take to end.
@@ -90,6 +93,7 @@ pub(super) struct LinkHandle {
     settles: mpsc::Sender<Settle>,
     publications: mpsc::Sender<Publication>,
     counts: mpsc::Sender<InstanceId>,
+    proofs: mpsc::Sender<Way>,
     control: Control,
 }
 
@@ -99,6 +103,7 @@ pub(super) struct LinkQueues {
     settles: mpsc::Receiver<Settle>,
     publications: mpsc::Receiver<Publication>,
     counts: mpsc::Receiver<InstanceId>,
+    proofs: mpsc::Receiver<Way>,
 }
 
 /// Both ends of a new link.
@@ -107,11 +112,13 @@ pub(super) fn channels() -> (LinkHandle, LinkQueues) {
     let (settles, settles_out) = mpsc::channel(MAX_SETTLES);
     let (publications, publications_out) = mpsc::channel(MAX_PUBLICATIONS);
     let (counts, counts_out) = mpsc::channel(MAX_COUNTS);
+    let (proofs, proofs_out) = mpsc::channel(MAX_PROOFS);
     let handle = LinkHandle {
         ops,
         settles,
         publications,
         counts,
+        proofs,
         control: Control::default(),
     };
     let queues = LinkQueues {
@@ -119,6 +126,7 @@ pub(super) fn channels() -> (LinkHandle, LinkQueues) {
         settles: settles_out,
         publications: publications_out,
         counts: counts_out,
+        proofs: proofs_out,
     };
     (handle, queues)
 }
@@ -153,7 +161,14 @@ impl LinkHandle {
     pub(super) fn count(&self, peer: InstanceId) {
         let _ = self.counts.try_send(peer);
     }
+
+    pub(super) fn prove(&self, way: Way) {
+        let _ = self.proofs.try_send(way);
+    }
 }
+
+/// What could not be had when a link was opened, and is no reason not to use it.
+type Lacks = Vec<(Way, Problem)>;
 
 /// An open link, shared by its tasks.
 pub(super) struct Link {
@@ -162,11 +177,16 @@ pub(super) struct Link {
     pub(super) broker: usize,
     pub(super) consume: Conn,
     pub(super) publish: Conn,
-    /// Commands and expired commands: one channel, so that a delivery tag names one delivery.
+    /// Consumers of the command queues.
     pub(super) commands: Channel,
-    pub(super) confirms: Channel,
+    /// The consumer of expired commands, whose refusal must not end the one of the commands.
+    pub(super) expired: settle::Second,
     /// The broker takes no publications at the moment.
     pub(super) blocked: AtomicBool,
+    /// A consumer is being registered, and its end is told before that of the channel it costs.
+    pub(super) registering: AtomicBool,
+    /// Its control queue is consumed.
+    pub(super) attached: AtomicBool,
     /// It serves, or did: a spare one only looks after its broker.
     pub(super) serving: AtomicBool,
     /// The link is ending.
@@ -187,7 +207,7 @@ impl Link {
         epoch: LinkEpoch,
         broker: usize,
         cancel: CancellationToken,
-    ) -> Result<Self, Problem> {
+    ) -> Result<(Self, Lacks), Problem> {
         let config = &context.config;
         let endpoint = context
             .endpoints
@@ -197,27 +217,28 @@ impl Link {
             Conn::open(config, endpoint, "consume"),
             Conn::open(config, endpoint, "publish"),
         )?;
-        declare::all(&context, &consume).await?;
+        declare::command_queues(&context, &consume).await?;
+        let lacks = declare::exchanges(&context, &consume).await;
         let commands = consume.channel().await?;
         let qos = commands.basic_qos(config.prefetch, BasicQosOptions::default());
         rpc("set the prefetch", qos).await?;
-        let confirms = publish.channel().await?;
-        let select = confirms.confirm_select(ConfirmSelectOptions::default());
-        rpc("ask for confirms", select).await?;
-        Ok(Self {
+        let link = Self {
             context,
             epoch,
             broker,
             consume,
             publish,
             commands,
-            confirms,
+            expired: settle::Second::default(),
             blocked: AtomicBool::new(false),
+            registering: AtomicBool::new(false),
+            attached: AtomicBool::new(false),
             serving: AtomicBool::new(false),
             cancel,
             given_up: CancellationToken::new(),
             garbled: OnceLock::new(),
-        })
+        };
+        Ok((link, lacks))
     }
 
     /// Remembers a problem of the connection that is more than a connection that is gone.
@@ -286,15 +307,14 @@ impl Link {
         }
     }
 
-    fn lost(&self) -> Option<&'static str> {
+    /// What essential part of it is gone.
+    pub(super) fn lost(&self) -> Option<&'static str> {
         if !self.consume.alive() {
             Some("the connection that consumes is lost")
         } else if !self.publish.alive() {
             Some("the connection that publishes is lost")
-        } else if !self.commands.status().connected() {
+        } else if !self.commands.status().connected() && !self.registering.load(Ordering::Relaxed) {
             Some("the command channel was closed")
-        } else if !self.confirms.status().connected() {
-            Some("the publishing channel was closed")
         } else {
             None
         }
@@ -316,9 +336,9 @@ pub(super) async fn run(
         () = cancel.cancelled() => Err(Problem::new(Class::Local, "closed while it was opened")),
     };
     let (reason, garbled) = match opened {
-        Ok(link) => {
+        Ok((link, lacks)) => {
             let link = Arc::new(link);
-            let reason = serve(Arc::clone(&link), queues, &control).await;
+            let reason = serve(Arc::clone(&link), lacks, queues, &control).await;
             (reason, link.garbled.get().cloned())
         }
         Err(problem) => {
@@ -345,10 +365,13 @@ pub(super) async fn run(
 }
 
 /// Serves an open link until it ends; says why it ended.
-async fn serve(link: Arc<Link>, queues: LinkQueues, control: &Control) -> String {
+async fn serve(link: Arc<Link>, lacks: Lacks, queues: LinkQueues, control: &Control) -> String {
     let epoch = link.epoch;
     tracing::debug!(broker = %link.endpoint().label, link = epoch.0, "link up");
     link.context.tell(Input::LinkUp { link: epoch }).await;
+    for (way, problem) in lacks {
+        link.barred(way, &problem).await;
+    }
     let mut tasks: JoinSet<String> = JoinSet::new();
     tasks.spawn(Arc::clone(&link).watch());
     tasks.spawn(consume::run(Arc::clone(&link), queues.ops));
@@ -356,6 +379,8 @@ async fn serve(link: Arc<Link>, queues: LinkQueues, control: &Control) -> String
     tasks.spawn(publish::run(Arc::clone(&link), queues.publications));
     tasks.spawn(probe::run(Arc::clone(&link), queues.counts));
     tasks.spawn(rescue::run(Arc::clone(&link)));
+    tasks.spawn(ways::run(Arc::clone(&link), queues.proofs));
+    tasks.spawn(declare::others(Arc::clone(&link)));
     let first = tasks.join_next().await;
     // The token of the handle too: a queue that was too full ends the link that way.
     let overloaded = control.cancel.is_cancelled() && !control.wanted.load(Ordering::Relaxed);

@@ -14,12 +14,13 @@ use super::connect::rpc;
 use super::encode::short;
 use super::link::Link;
 use super::topology;
+use crate::engine::fitness::Way;
 
 /// Which part of the interval a look may come late; later, this process was short of CPU itself, and
 /// a message of its own that it did not hear says nothing.
 const LATE_PART: u32 = 4;
 /// `type` of a probe.
-const KIND: &str = "tandem-loop-probe";
+pub(super) const KIND: &str = "tandem-loop-probe";
 
 /// What the consumer of the control queue tells the probe.
 #[derive(Debug, Default)]
@@ -89,6 +90,9 @@ pub(super) async fn watch(link: &Link, seen: &Loop) -> Problem {
             // A channel or connection that is lost shows elsewhere; a refusal is no silence.
             Ok(Err(problem)) => {
                 tracing::debug!(link = link.epoch.0, %problem, "a loop probe was not sent");
+                if problem.class == Class::AccessRefused {
+                    link.barred(Way::Replies, &problem).await;
+                }
                 channel = None;
                 0
             }

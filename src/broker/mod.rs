@@ -11,6 +11,7 @@
 //!   │    ├─ probe channel: consumers of a peer's queue     probe.rs
 //!   │    └─ on the spare: what blocks a federation link    rescue.rs
 //!   ├─ connection tandem/<instance>/publish        publish.rs, encode.rs
+//!   ├─ short-lived channels of both                ways.rs, declare.rs
 //!   └─ connection tandem/<instance>/direct-reply   direct.rs, opened at need; may die
 //! ```
 //!
@@ -37,10 +38,11 @@ mod publish;
 mod rescue;
 mod settle;
 pub mod topology;
+mod ways;
 
 pub use classify::{Class, Problem};
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -63,6 +65,8 @@ use link::{LinkHandle, Op, Publication, Settle};
 
 /// Bound of one exchange with the broker (a declare, a confirm); lapin has none of its own.
 const RPC_LIMIT: Duration = Duration::from_secs(10);
+/// Refusals that are told once; further ones are not told.
+const MAX_NOTED: usize = 256;
 /// Bound of an orderly end of one link.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -153,6 +157,8 @@ struct Context {
     inputs: mpsc::Sender<Input>,
     sealer: Mutex<Sealer>,
     opener: Mutex<Opener>,
+    /// Refusals that were told.
+    noted: Mutex<BTreeSet<String>>,
 }
 
 impl Context {
@@ -163,6 +169,12 @@ impl Context {
 
     async fn published(&self, publish: PublishId, outcome: PublishOutcome) {
         self.tell(Input::Published { publish, outcome }).await;
+    }
+
+    /// Whether something is told for the first time: brokers say the same at each connection.
+    fn note(&self, text: &str) -> bool {
+        let mut noted = lock(&self.noted);
+        noted.len() < MAX_NOTED && noted.insert(text.to_owned())
     }
 
     /// Name of a cluster object.
@@ -202,6 +214,7 @@ impl Broker {
             config,
             endpoints,
             inputs,
+            noted: Mutex::default(),
         };
         Ok(Self {
             context: Arc::new(context),
@@ -239,6 +252,11 @@ impl Broker {
                 },
             ),
             Command::StopConsuming { link, group } => self.operate(link, Op::Stop { group }),
+            Command::Prove { link, way } => {
+                if let Some(handle) = lock(&self.links).open.get(&link) {
+                    handle.prove(way);
+                }
+            }
             Command::ConsumeExpired { link } => self.operate(link, Op::ConsumeExpired),
             Command::DeclareDeadLetters { link } => self.operate(link, Op::DeclareDeadLetters),
             Command::Publish { id, link, message } => {

@@ -3,12 +3,16 @@
 //! What waits is published together and told together: one task, one timer, and confirms that
 //! the broker can put into one frame.
 //!
+//! A refusal (no right, no exchange) closes the channel it comes on. So what goes to one exchange
+//! has a channel to itself, unless it is mandatory; there the broker's words say which messages of
+//! the group it was about.
+//!
 //! What is published as mandatory has a channel to itself as long as its group is unconfirmed:
 //! the library hands a returned message to whichever confirm comes next on the channel. A return
 //! comes before the confirm of its own message, so once a whole group is confirmed all its
 //! returns are there, on some confirm of the group, and are told apart by their message ids.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,7 +30,7 @@ use super::classify::{Class, Problem};
 use super::connect::{rpc, within};
 use super::encode::{Encoded, Message, encode};
 use super::link::{Link, Publication, fail_all};
-use super::{RPC_LIMIT, declare, direct};
+use super::{RPC_LIMIT, declare, direct, ways};
 use crate::engine::ids::PublishId;
 use crate::engine::input::PublishOutcome;
 
@@ -47,9 +51,26 @@ type Entry = (PublishId, Message);
 
 /// A group that has ended.
 struct Done {
-    outcomes: Vec<(PublishId, PublishOutcome)>,
-    /// A mandatory group gives its channel back; without one where it must not be used again.
-    slot: Option<Option<Channel>>,
+    outcomes: Outcomes,
+    gives: Gives,
+}
+
+/// What the end of a group leaves behind.
+enum Gives {
+    Nothing,
+    /// A mandatory group its channel; none where it must not be used again.
+    Slot(Option<Channel>),
+    /// A channel for what goes to an exchange; none where there was none to be had.
+    Lane(String, Option<Channel>),
+}
+
+/// What goes to one exchange and is not mandatory.
+#[derive(Default)]
+struct Lane {
+    channel: Option<Channel>,
+    opening: bool,
+    /// To be published as one group.
+    next: Vec<Entry>,
 }
 
 type InFlight = Pin<Box<dyn Future<Output = Done> + Send>>;
@@ -63,8 +84,8 @@ struct Publisher {
     free: Vec<Option<Channel>>,
     /// Mandatory messages without a channel yet.
     waiting: VecDeque<Entry>,
-    /// Other messages, to be published as one group.
-    next: Vec<Entry>,
+    /// Other messages, by exchange.
+    lanes: BTreeMap<String, Lane>,
     direct: direct::Sender,
 }
 
@@ -77,7 +98,7 @@ pub(super) async fn run(link: Arc<Link>, mut publications: mpsc::Receiver<Public
         open: 0,
         free: (0..MANDATORY_CHANNELS).map(|_| None).collect(),
         waiting: VecDeque::new(),
-        next: Vec::new(),
+        lanes: BTreeMap::new(),
         direct,
     };
     let mut batch = Vec::with_capacity(BATCH);
@@ -106,7 +127,8 @@ pub(super) async fn run(link: Arc<Link>, mut publications: mpsc::Receiver<Public
 
 impl Publisher {
     fn has_room(&self) -> bool {
-        self.open < MAX_IN_FLIGHT && self.waiting.len() < MAX_WAITING
+        let next: usize = self.lanes.values().map(|lane| lane.next.len()).sum();
+        self.open < MAX_IN_FLIGHT && self.waiting.len() + next < MAX_WAITING
     }
 
     async fn take(&mut self, Publication { id, message }: Publication) {
@@ -119,8 +141,19 @@ impl Publisher {
                 let entries = messages.into_iter().map(|message| (id, message));
                 if mandatory {
                     self.waiting.extend(entries);
-                } else {
-                    self.next.extend(entries);
+                    return;
+                }
+                for entry in entries {
+                    let exchange = entry.1.exchange.as_str();
+                    match self.lanes.get_mut(exchange) {
+                        Some(lane) => lane.next.push(entry),
+                        None => {
+                            let mut lane = Lane::default();
+                            let exchange = exchange.to_owned();
+                            lane.next.push(entry);
+                            self.lanes.insert(exchange, lane);
+                        }
+                    }
                 }
             }
             Ok(Encoded::Direct(message)) => {
@@ -136,12 +169,55 @@ impl Publisher {
     }
 
     fn start(&mut self) {
-        if !self.next.is_empty() {
-            let group = std::mem::take(&mut self.next);
-            let link = Arc::clone(&self.link);
-            self.launch(group.len(), Box::pin(publish_plain(link, group)));
+        let names: Vec<String> = self.lanes.keys().cloned().collect();
+        for name in names {
+            self.start_lane(&name);
         }
         self.start_mandatory();
+    }
+
+    /// One channel at a time, and nothing overtakes what waits for it.
+    fn start_lane(&mut self, name: &str) {
+        let Some(lane) = self.lanes.get_mut(name) else {
+            return;
+        };
+        if lane.next.is_empty() || lane.opening {
+            return;
+        }
+        let link = Arc::clone(&self.link);
+        match lane
+            .channel
+            .clone()
+            .filter(|open| open.status().connected())
+        {
+            Some(channel) => {
+                let group = std::mem::take(&mut lane.next);
+                let messages = group.len();
+                self.launch(messages, Box::pin(publish_plain(link, channel, group)));
+            }
+            None => {
+                lane.opening = true;
+                self.in_flight
+                    .push(Box::pin(open_lane(link, name.to_owned())));
+            }
+        }
+    }
+
+    /// Its channel is there, or what waits for it has failed.
+    async fn lane_opened(&mut self, name: &str, channel: Option<Channel>) {
+        let Some(lane) = self.lanes.get_mut(name) else {
+            return;
+        };
+        lane.opening = false;
+        lane.channel = channel;
+        if lane.channel.is_none() {
+            let failed = std::mem::take(&mut lane.next);
+            let failed = failed
+                .into_iter()
+                .map(|(id, _)| (id, PublishOutcome::Failed));
+            tell_all(&self.link, failed.collect()).await;
+        }
+        self.start_lane(name);
     }
 
     fn start_mandatory(&mut self) {
@@ -170,18 +246,24 @@ impl Publisher {
 
     async fn done(&mut self, done: Done) {
         self.open = self.open.saturating_sub(done.outcomes.len());
-        if let Some(channel) = done.slot {
-            self.free.push(channel);
-            self.start_mandatory();
-        }
         tell_all(&self.link, done.outcomes).await;
+        match done.gives {
+            Gives::Nothing => {}
+            Gives::Slot(channel) => {
+                self.free.push(channel);
+                self.start_mandatory();
+            }
+            Gives::Lane(name, channel) => self.lane_opened(&name, channel).await,
+        }
     }
 
     /// Waits a little for confirms where the broker still answers.
     async fn finish(&mut self) {
-        for (id, _) in std::mem::take(&mut self.waiting) {
-            tell(&self.link, id, PublishOutcome::Failed).await;
-        }
+        let lanes = self.lanes.values_mut();
+        let next: Vec<Entry> = lanes.flat_map(|lane| lane.next.drain(..)).collect();
+        let waiting = std::mem::take(&mut self.waiting).into_iter().chain(next);
+        let failed = waiting.map(|(id, _)| (id, PublishOutcome::Failed));
+        tell_all(&self.link, failed.collect()).await;
         let limit = tokio::time::sleep(LAST_CONFIRMS);
         tokio::pin!(limit);
         // Where the link is lost, the confirms end with an error at once; past the limit
@@ -205,7 +287,7 @@ async fn tell(link: &Link, id: PublishId, outcome: PublishOutcome) {
 
 /// Tells every publication once: the messages of one stand together, and it is confirmed when all
 /// of them are.
-async fn tell_all(link: &Link, outcomes: Vec<(PublishId, PublishOutcome)>) {
+async fn tell_all(link: &Link, outcomes: Outcomes) {
     for messages in outcomes.chunk_by(|one, other| one.0 == other.0) {
         let worst = messages
             .iter()
@@ -240,21 +322,38 @@ fn message_id((_, message): &Entry) -> Option<&ShortString> {
     message.properties.message_id().as_ref()
 }
 
-/// Messages of which none is mandatory, on the channel that all such groups share.
-async fn publish_plain(link: Arc<Link>, group: Vec<Entry>) -> Done {
-    let channel = link.confirms.clone();
-    let (ids, answers) = publish_group(&link, &channel, group).await;
-    let outcomes = ids
-        .into_iter()
-        .zip(answers)
-        .map(|((id, _), answer)| (id, outcome_of(&answer, false)));
+async fn open_lane(link: Arc<Link>, name: String) -> Done {
+    let way = link.context.way_of(&name);
+    let channel = match confirm_channel(&link).await {
+        Ok(channel) => Some(channel),
+        Err(problem) => {
+            link.barred(way, &problem).await;
+            None
+        }
+    };
     Done {
-        outcomes: outcomes.collect(),
-        slot: None,
+        outcomes: Vec::new(),
+        gives: Gives::Lane(name, channel),
+    }
+}
+
+/// Messages to one exchange of which none is mandatory, on the channel that all such groups share.
+async fn publish_plain(link: Arc<Link>, channel: Channel, group: Vec<Entry>) -> Done {
+    let targets: Vec<Target> = group.iter().map(Target::of).collect();
+    let (ids, answers) = publish_group(&link, &channel, group).await;
+    let each = ids.into_iter().zip(&answers);
+    let mut outcomes = each
+        .map(|((id, _), answer)| (id, outcome_of(answer, false)))
+        .collect();
+    refused(&link, &answers, &targets, &mut outcomes).await;
+    Done {
+        outcomes,
+        gives: Gives::Nothing,
     }
 }
 
 async fn publish_mandatory(link: Arc<Link>, channel: Option<Channel>, group: Vec<Entry>) -> Done {
+    let targets: Vec<Target> = group.iter().map(Target::of).collect();
     let channel = match channel {
         Some(channel) if channel.status().connected() => Ok(channel),
         _ => confirm_channel(&link).await,
@@ -262,80 +361,122 @@ async fn publish_mandatory(link: Arc<Link>, channel: Option<Channel>, group: Vec
     let channel = match channel {
         Ok(channel) => channel,
         Err(problem) => {
-            tracing::warn!(%problem, messages = group.len(), "messages were not published");
+            tracing::debug!(%problem, messages = group.len(), "messages were not published");
+            let exchange = targets
+                .first()
+                .map_or("", |target| target.exchange.as_str());
+            link.barred(link.context.way_of(exchange), &problem).await;
             let failed = |(id, _)| (id, PublishOutcome::Failed);
             return Done {
                 outcomes: group.into_iter().map(failed).collect(),
-                slot: Some(None),
+                gives: Gives::Slot(None),
             };
         }
     };
-    let named: Vec<bool> = group.iter().map(to_an_exchange).collect();
     let (ids, answers) = publish_group(&link, &channel, group).await;
     let mut outcomes = judge(ids, &answers);
-    if let Some(problem) = missing(&answers)
-        && !made_again(&link, &problem).await
-    {
-        returned(&mut outcomes, &named);
-    }
-    let failed = |(_, outcome): &(_, PublishOutcome)| *outcome == PublishOutcome::Failed;
+    let answered = |(_, outcome): &(_, PublishOutcome)| *outcome != PublishOutcome::Failed;
     // A late confirm or return would be taken for the next group's.
-    let channel = Some(channel).filter(|_| !outcomes.iter().any(failed));
+    let channel = Some(channel).filter(|_| outcomes.iter().all(answered));
+    refused(&link, &answers, &targets, &mut outcomes).await;
     Done {
         outcomes,
-        slot: Some(channel),
+        gives: Gives::Slot(channel),
     }
 }
 
-/// Whether an exchange carries it that can be missing: the default one cannot.
-fn to_an_exchange((_, message): &Entry) -> bool {
-    !message.exchange.as_str().is_empty()
+/// Where a message was to go.
+struct Target {
+    exchange: ShortString,
+    key: ShortString,
 }
 
-/// Why the broker closed the channel, where that was an exchange that is not there. It takes all
-/// messages of the group with it, whichever was sent there.
-fn missing(answers: &[Answer]) -> Option<Problem> {
+impl Target {
+    fn of((_, message): &Entry) -> Self {
+        Self {
+            exchange: message.exchange.clone(),
+            key: message.key.clone(),
+        }
+    }
+}
+
+/// Why the broker closed the channel, where that was for what a message asked. It takes all
+/// messages of the group with it, whichever was meant.
+fn refusal(answers: &[Answer]) -> Option<Problem> {
     let mut problems = answers.iter().filter_map(|answer| match answer {
         Some(Err(error)) => Some(Problem::from(error.clone())),
         _ => None,
     });
-    problems.find(|problem| problem.class == Class::NotFound)
+    problems.find(|problem| matches!(problem.class, Class::NotFound | Class::AccessRefused))
 }
 
-/// Declares again what an instance needs, so that the same messages do not fail for ever; whether
-/// the exchange may be there now. It is not where the broker refuses: whoever deleted it has to
-/// make it again.
-async fn made_again(link: &Link, problem: &Problem) -> bool {
-    let declare = within(
-        link.context.config.timeout,
-        declare::all(&link.context, &link.publish),
-    );
-    let declared = tokio::select! {
-        declared = declare => declared,
-        () = link.given_up.cancelled() => Err(Problem::timeout("declare")),
+/// Finds the messages that a refusal was about, and tells which way it bars; the others of the
+/// group have failed with them. An exchange that was deleted is declared again.
+async fn refused(link: &Link, answers: &[Answer], targets: &[Target], outcomes: &mut Outcomes) {
+    let Some(problem) = refusal(answers) else {
+        return;
     };
-    match declared {
-        Ok(()) => {
-            tracing::warn!(%problem, "an exchange was deleted and is declared again");
-            true
-        }
-        Err(refused) => {
-            tracing::warn!(%problem, %refused, "an exchange is missing");
-            !matches!(
-                refused.class,
-                Class::AccessRefused | Class::NotFound | Class::Precondition
-            )
+    if let Some(key) = ways::refused_topic(&problem) {
+        // One client's address: no doubt about the broker.
+        mark(outcomes, targets, PublishOutcome::Refused, |target| {
+            target.key.as_str() == key
+        });
+        return;
+    }
+    let names = targets.iter().map(|target| target.exchange.as_str());
+    let blamed = ways::blamed(&problem.text, names);
+    if problem.class == Class::NotFound && made_again(link, &problem, blamed).await {
+        return;
+    }
+    let first = targets
+        .first()
+        .map_or("", |target| target.exchange.as_str());
+    let way = link.context.way_of(blamed.unwrap_or(first));
+    link.barred(way, &problem).await;
+    mark(outcomes, targets, PublishOutcome::Barred, |target| {
+        blamed.is_none_or(|name| target.exchange.as_str() == name)
+    });
+}
+
+type Outcomes = Vec<(PublishId, PublishOutcome)>;
+
+/// Says more of those that have failed.
+fn mark(
+    outcomes: &mut Outcomes,
+    targets: &[Target],
+    to: PublishOutcome,
+    fits: impl Fn(&Target) -> bool,
+) {
+    for ((_, outcome), target) in outcomes.iter_mut().zip(targets) {
+        if *outcome == PublishOutcome::Failed && fits(target) {
+            *outcome = to;
         }
     }
 }
 
-/// What went to an exchange that stays away has no way there; the rest of the group has failed.
-fn returned(outcomes: &mut [(PublishId, PublishOutcome)], named: &[bool]) {
-    for ((_, outcome), named) in outcomes.iter_mut().zip(named) {
-        if *named && *outcome == PublishOutcome::Failed {
-            *outcome = PublishOutcome::Returned;
-        }
+/// Declares the exchanges again, so that the same messages do not fail for ever; whether the one
+/// that is missing may be there now. It is not where the broker refuses: whoever deleted it has to
+/// make it again.
+async fn made_again(link: &Link, problem: &Problem, name: Option<&str>) -> bool {
+    let declare = within(link.context.config.timeout, async {
+        Ok(declare::exchanges(&link.context, &link.publish).await)
+    });
+    let lacks = tokio::select! {
+        declared = declare => declared,
+        () = link.given_up.cancelled() => return true,
+    };
+    let way = name.map(|name| link.context.way_of(name));
+    let refused = match lacks {
+        Ok(lacks) => lacks
+            .into_iter()
+            .find(|(lacking, _)| way.is_none_or(|way| way == *lacking)),
+        Err(_) => None,
+    };
+    match &refused {
+        None => tracing::warn!(%problem, "an exchange was deleted and is declared again"),
+        Some((_, refused)) => tracing::debug!(%problem, %refused, "an exchange is missing"),
     }
+    refused.is_none()
 }
 
 type Answer = Option<lapin::Result<Confirmation>>;
@@ -374,6 +515,7 @@ fn outcome_of(answer: &Answer, returned: bool) -> PublishOutcome {
     }
 }
 
+/// A channel that confirms.
 async fn confirm_channel(link: &Link) -> Result<Channel, Problem> {
     let open = async {
         let channel = link.publish.channel().await?;

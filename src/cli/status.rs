@@ -151,6 +151,7 @@ fn tables(view: &View) -> [Table; 4] {
             state(&broker.state),
             yes(broker.attached),
             yes(broker.preferred),
+            plain(&broker.problem),
         ]
     });
     let downstreams = view.downstreams.iter().map(|node| {
@@ -181,7 +182,7 @@ fn tables(view: &View) -> [Table; 4] {
             peers.collect(),
         ),
         (
-            &["broker", "state", "serves", "preferred"],
+            &["broker", "state", "serves", "preferred", "problem"],
             brokers.collect(),
         ),
         (

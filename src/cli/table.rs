@@ -45,8 +45,8 @@ pub(super) fn state(word: &str) -> Cell {
     let tone = match word {
         "leader" | "follower" | "connected" | "up" | "alive" | "serving" => Tone::Good,
         "down" | "lost" | "disabled" | "auth-failed" => Tone::Bad,
-        "joining" | "draining" | "leader-single-node" | "dialling" | "blocked" | "unknown"
-        | "suspect" | "left" | "peer-unreachable" => Tone::Warn,
+        "joining" | "draining" | "leader-single-node" | "dialling" | "blocked" | "unfit"
+        | "unknown" | "suspect" | "left" | "peer-unreachable" => Tone::Warn,
         _ => Tone::Plain,
     };
     Cell {

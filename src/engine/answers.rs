@@ -1,6 +1,7 @@
 //! Outcomes, replies, acknowledgements: a command's end.
 
 use super::command::{Command, Outbound, ReplyRoute};
+use super::fitness::Way;
 use super::ids::{JobId, PublishId};
 use super::input::PublishOutcome;
 use super::jobs::{Answered, Origin, State, lane_key};
@@ -467,7 +468,8 @@ impl Engine {
             }
             PublishOutcome::Returned => {
                 if let Some(link) = self.outbox.unparked(id) {
-                    self.out.push_back(Command::DeclareDeadLetters { link });
+                    // It is declared again, at once and then with growing pauses.
+                    self.on_barred(link, Way::DeadLetters, "it was deleted");
                     self.outbox.retry(id);
                     let rest = self.now.mono + limits::DECLARED_MS;
                     self.timers.set_by(Timer::Outbox, rest);
@@ -480,10 +482,26 @@ impl Engine {
                     self.refused_for_good(sent);
                 }
             }
-            PublishOutcome::Refused | PublishOutcome::Failed => {
+            PublishOutcome::Barred if self.outbox.far_reply(id) => {
+                if let Some(sent) = self.outbox.remove(id) {
+                    self.reroute(sent);
+                }
+            }
+            PublishOutcome::Refused | PublishOutcome::Barred | PublishOutcome::Failed => {
+                if outcome == PublishOutcome::Failed {
+                    self.look_at_failures(id);
+                }
                 self.outbox.retry(id);
                 self.timers.set_by(Timer::Outbox, self.now.mono + 100);
             }
+        }
+    }
+
+    /// Whatever it is that fails: a proof says whether it is the broker.
+    fn look_at_failures(&mut self, id: PublishId) {
+        if let Some((link, way)) = self.outbox.failed(id) {
+            let reason = "publications are not confirmed, again and again";
+            self.on_barred(link, way, reason);
         }
     }
 

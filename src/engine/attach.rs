@@ -1,6 +1,7 @@
 //! Links to brokers as they come and go, and what that means for everything else.
 
 use super::command::Command;
+use super::fitness::{Way, Weight};
 use super::ids::{BootId, LinkEpoch};
 use super::link::LinkStep;
 use super::peer::Heartbeat;
@@ -24,6 +25,10 @@ impl Engine {
     // ---- links --------------------------------------------------------------------------------
 
     pub(super) fn look_at_links(&mut self) {
+        if self.links.active_broker().is_none() {
+            // Nothing serves: what is left of a former link is not waited for.
+            self.close_left(u64::MAX);
+        }
         for step in self.links.steps(self.now) {
             match step {
                 LinkStep::Dial { link, broker } => {
@@ -34,9 +39,13 @@ impl Engine {
                     broker,
                     leave,
                 } => self.activate(link, broker, leave),
+                LinkStep::Prove { link, way } => self.find_out(link, way),
             }
         }
-        match self.links.next_at(self.now) {
+        self.tell_ways();
+        let left = self.leaving.iter();
+        let left = left.map(|(_, since)| since + limits::LEAVING_MS).min();
+        match self.links.next_at(self.now).into_iter().chain(left).min() {
             Some(at) => self.timers.set(Timer::Links, at),
             None => self.timers.stop(&Timer::Links),
         }
@@ -55,8 +64,13 @@ impl Engine {
                 self.out
                     .push_back(Command::StopConsuming { link: old, group });
             }
-            self.leaving.push(old);
+            self.leaving.push((old, self.now.mono));
+            if former.is_some_and(|former| self.links.weight(former) == Weight::Vital) {
+                // Its broker may never answer.
+                self.outbox.take_back(old);
+            }
         }
+        self.outbox.release();
         self.out.push_back(Command::AttachControl { link });
         for group in &mut self.groups {
             group.consumer = None;
@@ -90,13 +104,14 @@ impl Engine {
     }
 
     pub(super) fn on_link_down(&mut self, link: LinkEpoch, reason: String) {
-        self.leaving.retain(|leaving| *leaving != link);
+        self.leaving.retain(|(leaving, _)| *leaving != link);
         let label = self.links.broker_of(link);
         let Some((_, serving)) = self.links.on_down(self.now, link) else {
             self.stale("link");
             return;
         };
         if let Some(broker) = label {
+            self.links.note_reason(broker, reason.clone());
             self.events.push_back(Event::BrokerLink {
                 broker: self.links.label(broker).to_owned(),
                 up: false,
@@ -120,6 +135,7 @@ impl Engine {
             return;
         }
         self.control_on = Some(link);
+        self.way_works(link, Way::ControlQueue);
         if let Some(since) = self.deaf_since.take() {
             let deaf = self.now.mono.saturating_sub(since);
             self.members.forgive(deaf, self.now.mono);
@@ -193,7 +209,8 @@ impl Engine {
     }
 
     pub(super) fn on_link_blocked(&mut self, link: LinkEpoch, blocked: bool) {
-        if let Some(broker) = self.links.on_blocked(link, blocked) {
+        if let Some(broker) = self.links.on_blocked(self.now, link, blocked) {
+            self.outbox.release();
             self.events.push_back(Event::BrokerBlocked {
                 broker: self.links.label(broker).to_owned(),
                 blocked,
@@ -219,21 +236,28 @@ impl Engine {
         }
     }
 
-    /// Closes links that were left, once nothing delivered on them is unsettled. The broker is
-    /// dialled again as the spare.
+    /// Closes links that were left, once nothing delivered on them is unsettled, or after a while.
+    /// The broker is dialled again as the spare.
     pub(super) fn leave_links(&mut self) {
+        self.close_left(self.now.mono);
+    }
+
+    /// Closes those that are settled, or whose time is over at `now`.
+    fn close_left(&mut self, now: u64) {
+        let over = |since: u64| since.saturating_add(limits::LEAVING_MS) <= now;
         let done: Vec<LinkEpoch> = self
             .leaving
             .iter()
-            .copied()
-            .filter(|link| !self.jobs.any_on(*link))
+            .filter(|(link, since)| over(*since) || !self.jobs.any_on(*link))
+            .map(|(link, _)| *link)
             .collect();
         for link in done {
-            self.leaving.retain(|leaving| *leaving != link);
+            self.leaving.retain(|(leaving, _)| *leaving != link);
             self.out.push_back(Command::CloseLink { link });
             self.deaf_on(link);
             self.members.on_link_down(link);
             self.outbox.on_link_down(link);
+            self.drop_deliveries(link);
             self.links.on_closed(self.now, link);
         }
     }

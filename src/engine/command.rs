@@ -13,6 +13,7 @@ use crate::wire::event::ClientEvent;
 use crate::wire::message::RawMessage;
 use crate::wire::reply::Reply;
 
+use super::fitness::Way;
 use super::ids::{CallId, DeliveryId, JournalId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId};
 use super::peer::{Choice, IntentRecord, OutcomeRecord, PeerMessage, SessionRecord};
 
@@ -82,6 +83,19 @@ pub enum Outbound {
 }
 
 impl Outbound {
+    /// What the broker has to do for it.
+    pub(super) fn way(&self) -> Way {
+        match self {
+            Self::Event { .. } => Way::Events,
+            Self::Reply {
+                route: ReplyRoute::Federated(_),
+                ..
+            } => Way::FarReplies,
+            Self::Reply { .. } | Self::DeadLetter { .. } | Self::ParkedReply { .. } => Way::Replies,
+            Self::Peer { .. } => Way::Peers,
+        }
+    }
+
     /// Whether it goes into the queue of dead letters.
     pub(super) fn ours(&self) -> bool {
         matches!(self, Self::DeadLetter { .. } | Self::ParkedReply { .. })
@@ -166,7 +180,7 @@ pub enum Command {
         broker: usize,
     },
     /// Consume the own control queue on this link (exclusively, purged first). Answered by
-    /// `ControlAttached` or `LinkDown`.
+    /// `ControlAttached`, `Barred` or `LinkDown`.
     AttachControl {
         /// Which link.
         link: LinkEpoch,
@@ -195,12 +209,21 @@ pub enum Command {
         /// Group index.
         group: usize,
     },
-    /// Consume the queue of expired commands on a link, for as long as it lives.
+    /// Find out whether a way through a broker works, on a channel of its own and without leaving
+    /// a trace. Answered by `Proved`, unless the link ends.
+    Prove {
+        /// On which link.
+        link: LinkEpoch,
+        /// Which way.
+        way: Way,
+    },
+    /// Consume the queue of expired commands on a link, for as long as it lives. Answered by
+    /// `Proved`; where it ends, by `Barred`.
     ConsumeExpired {
         /// On which link.
         link: LinkEpoch,
     },
-    /// Declare the queue of dead letters again: it was deleted.
+    /// Declare the queue of dead letters again: it was deleted. Answered by `Proved`.
     DeclareDeadLetters {
         /// On which link.
         link: LinkEpoch,

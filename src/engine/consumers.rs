@@ -3,12 +3,13 @@
 use crate::model::InstanceId;
 
 use super::command::Command;
+use super::fitness::{Pass, Way};
 use super::ids::LinkEpoch;
 use super::members::Liveness;
 use super::peer::Role;
 use super::roles::Consumer;
 use super::timer::Timer;
-use super::{Engine, Event};
+use super::{Engine, Event, limits};
 
 /// Priority of a follower on another broker than the leader: below a federation link's -1, so
 /// that its broker's messages go to the leader (design fact: a link consumes at -1).
@@ -31,6 +32,11 @@ impl Engine {
         if self.joined_at.is_none() {
             return;
         }
+        // Where a consumer was refused, asking again may cost the link: a proof comes first.
+        let may_ask = self
+            .links
+            .active_broker()
+            .is_some_and(|broker| self.links.pass(broker, Way::Commands) == Pass::Open);
         for index in 0..self.groups.len() {
             let wanted = self.wanted_priority(index);
             let group = &self.groups[index];
@@ -53,7 +59,7 @@ impl Engine {
                             && consumer.priority == priority
                             && consumer.tag.starts_with(&marker)
                     });
-                    if !fits {
+                    if !fits && may_ask {
                         self.register(index, link, priority, &marker);
                     }
                 }
@@ -70,7 +76,10 @@ impl Engine {
             tag: tag.clone(),
             priority,
             confirmed: false,
+            asked_at: self.now.mono,
         });
+        let patience = self.now.mono + limits::CONSUMER_PATIENCE_MS;
+        self.timers.set_by(Timer::Consumers, patience);
         self.out.push_back(Command::Consume {
             link,
             group: index,
@@ -83,7 +92,7 @@ impl Engine {
     pub(super) fn wanted_priority(&self, index: usize) -> Option<i32> {
         let group = &self.groups[index];
         let closing = group.leaving.is_some_and(|leaving| leaving.closing);
-        if closing || self.stands_aside || !self.route.available() {
+        if closing || self.stands_aside || !self.route.available() || self.links.mute() {
             return None;
         }
         let own = i32::from(self.cfg.priority);
@@ -183,8 +192,39 @@ impl Engine {
             Some(consumer) if consumer.link == link && consumer.tag == tag => {
                 consumer.confirmed = true;
                 self.consumes_now();
+                self.way_works(link, Way::Commands);
             }
             _ => self.stale("consumer"),
+        }
+    }
+
+    /// A broker that does not give a consumer in its time is left for one that does. Here it is
+    /// waited for still.
+    pub(super) fn consumers_due(&mut self) {
+        let asked = |consumer: &Consumer| (consumer.asked_at, consumer.link);
+        let open = self.groups.iter().filter_map(|group| {
+            let consumer = group.consumer.as_ref().filter(|c| !c.confirmed);
+            consumer.map(asked)
+        });
+        let Some((asked_at, link)) = open.min() else {
+            return;
+        };
+        let due = asked_at + limits::CONSUMER_PATIENCE_MS;
+        if self.now.mono < due {
+            self.timers.set_by(Timer::Consumers, due);
+            return;
+        }
+        let seconds = limits::CONSUMER_PATIENCE_MS / 1_000;
+        let reason = format!("no answer within {seconds} s");
+        self.way_lost(link, Way::Commands, &reason);
+    }
+
+    /// This process was away: that is no delay of the broker's.
+    pub(super) fn forgive_consumers(&mut self, late: u64) {
+        for group in &mut self.groups {
+            if let Some(consumer) = &mut group.consumer {
+                consumer.asked_at += late;
+            }
         }
     }
 
@@ -221,11 +261,11 @@ impl Engine {
         }
         entry.consumer = None;
         let name = entry.name.clone();
+        // It is asked for again when a proof has passed.
+        self.on_barred(link, Way::Commands, &reason);
         self.events.push_back(Event::ConsumerLost {
             group: name,
             reason,
         });
-        let wait = 200 + self.jitter(200);
-        self.timers.set_by(Timer::Consumers, self.now.mono + wait);
     }
 }

@@ -67,6 +67,15 @@ pub enum Event {
         /// Whether it blocks.
         blocked: bool,
     },
+    /// A way through a broker was lost, or works again.
+    BrokerWay {
+        /// Label.
+        broker: String,
+        /// Bounded label of the way.
+        way: &'static str,
+        /// What does not work, in words, and why; `None`: it works again.
+        lost: Option<(&'static str, String)>,
+    },
     /// A command consumer ended without our asking.
     ConsumerLost {
         /// Queue group.

@@ -4,6 +4,7 @@ use crate::model::{AgentId, CallOutcome, InstanceId, NodeHealth, Shortage, Updat
 use crate::wire::command::{ClientCommand, Malformed};
 use crate::wire::message::RawMessage;
 
+use super::fitness::{Proof, Way};
 use super::ids::{
     BootId, CallId, DeliveryId, JournalId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId,
 };
@@ -43,6 +44,9 @@ pub enum PublishOutcome {
     Returned,
     /// Refused by a negative confirm: a queue that it was for is full and says so.
     Refused,
+    /// Refused for good: no right to write there, or no exchange. [`Input::Barred`] says so before,
+    /// and why.
+    Barred,
     /// Not taken: channel or connection gone, time up.
     Failed,
 }
@@ -190,6 +194,25 @@ pub enum Input {
         publish: PublishId,
         /// What it said.
         outcome: PublishOutcome,
+    },
+    /// A broker refused something that it must do for us. What one client's queue refuses is not
+    /// told here.
+    Barred {
+        /// On which link.
+        link: LinkEpoch,
+        /// What.
+        way: Way,
+        /// Why, in the broker's words, without credentials.
+        reason: String,
+    },
+    /// The answer to [`super::Command::Prove`], `ConsumeExpired` or `DeclareDeadLetters`.
+    Proved {
+        /// On which link.
+        link: LinkEpoch,
+        /// What.
+        way: Way,
+        /// How it ended.
+        proof: Proof,
     },
 
     /// A downstream request ended.

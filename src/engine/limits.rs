@@ -28,6 +28,16 @@ pub const GARBLED_PAUSE_MAX_MS: u64 = 60_000;
 
 /// Such losses further apart than this do not count together, milliseconds.
 pub const GARBLED_FORGET_MS: u64 = 600_000;
+/// How long a link that was left may take to settle what was delivered on it, milliseconds; then it
+/// is closed, and what is unsettled is delivered again.
+pub const LEAVING_MS: u64 = 20_000;
+
+/// How long a broker may take to give a command consumer before it counts as one that gives none,
+/// milliseconds.
+pub const CONSUMER_PATIENCE_MS: u64 = 4_000;
+
+/// How often a publication fails on living links, 100 ms apart at least, before its way is looked at.
+pub const FAILURES: u8 = 10;
 
 /// How often a publication that a broker refuses is tried again, 100 ms apart. A client whose queue
 /// is full and refuses (`x-overflow: reject-publish`) would else keep deliveries, and so the
@@ -161,12 +171,6 @@ pub const EVIDENCE_LOST_MS: u64 = 500;
 /// Who was taken for gone because its consumer was, and lived, is lost by silence alone for this
 /// long, milliseconds: on an overloaded machine that happens again.
 pub const COUNTS_DISTRUSTED_MS: u64 = 60_000;
-
-/// Moves from one broker to another within this time make the next way back slower, milliseconds.
-pub const MOVES_WITHIN_MS: u64 = 60_000;
-
-/// Longest hold before the way back to the preferred broker, in holds.
-pub const MOVES_FACTOR_MAX: u32 = 8;
 
 /// A count of no consumer older than this proves nothing of now, milliseconds: less than
 /// [`LISTEN_MS`], after which a peer that has come back meanwhile may act alone.

@@ -11,8 +11,12 @@
 //! One slot a broker. The active one serves; with `spare` a second one is kept up, so that moving
 //! costs no connect. A broker that just failed comes last. With `priority_backup` the first is
 //! kept dialled, and taken again once it was up for the hold time.
+//!
+//! A broker on which a [`Way`] is lost is left for one that lacks less, and is preferred again once
+//! it was well for the hold time, which grows where it fails soon after each return.
 
 use super::config::BrokerPolicy;
+use super::fitness::{Change, Fitness, Pass, Proof, Way, Weight};
 use super::ids::{LinkEpoch, Now};
 use super::limits;
 
@@ -42,6 +46,11 @@ struct Slot {
     failed_at: u64,
     blocked: bool,
     garbled: Option<Garbled>,
+    /// Its link was left, and is closed as soon as its deliveries are settled.
+    leaving: bool,
+    /// Why it went down last.
+    reason: String,
+    fitness: Fitness,
 }
 
 /// What the shell is to do.
@@ -63,6 +72,13 @@ pub enum LinkStep {
         /// The link to leave once its deliveries are settled.
         leave: Option<LinkEpoch>,
     },
+    /// Find out whether a way works.
+    Prove {
+        /// On which link.
+        link: LinkEpoch,
+        /// Which.
+        way: Way,
+    },
 }
 
 /// The links of this instance.
@@ -71,12 +87,8 @@ pub struct Links {
     policy: BrokerPolicy,
     slots: Vec<Slot>,
     active: Option<usize>,
-    /// The broker that served last.
-    served: Option<usize>,
     next: u64,
     started: Option<u64>,
-    /// When it moved from one broker to another, within the last minute.
-    moves: Vec<u64>,
     rng: u64,
 }
 
@@ -93,15 +105,16 @@ impl Links {
             failed_at: 0,
             blocked: false,
             garbled: None,
+            leaving: false,
+            reason: String::new(),
+            fitness: Fitness::default(),
         };
         Self {
             slots: vec![slot; policy.labels.len()],
             policy,
             active: None,
-            served: None,
             next: 1,
             started: None,
-            moves: Vec::new(),
             rng: seed | 1,
         }
     }
@@ -150,12 +163,13 @@ impl Links {
         self.slots.is_empty()
     }
 
-    /// `connected`, `dialling`, `down`, or `blocked` for the status view.
+    /// `connected`, `dialling`, `down`, `blocked` or `unfit` for the status view.
     #[must_use]
     pub fn state_word(&self, broker: usize) -> &'static str {
         match self.slots.get(broker) {
             Some(slot) => match slot.state {
                 State::Up { .. } if slot.blocked => "blocked",
+                State::Up { .. } if slot.fitness.weight() > Weight::Minor => "unfit",
                 State::Up { .. } => "connected",
                 State::Dialling { .. } => "dialling",
                 State::Down { .. } => "down",
@@ -175,6 +189,8 @@ impl Links {
             since: now.mono,
         };
         slot.blocked = false;
+        slot.leaving = false;
+        slot.fitness.on_up(now.mono);
         true
     }
 
@@ -192,11 +208,14 @@ impl Links {
         let slot = &mut self.slots[broker];
         slot.failures = failures.saturating_add(1);
         slot.failed_at = now.mono;
+        slot.leaving = false;
+        slot.fitness.on_down();
         slot.state = State::Down {
             retry_at: now.mono + delay,
         };
         let serving = self.active == Some(broker);
         if serving {
+            slot.fitness.failed(now.mono);
             self.active = None;
         }
         Some((broker, serving))
@@ -241,24 +260,108 @@ impl Links {
         pause.min(limits::GARBLED_PAUSE_MAX_MS)
     }
 
+    /// Why a broker is not connected, for the status view.
+    pub fn note_reason(&mut self, broker: usize, reason: String) {
+        if let Some(slot) = self.slots.get_mut(broker) {
+            slot.reason = reason;
+        }
+    }
+
     /// A link that was left is closed: the broker may be dialled again as the spare.
     pub fn on_closed(&mut self, now: Now, link: LinkEpoch) {
         if let Some(broker) = self.broker_of(link) {
-            self.slots[broker].state = State::Down { retry_at: now.mono };
+            let slot = &mut self.slots[broker];
+            slot.state = State::Down { retry_at: now.mono };
+            slot.leaving = false;
+            slot.fitness.on_down();
         }
     }
 
     /// The broker blocks publications, or takes them again.
-    pub fn on_blocked(&mut self, link: LinkEpoch, blocked: bool) -> Option<usize> {
+    pub fn on_blocked(&mut self, now: Now, link: LinkEpoch, blocked: bool) -> Option<usize> {
         let broker = self.broker_of(link)?;
-        self.slots[broker].blocked = blocked;
+        let slot = &mut self.slots[broker];
+        slot.blocked = blocked;
+        slot.fitness.blocked(now.mono, blocked);
         Some(broker)
+    }
+
+    // ---- what brokers do for us ---------------------------------------------------------------
+
+    /// What is known of the broker of a link; `None`: it is not one of ours any more.
+    pub fn fitness(&mut self, link: LinkEpoch) -> Option<&mut Fitness> {
+        let broker = self.broker_of(link)?;
+        Some(&mut self.slots[broker].fitness)
+    }
+
+    /// A proof on a link has ended.
+    pub fn on_proved(&mut self, now: Now, link: LinkEpoch, way: Way, proof: &Proof) -> bool {
+        let known = self.fitness(link);
+        known
+            .map(|fitness| fitness.proved(now.mono, way, proof))
+            .is_some()
+    }
+
+    /// Whether something may be sent to a broker on a way.
+    #[must_use]
+    pub fn pass(&self, broker: usize, way: Way) -> Pass {
+        self.slots
+            .get(broker)
+            .map_or(Pass::Open, |slot| slot.fitness.pass(way))
+    }
+
+    /// The serving broker lacks something vital, and no better one is connected: nothing can be
+    /// served from here.
+    #[must_use]
+    pub fn stuck(&self) -> bool {
+        let vital = |broker: usize| self.weight(broker) == Weight::Vital;
+        self.active.is_some_and(vital) && self.candidates().all(vital)
+    }
+
+    /// The same, and commands that are taken could not be answered.
+    #[must_use]
+    pub fn mute(&self) -> bool {
+        let mute = |broker: usize| self.slots[broker].fitness.mute();
+        self.stuck() && self.active.is_some_and(mute)
+    }
+
+    /// The worst of what a broker lacks.
+    #[must_use]
+    pub fn weight(&self, broker: usize) -> Weight {
+        let slot = self.slots.get(broker);
+        slot.map_or(Weight::Minor, |slot| slot.fitness.weight())
+    }
+
+    /// What is wrong with a broker, for people; empty where nothing is.
+    #[must_use]
+    pub fn problem(&self, broker: usize) -> String {
+        let Some(slot) = self.slots.get(broker) else {
+            return String::new();
+        };
+        let mut problems: Vec<String> = Vec::new();
+        if !matches!(slot.state, State::Up { .. }) && !slot.reason.is_empty() {
+            problems.push(slot.reason.clone());
+        }
+        let lost = slot.fitness.lost();
+        problems.extend(lost.map(|(way, reason)| format!("{}: {reason}", way.words())));
+        problems.join("; ")
+    }
+
+    /// What has changed since the last call, by broker.
+    pub fn take_changes(&mut self) -> Vec<(usize, Change)> {
+        let slots = self.slots.iter_mut().enumerate();
+        slots
+            .flat_map(|(broker, slot)| {
+                let changes = slot.fitness.take_changes();
+                changes.into_iter().map(move |change| (broker, change))
+            })
+            .collect()
     }
 
     /// What is to be done now. Call after every input; the steps must be carried out.
     pub fn steps(&mut self, now: Now) -> Vec<LinkStep> {
         let started = *self.started.get_or_insert(now.mono);
-        let mut steps = Vec::new();
+        let mut steps = self.proofs(now);
         if let Some(step) = self.choose(now, started) {
             steps.push(step);
         }
@@ -287,14 +390,59 @@ impl Links {
                 // A link is up and waits for the first broker's dial.
                 None if self.ups().next().is_some() => Some(started + START_GRACE_MS),
                 None => None,
-                Some(active) if active > 0 && self.policy.priority_backup => {
-                    self.up_since(0).map(|since| since + self.hold(now))
-                }
-                Some(_) => None,
+                // The first one, and from one that lacks something any that is better.
+                Some(_) => self.better().filter_map(|b| self.rested_at(b)).min(),
             };
             at.filter(|at| *at > now.mono)
         });
-        retries.chain(choice).min()
+        let up = |slot: &&Slot| matches!(slot.state, State::Up { .. });
+        let proofs = self.slots.iter().filter(up);
+        let proofs = proofs.filter_map(|slot| slot.fitness.next_at());
+        let proofs = proofs.map(|at| at.max(now.mono + 1));
+        retries.chain(choice).chain(proofs).min()
+    }
+
+    /// The proofs that are due.
+    fn proofs(&mut self, now: Now) -> Vec<LinkStep> {
+        let mut steps = Vec::new();
+        for slot in &mut self.slots {
+            if let State::Up { link, .. } = slot.state {
+                let due = slot.fitness.due(now.mono).into_iter();
+                steps.extend(due.map(|way| LinkStep::Prove { link, way }));
+            }
+        }
+        steps
+    }
+
+    /// Brokers that can be taken into use.
+    fn candidates(&self) -> impl Iterator<Item = usize> + '_ {
+        let usable = |broker: &usize| self.up(*broker).is_some() && !self.slots[*broker].leaving;
+        (0..self.slots.len()).filter(usable)
+    }
+
+    /// Candidates that are to be preferred to the active broker, once they have rested: the first
+    /// of the list, and from one that lacks something any that lacks less.
+    fn better(&self) -> impl Iterator<Item = usize> + '_ {
+        let active = self.active;
+        let lacks = active.map_or(Weight::Minor, |active| self.weight(active));
+        self.candidates().filter(move |broker| {
+            let first = *broker == 0 && active > Some(0) && self.policy.priority_backup;
+            let (weight, doubted) = (self.weight(*broker), self.slots[*broker].fitness.doubted());
+            !doubted && (weight < lacks || (first && weight <= lacks))
+        })
+    }
+
+    /// From when on a broker that is up may be taken in place of the active one.
+    fn rested_at(&self, broker: usize) -> Option<u64> {
+        let fitness = &self.slots[broker].fitness;
+        let active = self.active?;
+        // At once: from one that takes no answers, and to one that did not fail itself.
+        let urgent = self.weight(active) == Weight::Vital;
+        if urgent || (self.weight(active) > self.weight(broker) && fitness.fit_since() == 0) {
+            return Some(0);
+        }
+        let well_since = self.up_since(broker)?.max(fitness.fit_since());
+        Some(well_since + self.hold(fitness.hold(self.policy.failback_hold)))
     }
 
     fn up(&self, broker: usize) -> Option<LinkEpoch> {
@@ -314,10 +462,11 @@ impl Links {
     fn choose(&mut self, now: Now, started: u64) -> Option<LinkStep> {
         match self.active {
             None => {
-                let broker = *self
-                    .by_preference()
-                    .iter()
-                    .find(|b| self.up(**b).is_some())?;
+                let candidates: Vec<usize> = self.candidates().collect();
+                let order = self.by_preference();
+                let mut order = order.into_iter().filter(|b| candidates.contains(b));
+                let least = candidates.iter().map(|b| self.weight(*b)).min()?;
+                let broker = order.find(|b| self.weight(*b) == least)?;
                 let waiting_for_first = broker != 0
                     && matches!(self.slots[0].state, State::Dialling { .. })
                     && self.slots[0].failed_at == 0
@@ -327,27 +476,22 @@ impl Links {
                 }
                 self.activate(now, broker, None)
             }
-            Some(active) if active > 0 && self.policy.priority_backup => {
-                let since = self.up_since(0)?;
-                if now.mono < since + self.hold(now) {
-                    return None;
-                }
+            Some(active) => {
+                let rested = |b: &usize| self.rested_at(*b).is_some_and(|at| at <= now.mono);
+                let better: Vec<usize> = self.better().filter(rested).collect();
+                let least = better.iter().map(|b| self.weight(*b)).min()?;
+                let broker = better.into_iter().find(|b| self.weight(*b) == least)?;
                 let leave = self.up(active);
-                self.activate(now, 0, leave)
+                self.slots[active].leaving = leave.is_some();
+                self.activate(now, broker, leave)
             }
-            Some(_) => None,
         }
     }
 
     fn activate(&mut self, now: Now, broker: usize, leave: Option<LinkEpoch>) -> Option<LinkStep> {
         let link = self.up(broker)?;
-        if self.served.replace(broker).is_some_and(|b| b != broker) {
-            self.moves
-                .retain(|at| now.mono < at + limits::MOVES_WITHIN_MS);
-            self.moves.truncate(limits::MOVES_FACTOR_MAX as usize);
-            self.moves.push(now.mono);
-        }
         self.active = Some(broker);
+        self.slots[broker].fitness.used(now.mono);
         Some(LinkStep::Activate {
             link,
             broker,
@@ -356,12 +500,8 @@ impl Links {
     }
 
     /// The hold before going back, longer by up to a quarter so that two instances do not move
-    /// at once; doubled with each time that it went back and did not stay.
-    fn hold(&self, now: Now) -> u64 {
-        let late = |at: &&u64| now.mono < **at + limits::MOVES_WITHIN_MS;
-        let rounds = self.moves.iter().filter(late).count().saturating_sub(1) / 2;
-        let factor = (1 << rounds).min(limits::MOVES_FACTOR_MAX);
-        let hold = self.policy.failback_hold * u64::from(factor);
+    /// at once.
+    fn hold(&self, hold: u64) -> u64 {
         hold + self.rng % (hold / 4 + 1)
     }
 
@@ -448,7 +588,7 @@ mod tests {
             .iter()
             .filter_map(|step| match step {
                 LinkStep::Dial { link, broker } => Some((*link, *broker)),
-                LinkStep::Activate { .. } => None,
+                LinkStep::Activate { .. } | LinkStep::Prove { .. } => None,
             })
             .collect()
     }
@@ -456,7 +596,7 @@ mod tests {
     fn activated(steps: &[LinkStep]) -> Option<(usize, Option<LinkEpoch>)> {
         steps.iter().find_map(|step| match step {
             LinkStep::Activate { broker, leave, .. } => Some((*broker, *leave)),
-            LinkStep::Dial { .. } => None,
+            LinkStep::Dial { .. } | LinkStep::Prove { .. } => None,
         })
     }
 

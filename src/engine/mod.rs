@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   handle(now, Input) ──▶ ┌────────────────────────────────────────────────────────────┐ ──▶ poll_command()
-//!                          │ links        which broker serves · attach                  │ ──▶ poll_event()
+//!                          │ links        which broker serves · attach · ways through   │
+//!                          │              it (fitness)                                  │ ──▶ poll_event()
 //!   poll_timeout() ◀────── │ members      which peers live                              │
 //!                          │ roles        who leads which group · handover · consumers  │
 //!                          │              · groups (whose agent) · choice (operators)   │
@@ -39,6 +40,7 @@ mod consumers;
 mod correlation;
 mod doubt;
 pub mod event;
+pub mod fitness;
 mod garbled;
 mod groups;
 mod handover;
@@ -79,6 +81,7 @@ mod strangers;
 mod supervise;
 mod timer;
 pub mod view;
+mod ways;
 mod withheld;
 mod work;
 
@@ -139,8 +142,9 @@ pub struct Engine {
     links: Links,
     /// The link on which the own control queue is consumed.
     control_on: Option<LinkEpoch>,
-    /// Links that are left as soon as their deliveries are settled.
-    leaving: Vec<LinkEpoch>,
+    /// Links that are left as soon as their deliveries are settled, and since when, monotonic
+    /// milliseconds.
+    leaving: Vec<(LinkEpoch, u64)>,
     members: Members,
     groups: Vec<Group>,
     sessions: Sessions,
@@ -304,6 +308,8 @@ impl Engine {
             Input::ConsumerUnlisted { tag, reason } => self.on_consumer_unlisted(&tag, reason),
             Input::Delivery(delivery) => self.on_delivery(*delivery),
             Input::Published { publish, outcome } => self.on_published(publish, outcome),
+            Input::Barred { link, way, reason } => self.on_barred(link, way, &reason),
+            Input::Proved { link, way, proof } => self.on_proved(link, way, &proof),
             Input::CallDone { call, outcome } => self.on_call_done(call, outcome),
             Input::Probed { node, health } => self.on_probed(node, health),
             Input::Notice {
@@ -373,6 +379,7 @@ impl Engine {
                 self.was_away();
                 self.members.forgive(late, now.mono);
                 self.members.doubt_counts();
+                self.forgive_consumers(late);
                 // Nor has a newcomer listened meanwhile.
                 self.joined_at = self.joined_at.map(|at| (at + late).min(now.mono));
                 let doubts = !self.cfg.planted.skips_epoch_check();
@@ -430,7 +437,7 @@ impl Engine {
                 Timer::Agent(agent) => self.agent_due(&agent),
                 Timer::Step(id) => self.step_due(id),
                 Timer::Held => self.release_held(),
-                Timer::Consumers => self.refresh_consumers(),
+                Timer::Consumers => self.consumers_due(),
                 Timer::Outbox => self.outbox.rested(),
                 Timer::States => self.publish_states(),
                 Timer::Sweep => self.sweep(),

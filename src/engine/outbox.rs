@@ -1,13 +1,16 @@
 //! Publications that wait for a broker or for its confirm.
 //!
 //! What was on a link that went down is published again on the next one, under the same message
-//! id. Peer messages are not: they are for the moment.
+//! id. Peer messages are not: they are for the moment. What a broker would refuse is kept, in
+//! order, until it takes it or another one serves.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::command::Outbound;
+use super::fitness::{Pass, Way};
 use super::ids::{JobId, LinkEpoch, PublishId};
 use super::limits;
+use super::link::Links;
 
 #[derive(Debug)]
 struct Entry {
@@ -21,6 +24,42 @@ struct Entry {
     elsewhere: Option<usize>,
     /// How often a broker has refused it.
     refused: u8,
+    /// How often it failed on a living link since its way was looked at.
+    failed: u8,
+}
+
+/// How a message can go out now.
+enum WayOut {
+    On(LinkEpoch),
+    /// Not yet.
+    Wait,
+    /// Not this way; a reply may have another one.
+    Never,
+}
+
+impl Entry {
+    /// A reply may change its way here.
+    fn way_out(&mut self, ways: &Ways<'_>) -> WayOut {
+        if self.message.ours() {
+            return ways.for_people().map_or(WayOut::Wait, WayOut::On);
+        }
+        let (_, active) = ways.active;
+        if let Some(home) = self.home.filter(|home| *home != active) {
+            if let Some(there) = ways.open_to(home, self.message.way()) {
+                return WayOut::On(there);
+            }
+            self.message.flip_route();
+            self.home = Some(active);
+        }
+        let elsewhere = self.elsewhere.filter(|at| ways.link_to(*at).is_some());
+        let (broker, way) = (elsewhere.unwrap_or(active), self.message.way());
+        let others = elsewhere.is_some() || way == Way::FarReplies;
+        match ways.links.pass(broker, way) {
+            Pass::Open => ways.link_to(broker).map_or(WayOut::Wait, WayOut::On),
+            Pass::Lost if others => WayOut::Never,
+            Pass::Lost | Pass::Doubted => WayOut::Wait,
+        }
+    }
 }
 
 /// A message that left the outbox.
@@ -36,6 +75,49 @@ pub struct Sent {
     pub elsewhere: bool,
 }
 
+/// Where messages can go now.
+#[derive(Debug)]
+pub struct Ways<'a> {
+    /// The link that serves, and its broker.
+    pub active: (LinkEpoch, usize),
+    /// All links that are up.
+    pub ups: &'a [(LinkEpoch, usize)],
+    /// What their brokers take.
+    pub links: &'a Links,
+}
+
+impl Ways<'_> {
+    fn link_to(&self, broker: usize) -> Option<LinkEpoch> {
+        let to = |(_, at): &&(LinkEpoch, usize)| *at == broker;
+        self.ups.iter().find(to).map(|(link, _)| *link)
+    }
+
+    /// A link to a broker that takes what goes this way.
+    fn open_to(&self, broker: usize, way: Way) -> Option<LinkEpoch> {
+        let link = self.link_to(broker)?;
+        (self.links.pass(broker, way) == Pass::Open).then_some(link)
+    }
+
+    /// A broker that keeps dead letters: the serving one, else any.
+    fn for_people(&self) -> Option<LinkEpoch> {
+        let open = |broker: usize| {
+            let kept = self.links.pass(broker, Way::DeadLetters) == Pass::Open;
+            self.open_to(broker, Way::Replies).filter(|_| kept)
+        };
+        let (_, active) = self.active;
+        open(active).or_else(|| self.ups.iter().find_map(|(_, broker)| open(*broker)))
+    }
+}
+
+/// What became of the messages that waited.
+#[derive(Debug, Default)]
+pub struct Flushed {
+    /// To be published, in order.
+    pub out: Vec<(PublishId, LinkEpoch, Outbound)>,
+    /// Replies whose way is lost, and that have another one.
+    pub no_way: Vec<PublishId>,
+}
+
 /// The outbox.
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -43,6 +125,8 @@ pub struct Outbox {
     waiting: BTreeSet<PublishId>,
     /// Failed on a living link: they rest before they wait again.
     resting: BTreeSet<PublishId>,
+    /// Would be refused now.
+    held: BTreeSet<PublishId>,
     events: usize,
     next: u64,
 }
@@ -73,6 +157,7 @@ impl Outbox {
                 home,
                 elsewhere: None,
                 refused: 0,
+                failed: 0,
             },
         );
         if self.events <= limits::OUTBOX_EVENTS {
@@ -87,35 +172,41 @@ impl Outbox {
     }
 
     /// Hands waiting messages to links, in order: to the active one on its broker, and a reply to
-    /// the broker where its command was consumed, as far as `link_to` has a link there.
-    pub fn flush(
-        &mut self,
-        active: (LinkEpoch, usize),
-        link_to: impl Fn(usize) -> Option<LinkEpoch>,
-    ) -> Vec<(PublishId, LinkEpoch, Outbound)> {
-        let waiting = std::mem::take(&mut self.waiting);
-        let mut out = Vec::with_capacity(waiting.len());
-        for id in waiting {
+    /// the broker where its command was consumed, as far as there is a link that takes it. What
+    /// would be refused is held until [`Self::release`].
+    pub fn flush(&mut self, ways: &Ways<'_>) -> Flushed {
+        let mut flushed = Flushed::default();
+        for id in std::mem::take(&mut self.waiting) {
             let Some(entry) = self.entries.get_mut(&id) else {
                 continue;
             };
-            let (mut link, broker) = active;
-            if let Some(home) = entry.home.filter(|home| *home != broker) {
-                match link_to(home) {
-                    Some(there) => link = there,
-                    None => {
-                        entry.message.flip_route();
-                        entry.home = Some(broker);
-                    }
+            match entry.way_out(ways) {
+                WayOut::On(link) => {
+                    entry.on = Some(link);
+                    flushed.out.push((id, link, entry.message.clone()));
+                }
+                WayOut::Never => flushed.no_way.push(id),
+                WayOut::Wait => {
+                    self.held.insert(id);
                 }
             }
-            if let Some(there) = entry.elsewhere.and_then(&link_to) {
-                link = there;
-            }
-            entry.on = Some(link);
-            out.push((id, link, entry.message.clone()));
         }
-        out
+        flushed
+    }
+
+    /// Something has changed about links or what brokers take: what was held is looked at again.
+    pub fn release(&mut self) {
+        self.waiting.append(&mut self.held);
+    }
+
+    /// What was handed to a link waits again: its broker may never answer.
+    pub fn take_back(&mut self, link: LinkEpoch) {
+        for (id, entry) in &mut self.entries {
+            if entry.on == Some(link) {
+                entry.on = None;
+                self.waiting.insert(*id);
+            }
+        }
     }
 
     /// Takes a reply for which a queue is looked for on another broker.
@@ -137,6 +228,7 @@ impl Outbox {
     pub fn remove(&mut self, id: PublishId) -> Option<Sent> {
         self.waiting.remove(&id);
         self.resting.remove(&id);
+        self.held.remove(&id);
         let entry = self.entries.remove(&id)?;
         self.events -= usize::from(matches!(entry.message, Outbound::Event { .. }));
         Some(Sent {
@@ -153,6 +245,25 @@ impl Outbox {
             entry.on = None;
             self.resting.insert(id);
         }
+    }
+
+    /// A publication has failed: the link and the way that should be looked at, where it did so
+    /// again and again.
+    pub fn failed(&mut self, id: PublishId) -> Option<(LinkEpoch, Way)> {
+        let entry = self.entries.get_mut(&id)?;
+        entry.failed += 1;
+        if entry.failed < limits::FAILURES {
+            return None;
+        }
+        entry.failed = 0;
+        Some((entry.on?, entry.message.way()))
+    }
+
+    /// Whether it is a reply that another way may take.
+    #[must_use]
+    pub fn far_reply(&self, id: PublishId) -> bool {
+        let entry = self.entries.get(&id);
+        entry.is_some_and(|entry| entry.message.way() == Way::FarReplies)
     }
 
     /// The link on which a message for the queue of dead letters is; `None` for other messages.
@@ -180,12 +291,8 @@ impl Outbox {
     /// A link is gone: what was on it waits again.
     pub fn on_link_down(&mut self, link: LinkEpoch) {
         self.rested();
-        for (id, entry) in &mut self.entries {
-            if entry.on == Some(link) {
-                entry.on = None;
-                self.waiting.insert(*id);
-            }
-        }
+        self.release();
+        self.take_back(link);
     }
 
     /// Number of messages kept.

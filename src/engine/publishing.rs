@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::command::{Command, Outbound};
 use super::ids::{self, LinkEpoch, SubscriptionEpoch};
 use super::members::Peer;
+use super::outbox::Ways;
 use super::{Engine, Event, peer, rng};
 use crate::model::Destination;
 use crate::wire::event::ClientEvent;
@@ -86,6 +87,12 @@ impl Engine {
         if ways.is_empty() {
             ways.push(own);
         }
+        ways.retain(|link| self.carries_peers(*link));
+        if ways.is_empty() {
+            // The brokers' federation carries it on from the others.
+            let ups = self.links.ups().map(|(link, _)| link);
+            ways.extend(ups.filter(|link| self.carries_peers(*link)));
+        }
         for link in ways {
             let id = self.outbox.number();
             self.out.push_back(Command::Publish {
@@ -118,9 +125,22 @@ impl Engine {
             return;
         };
         let ups: Vec<(LinkEpoch, usize)> = self.links.ups().collect();
-        let link_to = |to: usize| ups.iter().find(|(_, at)| *at == to).map(|(up, _)| *up);
-        for (id, link, message) in self.outbox.flush((link, broker), link_to) {
-            self.out.push_back(Command::Publish { id, link, message });
+        // A reply that goes another way waits again; each has a few ways.
+        while self.outbox.has_waiting() {
+            let ways = Ways {
+                active: (link, broker),
+                ups: &ups,
+                links: &self.links,
+            };
+            let flushed = self.outbox.flush(&ways);
+            for (id, link, message) in flushed.out {
+                self.out.push_back(Command::Publish { id, link, message });
+            }
+            for id in flushed.no_way {
+                if let Some(sent) = self.outbox.remove(id) {
+                    self.reroute(sent);
+                }
+            }
         }
     }
 

@@ -32,6 +32,8 @@ pub(super) struct Consumer {
     pub tag: String,
     pub priority: i32,
     pub confirmed: bool,
+    /// When it was asked for, monotonic milliseconds.
+    pub asked_at: u64,
 }
 
 /// A group of command queues.
@@ -352,7 +354,7 @@ impl Engine {
     pub(super) fn eligible(&self, index: usize) -> bool {
         let group = &self.groups[index];
         let out = group.stopped || group.role == Role::Disabled || group.leaving.is_some();
-        !out && self.route.available()
+        !out && self.route.available() && !self.links.stuck()
     }
 
     pub(super) fn other_eligible(&self, name: &str) -> bool {

@@ -9,7 +9,8 @@ use super::ids::JobId;
 /// Everything that can come due.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Timer {
-    /// A broker may be dialled again, or the preferred one was healthy long enough.
+    /// A broker may be dialled again, the preferred one was healthy long enough, or a way is to be
+    /// proven.
     Links,
     /// A heartbeat is to be sent.
     Heartbeat,
@@ -36,7 +37,7 @@ pub enum Timer {
     Step(JobId),
     /// Held and forwarded commands are looked at again, deadlines included.
     Held,
-    /// A consumer that was lost is registered again.
+    /// A consumer that was asked for should stand by now.
     Consumers,
     /// Publications that failed on a living link are tried again.
     Outbox,

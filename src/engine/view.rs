@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::fitness::Weight;
 use super::members::Liveness;
 use super::peer::{Choice, Role, Standing, Wish};
 use super::route::NodeState;
@@ -96,7 +97,7 @@ pub struct ChoiceView {
 pub struct BrokerView {
     /// `host:port`.
     pub url: String,
-    /// `connected`, `dialling`, `blocked`, `down`.
+    /// `connected`, `dialling`, `blocked`, `unfit`, `down`.
     pub state: String,
     /// Whether this one serves.
     pub attached: bool,
@@ -105,6 +106,12 @@ pub struct BrokerView {
     /// Links to it that were lost in a row because what it sent could not be read.
     #[serde(skip_serializing_if = "none")]
     pub garbled: u32,
+    /// Something is lost there without which commands are not served well: another broker is used
+    /// where there is one.
+    pub unfit: bool,
+    /// What it lacks, or why it is not connected; empty where nothing is wrong.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub problem: String,
 }
 
 #[expect(
@@ -266,6 +273,11 @@ impl Engine {
 
     /// What heartbeats tell the peers of this picture.
     pub(super) fn standing(&self) -> Standing {
+        let mut brokers = self.broker_views();
+        for broker in &mut brokers {
+            let short = broker.problem.chars().take(limits::STANDING_REASON_CHARS);
+            broker.problem = short.collect();
+        }
         let mut downstreams = self.downstream_views();
         for node in &mut downstreams {
             if let Some(reason) = &mut node.reason {
@@ -273,7 +285,7 @@ impl Engine {
             }
         }
         Standing {
-            brokers: self.broker_views(),
+            brokers,
             downstreams,
             groups: self.group_views(),
             in_service: self.route.available(),
@@ -349,6 +361,8 @@ impl Engine {
                     .links
                     .garbled(self.now, broker)
                     .map_or(0, |(_, times)| times),
+                unfit: self.links.weight(broker) > Weight::Minor,
+                problem: self.links.problem(broker),
             })
             .collect()
     }
@@ -419,6 +433,7 @@ impl Engine {
         if self.links.active().is_none() {
             warnings.push("no broker is connected: commands wait in the brokers".to_owned());
         }
+        warnings.extend(self.words_of_ways());
         if !self.route.available() {
             warnings.push("no downstream is in service: not consuming".to_owned());
         }

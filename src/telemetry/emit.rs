@@ -41,6 +41,7 @@ macro_rules! about_brokers {
             | Event::BrokerFailover { .. }
             | Event::BrokerBlocked { .. }
             | Event::LinkGarbled { .. }
+            | Event::BrokerWay { .. }
             | Event::ConsumerLost { .. }
     };
 }
@@ -257,6 +258,15 @@ fn brokers(event: &Event, instance: &str) {
                 times,
                 "what a broker sent could not be read"
             );
+        }
+        Event::BrokerWay { broker, way, lost } => {
+            gauge!(names::BROKER_WAY_LOST, "broker" => broker.clone(), "way" => *way)
+                .set(bit(lost.is_some()));
+            let broker = broker.as_str();
+            match lost {
+                Some((words, reason)) => warn!(instance, broker, way, reason, "{words}"),
+                None => info!(instance, broker, way, "works again"),
+            }
         }
         Event::ConsumerLost { group, reason } => {
             counter!(names::CONSUMERS_LOST, "group" => group.clone()).increment(1);

@@ -23,7 +23,7 @@ pub fn gauges(view: &View) {
         }
     }
     for broker in &view.brokers {
-        let connected = ["connected", "blocked"].contains(&broker.state.as_str());
+        let connected = ["connected", "blocked", "unfit"].contains(&broker.state.as_str());
         gauge!(names::BROKER_CONNECTED, "broker" => broker.url.clone()).set(bit(connected));
         gauge!(names::BROKER_ATTACHED, "broker" => broker.url.clone()).set(bit(broker.attached));
         gauge!(names::BROKER_BLOCKED, "broker" => broker.url.clone())

@@ -75,6 +75,7 @@ metrics_table! {
     BROKER_ATTACHED = "broker_attached", Gauge, Count, "1 for the broker that serves this instance.";
     BROKER_BLOCKED = "broker_blocked", Gauge, Count, "1 while a broker refuses publications (memory or disk alarm).";
     BROKER_GARBLED = "broker_garbled", Gauge, Count, "Links to a broker lost in a row because what it sent could not be read; 0 where that is over.";
+    BROKER_WAY_LOST = "broker_way_lost", Gauge, Count, "1 while something that a broker has to do for an instance does not work, by way: commands, replies, events, publishing, far-replies, peers, control-queue, expired, dead-letters.";
     BROKER_FAILOVERS = "broker_failovers_total", Counter, Count, "Moves of service to a broker; from is `none` where no link was left to move from.";
     IN_SERVICE = "in_service", Gauge, Count, "1 while a downstream node is usable.";
     DOWNSTREAM_UP = "downstream_up", Gauge, Count, "1 while a downstream node is usable, by node.";

@@ -18,6 +18,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use rig::*;
 use serde_json::Value;
 use tandem::engine::command::{Outbound, ReplyRoute};
+use tandem::engine::fitness::{Proof, Way};
 use tandem::engine::ids::{BootId, LinkEpoch, PublishId};
 use tandem::engine::input::PublishOutcome;
 use tandem::engine::peer::PeerMessage;
@@ -204,7 +205,9 @@ async fn published_until_told(shell: &mut Shell, inbox: &str) {
             PublishOutcome::Failed => again.push(id),
             PublishOutcome::Returned => assert!(id == 530 && open.remove(&id), "{id}"),
             PublishOutcome::Confirmed => assert!(id != 530 && open.remove(&id), "{id}"),
-            PublishOutcome::Refused => panic!("publication {id} was refused"),
+            PublishOutcome::Refused | PublishOutcome::Barred => {
+                panic!("publication {id} was refused")
+            }
         }
     }
 }
@@ -242,7 +245,14 @@ async fn deleted_objects_for_replies_are_made_again(client: &Client, shell: &mut
         reply: Arc::new(ok()),
         correlation_id: None,
     };
-    assert_eq!(shell.publish(6, parked).await, PublishOutcome::Confirmed);
+    assert_eq!(
+        shell.publish(6, parked.clone()).await,
+        PublishOutcome::Returned
+    );
+    shell.execute(Command::DeclareDeadLetters { link: LINK });
+    let proof = shell.proof(Way::DeadLetters).await;
+    assert_eq!(proof, Proof::Passed);
+    assert_eq!(shell.publish(7, parked).await, PublishOutcome::Confirmed);
     assert_eq!(client.waiting("tandem.dead-letter").await, 1);
 }
 

@@ -11,6 +11,7 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer
 use serde_json::Value;
 use tandem::broker::{Broker, BrokerAddress, BrokerConfig, GroupConfig};
 use tandem::engine::command::{Outbound, ReplyRoute};
+use tandem::engine::fitness::{Proof, Way};
 use tandem::engine::ids::{BootId, LinkEpoch, PublishId};
 use tandem::engine::input::{Delivery, PublishOutcome};
 use tandem::engine::{Command, Input};
@@ -149,6 +150,15 @@ impl Shell {
         self.execute(Command::Publish { id, link, message });
         self.wait("published", |input| match input {
             Input::Published { publish, outcome } if publish == id => Some(outcome),
+            _ => None,
+        })
+        .await
+    }
+
+    /// How the next proof of a way ends.
+    pub async fn proof(&mut self, wanted: Way) -> Proof {
+        self.wait("proof", |input| match input {
+            Input::Proved { way, proof, .. } if way == wanted => Some(proof),
             _ => None,
         })
         .await

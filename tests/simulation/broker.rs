@@ -1,7 +1,8 @@
 //! Two brokers whose command queues are federated both ways (design facts F1 to F4, F6, F7).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use tandem::engine::fitness::Way;
 use tandem::engine::ids::LinkEpoch;
 use tandem::wire::message::RawMessage;
 
@@ -37,6 +38,8 @@ pub struct Broker {
     pub commands: VecDeque<Waiting>,
     pub expired: VecDeque<Waiting>,
     pub conns: Vec<Conn>,
+    /// What it refuses to the instances' user.
+    pub refuses: BTreeSet<Way>,
     /// Consumers of control queues: one an instance.
     pub control: Vec<Conn>,
     pub consumers: Vec<Consumer>,

@@ -53,6 +53,9 @@ impl World {
             Kind::FailoverStop { node } => {
                 self.order(node, OTHER, Verb::FailoverStop(GROUP.into()))
             }
+            Kind::Grey { broker, way } => {
+                self.brokers[broker].refuses.insert(way);
+            }
             Kind::Switchover { to } => {
                 let asked = self.rng.index(self.nodes.len());
                 self.order(asked, OTHER, Verb::Switchover(name_of(to).to_string()));
@@ -89,6 +92,9 @@ impl World {
             Kind::Disk { node } => self.nodes[node].disk.fails = false,
             Kind::GroupStop { node } => self.want_group(node, false),
             Kind::FailoverStop { node } => self.want_group(node, true),
+            Kind::Grey { broker, way } => {
+                self.brokers[broker].refuses.remove(&way);
+            }
             Kind::Switchover { .. } => {}
         }
     }

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use tandem::engine::config::Mode;
+use tandem::engine::fitness::Way;
 
 use crate::rng::Rng;
 
@@ -81,6 +82,8 @@ pub enum Kind {
     /// An operator stops a group on an instance so that nobody takes over, and makes that
     /// instance leader at the end.
     FailoverStop { node: usize },
+    /// A broker refuses a way to the instances: their user has lost a right there. Not drawn.
+    Grey { broker: usize, way: Way },
     /// An operator hands everything to an instance.
     Switchover { to: usize },
 }
@@ -188,6 +191,33 @@ impl Plan {
             stop_at: healed_at + WORK_AFTER_MS,
             end_at: healed_at + WORK_AFTER_MS + REST_MS,
         }
+    }
+
+    /// The same, and a broker or two that refuse the instances something.
+    pub fn with_grey_brokers(mut self) -> Self {
+        let mut rng = Rng::new(self.seed ^ 0x6E7);
+        for _ in 0..rng.between(1, 3) {
+            let way = rng.pick(&[
+                Way::Replies,
+                Way::Replies,
+                Way::Events,
+                Way::FarReplies,
+                Way::Peers,
+                Way::Commands,
+                Way::Expired,
+            ]);
+            let broker = rng.index(2);
+            let fault = Fault {
+                at: rng.between(CALM_MS, LAST_BEGIN_MS),
+                millis: rng.between(1_000, LONGEST_MS),
+                kind: Kind::Grey { broker, way },
+            };
+            self.healed_at = self.healed_at.max(fault.at + fault.millis);
+            self.faults.push(fault);
+        }
+        self.stop_at = self.healed_at + WORK_AFTER_MS;
+        self.end_at = self.stop_at + REST_MS;
+        self
     }
 
     fn with(mut self, clients: usize, moves: Vec<Move>, hostile: Vec<u64>, skew: Vec<i64>) -> Self {

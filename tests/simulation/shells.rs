@@ -2,6 +2,7 @@
 
 use tandem::engine::Input;
 use tandem::engine::command::{Command, Outbound, ReplyRoute};
+use tandem::engine::fitness::{Proof, Way};
 use tandem::engine::ids::{DeliveryId, LinkEpoch, PublishId};
 use tandem::engine::input::{Delivery, PublishOutcome, Source};
 use tandem::wire::command::parse;
@@ -70,12 +71,16 @@ impl World {
                     self.brokers[broker].consumers.retain(|c| c.conn != conn);
                 }
             }
+            Command::Prove { link, way } => self.prove(node, link, way),
             // Nobody deletes it here.
-            Command::DeclareDeadLetters { .. } => {}
+            Command::DeclareDeadLetters { link } => self.prove(node, link, Way::DeadLetters),
             Command::ConsumeExpired { link } => {
-                if let Some((broker, conn)) = self.live(node, link) {
+                if let Some((broker, conn)) = self.live(node, link)
+                    && !self.brokers[broker].undertakers.contains(&conn)
+                {
                     self.brokers[broker].undertakers.push(conn);
                 }
+                self.prove(node, link, Way::Expired);
             }
             Command::Publish { id, link, message } => self.publish(node, id, link, message),
             Command::Ack(delivery) => self.ack(node, delivery),
@@ -167,6 +172,17 @@ impl World {
         let Some((broker, conn)) = self.live(node, link) else {
             return;
         };
+        if let Some(reason) = self.refusal(broker, Way::Commands) {
+            let boot = self.nodes[node].boot;
+            let lost = Input::ConsumerLost {
+                link,
+                group,
+                tag,
+                reason,
+            };
+            self.input_after(1, node, boot, lost);
+            return;
+        }
         let consumers = &mut self.brokers[broker].consumers;
         consumers.retain(|c| c.conn != conn);
         consumers.push(Consumer { conn, priority });
@@ -178,6 +194,25 @@ impl World {
         });
         let boot = self.nodes[node].boot;
         self.input_after(1, node, boot, Input::Consuming { link, group, tag });
+    }
+
+    /// Whether a broker refuses a way to an instance's user.
+    fn refusal(&self, broker: usize, way: Way) -> Option<String> {
+        let refused = self.brokers[broker].refuses.contains(&way);
+        refused.then(|| format!("b{broker} refuses {}", way.as_str()))
+    }
+
+    /// Answers what was asked about a way.
+    fn prove(&mut self, node: usize, link: LinkEpoch, way: Way) {
+        let Some((broker, _)) = self.live(node, link) else {
+            return;
+        };
+        let proof = match self.refusal(broker, way) {
+            Some(reason) => Proof::Refused { reason },
+            None => Proof::Passed,
+        };
+        let boot = self.nodes[node].boot;
+        self.input_after(2, node, boot, Input::Proved { link, way, proof });
     }
 
     pub fn dialled(&mut self, node: usize, boot: u64, link: LinkEpoch, broker: usize) {
@@ -222,6 +257,14 @@ impl World {
             return;
         };
         let boot = self.nodes[node].boot;
+        let way = way_of(&message);
+        if let Some(reason) = self.refusal(broker, way) {
+            let publish = id;
+            let outcome = PublishOutcome::Barred;
+            self.input_after(1, node, boot, Input::Barred { link, way, reason });
+            self.input_after(1, node, boot, Input::Published { publish, outcome });
+            return;
+        }
         let mut outcome = PublishOutcome::Confirmed;
         match message {
             Outbound::Peer { to, message } => {
@@ -296,6 +339,19 @@ impl World {
             command,
         };
         self.input_after(1, node, boot, Input::Delivery(Box::new(delivery)));
+    }
+}
+
+/// What a broker has to do for a message.
+fn way_of(message: &Outbound) -> Way {
+    match message {
+        Outbound::Event { .. } => Way::Events,
+        Outbound::Reply {
+            route: ReplyRoute::Federated(_),
+            ..
+        } => Way::FarReplies,
+        Outbound::Peer { .. } => Way::Peers,
+        _ => Way::Replies,
     }
 }
 

@@ -58,6 +58,19 @@ fn every_seed_keeps_the_invariants() {
     run::demand(&tally);
 }
 
+/// Seeds of the run with brokers that refuse.
+const GREY_SEEDS: u64 = 500;
+
+#[test]
+fn brokers_that_refuse_break_no_invariant() {
+    let (first, count) = run::range(1, GREY_SEEDS);
+    let choice = run::choice();
+    let tally = run::seeds(first, count, |seed| {
+        World::new(Plan::new(seed, choice).with_grey_brokers())
+    });
+    run::demand(&tally);
+}
+
 #[test]
 fn a_seed_always_tells_the_same_story() {
     for seed in [3, 11, 42] {

@@ -132,6 +132,11 @@ impl Desk {
         replies.get(id).cloned().unwrap_or_default()
     }
 
+    /// Commands that were answered so far.
+    pub fn answered(&self) -> usize {
+        self.replies.lock().unwrap().len()
+    }
+
     /// All events so far.
     pub fn events(&self) -> Vec<Message> {
         self.events.lock().unwrap().clone()

@@ -4,7 +4,7 @@
 const tones = {
   leader: "good", "leader-single-node": "warn", follower: "good", joining: "warn",
   draining: "warn", disabled: "bad", connected: "good", up: "good", alive: "good",
-  dialling: "warn", blocked: "warn", unknown: "warn", suspect: "warn", left: "warn",
+  dialling: "warn", blocked: "warn", unfit: "warn", unknown: "warn", suspect: "warn", left: "warn",
   down: "bad", lost: "bad", "auth-failed": "bad",
 };
 const PAGE = 50;
@@ -392,12 +392,12 @@ function show({ status: view, pulse, history, network, needsToken }) {
     ([name, role, queue, broker, priority, term, tag, why, to]) =>
       [name, { state: role }, queue, broker, priority, term, tag, why, groupActions({ name, role }, to)]);
   const proofs = network.brokers || [];
-  table("brokers", ["broker", "state here", "serves here", "preferred", "consumers in its list", "federation links"],
+  table("brokers", ["broker", "state here", "serves here", "preferred", "problem", "consumers in its list", "federation links"],
     view.brokers.map((b) => {
       const p = proofs.find((proof) => proof.broker === b.url);
       const links = !p ? "not asked yet" : p.problem ? p.problem : [`${p.linksRunning} of ${p.linksPlanned} run`, ...p.linksDown].join("; ");
       const consumers = p ? p.consumers.map((c) => `${c.tag} (${c.priority})`).join(", ") : "";
-      return [b.url, { state: b.state }, b.attached ? "yes" : "", b.preferred ? "yes" : "", consumers, links];
+      return [b.url, { state: b.state }, b.attached ? "yes" : "", b.preferred ? "yes" : "", b.problem || "", consumers, links];
     }));
   table("downstreams", ["downstream", "state here", "current here", "reason"],
     view.downstreams.map((d) => [d.url, { state: d.state }, d.current ? "yes" : "", d.reason]));

@@ -48,6 +48,7 @@ fn context(format: Format) -> Context {
         config,
         endpoints: Vec::new(),
         inputs,
+        noted: Mutex::default(),
     }
 }
 

@@ -91,14 +91,29 @@ fn a_return_counts_for_its_own_message_whoever_carries_it() {
     );
 }
 
+fn target(exchange: &str, key: &str) -> Target {
+    Target {
+        exchange: exchange.into(),
+        key: key.into(),
+    }
+}
+
 #[test]
-fn only_what_went_to_an_exchange_that_stays_away_is_returned() {
-    use PublishOutcome::{Confirmed, Failed, Returned};
+fn only_what_a_refusal_was_about_is_barred() {
+    use PublishOutcome::{Barred, Confirmed, Failed, Refused};
     let outcomes = |list: [PublishOutcome; 4]| {
         let ids = (1..).map(PublishId);
-        ids.zip(list).collect::<Vec<_>>()
+        ids.zip(list).collect::<Outcomes>()
     };
+    let targets = ["t.replies", "", "t.replies", ""].map(|exchange| target(exchange, exchange));
     let mut told = outcomes([Failed, Failed, Confirmed, Confirmed]);
-    returned(&mut told, &[true, false, true, false]);
-    assert_eq!(told, outcomes([Returned, Failed, Confirmed, Confirmed]));
+    mark(&mut told, &targets, Barred, |target| {
+        target.exchange.as_str() == "t.replies"
+    });
+    assert_eq!(told, outcomes([Barred, Failed, Confirmed, Confirmed]));
+    let mut told = outcomes([Failed, Failed, Failed, Failed]);
+    mark(&mut told, &targets, Refused, |target| {
+        target.key.as_str().is_empty()
+    });
+    assert_eq!(told, outcomes([Failed, Refused, Failed, Refused]));
 }

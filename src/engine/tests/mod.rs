@@ -6,6 +6,7 @@ mod commands;
 mod downstream;
 mod ending;
 mod garbled;
+mod grey;
 mod http;
 mod journal;
 mod keep;

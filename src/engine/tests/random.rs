@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::support::*;
+use crate::engine::fitness::Way;
 use crate::engine::ids::{CallId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId};
 use crate::engine::input::{Input, Notice, PublishOutcome, Source, Verb};
 use crate::engine::peer::{ForwardRefusal, PeerMessage, Role};
@@ -22,13 +23,25 @@ const KINDS: [(&str, &str); 10] = [
     ("Nonsense#1001", "\u{0}"),
 ];
 
+const WAYS: [Way; 9] = [
+    Way::Commands,
+    Way::Replies,
+    Way::Events,
+    Way::Publishing,
+    Way::FarReplies,
+    Way::Peers,
+    Way::ControlQueue,
+    Way::Expired,
+    Way::DeadLetters,
+];
+
 /// One step: a kind of input, with three numbers to choose from.
 type Step = (u8, u8, u8, u8);
 
 fn apply(rig: &mut Rig, (kind, a, b, c): Step) {
     let link = LinkEpoch(u64::from(a % 8));
     let (number, peer) = (u64::from(b), ["gc-2", "gc-3", "gc-1"][usize::from(c % 3)]);
-    match kind % 22 {
+    match kind % 25 {
         0 => rig.advance(u64::from(a) * 20 + 1),
         1 => rig.freeze(u64::from(a) * 50),
         2..=4 => {
@@ -86,7 +99,8 @@ fn apply(rig: &mut Rig, (kind, a, b, c): Step) {
                 PublishOutcome::Returned,
                 PublishOutcome::Failed,
                 PublishOutcome::Refused,
-            ][usize::from(a % 3)],
+                PublishOutcome::Barred,
+            ][usize::from(a % 4)],
         }),
         14 => {
             rig.nodes[usize::from(a % 2)] = if b % 2 == 0 {
@@ -176,6 +190,18 @@ fn apply(rig: &mut Rig, (kind, a, b, c): Step) {
             peer: instance(peer),
             count: u32::from(b % 2),
         }),
+        21 | 22 => {
+            let refused = (usize::from(b % 2), WAYS[usize::from(c) % WAYS.len()]);
+            if a % 3 == 0 {
+                rig.refused.insert(refused);
+            } else {
+                rig.refused.remove(&refused);
+            }
+        }
+        23 => {
+            let blocked = b % 2 == 0;
+            rig.input(Input::LinkBlocked { link, blocked });
+        }
         _ => {
             let verb = match a % 7 {
                 0 => Verb::GroupStop("agents".into()),

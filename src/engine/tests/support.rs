@@ -1,11 +1,12 @@
 //! One engine driven by hand, with a world around it that answers unless told otherwise.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
 use crate::engine::command::{Call, Command, JournalWrite, Keep, Outbound, ReplyRoute};
 use crate::engine::config::{AgentPolicy, BrokerPolicy, Config, Mode, PeerTimers, Planted};
+use crate::engine::fitness::{Proof, Way};
 use crate::engine::ids::{BootId, CallId, DeliveryId, JournalId, LinkEpoch, Now, PublishId};
 use crate::engine::input::{Delivery, Input, Notice, PublishOutcome, Source};
 use crate::engine::peer::{GroupState, Heartbeat, PeerMessage, Role};
@@ -21,6 +22,9 @@ use crate::wire::reply::{Outcome, Reply};
 
 /// Wall-clock time at monotonic 0, milliseconds.
 pub const WALL: u64 = 1_700_000_000_000;
+
+/// What a broker says to what it refuses.
+pub const REFUSAL: &str = "ACCESS_REFUSED - so said the test";
 
 pub fn instance(name: &str) -> InstanceId {
     InstanceId::new(name).unwrap()
@@ -197,6 +201,15 @@ pub struct Rig {
     pub peers_at: Option<usize>,
     pub users: BTreeMap<AgentId, User>,
 
+    /// What brokers refuse, by index.
+    pub refused: BTreeSet<(usize, Way)>,
+    /// Brokers that do not answer to a consumer.
+    pub slow_consumers: BTreeSet<usize>,
+    /// Publications that were refused.
+    pub barred: usize,
+    /// Proofs asked for.
+    pub proofs: Vec<(LinkEpoch, Way)>,
+
     pub links: Vec<(LinkEpoch, usize)>,
     pub consumers: BTreeMap<(LinkEpoch, usize), (i32, String)>,
     pub acks: Vec<DeliveryId>,
@@ -246,6 +259,10 @@ impl Rig {
             counts: BTreeMap::new(),
             peers_at: None,
             users: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            slow_consumers: BTreeSet::new(),
+            barred: 0,
+            proofs: Vec::new(),
             links: Vec::new(),
             consumers: BTreeMap::new(),
             acks: Vec::new(),
@@ -671,9 +688,31 @@ impl Rig {
             }
             Command::Fence { broker, peer } => self.fences.push((broker, peer)),
             Command::Dial { .. } => {}
-            Command::ConsumeExpired { link } => self.undertakers.push(link),
-            Command::DeclareDeadLetters { .. } => self.broker = Broker::Confirms,
-            Command::AttachControl { link } => inputs.push_back(Input::ControlAttached { link }),
+            Command::Prove { link, way } => {
+                self.proofs.push((link, way));
+                let proof = self.proof(link, way);
+                inputs.push_back(Input::Proved { link, way, proof });
+            }
+            Command::ConsumeExpired { link } => {
+                let way = Way::Expired;
+                let proof = self.proof(link, way);
+                if proof == Proof::Passed {
+                    self.undertakers.push(link);
+                }
+                inputs.push_back(Input::Proved { link, way, proof });
+            }
+            Command::DeclareDeadLetters { link } => {
+                let way = Way::DeadLetters;
+                let proof = self.proof(link, way);
+                if proof == Proof::Passed && self.broker == Broker::NoDeadLetters {
+                    self.broker = Broker::Confirms;
+                }
+                inputs.push_back(Input::Proved { link, way, proof });
+            }
+            Command::AttachControl { link } => match self.refusal(link, Way::ControlQueue) {
+                Some(refused) => inputs.push_back(refused),
+                None => inputs.push_back(Input::ControlAttached { link }),
+            },
             Command::CloseLink { link } => self.links.retain(|(known, _)| *known != link),
             Command::Consume {
                 link,
@@ -681,9 +720,18 @@ impl Rig {
                 priority,
                 tag,
             } => {
-                self.consumers
-                    .insert((link, group), (priority, tag.clone()));
-                inputs.push_back(Input::Consuming { link, group, tag });
+                if self.refuses(link, Way::Commands) {
+                    inputs.push_back(Input::ConsumerLost {
+                        link,
+                        group,
+                        tag,
+                        reason: REFUSAL.into(),
+                    });
+                } else if !self.slow_consumers.contains(&self.broker_of(link)) {
+                    self.consumers
+                        .insert((link, group), (priority, tag.clone()));
+                    inputs.push_back(Input::Consuming { link, group, tag });
+                }
             }
             Command::StopConsuming { link, group } => {
                 self.consumers.remove(&(link, group));
@@ -763,12 +811,21 @@ impl Rig {
             }
             self.said_on = Some(link);
             self.said.push(said);
+            let outcome = match self.refusal(link, Way::Peers) {
+                Some(refused) => {
+                    self.said.pop();
+                    inputs.push_back(refused);
+                    PublishOutcome::Barred
+                }
+                None => PublishOutcome::Confirmed,
+            };
             inputs.push_back(Input::Published {
                 publish: id,
-                outcome: PublishOutcome::Confirmed,
+                outcome,
             });
             return;
         }
+        let way = message.way();
         let mandatory = matches!(
             message,
             Outbound::Reply {
@@ -781,6 +838,15 @@ impl Rig {
             Outbound::DeadLetter { .. } | Outbound::ParkedReply { .. }
         );
         let for_client = matches!(message, Outbound::Reply { .. } | Outbound::Event { .. });
+        if let Some(refused) = self.refusal(link, way) {
+            self.barred += 1;
+            inputs.push_back(refused);
+            inputs.push_back(Input::Published {
+                publish: id,
+                outcome: PublishOutcome::Barred,
+            });
+            return;
+        }
         self.published.push((id, link, message));
         let outcome = match self.broker {
             Broker::Holds => {
@@ -799,6 +865,30 @@ impl Rig {
             publish: id,
             outcome,
         });
+    }
+
+    pub fn broker_of(&self, link: LinkEpoch) -> usize {
+        let known = self.links.iter().find(|(known, _)| *known == link);
+        known.map_or(usize::MAX, |(_, broker)| *broker)
+    }
+
+    fn refuses(&self, link: LinkEpoch, way: Way) -> bool {
+        self.refused.contains(&(self.broker_of(link), way))
+    }
+
+    fn refusal(&self, link: LinkEpoch, way: Way) -> Option<Input> {
+        let reason = REFUSAL.to_owned();
+        let refused = self.refuses(link, way);
+        refused.then_some(Input::Barred { link, way, reason })
+    }
+
+    fn proof(&self, link: LinkEpoch, way: Way) -> Proof {
+        match self.refuses(link, way) {
+            true => Proof::Refused {
+                reason: REFUSAL.into(),
+            },
+            false => Proof::Passed,
+        }
     }
 
     fn call(&mut self, call: Call, inputs: &mut VecDeque<Input>) {

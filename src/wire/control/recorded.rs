@@ -302,7 +302,7 @@ fn standing() -> Standing {
             state: "connected".into(),
             attached: true,
             preferred: true,
-            garbled: 0,
+            ..BrokerView::default()
         }],
         downstreams: vec![DownstreamView {
             url: "finesse-2.example".into(),
