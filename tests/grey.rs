@@ -305,6 +305,12 @@ fn whatever_right_is_missing_on_one_broker_the_other_serves() {
                 first_broker(&pair.gc1).await["unfit"] == true
             })
             .await;
+            // Federation makes a deleted command queue anew; what is sent before that is nowhere.
+            let queue = format!("queues/%2f/{}", pair.queue);
+            until("commands can be sent", async || {
+                api.get(&queue).await.is_ok_and(|found| found.is_some())
+            })
+            .await;
             answers(&near, 1001).await;
             answers(&far, 1002).await;
             until("it is ready", async || ready(&pair.gc1).await.0 == 200).await;
