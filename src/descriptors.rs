@@ -46,7 +46,7 @@ pub struct Limit {
 pub struct Shares {
     /// Notification sessions.
     pub sessions: usize,
-    /// Downstream requests. As many connections may be idle besides, but not more than [`IDLE`].
+    /// Downstream requests. As many connections may be idle besides, but not more than 512.
     pub requests: usize,
     /// Connections of the admin listener.
     pub admin: usize,

@@ -42,7 +42,7 @@ pub enum LogError {
 /// Starts logging to stderr, once a process. `level` is one level, which is for this program
 /// alone (its libraries stay at `warn`), or a list as `info,tandem::broker=debug,lapin=info`.
 /// What libraries write through the `log` crate comes along. Lines that repeat themselves are
-/// limited and counted, see [`super::repeats`]. Colours only on a terminal, and not
+/// limited and counted. Colours only on a terminal, and not
 /// where `NO_COLOR` is set.
 ///
 /// # Errors
