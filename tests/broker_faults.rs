@@ -23,6 +23,7 @@ use support::load::Load;
 use support::pair::is_state;
 use support::wire::{command, with_header};
 use support::{Crew, Desk, LIMIT, Pair, PairOptions, Wire, run, until, wait_for};
+use tandem::broker::guard;
 use tandem::lab::{Direction, ProcessSpec, Relay, ReservedPort, TandemProcess};
 use tandem::simulator::faults::{Fault, Match};
 
@@ -276,7 +277,7 @@ fn a_link_that_is_a_black_hole_or_flaps_loses_nothing() {
 
 async fn channel(pair: &Pair, broker: usize) -> (Connection, Channel) {
     let properties = ConnectionProperties::default();
-    let connection = Connection::connect(&pair.brokers[broker], properties).await;
+    let connection = guard::connect(pair.brokers[broker].parse().unwrap(), properties).await;
     let connection = connection.expect("a connection");
     let channel = connection.create_channel().await.expect("a channel");
     (connection, channel)

@@ -13,6 +13,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
+use tandem::broker::guard;
 use tandem::client::{Client, ClientError, ClientOptions, Command, Inbox, Incoming, Message};
 use tandem::lab::BrokerNetwork;
 use tokio::sync::mpsc;
@@ -29,7 +30,7 @@ struct StandIn {
 
 impl StandIn {
     async fn start(uri: &str) -> Self {
-        let connection = Connection::connect(uri, ConnectionProperties::default())
+        let connection = guard::connect(uri.parse().unwrap(), ConnectionProperties::default())
             .await
             .unwrap();
         let channel = connection.create_channel().await.unwrap();

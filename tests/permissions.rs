@@ -18,6 +18,7 @@ use serde_json::json;
 use support::pair::is_state;
 use support::raw::{RawClient, poisons};
 use support::{Desk, Pair, PairOptions, Wire, run, until};
+use tandem::broker::guard;
 use tandem::broker::topology::{self, Topology};
 
 const PAGE: &str = include_str!("../docs/security.md");
@@ -213,7 +214,7 @@ async fn doctor_is_content(pair: &Pair) {
 
 async fn a_client_may_no_more(pair: &Pair, client: &str) {
     let uri = uris(pair, client).remove(0);
-    let connection = Connection::connect(&uri, ConnectionProperties::default())
+    let connection = guard::connect(uri.parse().unwrap(), ConnectionProperties::default())
         .await
         .unwrap();
     let cluster = &pair.cluster;
@@ -288,7 +289,7 @@ async fn a_client_may_no_more(pair: &Pair, client: &str) {
 
 async fn an_instance_may_no_more(pair: &Pair, instance: &str) {
     let uri = uris(pair, instance).remove(0);
-    let connection = Connection::connect(&uri, ConnectionProperties::default())
+    let connection = guard::connect(uri.parse().unwrap(), ConnectionProperties::default())
         .await
         .unwrap();
     let foreign = "anothers-queue";

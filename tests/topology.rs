@@ -14,6 +14,7 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
+use tandem::broker::guard;
 use tandem::broker::proof::Prover;
 use tandem::broker::topology::{self, Change, Topology, TopologyInput};
 use tandem::cli::topology::{Action, Args, run as topology_command};
@@ -34,7 +35,7 @@ struct Client {
 
 impl Client {
     async fn connect(uri: &str) -> Self {
-        let connection = Connection::connect(uri, ConnectionProperties::default())
+        let connection = guard::connect(uri.parse().unwrap(), ConnectionProperties::default())
             .await
             .unwrap();
         let channel = connection.create_channel().await.unwrap();
@@ -379,7 +380,7 @@ async fn a_killed_node_keeps_its_data_and_ports() {
     node.kill();
     assert!(!node.is_running());
     assert!(
-        Connection::connect(&uri, ConnectionProperties::default())
+        guard::connect(uri.parse().unwrap(), ConnectionProperties::default())
             .await
             .is_err()
     );

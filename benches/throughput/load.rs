@@ -29,7 +29,7 @@ pub async fn connect(uri: &str, name: &str) -> Result<Connection> {
     uri.query.heartbeat = Some(10);
     let properties =
         ConnectionProperties::default().with_connection_name(name.to_owned().into_bytes().into());
-    Ok(Connection::connect_uri(uri, properties).await?)
+    Ok(tandem::broker::guard::connect(uri, properties).await?)
 }
 
 /// One command.

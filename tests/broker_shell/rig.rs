@@ -9,7 +9,7 @@ use lapin::options::{BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptio
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 use serde_json::Value;
-use tandem::broker::{Broker, BrokerAddress, BrokerConfig, GroupConfig};
+use tandem::broker::{Broker, BrokerAddress, BrokerConfig, GroupConfig, guard};
 use tandem::engine::command::{Outbound, ReplyRoute};
 use tandem::engine::fitness::{Proof, Way};
 use tandem::engine::ids::{BootId, LinkEpoch, PublishId};
@@ -190,9 +190,12 @@ pub struct Client {
 
 impl Client {
     pub async fn connect(node: &RabbitNode) -> Self {
-        let connection = Connection::connect(&node.amqp_uri(), ConnectionProperties::default())
-            .await
-            .unwrap();
+        let connection = guard::connect(
+            node.amqp_uri().parse().unwrap(),
+            ConnectionProperties::default(),
+        )
+        .await
+        .unwrap();
         let channel = connection.create_channel().await.unwrap();
         Self {
             _connection: connection,

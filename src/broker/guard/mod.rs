@@ -61,6 +61,7 @@ static DISTRUSTED: AtomicBool = AtomicBool::new(false);
 ///
 /// # Errors
 /// Those of `dial` and of the library.
+#[expect(clippy::disallowed_methods, reason = "this is the guarded way")]
 pub async fn open(
     mut uri: AMQPUri,
     properties: ConnectionProperties,
