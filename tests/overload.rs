@@ -124,17 +124,16 @@ const AGENTS: u32 = 2_000;
 /// Busy processes a processor.
 const SPINNERS: usize = 8;
 
-/// The leader is killed, started again and takes back, on a machine that has no time; gives back when
-/// it has again.
+/// The leader is killed and started again, and may take back, on a machine that has no time; gives back
+/// when it has again.
 async fn restarted_without_cpu(pair: &mut Pair) -> Instant {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let _spinners = Spinners::start(SPINNERS * cores);
     pair.gc1.kill();
     pair.gc2.leads().await;
     pair.gc1.start();
-    pair.gc1.becomes("leader").await;
-    // What is to be seen is that nothing changes.
-    tokio::time::sleep(Duration::from_secs(15)).await;
+    // What is to be seen is that nothing changes for no reason.
+    tokio::time::sleep(Duration::from_secs(25)).await;
     Instant::now()
 }
 
@@ -155,6 +154,7 @@ async fn starved(pair: &mut Pair) {
     for id in &sent {
         desk.reply(id).await;
     }
+    pair.gc1.becomes("leader").await;
     pair.owns(&pair.gc1, all.len()).await;
     println!(
         "{} commands, first answer {first:?} after relief, all served {:?} after it",

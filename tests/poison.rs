@@ -128,7 +128,9 @@ async fn unharmed(pair: &Pair, before: &BTreeSet<String>, processes: &[u32], mem
     assert_eq!(&all_connections(pair).await, before);
     for instance in [&pair.gc1, &pair.gc2] {
         let log = instance.log_text();
-        let lost = log.lines().find(|line| line.contains("link down"));
+        let lost = log
+            .lines()
+            .find(|line| line.contains("broker not connected"));
         assert_eq!(lost, None, "{}", instance.name);
         let metrics = instance.get("/metrics").await.unwrap_or_default();
         let garbled =
@@ -235,7 +237,9 @@ fn what_the_guard_does_not_know_costs_a_link_once() {
         }
         let lost = [&pair.gc1, &pair.gc2].map(|instance| {
             let log = instance.log_text();
-            let lost = log.lines().filter(|line| line.contains("link down"));
+            let lost = log
+                .lines()
+                .filter(|line| line.contains("broker not connected"));
             lost.count()
         });
         println!("links lost: {lost:?}");

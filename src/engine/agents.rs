@@ -347,7 +347,10 @@ impl Engine {
                 return;
             };
             let node = self.route.current();
-            let wanted = self.sessions.get(&agent).map(|session| {
+            // A Connect under way has its own: two would end each other.
+            let session = self.sessions.get(&agent);
+            let session = session.filter(|session| session.connecting.is_none());
+            let wanted = session.map(|session| {
                 let there = matches!(session.subscription,
                     Subscription::Up { node: at, .. } if at == node);
                 (there, session.record.version.owner == self.cfg.instance)

@@ -8,6 +8,7 @@
 
 use crate::model::InstanceId;
 
+use super::config::PeerTimers;
 use super::ids::{JobId, LinkEpoch, Now};
 use super::members::Peer;
 use super::{Engine, limits};
@@ -30,6 +31,8 @@ pub(super) struct Apart {
     back: Option<Back>,
     /// Since when commands are consumed after that, monotonic milliseconds.
     consuming: Option<u64>,
+    /// When it was away lately, monotonic milliseconds.
+    pauses: Vec<u64>,
     /// Since when a broker of the list is out of reach, monotonic milliseconds.
     unwatched: Option<u64>,
 }
@@ -45,6 +48,25 @@ impl Engine {
     /// This process was away.
     pub(super) fn was_away(&mut self) {
         self.apart.paused = true;
+        let now = self.now.mono;
+        self.apart.pauses.retain(|at| now < at + limits::STARVED_MS);
+        self.apart.pauses.truncate(limits::STARVED_PAUSES);
+        self.apart.pauses.push(now);
+    }
+
+    /// The timers by which peers are lost. On a machine that has been short of time again and again
+    /// lately the brokers and the peers are slow, too: they are given twice the time.
+    pub(super) fn peer_timers(&self) -> PeerTimers {
+        let lately = |at: &&u64| self.now.mono < **at + limits::STARVED_MS;
+        let starved = self.apart.pauses.iter().filter(lately).count() >= limits::STARVED_PAUSES;
+        let timers = self.cfg.peers;
+        match starved {
+            true => PeerTimers {
+                lost: 2 * timers.lost,
+                ..timers
+            },
+            false => timers,
+        }
     }
 
     /// The own control queue is consumed (again).

@@ -239,9 +239,10 @@ impl Engine {
         let Some(entry) = self.book.entries.get(key) else {
             return false;
         };
+        let timers = self.peer_timers();
         let mut members = self.members.iter();
         members.all(|(id, peer)| {
-            !peer.has_a_say(self.now, self.cfg.peers)
+            !peer.has_a_say(self.now, timers)
                 || !peer.heartbeat.journal
                 || (entry.acked.contains(id) && self.holds_lease(peer))
         })

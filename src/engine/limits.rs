@@ -172,6 +172,11 @@ pub const EVIDENCE_LOST_MS: u64 = 500;
 /// long, milliseconds: on an overloaded machine that happens again.
 pub const COUNTS_DISTRUSTED_MS: u64 = 60_000;
 
+/// Own pauses within the second number of milliseconds that make a machine count as short of time.
+pub const STARVED_PAUSES: usize = 3;
+/// See [`STARVED_PAUSES`].
+pub const STARVED_MS: u64 = 10_000;
+
 /// A count of no consumer older than this proves nothing of now, milliseconds: less than
 /// [`LISTEN_MS`], after which a peer that has come back meanwhile may act alone.
 pub const COUNT_FRESH_MS: u64 = 600;

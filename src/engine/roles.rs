@@ -102,16 +102,17 @@ impl Engine {
 
     pub(super) fn look_at_members(&mut self) {
         let everywhere = self.links_to_all();
+        let timers = self.peer_timers();
         self.watch_brokers(everywhere.is_some());
         // Who cannot hear must not take silence for loss.
         if self.control_on.is_some() {
-            let changes = (self.members).tick(self.now, self.cfg.peers, everywhere.as_deref());
+            let changes = (self.members).tick(self.now, timers, everywhere.as_deref());
             // Before anyone takes over: not every kill is an alarm.
             self.members.prove(everywhere.as_deref());
             for change in changes {
                 self.member_changed(change);
             }
-            if let Some(at) = self.members.next_change(self.cfg.peers) {
+            if let Some(at) = self.members.next_change(timers) {
                 self.timers.set_by(Timer::Members, at);
             }
         }
