@@ -377,7 +377,7 @@ impl Links {
     /// When [`Self::steps`] is to be called again, if nothing else happens.
     #[must_use]
     pub fn next_at(&self, now: Now) -> Option<u64> {
-        let live = (0..self.slots.len()).filter(|b| self.live(*b)).count();
+        let live = (0..self.slots.len()).filter(|b| self.counts(*b)).count();
         let retries = self.slots.iter().enumerate().filter_map(|(broker, slot)| {
             let needed = live < self.target() || (broker == 0 && self.policy.priority_backup);
             match slot.state {
@@ -527,7 +527,7 @@ impl Links {
         let mut wanted: Vec<usize> = Vec::new();
         let first = self.policy.priority_backup.then_some(0);
         let target = self.target();
-        let mut count = (0..self.slots.len()).filter(|b| self.live(*b)).count();
+        let mut count = (0..self.slots.len()).filter(|b| self.counts(*b)).count();
         for broker in first.into_iter().chain(order) {
             let needed = count < target || Some(broker) == first;
             if needed && due(broker) && !wanted.contains(&broker) {
@@ -538,13 +538,17 @@ impl Links {
         wanted
     }
 
-    fn live(&self, broker: usize) -> bool {
-        !matches!(self.slots[broker].state, State::Down { .. })
+    /// Whether it counts as one of the links that are wanted: one that lacks something is kept, and
+    /// is no reserve.
+    fn counts(&self, broker: usize) -> bool {
+        let down = matches!(self.slots[broker].state, State::Down { .. });
+        !down && self.weight(broker) == Weight::Minor
     }
 
     /// How many links are wanted.
     fn target(&self) -> usize {
-        if self.policy.spare || self.active.is_none() {
+        let unfit = |active| self.weight(active) > Weight::Minor;
+        if self.policy.spare || self.active.is_none_or(unfit) {
             2
         } else {
             1

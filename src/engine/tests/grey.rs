@@ -81,6 +81,24 @@ fn a_broker_that_refuses_replies_or_events_is_left_and_what_it_refused_goes_the_
 }
 
 #[test]
+fn one_that_lacks_something_is_no_reserve() {
+    // Without a warm spare, and with a second broker that is no better.
+    for (labels, spare) in [(2, false), (3, true)] {
+        let mut config = config();
+        config.brokers.labels = (0..labels).map(|n| format!("b{n}")).collect();
+        config.brokers.spare = spare;
+        let mut rig = Rig::new(config);
+        rig.start();
+        rig.advance(2_000);
+        let last = labels - 1;
+        assert!(rig.links.iter().all(|(_, broker)| *broker != last));
+        rig.refused.extend((0..last).map(|n| (n, Way::Events)));
+        rig.advance(15_000);
+        assert_eq!(attached(&rig), last);
+    }
+}
+
+#[test]
 fn a_broker_that_is_left_is_taken_again_after_a_proof_and_a_hold_that_grows() {
     let mut rig = Rig::with_agent();
     let mut away = Vec::new();
