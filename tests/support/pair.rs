@@ -278,6 +278,12 @@ impl Instance {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// How often its log says that a link to a broker was lost, or could not be had; at most five
+    /// times a minute for one reason.
+    pub fn lost_links(&self) -> usize {
+        self.log_text().matches("broker not connected").count()
+    }
+
     /// Address of the admin listener.
     pub fn admin(&self) -> SocketAddr {
         self.admin.address()
