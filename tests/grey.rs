@@ -196,7 +196,8 @@ fn gf1_no_write() {
             load.more(20).await;
             let account = load.finish(desk).await;
             account.no_double_and_no_false_answer(&pair);
-            account.all_succeeded_or_in_doubt();
+            // What the broker that is left gives back comes behind newer changes of the same agent.
+            account.all_succeeded_or(&["IN_DOUBT"]);
         }
         assert_eq!(failovers(&pair.gc1).await, moves + 2);
         assert_eq!(pair.gc1.role().await, "leader");

@@ -123,7 +123,7 @@ async fn prove(link: &Link, way: Way) -> Result<(), Problem> {
         Way::ControlQueue => control_queue(link).await,
         Way::Replies => default_exchange(link).await,
         Way::Events | Way::FarReplies | Way::Peers => match link.context.exchange_of(way) {
-            Some(exchange) => rolled_back(link, &exchange).await,
+            Some(exchange) => exchange_of_ours(link, &exchange).await,
             None => Ok(()),
         },
         // Found out otherwise.
@@ -150,6 +150,17 @@ async fn default_exchange(link: &Link) -> Result<(), Problem> {
     match confirmed {
         Confirmation::Ack(_) | Confirmation::NotRequested => Ok(()),
         Confirmation::Nack(_) => Err(Problem::new(Class::Protocol, "a probe was refused")),
+    }
+}
+
+/// One that was deleted while the right to declare it was missing is declared once it is there again.
+async fn exchange_of_ours(link: &Link, exchange: &str) -> Result<(), Problem> {
+    match rolled_back(link, exchange).await {
+        Err(problem) if problem.class == Class::NotFound => {
+            super::declare::exchanges(&link.context, &link.publish).await;
+            rolled_back(link, exchange).await
+        }
+        result => result,
     }
 }
 
