@@ -145,8 +145,10 @@ impl Engine {
             "the journal cannot be written, so the command was not started; try again later";
         let mut answered = Answered::error(Outcome::Rejected, NO_JOURNAL, words);
         answered.retry_after_ms = Some(limits::RETRY_AFTER_MS);
+        // Whoever wants no answer is done with it at once.
+        let known = self.job_command(id);
         self.refuse_for_now(id, NO_JOURNAL, words, &answered);
-        if let Some((command, _)) = self.job_command(id) {
+        if let Some((command, _)) = known {
             self.next_in_lane(id, &command);
         }
     }
