@@ -51,7 +51,7 @@ impl Engine {
         let Some((command, key)) = self.job_command(id) else {
             return;
         };
-        let answered = self.honest(id, &command, answered);
+        let answered = self.honest(id, answered);
         self.book.waiting.remove(&id);
         let reply = Arc::new(self.reply_to_command(&command, &answered));
         if let Some((key, _)) = key

@@ -307,11 +307,12 @@ impl Engine {
     /// carried out here: to run it would undo that. Clients' clocks tell in whole seconds, and
     /// only where they are given.
     pub(super) fn overtaken(&self, id: JobId, command: &ClientCommand) -> bool {
-        let Some(agent) = changed_agent(command).filter(|_| command.maybe_seen) else {
+        let job = self.jobs.get(id);
+        let seen = job.is_some_and(|job| job.seen);
+        let Some(agent) = changed_agent(command).filter(|_| seen) else {
             return false;
         };
         let newest = self.sessions.get(agent).and_then(|s| s.newest_change);
-        let job = self.jobs.get(id);
         let sent = job.and_then(|job| job.raw.sent_ms(self.now.wall));
         let sent = sent.map(|ms| ms / 1_000);
         sent.zip(newest).is_some_and(|(sent, newest)| sent < newest)

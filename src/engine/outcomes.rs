@@ -1,27 +1,22 @@
 //! Outcomes as others hear of them: one id never gets two definite ones.
 
 use super::ids::JobId;
-use super::jobs::Answered;
+use super::jobs::{Answered, Job};
 use super::{Engine, limits};
 use crate::catalogue::ErrorCode;
 use crate::model::InstanceId;
-use crate::wire::command::ClientCommand;
 use crate::wire::reply::Outcome;
 
 use super::peer::PeerMessage;
 
 impl Engine {
-    /// What may have been carried out before, by somebody whose answer is not known here, is not
-    /// said to have failed: that somebody may have said otherwise. Likewise after a pause, in
+    /// What may have been carried out before, by somebody whose answer is not known here (also by
+    /// an owner to whom it was handed and who is gone), is not said to have failed: that somebody
+    /// may have said otherwise. Likewise after a pause, in
     /// which another one may have taken over. The reason is kept.
-    pub(super) fn honest(
-        &self,
-        id: JobId,
-        command: &ClientCommand,
-        mut answered: Answered,
-    ) -> Answered {
-        let proven = self.jobs.get(id).is_some_and(|job| job.proven);
-        let others_may_know = command.maybe_seen && !proven || self.fenced_until.is_some();
+    pub(super) fn honest(&self, id: JobId, mut answered: Answered) -> Answered {
+        let seen = |job: &Job| job.seen && !job.proven;
+        let others_may_know = self.jobs.get(id).is_some_and(seen) || self.fenced_until.is_some();
         if others_may_know && Self::may_differ(&answered) {
             answered.outcome = Outcome::InDoubt;
         }

@@ -68,6 +68,27 @@ fn an_unsafe_command_in_a_lost_leaders_hands_is_in_doubt_and_one_still_held_runs
     assert_eq!(rig.acks.len(), 2);
 }
 
+#[test]
+fn what_a_lost_owner_may_have_answered_is_not_said_to_have_failed() {
+    let mut seq = 0;
+    let mut rig = Rig::follower(&mut seq);
+    rig.peer(
+        "gc-2",
+        PeerMessage::Delta {
+            sessions: vec![Rig::record("1001", "gc-2", 5)],
+            destinations: Vec::new(),
+            outcomes: Vec::new(),
+        },
+    );
+    rig.answers.push_back(refused(401));
+    rig.send("MakeReady#1001", "", "m1");
+    rig.hear(&mut seq);
+    assert_eq!(rig.forwards().len(), 1);
+    rig.advance(4_000);
+    assert_eq!(rig.role(), Role::LeaderSingleNode);
+    assert_eq!(rig.outcomes(), [Outcome::InDoubt]);
+}
+
 fn outcome_of(raw: &crate::wire::message::RawMessage, rig: &Rig) -> OutcomeRecord {
     let command = crate::wire::command::parse(raw, &rig.config.parse, rig.now().wall).unwrap();
     let (key, body) = crate::engine::ledger::key_of(&command).unwrap();

@@ -2,11 +2,14 @@
 //! one. A refusal for now, with advice when to try again, is no outcome.
 //!
 //! Not judged: a failure told on one side of a cut (or that the agent is not known there, also beside
-//! a frozen instance that has begun the command), and what the other side told meanwhile. Two that cannot talk cannot agree. Nor a failure that was told by
-//! an instance that ended before any other was there again.
+//! a frozen instance that has begun the command), and what the other side told meanwhile; likewise
+//! that a copy of a command that may be repeated expired there, while the other side carried out a
+//! resend. Two that cannot talk cannot agree. Nor a failure that was told by an instance that
+//! ended before any other was there again.
 
 use std::collections::BTreeMap;
 
+use tandem::catalogue::{self, Repeat};
 use tandem::wire::reply::{Outcome, Reply};
 
 use crate::plan::{Fault, Kind, Plan};
@@ -48,7 +51,8 @@ impl Told {
         }
         let unknown = reply.error.as_ref().is_some_and(|e| e.code == "RE_LOGIN");
         let failed = reply.outcome == Outcome::Failed;
-        let apart = self.cut && (failed || unknown) || self.frozen && unknown;
+        let lapsed = reply.outcome == Outcome::Expired && may_be_repeated(reply);
+        let apart = self.cut && (failed || unknown || lapsed) || self.frozen && unknown;
         if apart || self.all_end && failed {
             return None;
         }
@@ -60,4 +64,8 @@ impl Told {
         known.push((reply.outcome, format!("{code} by {who}@{at}")));
         (known.len() > 1).then(|| format!("I3: {id} got {known:?}"))
     }
+}
+
+fn may_be_repeated(reply: &Reply) -> bool {
+    catalogue::find(&reply.command).is_some_and(|spec| spec.repeat == Repeat::Safe)
 }
