@@ -39,6 +39,7 @@ impl Engine {
 
     /// Makes an outcome durable where that is due, then tells it.
     pub(super) fn finish_known(&mut self, id: JobId, answered: Answered) {
+        let answered = self.agreed(id, answered);
         if self.records_outcome(id, &answered) {
             self.record_outcome(id, answered);
         } else {
@@ -51,6 +52,7 @@ impl Engine {
         let Some((command, key)) = self.job_command(id) else {
             return;
         };
+        let answered = self.agreed(id, answered);
         let answered = self.honest(id, answered);
         self.book.waiting.remove(&id);
         let reply = Arc::new(self.reply_to_command(&command, &answered));

@@ -98,6 +98,7 @@ impl Engine {
                 seen,
                 expired: false,
                 proven: false,
+                told: None,
                 home,
                 received: self.now.mono,
                 started: None,

@@ -1,5 +1,7 @@
 //! Outcomes as others hear of them: one id never gets two definite ones.
 
+use std::sync::Arc;
+
 use super::ids::JobId;
 use super::jobs::{Answered, Job};
 use super::{Engine, limits};
@@ -7,7 +9,7 @@ use crate::catalogue::ErrorCode;
 use crate::model::InstanceId;
 use crate::wire::reply::Outcome;
 
-use super::peer::PeerMessage;
+use super::peer::{OutcomeRecord, PeerMessage};
 
 impl Engine {
     /// What may have been carried out before, by somebody whose answer is not known here (also by
@@ -21,6 +23,38 @@ impl Engine {
             answered.outcome = Outcome::InDoubt;
         }
         answered
+    }
+
+    /// A peer tells an outcome. A command that is being carried out here, too (an instance that was
+    /// frozen may have it begun), will end with it.
+    pub(super) fn hear_outcome(&mut self, outcome: OutcomeRecord) {
+        self.compare_outcomes(&outcome);
+        let definite = outcome.reply.outcome != Outcome::InDoubt;
+        let running = self.ledger.running(&outcome.key).filter(|_| definite);
+        if let Some(job) = running.and_then(|id| self.jobs.get_mut(id))
+            && job.key == Some((outcome.key, outcome.body))
+        {
+            job.told = Some(Arc::new(outcome.reply.clone()));
+        }
+        let jobs = &self.jobs;
+        self.ledger
+            .learn(self.kept, outcome, |job| jobs.started(job));
+    }
+
+    /// One id, one definite outcome: where another instance has told one, it is told here, too. An
+    /// effect that another one had said would not come is in doubt.
+    pub(super) fn agreed(&self, id: JobId, mut answered: Answered) -> Answered {
+        let told = self.jobs.get(id).and_then(|job| job.told.as_ref());
+        match told {
+            Some(told) if told.outcome != answered.outcome => {
+                if Self::may_differ(&answered) {
+                    return Answered::told(told);
+                }
+                answered.outcome = Outcome::InDoubt;
+                answered
+            }
+            _ => answered,
+        }
     }
 
     /// Whether another instance might come to another outcome. The peers are to know such a one

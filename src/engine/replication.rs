@@ -48,10 +48,7 @@ impl Engine {
                     self.sessions.learn_destination(&destination, false);
                 }
                 for outcome in outcomes {
-                    self.compare_outcomes(&outcome);
-                    let jobs = &self.jobs;
-                    self.ledger
-                        .learn(self.kept, outcome, |job| jobs.started(job));
+                    self.hear_outcome(outcome);
                 }
             }
             PeerMessage::Share { number, sessions } => self.on_share(from, number, sessions),

@@ -11,7 +11,7 @@ use crate::engine::work::Work;
 use crate::model::{AgentId, InstanceId};
 use crate::wire::command::{Addressed, ClientCommand};
 use crate::wire::message::RawMessage;
-use crate::wire::reply::Outcome;
+use crate::wire::reply::{Outcome, Reply};
 
 /// Where a job came from, and so who is told that it is settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub(in crate::engine) struct Job {
     pub expired: bool,
     /// It is proven that nobody has started it.
     pub proven: bool,
+    /// What another instance told meanwhile, which carried it out, too.
+    pub told: Option<Arc<Reply>>,
     /// Broker that the delivery came from; a forwarded command counts as consumed here.
     pub home: Option<usize>,
     pub received: u64,
@@ -129,6 +131,19 @@ impl Answered {
             error: None,
             retry_after_ms: None,
             body: None,
+        }
+    }
+
+    /// What another instance has told.
+    pub(in crate::engine) fn told(reply: &Reply) -> Self {
+        let error = reply.error.as_ref();
+        Self {
+            outcome: reply.outcome,
+            status: reply.status,
+            downstream: reply.downstream.clone(),
+            error: error.map(|error| (error.code.clone(), error.message.clone())),
+            retry_after_ms: reply.retry_after_ms,
+            body: reply.body.clone(),
         }
     }
 
