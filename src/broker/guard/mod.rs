@@ -46,6 +46,9 @@ use screen::{Finding, Screen};
 /// Largest frame that is agreed on, bytes: what RabbitMQ offers by default. The library keeps 64
 /// times as much for each connection.
 pub const FRAME_MAX: u32 = 128 * 1024;
+/// The least that is agreed on, bytes: the library asks for no less, and what replaces a content
+/// header fits into it.
+pub const FRAME_MIN: u32 = 8 * 1024;
 /// Read buffer of a connection.
 const BUFFER: usize = 16 * 1024;
 
@@ -57,7 +60,8 @@ pub type Transport = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
 static DISTRUSTED: AtomicBool = AtomicBool::new(false);
 
 /// Opens an AMQP connection over a transport that `dial` makes. No larger frames are agreed on
-/// than [`FRAME_MAX`], nor than the URI's `frame_max`. Must be called within a tokio runtime.
+/// than [`FRAME_MAX`], nor than the URI's `frame_max` (which is at least [`FRAME_MIN`]). Must be
+/// called within a tokio runtime.
 ///
 /// # Errors
 /// Those of `dial` and of the library.
@@ -68,7 +72,7 @@ pub async fn open(
     dial: impl AsyncFn(AMQPUri, TokioRuntime) -> lapin::Result<Transport> + Send + Sync + 'static,
 ) -> lapin::Result<Connection> {
     let asked = uri.query.frame_max.filter(|asked| *asked > 0);
-    let ceiling = asked.map_or(FRAME_MAX, |asked| asked.min(FRAME_MAX));
+    let ceiling = asked.map_or(FRAME_MAX, |asked| asked.clamp(FRAME_MIN, FRAME_MAX));
     uri.query.frame_max = Some(ceiling);
     let tokio = Tokio::current();
     let plain = Runtime::new(tokio.clone());

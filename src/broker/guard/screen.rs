@@ -8,6 +8,7 @@
 //!
 //! Holds at most one frame, and that is at most as large as was agreed on.
 
+use super::FRAME_MIN;
 use super::mend;
 use super::methods::{self, Mended};
 use super::scan::{self, Flaw, Sound, What};
@@ -15,8 +16,7 @@ use super::scan::{self, Flaw, Sound, What};
 /// Type, channel and size in front of a frame's payload.
 const HEAD: usize = 7;
 const FRAME_END: u8 = 206;
-/// The least that is agreed on: the library asks for no less.
-pub(super) const MIN_FRAME: usize = 8_192;
+pub(super) const MIN_FRAME: usize = FRAME_MIN as usize;
 /// A frame that was larger than this leaves no memory behind.
 const KEPT: usize = 16 * 1024;
 
