@@ -62,9 +62,10 @@ impl Engine {
             } => self.on_journal(from, intents, outcomes, withdrawn, history),
             PeerMessage::JournalAck {
                 intents,
+                made,
                 outcomes,
                 refused,
-            } => self.on_journal_ack(from, &intents, &outcomes, &refused),
+            } => self.on_journal_ack(from, (&intents, &made), &outcomes, &refused),
             PeerMessage::Claim { group, term } => self.on_claim(from, &group, term),
             PeerMessage::Grant { group, term } => self.on_grant(from, &group, term),
             PeerMessage::ClaimAgent { agent } => self.on_claim_agent(from, &agent),

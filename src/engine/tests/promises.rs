@@ -43,6 +43,7 @@ fn answer(rig: &mut Rig) {
                 intents, outcomes, ..
             } => PeerMessage::JournalAck {
                 intents: intents.iter().map(|intent| intent.key).collect(),
+                made: intents.iter().map(|intent| intent.at).collect(),
                 outcomes: outcomes.iter().map(|outcome| outcome.key).collect(),
                 refused: Vec::new(),
             },

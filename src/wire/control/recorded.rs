@@ -71,6 +71,7 @@ fn samples() -> Vec<PeerMessage> {
         },
         PeerMessage::JournalAck {
             intents: vec![KEY],
+            made: vec![7],
             outcomes: vec![[2; 16]],
             refused: vec![
                 ([3; 16], IntentRefusal::Stale),
