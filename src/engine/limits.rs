@@ -75,6 +75,10 @@ pub const PEERS: usize = 16;
 /// Earlier starts remembered of a peer; beyond it the oldest is forgotten.
 pub const FORMER_BOOTS: usize = 8;
 
+/// What an earlier start of a peer sent does not arrive later than this after the later one was
+/// lost, milliseconds.
+pub const FORMER_HEARD_MS: u64 = 10_000;
+
 /// Sessions in one part of a snapshot: 64 KiB a message, some 400 bytes a session.
 pub const SNAPSHOT_PART: usize = 60;
 

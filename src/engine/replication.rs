@@ -76,7 +76,7 @@ impl Engine {
             PeerMessage::ForwardRefused { id, why } => self.on_forward_refused(from, id, why),
             PeerMessage::ForwardWithdrawn { id } => self.on_forward_withdrawn(from, id),
             PeerMessage::Goodbye => {
-                if let Some(change) = self.members.on_goodbye(from) {
+                if let Some(change) = self.members.on_goodbye(self.now, from, boot) {
                     self.member_changed(change);
                 }
             }
