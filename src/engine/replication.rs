@@ -73,7 +73,9 @@ impl Engine {
             PeerMessage::RefuseAgent { agent } => self.on_refuse_agent(from, &agent),
             PeerMessage::Forward { id, raw } => self.on_forward(from, id, raw),
             PeerMessage::ForwardDone { id } => self.on_forward_done(from, id),
-            PeerMessage::ForwardRefused { id, why } => self.on_forward_refused(from, id, why),
+            PeerMessage::ForwardRefused { id, why } => {
+                self.on_forward_refused((from, boot), id, why)
+            }
             PeerMessage::ForwardWithdrawn { id } => self.on_forward_withdrawn(from, id),
             PeerMessage::Goodbye => {
                 if let Some(change) = self.members.on_goodbye(self.now, from, boot) {

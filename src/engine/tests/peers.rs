@@ -250,6 +250,7 @@ fn a_refusal_from_another_than_the_one_asked_changes_nothing() {
     let (_, id, _) = rig.forwards()[0].clone();
     let why = ForwardRefusal::Busy;
     rig.peer("gc-3", PeerMessage::ForwardRefused { id, why });
+    rig.peer_boot("gc-2", 21, PeerMessage::ForwardRefused { id, why });
     rig.peer("gc-3", PeerMessage::ForwardDone { id });
     assert!(rig.outcomes().is_empty());
     assert!(rig.acks.is_empty());
