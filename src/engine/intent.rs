@@ -130,7 +130,7 @@ impl Engine {
         if self
             .book
             .open_intent(&key)
-            .is_none_or(|intent| intent.at != made)
+            .is_some_and(|intent| intent.at != made)
         {
             return;
         }
