@@ -6,6 +6,8 @@
 //! sent before it was back for ones that may have been seen, until every member that it knows has
 //! told it everything.
 
+use std::collections::BTreeMap;
+
 use crate::model::InstanceId;
 
 use super::config::PeerTimers;
@@ -35,6 +37,9 @@ pub(super) struct Apart {
     pauses: Vec<u64>,
     /// Since when a broker of the list is out of reach, monotonic milliseconds.
     unwatched: Option<u64>,
+    /// When each broker answered a question for consumers last, monotonic milliseconds: a link
+    /// that is cut is known to be only later.
+    answered: BTreeMap<usize, u64>,
 }
 
 impl Engine {
@@ -134,6 +139,19 @@ impl Engine {
                 let since = self.apart.consuming.unwrap_or(job.received);
                 job.received < since + rest
             }
+        }
+    }
+
+    /// A broker tells the consumers of a peer's control queue. What was not to be seen there for a
+    /// while is not known.
+    pub(super) fn note_count(&mut self, link: LinkEpoch) {
+        let now = self.now.mono;
+        let Some(broker) = self.links.broker_of(link) else {
+            return;
+        };
+        let last = self.apart.answered.insert(broker, now);
+        if last.is_some_and(|last| now >= last + limits::UNWATCHED_MS) {
+            self.members.unwatched();
         }
     }
 

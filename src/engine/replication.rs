@@ -380,6 +380,7 @@ impl Engine {
 
     /// How many consumers a peer's control queue has at a broker.
     pub(super) fn on_peer_consumers(&mut self, link: LinkEpoch, peer: &InstanceId, count: u32) {
+        self.note_count(link);
         if count > 0 && self.members.get(peer).is_none() {
             self.unheard_at = Some(self.now.mono);
         }

@@ -33,7 +33,7 @@ pub(super) enum Pending {
     /// The job, and when the intent was made.
     OwnIntent(JobId, u64),
     OwnOutcome(JobId),
-    /// A member's intent, and when it was made: it is told when it is durable.
+    /// An intent that a member told, and when it was made: it is told when it is durable.
     ForeignIntent {
         from: InstanceId,
         key: Key,

@@ -129,13 +129,17 @@ impl Engine {
         out.acked_intents.insert(key, made);
     }
 
-    /// A member's intent is on disk: it is told so, unless it has taken it back meanwhile.
+    /// An intent that a member told (its own, or what this one had missed) is on disk: the member is
+    /// told so, unless the intent was taken back meanwhile.
     pub(super) fn foreign_intent_written(&mut self, from: &InstanceId, key: Key, made: u64) {
         let Some(entry) = self.book.entries.get_mut(&key) else {
             return;
         };
-        let there = |intent: &IntentRecord| intent.by == *from && intent.at == made;
-        if entry.intent.as_ref().is_some_and(there) {
+        if entry
+            .intent
+            .as_ref()
+            .is_some_and(|intent| intent.at == made)
+        {
             entry.durable = true;
             self.ack_intent(from, key, made);
         }

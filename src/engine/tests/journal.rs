@@ -265,6 +265,24 @@ fn an_intent_that_was_taken_back_is_not_acknowledged_and_one_made_anew_is() {
 }
 
 #[test]
+fn an_intent_told_by_a_third_member_is_acknowledged_to_its_maker_too() {
+    let mut seq = 0;
+    let mut rig = pair(&mut seq);
+    let intent = intent_of(&message("MakeCall#1001", "5000", "m1"), &rig, "gc-3", 33);
+    let told = |history| PeerMessage::Journal {
+        intents: vec![intent.clone()],
+        outcomes: Vec::new(),
+        withdrawn: Vec::new(),
+        history,
+    };
+    rig.peer("gc-2", told(true));
+    rig.advance(5);
+    rig.peer_boot("gc-3", 33, told(false));
+    rig.advance(5);
+    assert_eq!(acked(&rig).0, [intent.key, intent.key]);
+}
+
+#[test]
 fn without_the_members_word_there_is_no_call_until_it_is_lost() {
     let mut seq = 0;
     let mut rig = pair(&mut seq);

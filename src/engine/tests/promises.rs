@@ -138,6 +138,26 @@ fn an_old_count_is_no_proof_once_a_broker_was_out_of_reach() {
 }
 
 #[test]
+fn nor_is_it_where_a_broker_answered_nothing_for_a_while() {
+    for (mute, outcome) in [(800, Outcome::Accepted), (2_000, Outcome::InDoubt)] {
+        let mut seq = 0;
+        let mut rig = pair(&mut seq, 0);
+        rig.counts.insert(instance(PEER), 0);
+        rig.advance(1_100);
+        assert_eq!(lost(&rig), ["consumer_gone"]);
+        // The link is cut, and that shows only later.
+        rig.mute = Some(1);
+        rig.advance(mute);
+        rig.mute = None;
+        rig.advance(8_000);
+        rig.forget();
+        rig.deliver(resent("m1"));
+        rig.advance(8_000);
+        assert_eq!(rig.outcomes(), [outcome], "mute for {mute} ms");
+    }
+}
+
+#[test]
 fn the_proof_is_looked_at_again_when_a_member_is_lost_before_the_call() {
     let mut seq = 0;
     let mut rig = pair(&mut seq, 0);

@@ -199,6 +199,8 @@ pub struct Rig {
     pub counts: BTreeMap<InstanceId, u32>,
     /// The broker that peers' control queues are consumed on; `None`: on any.
     pub peers_at: Option<usize>,
+    /// A broker that answers no question: the link to it is cut, which nobody knows yet.
+    pub mute: Option<usize>,
     pub users: BTreeMap<AgentId, User>,
 
     /// What brokers refuse, by index.
@@ -258,6 +260,7 @@ impl Rig {
             refuses_links: false,
             counts: BTreeMap::new(),
             peers_at: None,
+            mute: None,
             users: BTreeMap::new(),
             refused: BTreeSet::new(),
             slow_consumers: BTreeSet::new(),
@@ -744,7 +747,9 @@ impl Rig {
                 let away = self
                     .peers_at
                     .is_some_and(|at| near.is_none_or(|(_, b)| *b != at));
-                if let Some(count) = self.counts.get(&peer).copied() {
+                let mute = near.is_some_and(|(_, broker)| self.mute == Some(*broker));
+                let known = self.counts.get(&peer).copied();
+                if let Some(count) = known.filter(|_| !mute) {
                     let count = if away { 0 } else { count };
                     inputs.push_back(Input::PeerConsumers { link, peer, count });
                 }
