@@ -139,7 +139,7 @@ fn an_old_count_is_no_proof_once_a_broker_was_out_of_reach() {
 
 #[test]
 fn nor_is_it_where_a_broker_answered_nothing_for_a_while() {
-    for (mute, outcome) in [(800, Outcome::Accepted), (2_000, Outcome::InDoubt)] {
+    for (mute, outcome) in [(400, Outcome::Accepted), (2_000, Outcome::InDoubt)] {
         let mut seq = 0;
         let mut rig = pair(&mut seq, 0);
         rig.counts.insert(instance(PEER), 0);
