@@ -142,15 +142,19 @@ impl Engine {
         }
     }
 
-    /// A broker tells the consumers of a peer's control queue. What was not to be seen there for a
-    /// while is not known.
+    /// A broker has answered.
     pub(super) fn note_count(&mut self, link: LinkEpoch) {
+        if let Some(broker) = self.links.broker_of(link) {
+            self.apart.answered.insert(broker, self.now.mono);
+        }
+    }
+
+    /// A link is lost: since the broker's last answer a lost peer may have been there, as a cut is
+    /// noticed late.
+    pub(super) fn note_link_lost(&mut self, broker: usize) {
         let now = self.now.mono;
-        let Some(broker) = self.links.broker_of(link) else {
-            return;
-        };
-        let last = self.apart.answered.insert(broker, now);
-        if last.is_some_and(|last| now >= last + limits::UNWATCHED_MS) {
+        let answered = self.apart.answered.get(&broker);
+        if answered.is_none_or(|at| now >= at + limits::UNWATCHED_MS) {
             self.members.unwatched();
         }
     }

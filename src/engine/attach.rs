@@ -111,6 +111,7 @@ impl Engine {
             return;
         };
         if let Some(broker) = label {
+            self.note_link_lost(broker);
             self.links.note_reason(broker, reason.clone());
             self.events.push_back(Event::BrokerLink {
                 broker: self.links.label(broker).to_owned(),
