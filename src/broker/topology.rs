@@ -22,6 +22,7 @@ use serde_json::{Map, Value, json};
 
 use super::management::{ManagementClient, ManagementError};
 use crate::net::TlsClient;
+use crate::net::address::each_address;
 
 pub use apply::{
     ApplyReport, Change, LinkState, Step, TopologyError, UNKNOWN, apply, links, links_of,
@@ -64,10 +65,10 @@ const CONTROL: &str = "control";
 pub struct TopologyBroker {
     /// Short name, unique in the list; part of upstream names. Usually `host:port`.
     pub label: String,
-    /// AMQP URI by which the OTHER brokers reach it. User and password are added where it has
-    /// none; its path is the virtual host.
+    /// AMQP URI by which the OTHER brokers reach it, with the addresses of all nodes of a cluster.
+    /// User and password are added where it has none; its path is the virtual host.
     pub amqp_uri: String,
-    /// Base URL of its management API.
+    /// Base URL of its management API; of a cluster one a node, with commas between them.
     pub management_url: String,
     /// User of AMQP and management API.
     pub user: String,
@@ -284,7 +285,7 @@ impl BrokerPlan {
             for (&upstream, name) in others.iter().zip(&names) {
                 upstreams.push(Setting {
                     name: name.clone(),
-                    value: upstream_value(kind, &upstream_uri(input, index, upstream)),
+                    value: upstream_value(kind, upstream_uris(input, index, upstream)),
                 });
             }
             if !names.is_empty() {
@@ -330,18 +331,26 @@ fn set_name(cluster: &str, kind: &str) -> String {
     format!("{cluster}.{kind}")
 }
 
-fn upstream_uri(input: &TopologyInput, from: usize, to: usize) -> String {
+/// Of a cluster one URI a node: the link takes another one where a node is lost.
+fn upstream_uris(input: &TopologyInput, from: usize, to: usize) -> Value {
     let upstream = &input.brokers[to];
     let base = input
         .federation_uris
         .get(&(from, to))
         .unwrap_or(&upstream.amqp_uri);
-    uri::for_federation(base, &upstream.user, &upstream.password)
+    let each = each_address(base);
+    let mut uris = each
+        .iter()
+        .map(|one| uri::for_federation(one, &upstream.user, &upstream.password));
+    match each.len() {
+        1 => uris.next().into(),
+        _ => uris.collect(),
+    }
 }
 
 /// TTL and expiry bound the queue that a link of an exchange keeps at the upstream broker; links
 /// of queues ignore them.
-fn upstream_value(kind: &str, uri: &str) -> Value {
+fn upstream_value(kind: &str, uri: Value) -> Value {
     let (ttl, expires) = if kind == CONTROL {
         (CONTROL_TTL, CONTROL_LINK_EXPIRES)
     } else {

@@ -18,10 +18,20 @@ const CLOCK: Duration = Duration::from_secs(2);
 const OTHER_ROUTE: &str = "differs in uri";
 
 pub(super) fn reached(probes: &Probes, report: &mut Report) {
-    for (label, problem) in probes.brokers() {
-        let part = format!("broker {label}");
-        match problem {
-            None => report.good(part, "AMQP: connected, user accepted"),
+    for broker in probes.brokers() {
+        let part = format!("broker {}", broker.label);
+        for (node, why) in broker.wrong {
+            report.warn(
+                part.clone(),
+                format!("AMQP: its address {node} cannot be used: {why}"),
+                "start that node, or correct or leave out its address in broker.url.N",
+            );
+        }
+        match broker.problem {
+            None => {
+                let node = broker.node.map_or(String::new(), |node| format!(" to {node}"));
+                report.good(part, format!("AMQP: connected{node}, user accepted"));
+            }
             Some(why) => report.unreachable(
                 part,
                 format!("AMQP: {why}"),

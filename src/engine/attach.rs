@@ -78,8 +78,8 @@ impl Engine {
         self.refresh_consumers();
     }
 
-    pub(super) fn on_link_up(&mut self, link: LinkEpoch) {
-        if !self.links.on_up(self.now, link) {
+    pub(super) fn on_link_up(&mut self, link: LinkEpoch, node: String) {
+        if !self.links.on_up(self.now, link, node) {
             self.stale("link");
             self.out.push_back(Command::CloseLink { link });
             return;

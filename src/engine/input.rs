@@ -126,6 +126,8 @@ pub enum Input {
     LinkUp {
         /// Which.
         link: LinkEpoch,
+        /// Which of the broker's nodes it leads to, `host:port`; empty where it has one address.
+        node: String,
     },
     /// A link could not be opened, or is gone with all its deliveries.
     LinkDown {

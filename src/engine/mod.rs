@@ -292,7 +292,7 @@ impl Engine {
         self.advance(now);
         match input {
             Input::Tick => {}
-            Input::LinkUp { link } => self.on_link_up(link),
+            Input::LinkUp { link, node } => self.on_link_up(link, node),
             Input::LinkDown { link, reason } => self.on_link_down(link, reason),
             Input::LinkGarbled { link, problem } => self.on_link_garbled(link, problem),
             Input::ControlAttached { link } => self.on_control_attached(link),

@@ -99,6 +99,9 @@ pub struct BrokerView {
     pub url: String,
     /// `connected`, `dialling`, `blocked`, `unfit`, `down`.
     pub state: String,
+    /// Which of its nodes the connection leads to, where several addresses are configured for it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub node: String,
     /// Whether this one serves.
     pub attached: bool,
     /// Whether it is the first of the list.
@@ -355,6 +358,7 @@ impl Engine {
             .map(|broker| BrokerView {
                 url: self.links.label(broker).to_owned(),
                 state: self.links.state_word(broker).to_owned(),
+                node: self.links.node(broker).to_owned(),
                 attached: self.links.active_broker() == Some(broker),
                 preferred: broker == 0,
                 garbled: self

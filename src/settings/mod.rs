@@ -129,9 +129,10 @@ pub struct Broker {
 #[derive(Clone, PartialEq, Eq)]
 pub struct BrokerUrl {
     /// `amqp(s)://user:password@host:port/vhost`, percent-encoded, a secret; or
-    /// `amqps://host:port/vhost?auth_mechanism=external`, where the certificate is the login.
+    /// `amqps://host:port/vhost?auth_mechanism=external`, where the certificate is the login. Of a
+    /// cluster all its nodes, with commas between their `host:port`.
     pub amqp: String,
-    /// `host:port`, safe to show.
+    /// `host:port`, safe to show; of a cluster all of them, sorted, with commas between them.
     pub label: String,
     /// Its management API.
     pub management: ManagementUrl,
@@ -150,7 +151,8 @@ impl fmt::Debug for BrokerUrl {
 /// A broker's management API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManagementUrl {
-    /// Base URL without credentials and without a slash at the end.
+    /// Base URL without credentials and without a slash at the end; of a cluster one a node, with
+    /// commas between them.
     pub url: String,
     /// User name.
     pub username: String,

@@ -107,7 +107,7 @@ impl Shell {
     pub async fn dial(&mut self, link: LinkEpoch) -> Result<(), String> {
         self.execute(Command::Dial { link, broker: 0 });
         self.wait("link", |input| match input {
-            Input::LinkUp { link: up } if up == link => Some(Ok(())),
+            Input::LinkUp { link: up, .. } if up == link => Some(Ok(())),
             Input::LinkDown { link: down, reason } if down == link => Some(Err(reason)),
             _ => None,
         })

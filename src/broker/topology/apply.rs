@@ -225,7 +225,7 @@ impl<'a> Target<'a> {
 fn link_states(plan: &BrokerPlan, live: &[Value]) -> Vec<LinkState> {
     let mut states = Vec::new();
     let objects: BTreeSet<&String> = plan.links.iter().map(|(object, _)| object).collect();
-    let own = uri::address_of(&plan.broker.amqp_uri);
+    let own = uri::addresses_of(&plan.broker.amqp_uri);
     for object in objects {
         let wanted = plan.links.iter().filter(|(name, _)| name == object);
         let wanted: Vec<Place> = wanted

@@ -687,7 +687,7 @@ impl Rig {
             }
             Command::Dial { link, broker } if self.dials => {
                 self.links.push((link, broker));
-                inputs.push_back(Input::LinkUp { link });
+                inputs.push_back(Input::LinkUp { link, node: String::new() });
             }
             Command::Fence { broker, peer } => self.fences.push((broker, peer)),
             Command::Dial { .. } => {}
