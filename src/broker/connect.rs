@@ -10,6 +10,7 @@ use lapin::{Channel, Connection, ConnectionProperties};
 use socket2::{Socket, TcpKeepalive};
 
 use super::classify::{Class, Problem};
+use super::guard::Greeting;
 use super::{BrokerConfig, BrokerError, CLOSE_LIMIT, RPC_LIMIT, guard, lock};
 use crate::net::{TlsClient, amqp, dial};
 
@@ -176,6 +177,8 @@ fn remember(cutter: &Mutex<Cutter>, socket: Socket) -> std::io::Result<()> {
 /// An open connection; dropping it cuts it.
 pub(super) struct Conn {
     pub(super) inner: Connection,
+    /// What the broker says of itself.
+    pub(super) greeting: Greeting,
     // After `inner`, which would say goodbye first.
     _cut: CutOnDrop,
 }
@@ -203,9 +206,15 @@ impl Conn {
             Ok(stream.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
         };
         let properties = properties(config, purpose);
-        let opened = guard::open(node.uri.clone(), properties, connect);
+        let heard = guard::Heard::default();
+        let uri = node.uri.clone();
+        let opened = guard::open_heard(uri, properties, connect, Arc::clone(&heard));
         match opened.await {
-            Ok(inner) => Ok(Self { inner, _cut: cut }),
+            Ok(inner) => Ok(Self {
+                inner,
+                greeting: heard.get().cloned().unwrap_or_default(),
+                _cut: cut,
+            }),
             Err(error) => Err(node
                 .problem(error)
                 .await
@@ -328,7 +337,7 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_node_that_says_nothing_is_passed_by() {
         let broker = endpoint(&["a:1", "b:1"]);
         let opened = broker.open(|node| {
@@ -347,7 +356,10 @@ mod tests {
     fn what_a_node_says_outweighs_silence_and_a_shortage_all_else() {
         let silent = || ("a:1", Problem::new(Class::Unreachable, "gone"));
         let refused = || ("b:1", Problem::new(Class::AccessRefused, "no"));
-        let short = ("c:1", Problem::new(Class::NoRoom(Resource::Descriptors), "none"));
+        let short = (
+            "c:1",
+            Problem::new(Class::NoRoom(Resource::Descriptors), "none"),
+        );
         let both = told(vec![silent(), refused()], 2);
         assert_eq!(both.class, Class::AccessRefused);
         assert_eq!(both.text, "a:1: gone; b:1: no");

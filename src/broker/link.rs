@@ -228,7 +228,11 @@ impl Link {
                 )
             })
             .await?;
-        let declared = declare::command_queues(&context, &consume).await;
+        let fits = config.queue_type.problem_on(&consume.greeting.version);
+        let declared = match fits {
+            Some(why) => Err(Problem::new(Class::Precondition, why)),
+            None => declare::command_queues(&context, &consume).await,
+        };
         if declared.is_err() {
             endpoint.pass_by(node);
         }
@@ -388,7 +392,13 @@ async fn serve(link: Arc<Link>, lacks: Lacks, queues: LinkQueues, control: &Cont
     let epoch = link.epoch;
     tracing::debug!(broker = %link.endpoint().label, link = epoch.0, "link up");
     let node = link.endpoint().node_label(link.node).to_owned();
-    link.context.tell(Input::LinkUp { link: epoch, node }).await;
+    let cluster = link.consume.greeting.cluster_name.clone();
+    let up = Input::LinkUp {
+        link: epoch,
+        node,
+        cluster,
+    };
+    link.context.tell(up).await;
     for (way, problem) in lacks {
         link.barred(way, &problem).await;
     }

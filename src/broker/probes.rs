@@ -134,7 +134,10 @@ async fn open_nodes(config: &BrokerConfig, endpoint: &Endpoint) -> Reached {
     let nodes = endpoint.nodes();
     let each = nodes.iter().map(async |node| {
         let opened = within(config.timeout, open(config, node)).await;
-        (node.label.clone(), opened.map_err(|problem| problem.to_string()))
+        (
+            node.label.clone(),
+            opened.map_err(|problem| problem.to_string()),
+        )
     });
     let (mut conn, mut wrong) = (None, Vec::new());
     for (label, opened) in futures::future::join_all(each).await {

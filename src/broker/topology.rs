@@ -10,6 +10,7 @@
 mod apply;
 mod compare;
 mod examine;
+mod fitting;
 mod from_settings;
 mod print;
 mod uri;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::management::{ManagementClient, ManagementError};
+use crate::model::brokers::QueueType;
 use crate::net::TlsClient;
 use crate::net::address::each_address;
 
@@ -56,9 +58,14 @@ const EXPIRED_MAX_LENGTH: u32 = 100_000;
 /// Bound of an instance's control queue; the oldest is dropped, a resync mends the gap.
 const CONTROL_MAX_LENGTH: u32 = 20_000;
 
+/// Argument that says of which type a queue is.
+pub(super) const TYPE: &str = "x-queue-type";
+
 /// What kind of messages a federation upstream carries.
 const MAIN: &str = "main";
 const CONTROL: &str = "control";
+/// None: what a policy is for is not federated.
+const LOCAL: &str = "";
 
 /// One broker of the network.
 #[derive(Clone, PartialEq, Eq)]
@@ -104,6 +111,8 @@ impl fmt::Debug for TopologyBroker {
 pub struct TopologyInput {
     /// `cluster.name`: the prefix of all objects but the command queues.
     pub cluster_name: String,
+    /// Type of the command, expired and dead-letter queues.
+    pub queue_type: QueueType,
     /// Command queues of all groups.
     pub command_queues: Vec<String>,
     /// `command.max-age`: the command queues' message TTL.
@@ -124,7 +133,7 @@ pub struct ExchangeSpec {
     pub kind: &'static str,
 }
 
-/// A durable classic queue.
+/// A durable queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueSpec {
     /// Name.
@@ -134,9 +143,9 @@ pub struct QueueSpec {
 }
 
 impl QueueSpec {
-    fn classic(name: String, bounds: Value) -> Self {
+    fn new(kind: QueueType, name: String, bounds: Value) -> Self {
         let mut arguments = Map::new();
-        arguments.insert("x-queue-type".to_owned(), json!("classic"));
+        arguments.insert(TYPE.to_owned(), json!(kind.as_str()));
         if let Value::Object(bounds) = bounds {
             arguments.extend(bounds);
         }
@@ -161,16 +170,18 @@ pub fn exchanges(cluster: &str) -> Vec<ExchangeSpec> {
 
 /// Queues that every instance of the cluster declares: the command queues,
 /// `<cluster>.expired` and `<cluster>.dead-letter`.
-pub fn queues(cluster: &str, command_queues: &[String]) -> Vec<QueueSpec> {
+pub fn queues(cluster: &str, command_queues: &[String], kind: QueueType) -> Vec<QueueSpec> {
     let mut specs: Vec<QueueSpec> = command_queues
         .iter()
-        .map(|name| QueueSpec::classic(name.clone(), Value::Null))
+        .map(|name| QueueSpec::new(kind, name.clone(), Value::Null))
         .collect();
-    specs.push(QueueSpec::classic(
+    specs.push(QueueSpec::new(
+        kind,
         format!("{cluster}.expired"),
         json!({"x-max-length": EXPIRED_MAX_LENGTH, "x-overflow": "drop-head"}),
     ));
-    specs.push(QueueSpec::classic(
+    specs.push(QueueSpec::new(
+        kind,
         format!("{cluster}.dead-letter"),
         json!({
             "x-max-length": DEAD_LETTER_MAX_LENGTH,
@@ -184,7 +195,8 @@ pub fn queues(cluster: &str, command_queues: &[String]) -> Vec<QueueSpec> {
 /// The control queue of one instance, which that instance declares itself and binds to
 /// `<cluster>.control` with its id and `all`.
 pub fn control_queue(cluster: &str, instance_id: &str) -> QueueSpec {
-    QueueSpec::classic(
+    QueueSpec::new(
+        QueueType::Classic,
         format!("{cluster}.control.{instance_id}"),
         json!({
             "x-max-length": CONTROL_MAX_LENGTH,
@@ -251,6 +263,8 @@ pub struct BrokerPlan {
 pub struct Topology {
     /// `cluster.name`.
     pub cluster_name: String,
+    /// Type of the command, expired and dead-letter queues.
+    pub queue_type: QueueType,
     /// One plan a broker, in the order of the input.
     pub brokers: Vec<BrokerPlan>,
 }
@@ -263,6 +277,7 @@ impl Topology {
             .collect();
         Self {
             cluster_name: input.cluster_name.clone(),
+            queue_type: input.queue_type,
             brokers,
         }
     }
@@ -302,7 +317,7 @@ impl BrokerPlan {
         Self {
             vhost: vhost_of(&broker.amqp_uri),
             policies: policies(input, !others.is_empty()),
-            queues: queues(cluster, &input.command_queues),
+            queues: queues(cluster, &input.command_queues, input.queue_type),
             exchanges,
             upstreams,
             upstream_sets,
@@ -371,7 +386,7 @@ fn upstream_value(kind: &str, uri: Value) -> Value {
 fn policies(input: &TopologyInput, federate: bool) -> Vec<PolicySpec> {
     let cluster = &input.cluster_name;
     let policy = |name: &str, applies_to, objects: Vec<String>, mut definition: Value, kind| {
-        if federate {
+        if federate && kind != LOCAL {
             definition["federation-upstream-set"] = json!(set_name(cluster, kind));
         }
         let value = json!({
@@ -389,12 +404,28 @@ fn policies(input: &TopologyInput, federate: bool) -> Vec<PolicySpec> {
     };
     // The default exchange with the queue's name as key: a federated message has lost its
     // original key by then, and the queue needs no binding.
-    let commands = json!({
+    let mut commands = json!({
         "message-ttl": millis(input.command_max_age),
         "dead-letter-exchange": "",
         "dead-letter-routing-key": format!("{cluster}.expired"),
     });
+    let quorum = input.queue_type == QueueType::Quorum;
+    if quorum {
+        // A command that instances held when they were lost is not given up for that. What expires
+        // is kept until the queue of expired commands has it, which wants the third.
+        commands["delivery-limit"] = json!(-1);
+        commands["dead-letter-strategy"] = json!("at-least-once");
+        commands["overflow"] = json!("reject-publish");
+    }
     let mut policies = Vec::new();
+    if quorum {
+        let kept = vec![
+            format!("{cluster}.expired"),
+            format!("{cluster}.dead-letter"),
+        ];
+        let unlimited = json!({"delivery-limit": -1});
+        policies.push(policy("kept", "queues", kept, unlimited, LOCAL));
+    }
     if !input.command_queues.is_empty() {
         let queues = input.command_queues.clone();
         policies.push(policy("commands", "queues", queues, commands, MAIN));

@@ -75,8 +75,7 @@ pub(super) fn brokers(
     let heartbeat = options.heartbeat.as_secs();
     let read = |(at, text): (usize, &String)| {
         let position = at + 1;
-        let mut uris =
-            amqp::uris(text).map_err(|reason| ClientError::Url { position, reason })?;
+        let mut uris = amqp::uris(text).map_err(|reason| ClientError::Url { position, reason })?;
         for uri in &mut uris {
             uri.query.heartbeat = Some(u16::try_from(heartbeat).unwrap_or(60).max(1));
             if options.tls.has_certificate() && amqp::names_nobody(text) {

@@ -10,6 +10,7 @@ use super::patience::Patience;
 use crate::broker::management::{ManagementClient, ManagementError, segment};
 use crate::broker::probes::Probes;
 use crate::broker::topology::{self, BrokerPlan, Topology, UNKNOWN};
+use crate::model::brokers::{ONE_CLUSTER_CURE, one_cluster};
 
 /// A broker's clock may differ by so much: message times are whole seconds.
 const CLOCK: Duration = Duration::from_secs(2);
@@ -29,7 +30,9 @@ pub(super) fn reached(probes: &Probes, report: &mut Report) {
         }
         match broker.problem {
             None => {
-                let node = broker.node.map_or(String::new(), |node| format!(" to {node}"));
+                let node = broker
+                    .node
+                    .map_or(String::new(), |node| format!(" to {node}"));
                 report.good(part, format!("AMQP: connected{node}, user accepted"));
             }
             Some(why) => report.unreachable(
@@ -70,12 +73,18 @@ pub(super) async fn managed(
         let version = word("rabbitmq_version");
         report.good(part.clone(), format!("management API: RabbitMQ {version}"));
         let name = word("cluster_name");
-        if let Some(other) = names.insert(name.clone(), plan.broker.label.clone()) {
-            report.warn(
+        if let Some(why) = topology.queue_type.problem_on(&version) {
+            report.bad(
                 part.clone(),
-                format!("has the same cluster name {name:?} as broker {other}"),
-                "give each broker a `cluster_name` of its own in rabbitmq.conf: links tell \
-                 brokers apart by it",
+                why,
+                "upgrade RabbitMQ, or set queue.type=classic",
+            );
+        }
+        if let Some(other) = names.insert(name.clone(), plan.broker.label.clone()) {
+            report.bad(
+                part.clone(),
+                one_cluster(&other, &plan.broker.label, &name),
+                ONE_CLUSTER_CURE,
             );
         }
         clock(&part, &client, report).await;

@@ -8,6 +8,7 @@ use super::peer::{Choice, Role, Standing, Wish};
 use super::route::NodeState;
 use super::session::Session;
 use super::{Engine, limits};
+use crate::model::brokers;
 
 /// `GET /api/v1/status`. A field that another version does not have is empty.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -438,6 +439,10 @@ impl Engine {
             warnings.push("no broker is connected: commands wait in the brokers".to_owned());
         }
         warnings.extend(self.words_of_ways());
+        if let Some((one, other, name)) = self.links.one_cluster() {
+            let problem = brokers::one_cluster(one, other, name);
+            warnings.push(format!("{problem}; {}", brokers::ONE_CLUSTER_CURE));
+        }
         if !self.route.available() {
             warnings.push("no downstream is in service: not consuming".to_owned());
         }

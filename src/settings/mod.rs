@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use crate::model::brokers::QueueType;
 pub use crate::model::{REDACTED, Secret};
 use crate::net::TlsClient;
 pub use finding::{Finding, Findings, Severity};
@@ -44,6 +45,8 @@ pub struct Settings {
     pub mode: Mode,
     /// The broker list and how to behave on it.
     pub broker: Broker,
+    /// Type of the command, expired and dead-letter queues.
+    pub queue_type: QueueType,
     /// Groups of command queues; the first is `agents`.
     pub groups: Vec<Group>,
     /// A command without its own deadline is not started later than this after its timestamp.

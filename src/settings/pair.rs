@@ -76,7 +76,7 @@ fn unique(first: &Loaded, second: &Loaded, findings: &mut Findings) {
 /// What must be the same in all files: key and how to show it.
 fn same(first: &Loaded, second: &Loaded, findings: &mut Findings) {
     type Show = fn(&Settings) -> String;
-    let table: [(&str, Show); 8] = [
+    let table: [(&str, Show); 9] = [
         ("cluster.name", |s| s.cluster_name.clone()),
         ("mode", |s| {
             if s.mode == Mode::ActiveActive {
@@ -86,6 +86,7 @@ fn same(first: &Loaded, second: &Loaded, findings: &mut Findings) {
             }
             .into()
         }),
+        ("queue.type", |s| s.queue_type.as_str().into()),
         ("peer.heartbeat", |s| format!("{:?}", s.peer.heartbeat)),
         ("peer.suspect", |s| format!("{:?}", s.peer.suspect)),
         ("peer.lost", |s| format!("{:?}", s.peer.lost)),

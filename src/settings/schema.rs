@@ -194,6 +194,8 @@ pub static SCHEMA: &[Key] = &[
     key("broker.ca-file", Path, NotSet, "PEM file of private certificate authorities for amqps and https management URLs, used beside the system's. A broker whose own certificate is in the file, exactly as it shows it, is trusted whoever signed it; host name and validity are checked all the same."),
     key("broker.certificate-file", Path, NotSet, "PEM file of the client certificate for brokers and management APIs that demand one, followed by those that lead to its authority; together with broker.private-key-file. Where neither broker.username nor the URL names a user, the certificate is the login too (SASL EXTERNAL)."),
     key("broker.private-key-file", Path, NotSet, "PEM file of the key of broker.certificate-file: PKCS#8, PKCS#1 or SEC1, not encrypted, readable for this user only."),
+    key("queue.type", OneOf(&["classic", "quorum"]), Is("classic"),
+        "Type of the command, expired and dead-letter queues. quorum: replicated between the nodes of a cluster, so that a lost node stops nothing; needs RabbitMQ 4.0 or later on every broker. A queue keeps the type it was declared with. The same in all files of a cluster."),
     key("command.queue", Queue, Is("Connector1"), "The command queue of group `agents`. The same in all files of a cluster."),
     key("group.NAME.queues", Queues, NotSet, "A further group and its command queues, started, stopped and failed over as one. NAME is [a-z0-9-]{1,32}, not `agents`."),
     key("command.max-age", Duration(SECOND, 24 * HOUR), Is("30s"),

@@ -79,7 +79,11 @@ impl BrokerAddress {
             };
             for node in read.nodes {
                 if known.nodes.contains(&node) {
-                    return Err(format!("address {} of {}, {node}, is listed twice", at + 1, each.len()));
+                    return Err(format!(
+                        "address {} of {}, {node}, is listed twice",
+                        at + 1,
+                        each.len()
+                    ));
                 }
                 known.nodes.push(node);
             }
@@ -152,7 +156,10 @@ impl BrokerAddress {
     /// The same for a client whose TLS certificate is its login (SASL EXTERNAL).
     pub fn external_uri(&self, vhost: &str) -> String {
         let vhost = utf8_percent_encode(self.vhost.as_deref().unwrap_or(vhost), PART);
-        format!("amqps://{}/{vhost}?auth_mechanism=external", self.authority())
+        format!(
+            "amqps://{}/{vhost}?auth_mechanism=external",
+            self.authority()
+        )
     }
 }
 

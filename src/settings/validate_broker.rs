@@ -70,7 +70,8 @@ impl Validator<'_> {
             let url = self.broker_url(&address, &management, tls);
             let shared = urls.iter().find_map(|other| {
                 let mut apis = url.management.url.split(',');
-                let api = apis.find(|api| other.management.url.split(',').any(|one| one == *api))?;
+                let api =
+                    apis.find(|api| other.management.url.split(',').any(|one| one == *api))?;
                 Some((api, &other.label))
             });
             if let Some((api, other)) = shared {
@@ -128,7 +129,11 @@ impl Validator<'_> {
                     password = http.password.clone().unwrap_or(password);
                 }
                 let guest = external && username == "guest";
-                self.warn_of_guest(guest, management, list.iter().map(|http| http.host.as_str()));
+                self.warn_of_guest(
+                    guest,
+                    management,
+                    list.iter().map(|http| http.host.as_str()),
+                );
                 let urls: Vec<String> = list.into_iter().map(|http| http.url).collect();
                 urls.join(",")
             }

@@ -47,6 +47,7 @@ pub fn config_for(uri: String, id: &str, boot: u64) -> BrokerConfig {
         role: "active-passive priority 10".into(),
         version: "0.0.1".into(),
         cluster_name: "tandem".into(),
+        queue_type: Default::default(),
         groups: vec![GroupConfig {
             name: "agents".into(),
             queues: queues.clone(),

@@ -9,6 +9,7 @@ use super::apply::{Target, TopologyError};
 use super::compare::{Live, declared, settings};
 use super::{BrokerPlan, PolicySpec, uri};
 use crate::broker::management::segment;
+use crate::model::brokers::OTHER_TYPE_CURE;
 
 const APPLY: &str = "run `tandem topology apply`";
 const UPSTREAM_SET: &str = "federation upstream set";
@@ -57,7 +58,9 @@ pub async fn missing(plan: &BrokerPlan) -> Result<Vec<Finding>, TopologyError> {
             Live::Same => {}
             Live::Absent => elsewhere.push((name, "does not exist".to_owned())),
             Live::Stale(why) if object.kind == UPSTREAM_SET => elsewhere.push((name, why)),
-            Live::Stale(why) | Live::Fixed(why) => findings.grave(name, why, APPLY),
+            Live::Stale(why) | Live::Fixed(why) | Live::OtherType(why) => {
+                findings.grave(name, why, APPLY);
+            }
         }
     }
     let live = LiveSettings::read(&target).await?;
@@ -101,6 +104,7 @@ async fn look_at_declared<'a>(
             Live::Fixed(why) => {
                 findings.grave(name, why, "delete it, then run `tandem topology apply`");
             }
+            Live::OtherType(why) => findings.grave(name, why, OTHER_TYPE_CURE),
         }
     }
     Ok(findings)
@@ -453,6 +457,7 @@ mod tests {
         };
         let input = TopologyInput {
             cluster_name: "tandem".to_owned(),
+            queue_type: Default::default(),
             command_queues: vec!["Connector1".to_owned()],
             command_max_age: Duration::from_secs(30),
             brokers: vec![broker(1), broker(2)],

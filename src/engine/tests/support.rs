@@ -687,7 +687,11 @@ impl Rig {
             }
             Command::Dial { link, broker } if self.dials => {
                 self.links.push((link, broker));
-                inputs.push_back(Input::LinkUp { link, node: String::new() });
+                inputs.push_back(Input::LinkUp {
+                    link,
+                    node: String::new(),
+                    cluster: String::new(),
+                });
             }
             Command::Fence { broker, peer } => self.fences.push((broker, peer)),
             Command::Dial { .. } => {}

@@ -254,6 +254,7 @@ fn command() -> RawMessage {
         redelivered_upstream: true,
         visit_count: Some(1),
         looped: false,
+        put_aside: None,
         cut: None,
         unreadable: None,
         group: Some("agents".into()),
