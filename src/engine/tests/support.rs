@@ -168,6 +168,10 @@ pub enum Broker {
     Fails,
     /// Refuses what is for clients.
     ClientsAreFull,
+    /// Refuses events.
+    EventsAreRefused,
+    /// Refuses events with this address.
+    Refuses(&'static str),
     /// Has lost the queue of dead letters, until it is declared again.
     NoDeadLetters,
 }
@@ -847,6 +851,10 @@ impl Rig {
             Outbound::DeadLetter { .. } | Outbound::ParkedReply { .. }
         );
         let for_client = matches!(message, Outbound::Reply { .. } | Outbound::Event { .. });
+        let event_to = match &message {
+            Outbound::Event { to, .. } => Some(to.clone()),
+            _ => None,
+        };
         if let Some(refused) = self.refusal(link, way) {
             self.barred += 1;
             inputs.push_back(refused);
@@ -865,10 +873,17 @@ impl Rig {
             Broker::Returns if mandatory => PublishOutcome::Returned,
             Broker::Fails => PublishOutcome::Failed,
             Broker::ClientsAreFull if for_client => PublishOutcome::Refused,
-            Broker::NoDeadLetters if for_people => PublishOutcome::Returned,
-            Broker::Confirms | Broker::Returns | Broker::ClientsAreFull | Broker::NoDeadLetters => {
-                PublishOutcome::Confirmed
+            Broker::EventsAreRefused if event_to.is_some() => PublishOutcome::Refused,
+            Broker::Refuses(client) if event_to.is_some_and(|to| to.as_str() == client) => {
+                PublishOutcome::Refused
             }
+            Broker::NoDeadLetters if for_people => PublishOutcome::Returned,
+            Broker::Confirms
+            | Broker::Returns
+            | Broker::ClientsAreFull
+            | Broker::EventsAreRefused
+            | Broker::Refuses(_)
+            | Broker::NoDeadLetters => PublishOutcome::Confirmed,
         };
         inputs.push_back(Input::Published {
             publish: id,
