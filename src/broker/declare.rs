@@ -168,8 +168,8 @@ pub(super) async fn exchanges(context: &Context, conn: &Conn) -> Vec<(Way, Probl
 pub(super) async fn others(link: Arc<Link>) -> String {
     let config = &link.context.config;
     let mut specs = topology::queues(&config.cluster_name, &[], config.queue_type);
-    let instance = config.instance.as_str();
-    specs.push(topology::control_queue(&config.cluster_name, instance));
+    let control = link.control_queue();
+    specs.push(control.clone());
     let each = specs.iter().map(async |spec| {
         let mut declarer = Declarer::new(&link.context, &link.consume);
         // Who needs it declares it again, and tells.
@@ -178,8 +178,18 @@ pub(super) async fn others(link: Arc<Link>) -> String {
         }
         declarer.finish().await;
     });
+    let keep = async {
+        futures::future::join_all(each).await;
+        loop {
+            // It is not consumed on the spare broker, and would expire there.
+            tokio::time::sleep(topology::CONTROL_QUEUE_EXPIRES / 3).await;
+            let mut declarer = Declarer::new(&link.context, &link.consume);
+            let _ = declarer.queue(&control).await;
+            declarer.finish().await;
+        }
+    };
     tokio::select! {
-        _ = futures::future::join_all(each) => link.cancel.cancelled().await,
+        () = keep => {}
         () = link.cancel.cancelled() => {}
     }
     "closed".to_owned()

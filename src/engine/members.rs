@@ -519,6 +519,7 @@ mod tests {
             shares: true,
             settled: Vec::new(),
             standing: Default::default(),
+            control_node: String::new(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panic")]
 
+mod broker_of_its_own;
 mod rig;
 
 use std::collections::BTreeSet;

@@ -121,7 +121,11 @@ fn a_client_that_takes_nothing_costs_no_other_client_an_event() {
     assert_eq!(events(&rig, "other").len(), 1);
     // What is older than a minute is given up, and counted.
     rig.advance(limits::REFUSED_EVENT_MS + limits::REFUSED_PAUSE_MAX_MS);
-    assert!(dropped(&rig) >= 2 * limits::REFUSED_EVENTS, "{}", dropped(&rig));
+    assert!(
+        dropped(&rig) >= 2 * limits::REFUSED_EVENTS,
+        "{}",
+        dropped(&rig)
+    );
     assert_eq!(rig.engine.view().outbox, 0);
 }
 

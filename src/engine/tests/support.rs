@@ -486,6 +486,7 @@ impl Rig {
             shares: false,
             settled: Vec::new(),
             standing: Default::default(),
+            control_node: String::new(),
         }
     }
 

@@ -294,6 +294,7 @@ fn heartbeat() -> Heartbeat {
         shares: true,
         settled: vec![instance("gc-2")],
         standing: standing(),
+        control_node: String::new(),
     }
 }
 

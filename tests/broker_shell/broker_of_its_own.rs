@@ -1,0 +1,195 @@
+//! Brokers with several addresses, queues of both types, and what a broker puts aside.
+
+use std::collections::BTreeMap;
+
+use lapin::options::{
+    BasicConsumeOptions, BasicPublishOptions, BasicRejectOptions, QueueDeclareOptions,
+};
+use serde_json::json;
+use tandem::model::brokers::QueueType;
+use tandem::wire::message::PutAside;
+
+use super::*;
+
+/// Several addresses, of which the first refuses and the second says nothing; and the broker's name.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_addresses_of_a_broker_are_tried_in_turn() {
+    let node = node("several").await;
+    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = refusing.local_addr().unwrap();
+    drop(refusing);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let quiet = silent.local_addr().unwrap();
+    let real = format!("127.0.0.1:{}", node.amqp_port());
+    let uri = format!("amqp://guest:guest@{closed},{quiet},{real}/%2f");
+    let mut shell = Shell::start(config_for(uri, "gc-1", 1));
+    shell.execute(Command::Dial {
+        link: LINK,
+        broker: 0,
+    });
+    let (used, cluster) = shell
+        .wait("link", |input| match input {
+            Input::LinkUp { node, cluster, .. } => Some(Ok((node, cluster))),
+            Input::LinkDown { reason, .. } => Some(Err(reason)),
+            _ => None,
+        })
+        .await
+        .unwrap();
+    assert_eq!(used, real);
+    let name = managed(&node, "cluster-name", |said| {
+        Some(said["name"].as_str()?.to_owned())
+    });
+    assert_eq!(cluster, name.await);
+    shell.broker.close().await;
+
+    let uri = format!("amqp://guest:guest@{closed},127.0.0.1:1/%2f");
+    let mut shell = Shell::start(config_for(uri, "gc-1", 2));
+    let why = shell.dial(LINK).await.unwrap_err();
+    assert!(why.contains(&closed.to_string()), "{why}");
+    assert!(why.contains("127.0.0.1:1: "), "{why}");
+    shell.broker.close().await;
+}
+
+async fn major(node: &RabbitNode) -> u32 {
+    managed(node, "overview", |said| {
+        let version = said["rabbitmq_version"].as_str()?;
+        version.split('.').next()?.parse().ok()
+    })
+    .await
+}
+
+/// Before 4.0 they are refused with the reason; from there on they serve.
+#[tokio::test(flavor = "multi_thread")]
+async fn quorum_queues_are_had_where_federation_can_carry_them() {
+    let node = node("quorum").await;
+    let mut config = config(&node, "gc-1", 1);
+    config.queue_type = QueueType::Quorum;
+    let mut shell = Shell::start(config);
+    let opened = shell.dial(LINK).await;
+    if major(&node).await < 4 {
+        let why = opened.unwrap_err();
+        assert!(
+            why.contains("queue.type is quorum and this is RabbitMQ 3."),
+            "{why}"
+        );
+        let queues = managed(&node, "queues/%2F", |all| all.as_array().map(Vec::len));
+        assert_eq!(queues.await, 0, "nothing was declared");
+    } else {
+        opened.unwrap();
+        shell.consume(127, "gc-1.agents.leader.1").await;
+        let client = Client::connect(&node).await;
+        client.send("Connector1", "Hello#crm-1", "").await;
+        let held = shell.delivery().await;
+        shell.execute(Command::Ack(held.id));
+        let kinds = managed(&node, "queues/%2F", |all| {
+            let all = all.as_array()?.iter();
+            let kind = |queue: &Value| {
+                Some((
+                    queue["name"].as_str()?.to_owned(),
+                    queue["type"].as_str()?.to_owned(),
+                ))
+            };
+            let kinds: BTreeMap<String, String> = all.filter_map(kind).collect();
+            kinds.contains_key("tandem.dead-letter").then_some(kinds)
+        })
+        .await;
+        for queue in ["Connector1", "tandem.expired", "tandem.dead-letter"] {
+            assert_eq!(kinds[queue], "quorum", "{kinds:?}");
+        }
+    }
+    shell.broker.close().await;
+}
+
+/// A command queue that exists with the other type is a finding, not half a link.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_queue_of_the_other_type_is_told_with_the_way_to_move() {
+    let node = node("other-type").await;
+    let api = node.management().unwrap();
+    let quorum = json!({"durable": true, "auto_delete": false,
+        "arguments": {"x-queue-type": "quorum"}});
+    api.put("queues/%2F/Connector1", &quorum).await.unwrap();
+    // The dead letters may be of any type.
+    let bounded = json!({"durable": true, "auto_delete": false,
+        "arguments": {"x-queue-type": "quorum", "x-max-length": 10}});
+    api.put("queues/%2F/tandem.expired", &bounded)
+        .await
+        .unwrap();
+    let mut shell = Shell::start(config(&node, "gc-1", 1));
+    let why = shell.dial(LINK).await.unwrap_err();
+    for part in [
+        "queue Connector1 exists with the type quorum, queue.type is classic",
+        "leave queue.type as the queue is",
+        "shovel",
+    ] {
+        assert!(why.contains(part), "{why}");
+    }
+    assert!(api.delete("queues/%2F/Connector1").await.unwrap());
+    shell.dial(LinkEpoch(2)).await.unwrap();
+    let link = LinkEpoch(2);
+    shell.execute(Command::ConsumeExpired { link });
+    assert_eq!(shell.proof(Way::Expired).await, Proof::Passed);
+    shell.broker.close().await;
+}
+
+/// The broker's reasons, from the broker.
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_command_was_put_aside_is_read() {
+    let node = node("aside").await;
+    let client = Client::connect(&node).await;
+    let mut shell = Shell::start(config(&node, "gc-1", 1));
+    shell.dial(LINK).await.unwrap();
+    shell.execute(Command::ConsumeExpired { link: LINK });
+    assert_eq!(shell.proof(Way::Expired).await, Proof::Passed);
+    let queue = async |name: &str, key: &str, value: i32| {
+        let mut arguments = FieldTable::default();
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        arguments.insert("x-dead-letter-exchange".into(), text(""));
+        arguments.insert("x-dead-letter-routing-key".into(), text("tandem.expired"));
+        if !key.is_empty() {
+            arguments.insert(key.into(), AMQPValue::LongInt(value));
+        }
+        let options = QueueDeclareOptions::durable();
+        let declare = client
+            .channel
+            .queue_declare(name.into(), options, arguments);
+        declare.await.unwrap();
+    };
+    let mut told = async || shell.delivery().await.raw.put_aside;
+
+    queue("small", "x-max-length", 1).await;
+    client.send("small", "MakeReady#1001", "").await;
+    client.send("small", "MakeReady#1001", "").await;
+    assert_eq!(told().await, Some(PutAside::Full));
+
+    queue("short", "x-message-ttl", 10).await;
+    client.send("short", "MakeReady#1001", "").await;
+    assert_eq!(told().await, Some(PutAside::Expired));
+
+    queue("unwanted", "", 0).await;
+    client.send("unwanted", "MakeReady#1001", "").await;
+    let options = BasicConsumeOptions::default();
+    let consume =
+        client
+            .channel
+            .basic_consume("unwanted".into(), "".into(), options, FieldTable::default());
+    let mut consumer = consume.await.unwrap();
+    let first = consumer.next().await.unwrap().unwrap();
+    first
+        .reject(BasicRejectOptions { requeue: false })
+        .await
+        .unwrap();
+    assert_eq!(told().await, Some(PutAside::Refused));
+
+    // What a client wrote there itself says nothing.
+    let properties = BasicProperties::default().with_type("MakeReady#1001".into());
+    let publish = client.channel.basic_publish(
+        "".into(),
+        "tandem.expired".into(),
+        BasicPublishOptions::default(),
+        b"",
+        properties,
+    );
+    publish.await.unwrap();
+    assert_eq!(told().await, None);
+    shell.broker.close().await;
+}
