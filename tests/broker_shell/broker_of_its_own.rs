@@ -193,3 +193,92 @@ async fn why_a_command_was_put_aside_is_read() {
     assert_eq!(told().await, None);
     shell.broker.close().await;
 }
+
+async fn attach(shell: &mut Shell, link: LinkEpoch) -> Result<(), String> {
+    shell.execute(Command::AttachControl { link });
+    shell
+        .wait("attached", |input| match input {
+            Input::ControlAttached { link: on } if on == link => Some(Ok(())),
+            Input::Barred { way, reason, .. } if way == Way::ControlQueue => Some(Err(reason)),
+            Input::LinkDown { reason, .. } => Some(Err(reason)),
+            Input::IdInUse { .. } => Some(Err("the id is in use".to_owned())),
+            _ => None,
+        })
+        .await
+}
+
+async fn counted(shell: &mut Shell, link: LinkEpoch, peer: &str) -> Option<u32> {
+    let peer = instance(peer);
+    let count = async {
+        loop {
+            shell.execute(Command::CountPeerConsumers {
+                link,
+                peer: peer.clone(),
+            });
+            let count = shell.wait("count", |input| match input {
+                Input::PeerConsumers { count, .. } => Some(count),
+                _ => None,
+            });
+            if let Ok(count) = timeout(Duration::from_secs(2), count).await {
+                return count;
+            }
+        }
+    };
+    timeout(Duration::from_secs(15), count).await.ok()
+}
+
+/// Two nodes; the commands are on the second, the instance is connected to the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_death_of_a_node_costs_neither_link_nor_control_queue_for_long() {
+    let options = RabbitOptions::named("cluster");
+    let mut cluster = RabbitCluster::start(options, 2).await.unwrap();
+    let second = &cluster.nodes()[1];
+    let api = second.management().unwrap();
+    let overview = api.get("overview").await.unwrap().unwrap();
+    for queue in ["Connector1", "Connector2"] {
+        let classic = json!({"durable": true, "auto_delete": false,
+            "node": overview["node"], "arguments": {"x-queue-type": "classic"}});
+        api.put(&format!("queues/%2F/{queue}"), &classic)
+            .await
+            .unwrap();
+    }
+    let mut shell = Shell::start(config_for(cluster.amqp_uri_from(0), "gc-1", 1));
+    shell.dial(LINK).await.unwrap();
+    attach(&mut shell, LINK).await.unwrap();
+    let name = format!(
+        "tandem.control.gc-1.127.0.0.1:{}",
+        cluster.nodes()[0].amqp_port()
+    );
+    managed(second, "queues/%2F?columns=name", |all| {
+        let mut all = all.as_array()?.iter();
+        all.find(|queue| queue["name"] == name.as_str()).map(drop)
+    })
+    .await;
+
+    // A peer counts it from the other node, and a second process is found there.
+    let mut peer = Shell::start(config_for(cluster.amqp_uri_from(1), "gc-2", 1));
+    peer.dial(LINK).await.unwrap();
+    assert_eq!(counted(&mut peer, LINK, "gc-1").await, Some(1));
+    assert_eq!(counted(&mut peer, LINK, "gc-9").await, Some(0));
+    let mut twin = Shell::start(config_for(cluster.amqp_uri_from(1), "gc-1", 2));
+    twin.dial(LINK).await.unwrap();
+    let refused = attach(&mut twin, LINK).await;
+    assert_eq!(refused, Err("the id is in use".to_owned()));
+    twin.broker.close().await;
+
+    cluster.nodes_mut()[0].kill();
+    shell.link_down().await;
+    let begun = std::time::Instant::now();
+    let mut link = 2;
+    // Just after a death the survivors may not know it yet.
+    while shell.dial(LinkEpoch(link)).await.is_err() {
+        link += 1;
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+    attach(&mut shell, LinkEpoch(link)).await.unwrap();
+    println!("attached again after {:?}", begun.elapsed());
+    assert_eq!(counted(&mut peer, LINK, "gc-1").await, Some(1));
+    // Whether nobody consumes the one on the node that is down, nobody knows.
+    shell.broker.close().await;
+    peer.broker.close().await;
+}

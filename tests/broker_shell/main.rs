@@ -24,7 +24,7 @@ use tandem::engine::ids::{BootId, LinkEpoch, PublishId};
 use tandem::engine::input::PublishOutcome;
 use tandem::engine::peer::PeerMessage;
 use tandem::engine::{Command, Input};
-use tandem::lab::{RabbitNode, RabbitOptions};
+use tandem::lab::{RabbitCluster, RabbitNode, RabbitOptions};
 use tandem::wire::message::RawMessage;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
