@@ -287,12 +287,18 @@ impl World {
                 self.trace
                     .say(self.now, || format!("gc-{} -> {command:?}", node + 1));
             }
+            if let Some(digest) = &mut self.digest {
+                digest.command(self.now, node, &command);
+            }
             self.carry_out(node, command);
         }
         while let Some(engine) = &mut self.nodes[node].engine {
             let Some(event) = engine.poll_event() else {
                 break;
             };
+            if let Some(digest) = &mut self.digest {
+                digest.event(self.now, node, &event);
+            }
             self.observe(node, &event);
         }
     }

@@ -25,6 +25,7 @@ extern crate tandem_engine as tandem;
 mod broker;
 mod clients;
 mod corpus;
+mod digest;
 mod downstream;
 mod faults;
 mod instance;

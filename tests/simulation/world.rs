@@ -14,6 +14,7 @@ use tandem::wire::reply::Reply;
 
 use crate::broker::{Broker, Conn};
 use crate::clients::Client;
+use crate::digest::Digest;
 use crate::instance::Node;
 use crate::invariants::Seen;
 use crate::network::Network;
@@ -62,6 +63,8 @@ pub struct World {
     pub planted: Planted,
     pub rng: Rng,
     pub trace: Trace,
+    /// Of all that engines ordered and told, where it is asked for.
+    pub digest: Option<Digest>,
     pub seen: Seen,
     pub nodes: Vec<Node>,
     pub brokers: [Broker; 2],
@@ -85,6 +88,7 @@ impl World {
             planted: Planted::default(),
             rng: Rng::new(plan.seed ^ 0x7357),
             trace: Trace::Off,
+            digest: None,
             seen: Seen::new(&plan),
             nodes: (0..plan.nodes).map(|_| Node::default()).collect(),
             brokers: [Broker::default(), Broker::default()],
