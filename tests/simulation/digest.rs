@@ -3,8 +3,8 @@
 
 use std::fmt::{self, Write as _};
 
-use tandem::engine::command::{Command, Outbound};
-use tandem::engine::event::Event;
+use tandem_engine::command::{Command, Outbound};
+use tandem_engine::event::Event;
 
 const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0100_0000_01b3;

@@ -14,7 +14,7 @@ use std::io::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tandem::engine::config::Mode;
+use tandem_engine::config::Mode;
 
 use crate::digest::Digest;
 use crate::plan::{Choice, Plan};

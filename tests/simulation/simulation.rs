@@ -20,8 +20,6 @@
 //!
 //! `scripts/simulate` runs any number of seeds; `run.rs` lists the environment variables.
 
-extern crate tandem_engine as tandem;
-
 mod broker;
 mod clients;
 mod corpus;

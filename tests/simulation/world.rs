@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tandem::engine::Input;
-use tandem::engine::command::Call;
-use tandem::engine::config::Planted;
-use tandem::engine::ids::{LinkEpoch, Now, SubscriptionEpoch};
-use tandem::engine::peer::PeerMessage;
-use tandem::model::{AgentId, InstanceId};
-use tandem::wire::command::Defaults;
-use tandem::wire::message::RawMessage;
-use tandem::wire::reply::Reply;
+use tandem_engine::Input;
+use tandem_engine::command::Call;
+use tandem_engine::config::Planted;
+use tandem_engine::ids::{LinkEpoch, Now, SubscriptionEpoch};
+use tandem_engine::peer::PeerMessage;
+use tandem_model::{AgentId, InstanceId};
+use tandem_wire::command::Defaults;
+use tandem_wire::message::RawMessage;
+use tandem_wire::reply::Reply;
 
 use crate::broker::{Broker, Conn};
 use crate::clients::Client;
