@@ -227,11 +227,12 @@ async fn counted(shell: &mut Shell, link: LinkEpoch, peer: &str) -> Option<u32> 
     timeout(Duration::from_secs(15), count).await.ok()
 }
 
-/// Two nodes; the commands are on the second, the instance is connected to the first.
+/// Three nodes (of two one alone would be a minority); the commands are on the second, the instance is
+/// connected to the first.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_death_of_a_node_costs_neither_link_nor_control_queue_for_long() {
     let options = RabbitOptions::named("cluster");
-    let mut cluster = RabbitCluster::start(options, 2).await.unwrap();
+    let mut cluster = RabbitCluster::start(options, 3).await.unwrap();
     let second = &cluster.nodes()[1];
     let api = second.management().unwrap();
     let overview = api.get("overview").await.unwrap().unwrap();

@@ -13,6 +13,8 @@ fn put_aside(kind: &str, body: &str, why: PutAside) -> Rig {
     let link = rig.active();
     let mut raw = message(kind, body, "m1");
     raw.put_aside = Some(why);
+    // Sent after the start: who had finished it would know.
+    raw.timestamp = Some(rig.now().wall / 1_000);
     rig.deliver_on(link, Source::Expired, raw);
     rig.advance(8_000);
     assert!(rig.calls.is_empty(), "{:?}", rig.actions());
@@ -131,7 +133,12 @@ fn a_client_that_takes_nothing_costs_no_other_client_an_event() {
 
 #[test]
 fn a_refused_snapshot_is_not_tried_again() {
-    let mut rig = Rig::with_agent();
+    let mut config = config();
+    config.agents.states_interval = 1_000;
+    let mut rig = Rig::new(config);
+    rig.start();
+    rig.advance(2_000);
+    rig.sign_in("1001", "desk");
     rig.forget();
     rig.broker = Broker::Refuses("AgentStates");
     rig.advance(20_000);
