@@ -4,20 +4,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
 use crate::admin::AdminRequest;
 use crate::broker::Broker;
+use crate::clock::Clock;
 use crate::downstream::FinesseClient;
 use crate::engine::command::{Call, Keep};
 use crate::engine::ids::{JournalId, Now, VerbId};
 use crate::engine::input::Verb;
 use crate::engine::{Command, Engine, Event, Input, View};
-#[cfg(feature = "failpoints")]
-use crate::failpoints::skewed;
 use crate::journal::Journal;
 use crate::lease::{Lease, Pass};
 use crate::model::CallOutcome;
@@ -30,56 +29,6 @@ const BATCH: usize = 256;
 
 /// Shortest time between two views for the status page and metrics.
 const VIEW_INTERVAL: Duration = Duration::from_millis(50);
-
-/// The two clocks, read nowhere else.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    start: Instant,
-}
-
-impl Clock {
-    /// A clock that starts now.
-    #[must_use]
-    pub fn new() -> Self {
-        #[allow(clippy::disallowed_methods)]
-        let start = Instant::now();
-        Self { start }
-    }
-
-    /// The time.
-    #[must_use]
-    pub fn now(&self) -> Now {
-        Now {
-            mono: u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX),
-            wall: wall_ms(),
-        }
-    }
-
-    fn instant(&self, mono: u64) -> tokio::time::Instant {
-        (self.start + Duration::from_millis(mono)).into()
-    }
-}
-
-impl Default for Clock {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// Milliseconds since the epoch.
-#[must_use]
-pub fn wall_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let wall = since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    });
-    skewed(wall)
-}
-
-#[cfg(not(feature = "failpoints"))]
-fn skewed(wall: u64) -> u64 {
-    wall
-}
 
 /// The shells that the driver hands commands to.
 pub struct Shells {

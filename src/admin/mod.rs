@@ -29,11 +29,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use history::{History, HistoryEntry};
 pub use pulse::{Pulse, Second};
 
-use crate::broker::proof::Network;
 use crate::engine::View;
 use crate::engine::input::Verb;
 use crate::engine::view::{SessionPage, SessionQuery};
 use crate::model::Secret;
+use crate::network::Network;
 use crate::watchdog::Watchdog;
 
 /// How long open connections may take to end when the listener is shut down.

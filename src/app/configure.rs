@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::broker::{BrokerAddress, BrokerConfig, GroupConfig};
+use crate::clock::wall_ms;
 use crate::downstream::{self, NodeConfig};
-use crate::driver::wall_ms;
 use crate::engine::Config;
 use crate::engine::config::{AgentPolicy, BrokerPolicy, Mode, PeerTimers};
 use crate::engine::ids::BootId;

@@ -56,7 +56,7 @@ pub(super) async fn run(link: Arc<Link>) -> End {
         };
         let epoch = link.epoch;
         link.attached.store(true, Ordering::Relaxed);
-        let node = link.endpoint().node_label(link.node_index());
+        let node = link.endpoint().node_label(link.node);
         node.clone_into(&mut lock(&link.context.control_node));
         link.context
             .tell(Input::ControlAttached { link: epoch })

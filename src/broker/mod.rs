@@ -4,7 +4,7 @@
 //! back as inputs. AMQP words stay in here.
 //!
 //! ```text
-//! Broker ─ one task a link (link.rs)
+//! Broker ─ one task a link (link.rs, run.rs)
 //!   ├─ connection tandem/<instance>/consume        connect.rs, declare.rs
 //!   │    ├─ command channel: consumers, acknowledgements   consume.rs, settle.rs, decode.rs
 //!   │    ├─ control channel: own control queue             control.rs, looped.rs
@@ -36,6 +36,8 @@ pub mod probes;
 pub mod proof;
 mod publish;
 mod rescue;
+mod run;
+mod second;
 mod settle;
 pub mod topology;
 mod ways;
@@ -382,7 +384,7 @@ impl Broker {
         let control = handle.control();
         links.open.insert(epoch, handle);
         let task = async move {
-            link::run(context, epoch, broker, queues, control).await;
+            run::run(context, epoch, broker, queues, control).await;
             epoch
         };
         links.tasks.spawn_on(task, &self.runtime);

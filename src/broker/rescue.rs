@@ -20,7 +20,7 @@ use super::connect::rpc;
 use super::decode::raw_message;
 use super::encode::short;
 use super::link::Link;
-use crate::driver::wall_ms;
+use crate::clock::wall_ms;
 use crate::engine::Input;
 use crate::engine::ids::DeliveryId;
 use crate::engine::input::{Delivery, Source};

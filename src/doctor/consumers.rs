@@ -5,10 +5,11 @@ use serde_json::Value;
 
 use super::Report;
 use super::patience::Patience;
-use crate::broker::proof::{self, BrokerProof, Listed};
+use crate::broker::proof;
 use crate::broker::topology::Topology;
 use crate::engine::View;
 use crate::engine::view::GroupView;
+use crate::network::{BrokerProof, Listed};
 use crate::settings::Settings;
 
 /// How long the admin listener may take.

@@ -3,7 +3,7 @@
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use crate::driver::Clock;
+use crate::clock::Clock;
 use crate::engine::command::JournalWrite;
 use crate::engine::ids::JournalId;
 use crate::engine::steady::Steady;

@@ -3,9 +3,9 @@
 use metrics::{counter, gauge};
 
 use super::names;
-use crate::broker::proof::Network;
 use crate::engine::View;
 use crate::engine::peer::Role;
+use crate::network::Network;
 
 /// Sets every gauge. To be called whenever the view is published.
 pub fn gauges(view: &View) {

@@ -1,0 +1,200 @@
+use super::*;
+
+const TIMERS: PeerTimers = PeerTimers {
+    heartbeat: 500,
+    suspect: 1_500,
+    lost: 3_000,
+};
+
+fn at(mono: u64) -> Now {
+    Now { mono, wall: mono }
+}
+
+fn id() -> InstanceId {
+    InstanceId::new("gc-2").expect("valid")
+}
+
+fn beat(seq: u64) -> Heartbeat {
+    Heartbeat {
+        seq,
+        site: "s2".into(),
+        version: "1".into(),
+        mode: "active-passive".into(),
+        started: 0,
+        groups: Vec::new(),
+        broker: String::new(),
+        owned: 0,
+        total: 0,
+        digest: 0,
+        echo: Vec::new(),
+        journal: true,
+        shares: true,
+        settled: Vec::new(),
+        standing: Default::default(),
+        control_node: String::new(),
+    }
+}
+
+fn members() -> Members {
+    let mut members = Members::default();
+    let change = members.on_heartbeat(at(0), &id(), BootId(1), beat(1));
+    assert_eq!(change, Some(Change::Up(id())));
+    members
+}
+
+#[test]
+fn a_pause_below_the_suspect_time_changes_nothing() {
+    let mut members = members();
+    assert!(members.tick(at(1_499), TIMERS, None).is_empty());
+}
+
+#[test]
+fn silence_is_suspected_then_lost() {
+    let mut members = members();
+    assert_eq!(members.next_change(TIMERS), Some(1_500));
+    assert_eq!(
+        members.tick(at(1_500), TIMERS, None),
+        [Change::Suspect(id())]
+    );
+    assert_eq!(members.next_change(TIMERS), Some(2_800));
+    assert!(members.tick(at(2_799), TIMERS, None).is_empty());
+    assert_eq!(
+        members.tick(at(2_800), TIMERS, None),
+        [Change::Lost(id(), "silent")]
+    );
+}
+
+#[test]
+fn a_vanished_consumer_on_its_own_broker_makes_it_lost_sooner() {
+    let mut members = members();
+    members.on_consumers(LinkEpoch(1), &id(), 1, 0);
+    members.on_consumers(LinkEpoch(1), &id(), 0, 0);
+    assert!(members.tick(at(700), TIMERS, None).is_empty());
+    members.on_consumers(LinkEpoch(1), &id(), 0, 0);
+    assert!(members.tick(at(499), TIMERS, None).is_empty());
+    assert_eq!(
+        members.tick(at(750), TIMERS, None),
+        [Change::Lost(id(), "consumer_gone")]
+    );
+}
+
+#[test]
+fn counts_on_another_broker_prove_nothing() {
+    let mut members = members();
+    members.on_consumers(LinkEpoch(1), &id(), 1, 0);
+    for _ in 0..5 {
+        members.on_consumers(LinkEpoch(2), &id(), 0, 0);
+    }
+    assert!(members.tick(at(1_000), TIMERS, None).is_empty());
+    members.on_consumers(LinkEpoch(1), &id(), 0, 0);
+    members.on_link_down(LinkEpoch(1));
+    assert!(members.tick(at(1_400), TIMERS, None).is_empty());
+}
+
+#[test]
+fn own_pause_is_not_the_peers_silence() {
+    let mut members = members();
+    members.forgive(20_000, 20_000);
+    assert!(members.tick(at(20_500), TIMERS, None).is_empty());
+}
+
+#[test]
+fn a_restart_is_a_new_peer_and_old_heartbeats_are_ignored() {
+    let mut members = members();
+    assert_eq!(
+        members.on_heartbeat(at(10), &id(), BootId(2), beat(1)),
+        Some(Change::Up(id()))
+    );
+    assert_eq!(
+        members.on_heartbeat(at(20), &id(), BootId(2), beat(5)),
+        None
+    );
+    let before = members.get(&id()).map(|peer| peer.last_seen);
+    members.on_heartbeat(at(30), &id(), BootId(2), beat(4));
+    assert_eq!(members.get(&id()).map(|peer| peer.last_seen), before);
+}
+
+#[test]
+fn what_an_earlier_start_sent_does_not_put_the_later_one_out() {
+    let mut members = Members::default();
+    let (old, new) = (BootId(1), BootId(2));
+    let started = |seq, started| Heartbeat {
+        started,
+        ..beat(seq)
+    };
+    members.on_heartbeat(at(0), &id(), new, started(1, 900));
+    assert_eq!(
+        members.on_heartbeat(at(10), &id(), old, started(50, 100)),
+        None
+    );
+    members.on_heartbeat(at(500), &id(), new, started(2, 900));
+    assert_eq!(members.get(&id()).expect("known").boot, new);
+    assert_eq!(members.get(&id()).expect("known").last_seen, 500);
+    // Its clock was set back: believed once the later one is lost.
+    members.tick(at(9_000), TIMERS, None);
+    assert!(
+        members
+            .on_heartbeat(at(9_001), &id(), BootId(3), started(1, 50))
+            .is_some()
+    );
+}
+
+#[test]
+fn a_late_goodbye_of_an_earlier_start_is_not_that_of_the_later_one() {
+    let mut members = members();
+    let (old, new) = (BootId(1), BootId(2));
+    members.on_heartbeat(at(10), &id(), new, beat(1));
+    assert_eq!(members.on_goodbye(at(20), &id(), old), None);
+    assert!(members.get(&id()).is_some_and(|p| p.liveness.present()));
+    let left = Change::Lost(id(), "goodbye");
+    assert_eq!(members.on_goodbye(at(30), &id(), new), Some(left));
+}
+
+#[test]
+fn a_start_that_was_taken_for_an_earlier_one_is_heard_in_the_end() {
+    let started = |seq, started| Heartbeat {
+        started,
+        ..beat(seq)
+    };
+    let (one, other) = (BootId(1), BootId(2));
+    let hear = |members: &mut Members, now, boot, beat| {
+        members.on_heartbeat(at(now), &id(), boot, beat);
+        let peer = members.get(&id()).expect("known");
+        (peer.boot, peer.liveness.present())
+    };
+    // The later start left, and an earlier one's heartbeat came after that.
+    let mut members = Members::default();
+    hear(&mut members, 0, one, started(1, 900));
+    members.on_goodbye(at(10), &id(), one);
+    assert_eq!(
+        hear(&mut members, 20, other, started(9, 100)),
+        (other, true)
+    );
+    members.tick(at(9_000), TIMERS, None);
+    assert_eq!(hear(&mut members, 9_001, one, started(2, 900)), (one, true));
+    // Late words of an earlier start are none of the later one that has left.
+    let mut members = Members::default();
+    hear(&mut members, 0, one, started(1, 100));
+    hear(&mut members, 10, other, started(1, 900));
+    members.on_goodbye(at(20), &id(), other);
+    let late = hear(&mut members, 30, one, started(99, 100));
+    assert_eq!(late, (other, false));
+    // Unless the clock was set back between them.
+    let late = hear(&mut members, 20_000, one, started(120, 100));
+    assert_eq!(late, (one, true));
+}
+
+#[test]
+fn a_late_heartbeat_of_an_earlier_start_changes_nothing() {
+    let mut members = members();
+    for boot in 2..=3 {
+        let change = members.on_heartbeat(at(10), &id(), BootId(boot), beat(1));
+        assert_eq!(change, Some(Change::Up(id())));
+    }
+    for boot in 1..=2 {
+        let change = members.on_heartbeat(at(20), &id(), BootId(boot), beat(90));
+        assert_eq!(change, None);
+    }
+    let peer = members.get(&id()).map(|peer| (peer.boot, peer.last_seen));
+    assert_eq!(peer, Some((BootId(3), 10)));
+}
