@@ -199,7 +199,11 @@ async fn attach(shell: &mut Shell, link: LinkEpoch) -> Result<(), String> {
     shell
         .wait("attached", |input| match input {
             Input::ControlAttached { link: on } if on == link => Some(Ok(())),
-            Input::Barred { way, reason, .. } if way == Way::ControlQueue => Some(Err(reason)),
+            Input::Barred {
+                way: Way::ControlQueue,
+                reason,
+                ..
+            } => Some(Err(reason)),
             Input::LinkDown { reason, .. } => Some(Err(reason)),
             Input::IdInUse { .. } => Some(Err("the id is in use".to_owned())),
             _ => None,
