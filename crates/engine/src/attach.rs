@@ -1,6 +1,6 @@
 //! Links to brokers as they come and go, and what that means for everything else.
 
-use super::command::Command;
+use super::command::{BrokerCommand, Command, LifeCommand};
 use super::fitness::{Way, Weight};
 use super::ids::{BootId, LinkEpoch};
 use super::link::LinkStep;
@@ -32,7 +32,8 @@ impl Engine {
         for step in self.links.steps(self.now) {
             match step {
                 LinkStep::Dial { link, broker } => {
-                    self.out.push_back(Command::Dial { link, broker });
+                    self.out
+                        .push_back(Command::Broker(BrokerCommand::Dial { link, broker }));
                 }
                 LinkStep::Activate {
                     link,
@@ -62,7 +63,10 @@ impl Engine {
         if let Some(old) = leave {
             for group in 0..self.groups.len() {
                 self.out
-                    .push_back(Command::StopConsuming { link: old, group });
+                    .push_back(Command::Broker(BrokerCommand::StopConsuming {
+                        link: old,
+                        group,
+                    }));
             }
             self.leaving.push((old, self.now.mono));
             if former.is_some_and(|former| self.links.weight(former) == Weight::Vital) {
@@ -71,7 +75,8 @@ impl Engine {
             }
         }
         self.outbox.release();
-        self.out.push_back(Command::AttachControl { link });
+        self.out
+            .push_back(Command::Broker(BrokerCommand::AttachControl { link }));
         for group in &mut self.groups {
             group.consumer = None;
         }
@@ -81,12 +86,14 @@ impl Engine {
     pub(super) fn on_link_up(&mut self, link: LinkEpoch) {
         if !self.links.on_up(self.now, link) {
             self.stale("link");
-            self.out.push_back(Command::CloseLink { link });
+            self.out
+                .push_back(Command::Broker(BrokerCommand::CloseLink { link }));
             return;
         }
         self.tell_link(link, true, String::new());
         if self.answers_expired {
-            self.out.push_back(Command::ConsumeExpired { link });
+            self.out
+                .push_back(Command::Broker(BrokerCommand::ConsumeExpired { link }));
         }
         self.timers.set_by(Timer::Evidence, self.now.mono);
     }
@@ -99,7 +106,8 @@ impl Engine {
         }
         self.answers_expired = true;
         for (link, _) in self.links.ups() {
-            self.out.push_back(Command::ConsumeExpired { link });
+            self.out
+                .push_back(Command::Broker(BrokerCommand::ConsumeExpired { link }));
         }
     }
 
@@ -202,11 +210,12 @@ impl Engine {
 
     fn refuse_id(&mut self) {
         self.exited = true;
-        self.out.push_back(Command::Refuse(format!(
-            "another process runs under the instance id {}; give every instance its own \
+        self.out
+            .push_back(Command::Life(LifeCommand::Refuse(format!(
+                "another process runs under the instance id {}; give every instance its own \
              instance.id, or stop the other one",
-            self.cfg.instance
-        )));
+                self.cfg.instance
+            ))));
     }
 
     pub(super) fn on_link_blocked(&mut self, link: LinkEpoch, blocked: bool) {
@@ -254,7 +263,8 @@ impl Engine {
             .collect();
         for link in done {
             self.leaving.retain(|(leaving, _)| *leaving != link);
-            self.out.push_back(Command::CloseLink { link });
+            self.out
+                .push_back(Command::Broker(BrokerCommand::CloseLink { link }));
             self.deaf_on(link);
             self.members.on_link_down(link);
             self.outbox.on_link_down(link);
