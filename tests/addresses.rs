@@ -21,6 +21,7 @@ async fn brokers() -> BrokerNetwork {
     let nodes = ["six-1", "six-2"].map(|name| RabbitOptions::named(name).on_ipv6());
     let options = NetworkOptions {
         nodes: nodes.to_vec(),
+        sizes: Vec::new(),
     };
     BrokerNetwork::start_with(options).await.unwrap()
 }

@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use super::classify::{Class, Problem};
-use super::connect::{Conn, Endpoint};
+use super::connect::{Conn, Endpoint, Node};
 use super::second::Second;
+use super::topology::{self, QueueSpec};
 use crate::engine::command::Outbound;
 use crate::engine::fitness::Way;
 use crate::engine::ids::{LinkEpoch, PublishId};
@@ -165,6 +166,8 @@ pub(super) struct Link {
     pub(super) context: Arc<Context>,
     pub(super) epoch: LinkEpoch,
     pub(super) broker: usize,
+    /// The node of the broker to which both connections lead.
+    pub(super) node: usize,
     pub(super) consume: Conn,
     pub(super) publish: Conn,
     /// Consumers of the command queues.
@@ -190,6 +193,22 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.context.endpoints[self.broker]
+    }
+
+    /// The own control queue on it.
+    pub(super) fn control_queue(&self) -> QueueSpec {
+        self.control_queue_on(self.endpoint().node_label(self.node))
+    }
+
+    /// The own control queue on a node of its broker.
+    pub(super) fn control_queue_on(&self, node: &str) -> QueueSpec {
+        let config = &self.context.config;
+        topology::control_queue(&config.cluster_name, config.instance.as_str(), node)
+    }
+
+    /// The node of the broker to which it leads.
+    pub(super) fn node(&self) -> &Node {
+        &self.endpoint().nodes()[self.node]
     }
 
     /// Remembers a problem of the connection that is more than a connection that is gone.

@@ -45,6 +45,9 @@ pub(super) async fn run(
         Ok((link, lacks)) => {
             let link = Arc::new(link);
             let reason = serve(Arc::clone(&link), lacks, queues, &control).await;
+            if !control.wanted.load(Ordering::Relaxed) {
+                link.endpoint().pass_by(link.node);
+            }
             (reason, link.garbled.get().cloned())
         }
         Err(problem) => {
@@ -74,7 +77,12 @@ pub(super) async fn run(
 async fn serve(link: Arc<Link>, lacks: Lacks, queues: LinkQueues, control: &Control) -> String {
     let epoch = link.epoch;
     tracing::debug!(broker = %link.endpoint().label, link = epoch.0, "link up");
-    link.context.tell(Input::LinkUp { link: epoch }).await;
+    let up = Input::LinkUp {
+        link: epoch,
+        node: link.endpoint().node_label(link.node).to_owned(),
+        cluster: link.consume.greeting.cluster_name.clone(),
+    };
+    link.context.tell(up).await;
     for (way, problem) in lacks {
         link.barred(way, &problem).await;
     }
@@ -121,11 +129,22 @@ async fn open(
         .endpoints
         .get(broker)
         .ok_or_else(|| Problem::new(Class::Local, "no such broker in the list"))?;
-    let (consume, publish) = tokio::try_join!(
-        Conn::open(config, endpoint, "consume"),
-        Conn::open(config, endpoint, "publish"),
-    )?;
-    declare::command_queues(&context, &consume).await?;
+    let (node, (consume, publish)) = endpoint
+        .open(async |node| {
+            tokio::try_join!(
+                Conn::open(config, node, "consume"),
+                Conn::open(config, node, "publish"),
+            )
+        })
+        .await?;
+    let declared = match config.queue_type.problem_on(&consume.greeting.version) {
+        Some(why) => Err(Problem::new(Class::Precondition, why)),
+        None => declare::command_queues(&context, &consume).await,
+    };
+    if declared.is_err() {
+        endpoint.pass_by(node);
+    }
+    declared?;
     let lacks = declare::exchanges(&context, &consume).await;
     let commands = consume.channel().await?;
     let qos = commands.basic_qos(config.prefetch, BasicQosOptions::default());
@@ -134,6 +153,7 @@ async fn open(
         context,
         epoch,
         broker,
+        node,
         consume,
         publish,
         commands,

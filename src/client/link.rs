@@ -16,13 +16,16 @@ use lapin::{
 use super::pending::Copy;
 use super::{ClientError, ClientOptions, QUEUE_EXPIRES, QUEUE_LENGTH};
 use crate::broker::guard;
-use crate::net::address::bracketed;
-use crate::net::amqp;
+use crate::net::{amqp, dial};
 
 /// Bound of one publication's way into the socket, and of its confirm.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// Messages delivered ahead of [`super::Inbox::next`].
 const PREFETCH: u16 = 500;
+/// Pause before the next address of a broker is tried beside those under way.
+const NODE_DELAY: Duration = Duration::from_millis(500);
+/// How long the event queue of an earlier connection may take to be declared.
+const QUEUE_LIMIT: Duration = Duration::from_secs(1);
 /// Longest text of AMQP's short strings, in bytes.
 const MAX_SHORT: usize = 255;
 const PERSISTENT: u8 = 2;
@@ -30,7 +33,8 @@ const PERSISTENT: u8 = 2;
 /// A broker of the list.
 #[derive(Clone)]
 pub(super) struct Broker {
-    uri: AMQPUri,
+    /// One an address, at least one: a cluster has several.
+    uris: Vec<AMQPUri>,
     pub(super) label: String,
 }
 
@@ -73,13 +77,16 @@ pub(super) fn brokers(
     let heartbeat = options.heartbeat.as_secs();
     let read = |(at, text): (usize, &String)| {
         let position = at + 1;
-        let mut uri = amqp::uri(text).map_err(|reason| ClientError::Url { position, reason })?;
-        uri.query.heartbeat = Some(u16::try_from(heartbeat).unwrap_or(60).max(1));
-        if options.tls.has_certificate() && amqp::names_nobody(text) {
-            amqp::be_who_the_certificate_says(&mut uri);
+        let mut uris = amqp::uris(text).map_err(|reason| ClientError::Url { position, reason })?;
+        for uri in &mut uris {
+            uri.query.heartbeat = Some(u16::try_from(heartbeat).unwrap_or(60).max(1));
+            if options.tls.has_certificate() && amqp::names_nobody(text) {
+                amqp::be_who_the_certificate_says(uri);
+            }
         }
-        let label = format!("{}:{}", bracketed(&uri.authority.host), uri.authority.port);
-        Ok(Broker { uri, label })
+        let labels: Vec<String> = uris.iter().map(amqp::label).collect();
+        let label = labels.join(",");
+        Ok(Broker { uris, label })
     };
     if uris.is_empty() {
         return Err(ClientError::Unreachable("the list is empty".to_owned()));
@@ -104,21 +111,28 @@ pub(super) fn unique(prefix: &str) -> String {
 
 /// An open connection. The consumers are taken out by their reader.
 pub(super) struct Link {
+    /// The address that it leads to, `host:port`.
+    pub(super) node: String,
     connection: Connection,
     channel: Channel,
     /// A name for this connection only. A reply queue that the client left behind on a broker
     /// that it lost would else swallow replies which a connector on that broker gives to commands
     /// from here.
     reply_queue: String,
+    /// Usually that of the setup.
+    event_queue: String,
     pub(super) consumers: Option<(Consumer, Consumer)>,
 }
 
 impl Link {
+    /// On the first address that gives all of it.
     pub(super) async fn open(broker: &Broker, setup: &Setup) -> Result<Self, Failure> {
         let limit = setup.options.connect_limit;
-        let open = Self::open_unbounded(broker, setup);
+        let attempt = |at: usize| Self::open_unbounded(&broker.uris[at], setup);
+        let open = dial::in_turn(broker.uris.len(), NODE_DELAY, attempt, |_| false);
         match tokio::time::timeout(limit, open).await {
-            Ok(opened) => opened,
+            Ok(Ok((_, opened))) => Ok(opened),
+            Ok(Err(failures)) => Err(told(failures, &broker.uris)),
             Err(_) => Err(Failure {
                 refused: false,
                 reason: format!("not open within {limit:?}"),
@@ -126,12 +140,12 @@ impl Link {
         }
     }
 
-    async fn open_unbounded(broker: &Broker, setup: &Setup) -> Result<Self, Failure> {
+    async fn open_unbounded(uri: &AMQPUri, setup: &Setup) -> Result<Self, Failure> {
         let name = format!("tandem-client/{}", setup.options.destination);
         let properties = ConnectionProperties::default()
             .with_connection_name(name.into_bytes().into())
             .with_client_property("product".into(), b"tandem client".to_vec().into());
-        let connection = connect(broker, &setup.options, properties).await?;
+        let connection = connect(uri, &setup.options, properties).await?;
         declare_exchanges(&connection, &setup.options.cluster).await?;
         let channel = connection.create_channel().await?;
         // Without the queue, commands would vanish although the broker confirms them.
@@ -146,11 +160,14 @@ impl Link {
         let select = ConfirmSelectOptions::default();
         channel.confirm_select(select).await?;
         let reply_queue = unique("reply.");
-        let consumers = consume(&connection, setup, &reply_queue).await?;
+        let event_queue = event_queue(&connection, setup).await?;
+        let consumers = consume(&connection, setup, (&reply_queue, &event_queue)).await?;
         Ok(Self {
+            node: amqp::label(uri),
             connection,
             channel,
             reply_queue,
+            event_queue,
             consumers: Some(consumers),
         })
     }
@@ -178,9 +195,9 @@ impl Link {
     }
 
     /// An orderly end: the queues go too.
-    pub(super) async fn close(self, setup: &Setup) {
+    pub(super) async fn close(self) {
         let end = async {
-            for queue in [&self.reply_queue, &setup.event_queue] {
+            for queue in [&self.reply_queue, &self.event_queue] {
                 let options = QueueDeleteOptions::default();
                 let _ = self.channel.queue_delete(short(queue), options).await;
             }
@@ -190,9 +207,25 @@ impl Link {
     }
 }
 
+/// One failure for all addresses; that of a lone one as it is.
+fn told(mut failures: Vec<(usize, Failure)>, uris: &[AMQPUri]) -> Failure {
+    if failures.len() == 1
+        && let Some((_, lone)) = failures.pop()
+    {
+        return lone;
+    }
+    let each = failures
+        .iter()
+        .map(|(at, failure)| format!("{}: {}", amqp::label(&uris[*at]), failure.reason));
+    Failure {
+        refused: failures.iter().any(|(_, failure)| failure.refused),
+        reason: each.collect::<Vec<_>>().join("; "),
+    }
+}
+
 /// Bounded by the caller; the library's thread outlives it by no more than the same bound.
 async fn connect(
-    broker: &Broker,
+    uri: &AMQPUri,
     options: &ClientOptions,
     properties: ConnectionProperties,
 ) -> Result<Connection, Failure> {
@@ -202,11 +235,11 @@ async fn connect(
         let stream = tokio::time::timeout(limit, stream).await;
         Ok(stream.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
     };
-    let opened = guard::open(broker.uri.clone(), properties, dial).await;
+    let opened = guard::open(uri.clone(), properties, dial).await;
     match opened {
         Ok(connection) => Ok(connection),
         Err(error) => {
-            let reason = amqp::reason(&broker.uri, &options.tls, &error).await;
+            let reason = amqp::reason(uri, &options.tls, &error).await;
             let failure = Failure::from(error);
             Err(match reason {
                 Some(reason) => Failure { reason, ..failure },
@@ -241,14 +274,38 @@ async fn declare_exchanges(connection: &Connection, cluster: &str) -> Result<(),
     Ok(())
 }
 
+/// The client's event queue, which keeps its name so that what came meanwhile is still there. In a
+/// cluster it may be on a node that is down, and then hangs or is refused: another one takes its
+/// place.
+async fn event_queue(connection: &Connection, setup: &Setup) -> Result<String, lapin::Error> {
+    let channel = connection.create_channel().await?;
+    let durable = QueueDeclareOptions::durable();
+    let declare = channel.queue_declare(short(&setup.event_queue), durable, bounds());
+    match tokio::time::timeout(QUEUE_LIMIT, declare).await {
+        Ok(Ok(_)) => {
+            let _ = channel.close(200, "OK".into()).await;
+            return Ok(setup.event_queue.clone());
+        }
+        Ok(Err(error)) if !matches!(error.kind(), ErrorKind::ProtocolError(_)) => {
+            return Err(error);
+        }
+        Ok(Err(_)) | Err(_) => {}
+    }
+    let other = unique("events.");
+    let channel = connection.create_channel().await?;
+    let declare = channel.queue_declare(short(&other), durable, bounds());
+    declare.await?;
+    let _ = channel.close(200, "OK".into()).await;
+    Ok(other)
+}
+
 /// Declares and binds both queues and consumes them, replies first.
 async fn consume(
     connection: &Connection,
     setup: &Setup,
-    reply_queue: &str,
+    (reply_queue, event_queue): (&str, &str),
 ) -> Result<(Consumer, Consumer), lapin::Error> {
     let options = &setup.options;
-    let event_queue = setup.event_queue.as_str();
     let channel = connection.create_channel().await?;
     channel
         .basic_qos(PREFETCH, BasicQosOptions::default())
@@ -262,12 +319,9 @@ async fn consume(
     if options.agent_states {
         bindings.push((event_queue, events, "AgentStates"));
     }
-    for queue in [reply_queue, event_queue] {
-        let durable = QueueDeclareOptions::durable();
-        channel
-            .queue_declare(short(queue), durable, bounds())
-            .await?;
-    }
+    let durable = QueueDeclareOptions::durable();
+    let declare = channel.queue_declare(short(reply_queue), durable, bounds());
+    declare.await?;
     for (queue, exchange, key) in bindings {
         let bind = QueueBindOptions::default();
         channel
@@ -352,8 +406,8 @@ mod tests {
         let brokers = brokers(&list, &options).unwrap();
         let labels: Vec<_> = brokers.iter().map(|b| b.label.as_str()).collect();
         assert_eq!(labels, ["127.0.0.1:5673", "host:5672", "[::1]:5674"]);
-        assert_eq!(brokers[2].uri.authority.host, "::1");
-        assert_eq!(brokers[0].uri.query.heartbeat, Some(2));
+        assert_eq!(brokers[2].uris[0].authority.host, "::1");
+        assert_eq!(brokers[0].uris[0].query.heartbeat, Some(2));
         let wrong = ["host:1", "http://x"].map(str::to_owned);
         let error = super::brokers(&wrong, &options).err().unwrap();
         assert!(

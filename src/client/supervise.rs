@@ -88,14 +88,14 @@ impl Supervisor {
             }
         };
         loop {
-            let label = self.brokers[at].label.clone();
+            let label = link.node.clone();
             self.links += 1;
             self.broker.send_replace(Some(label.clone()));
             self.tell(Incoming::Connected(label.clone())).await;
             let ended = self.serve(&mut link).await;
             self.broker.send_replace(None);
             match ended {
-                Ended::Dropped => return link.close(&self.setup).await,
+                Ended::Dropped => return link.close().await,
                 Ended::Lost(reason) => {
                     tracing::debug!(broker = %label, %reason, "client connection lost");
                     let broker = label;

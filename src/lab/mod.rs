@@ -11,6 +11,7 @@
 //! folders. Every process is in a process group of its own and ends when its handle is dropped,
 //! or when the program that holds the handle dies, however it dies (see [`process`]).
 
+pub mod cluster;
 pub mod demo;
 mod folder;
 pub mod janitor;
@@ -20,6 +21,7 @@ pub mod process;
 pub mod rabbit;
 pub mod relay;
 
+pub use cluster::RabbitCluster;
 pub use network::{BrokerNetwork, NetworkOptions};
 pub use ports::ReservedPort;
 pub use process::{ProcessSpec, TandemProcess};

@@ -1,12 +1,13 @@
-//! A broker network on this machine: nodes that start in parallel, and a relay for each
-//! direction of each federation link, so that links can be cut while clients stay connected.
+//! A broker network on this machine: brokers that start in parallel, each a node or a cluster of
+//! several, and relays for each direction of each federation link, so that links can be cut while
+//! clients stay connected.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::future::try_join_all;
 
+use super::cluster::{RabbitCluster, several_addresses};
 use super::relay::Relay;
 use super::{LabError, RabbitNode, RabbitOptions};
 use crate::broker::topology::{TopologyBroker, TopologyInput};
@@ -14,8 +15,10 @@ use crate::broker::topology::{TopologyBroker, TopologyInput};
 /// What a network consists of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkOptions {
-    /// One node each, named here.
+    /// One broker each, named here.
     pub nodes: Vec<RabbitOptions>,
+    /// How many nodes each broker has, in the same order; one where nothing is said.
+    pub sizes: Vec<usize>,
 }
 
 impl NetworkOptions {
@@ -25,17 +28,26 @@ impl NetworkOptions {
             nodes: (1..=count)
                 .map(|n| RabbitOptions::named(&format!("site-{n}")))
                 .collect(),
+            sizes: Vec::new(),
+        }
+    }
+
+    /// The same with clusters of so many nodes.
+    pub fn clusters(sizes: &[usize]) -> Self {
+        Self {
+            sizes: sizes.to_vec(),
+            ..Self::sites(sizes.len())
         }
     }
 }
 
-/// Nodes and the relays between them. No topology is set yet: see
+/// Brokers and the relays between them. No topology is set yet: see
 /// [`BrokerNetwork::topology_input`].
 #[derive(Debug)]
 pub struct BrokerNetwork {
-    nodes: Vec<RabbitNode>,
-    /// Relay by which node `.0` reaches its upstream `.1`.
-    relays: BTreeMap<(usize, usize), Relay>,
+    brokers: Vec<RabbitCluster>,
+    /// Relays by which broker `.0` reaches its upstream `.1`, one for each node of that.
+    relays: BTreeMap<(usize, usize), Vec<Relay>>,
 }
 
 impl BrokerNetwork {
@@ -52,51 +64,67 @@ impl BrokerNetwork {
     /// # Errors
     /// As [`BrokerNetwork::start`].
     pub async fn start_with(options: NetworkOptions) -> Result<Self, LabError> {
-        let nodes = try_join_all(options.nodes.into_iter().map(RabbitNode::start)).await?;
+        let sizes = options.sizes.into_iter().chain(std::iter::repeat(1));
+        let starts = options.nodes.into_iter().zip(sizes);
+        let starts = starts.map(|(node, size)| RabbitCluster::start(node, size));
+        let brokers = try_join_all(starts).await?;
         let mut relays = BTreeMap::new();
-        for from in 0..nodes.len() {
-            for (to, upstream) in nodes.iter().enumerate() {
+        for from in 0..brokers.len() {
+            for (to, upstream) in brokers.iter().enumerate() {
                 if from != to {
-                    let target = SocketAddr::from(([127, 0, 0, 1], upstream.amqp_port()));
-                    relays.insert((from, to), Relay::start(target).await?);
+                    relays.insert((from, to), upstream.relays().await?);
                 }
             }
         }
-        Ok(Self { nodes, relays })
+        Ok(Self { brokers, relays })
     }
 
-    /// The nodes, in order.
-    pub fn nodes(&self) -> &[RabbitNode] {
-        &self.nodes
+    /// All brokers, in order.
+    pub fn brokers(&self) -> &[RabbitCluster] {
+        &self.brokers
     }
 
-    /// The node with this index, to kill, freeze or start it again. `None` where there is none.
+    /// All brokers, to do something to their nodes.
+    pub fn brokers_mut(&mut self) -> &mut [RabbitCluster] {
+        &mut self.brokers
+    }
+
+    /// The first node of each broker, in order: all nodes where none is a cluster.
+    pub fn nodes(&self) -> Vec<&RabbitNode> {
+        self.brokers
+            .iter()
+            .flat_map(|b| b.nodes().first())
+            .collect()
+    }
+
+    /// The first node of the broker with this index, to kill, freeze or start it again. `None`
+    /// where there is none.
     pub fn node(&mut self, index: usize) -> Option<&mut RabbitNode> {
-        self.nodes.get_mut(index)
+        self.brokers.get_mut(index)?.nodes_mut().first_mut()
     }
 
-    /// The relay by which node `from` reaches its upstream `to`.
+    /// The relay by which broker `from` reaches its upstream `to`, the first node of that.
     pub fn relay(&self, from: usize, to: usize) -> Option<&Relay> {
-        self.relays.get(&(from, to))
+        self.relays.get(&(from, to))?.first()
     }
 
     /// Cuts all federation links, in both directions.
     pub async fn cut_link(&self) {
-        for relay in self.relays.values() {
+        for relay in self.relays.values().flatten() {
             relay.cut().await;
         }
     }
 
     /// All federation links stay connected and carry nothing any more.
     pub async fn black_hole_link(&self) {
-        for relay in self.relays.values() {
+        for relay in self.relays.values().flatten() {
             relay.black_hole(None).await;
         }
     }
 
     /// Heals all federation links.
     pub async fn heal_link(&self) {
-        for relay in self.relays.values() {
+        for relay in self.relays.values().flatten() {
             relay.heal().await;
         }
     }
@@ -111,11 +139,11 @@ impl BrokerNetwork {
         }
     }
 
-    /// The AMQP URIs of all nodes, beginning with node `first`: the broker list of a site.
+    /// The AMQP URIs of all brokers, beginning with broker `first`: the broker list of a site.
     pub fn uris_from(&self, first: usize) -> Vec<String> {
-        let count = self.nodes.len();
+        let count = self.brokers.len();
         (0..count)
-            .map(|i| self.nodes[(first + i) % count].amqp_uri())
+            .map(|i| self.brokers[(first + i) % count].amqp_uri_from(0))
             .collect()
     }
 
@@ -123,7 +151,7 @@ impl BrokerNetwork {
     pub fn federation_uris(&self) -> BTreeMap<(usize, usize), String> {
         self.relays
             .iter()
-            .map(|(&pair, relay)| (pair, format!("amqp://guest:guest@{}/%2f", relay.address())))
+            .map(|(&pair, relays)| (pair, several_addresses(relays.iter().map(Relay::address))))
             .collect()
     }
 
@@ -134,20 +162,20 @@ impl BrokerNetwork {
         command_queues: &[&str],
         command_max_age: Duration,
     ) -> TopologyInput {
-        let broker = |node: &RabbitNode| TopologyBroker {
-            // As the configuration of an instance names it.
-            label: format!("127.0.0.1:{}", node.amqp_port()),
-            amqp_uri: node.amqp_uri(),
-            management_url: node.management_url(),
+        let broker = |broker: &RabbitCluster| TopologyBroker {
+            label: broker.label(),
+            amqp_uri: broker.amqp_uri_from(0),
+            management_url: broker.management_urls(),
             user: "guest".to_owned(),
             password: "guest".to_owned(),
             tls: Default::default(),
         };
         TopologyInput {
             cluster_name: cluster_name.to_owned(),
+            queue_type: Default::default(),
             command_queues: command_queues.iter().map(|q| (*q).to_owned()).collect(),
             command_max_age,
-            brokers: self.nodes.iter().map(broker).collect(),
+            brokers: self.brokers.iter().map(broker).collect(),
             federation_uris: self.federation_uris(),
         }
     }

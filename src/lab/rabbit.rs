@@ -1,20 +1,23 @@
 //! One real RabbitMQ node (3.10 or later) with everything of its own: folder, ports, name,
-//! cookie and port mapper (epmd). Its data survives [`RabbitNode::kill`] and
+//! cookie and port mapper (epmd; those of a cluster share the last three). Its data survives [`RabbitNode::kill`] and
 //! [`RabbitNode::stop`]; its ports stay the same over [`RabbitNode::start_again`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tokio::net::TcpStream;
 
+mod mapper;
 mod setup;
 
+pub(super) use mapper::PortMapper;
 pub use setup::{SERVER_VARIABLE, ServerTls};
 
 use super::folder::HeldFolder;
-use super::process::{GuardedChild, POLL, ProcessSpec};
+use super::process::{GuardedChild, ProcessSpec};
 use super::{LabError, ReservedPort};
 use crate::broker::management::{ManagementClient, ManagementError};
 
@@ -22,7 +25,6 @@ use crate::broker::management::{ManagementClient, ManagementError};
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// Bound of an orderly stop, after which the node is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
-const EPMD_LIMIT: Duration = Duration::from_secs(20);
 /// Pause between two questions to a node that starts.
 const READY_POLL: Duration = Duration::from_millis(100);
 const USER: &str = "guest";
@@ -77,13 +79,11 @@ pub struct RabbitNode {
     /// AMQP and management with TLS; reserved in any case.
     amqps: ReservedPort,
     secure_management: ReservedPort,
-    epmd: ReservedPort,
     distribution: ReservedPort,
     spec: ProcessSpec,
-    epmd_spec: ProcessSpec,
     // Dropped in this order: server, port mapper, files.
     server: Option<GuardedChild>,
-    epmd_process: Option<GuardedChild>,
+    mapper: Arc<PortMapper>,
     folder: HeldFolder,
 }
 
@@ -93,12 +93,16 @@ impl RabbitNode {
     /// # Errors
     /// RabbitMQ is not installed, did not start within two minutes, or ended.
     pub async fn start(options: RabbitOptions) -> Result<Self, LabError> {
-        let mut node = Self::prepare(options)?;
+        let mut node = Self::prepare(options, &Arc::new(PortMapper::reserve()?))?;
         node.start_again().await?;
         Ok(node)
     }
 
-    fn prepare(options: RabbitOptions) -> Result<Self, LabError> {
+    /// A node that does not run yet.
+    pub(super) fn prepare(
+        options: RabbitOptions,
+        mapper: &Arc<PortMapper>,
+    ) -> Result<Self, LabError> {
         let server = setup::find_server()?;
         let prefix = "tandem-rabbit-";
         let folder = match &options.parent {
@@ -107,7 +111,7 @@ impl RabbitNode {
         };
         let (amqp, management) = (ReservedPort::take()?, ReservedPort::take()?);
         let (amqps, secure_management) = (ReservedPort::take()?, ReservedPort::take()?);
-        let (epmd, distribution) = (ReservedPort::take()?, ReservedPort::take()?);
+        let distribution = ReservedPort::take()?;
         let name = if options.name.is_empty() {
             "rabbit".to_owned()
         } else {
@@ -131,22 +135,13 @@ impl RabbitNode {
             std::fs::write(path.join(file), text)
                 .map_err(LabError::io(format!("write {file} of the broker")))?;
         }
-        let env = setup::environment(path, &name, &epmd, &distribution);
+        let env = setup::environment(path, &name, mapper.port(), &distribution);
         let spec = ProcessSpec {
             name: format!("RabbitMQ node {name}"),
             program: server,
             args: Vec::new(),
-            env: env.clone(),
-            log: path.join("console.log"),
-        };
-        let epmd_spec = ProcessSpec {
-            name: format!("port mapper of {name}"),
-            program: setup::find_epmd(),
-            args: ["-port", &epmd.number().to_string(), "-address", "127.0.0.1"]
-                .map(str::to_owned)
-                .to_vec(),
             env,
-            log: path.join("epmd.log"),
+            log: path.join("console.log"),
         };
         Ok(Self {
             name,
@@ -155,14 +150,28 @@ impl RabbitNode {
             management,
             amqps,
             secure_management,
-            epmd,
             distribution,
             spec,
-            epmd_spec,
             server: None,
-            epmd_process: None,
+            mapper: Arc::clone(mapper),
             folder,
         })
+    }
+
+    /// Its name among Erlang nodes.
+    pub(super) fn erlang_name(&self) -> String {
+        self.spec.env[setup::NODE_NAME].clone()
+    }
+
+    /// Makes it form a cluster with the nodes of these names, itself among them, when it starts
+    /// for the first time.
+    pub(super) fn found_with(&self, names: &[String]) -> Result<(), LabError> {
+        let failed = || LabError::io("write the broker's configuration");
+        let file = self.folder().join("rabbitmq.conf");
+        let mut config = std::fs::read_to_string(&file).map_err(failed())?;
+        config += &setup::cluster(names);
+        std::fs::write(&file, config).map_err(failed())?;
+        setup::write_cookie(&self.folder().join(".erlang.cookie")).map_err(failed())
     }
 
     /// The name given in the options.
@@ -186,7 +195,7 @@ impl RabbitNode {
     }
 
     /// `address:port` of the AMQP listener.
-    fn place(&self) -> SocketAddr {
+    pub fn place(&self) -> SocketAddr {
         SocketAddr::new(self.ip, self.amqp.number())
     }
 
@@ -221,7 +230,7 @@ impl RabbitNode {
             &self.management,
             &self.amqps,
             &self.secure_management,
-            &self.epmd,
+            self.mapper.port(),
             &self.distribution,
         ];
         ports.map(ReservedPort::lock_file)
@@ -289,31 +298,9 @@ impl RabbitNode {
             return Ok(());
         }
         self.server = None;
-        self.start_epmd().await?;
+        let server = &self.spec.program;
+        self.mapper.ensure(server, self.folder.path()).await?;
         self.server = Some(self.spec.start()?);
-        Ok(())
-    }
-
-    /// The node would start a port mapper that outlives it; so it gets one that does not.
-    async fn start_epmd(&mut self) -> Result<(), LabError> {
-        if let Some(process) = &mut self.epmd_process
-            && process.exited().is_none()
-        {
-            return Ok(());
-        }
-        let mut process = self.epmd_spec.start()?;
-        let deadline = Instant::now() + EPMD_LIMIT;
-        while TcpStream::connect(self.epmd.address()).await.is_err() {
-            check_alive(&mut process, &self.epmd_spec)?;
-            if Instant::now() >= deadline {
-                return Err(LabError::Deadline {
-                    what: format!("start of {}", self.epmd_spec.name),
-                    limit: EPMD_LIMIT,
-                });
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        self.epmd_process = Some(process);
         Ok(())
     }
 

@@ -44,6 +44,10 @@ struct Slot {
     failures: u32,
     /// When it last went down: the one that failed last is tried last.
     failed_at: u64,
+    /// Which of the broker's nodes its link leads to, where it has several.
+    node: String,
+    /// Its name for itself or its cluster, as it said last.
+    cluster: String,
     blocked: bool,
     garbled: Option<Garbled>,
     /// Its link was left, and is closed as soon as its deliveries are settled.
@@ -103,6 +107,8 @@ impl Links {
             state: State::Down { retry_at: 0 },
             failures: 0,
             failed_at: 0,
+            node: String::new(),
+            cluster: String::new(),
             blocked: false,
             garbled: None,
             leaving: false,
@@ -151,6 +157,27 @@ impl Links {
         self.policy.labels.get(broker).map_or("", String::as_str)
     }
 
+    /// Which of a broker's nodes its link leads to; empty without a link, and where it has one only.
+    #[must_use]
+    pub fn node(&self, broker: usize) -> &str {
+        let slot = self.slots.get(broker);
+        let up = slot.filter(|slot| matches!(slot.state, State::Up { .. }));
+        up.map_or("", |slot| &slot.node)
+    }
+
+    /// Two brokers of the list that say they are one: their labels, and the name.
+    #[must_use]
+    pub fn one_cluster(&self) -> Option<(&str, &str, &str)> {
+        let named = || self.slots.iter().enumerate();
+        let named = || named().filter(|(_, slot)| !slot.cluster.is_empty());
+        named().find_map(|(at, slot)| {
+            let same =
+                |(other, theirs): &(usize, &Slot)| *other > at && theirs.cluster == slot.cluster;
+            let (other, _) = named().find(same)?;
+            Some((self.label(at), self.label(other), slot.cluster.as_str()))
+        })
+    }
+
     /// Number of brokers.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -179,7 +206,7 @@ impl Links {
     }
 
     /// A link is open. `false`: it is not one of ours any more.
-    pub fn on_up(&mut self, now: Now, link: LinkEpoch) -> bool {
+    pub fn on_up(&mut self, now: Now, link: LinkEpoch, node: String, cluster: String) -> bool {
         let Some(broker) = self.broker_of(link) else {
             return false;
         };
@@ -188,6 +215,8 @@ impl Links {
             link,
             since: now.mono,
         };
+        slot.node = node;
+        slot.cluster = cluster;
         slot.blocked = false;
         slot.leaving = false;
         slot.fitness.on_up(now.mono);

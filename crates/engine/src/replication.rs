@@ -271,6 +271,7 @@ impl Engine {
             shares: true,
             settled: self.settled(),
             standing: self.standing(),
+            control_node: String::new(),
         };
         self.say(None, PeerMessage::Heartbeat(heartbeat));
         self.ask_again();

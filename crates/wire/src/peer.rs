@@ -251,6 +251,10 @@ pub struct Heartbeat {
     /// How it stands; empty from a version that sends none.
     #[serde(default)]
     pub standing: Standing,
+    /// Node of its broker on which its control queue is, where the queue's name says so. The broker
+    /// shell fills it in, and reads it where it counts consumers.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub control_node: String,
 }
 
 /// Why a forwarded command was not run.

@@ -29,6 +29,7 @@ fn context(format: Format) -> Context {
         role: "active-passive priority 127".into(),
         version: "0".into(),
         cluster_name: "tandem".into(),
+        queue_type: Default::default(),
         groups: Vec::new(),
         brokers: Vec::new(),
         timeout: Duration::from_secs(1),
@@ -49,6 +50,8 @@ fn context(format: Format) -> Context {
         endpoints: Vec::new(),
         inputs,
         noted: Mutex::default(),
+        control_node: Mutex::default(),
+        peers_nodes: Mutex::default(),
     }
 }
 

@@ -9,6 +9,7 @@
 //! Holds at most one frame, and that is at most as large as was agreed on.
 
 use super::FRAME_MIN;
+use super::greeting::{Greeting, START};
 use super::mend;
 use super::methods::{self, Mended};
 use super::scan::{self, Flaw, Sound, What};
@@ -80,6 +81,8 @@ pub(super) struct Screen {
     /// Channels whose content is left out, as its method was.
     muted: Vec<u16>,
     spare: Vec<u8>,
+    /// What the broker said of itself at the begin, until somebody takes it.
+    greeting: Option<Greeting>,
     check: fn(&[u8]) -> Result<Sound, Flaw>,
     second_look: SecondLook,
     finding: Option<Finding>,
@@ -97,6 +100,7 @@ impl Screen {
             limit: ceiling,
             muted: Vec::new(),
             spare: Vec::new(),
+            greeting: None,
             check: scan::content_header,
             second_look,
             finding: None,
@@ -142,6 +146,11 @@ impl Screen {
     /// What was found since the last call.
     pub(super) fn finding(&mut self) -> Option<Finding> {
         self.finding.take()
+    }
+
+    /// What the broker said of itself, once.
+    pub(super) fn greeting(&mut self) -> Option<Greeting> {
+        self.greeting.take()
     }
 
     /// Bytes held, for tests of the bound.
@@ -236,6 +245,11 @@ impl Screen {
         self.frame.append(&mut payload);
         self.spare = payload;
         if mended != Mended::Unreadable && self.second_look() {
+            if id == START {
+                self.seal();
+                self.greeting = Greeting::read(&self.frame);
+                self.frame.pop();
+            }
             return true;
         }
         if content {

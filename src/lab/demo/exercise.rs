@@ -203,8 +203,10 @@ async fn post(stage: &Stage, path: &str) -> Result<(), LabError> {
 /// Waits until gc-1 leads on broker 1 and gc-2 follows there.
 pub(super) async fn settled(stage: &Stage) -> Result<(), LabError> {
     let http = super::http()?;
-    let first = stage.network.nodes().first();
-    let port = first.map_or_else(String::new, |node| format!(":{}", node.amqp_port()));
+    let nodes = stage.network.nodes();
+    let port = nodes
+        .first()
+        .map_or_else(String::new, |node| format!(":{}", node.amqp_port()));
     let deadline = Instant::now() + SETTLED;
     loop {
         let mut right = true;

@@ -78,6 +78,31 @@ pub(super) fn tls(tls: &ServerTls, ip: IpAddr, (amqps, management): (u16, u16)) 
     text
 }
 
+/// What makes it found a cluster with the nodes of these names, or join it. A minority stops
+/// serving, as RabbitMQ advises for three nodes; what comes later in the file counts.
+pub(super) fn cluster(names: &[String]) -> String {
+    use std::fmt::Write as _;
+    let mut text = "\ncluster_formation.peer_discovery_backend = classic_config\n\
+                    cluster_partition_handling = pause_minority\n"
+        .to_owned();
+    for (n, name) in (1..).zip(names) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "cluster_formation.classic_config.nodes.{n} = {name}");
+    }
+    text
+}
+
+/// The secret of a cluster's nodes: a fixed one, since they listen on loopback only and other
+/// clusters have port mappers of their own.
+pub(super) fn write_cookie(file: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(file, "tandem-laboratory")?;
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600))
+}
+
+/// Environment variable with the name among Erlang nodes.
+pub(super) const NODE_NAME: &str = "RABBITMQ_NODENAME";
+
 /// Everything of its own.
 pub(super) fn environment(
     folder: &Path,
@@ -92,7 +117,7 @@ pub(super) fn environment(
         // Makes the script become the server instead of staying its parent.
         ("RUNNING_UNDER_SYSTEMD", "true".to_owned()),
         (
-            "RABBITMQ_NODENAME",
+            NODE_NAME,
             format!("tandem-{name}-{}@localhost", distribution.number()),
         ),
         ("RABBITMQ_CONFIG_FILE", file("rabbitmq.conf")),
@@ -163,10 +188,11 @@ fn versioned(folder: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// On PATH, or in Erlang's own folder.
-pub(super) fn find_epmd() -> PathBuf {
+/// Beside the server where that comes with an Erlang of its own, on PATH, or in Erlang's folder.
+pub(super) fn find_epmd(server: &Path) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let mut folders: Vec<PathBuf> = server.parent().map(Path::to_owned).into_iter().collect();
+    folders.extend(std::env::split_paths(&path));
     folders.extend(["/usr/lib/erlang/bin", "/usr/local/lib/erlang/bin"].map(PathBuf::from));
     folders
         .into_iter()

@@ -40,9 +40,9 @@ fn first_broker_serves_though_the_second_answers_sooner() {
     let mut links = links(2);
     let dials = dialled(&links.steps(at(0)));
     assert_eq!(dials.len(), 2);
-    links.on_up(at(5), dials[1].0);
+    links.on_up(at(5), dials[1].0, String::new(), String::new());
     assert_eq!(activated(&links.steps(at(5))), None);
-    links.on_up(at(9), dials[0].0);
+    links.on_up(at(9), dials[0].0, String::new(), String::new());
     assert_eq!(activated(&links.steps(at(9))), Some((0, None)));
 }
 
@@ -50,15 +50,15 @@ fn first_broker_serves_though_the_second_answers_sooner() {
 fn spare_takes_over_at_once_and_first_comes_back_after_the_hold() {
     let mut links = links(2);
     let dials = dialled(&links.steps(at(0)));
-    links.on_up(at(1), dials[0].0);
-    links.on_up(at(1), dials[1].0);
+    links.on_up(at(1), dials[0].0, String::new(), String::new());
+    links.on_up(at(1), dials[1].0, String::new(), String::new());
     assert_eq!(activated(&links.steps(at(1))), Some((0, None)));
     assert_eq!(links.on_down(at(10_000), dials[0].0), Some((0, true)));
     let steps = links.steps(at(10_000));
     assert_eq!(activated(&steps), Some((1, None)));
     let redial = dialled(&links.steps(at(10_200)));
     assert_eq!(redial.len(), 1);
-    links.on_up(at(11_000), redial[0].0);
+    links.on_up(at(11_000), redial[0].0, String::new(), String::new());
     assert_eq!(activated(&links.steps(at(15_000))), None);
     let back = links.next_at(at(15_000)).expect("a time is set");
     assert!((16_000..=17_251).contains(&back));
@@ -89,7 +89,7 @@ fn first_up(links: &mut Links, mut now: u64) -> (u64, LinkEpoch) {
     loop {
         let mut first = None;
         for (link, broker) in dialled(&links.steps(at(now))) {
-            links.on_up(at(now), link);
+            links.on_up(at(now), link, String::new(), String::new());
             first = first.or((broker == 0).then_some(link));
         }
         if let Some(link) = first {
@@ -143,10 +143,21 @@ fn a_broker_of_which_nothing_can_be_read_rests_longer_each_time_and_another_one_
 }
 
 #[test]
+fn two_entries_of_one_cluster_are_found() {
+    let mut links = links(3);
+    assert_eq!(links.one_cluster(), None);
+    for (slot, name) in links.slots.iter_mut().zip(["a", "b", "a"]) {
+        name.clone_into(&mut slot.cluster);
+    }
+    let (one, other) = (links.label(0).to_owned(), links.label(2).to_owned());
+    assert_eq!(links.one_cluster(), Some((&*one, &*other, "a")));
+}
+
+#[test]
 fn late_answers_of_an_old_link_are_ignored() {
     let mut links = links(1);
     let dials = dialled(&links.steps(at(0)));
     links.on_down(at(1), dials[0].0);
-    assert!(!links.on_up(at(2), dials[0].0));
+    assert!(!links.on_up(at(2), dials[0].0, String::new(), String::new()));
     assert_eq!(links.on_down(at(2), dials[0].0), None);
 }

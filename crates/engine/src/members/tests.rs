@@ -31,6 +31,7 @@ fn beat(seq: u64) -> Heartbeat {
         shares: true,
         settled: Vec::new(),
         standing: Default::default(),
+        control_node: String::new(),
     }
 }
 

@@ -171,6 +171,10 @@ pub enum Broker {
     Fails,
     /// Refuses what is for clients.
     ClientsAreFull,
+    /// Refuses events.
+    EventsAreRefused,
+    /// Refuses events with this address.
+    Refuses(&'static str),
     /// Has lost the queue of dead letters, until it is declared again.
     NoDeadLetters,
 }
@@ -485,6 +489,7 @@ impl Rig {
             shares: false,
             settled: Vec::new(),
             standing: Default::default(),
+            control_node: String::new(),
         }
     }
 
@@ -690,7 +695,11 @@ impl Rig {
             }
             Command::Broker(BrokerCommand::Dial { link, broker }) if self.dials => {
                 self.links.push((link, broker));
-                inputs.push_back(Input::LinkUp { link });
+                inputs.push_back(Input::LinkUp {
+                    link,
+                    node: String::new(),
+                    cluster: String::new(),
+                });
             }
             Command::Broker(BrokerCommand::Fence { broker, peer }) => {
                 self.fences.push((broker, peer))
@@ -860,6 +869,10 @@ impl Rig {
             Outbound::DeadLetter { .. } | Outbound::ParkedReply { .. }
         );
         let for_client = matches!(message, Outbound::Reply { .. } | Outbound::Event { .. });
+        let event_to = match &message {
+            Outbound::Event { to, .. } => Some(to.clone()),
+            _ => None,
+        };
         if let Some(refused) = self.refusal(link, way) {
             self.barred += 1;
             inputs.push_back(refused);
@@ -878,10 +891,17 @@ impl Rig {
             Broker::Returns if mandatory => PublishOutcome::Returned,
             Broker::Fails => PublishOutcome::Failed,
             Broker::ClientsAreFull if for_client => PublishOutcome::Refused,
-            Broker::NoDeadLetters if for_people => PublishOutcome::Returned,
-            Broker::Confirms | Broker::Returns | Broker::ClientsAreFull | Broker::NoDeadLetters => {
-                PublishOutcome::Confirmed
+            Broker::EventsAreRefused if event_to.is_some() => PublishOutcome::Refused,
+            Broker::Refuses(client) if event_to.is_some_and(|to| to.as_str() == client) => {
+                PublishOutcome::Refused
             }
+            Broker::NoDeadLetters if for_people => PublishOutcome::Returned,
+            Broker::Confirms
+            | Broker::Returns
+            | Broker::ClientsAreFull
+            | Broker::EventsAreRefused
+            | Broker::Refuses(_)
+            | Broker::NoDeadLetters => PublishOutcome::Confirmed,
         };
         inputs.push_back(Input::Published {
             publish: id,

@@ -123,6 +123,7 @@ impl From<&BrokerStanding> for BrokerView {
         Self {
             url: told.url.clone(),
             state: told.state.clone(),
+            node: String::new(),
             attached: told.attached,
             preferred: told.preferred,
             garbled: told.garbled,

@@ -254,6 +254,7 @@ fn command() -> RawMessage {
         redelivered_upstream: true,
         visit_count: Some(1),
         looped: false,
+        put_aside: None,
         cut: None,
         unreadable: None,
         group: Some("agents".into()),
@@ -293,6 +294,7 @@ fn heartbeat() -> Heartbeat {
         shares: true,
         settled: vec![instance("gc-2")],
         standing: standing(),
+        control_node: String::new(),
     }
 }
 
