@@ -328,6 +328,7 @@ pub struct Pair {
     /// gc-1's way to broker 2 and gc-2's to broker 1, where asked for.
     pub sites: Vec<Relay>,
     agents: u32,
+    active: bool,
     folder: TempDir,
     _xmpp: ReservedPort,
 }
@@ -357,6 +358,7 @@ impl Pair {
             brokers: network.uris_from(0),
             management: network.nodes().iter().map(|n| n.management_url()).collect(),
             agents: options.agents,
+            active: options.mode == "active-active",
             relays: Vec::new(),
             sites: Vec::new(),
             cluster,
@@ -420,6 +422,11 @@ impl Pair {
         let input = network.topology_input(&self.cluster, &[&self.queue], MAX_AGE);
         let report = topology::apply(&Topology::of(&input), Some(LINKS)).await;
         assert!(report.is_complete(), "{report:?}");
+    }
+
+    /// Whether both instances serve.
+    pub fn is_active(&self) -> bool {
+        self.active
     }
 
     /// gc-1 (0) or gc-2.
@@ -524,7 +531,8 @@ impl Pair {
         let what = format!("{} attaches to broker {}", instance.name, broker + 1);
         until(&what, async || {
             let url = instance.attached().await;
-            url.is_some_and(|url| self.brokers[broker].contains(&url))
+            // A cluster's addresses may be listed in another order.
+            url.is_some_and(|url| url.split(',').all(|one| self.brokers[broker].contains(one)))
         })
         .await;
     }

@@ -204,7 +204,9 @@ async fn post(stage: &Stage, path: &str) -> Result<(), LabError> {
 pub(super) async fn settled(stage: &Stage) -> Result<(), LabError> {
     let http = super::http()?;
     let nodes = stage.network.nodes();
-    let port = nodes.first().map_or_else(String::new, |node| format!(":{}", node.amqp_port()));
+    let port = nodes
+        .first()
+        .map_or_else(String::new, |node| format!(":{}", node.amqp_port()));
     let deadline = Instant::now() + SETTLED;
     loop {
         let mut right = true;
