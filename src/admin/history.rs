@@ -88,6 +88,7 @@ fn entry(event: &Event) -> Option<HistoryEntry> {
             Some((words, reason)) => make("broker", broker, words).reason(reason),
             None => make("broker", broker, &format!("{way} work again")),
         },
+        Event::OneCluster { problem } => make("broker", "list", "one-cluster").reason(problem),
         Event::ConsumerLost { group, reason } => make("consumer", group, "lost").reason(reason),
         Event::DownstreamState { node, up, reason } => {
             make("downstream", node, updown(*up)).reason(reason)

@@ -175,6 +175,7 @@ pub(super) fn broker_config(settings: &Settings, config: &Config, boot: BootId) 
         role: format!("{} priority {}", config.mode.as_str(), config.priority),
         version: crate::VERSION.to_owned(),
         cluster_name: settings.cluster_name.clone(),
+        queue_type: settings.queue_type,
         groups: settings
             .groups
             .iter()

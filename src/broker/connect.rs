@@ -1,6 +1,7 @@
 //! Opening a connection: name, properties, heartbeat, socket options, TLS, and a way to cut it.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,17 +10,100 @@ use lapin::{Channel, Connection, ConnectionProperties};
 use socket2::{Socket, TcpKeepalive};
 
 use super::classify::{Class, Problem};
+use super::guard::Greeting;
 use super::{BrokerConfig, BrokerError, CLOSE_LIMIT, RPC_LIMIT, guard, lock};
-use crate::net::{TlsClient, amqp};
+use crate::net::{TlsClient, amqp, dial};
+
+/// Pause before the next node of a broker is tried beside those under way: one that is frozen
+/// takes connections and says nothing.
+const NODE_DELAY: Duration = Duration::from_millis(500);
 
 /// A broker of the list, ready to be dialled.
 pub(super) struct Endpoint {
+    /// Its nodes, at least one.
+    nodes: Vec<Node>,
+    /// The node to begin with: the one that was used last, or the one behind it where it failed.
+    first: AtomicUsize,
+    pub(super) label: String,
+}
+
+/// One address of a broker.
+pub(super) struct Node {
     uri: AMQPUri,
     tls: TlsClient,
+    /// `host:port`.
     pub(super) label: String,
 }
 
 impl Endpoint {
+    /// Its nodes.
+    pub(super) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Opens something on the first node that gives it. Says which that is.
+    pub(super) async fn open<'e, T, A>(
+        &'e self,
+        open: impl Fn(&'e Node) -> A,
+    ) -> Result<(usize, T), Problem>
+    where
+        A: Future<Output = Result<T, Problem>>,
+    {
+        let (count, first) = (self.nodes.len(), self.first.load(Ordering::Relaxed));
+        let node = |step: usize| (first + step) % count;
+        let short = |problem: &Problem| matches!(problem.class, Class::NoRoom(_));
+        let attempt = |step: usize| open(&self.nodes[node(step)]);
+        match dial::in_turn(count, NODE_DELAY, attempt, short).await {
+            Ok((step, opened)) => {
+                self.first.store(node(step), Ordering::Relaxed);
+                Ok((node(step), opened))
+            }
+            Err(failures) => {
+                let named = failures.into_iter();
+                let named = named.map(|(step, why)| (self.nodes[node(step)].label.as_str(), why));
+                Err(told(named.collect(), count))
+            }
+        }
+    }
+
+    /// A node was of no use: the next attempt begins with the one behind it.
+    pub(super) fn pass_by(&self, node: usize) {
+        let next = (node + 1) % self.nodes.len();
+        let order = Ordering::Relaxed;
+        // Unless another one was found meanwhile.
+        let _ = self.first.compare_exchange(node, next, order, order);
+    }
+
+    /// The name of a node, where there are several.
+    pub(super) fn node_label(&self, node: usize) -> &str {
+        match self.nodes.get(node) {
+            Some(node) if self.nodes.len() > 1 => &node.label,
+            _ => "",
+        }
+    }
+}
+
+/// One problem for all nodes; that of a lone node as it is. What a node has answered says more than
+/// that another one did not.
+fn told(failures: Vec<(&str, Problem)>, nodes: usize) -> Problem {
+    let silent = |problem: &Problem| matches!(problem.class, Class::Unreachable | Class::Timeout);
+    let class = |want: &dyn Fn(&Problem) -> bool| {
+        let mut problems = failures.iter().map(|(_, problem)| problem);
+        problems.find(|problem| want(problem)).map(|one| one.class)
+    };
+    let worst = class(&|problem| matches!(problem.class, Class::NoRoom(_)));
+    let class = worst
+        .or_else(|| class(&|problem| !silent(problem)))
+        .or_else(|| class(&|_| true))
+        .unwrap_or(Class::Unreachable);
+    let each = failures.into_iter().map(|(label, problem)| match nodes {
+        1 => problem.text,
+        _ => format!("{label}: {}", problem.text),
+    });
+    Problem::new(class, each.collect::<Vec<_>>().join("; "))
+}
+
+impl Node {
     /// Why no connection could be opened, with what the library's own words leave out.
     async fn problem(&self, error: lapin::Error) -> Problem {
         match amqp::reason(&self.uri, &self.tls, &error).await {
@@ -38,15 +122,22 @@ pub(super) fn endpoints(config: &BrokerConfig) -> Result<Vec<Endpoint>, BrokerEr
         .max(1);
     let mut endpoints = Vec::new();
     for broker in &config.brokers {
-        let mut uri = amqp::uri(&broker.uri).map_err(|reason| BrokerError::Uri {
+        let uris = amqp::uris(&broker.uri).map_err(|reason| BrokerError::Uri {
             label: broker.label.clone(),
             reason,
         })?;
-        // Else the broker's own value counts, which is 60 s by default.
-        uri.query.heartbeat = Some(heartbeat);
+        let nodes = uris.into_iter().map(|mut uri| {
+            // Else the broker's own value counts, which is 60 s by default.
+            uri.query.heartbeat = Some(heartbeat);
+            Node {
+                label: amqp::label(&uri),
+                uri,
+                tls: config.tls.clone(),
+            }
+        });
         endpoints.push(Endpoint {
-            uri,
-            tls: config.tls.clone(),
+            nodes: nodes.collect(),
+            first: AtomicUsize::new(0),
             label: broker.label.clone(),
         });
     }
@@ -86,6 +177,8 @@ fn remember(cutter: &Mutex<Cutter>, socket: Socket) -> std::io::Result<()> {
 /// An open connection; dropping it cuts it.
 pub(super) struct Conn {
     pub(super) inner: Connection,
+    /// What the broker says of itself.
+    pub(super) greeting: Greeting,
     // After `inner`, which would say goodbye first.
     _cut: CutOnDrop,
 }
@@ -95,13 +188,13 @@ impl Conn {
     /// time: the caller bounds it, and dropping the future cuts what was begun.
     pub(super) async fn open(
         config: &BrokerConfig,
-        endpoint: &Endpoint,
+        node: &Node,
         purpose: &str,
     ) -> Result<Self, Problem> {
         let cutter = Arc::<Mutex<Cutter>>::default();
         let cut = CutOnDrop(Arc::clone(&cutter));
         let limit = config.timeout;
-        let tls = endpoint.tls.clone();
+        let tls = node.tls.clone();
         let silence = 2 * config.heartbeat.max(Duration::from_secs(1));
         let connect = async move |uri: AMQPUri, runtime: async_rs::TokioRuntime| {
             let connect = amqp::connect(&uri, &tls, &runtime, |socket| {
@@ -113,10 +206,16 @@ impl Conn {
             Ok(stream.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
         };
         let properties = properties(config, purpose);
-        let opened = guard::open(endpoint.uri.clone(), properties, connect);
+        let heard = guard::Heard::default();
+        let uri = node.uri.clone();
+        let opened = guard::open_heard(uri, properties, connect, Arc::clone(&heard));
         match opened.await {
-            Ok(inner) => Ok(Self { inner, _cut: cut }),
-            Err(error) => Err(endpoint
+            Ok(inner) => Ok(Self {
+                inner,
+                greeting: heard.get().cloned().unwrap_or_default(),
+                _cut: cut,
+            }),
+            Err(error) => Err(node
                 .problem(error)
                 .await
                 .while_doing(format!("connect ({purpose})"))),
@@ -186,4 +285,86 @@ fn properties(config: &BrokerConfig, purpose: &str) -> ConnectionProperties {
         .with_client_property("site".into(), text(&config.site))
         .with_client_property("role".into(), text(&config.role))
         .with_client_property("purpose".into(), text(purpose))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Resource;
+
+    fn endpoint(labels: &[&str]) -> Endpoint {
+        let node = |label: &&str| Node {
+            uri: amqp::uri(label).unwrap(),
+            tls: TlsClient::default(),
+            label: (*label).to_owned(),
+        };
+        Endpoint {
+            nodes: labels.iter().map(node).collect(),
+            first: AtomicUsize::new(0),
+            label: labels.join(","),
+        }
+    }
+
+    #[tokio::test]
+    async fn nodes_are_tried_in_turn_and_the_one_that_served_comes_first() {
+        let broker = endpoint(&["a:1", "b:1", "c:1"]);
+        let only = async |wanted: &'static str| {
+            let tried = Mutex::new(Vec::new());
+            let opened = broker
+                .open(|node| {
+                    lock(&tried).push(node.label.clone());
+                    let good = node.label == wanted;
+                    async move {
+                        let gone = Problem::new(Class::Unreachable, "gone");
+                        if good { Ok(()) } else { Err(gone) }
+                    }
+                })
+                .await;
+            (opened.map(|(node, ())| node), lock(&tried).clone())
+        };
+        let (opened, tried) = only("b:1").await;
+        assert_eq!((opened, tried.len()), (Ok(1), 2));
+        assert_eq!(only("b:1").await.1, ["b:1"]);
+        // It failed later: the next one is asked first, and that it did so before is no reason.
+        broker.pass_by(1);
+        broker.pass_by(1);
+        assert_eq!(only("b:1").await.1, ["c:1", "a:1", "b:1"]);
+        let (none, _) = only("x").await;
+        let problem = none.unwrap_err();
+        assert_eq!(problem.class, Class::Unreachable);
+        for label in ["a:1: gone", "b:1: gone", "c:1: gone"] {
+            assert!(problem.text.contains(label), "{problem}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_says_nothing_is_passed_by() {
+        let broker = endpoint(&["a:1", "b:1"]);
+        let opened = broker.open(|node| {
+            let silent = node.label == "a:1";
+            async move {
+                if silent {
+                    std::future::pending::<()>().await;
+                }
+                Ok(())
+            }
+        });
+        assert_eq!(opened.await.map(|(node, ())| node), Ok(1));
+    }
+
+    #[test]
+    fn what_a_node_says_outweighs_silence_and_a_shortage_all_else() {
+        let silent = || ("a:1", Problem::new(Class::Unreachable, "gone"));
+        let refused = || ("b:1", Problem::new(Class::AccessRefused, "no"));
+        let short = (
+            "c:1",
+            Problem::new(Class::NoRoom(Resource::Descriptors), "none"),
+        );
+        let both = told(vec![silent(), refused()], 2);
+        assert_eq!(both.class, Class::AccessRefused);
+        assert_eq!(both.text, "a:1: gone; b:1: no");
+        assert_eq!(told(vec![silent()], 1).text, "gone");
+        let all = told(vec![silent(), refused(), short], 3);
+        assert_eq!(all.class, Class::NoRoom(Resource::Descriptors));
+    }
 }

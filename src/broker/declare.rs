@@ -14,6 +14,7 @@ use super::encode::short;
 use super::link::Link;
 use super::topology::{self, ExchangeSpec, QueueSpec};
 use crate::engine::fitness::Way;
+use crate::model::brokers::OTHER_TYPE_CURE;
 
 /// Declares objects one after another. A refusal closes the channel it came on, so another one is
 /// opened then.
@@ -47,6 +48,19 @@ impl<'a> Declarer<'a> {
     pub(super) async fn queue(&mut self, spec: &QueueSpec) -> Result<(), Problem> {
         let options = QueueDeclareOptions::durable();
         match self.try_queue(spec, options).await {
+            Err(refused)
+                if !self.context.is_ours(&spec.name)
+                    && let Some(found) = other_type(spec, &refused) =>
+            {
+                Err(Problem::new(
+                    Class::Precondition,
+                    format!(
+                        "queue {} exists with the type {found}, queue.type is {}: {OTHER_TYPE_CURE}",
+                        spec.name,
+                        self.context.config.queue_type.as_str()
+                    ),
+                ))
+            }
             Err(refused) if is_refusal(&refused) => {
                 let passive = QueueDeclareOptions {
                     passive: true,
@@ -153,7 +167,7 @@ pub(super) async fn exchanges(context: &Context, conn: &Conn) -> Vec<(Way, Probl
 /// second.
 pub(super) async fn others(link: Arc<Link>) -> String {
     let config = &link.context.config;
-    let mut specs = topology::queues(&config.cluster_name, &[]);
+    let mut specs = topology::queues(&config.cluster_name, &[], config.queue_type);
     let instance = config.instance.as_str();
     specs.push(topology::control_queue(&config.cluster_name, instance));
     let each = specs.iter().map(async |spec| {
@@ -173,15 +187,32 @@ pub(super) async fn others(link: Arc<Link>) -> String {
 
 /// The declaration of one queue that every instance declares.
 pub(super) fn queue_spec(context: &Context, name: &str) -> QueueSpec {
-    let cluster = &context.config.cluster_name;
-    let own = topology::queues(cluster, &[])
+    let (cluster, kind) = (&context.config.cluster_name, context.config.queue_type);
+    let own = topology::queues(cluster, &[], kind)
         .into_iter()
         .find(|spec| spec.name == name);
     own.unwrap_or_else(|| {
-        let mut specs = topology::queues(cluster, &[name.to_owned()]);
+        let mut specs = topology::queues(cluster, &[name.to_owned()], kind);
         // The command queues come first.
         specs.swap_remove(0)
     })
+}
+
+/// The type that a queue has, where that is not the one that was asked for: by the broker's words
+/// (`inequivalent arg 'x-queue-type' …: received the value 'quorum' … but current is the value
+/// 'classic' …`). One that was declared without a type is classic.
+fn other_type(spec: &QueueSpec, refused: &Problem) -> Option<String> {
+    if refused.class != Class::Precondition {
+        return None;
+    }
+    let (_, rest) = refused.text.split_once("inequivalent arg 'x-queue-type'")?;
+    let (_, found) = rest.split_once("but current is ")?;
+    let found = match found.split_once('\'') {
+        Some((_, quoted)) => quoted.split('\'').next().unwrap_or_default(),
+        None => "classic",
+    };
+    let wanted = spec.arguments.get(topology::TYPE);
+    (wanted.and_then(Value::as_str) != Some(found)).then(|| found.to_owned())
 }
 
 /// Whether the object may be there all the same.
@@ -205,4 +236,41 @@ fn table(arguments: &Map<String, Value>) -> FieldTable {
         table.insert(short(name), value);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::brokers::QueueType;
+
+    #[test]
+    fn a_queue_of_the_other_type_is_known_by_the_brokers_words() {
+        let spec = |kind| topology::queues("t", &["q".to_owned()], kind).swap_remove(0);
+        let words = |argument: &str, received: &str, current: &str| {
+            let text = format!(
+                "PRECONDITION_FAILED - inequivalent arg '{argument}' for queue 'q' in vhost '/': \
+                 received the value '{received}' of type 'longstr' but current is {current}"
+            );
+            Problem::new(Class::Precondition, text)
+        };
+        let (classic, quorum) = (spec(QueueType::Classic), spec(QueueType::Quorum));
+        let as_quorum = words(
+            "x-queue-type",
+            "classic",
+            "the value 'quorum' of type 'longstr'",
+        );
+        assert_eq!(other_type(&classic, &as_quorum).as_deref(), Some("quorum"));
+        let as_classic = words(
+            "x-queue-type",
+            "quorum",
+            "the value 'classic' of type 'longstr'",
+        );
+        assert_eq!(other_type(&quorum, &as_classic).as_deref(), Some("classic"));
+        // Declared without a type: by an older client, where that means classic.
+        let untyped = words("x-queue-type", "classic", "none");
+        assert_eq!(other_type(&classic, &untyped), None);
+        assert_eq!(other_type(&quorum, &untyped).as_deref(), Some("classic"));
+        let bound = words("x-max-length", "1", "none");
+        assert_eq!(other_type(&quorum, &bound), None);
+    }
 }

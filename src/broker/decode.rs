@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::guard::mark_of;
 use crate::model::text::trimmed;
 use crate::wire::command::MAX_BODY;
-use crate::wire::message::{Cut, LEAST_MILLIS, RawMessage, epoch_ms};
+use crate::wire::message::{Cut, LEAST_MILLIS, PutAside, RawMessage, epoch_ms};
 
 /// Translates a delivery. Of a body that is too large only so much is kept that it is seen to be,
 /// and the length and hash of the whole for the dead letters.
@@ -44,6 +44,7 @@ pub(super) fn raw_message(delivery: Delivery) -> RawMessage {
         federated: hops.is_some(),
         redelivered_upstream: hops.is_some_and(any_hop_redelivered),
         visit_count: header(headers, "visit-count").and_then(as_number),
+        put_aside: put_aside(headers),
         looped: hops.is_some_and(any_hop_twice),
         cut,
         unreadable: mark_of(headers),
@@ -138,6 +139,23 @@ fn attempt(value: &AMQPValue) -> Option<i64> {
         value if as_text(value).is_some_and(|text| trimmed(&text).is_empty()) => None,
         value => Some(as_number(value).unwrap_or(2)),
     }
+}
+
+/// Why the broker has put a message aside: by its newest reason, as another broker may have put it
+/// aside before.
+fn put_aside(headers: &FieldTable) -> Option<PutAside> {
+    let newest = || match header(headers, "x-death")? {
+        AMQPValue::FieldArray(deaths) => match deaths.as_slice().first()? {
+            AMQPValue::FieldTable(death) => as_text(header(death, "reason")?),
+            _ => None,
+        },
+        _ => None,
+    };
+    let word = |name: &str| header(headers, name).and_then(as_text);
+    let word = word("x-last-death-reason")
+        .or_else(newest)
+        .or_else(|| word("x-first-death-reason"))?;
+    PutAside::read(&word)
 }
 
 /// The flag of the broker before is lost over federation; only this header keeps it.

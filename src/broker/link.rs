@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::classify::{Class, Problem};
-use super::connect::{Conn, Endpoint, rpc, within};
+use super::connect::{Conn, Endpoint, Node, rpc, within};
 use super::{CLOSE_LIMIT, Context, consume, declare, probe, publish, rescue, settle, ways};
 use crate::engine::Input;
 use crate::engine::command::Outbound;
@@ -175,6 +175,8 @@ pub(super) struct Link {
     pub(super) context: Arc<Context>,
     pub(super) epoch: LinkEpoch,
     pub(super) broker: usize,
+    /// The node of the broker to which both connections lead.
+    node: usize,
     pub(super) consume: Conn,
     pub(super) publish: Conn,
     /// Consumers of the command queues.
@@ -202,6 +204,11 @@ impl Link {
         &self.context.endpoints[self.broker]
     }
 
+    /// The node of the broker to which it leads.
+    pub(super) fn node(&self) -> &Node {
+        &self.endpoint().nodes()[self.node]
+    }
+
     async fn open(
         context: Arc<Context>,
         epoch: LinkEpoch,
@@ -213,11 +220,23 @@ impl Link {
             .endpoints
             .get(broker)
             .ok_or_else(|| Problem::new(Class::Local, "no such broker in the list"))?;
-        let (consume, publish) = tokio::try_join!(
-            Conn::open(config, endpoint, "consume"),
-            Conn::open(config, endpoint, "publish"),
-        )?;
-        declare::command_queues(&context, &consume).await?;
+        let (node, (consume, publish)) = endpoint
+            .open(async |node| {
+                tokio::try_join!(
+                    Conn::open(config, node, "consume"),
+                    Conn::open(config, node, "publish"),
+                )
+            })
+            .await?;
+        let fits = config.queue_type.problem_on(&consume.greeting.version);
+        let declared = match fits {
+            Some(why) => Err(Problem::new(Class::Precondition, why)),
+            None => declare::command_queues(&context, &consume).await,
+        };
+        if declared.is_err() {
+            endpoint.pass_by(node);
+        }
+        declared?;
         let lacks = declare::exchanges(&context, &consume).await;
         let commands = consume.channel().await?;
         let qos = commands.basic_qos(config.prefetch, BasicQosOptions::default());
@@ -226,6 +245,7 @@ impl Link {
             context,
             epoch,
             broker,
+            node,
             consume,
             publish,
             commands,
@@ -339,6 +359,9 @@ pub(super) async fn run(
         Ok((link, lacks)) => {
             let link = Arc::new(link);
             let reason = serve(Arc::clone(&link), lacks, queues, &control).await;
+            if !control.wanted.load(Ordering::Relaxed) {
+                link.endpoint().pass_by(link.node);
+            }
             (reason, link.garbled.get().cloned())
         }
         Err(problem) => {
@@ -368,7 +391,14 @@ pub(super) async fn run(
 async fn serve(link: Arc<Link>, lacks: Lacks, queues: LinkQueues, control: &Control) -> String {
     let epoch = link.epoch;
     tracing::debug!(broker = %link.endpoint().label, link = epoch.0, "link up");
-    link.context.tell(Input::LinkUp { link: epoch }).await;
+    let node = link.endpoint().node_label(link.node).to_owned();
+    let cluster = link.consume.greeting.cluster_name.clone();
+    let up = Input::LinkUp {
+        link: epoch,
+        node,
+        cluster,
+    };
+    link.context.tell(up).await;
     for (way, problem) in lacks {
         link.barred(way, &problem).await;
     }

@@ -1,6 +1,8 @@
 //! A small client for RabbitMQ's management HTTP API: JSON in and out, bounded in time and size.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -82,7 +84,10 @@ pub enum ManagementError {
 /// A client for one broker's API. Cloning shares its connections.
 #[derive(Clone)]
 pub struct ManagementClient {
-    base: String,
+    /// Of a cluster one a node; never empty.
+    bases: Arc<Vec<String>>,
+    /// The one that answered last.
+    current: Arc<AtomicUsize>,
     user: String,
     password: String,
     tls: TlsClient,
@@ -92,7 +97,7 @@ pub struct ManagementClient {
 impl fmt::Debug for ManagementClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ManagementClient")
-            .field("base", &self.base)
+            .field("bases", &self.bases)
             .field("user", &self.user)
             .finish_non_exhaustive()
     }
@@ -118,7 +123,8 @@ impl ManagementClient {
         Self::with_tls(url, user, password, &management.tls)
     }
 
-    /// A client for `base` that trusts, and identifies itself, as `tls` says.
+    /// A client for `base` that trusts, and identifies itself, as `tls` says. Of a cluster `base`
+    /// is one URL a node, with commas between them: they are tried in turn.
     ///
     /// # Errors
     /// [`ManagementError::Client`] where the certificates cannot be used.
@@ -140,7 +146,12 @@ impl ManagementClient {
             .build()
             .map_err(|error| ManagementError::Client(error.to_string()))?;
         Ok(Self {
-            base: base.trim_end_matches('/').to_owned(),
+            bases: Arc::new(
+                base.split(',')
+                    .map(|one| one.trim_end_matches('/').to_owned())
+                    .collect(),
+            ),
+            current: Arc::default(),
             user: user.to_owned(),
             password: password.to_owned(),
             tls: tls.clone(),
@@ -148,9 +159,10 @@ impl ManagementClient {
         })
     }
 
-    /// Base URL, for messages.
+    /// Base URL of the one that answered last, for messages.
     pub fn base(&self) -> &str {
-        &self.base
+        let at = self.current.load(Ordering::Relaxed);
+        self.bases.get(at).map_or("", String::as_str)
     }
 
     /// GET `/api/<path>`; `None` where it does not exist (404).
@@ -215,26 +227,56 @@ impl ManagementClient {
         self.success_body(path, response).await.map(|_| true)
     }
 
+    /// Asks the one that answered last, and where it cannot be reached the others.
     async fn send(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
     ) -> Result<Response, ManagementError> {
-        let limit = if method == Method::PUT {
+        let first = self.current.load(Ordering::Relaxed);
+        let mut failures = Vec::new();
+        for step in 0..self.bases.len() {
+            let at = (first + step) % self.bases.len();
+            match self.send_to(&self.bases[at], &method, path, body).await {
+                Ok(response) => {
+                    self.current.store(at, Ordering::Relaxed);
+                    return Ok(response);
+                }
+                Err(error) => {
+                    // What may have been done must not be done twice.
+                    let over = method == Method::POST && !error.is_connect();
+                    failures.push((self.bases[at].as_str(), self.cause(&error)));
+                    if over {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(unreachable(failures))
+    }
+
+    async fn send_to(
+        &self,
+        base: &str,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Response, reqwest::Error> {
+        let limit = if *method == Method::PUT {
             PUT_TIMEOUT
         } else {
             REQUEST_TIMEOUT
         };
         let mut request = self
             .http
-            .request(method, format!("{}/api/{path}", self.base))
+            .request(method.clone(), format!("{base}/api/{path}"))
             .timeout(limit)
             .basic_auth(&self.user, Some(&self.password));
         if let Some(body) = body {
             request = request.json(body);
         }
-        request.send().await.map_err(|e| self.unreachable(&e))
+        request.send().await
     }
 
     async fn success_body(
@@ -244,7 +286,10 @@ impl ManagementClient {
     ) -> Result<Vec<u8>, ManagementError> {
         let status = response.status();
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| self.unreachable(&e))? {
+        while let Some(chunk) = response.chunk().await.map_err(|e| {
+            let reason = self.cause(&e);
+            unreachable(vec![(self.base(), reason)])
+        })? {
             if body.len() + chunk.len() > MAX_BODY_BYTES {
                 return Err(self.bad_answer(path, format!("more than {MAX_BODY_BYTES} bytes")));
             }
@@ -255,37 +300,50 @@ impl ManagementClient {
         }
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return Err(ManagementError::Unauthorized {
-                url: self.base.clone(),
+                url: self.base().to_owned(),
                 status: status.as_u16(),
             });
         }
         Err(ManagementError::Refused {
-            url: self.base.clone(),
+            url: self.base().to_owned(),
             path: path.to_owned(),
             status: status.as_u16(),
             reason: reason(&body),
         })
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> ManagementError {
+    fn cause(&self, error: &reqwest::Error) -> String {
         // reqwest's own text names the URL, which is in the message already; the cause tells more.
         let mut cause: &dyn std::error::Error = error;
         while let Some(source) = cause.source() {
             cause = source;
         }
         let words = self.tls.explain(error);
-        ManagementError::Unreachable {
-            url: self.base.clone(),
-            reason: words.unwrap_or_else(|| cause.to_string()),
-        }
+        words.unwrap_or_else(|| cause.to_string())
     }
 
     fn bad_answer(&self, path: &str, reason: String) -> ManagementError {
         ManagementError::BadAnswer {
-            url: self.base.clone(),
+            url: self.base().to_owned(),
             path: path.to_owned(),
             reason,
         }
+    }
+}
+
+/// Where nobody answered: each with its reason.
+fn unreachable(failures: Vec<(&str, String)>) -> ManagementError {
+    let urls: Vec<&str> = failures.iter().map(|(url, _)| *url).collect();
+    let reason = match &failures[..] {
+        [(_, reason)] => reason.clone(),
+        _ => {
+            let each = failures.iter().map(|(url, why)| format!("{url}: {why}"));
+            each.collect::<Vec<_>>().join("; ")
+        }
+    };
+    ManagementError::Unreachable {
+        url: urls.join(","),
+        reason,
     }
 }
 
@@ -371,6 +429,20 @@ mod tests {
         let client = ManagementClient::new("http://127.0.0.1:1", "u", "p").unwrap();
         let result = client.get("queues").await;
         assert!(matches!(result, Err(ManagementError::Unreachable { .. })));
+    }
+
+    #[tokio::test]
+    async fn the_nodes_of_a_cluster_are_asked_in_turn() {
+        let up = server(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_vec()).await;
+        let base = format!("http://127.0.0.1:1,{up}");
+        let client = ManagementClient::new(&base, "u", "p").unwrap();
+        assert!(client.get("overview").await.unwrap().is_some());
+        assert_eq!(client.base(), up.trim_end_matches('/'));
+        let dead = ManagementClient::new("http://127.0.0.1:1,http://127.0.0.1:2", "u", "p");
+        let error = dead.unwrap().get("overview").await.unwrap_err().to_string();
+        for part in ["http://127.0.0.1:1: ", "http://127.0.0.1:2: "] {
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]

@@ -54,6 +54,7 @@ use crate::engine::ids::{LinkEpoch, PublishId};
 use crate::engine::input::PublishOutcome;
 use crate::engine::{Command, Input};
 use crate::model::InstanceId;
+use crate::model::brokers::QueueType;
 use crate::net::{TlsClient, TlsError};
 use crate::settings::ManagementUrl;
 use crate::wire::command::Defaults;
@@ -110,6 +111,8 @@ pub struct BrokerConfig {
     pub version: String,
     /// `cluster.name`: prefix of all objects but the command queues.
     pub cluster_name: String,
+    /// Type of the command, expired and dead-letter queues.
+    pub queue_type: QueueType,
     /// Groups; commands name them by index.
     pub groups: Vec<GroupConfig>,
     /// Brokers; commands name them by index.
@@ -175,6 +178,12 @@ impl Context {
     fn note(&self, text: &str) -> bool {
         let mut noted = lock(&self.noted);
         noted.len() < MAX_NOTED && noted.insert(text.to_owned())
+    }
+
+    /// Whether an object belongs to the cluster itself: a command queue may not be named so.
+    fn is_ours(&self, name: &str) -> bool {
+        let rest = name.strip_prefix(&self.config.cluster_name);
+        rest.is_some_and(|rest| rest.starts_with('.'))
     }
 
     /// Name of a cluster object.

@@ -10,7 +10,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Consumer};
 
 use super::classify::Problem;
-use super::connect::{self, Conn, Endpoint, rpc, within};
+use super::connect::{self, Conn, Endpoint, Node, rpc, within};
 use super::encode::short;
 use super::{BrokerConfig, BrokerError};
 
@@ -37,9 +37,31 @@ pub struct Crossing {
 /// A connection, or why there is none.
 type Opened = Result<Conn, String>;
 
+/// What trying all addresses of a broker has given.
+struct Reached {
+    opened: Opened,
+    /// The address that is used, where there are several.
+    node: Option<String>,
+    /// Addresses beside it that cannot be used, and why.
+    wrong: Vec<(String, String)>,
+}
+
+/// How a broker of the list was reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reach<'p> {
+    /// Its label.
+    pub label: &'p str,
+    /// Why none of its addresses can be used.
+    pub problem: Option<&'p str>,
+    /// The address that is used, where several are configured.
+    pub node: Option<&'p str>,
+    /// Addresses beside it that cannot be used, and why.
+    pub wrong: &'p [(String, String)],
+}
+
 /// Connections of the doctor.
 pub struct Probes {
-    brokers: Vec<(String, Opened)>,
+    brokers: Vec<(String, Reached)>,
 }
 
 impl Probes {
@@ -50,18 +72,19 @@ impl Probes {
     pub async fn open(config: &BrokerConfig) -> Result<Self, BrokerError> {
         let mut brokers = Vec::new();
         for endpoint in connect::endpoints(config)? {
-            let opened = within(config.timeout, open(config, &endpoint)).await;
-            let opened = opened.map_err(|problem| problem.to_string());
-            brokers.push((endpoint.label.clone(), opened));
+            let reached = open_nodes(config, &endpoint).await;
+            brokers.push((endpoint.label.clone(), reached));
         }
         Ok(Self { brokers })
     }
 
-    /// Each broker with why it cannot be reached, where it cannot.
-    pub fn brokers(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        self.brokers.iter().map(|(label, opened)| {
-            let problem = opened.as_ref().err().map(String::as_str);
-            (label.as_str(), problem)
+    /// Each broker: reached, or why not.
+    pub fn brokers(&self) -> impl Iterator<Item = Reach<'_>> {
+        self.brokers.iter().map(|(label, reached)| Reach {
+            label,
+            problem: reached.opened.as_ref().err().map(String::as_str),
+            node: reached.node.as_deref(),
+            wrong: &reached.wrong,
         })
     }
 
@@ -71,7 +94,7 @@ impl Probes {
         let mut crossings = Vec::new();
         for (from, source) in &self.brokers {
             for (to, target) in self.brokers.iter().filter(|(to, _)| to != from) {
-                let (Ok(source), Ok(target)) = (source, target) else {
+                let (Ok(source), Ok(target)) = (&source.opened, &target.opened) else {
                     continue;
                 };
                 for exchange in exchanges {
@@ -91,18 +114,57 @@ impl Probes {
 
     /// Ends the connections.
     pub async fn close(self) {
-        for (_, opened) in self.brokers {
-            if let Ok(conn) = opened {
+        for (_, reached) in self.brokers {
+            if let Ok(conn) = reached.opened {
                 conn.close().await;
             }
         }
     }
 }
 
-async fn open(config: &BrokerConfig, endpoint: &Endpoint) -> Result<Conn, Problem> {
-    let conn = Conn::open(config, endpoint, "doctor").await?;
+async fn open(config: &BrokerConfig, node: &Node) -> Result<Conn, Problem> {
+    let conn = Conn::open(config, node, "doctor").await?;
     conn.channel().await?;
     Ok(conn)
+}
+
+/// The first node of a broker that can be used, and what is wrong with the others; without any,
+/// why.
+async fn open_nodes(config: &BrokerConfig, endpoint: &Endpoint) -> Reached {
+    let nodes = endpoint.nodes();
+    let each = nodes.iter().map(async |node| {
+        let opened = within(config.timeout, open(config, node)).await;
+        (
+            node.label.clone(),
+            opened.map_err(|problem| problem.to_string()),
+        )
+    });
+    let (mut conn, mut wrong) = (None, Vec::new());
+    for (label, opened) in futures::future::join_all(each).await {
+        match opened {
+            Ok(opened) if conn.is_none() => conn = Some((label, opened)),
+            Ok(spare) => spare.close().await,
+            Err(why) => wrong.push((label, why)),
+        }
+    }
+    match conn {
+        Some((node, conn)) => Reached {
+            opened: Ok(conn),
+            node: (nodes.len() > 1).then_some(node),
+            wrong,
+        },
+        None => {
+            let each = wrong.into_iter().map(|(label, why)| match nodes.len() {
+                1 => why,
+                _ => format!("{label}: {why}"),
+            });
+            Reached {
+                opened: Err(each.collect::<Vec<_>>().join("; ")),
+                node: None,
+                wrong: Vec::new(),
+            }
+        }
+    }
 }
 
 async fn cross(

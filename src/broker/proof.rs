@@ -347,6 +347,7 @@ mod tests {
     fn prover() -> Prover {
         let input = TopologyInput {
             cluster_name: "tandem".to_owned(),
+            queue_type: Default::default(),
             command_queues: vec!["Connector1".to_owned()],
             command_max_age: Duration::from_secs(30),
             brokers: Vec::new(),

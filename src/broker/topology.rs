@@ -10,6 +10,7 @@
 mod apply;
 mod compare;
 mod examine;
+mod fitting;
 mod from_settings;
 mod print;
 mod uri;
@@ -22,7 +23,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::management::{ManagementClient, ManagementError};
+use crate::model::brokers::QueueType;
 use crate::net::TlsClient;
+use crate::net::address::each_address;
 
 pub use apply::{
     ApplyReport, Change, LinkState, Step, TopologyError, UNKNOWN, apply, links, links_of,
@@ -57,19 +60,24 @@ const EXPIRED_MAX_LENGTH: u32 = 100_000;
 /// Bound of an instance's control queue; the oldest is dropped, a resync mends the gap.
 const CONTROL_MAX_LENGTH: u32 = 20_000;
 
+/// Argument that says of which type a queue is.
+pub(super) const TYPE: &str = "x-queue-type";
+
 /// What kind of messages a federation upstream carries.
 const MAIN: &str = "main";
 const CONTROL: &str = "control";
+/// None: what a policy is for is not federated.
+const LOCAL: &str = "";
 
 /// One broker of the network.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TopologyBroker {
     /// Short name, unique in the list; part of upstream names. Usually `host:port`.
     pub label: String,
-    /// AMQP URI by which the OTHER brokers reach it. User and password are added where it has
-    /// none; its path is the virtual host.
+    /// AMQP URI by which the OTHER brokers reach it, with the addresses of all nodes of a cluster.
+    /// User and password are added where it has none; its path is the virtual host.
     pub amqp_uri: String,
-    /// Base URL of its management API.
+    /// Base URL of its management API; of a cluster one a node, with commas between them.
     pub management_url: String,
     /// User of AMQP and management API.
     pub user: String,
@@ -105,6 +113,8 @@ impl fmt::Debug for TopologyBroker {
 pub struct TopologyInput {
     /// `cluster.name`: the prefix of all objects but the command queues.
     pub cluster_name: String,
+    /// Type of the command, expired and dead-letter queues.
+    pub queue_type: QueueType,
     /// Command queues of all groups.
     pub command_queues: Vec<String>,
     /// `command.max-age`: the command queues' message TTL.
@@ -137,7 +147,7 @@ pub struct ExchangeSpec {
     pub kind: &'static str,
 }
 
-/// A durable classic queue.
+/// A durable queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueSpec {
     /// Name.
@@ -147,9 +157,9 @@ pub struct QueueSpec {
 }
 
 impl QueueSpec {
-    fn classic(name: String, bounds: Value) -> Self {
+    fn new(kind: QueueType, name: String, bounds: Value) -> Self {
         let mut arguments = Map::new();
-        arguments.insert("x-queue-type".to_owned(), json!("classic"));
+        arguments.insert(TYPE.to_owned(), json!(kind.as_str()));
         if let Value::Object(bounds) = bounds {
             arguments.extend(bounds);
         }
@@ -174,16 +184,18 @@ pub fn exchanges(cluster: &str) -> Vec<ExchangeSpec> {
 
 /// Queues that every instance of the cluster declares: the command queues,
 /// `<cluster>.expired` and `<cluster>.dead-letter`.
-pub fn queues(cluster: &str, command_queues: &[String]) -> Vec<QueueSpec> {
+pub fn queues(cluster: &str, command_queues: &[String], kind: QueueType) -> Vec<QueueSpec> {
     let mut specs: Vec<QueueSpec> = command_queues
         .iter()
-        .map(|name| QueueSpec::classic(name.clone(), Value::Null))
+        .map(|name| QueueSpec::new(kind, name.clone(), Value::Null))
         .collect();
-    specs.push(QueueSpec::classic(
+    specs.push(QueueSpec::new(
+        kind,
         format!("{cluster}.expired"),
         json!({"x-max-length": EXPIRED_MAX_LENGTH, "x-overflow": "drop-head"}),
     ));
-    specs.push(QueueSpec::classic(
+    specs.push(QueueSpec::new(
+        kind,
         format!("{cluster}.dead-letter"),
         json!({
             "x-max-length": DEAD_LETTER_MAX_LENGTH,
@@ -197,7 +209,8 @@ pub fn queues(cluster: &str, command_queues: &[String]) -> Vec<QueueSpec> {
 /// The control queue of one instance, which that instance declares itself and binds to
 /// `<cluster>.control` with its id and `all`.
 pub fn control_queue(cluster: &str, instance_id: &str) -> QueueSpec {
-    QueueSpec::classic(
+    QueueSpec::new(
+        QueueType::Classic,
         format!("{cluster}.control.{instance_id}"),
         json!({
             "x-max-length": CONTROL_MAX_LENGTH,
@@ -264,6 +277,8 @@ pub struct BrokerPlan {
 pub struct Topology {
     /// `cluster.name`.
     pub cluster_name: String,
+    /// Type of the command, expired and dead-letter queues.
+    pub queue_type: QueueType,
     /// One plan a broker, in the order of the input.
     pub brokers: Vec<BrokerPlan>,
 }
@@ -276,6 +291,7 @@ impl Topology {
             .collect();
         Self {
             cluster_name: input.cluster_name.clone(),
+            queue_type: input.queue_type,
             brokers,
         }
     }
@@ -298,7 +314,7 @@ impl BrokerPlan {
             for (&upstream, name) in others.iter().zip(&names) {
                 upstreams.push(Setting {
                     name: name.clone(),
-                    value: upstream_value(kind, &upstream_uri(input, index, upstream)),
+                    value: upstream_value(kind, upstream_uris(input, index, upstream)),
                 });
             }
             if !names.is_empty() {
@@ -315,7 +331,7 @@ impl BrokerPlan {
         Self {
             vhost: vhost_of(&broker.amqp_uri),
             policies: policies(input, !others.is_empty()),
-            queues: queues(cluster, &input.command_queues),
+            queues: queues(cluster, &input.command_queues, input.queue_type),
             exchanges,
             upstreams,
             upstream_sets,
@@ -344,19 +360,27 @@ fn set_name(cluster: &str, kind: &str) -> String {
     format!("{cluster}.{kind}")
 }
 
-fn upstream_uri(input: &TopologyInput, from: usize, to: usize) -> String {
+/// Of a cluster one URI a node: the link takes another one where a node is lost.
+fn upstream_uris(input: &TopologyInput, from: usize, to: usize) -> Value {
     let upstream = &input.brokers[to];
     let base = input
         .federation_uris
         .get(&(from, to))
         .unwrap_or(&upstream.amqp_uri);
-    let uri = uri::for_federation(base, &upstream.user, &upstream.password);
-    uri::with_tls(&uri, &input.federation_tls)
+    let each = each_address(base);
+    let mut uris = each.iter().map(|one| {
+        let uri = uri::for_federation(one, &upstream.user, &upstream.password);
+        uri::with_tls(&uri, &input.federation_tls)
+    });
+    match each.len() {
+        1 => uris.next().into(),
+        _ => uris.collect(),
+    }
 }
 
 /// TTL and expiry bound the queue that a link of an exchange keeps at the upstream broker; links
 /// of queues ignore them.
-fn upstream_value(kind: &str, uri: &str) -> Value {
+fn upstream_value(kind: &str, uri: Value) -> Value {
     let (ttl, expires) = if kind == CONTROL {
         (CONTROL_TTL, CONTROL_LINK_EXPIRES)
     } else {
@@ -377,7 +401,7 @@ fn upstream_value(kind: &str, uri: &str) -> Value {
 fn policies(input: &TopologyInput, federate: bool) -> Vec<PolicySpec> {
     let cluster = &input.cluster_name;
     let policy = |name: &str, applies_to, objects: Vec<String>, mut definition: Value, kind| {
-        if federate {
+        if federate && kind != LOCAL {
             definition["federation-upstream-set"] = json!(set_name(cluster, kind));
         }
         let value = json!({
@@ -395,12 +419,28 @@ fn policies(input: &TopologyInput, federate: bool) -> Vec<PolicySpec> {
     };
     // The default exchange with the queue's name as key: a federated message has lost its
     // original key by then, and the queue needs no binding.
-    let commands = json!({
+    let mut commands = json!({
         "message-ttl": millis(input.command_max_age),
         "dead-letter-exchange": "",
         "dead-letter-routing-key": format!("{cluster}.expired"),
     });
+    let quorum = input.queue_type == QueueType::Quorum;
+    if quorum {
+        // A command that instances held when they were lost is not given up for that. What expires
+        // is kept until the queue of expired commands has it, which wants the third.
+        commands["delivery-limit"] = json!(-1);
+        commands["dead-letter-strategy"] = json!("at-least-once");
+        commands["overflow"] = json!("reject-publish");
+    }
     let mut policies = Vec::new();
+    if quorum {
+        let kept = vec![
+            format!("{cluster}.expired"),
+            format!("{cluster}.dead-letter"),
+        ];
+        let unlimited = json!({"delivery-limit": -1});
+        policies.push(policy("kept", "queues", kept, unlimited, LOCAL));
+    }
     if !input.command_queues.is_empty() {
         let queues = input.command_queues.clone();
         policies.push(policy("commands", "queues", queues, commands, MAIN));

@@ -147,7 +147,10 @@ fn tables(view: &View) -> [Table; 4] {
     });
     let brokers = view.brokers.iter().map(|broker| {
         vec![
-            plain(&broker.url),
+            plain(match broker.node.is_empty() {
+                true => broker.url.clone(),
+                false => format!("{} (now {})", broker.url, broker.node),
+            }),
             state(&broker.state),
             yes(broker.attached),
             yes(broker.preferred),

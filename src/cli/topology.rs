@@ -198,6 +198,7 @@ mod tests {
     fn input() -> TopologyInput {
         TopologyInput {
             cluster_name: "tandem".to_owned(),
+            queue_type: Default::default(),
             command_queues: vec!["Connector1".to_owned()],
             command_max_age: Duration::from_secs(30),
             brokers: vec![TopologyBroker {

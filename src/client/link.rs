@@ -16,13 +16,14 @@ use lapin::{
 use super::pending::Copy;
 use super::{ClientError, ClientOptions, QUEUE_EXPIRES, QUEUE_LENGTH};
 use crate::broker::guard;
-use crate::net::address::bracketed;
-use crate::net::amqp;
+use crate::net::{amqp, dial};
 
 /// Bound of one publication's way into the socket, and of its confirm.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// Messages delivered ahead of [`super::Inbox::next`].
 const PREFETCH: u16 = 500;
+/// Pause before the next address of a broker is tried beside those under way.
+const NODE_DELAY: Duration = Duration::from_millis(500);
 /// Longest text of AMQP's short strings, in bytes.
 const MAX_SHORT: usize = 255;
 const PERSISTENT: u8 = 2;
@@ -30,7 +31,8 @@ const PERSISTENT: u8 = 2;
 /// A broker of the list.
 #[derive(Clone)]
 pub(super) struct Broker {
-    uri: AMQPUri,
+    /// One an address, at least one: a cluster has several.
+    uris: Vec<AMQPUri>,
     pub(super) label: String,
 }
 
@@ -73,13 +75,16 @@ pub(super) fn brokers(
     let heartbeat = options.heartbeat.as_secs();
     let read = |(at, text): (usize, &String)| {
         let position = at + 1;
-        let mut uri = amqp::uri(text).map_err(|reason| ClientError::Url { position, reason })?;
-        uri.query.heartbeat = Some(u16::try_from(heartbeat).unwrap_or(60).max(1));
-        if options.tls.has_certificate() && amqp::names_nobody(text) {
-            amqp::be_who_the_certificate_says(&mut uri);
+        let mut uris = amqp::uris(text).map_err(|reason| ClientError::Url { position, reason })?;
+        for uri in &mut uris {
+            uri.query.heartbeat = Some(u16::try_from(heartbeat).unwrap_or(60).max(1));
+            if options.tls.has_certificate() && amqp::names_nobody(text) {
+                amqp::be_who_the_certificate_says(uri);
+            }
         }
-        let label = format!("{}:{}", bracketed(&uri.authority.host), uri.authority.port);
-        Ok(Broker { uri, label })
+        let labels: Vec<String> = uris.iter().map(amqp::label).collect();
+        let label = labels.join(",");
+        Ok(Broker { uris, label })
     };
     if uris.is_empty() {
         return Err(ClientError::Unreachable("the list is empty".to_owned()));
@@ -104,6 +109,8 @@ pub(super) fn unique(prefix: &str) -> String {
 
 /// An open connection. The consumers are taken out by their reader.
 pub(super) struct Link {
+    /// The address that it leads to, `host:port`.
+    pub(super) node: String,
     connection: Connection,
     channel: Channel,
     /// A name for this connection only. A reply queue that the client left behind on a broker
@@ -114,11 +121,14 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// On the first address that gives all of it.
     pub(super) async fn open(broker: &Broker, setup: &Setup) -> Result<Self, Failure> {
         let limit = setup.options.connect_limit;
-        let open = Self::open_unbounded(broker, setup);
+        let attempt = |at: usize| Self::open_unbounded(&broker.uris[at], setup);
+        let open = dial::in_turn(broker.uris.len(), NODE_DELAY, attempt, |_| false);
         match tokio::time::timeout(limit, open).await {
-            Ok(opened) => opened,
+            Ok(Ok((_, opened))) => Ok(opened),
+            Ok(Err(failures)) => Err(told(failures, &broker.uris)),
             Err(_) => Err(Failure {
                 refused: false,
                 reason: format!("not open within {limit:?}"),
@@ -126,12 +136,12 @@ impl Link {
         }
     }
 
-    async fn open_unbounded(broker: &Broker, setup: &Setup) -> Result<Self, Failure> {
+    async fn open_unbounded(uri: &AMQPUri, setup: &Setup) -> Result<Self, Failure> {
         let name = format!("tandem-client/{}", setup.options.destination);
         let properties = ConnectionProperties::default()
             .with_connection_name(name.into_bytes().into())
             .with_client_property("product".into(), b"tandem client".to_vec().into());
-        let connection = connect(broker, &setup.options, properties).await?;
+        let connection = connect(uri, &setup.options, properties).await?;
         declare_exchanges(&connection, &setup.options.cluster).await?;
         let channel = connection.create_channel().await?;
         // Without the queue, commands would vanish although the broker confirms them.
@@ -148,6 +158,7 @@ impl Link {
         let reply_queue = unique("reply.");
         let consumers = consume(&connection, setup, &reply_queue).await?;
         Ok(Self {
+            node: amqp::label(uri),
             connection,
             channel,
             reply_queue,
@@ -190,9 +201,25 @@ impl Link {
     }
 }
 
+/// One failure for all addresses; that of a lone one as it is.
+fn told(mut failures: Vec<(usize, Failure)>, uris: &[AMQPUri]) -> Failure {
+    if failures.len() == 1
+        && let Some((_, lone)) = failures.pop()
+    {
+        return lone;
+    }
+    let each = failures
+        .iter()
+        .map(|(at, failure)| format!("{}: {}", amqp::label(&uris[*at]), failure.reason));
+    Failure {
+        refused: failures.iter().any(|(_, failure)| failure.refused),
+        reason: each.collect::<Vec<_>>().join("; "),
+    }
+}
+
 /// Bounded by the caller; the library's thread outlives it by no more than the same bound.
 async fn connect(
-    broker: &Broker,
+    uri: &AMQPUri,
     options: &ClientOptions,
     properties: ConnectionProperties,
 ) -> Result<Connection, Failure> {
@@ -202,11 +229,11 @@ async fn connect(
         let stream = tokio::time::timeout(limit, stream).await;
         Ok(stream.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
     };
-    let opened = guard::open(broker.uri.clone(), properties, dial).await;
+    let opened = guard::open(uri.clone(), properties, dial).await;
     match opened {
         Ok(connection) => Ok(connection),
         Err(error) => {
-            let reason = amqp::reason(&broker.uri, &options.tls, &error).await;
+            let reason = amqp::reason(uri, &options.tls, &error).await;
             let failure = Failure::from(error);
             Err(match reason {
                 Some(reason) => Failure { reason, ..failure },
@@ -352,8 +379,8 @@ mod tests {
         let brokers = brokers(&list, &options).unwrap();
         let labels: Vec<_> = brokers.iter().map(|b| b.label.as_str()).collect();
         assert_eq!(labels, ["127.0.0.1:5673", "host:5672", "[::1]:5674"]);
-        assert_eq!(brokers[2].uri.authority.host, "::1");
-        assert_eq!(brokers[0].uri.query.heartbeat, Some(2));
+        assert_eq!(brokers[2].uris[0].authority.host, "::1");
+        assert_eq!(brokers[0].uris[0].query.heartbeat, Some(2));
         let wrong = ["host:1", "http://x"].map(str::to_owned);
         let error = super::brokers(&wrong, &options).err().unwrap();
         assert!(

@@ -88,7 +88,7 @@ impl Supervisor {
             }
         };
         loop {
-            let label = self.brokers[at].label.clone();
+            let label = link.node.clone();
             self.links += 1;
             self.broker.send_replace(Some(label.clone()));
             self.tell(Incoming::Connected(label.clone())).await;

@@ -10,6 +10,7 @@ use super::patience::Patience;
 use crate::broker::management::{ManagementClient, ManagementError, segment};
 use crate::broker::probes::Probes;
 use crate::broker::topology::{self, BrokerPlan, Setting, Topology, UNKNOWN};
+use crate::model::brokers::{ONE_CLUSTER_CURE, one_cluster};
 
 /// A broker's clock may differ by so much: message times are whole seconds.
 const CLOCK: Duration = Duration::from_secs(2);
@@ -22,10 +23,22 @@ const LINK_CURE: &str = "look whether the other broker can be reached from this 
                          and URI of the upstream; then run `tandem topology apply --wait`";
 
 pub(super) fn reached(probes: &Probes, report: &mut Report) {
-    for (label, problem) in probes.brokers() {
-        let part = format!("broker {label}");
-        match problem {
-            None => report.good(part, "AMQP: connected, user accepted"),
+    for broker in probes.brokers() {
+        let part = format!("broker {}", broker.label);
+        for (node, why) in broker.wrong {
+            report.warn(
+                part.clone(),
+                format!("AMQP: its address {node} cannot be used: {why}"),
+                "start that node, or correct or leave out its address in broker.url.N",
+            );
+        }
+        match broker.problem {
+            None => {
+                let node = broker
+                    .node
+                    .map_or(String::new(), |node| format!(" to {node}"));
+                report.good(part, format!("AMQP: connected{node}, user accepted"));
+            }
             Some(why) => report.unreachable(
                 part,
                 format!("AMQP: {why}"),
@@ -64,12 +77,18 @@ pub(super) async fn managed(
         let version = word("rabbitmq_version");
         report.good(part.clone(), format!("management API: RabbitMQ {version}"));
         let name = word("cluster_name");
-        if let Some(other) = names.insert(name.clone(), plan.broker.label.clone()) {
-            report.warn(
+        if let Some(why) = topology.queue_type.problem_on(&version) {
+            report.bad(
                 part.clone(),
-                format!("has the same cluster name {name:?} as broker {other}"),
-                "give each broker a `cluster_name` of its own in rabbitmq.conf: links tell \
-                 brokers apart by it",
+                why,
+                "upgrade RabbitMQ, or set queue.type=classic",
+            );
+        }
+        if let Some(other) = names.insert(name.clone(), plan.broker.label.clone()) {
+            report.bad(
+                part.clone(),
+                one_cluster(&other, &plan.broker.label, &name),
+                ONE_CLUSTER_CURE,
             );
         }
         clock(&part, &client, report).await;

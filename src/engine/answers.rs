@@ -14,6 +14,7 @@ use crate::catalogue::{ErrorCode, Repeat, Step};
 use crate::model::{AgentId, Destination};
 use crate::wire::command::{Addressed, ClientCommand, Malformed, ReplyTo};
 use crate::wire::event::ClientEvent;
+use crate::wire::message::PutAside;
 use crate::wire::reply::{Outcome, Reply, ReplyError};
 use std::sync::Arc;
 
@@ -365,7 +366,8 @@ impl Engine {
         if let Some(job) = self.jobs.get_mut(id) {
             job.expired = true;
             // Dead-lettering takes the mark of a redelivery away.
-            job.seen |= command.repeat != Repeat::Safe;
+            let delivered = job.raw.put_aside.is_some_and(PutAside::was_delivered);
+            job.seen |= delivered || command.repeat != Repeat::Safe;
         }
         match key.map(|(key, body)| self.ledger.look_up(&key, body)) {
             Some(Known::Finished(reply)) => self.answer_again(id, &reply),
@@ -464,7 +466,7 @@ impl Engine {
     pub(super) fn on_published(&mut self, id: PublishId, outcome: PublishOutcome) {
         match outcome {
             PublishOutcome::Confirmed => {
-                if let Some(job) = self.outbox.remove(id).and_then(|sent| sent.job) {
+                if let Some(job) = self.outbox.confirmed(id).and_then(|sent| sent.job) {
                     self.publish_settled(job);
                 }
             }
@@ -477,6 +479,16 @@ impl Engine {
                     self.timers.set_by(Timer::Outbox, rest);
                 } else if let Some(sent) = self.outbox.remove(id) {
                     self.reroute(sent);
+                }
+            }
+            PublishOutcome::Refused if self.outbox.is_event(id) => self.event_refused(id),
+            PublishOutcome::Refused if self.outbox.unparked(id).is_some() => {
+                if let Some(link) = self.outbox.unparked(id) {
+                    let reason = "it does not take what is put into it";
+                    self.on_barred(link, Way::DeadLetters, reason);
+                    self.outbox.retry(id);
+                    let rest = self.now.mono + limits::REFUSED_DEAD_LETTER_MS;
+                    self.timers.set_by(Timer::Outbox, rest);
                 }
             }
             PublishOutcome::Refused if !self.outbox.refused(id) => {
@@ -507,11 +519,8 @@ impl Engine {
         }
     }
 
-    /// A client takes nothing: its reply goes to the dead letters, its event is lost.
+    /// A client takes nothing: its reply goes to the dead letters.
     fn refused_for_good(&mut self, mut sent: Sent) {
-        if matches!(sent.message, Outbound::Event { .. }) {
-            self.events.push_back(Event::EventDropped);
-        }
         sent.first_way = false;
         sent.elsewhere = true;
         self.reroute(sent);

@@ -6,6 +6,8 @@
 //! sent before it was back for ones that may have been seen, until every member that it knows has
 //! told it everything.
 
+use std::collections::BTreeMap;
+
 use crate::model::InstanceId;
 
 use super::config::PeerTimers;
@@ -35,6 +37,9 @@ pub(super) struct Apart {
     pauses: Vec<u64>,
     /// Since when a broker of the list is out of reach, monotonic milliseconds.
     unwatched: Option<u64>,
+    /// When each broker answered a question for consumers last, monotonic milliseconds: a link
+    /// that is cut is known to be only later.
+    answered: BTreeMap<usize, u64>,
 }
 
 impl Engine {
@@ -134,6 +139,23 @@ impl Engine {
                 let since = self.apart.consuming.unwrap_or(job.received);
                 job.received < since + rest
             }
+        }
+    }
+
+    /// A broker has answered.
+    pub(super) fn note_count(&mut self, link: LinkEpoch) {
+        if let Some(broker) = self.links.broker_of(link) {
+            self.apart.answered.insert(broker, self.now.mono);
+        }
+    }
+
+    /// A link is lost: since the broker's last answer a lost peer may have been there, as a cut is
+    /// noticed late.
+    pub(super) fn note_link_lost(&mut self, broker: usize) {
+        let now = self.now.mono;
+        let answered = self.apart.answered.get(&broker);
+        if answered.is_none_or(|at| now >= at + limits::UNWATCHED_MS) {
+            self.members.unwatched();
         }
     }
 

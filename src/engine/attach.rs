@@ -7,6 +7,7 @@ use super::link::LinkStep;
 use super::peer::Heartbeat;
 use super::timer::Timer;
 use super::{Engine, Event, limits, peer};
+use crate::model::brokers::one_cluster;
 
 /// Another process under the own id.
 #[derive(Debug)]
@@ -78,13 +79,18 @@ impl Engine {
         self.refresh_consumers();
     }
 
-    pub(super) fn on_link_up(&mut self, link: LinkEpoch) {
-        if !self.links.on_up(self.now, link) {
+    pub(super) fn on_link_up(&mut self, link: LinkEpoch, node: String, cluster: String) {
+        let known = self.links.one_cluster().is_some();
+        if !self.links.on_up(self.now, link, node, cluster) {
             self.stale("link");
             self.out.push_back(Command::CloseLink { link });
             return;
         }
         self.tell_link(link, true, String::new());
+        if let Some((one, other, name)) = self.links.one_cluster().filter(|_| !known) {
+            let problem = one_cluster(one, other, name);
+            self.events.push_back(Event::OneCluster { problem });
+        }
         if self.answers_expired {
             self.out.push_back(Command::ConsumeExpired { link });
         }
@@ -111,6 +117,7 @@ impl Engine {
             return;
         };
         if let Some(broker) = label {
+            self.note_link_lost(broker);
             self.links.note_reason(broker, reason.clone());
             self.events.push_back(Event::BrokerLink {
                 broker: self.links.label(broker).to_owned(),

@@ -111,12 +111,13 @@ impl Engine {
             self.prove(id);
         } else if self.would_remember(id, command) {
             self.note_proven(id);
-            self.finish(id, Self::expired());
+            self.finish(id, self.unstarted(id, command));
         } else {
-            self.in_doubt(
-                id,
-                "it may have been started before, and its deadline has passed",
-            );
+            let why = match self.put_aside(id, command) {
+                None => "it may have been started before, and its deadline has passed",
+                Some(_) => "it may have been started before the broker put it aside",
+            };
+            self.in_doubt(id, why);
         }
     }
 

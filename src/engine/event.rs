@@ -76,6 +76,11 @@ pub enum Event {
         /// What does not work, in words, and why; `None`: it works again.
         lost: Option<(&'static str, String)>,
     },
+    /// Two brokers of the list turn out to be one.
+    OneCluster {
+        /// Which, in words.
+        problem: String,
+    },
     /// A command consumer ended without our asking.
     ConsumerLost {
         /// Queue group.

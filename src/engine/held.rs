@@ -1,7 +1,7 @@
 //! Commands of other owners' agents: held, forwarded, taken back; and deliveries whose link is gone.
 
 use super::command::Command;
-use super::ids::{JobId, LinkEpoch};
+use super::ids::{BootId, JobId, LinkEpoch};
 use super::jobs::{Origin, State, lane_key};
 use super::ledger::{Known, key_of};
 use super::peer::{ForwardRefusal, PeerMessage, Role};
@@ -179,13 +179,21 @@ impl Engine {
         self.settle(id);
     }
 
-    pub(super) fn on_forward_refused(&mut self, from: &InstanceId, id: u64, why: ForwardRefusal) {
+    /// The word of an earlier start of the owner says nothing of what its later one has.
+    pub(super) fn on_forward_refused(
+        &mut self,
+        (from, start): (&InstanceId, BootId),
+        id: u64,
+        why: ForwardRefusal,
+    ) {
         let id = JobId(id);
         let now = self.now.mono;
         let Some(job) = self.jobs.get_mut(id) else {
             return;
         };
-        if !matches!(&job.state, State::Forwarded { to, .. } if to == from) {
+        let asked =
+            matches!(&job.state, State::Forwarded { to, boot, .. } if (to, *boot) == (from, start));
+        if !asked {
             return;
         }
         match why {

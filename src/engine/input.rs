@@ -126,6 +126,10 @@ pub enum Input {
     LinkUp {
         /// Which.
         link: LinkEpoch,
+        /// Which of the broker's nodes it leads to, `host:port`; empty where it has one address.
+        node: String,
+        /// The broker's name for itself or its cluster; empty where it says none.
+        cluster: String,
     },
     /// A link could not be opened, or is gone with all its deliveries.
     LinkDown {

@@ -121,12 +121,20 @@ impl Engine {
     }
 
     /// The word of the disk on an own intent.
-    pub(super) fn intent_written(&mut self, id: JobId, failure: Option<&str>) {
+    pub(super) fn intent_written(&mut self, id: JobId, made: u64, failure: Option<&str>) {
         let Some(State::Intending(own)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
             return;
         };
-        own.durable = true;
         let key = own.key;
+        // The word on one that was taken back says nothing of the one that was made since.
+        if self
+            .book
+            .open_intent(&key)
+            .is_some_and(|intent| intent.at != made)
+        {
+            return;
+        }
+        own.durable = true;
         match failure {
             None => {
                 if let Some(entry) = self.book.entries.get_mut(&key) {

@@ -277,7 +277,7 @@ impl Engine {
     pub(super) fn start_new(&mut self, id: JobId, command: &ClientCommand) {
         let expired = self.jobs.get(id).is_some_and(|job| job.expired);
         if expired || self.now.wall >= command.deadline_ms {
-            self.finish(id, Self::expired());
+            self.finish(id, self.unstarted(id, command));
             return;
         }
         if self.overtaken(id, command) {

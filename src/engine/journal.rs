@@ -88,21 +88,20 @@ impl Engine {
             match self.book.writes.remove(id) {
                 None => self.stale("journal"),
                 Some(Pending::Other) => {}
-                Some(Pending::OwnIntent(job)) => self.intent_written(job, failure),
+                Some(Pending::OwnIntent(job, made)) => self.intent_written(job, made, failure),
                 Some(Pending::OwnOutcome(job)) => self.outcome_written(job),
                 // A member whose disk fails still remembers: after a crash of both, the maker's
                 // disk has the intent, and this one never takes an unknown id of a member that it
                 // cannot ask for unmade.
-                Some(Pending::Foreign { from, key, outcome }) => {
+                Some(Pending::ForeignOutcome { from, key }) => {
                     if let Some(entry) = self.book.entries.get_mut(&key) {
                         entry.durable = true;
                     }
                     let out = self.book.out.entry(from).or_default();
-                    if outcome {
-                        out.acked_outcomes.insert(key);
-                    } else {
-                        out.acked_intents.insert(key);
-                    }
+                    out.acked_outcomes.insert(key);
+                }
+                Some(Pending::ForeignIntent { from, key, made }) => {
+                    self.foreign_intent_written(&from, key, made);
                 }
             }
         }
@@ -120,12 +119,14 @@ impl Engine {
         for member in self.journal_members() {
             self.book.out.entry(member).or_default().intents.insert(key);
         }
-        self.write(JournalWrite::Intent(intent), Pending::OwnIntent(id));
+        let made = intent.at;
+        self.write(JournalWrite::Intent(intent), Pending::OwnIntent(id, made));
     }
 
     /// The same intent again, with more in it; the members have what they need.
     pub(super) fn rewrite_intent(&mut self, id: JobId, intent: IntentRecord) {
-        self.write(JournalWrite::Intent(intent), Pending::OwnIntent(id));
+        let made = intent.at;
+        self.write(JournalWrite::Intent(intent), Pending::OwnIntent(id, made));
     }
 
     /// `id`: the job whose reply waits for it.

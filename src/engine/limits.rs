@@ -41,8 +41,28 @@ pub const FAILURES: u8 = 10;
 
 /// How often a publication that a broker refuses is tried again, 100 ms apart. A client whose queue
 /// is full and refuses (`x-overflow: reject-publish`) would else keep deliveries, and so the
-/// prefetch, for itself. Then a reply goes to the dead letters, and an event is dropped and counted.
+/// prefetch, for itself. Then a reply goes to the dead letters. For events see [`REFUSED_WAITS`].
 pub const REFUSALS: u8 = 5;
+
+/// How often a refused event is tried before commands that caused it, or one behind it, do not wait
+/// for it any longer.
+pub const REFUSED_WAITS: u8 = 3;
+
+/// First pause before a refused event is tried again, milliseconds; doubled each time.
+pub const REFUSED_PAUSE_MS: u64 = 100;
+
+/// The longest one: so long after its queue is mended a client may wait.
+pub const REFUSED_PAUSE_MAX_MS: u64 = 5_000;
+
+/// How long events for a client are kept whose queue takes nothing, milliseconds. Then they are
+/// dropped and counted: what is older would only mislead.
+pub const REFUSED_EVENT_MS: u64 = 60_000;
+
+/// Events that are kept for one such client; beyond that the oldest is dropped and counted.
+pub const REFUSED_EVENTS: usize = 1_000;
+
+/// Rest of a dead letter that its queue did not take, milliseconds.
+pub const REFUSED_DEAD_LETTER_MS: u64 = 1_000;
 
 /// Agent sessions; a `Connect` beyond it is `REJECTED`.
 pub const SESSIONS: usize = 50_000;
@@ -74,6 +94,10 @@ pub const PEERS: usize = 16;
 
 /// Earlier starts remembered of a peer; beyond it the oldest is forgotten.
 pub const FORMER_BOOTS: usize = 8;
+
+/// What an earlier start of a peer sent does not arrive later than this after the later one was
+/// lost, milliseconds.
+pub const FORMER_HEARD_MS: u64 = 10_000;
 
 /// Sessions in one part of a snapshot: 64 KiB a message, some 400 bytes a session.
 pub const SNAPSHOT_PART: usize = 60;

@@ -44,6 +44,10 @@ struct Slot {
     failures: u32,
     /// When it last went down: the one that failed last is tried last.
     failed_at: u64,
+    /// Which of the broker's nodes its link leads to, where it has several.
+    node: String,
+    /// Its name for itself or its cluster, as it said last.
+    cluster: String,
     blocked: bool,
     garbled: Option<Garbled>,
     /// Its link was left, and is closed as soon as its deliveries are settled.
@@ -103,6 +107,8 @@ impl Links {
             state: State::Down { retry_at: 0 },
             failures: 0,
             failed_at: 0,
+            node: String::new(),
+            cluster: String::new(),
             blocked: false,
             garbled: None,
             leaving: false,
@@ -151,6 +157,27 @@ impl Links {
         self.policy.labels.get(broker).map_or("", String::as_str)
     }
 
+    /// Which of a broker's nodes its link leads to; empty without a link, and where it has one only.
+    #[must_use]
+    pub fn node(&self, broker: usize) -> &str {
+        let slot = self.slots.get(broker);
+        let up = slot.filter(|slot| matches!(slot.state, State::Up { .. }));
+        up.map_or("", |slot| &slot.node)
+    }
+
+    /// Two brokers of the list that say they are one: their labels, and the name.
+    #[must_use]
+    pub fn one_cluster(&self) -> Option<(&str, &str, &str)> {
+        let named = || self.slots.iter().enumerate();
+        let named = || named().filter(|(_, slot)| !slot.cluster.is_empty());
+        named().find_map(|(at, slot)| {
+            let same =
+                |(other, theirs): &(usize, &Slot)| *other > at && theirs.cluster == slot.cluster;
+            let (other, _) = named().find(same)?;
+            Some((self.label(at), self.label(other), slot.cluster.as_str()))
+        })
+    }
+
     /// Number of brokers.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -179,7 +206,7 @@ impl Links {
     }
 
     /// A link is open. `false`: it is not one of ours any more.
-    pub fn on_up(&mut self, now: Now, link: LinkEpoch) -> bool {
+    pub fn on_up(&mut self, now: Now, link: LinkEpoch, node: String, cluster: String) -> bool {
         let Some(broker) = self.broker_of(link) else {
             return false;
         };
@@ -188,6 +215,8 @@ impl Links {
             link,
             since: now.mono,
         };
+        slot.node = node;
+        slot.cluster = cluster;
         slot.blocked = false;
         slot.leaving = false;
         slot.fitness.on_up(now.mono);
@@ -609,9 +638,9 @@ mod tests {
         let mut links = links(2);
         let dials = dialled(&links.steps(at(0)));
         assert_eq!(dials.len(), 2);
-        links.on_up(at(5), dials[1].0);
+        links.on_up(at(5), dials[1].0, String::new(), String::new());
         assert_eq!(activated(&links.steps(at(5))), None);
-        links.on_up(at(9), dials[0].0);
+        links.on_up(at(9), dials[0].0, String::new(), String::new());
         assert_eq!(activated(&links.steps(at(9))), Some((0, None)));
     }
 
@@ -619,15 +648,15 @@ mod tests {
     fn spare_takes_over_at_once_and_first_comes_back_after_the_hold() {
         let mut links = links(2);
         let dials = dialled(&links.steps(at(0)));
-        links.on_up(at(1), dials[0].0);
-        links.on_up(at(1), dials[1].0);
+        links.on_up(at(1), dials[0].0, String::new(), String::new());
+        links.on_up(at(1), dials[1].0, String::new(), String::new());
         assert_eq!(activated(&links.steps(at(1))), Some((0, None)));
         assert_eq!(links.on_down(at(10_000), dials[0].0), Some((0, true)));
         let steps = links.steps(at(10_000));
         assert_eq!(activated(&steps), Some((1, None)));
         let redial = dialled(&links.steps(at(10_200)));
         assert_eq!(redial.len(), 1);
-        links.on_up(at(11_000), redial[0].0);
+        links.on_up(at(11_000), redial[0].0, String::new(), String::new());
         assert_eq!(activated(&links.steps(at(15_000))), None);
         let back = links.next_at(at(15_000)).expect("a time is set");
         assert!((16_000..=17_251).contains(&back));
@@ -658,7 +687,7 @@ mod tests {
         loop {
             let mut first = None;
             for (link, broker) in dialled(&links.steps(at(now))) {
-                links.on_up(at(now), link);
+                links.on_up(at(now), link, String::new(), String::new());
                 first = first.or((broker == 0).then_some(link));
             }
             if let Some(link) = first {
@@ -716,11 +745,22 @@ mod tests {
     }
 
     #[test]
+    fn two_entries_of_one_cluster_are_found() {
+        let mut links = links(3);
+        assert_eq!(links.one_cluster(), None);
+        for (slot, name) in links.slots.iter_mut().zip(["a", "b", "a"]) {
+            name.clone_into(&mut slot.cluster);
+        }
+        let (one, other) = (links.label(0).to_owned(), links.label(2).to_owned());
+        assert_eq!(links.one_cluster(), Some((&*one, &*other, "a")));
+    }
+
+    #[test]
     fn late_answers_of_an_old_link_are_ignored() {
         let mut links = links(1);
         let dials = dialled(&links.steps(at(0)));
         links.on_down(at(1), dials[0].0);
-        assert!(!links.on_up(at(2), dials[0].0));
+        assert!(!links.on_up(at(2), dials[0].0, String::new(), String::new()));
         assert_eq!(links.on_down(at(2), dials[0].0), None);
     }
 }

@@ -290,10 +290,15 @@ impl Members {
         let late = peer.boot == boot && heartbeat.seq < peer.heartbeat.seq;
         // What an earlier start sent may arrive after the later one was heard. A clock that was
         // set back meanwhile is believed once the later one is silent.
-        let earlier = peer.boot != boot
-            && peer.liveness.present()
-            && heartbeat.started < peer.heartbeat.started;
-        if late || earlier || peer.former.contains(&boot) {
+        let there = peer.liveness.present();
+        let started = peer.heartbeat.started;
+        let earlier = peer.boot != boot && there && heartbeat.started < started;
+        // One that was taken for an earlier start is believed when the other one is gone, and it
+        // is the later, or goes on for longer than messages take.
+        let patient = now.mono < peer.lost_at + limits::FORMER_HEARD_MS;
+        let former =
+            peer.former.contains(&boot) && (there || heartbeat.started <= started && patient);
+        if late || earlier || former {
             return None;
         }
         let restarted = peer.boot != boot;
@@ -360,12 +365,14 @@ impl Members {
     }
 
     /// A peer said goodbye.
-    pub fn on_goodbye(&mut self, id: &InstanceId) -> Option<Change> {
+    pub fn on_goodbye(&mut self, now: Now, id: &InstanceId, boot: BootId) -> Option<Change> {
         let peer = self.peers.get_mut(id)?;
-        if !peer.liveness.present() {
+        // That of an earlier start may come after the later one was heard.
+        if !peer.liveness.present() || peer.boot != boot {
             return None;
         }
         peer.liveness = Liveness::Left;
+        peer.lost_at = now.mono;
         peer.gone = true;
         peer.zeros.clear();
         for group in &mut peer.heartbeat.groups {
@@ -617,6 +624,51 @@ mod tests {
                 .on_heartbeat(at(9_001), &id(), BootId(3), started(1, 50))
                 .is_some()
         );
+    }
+
+    #[test]
+    fn a_late_goodbye_of_an_earlier_start_is_not_that_of_the_later_one() {
+        let mut members = members();
+        let (old, new) = (BootId(1), BootId(2));
+        members.on_heartbeat(at(10), &id(), new, beat(1));
+        assert_eq!(members.on_goodbye(at(20), &id(), old), None);
+        assert!(members.get(&id()).is_some_and(|p| p.liveness.present()));
+        let left = Change::Lost(id(), "goodbye");
+        assert_eq!(members.on_goodbye(at(30), &id(), new), Some(left));
+    }
+
+    #[test]
+    fn a_start_that_was_taken_for_an_earlier_one_is_heard_in_the_end() {
+        let started = |seq, started| Heartbeat {
+            started,
+            ..beat(seq)
+        };
+        let (one, other) = (BootId(1), BootId(2));
+        let hear = |members: &mut Members, now, boot, beat| {
+            members.on_heartbeat(at(now), &id(), boot, beat);
+            let peer = members.get(&id()).expect("known");
+            (peer.boot, peer.liveness.present())
+        };
+        // The later start left, and an earlier one's heartbeat came after that.
+        let mut members = Members::default();
+        hear(&mut members, 0, one, started(1, 900));
+        members.on_goodbye(at(10), &id(), one);
+        assert_eq!(
+            hear(&mut members, 20, other, started(9, 100)),
+            (other, true)
+        );
+        members.tick(at(9_000), TIMERS, None);
+        assert_eq!(hear(&mut members, 9_001, one, started(2, 900)), (one, true));
+        // Late words of an earlier start are none of the later one that has left.
+        let mut members = Members::default();
+        hear(&mut members, 0, one, started(1, 100));
+        hear(&mut members, 10, other, started(1, 900));
+        members.on_goodbye(at(20), &id(), other);
+        let late = hear(&mut members, 30, one, started(99, 100));
+        assert_eq!(late, (other, false));
+        // Unless the clock was set back between them.
+        let late = hear(&mut members, 20_000, one, started(120, 100));
+        assert_eq!(late, (one, true));
     }
 
     #[test]

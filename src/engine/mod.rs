@@ -31,6 +31,7 @@
 mod agents;
 mod answers;
 mod apart;
+mod aside;
 mod attach;
 mod choice;
 pub mod command;
@@ -292,7 +293,11 @@ impl Engine {
         self.advance(now);
         match input {
             Input::Tick => {}
-            Input::LinkUp { link } => self.on_link_up(link),
+            Input::LinkUp {
+                link,
+                node,
+                cluster,
+            } => self.on_link_up(link, node, cluster),
             Input::LinkDown { link, reason } => self.on_link_down(link, reason),
             Input::LinkGarbled { link, problem } => self.on_link_garbled(link, problem),
             Input::ControlAttached { link } => self.on_control_attached(link),
@@ -438,7 +443,10 @@ impl Engine {
                 Timer::Step(id) => self.step_due(id),
                 Timer::Held => self.release_held(),
                 Timer::Consumers => self.consumers_due(),
-                Timer::Outbox => self.outbox.rested(),
+                Timer::Outbox => {
+                    self.outbox.rested();
+                    self.retry_refused();
+                }
                 Timer::States => self.publish_states(),
                 Timer::Sweep => self.sweep(),
                 Timer::Grace => self.grace_over(),
@@ -509,7 +517,7 @@ impl Engine {
 
     /// Ends when everything started is finished and confirmed.
     fn check_shutdown(&mut self) {
-        let idle = self.jobs.is_empty() && self.outbox.is_empty() && self.drained();
+        let idle = self.jobs.is_empty() && self.outbox.is_done() && self.drained();
         if self.shutdown.is_some() && idle {
             self.exit();
         }

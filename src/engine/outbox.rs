@@ -11,6 +11,7 @@ use super::fitness::{Pass, Way};
 use super::ids::{JobId, LinkEpoch, PublishId};
 use super::limits;
 use super::link::Links;
+use crate::model::Destination;
 
 #[derive(Debug)]
 struct Entry {
@@ -26,6 +27,22 @@ struct Entry {
     refused: u8,
     /// How often it failed on a living link since its way was looked at.
     failed: u8,
+    /// An event that a client's queue refused, or that waits behind such a one: since when,
+    /// milliseconds.
+    refused_since: Option<u64>,
+    /// It goes out although its client's queue refuses: to find out whether it still does.
+    probing: bool,
+}
+
+/// Events for one client that a broker refuses, because a queue of that client's takes nothing. The
+/// first is tried again and again, the others wait behind it: they come in order, and a queue that is
+/// gone for long costs little.
+#[derive(Debug, Default)]
+struct Refusal {
+    events: BTreeSet<PublishId>,
+    tries: u8,
+    /// When the first is tried again; `u64::MAX` while it is on its way.
+    at: u64,
 }
 
 /// How a message can go out now.
@@ -116,6 +133,8 @@ pub struct Flushed {
     pub out: Vec<(PublishId, LinkEpoch, Outbound)>,
     /// Replies whose way is lost, and that have another one.
     pub no_way: Vec<PublishId>,
+    /// Commands that do not wait for an event any more.
+    pub settled: Vec<JobId>,
 }
 
 /// The outbox.
@@ -127,6 +146,8 @@ pub struct Outbox {
     resting: BTreeSet<PublishId>,
     /// Would be refused now.
     held: BTreeSet<PublishId>,
+    /// By client.
+    refusals: BTreeMap<Destination, Refusal>,
     events: usize,
     next: u64,
 }
@@ -158,17 +179,24 @@ impl Outbox {
                 elsewhere: None,
                 refused: 0,
                 failed: 0,
+                refused_since: None,
+                probing: false,
             },
         );
         if self.events <= limits::OUTBOX_EVENTS {
             return None;
         }
-        let oldest = self
-            .entries
-            .iter()
-            .find(|(_, entry)| matches!(entry.message, Outbound::Event { .. }))
-            .map(|(id, _)| *id)?;
-        self.remove(oldest).map(|sent| sent.job)
+        // One that is taken nowhere does not displace another client's.
+        let refusals = self.refusals.values();
+        let refused = refusals.max_by_key(|refusal| refusal.events.len());
+        let refused = refused.and_then(|refusal| refusal.events.first().copied());
+        let oldest = || {
+            let mut entries = self.entries.iter();
+            let event = entries.find(|(_, entry)| matches!(entry.message, Outbound::Event { .. }));
+            event.map(|(id, _)| *id)
+        };
+        let victim = refused.or_else(oldest)?;
+        self.remove(victim).map(|sent| sent.job)
     }
 
     /// Hands waiting messages to links, in order: to the active one on its broker, and a reply to
@@ -180,8 +208,19 @@ impl Outbox {
             let Some(entry) = self.entries.get_mut(&id) else {
                 continue;
             };
+            if let Outbound::Event { to, .. } = &entry.message
+                && !entry.probing
+                && let Some(refusal) = self.refusals.get_mut(to)
+            {
+                refusal.events.insert(id);
+                if refusal.tries >= limits::REFUSED_WAITS {
+                    flushed.settled.extend(entry.job.take());
+                }
+                continue;
+            }
             match entry.way_out(ways) {
                 WayOut::On(link) => {
+                    entry.probing = false;
                     entry.on = Some(link);
                     flushed.out.push((id, link, entry.message.clone()));
                 }
@@ -201,6 +240,7 @@ impl Outbox {
 
     /// What was handed to a link waits again: its broker may never answer.
     pub fn take_back(&mut self, link: LinkEpoch) {
+        self.forgive_all();
         for (id, entry) in &mut self.entries {
             if entry.on == Some(link) {
                 entry.on = None;
@@ -224,12 +264,35 @@ impl Outbox {
         PublishId(self.next)
     }
 
-    /// Removes a message: confirmed, or to be sent another way.
+    /// Removes a message that a broker has taken; what waited behind it for the same client goes out.
+    pub fn confirmed(&mut self, id: PublishId) -> Option<Sent> {
+        let sent = self.remove(id)?;
+        if let Outbound::Event { to, .. } = &sent.message
+            && let Some(mut refusal) = self.refusals.remove(to)
+        {
+            self.waiting.append(&mut refusal.events);
+        }
+        Some(sent)
+    }
+
+    /// Removes a message: to be sent another way, or dropped.
     pub fn remove(&mut self, id: PublishId) -> Option<Sent> {
         self.waiting.remove(&id);
         self.resting.remove(&id);
         self.held.remove(&id);
         let entry = self.entries.remove(&id)?;
+        if let Outbound::Event { to, .. } = &entry.message
+            && let Some(refusal) = self.refusals.get_mut(to)
+            && refusal.events.remove(&id)
+        {
+            if entry.on.is_some() || entry.probing {
+                // What was to show whether the queue takes something is gone: the next one does.
+                refusal.at = 0;
+            }
+            if refusal.events.is_empty() {
+                self.refusals.remove(to);
+            }
+        }
         self.events -= usize::from(matches!(entry.message, Outbound::Event { .. }));
         Some(Sent {
             message: entry.message,
@@ -243,6 +306,12 @@ impl Outbox {
     pub fn retry(&mut self, id: PublishId) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.on = None;
+            if let Outbound::Event { to, .. } = &entry.message
+                && let Some(refusal) = self.refusals.get_mut(to)
+            {
+                // No word about the client's queue: it is asked again.
+                refusal.at = 0;
+            }
             self.resting.insert(id);
         }
     }
@@ -283,6 +352,107 @@ impl Outbox {
         entry.message.ours() || entry.refused <= limits::REFUSALS
     }
 
+    // ---- events that are refused --------------------------------------------------------------
+
+    /// Whether it is an event.
+    #[must_use]
+    pub fn is_event(&self, id: PublishId) -> bool {
+        let entry = self.entries.get(&id);
+        entry.is_some_and(|entry| matches!(entry.message, Outbound::Event { .. }))
+    }
+
+    /// Whether it is an event with this address.
+    #[must_use]
+    pub fn is_for(&self, id: PublishId, address: &str) -> bool {
+        let entry = self.entries.get(&id);
+        entry.is_some_and(
+            |entry| matches!(&entry.message, Outbound::Event { to, .. } if to.as_str() == address),
+        )
+    }
+
+    /// A broker refused an event. Gives back the commands that do not wait for it any more.
+    pub fn event_refused(&mut self, id: PublishId, now: u64) -> Vec<JobId> {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return Vec::new();
+        };
+        let Outbound::Event { to, .. } = &entry.message else {
+            return Vec::new();
+        };
+        entry.on = None;
+        entry.refused_since.get_or_insert(now);
+        let refusal = self.refusals.entry(to.clone()).or_default();
+        // Others were under way with the first: they are one refusal.
+        if refusal.events.first().is_none_or(|first| *first >= id) {
+            let doubled = limits::REFUSED_PAUSE_MS << refusal.tries.min(16);
+            refusal.at = now + doubled.min(limits::REFUSED_PAUSE_MAX_MS);
+            refusal.tries = refusal.tries.saturating_add(1);
+        }
+        refusal.events.insert(id);
+        if refusal.tries < limits::REFUSED_WAITS {
+            return Vec::new();
+        }
+        let waiting = refusal.events.iter();
+        waiting
+            .filter_map(|id| self.entries.get_mut(id)?.job.take())
+            .collect()
+    }
+
+    /// Lets the first of each client's refused events go out that is due. Gives back those that are
+    /// to be given up.
+    pub fn refused_due(&mut self, now: u64) -> Vec<PublishId> {
+        let mut over = Vec::new();
+        for refusal in self.refusals.values_mut() {
+            if refusal.at > now {
+                continue;
+            }
+            let too_many = refusal.events.len().saturating_sub(limits::REFUSED_EVENTS);
+            let mut first = true;
+            for (at, id) in refusal.events.iter().enumerate() {
+                let Some(entry) = self.entries.get_mut(id) else {
+                    continue;
+                };
+                let since = *entry.refused_since.get_or_insert(now);
+                if at < too_many || now >= since + limits::REFUSED_EVENT_MS {
+                    over.push(*id);
+                } else if std::mem::take(&mut first) {
+                    entry.probing = true;
+                    self.waiting.insert(*id);
+                    refusal.at = u64::MAX;
+                }
+            }
+        }
+        over
+    }
+
+    /// When [`Self::refused_due`] is to be called again.
+    #[must_use]
+    pub fn refused_at(&self) -> Option<u64> {
+        let times = self.refusals.values().map(|refusal| refusal.at);
+        times.filter(|at| *at < u64::MAX).min()
+    }
+
+    /// Another link: what was refused is tried there.
+    fn forgive_all(&mut self) {
+        let all = std::mem::take(&mut self.refusals).into_values();
+        for id in all.flat_map(|refusal| refusal.events) {
+            if self
+                .entries
+                .get(&id)
+                .is_some_and(|entry| entry.on.is_none())
+            {
+                self.waiting.insert(id);
+            }
+        }
+    }
+
+    /// Whether nothing is left but what clients do not take.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        let given_time = |refusal: &&Refusal| refusal.tries >= limits::REFUSED_WAITS;
+        let refused = self.refusals.values().filter(given_time);
+        refused.map(|refusal| refusal.events.len()).sum::<usize>() == self.entries.len()
+    }
+
     /// The rest is over.
     pub fn rested(&mut self) {
         self.waiting.append(&mut self.resting);
@@ -299,12 +469,6 @@ impl Outbox {
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
-    }
-
-    /// Whether nothing is kept.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 
     /// Whether something waits for a link.

@@ -380,6 +380,10 @@ pub enum PeerMessage {
     JournalAck {
         /// Intents that are durable.
         intents: Vec<[u8; 16]>,
+        /// When each of them was made (`IntentRecord::at`), in the same order: one that was taken
+        /// back and made anew has the same key. Empty from versions that do not tell it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        made: Vec<u64>,
         /// Outcomes that are durable.
         outcomes: Vec<[u8; 16]>,
         /// Intents that are not acknowledged.

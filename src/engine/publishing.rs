@@ -52,6 +52,7 @@ impl Engine {
         }
         if let Some(dropped) = self.outbox.push(message, job, home) {
             self.events.push_back(Event::EventDropped);
+            self.arm_refused();
             if let Some(job) = dropped {
                 self.publish_settled(job);
             }
@@ -136,6 +137,7 @@ impl Engine {
             for (id, link, message) in flushed.out {
                 self.out.push_back(Command::Publish { id, link, message });
             }
+            self.settle_for(flushed.settled);
             for id in flushed.no_way {
                 if let Some(sent) = self.outbox.remove(id) {
                     self.reroute(sent);

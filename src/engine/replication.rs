@@ -62,9 +62,10 @@ impl Engine {
             } => self.on_journal(from, intents, outcomes, withdrawn, history),
             PeerMessage::JournalAck {
                 intents,
+                made,
                 outcomes,
                 refused,
-            } => self.on_journal_ack(from, &intents, &outcomes, &refused),
+            } => self.on_journal_ack(from, (&intents, &made), &outcomes, &refused),
             PeerMessage::Claim { group, term } => self.on_claim(from, &group, term),
             PeerMessage::Grant { group, term } => self.on_grant(from, &group, term),
             PeerMessage::ClaimAgent { agent } => self.on_claim_agent(from, &agent),
@@ -72,10 +73,12 @@ impl Engine {
             PeerMessage::RefuseAgent { agent } => self.on_refuse_agent(from, &agent),
             PeerMessage::Forward { id, raw } => self.on_forward(from, id, raw),
             PeerMessage::ForwardDone { id } => self.on_forward_done(from, id),
-            PeerMessage::ForwardRefused { id, why } => self.on_forward_refused(from, id, why),
+            PeerMessage::ForwardRefused { id, why } => {
+                self.on_forward_refused((from, boot), id, why)
+            }
             PeerMessage::ForwardWithdrawn { id } => self.on_forward_withdrawn(from, id),
             PeerMessage::Goodbye => {
-                if let Some(change) = self.members.on_goodbye(from) {
+                if let Some(change) = self.members.on_goodbye(self.now, from, boot) {
                     self.member_changed(change);
                 }
             }
@@ -377,6 +380,7 @@ impl Engine {
 
     /// How many consumers a peer's control queue has at a broker.
     pub(super) fn on_peer_consumers(&mut self, link: LinkEpoch, peer: &InstanceId, count: u32) {
+        self.note_count(link);
         if count > 0 && self.members.get(peer).is_none() {
             self.unheard_at = Some(self.now.mono);
         }

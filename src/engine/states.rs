@@ -9,7 +9,7 @@ use super::timer::Timer;
 use super::{Engine, limits};
 
 /// Routing key of the snapshots.
-const AGENT_STATES: &str = "AgentStates";
+pub(super) const AGENT_STATES: &str = "AgentStates";
 
 /// A publication under way.
 #[derive(Debug, Default)]

@@ -8,6 +8,7 @@ use super::peer::{Choice, Role, Standing, Wish};
 use super::route::NodeState;
 use super::session::Session;
 use super::{Engine, limits};
+use crate::model::brokers;
 
 /// `GET /api/v1/status`. A field that another version does not have is empty.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -99,6 +100,9 @@ pub struct BrokerView {
     pub url: String,
     /// `connected`, `dialling`, `blocked`, `unfit`, `down`.
     pub state: String,
+    /// Which of its nodes the connection leads to, where several addresses are configured for it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub node: String,
     /// Whether this one serves.
     pub attached: bool,
     /// Whether it is the first of the list.
@@ -355,6 +359,7 @@ impl Engine {
             .map(|broker| BrokerView {
                 url: self.links.label(broker).to_owned(),
                 state: self.links.state_word(broker).to_owned(),
+                node: self.links.node(broker).to_owned(),
                 attached: self.links.active_broker() == Some(broker),
                 preferred: broker == 0,
                 garbled: self
@@ -434,6 +439,10 @@ impl Engine {
             warnings.push("no broker is connected: commands wait in the brokers".to_owned());
         }
         warnings.extend(self.words_of_ways());
+        if let Some((one, other, name)) = self.links.one_cluster() {
+            let problem = brokers::one_cluster(one, other, name);
+            warnings.push(format!("{problem}; {}", brokers::ONE_CLUSTER_CURE));
+        }
         if !self.route.available() {
             warnings.push("no downstream is in service: not consuming".to_owned());
         }

@@ -172,6 +172,7 @@ impl BrokerNetwork {
         };
         TopologyInput {
             cluster_name: cluster_name.to_owned(),
+            queue_type: Default::default(),
             command_queues: command_queues.iter().map(|q| (*q).to_owned()).collect(),
             command_max_age,
             brokers: self.brokers.iter().map(broker).collect(),

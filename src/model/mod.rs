@@ -3,6 +3,7 @@
 //! Nothing here does I/O; everything is cheap to clone or held behind an `Arc`.
 
 mod action;
+pub mod brokers;
 mod dialog;
 mod http;
 mod ids;

@@ -51,9 +51,42 @@ pub fn authority_problem(text: &str) -> Option<&'static str> {
     (authority.matches(':').count() > 1).then_some(BRACKETS)
 }
 
+/// Addresses that one URL may list.
+pub const MAX_LISTED: usize = 16;
+
+/// The same URL once for each address that its authority lists with commas between them:
+/// `amqp://u:p@a:1,b:2/v` becomes `amqp://u:p@a:1/v` and `amqp://u:p@b:2/v`. One that lists none
+/// stays as it is, and nothing is checked.
+#[must_use]
+pub fn each_address(text: &str) -> Vec<String> {
+    let start = text.find("://").map_or(0, |at| at + 3);
+    let (scheme, rest) = text.split_at(start);
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(end);
+    let user = authority.rfind('@').map_or(0, |at| at + 1);
+    let (user, hosts) = authority.split_at(user);
+    let each = hosts.split(',').map(str::trim);
+    each.map(|host| format!("{scheme}{user}{host}{tail}"))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_of_addresses_shares_all_but_the_address() {
+        let each = each_address("amqp://u:p,w@a:1, [::1]:2,c/v?x=1");
+        let wanted = [
+            "amqp://u:p,w@a:1/v?x=1",
+            "amqp://u:p,w@[::1]:2/v?x=1",
+            "amqp://u:p,w@c/v?x=1",
+        ];
+        assert_eq!(each, wanted);
+        assert_eq!(each_address("a:1,b"), ["a:1", "b"]);
+        assert_eq!(each_address("amqps://h/a,b"), ["amqps://h/a,b"]);
+        assert_eq!(each_address(""), [""]);
+    }
 
     #[test]
     fn brackets_come_and_go() {

@@ -12,7 +12,7 @@ use reqwest::Url;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::address::{authority_problem, bare};
+use super::address::{MAX_LISTED, authority_problem, bare, bracketed, each_address};
 use super::{TlsClient, dial, explain};
 
 /// How long a port is looked at that did not answer as a broker.
@@ -44,6 +44,25 @@ pub fn uri(text: &str) -> Result<AMQPUri, &'static str> {
         uri.authority.host = host.to_owned();
     }
     Ok(uri)
+}
+
+/// Reads the same with several addresses of one broker, `amqp://…@a:5672,b:5672/vhost`: one URI an
+/// address, in order, at least one.
+///
+/// # Errors
+/// As [`uri`].
+pub fn uris(text: &str) -> Result<Vec<AMQPUri>, &'static str> {
+    let each = each_address(text);
+    if each.len() > MAX_LISTED {
+        return Err("it lists more than 16 addresses");
+    }
+    each.iter().map(|one| uri(one)).collect()
+}
+
+/// `host:port` of a URI, to be shown.
+#[must_use]
+pub fn label(uri: &AMQPUri) -> String {
+    format!("{}:{}", bracketed(&uri.authority.host), uri.authority.port)
 }
 
 /// Whether the text of a URI has no user name: the library's parser takes `guest` then.
@@ -158,6 +177,19 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn several_addresses_of_one_broker_are_a_uri_each() {
+        let read = uris("amqps://u:p@a,[::1]:7,b:8/v?heartbeat=3").unwrap();
+        let labels: Vec<String> = read.iter().map(label).collect();
+        assert_eq!(labels, ["a:5671", "[::1]:7", "b:8"]);
+        assert!(read.iter().all(|one| one.vhost == "v"
+            && one.authority.userinfo.password == "p"
+            && one.query.heartbeat == Some(3)));
+        assert!(uris("a:5672,").is_err() && uris("a:5672,b:x").is_err());
+        let many = vec!["h"; MAX_LISTED + 1].join(",");
+        assert!(uris(&many).unwrap_err().contains("16"));
     }
 
     #[test]

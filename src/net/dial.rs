@@ -91,26 +91,62 @@ async fn staggered<S, A>(
 where
     A: Future<Output = io::Result<S>>,
 {
-    let alone = addresses.len() == 1;
-    let mut waiting = addresses.into_iter();
-    let mut attempts = FuturesUnordered::new();
-    let mut failures: Vec<(SocketAddr, io::Error)> = Vec::new();
-    loop {
-        let next = waiting.next();
-        if let Some(address) = next {
-            let attempt = connect(address);
-            attempts.push(async move { (address, attempt.await) });
-        } else if attempts.is_empty() {
-            return Err(told(failures, alone));
+    let short = |error: &io::Error| shortage::of(error).is_some();
+    let attempt = |at: usize| connect(addresses[at]);
+    match in_turn(addresses.len(), pause, attempt, short).await {
+        Ok((_, stream)) => Ok(stream),
+        Err(mut failures) => {
+            if failures.last().is_some_and(|(_, error)| short(error))
+                && let Some((_, error)) = failures.pop()
+            {
+                return Err(error);
+            }
+            let named = failures.into_iter();
+            let named = named.map(|(at, error)| (addresses[at], error));
+            Err(told(named.collect(), addresses.len() == 1))
         }
-        let more = waiting.len() > 0;
+    }
+}
+
+/// Tries `count` alternatives in turn: the next one as soon as one fails, or `pause` later beside
+/// those that have not answered. Gives the number of the first that succeeded with what it gave;
+/// what is not needed any more is dropped, which ends it.
+///
+/// # Errors
+/// Every alternative failed, or one failed in a way that ends it all (`fatal`): why each that was
+/// tried did, in the order in which they ended.
+pub async fn in_turn<S, E, A>(
+    count: usize,
+    pause: Duration,
+    attempt: impl Fn(usize) -> A,
+    fatal: impl Fn(&E) -> bool,
+) -> Result<(usize, S), Vec<(usize, E)>>
+where
+    A: Future<Output = Result<S, E>>,
+{
+    let mut waiting = 0..count;
+    let mut attempts = FuturesUnordered::new();
+    let mut failures = Vec::new();
+    loop {
+        if let Some(at) = waiting.next() {
+            let attempt = attempt(at);
+            attempts.push(async move { (at, attempt.await) });
+        } else if attempts.is_empty() {
+            return Err(failures);
+        }
+        let more = !waiting.is_empty();
         let delay = tokio::time::sleep(pause);
         tokio::select! {
             biased;
-            Some((address, result)) = attempts.next() => match result {
-                Ok(stream) => return Ok(stream),
-                Err(error) if shortage::of(&error).is_some() => return Err(error),
-                Err(error) => failures.push((address, error)),
+            Some((at, result)) = attempts.next() => match result {
+                Ok(won) => return Ok((at, won)),
+                Err(error) => {
+                    let over = fatal(&error);
+                    failures.push((at, error));
+                    if over {
+                        return Err(failures);
+                    }
+                }
             },
             () = delay, if more => {}
         }

@@ -118,7 +118,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
         debug_assert!(self.buffer.len() - self.done <= MAX_STANZA + CHUNK);
         if self.done == self.buffer.len() {
             (self.buffer, self.done) = (Vec::new(), 0);
-        } else if incoming.is_none() {
+        } else if incoming.is_none() && self.done > 0 {
             self.buffer.drain(..std::mem::take(&mut self.done));
             self.buffer.shrink_to(self.buffer.len() + SPARE);
         }

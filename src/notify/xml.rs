@@ -194,8 +194,10 @@ impl Lexer {
                 return None;
             }
         };
-        let text = Span::new(self.at, end);
+        let (text, begun) = (Span::new(self.at, end), self.begun || self.depth > 0);
         self.take(end);
+        // White space of the stream before may stand in front of a declaration.
+        self.begun = begun;
         Some(Token::Text(text))
     }
 

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use crate::model::brokers::QueueType;
 pub use crate::model::{REDACTED, Secret};
 use crate::net::TlsClient;
 pub use finding::{Finding, Findings, Severity};
@@ -44,6 +45,8 @@ pub struct Settings {
     pub mode: Mode,
     /// The broker list and how to behave on it.
     pub broker: Broker,
+    /// Type of the command, expired and dead-letter queues.
+    pub queue_type: QueueType,
     /// Groups of command queues; the first is `agents`.
     pub groups: Vec<Group>,
     /// A command without its own deadline is not started later than this after its timestamp.
@@ -142,9 +145,10 @@ pub struct FederationFiles {
 #[derive(Clone, PartialEq, Eq)]
 pub struct BrokerUrl {
     /// `amqp(s)://user:password@host:port/vhost`, percent-encoded, a secret; or
-    /// `amqps://host:port/vhost?auth_mechanism=external`, where the certificate is the login.
+    /// `amqps://host:port/vhost?auth_mechanism=external`, where the certificate is the login. Of a
+    /// cluster all its nodes, with commas between their `host:port`.
     pub amqp: String,
-    /// `host:port`, safe to show.
+    /// `host:port`, safe to show; of a cluster all of them, sorted, with commas between them.
     pub label: String,
     /// Its management API.
     pub management: ManagementUrl,
@@ -163,7 +167,8 @@ impl fmt::Debug for BrokerUrl {
 /// A broker's management API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManagementUrl {
-    /// Base URL without credentials and without a slash at the end.
+    /// Base URL without credentials and without a slash at the end; of a cluster one a node, with
+    /// commas between them.
     pub url: String,
     /// User name.
     pub username: String,

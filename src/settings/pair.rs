@@ -76,7 +76,7 @@ fn unique(first: &Loaded, second: &Loaded, findings: &mut Findings) {
 /// What must be the same in all files: key and how to show it.
 fn same(first: &Loaded, second: &Loaded, findings: &mut Findings) {
     type Show = fn(&Settings) -> String;
-    let table: [(&str, Show); 11] = [
+    let table: [(&str, Show); 12] = [
         ("cluster.name", |s| s.cluster_name.clone()),
         ("mode", |s| {
             if s.mode == Mode::ActiveActive {
@@ -86,6 +86,7 @@ fn same(first: &Loaded, second: &Loaded, findings: &mut Findings) {
             }
             .into()
         }),
+        ("queue.type", |s| s.queue_type.as_str().into()),
         ("peer.heartbeat", |s| format!("{:?}", s.peer.heartbeat)),
         ("peer.suspect", |s| format!("{:?}", s.peer.suspect)),
         ("peer.lost", |s| format!("{:?}", s.peer.lost)),
@@ -201,6 +202,12 @@ fn groups(first: &Loaded, second: &Loaded, findings: &mut Findings) {
     }
 }
 
+/// Whether two entries have an address in common.
+fn shares(one: &super::BrokerUrl, other: &super::BrokerUrl) -> bool {
+    let mut addresses = one.label.split(',');
+    addresses.any(|address| other.label.split(',').any(|theirs| theirs == address))
+}
+
 fn brokers(first: &Loaded, second: &Loaded, findings: &mut Findings) {
     let (a, b) = (&first.settings, &second.settings);
     let labels = |s: &Settings| {
@@ -222,7 +229,17 @@ fn brokers(first: &Loaded, second: &Loaded, findings: &mut Findings) {
                 place.rsplit('/').next().unwrap_or_default().to_owned(),
             )
         };
-        let other = b.broker.urls.iter().find(|other| other.label == url.label);
+        let other = b.broker.urls.iter().find(|other| shares(url, other));
+        if let Some(other) = other.filter(|other| other.label != url.label) {
+            let finding = both(
+                Finding::error,
+                "broker.url.N",
+                "one broker is listed with different addresses",
+                (first, &url.label),
+                (second, &other.label),
+            );
+            findings.push(finding.allowed("all addresses of a broker in every file, in any order"));
+        }
         if let Some(other) = other.filter(|other| place(other) != place(url)) {
             let show = |u: &super::BrokerUrl| {
                 format!(

@@ -42,6 +42,8 @@ pub enum Kind {
     BrokerUrl,
     /// An `http` or `https` URL.
     HttpUrl,
+    /// The same, or several of one service.
+    HttpUrls,
     /// A host name or address.
     Host,
     /// A file or folder.
@@ -85,7 +87,8 @@ impl Kind {
             Text => "text without control characters".into(),
             Secret(0) => "text".into(),
             Secret(bytes) => format!("text of at least {bytes} bytes"),
-            BrokerUrl => "host:port, amqp://[user:password@]host[:5672][/vhost] or amqps://…[:5671]".into(),
+            BrokerUrl => "host:port, amqp://[user:password@]host[:5672][/vhost] or amqps://…[:5671]; a cluster's nodes with commas between them: host-a:5672,host-b:5672".into(),
+            HttpUrls => "http://host[:port][/path] or https://host[:port][/path]; several with commas between them".into(),
             HttpUrl => "http://host[:port][/path] or https://host[:port][/path]".into(),
             Host => "a host name or an IP address".into(),
             Path => "a path".into(),
@@ -172,13 +175,13 @@ pub static SCHEMA: &[Key] = &[
     key("mode", OneOf(&["active-passive", "active-active"]), Is("active-passive"),
         "active-passive: the live instance with the highest consumer.priority leads. active-active: every instance serves what arrives at its own broker. The same in all files of a cluster."),
     key("broker.url.N", BrokerUrl, Required("at least broker.url.1"),
-        "Brokers in order of preference. Active-passive: the same order in all files. Active-active: the own site's broker first. Default port 5672, with amqps 5671.")
+        "Brokers in order of preference. Active-passive: the same order in all files. Active-active: the own site's broker first. One entry a broker: a cluster is one broker and lists the addresses of its nodes, 16 at most, which are tried in turn. Default port 5672, with amqps 5671.")
         .alias(&[("ActiveMq_URL_N", Same), ("ACTIVEMQN", Same)]).upto(MAX_BROKERS),
     key("broker.username", Text, Is("guest"), "User name for brokers whose URL has none. RabbitMQ lets guest in from loopback only."),
     key("broker.password", Secret(0), Is("guest"), "Password for brokers whose URL has none."),
     key("broker.vhost", Text, Is("/"), "Virtual host for brokers whose URL has none."),
-    key("broker.management-url.N", HttpUrl, Computed("the broker's host, port 15672; https for amqps"),
-        "Management API of broker N, for `tandem topology`, `tandem doctor` and broker.fence. Credentials are the broker's unless the URL has its own. RabbitMQ's usual management port with TLS is 15671.").upto(MAX_BROKERS),
+    key("broker.management-url.N", HttpUrls, Computed("the broker's host, port 15672; https for amqps"),
+        "Management API of broker N, for `tandem topology`, `tandem doctor` and broker.fence. Credentials are the broker's unless the URL has its own. Of a cluster those of several nodes, tried in turn. RabbitMQ's usual management port with TLS is 15671.").upto(MAX_BROKERS),
     key("broker.randomize", Bool, Is("false"), "Shuffle the list. Leave it off for a pair: the order carries meaning.").alias(&[("RANDOMIZE", Same)]),
     key("broker.priority-backup", Bool, Is("true"), "Return to broker 1 when it is healthy again.").alias(&[("PRIORITY_BACKUP", Same)]),
     key("broker.failback-hold", Duration(0, HOUR), Is("5s"), "How long the preferred broker must be healthy before the return. Longer than a broker's restart takes to settle."),
@@ -197,6 +200,8 @@ pub static SCHEMA: &[Key] = &[
     key("federation.ca-file", FarPath, NotSet, "PEM file ON THE BROKERS' machines with the authorities by which brokers judge each other where their URL is amqps: `tandem topology apply` puts it into the upstreams' URIs with verify=verify_peer. RabbitMQ 4.0 connects with no amqps link without it, 3.10 judges nothing without it. The same in all files of a cluster."),
     key("federation.certificate-file", FarPath, NotSet, "PEM file ON THE BROKERS' machines of the client certificate that a broker shows the others' amqps port; together with federation.private-key-file and federation.ca-file. The same in all files of a cluster."),
     key("federation.private-key-file", FarPath, NotSet, "PEM file ON THE BROKERS' machines of the key of federation.certificate-file, readable for RabbitMQ's user. The same in all files of a cluster."),
+    key("queue.type", OneOf(&["classic", "quorum"]), Is("classic"),
+        "Type of the command, expired and dead-letter queues. quorum: replicated between the nodes of a cluster, so that a lost node stops nothing; needs RabbitMQ 4.0 or later on every broker. A queue keeps the type it was declared with. The same in all files of a cluster."),
     key("command.queue", Queue, Is("Connector1"), "The command queue of group `agents`. The same in all files of a cluster."),
     key("group.NAME.queues", Queues, NotSet, "A further group and its command queues, started, stopped and failed over as one. NAME is [a-z0-9-]{1,32}, not `agents`."),
     key("command.max-age", Duration(SECOND, 24 * HOUR), Is("30s"),

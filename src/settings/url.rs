@@ -7,7 +7,7 @@ use reqwest::Url;
 
 use super::value::is_host;
 use crate::model::Secret;
-use crate::net::address::{authority_problem, bare};
+use crate::net::address::{MAX_LISTED, authority_problem, bare, each_address};
 
 /// What may stand unencoded in the user, password and virtual host of an AMQP URI.
 const PART: &AsciiSet = &NON_ALPHANUMERIC
@@ -15,6 +15,9 @@ const PART: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'.')
     .remove(b'~');
+
+/// Why a second scheme is refused.
+const ONCE: &str = "several addresses of one broker share all else: amqp://user:password@host-a:5672,host-b:5672/vhost";
 
 /// ActiveMQ's ports: stock OpenWire, the second connector of the 4.x tables, that of the Siebel ones.
 const ACTIVEMQ_PORTS: [u16; 3] = [61_616, 61_614, 61_626];
@@ -24,10 +27,8 @@ const ACTIVEMQ_PORTS: [u16; 3] = [61_616, 61_614, 61_626];
 pub struct BrokerAddress {
     /// `amqps`.
     pub tls: bool,
-    /// Host, an IPv6 address in brackets.
-    pub host: String,
-    /// Port.
-    pub port: u16,
+    /// Where it listens: one address, or those of a cluster's nodes, in order.
+    pub nodes: Vec<NodeAddress>,
     /// User name, where the URL has one.
     pub user: Option<String>,
     /// Password, where the URL has one.
@@ -36,33 +37,66 @@ pub struct BrokerAddress {
     pub vhost: Option<String>,
 }
 
+/// One address of a broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeAddress {
+    /// Host, an IPv6 address in brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+impl fmt::Display for NodeAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
 impl BrokerAddress {
-    /// Reads `host`, `host:port`, `amqp://…` or `amqps://…`. The error never holds the text.
+    /// Reads `host`, `host:port`, `amqp://…` or `amqps://…`, with one address or several of one
+    /// broker and commas between them. The error never holds more of the text than a bad address.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if text.to_ascii_lowercase().starts_with("failover:") {
-            return Err("list the brokers one by one, as broker.url.1, broker.url.2".into());
+        let full = with_scheme(text)?;
+        if full.matches("://").count() > 1 {
+            return Err(ONCE.into());
         }
-        let scheme = text
-            .split_once("://")
-            .map(|(scheme, _)| scheme.to_ascii_lowercase());
-        let full = match scheme.as_deref() {
-            Some("amqp" | "amqps") => text.to_owned(),
-            Some("tcp" | "ssl" | "stomp" | "http" | "https") => {
-                return Err("this is no AMQP 0-9-1 address: give the RabbitMQ broker as host:5672, or amqps://host:5671".into());
+        let each = each_address(&full);
+        if each.len() > MAX_LISTED {
+            return Err(format!(
+                "it lists {} addresses, at most {MAX_LISTED} are possible",
+                each.len()
+            ));
+        }
+        let mut whole: Option<Self> = None;
+        for (at, one) in each.iter().enumerate() {
+            let read = Self::parse_one(one).map_err(|why| match each.len() {
+                1 => why,
+                count => format!("address {} of {count}{}: {why}", at + 1, shown(one)),
+            })?;
+            let Some(known) = &mut whole else {
+                whole = Some(read);
+                continue;
+            };
+            for node in read.nodes {
+                if known.nodes.contains(&node) {
+                    return Err(format!(
+                        "address {} of {}, {node}, is listed twice",
+                        at + 1,
+                        each.len()
+                    ));
+                }
+                known.nodes.push(node);
             }
-            Some(_) => return Err("not a scheme of a broker".into()),
-            None if text.contains('@') => {
-                return Err("with a user it must begin with amqp:// or amqps://".into());
-            }
-            None if text.contains('/') => {
-                return Err("with a virtual host it must begin with amqp:// or amqps://".into());
-            }
-            None => format!("amqp://{text}"),
-        };
-        if let Some(problem) = authority_problem(&full) {
+        }
+        whole.ok_or_else(|| "it has no address".into())
+    }
+
+    /// One with one address and a scheme.
+    fn parse_one(full: &str) -> Result<Self, String> {
+        if let Some(problem) = authority_problem(full) {
             return Err(problem.into());
         }
-        let url = Url::parse(&full).map_err(|e| format!("not a broker's address: {e}"))?;
+        let url = Url::parse(full).map_err(|e| format!("not a broker's address: {e}"))?;
         let tls = url.scheme() == "amqps";
         if url.query().is_some() || url.fragment().is_some() {
             return Err("options in the URL are not supported: each is a key of its own".into());
@@ -83,8 +117,7 @@ impl BrokerAddress {
         }
         Ok(Self {
             tls,
-            host,
-            port,
+            nodes: vec![NodeAddress { host, port }],
             user: (!url.username().is_empty())
                 .then(|| decode(url.username()))
                 .transpose()?,
@@ -96,9 +129,18 @@ impl BrokerAddress {
         })
     }
 
-    /// `host:port`.
+    /// `host:port`; of several addresses all, in the order of the alphabet: each file may prefer
+    /// another node of the same broker.
     pub fn label(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+        let mut each: Vec<String> = self.nodes.iter().map(NodeAddress::to_string).collect();
+        each.sort();
+        each.join(",")
+    }
+
+    /// All addresses with commas between them, in their own order.
+    fn authority(&self) -> String {
+        let each: Vec<String> = self.nodes.iter().map(NodeAddress::to_string).collect();
+        each.join(",")
     }
 
     /// The whole AMQP URI, with these credentials and virtual host where the URL has none.
@@ -108,13 +150,56 @@ impl BrokerAddress {
         let user = encode(self.user.as_deref().unwrap_or(user));
         let password = encode(self.password.as_ref().unwrap_or(password).expose());
         let vhost = encode(self.vhost.as_deref().unwrap_or(vhost));
-        format!("{scheme}://{user}:{password}@{}/{vhost}", self.label())
+        format!("{scheme}://{user}:{password}@{}/{vhost}", self.authority())
     }
 
     /// The same for a client whose TLS certificate is its login (SASL EXTERNAL).
     pub fn external_uri(&self, vhost: &str) -> String {
         let vhost = utf8_percent_encode(self.vhost.as_deref().unwrap_or(vhost), PART);
-        format!("amqps://{}/{vhost}?auth_mechanism=external", self.label())
+        format!(
+            "amqps://{}/{vhost}?auth_mechanism=external",
+            self.authority()
+        )
+    }
+}
+
+/// With `amqp` as its scheme where it has none.
+fn with_scheme(text: &str) -> Result<String, String> {
+    if text.to_ascii_lowercase().starts_with("failover:") {
+        return Err("list the brokers one by one, as broker.url.1, broker.url.2".into());
+    }
+    let scheme = text
+        .split_once("://")
+        .map(|(scheme, _)| scheme.to_ascii_lowercase());
+    match scheme.as_deref() {
+        Some("amqp" | "amqps") => Ok(text.to_owned()),
+        Some("tcp" | "ssl" | "stomp" | "http" | "https") => Err(
+            "this is no AMQP 0-9-1 address: give the RabbitMQ broker as host:5672, or amqps://host:5671".into(),
+        ),
+        Some(scheme) if scheme.contains(',') => Err(ONCE.into()),
+        Some(_) => Err("not a scheme of a broker".into()),
+        None if text.contains('@') => {
+            Err("with a user it must begin with amqp:// or amqps://".into())
+        }
+        None if text.contains('/') => {
+            Err("with a virtual host it must begin with amqp:// or amqps://".into())
+        }
+        None => Ok(format!("amqp://{text}")),
+    }
+}
+
+/// The address of a URL of one address, for a message that is about it; nothing where it may be
+/// something else.
+fn shown(one: &str) -> String {
+    let rest = one.split_once("://").map_or(one, |(_, rest)| rest);
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(end);
+    let address = authority.rsplit('@').next().unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".:[]-_%".contains(c);
+    let address_it_is = !tail.contains('@') && !address.is_empty() && address.chars().all(plain);
+    match address_it_is {
+        true => format!(", {address}"),
+        false => String::new(),
     }
 }
 
@@ -201,6 +286,36 @@ impl HttpAddress {
     }
 }
 
+impl HttpAddress {
+    /// Reads the base URLs of one service that several machines give, with commas between them:
+    /// `http://a:1,b:1` or `http://a:1,http://b:2`. At least one; never the text in an error.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, String> {
+        let each: Vec<String> = match text.matches("://").count() {
+            0 | 1 => each_address(text),
+            _ => text.split(',').map(|one| one.trim().to_owned()).collect(),
+        };
+        let count = each.len();
+        if count > MAX_LISTED {
+            return Err(format!(
+                "it lists {count} addresses, at most {MAX_LISTED} are possible"
+            ));
+        }
+        let mut list: Vec<Self> = Vec::with_capacity(count);
+        for (at, one) in each.iter().enumerate() {
+            let place = || match count {
+                1 => String::new(),
+                _ => format!("address {} of {count}{}: ", at + 1, shown(one)),
+            };
+            let read = Self::parse(one).map_err(|why| format!("{}{why}", place()))?;
+            if list.iter().any(|other| other.url == read.url) {
+                return Err(format!("{}it is listed twice", place()));
+            }
+            list.push(read);
+        }
+        Ok(list)
+    }
+}
+
 impl fmt::Debug for HttpAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpAddress")
@@ -230,6 +345,68 @@ mod tests {
         assert_eq!(uri("amqps://me:p%40ss@h"), "amqps://me:p%40ss@h:5671/%2F");
         assert_eq!(uri("amqp://h/team"), "amqp://guest:gu%2Fest@h:5672/team");
         assert_eq!(uri("AMQP://h/%2F"), "amqp://guest:gu%2Fest@h:5672/%2F");
+    }
+
+    #[test]
+    fn several_addresses_are_one_broker() {
+        let text = "amqp://me:p%2Cw@Host-b:5673,host-a,[::1]/team";
+        let address = BrokerAddress::parse(text).unwrap();
+        assert_eq!(address.label(), "[::1]:5672,host-a:5672,host-b:5673");
+        assert_eq!(
+            address.uri("x", &Secret::new("y"), "/"),
+            "amqp://me:p%2Cw@host-b:5673,host-a:5672,[::1]:5672/team"
+        );
+        assert_eq!(
+            uri("host-a:5672, host-b:5672"),
+            "amqp://guest:gu%2Fest@host-a:5672,host-b:5672/%2F"
+        );
+        let external = BrokerAddress::parse("amqps://a,b").unwrap();
+        assert_eq!(
+            external.external_uri("/"),
+            "amqps://a:5671,b:5671/%2F?auth_mechanism=external"
+        );
+    }
+
+    #[test]
+    fn the_bad_address_of_several_is_named_and_no_password_is() {
+        let why = |text: &str| BrokerAddress::parse(text).unwrap_err();
+        for (text, words) in [
+            ("a:5672,b:x", "address 2 of 2, b:x: "),
+            ("a:5672,,b", "address 2 of 3: "),
+            ("a:5672,b:61616", "address 2 of 2, b:61616: port 61616"),
+            ("amqp://u:secret@a,fe80::1/v", "address 2 of 2, fe80::1: "),
+            ("a,b,A:5672", "address 3 of 3, a:5672, is listed twice"),
+            ("amqp://a,amqp://b", "share all else"),
+            ("a:5672,amqp://b", "share all else"),
+        ] {
+            let message = why(text);
+            assert!(message.contains(words), "{text}: {message}");
+            assert!(!message.contains("secret"), "{message}");
+        }
+        // A slash in the password, and its rest looks like addresses.
+        assert!(!why("amqp://u:x,secret/w@a,b").contains("secret"));
+        let many = vec!["h"; 17].join(",");
+        assert!(why(&many).contains("at most 16"));
+    }
+
+    #[test]
+    fn management_apis_of_one_broker_are_listed_both_ways() {
+        let urls = |text: &str| -> Vec<String> {
+            let list = HttpAddress::parse_list(text).unwrap();
+            list.into_iter().map(|one| one.url).collect()
+        };
+        let both = ["http://a:15672/rmq", "http://b:15672/rmq"];
+        assert_eq!(urls("http://u:p@a:15672,b:15672/rmq"), both);
+        assert_eq!(urls("http://u:p@a:15672/rmq/,http://b:15672/rmq"), both);
+        let list = HttpAddress::parse_list("https://u:p@a,b").unwrap();
+        assert!(list.iter().all(|one| one.user.as_deref() == Some("u")));
+        for (bad, words) in [
+            ("http://a,b:x", "address 2 of 2, b:x: "),
+            ("http://a,http://a", "address 2 of 2, a: it is listed twice"),
+        ] {
+            let message = HttpAddress::parse_list(bad).unwrap_err();
+            assert!(message.contains(words), "{message}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::{
     Admin, Agent, Consumer, Control, Effective, Instance, Log, LogFormat, MessageFormat, Mode,
     Peer, Settings,
 };
+use crate::model::brokers::QueueType;
 use crate::model::{REDACTED, Secret};
 use crate::net::{KeyNames, TlsClient, TlsError, TlsFiles};
 
@@ -38,6 +39,10 @@ pub(super) fn assemble(
     let notify = v.notify(&downstream);
     let settings = Settings {
         cluster_name,
+        queue_type: match v.text("queue.type").as_str() {
+            "quorum" => QueueType::Quorum,
+            _ => QueueType::Classic,
+        },
         mode: if v.text("mode") == "active-active" {
             Mode::ActiveActive
         } else {

@@ -2,7 +2,7 @@
 
 use super::finding::Finding;
 use super::schema;
-use super::url::BrokerAddress;
+use super::url::{BrokerAddress, HttpAddress};
 use super::validate::{Validator, text};
 use super::value::{Value, is_loopback};
 use super::{Broker, BrokerUrl, FederationFiles, Group, ManagementUrl};
@@ -91,23 +91,23 @@ impl Validator<'_> {
                 continue;
             };
             let label = address.label();
-            if urls.iter().any(|other| other.label == label) {
-                self.about(
-                    &name,
-                    Finding::error("this broker is in the list already")
-                        .allowed("each broker once"),
-                );
+            if let Some(problem) = listed_already(&label, &urls) {
+                self.about(&name, Finding::error(problem).allowed("each broker once"));
                 continue;
             }
-            if !address.tls && !is_loopback(&address.host) {
+            if !address.tls && !address.nodes.iter().all(|node| is_loopback(&node.host)) {
                 self.about(&name, Finding::warning("plain AMQP to another machine: agents' passwords can be read on the way; use amqps://"));
             }
             let url = self.broker_url(&address, &management, tls);
-            let api = &url.management.url;
-            if let Some(other) = urls.iter().find(|other| other.management.url == *api) {
+            let shared = urls.iter().find_map(|other| {
+                let mut apis = url.management.url.split(',');
+                let api =
+                    apis.find(|api| other.management.url.split(',').any(|one| one == *api))?;
+                Some((api, &other.label))
+            });
+            if let Some((api, other)) = shared {
                 let message = format!(
-                    "{api} is the management API of {} already: one of them is not looked at",
-                    other.label
+                    "{api} is the management API of {other} already: one of them is not looked at"
                 );
                 self.about(
                     &management,
@@ -149,20 +149,39 @@ impl Validator<'_> {
         let mut username = address.user.clone().unwrap_or(default_user);
         let mut password = address.password.clone().unwrap_or(default_password);
         let url = match self.value(management) {
-            Some(Value::Http(http)) => {
-                if !http.tls && !is_loopback(&http.host) {
+            Some(Value::HttpList(list)) => {
+                let plain = |http: &HttpAddress| !http.tls && !is_loopback(&http.host);
+                if list.iter().any(plain) {
                     self.about(management, Finding::warning("plain http to another machine: the broker's password can be read on the way; use https://"));
                 }
-                username = http.user.unwrap_or(username);
-                password = http.password.unwrap_or(password);
-                self.warn_of_guest(external && username == "guest", management, &http.host);
-                http.url
+                let given = list.iter().find(|http| http.user.is_some());
+                if let Some(http) = given {
+                    username = http.user.clone().unwrap_or(username);
+                    password = http.password.clone().unwrap_or(password);
+                }
+                let guest = external && username == "guest";
+                self.warn_of_guest(
+                    guest,
+                    management,
+                    list.iter().map(|http| http.host.as_str()),
+                );
+                let urls: Vec<String> = list.into_iter().map(|http| http.url).collect();
+                urls.join(",")
             }
             _ => {
                 let scheme = if address.tls { "https" } else { "http" };
-                let url = format!("{scheme}://{}:15672", address.host);
+                let hosts = address.nodes.iter().map(|node| node.host.as_str());
+                let mut urls: Vec<String> = Vec::new();
+                for host in hosts.clone() {
+                    let url = format!("{scheme}://{host}:15672");
+                    // Nodes on one machine: which API belongs to which, nobody can tell.
+                    if !urls.contains(&url) {
+                        urls.push(url);
+                    }
+                }
+                let url = urls.join(",");
                 self.derive(management, &url);
-                self.warn_of_guest(external, management, &address.host);
+                self.warn_of_guest(external, management, hosts);
                 url
             }
         };
@@ -179,8 +198,13 @@ impl Validator<'_> {
     }
 
     /// The management API knows no login by certificate.
-    fn warn_of_guest(&mut self, guest: bool, management: &str, host: &str) {
-        if guest && !is_loopback(host) {
+    fn warn_of_guest<'h>(
+        &mut self,
+        guest: bool,
+        management: &str,
+        mut hosts: impl Iterator<Item = &'h str>,
+    ) {
+        if guest && hosts.any(|host| !is_loopback(host)) {
             let message = "the broker's login is the client certificate, which its management API does not take: with no user it is asked as guest, and refuses that from another machine";
             let finding = Finding::warning(message);
             self.about(
@@ -230,6 +254,19 @@ impl Validator<'_> {
         }
         groups
     }
+}
+
+/// Why a broker may not be listed, where one of its addresses is listed already.
+fn listed_already(label: &str, urls: &[BrokerUrl]) -> Option<String> {
+    let known = |address: &&str| {
+        let mut all = urls.iter().flat_map(|other| other.label.split(','));
+        all.any(|other| other == *address)
+    };
+    let address = label.split(',').find(known)?;
+    Some(match label.contains(',') {
+        true => format!("{address} is in the list already, as another broker's"),
+        false => "this broker is in the list already".to_owned(),
+    })
 }
 
 fn group_name(key: &str) -> Option<&str> {

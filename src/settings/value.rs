@@ -26,6 +26,8 @@ pub enum Value {
     Broker(BrokerAddress),
     /// `HttpUrl`.
     Http(HttpAddress),
+    /// `HttpUrls`, at least one.
+    HttpList(Vec<HttpAddress>),
     /// `Listen`.
     Listen(SocketAddr),
     /// `Queues`.
@@ -85,6 +87,7 @@ pub fn parse(kind: Kind, text: &str) -> Result<Value, String> {
         Kind::Secret(_) => Ok(Value::Secret(Secret::new(text))),
         Kind::BrokerUrl => BrokerAddress::parse(text).map(Value::Broker),
         Kind::HttpUrl => HttpAddress::parse(text).map(Value::Http),
+        Kind::HttpUrls => HttpAddress::parse_list(text).map(Value::HttpList),
         Kind::Host => match host_problem(text) {
             Some(problem) => Err(problem.into()),
             None => check(

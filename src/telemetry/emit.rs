@@ -42,6 +42,7 @@ macro_rules! about_brokers {
             | Event::BrokerBlocked { .. }
             | Event::LinkGarbled { .. }
             | Event::BrokerWay { .. }
+            | Event::OneCluster { .. }
             | Event::ConsumerLost { .. }
     };
 }
@@ -267,6 +268,10 @@ fn brokers(event: &Event, instance: &str) {
                 Some((words, reason)) => warn!(instance, broker, way, reason, "{words}"),
                 None => info!(instance, broker, way, "works again"),
             }
+        }
+        Event::OneCluster { problem } => {
+            let cure = crate::model::brokers::ONE_CLUSTER_CURE;
+            warn!(instance, cure, "{problem}");
         }
         Event::ConsumerLost { group, reason } => {
             counter!(names::CONSUMERS_LOST, "group" => group.clone()).increment(1);

@@ -48,9 +48,45 @@ pub struct RawMessage {
     /// Where its properties could not all be read: why. Such a message is never handed on.
     #[serde(skip)]
     pub unreadable: Option<Unreadable>,
+    /// Why a broker put it aside last; only of what comes from where it puts things.
+    #[serde(skip)]
+    pub put_aside: Option<PutAside>,
     /// Handed over by a peer: name of the group whose queue it came through there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+}
+
+/// Why a broker has put a message aside (dead-lettered it).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutAside {
+    /// Its time was over.
+    Expired,
+    /// Its queue was full.
+    Full,
+    /// It was given back too often.
+    GivenBack,
+    /// Somebody refused it.
+    Refused,
+}
+
+impl PutAside {
+    /// From the broker's word; `None` for one that is not known.
+    #[must_use]
+    pub fn read(word: &str) -> Option<Self> {
+        Some(match word {
+            "expired" => Self::Expired,
+            "maxlen" => Self::Full,
+            "delivery_limit" => Self::GivenBack,
+            "rejected" => Self::Refused,
+            _ => return None,
+        })
+    }
+
+    /// Whether somebody was given it before.
+    #[must_use]
+    pub fn was_delivered(self) -> bool {
+        matches!(self, Self::GivenBack | Self::Refused)
+    }
 }
 
 /// Why the properties of a message could not be read. What could be read of them is kept.

@@ -47,6 +47,7 @@ pub fn config_for(uri: String, id: &str, boot: u64) -> BrokerConfig {
         role: "active-passive priority 10".into(),
         version: "0.0.1".into(),
         cluster_name: "tandem".into(),
+        queue_type: Default::default(),
         groups: vec![GroupConfig {
             name: "agents".into(),
             queues: queues.clone(),
@@ -107,7 +108,7 @@ impl Shell {
     pub async fn dial(&mut self, link: LinkEpoch) -> Result<(), String> {
         self.execute(Command::Dial { link, broker: 0 });
         self.wait("link", |input| match input {
-            Input::LinkUp { link: up } if up == link => Some(Ok(())),
+            Input::LinkUp { link: up, .. } if up == link => Some(Ok(())),
             Input::LinkDown { link: down, reason } if down == link => Some(Err(reason)),
             _ => None,
         })

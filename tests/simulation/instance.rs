@@ -14,6 +14,7 @@ use crate::broker::Conn;
 use crate::downstream::Held;
 use crate::journal::JournalDisk;
 use crate::plan::Point;
+use crate::trace::Trace;
 use crate::world::{Ev, PREFETCH, REQUEST_TIMEOUT_MS, WALL, World};
 
 /// The number of the verb that starts a group again.
@@ -242,7 +243,12 @@ impl World {
         let Some(engine) = &mut entry.engine else {
             return;
         };
+        let minute = matches!(self.trace, Trace::Minute);
+        let heard = minute.then(|| format!("gc-{} <- {input:?}", node + 1));
         engine.handle(now, input);
+        if let Some(heard) = heard {
+            self.trace.say(self.now, || heard);
+        }
         self.drain(node);
     }
 
@@ -277,6 +283,10 @@ impl World {
             let Some(command) = engine.poll_command() else {
                 break;
             };
+            if matches!(self.trace, Trace::Minute) {
+                self.trace
+                    .say(self.now, || format!("gc-{} -> {command:?}", node + 1));
+            }
             self.carry_out(node, command);
         }
         while let Some(engine) = &mut self.nodes[node].engine {

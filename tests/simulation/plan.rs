@@ -259,6 +259,29 @@ impl Plan {
         self.faults.iter().any(choices)
     }
 
+    /// The node's group was started again while its disk failed, and it ended before it could keep
+    /// that: it comes back with the group stopped.
+    pub fn start_not_kept(&self, node: usize) -> bool {
+        let end = |fault: &Fault| fault.at + fault.millis;
+        let of = |wanted: fn(&Kind, usize) -> bool| {
+            let faults = self.faults.iter();
+            faults.filter(move |fault| wanted(&fault.kind, node))
+        };
+        let disk = |kind: &Kind, node| matches!(kind, Kind::Disk { node: at } if *at == node);
+        let stop = |kind: &Kind, node| matches!(kind, Kind::GroupStop { node: at } if *at == node);
+        let ends = |kind: &Kind, node| match kind {
+            Kind::Crash { node: at } | Kind::CrashAt { node: at, .. } => *at == node,
+            Kind::Shutdown { node: at } => *at == node,
+            kind => matches!(kind, Kind::CrashAll),
+        };
+        of(disk).any(|disk| {
+            let started = of(stop)
+                .map(end)
+                .find(|at| (disk.at..=end(disk)).contains(at));
+            started.is_some_and(|at| of(ends).any(|end_| (at..=end(disk)).contains(&end_.at)))
+        })
+    }
+
     /// Nothing takes a delivery from the instance that works on it: the brokers do not reorder.
     pub fn keeps_order(&self) -> bool {
         let harmless = |fault: &Fault| {

@@ -6,7 +6,7 @@
 //! | `SIM_MODE`, `SIM_NODES` | `active-passive` or `active-active`; 2 or 3; else drawn |
 //! | `SIM_THREADS` | threads, 2 unless set |
 //! | `SIM_PLANS` | a file to which the plans of what broke are added, one a line: for `corpus.rs` |
-//! | `SIM_TRACE` | `1`: prints what happens (one thread) |
+//! | `SIM_TRACE` | `1`: prints what happens (one thread); `2`: also what each engine gets and orders |
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -96,6 +96,7 @@ impl Tally {
 /// Runs `count` seeds from `first`; `make` makes the world of each.
 pub fn seeds(first: u64, count: u64, make: impl Fn(u64) -> World + Sync) -> Tally {
     let tracing = std::env::var("SIM_TRACE").is_ok_and(|value| value != "0");
+    let minute = std::env::var("SIM_TRACE").is_ok_and(|value| value == "2");
     let threads = if tracing {
         1
     } else {
@@ -113,7 +114,10 @@ pub fn seeds(first: u64, count: u64, make: impl Fn(u64) -> World + Sync) -> Tall
                     }
                     let mut world = make(seed);
                     if tracing {
-                        world.trace = Trace::Print;
+                        world.trace = match minute {
+                            true => Trace::Minute,
+                            false => Trace::Print,
+                        };
                         let plan = &world.plan;
                         println!("{plan:#?}");
                     }

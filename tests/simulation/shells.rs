@@ -222,7 +222,15 @@ impl World {
         if self.reaches(node, broker) {
             self.nodes[node].links.insert(link, broker);
             self.brokers[broker].conns.push((node, boot, link));
-            self.input(node, boot, Input::LinkUp { link });
+            self.input(
+                node,
+                boot,
+                Input::LinkUp {
+                    link,
+                    node: String::new(),
+                    cluster: String::new(),
+                },
+            );
         } else {
             let reason = "unreachable".to_owned();
             self.input(node, boot, Input::LinkDown { link, reason });

@@ -6,6 +6,8 @@ pub enum Trace {
     #[default]
     Off,
     Print,
+    /// Printed, with all that each engine gets and orders.
+    Minute,
     Keep(Vec<String>),
 }
 
@@ -13,7 +15,7 @@ impl Trace {
     pub fn say(&mut self, now: u64, text: impl FnOnce() -> String) {
         match self {
             Self::Off => {}
-            Self::Print => println!("{now:>6} {}", text()),
+            Self::Print | Self::Minute => println!("{now:>6} {}", text()),
             Self::Keep(lines) => lines.push(format!("{now:>6} {}", text())),
         }
     }

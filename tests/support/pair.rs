@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tandem::broker::topology::{self, Topology};
 use tandem::lab::{BrokerNetwork, Relay, ReservedPort, TandemProcess};
+use tandem::model::brokers::QueueType;
 use tandem::simulator::faults::Fault;
 use tandem::simulator::ledger::Entry;
 use tandem::simulator::{self, AgentSpec, Deployment, Running};
@@ -343,7 +344,14 @@ impl Pair {
         let queues: Vec<&str> = std::iter::once(queue.as_str())
             .chain(more.iter().map(String::as_str))
             .collect();
-        let input = network.topology_input(&cluster, &queues, MAX_AGE);
+        let mut input = network.topology_input(&cluster, &queues, MAX_AGE);
+        if options
+            .settings
+            .get("queue.type")
+            .is_some_and(|it| it == "quorum")
+        {
+            input.queue_type = QueueType::Quorum;
+        }
         let report = topology::apply(&Topology::of(&input), Some(LINKS)).await;
         assert!(report.is_complete(), "{report:?}");
         let (simulator, xmpp) = start_simulator(&options).await;

@@ -29,6 +29,7 @@ fn context(format: Format) -> Context {
         role: "active-passive priority 127".into(),
         version: "0".into(),
         cluster_name: "tandem".into(),
+        queue_type: Default::default(),
         groups: Vec::new(),
         brokers: Vec::new(),
         timeout: Duration::from_secs(1),

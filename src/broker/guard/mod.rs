@@ -16,6 +16,7 @@
 //! Every AMQP connection of this program is opened here: [`open`] and [`connect`].
 
 pub(crate) mod fuzz;
+mod greeting;
 mod kit;
 mod mend;
 mod methods;
@@ -25,6 +26,7 @@ mod screen;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use amq_protocol::frame::parse_frame;
@@ -39,6 +41,7 @@ use lapin::{AsyncTcpStream, Connection, ConnectionProperties, ErrorKind};
 
 use crate::wire::message::Unreadable;
 
+pub use greeting::Greeting;
 pub use scan::{MARK, MAX_DEPTH};
 pub use screen::BadFrame;
 use screen::{Finding, Screen};
@@ -46,6 +49,9 @@ use screen::{Finding, Screen};
 /// Largest frame that is agreed on, bytes: what RabbitMQ offers by default. The library keeps 64
 /// times as much for each connection.
 pub const FRAME_MAX: u32 = 128 * 1024;
+/// The least that is agreed on, bytes: the library asks for no less, and what replaces a content
+/// header fits into it.
+pub const FRAME_MIN: u32 = 8 * 1024;
 /// Read buffer of a connection.
 const BUFFER: usize = 16 * 1024;
 
@@ -57,25 +63,44 @@ pub type Transport = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
 static DISTRUSTED: AtomicBool = AtomicBool::new(false);
 
 /// Opens an AMQP connection over a transport that `dial` makes. No larger frames are agreed on
-/// than [`FRAME_MAX`], nor than the URI's `frame_max`. Must be called within a tokio runtime.
+/// than [`FRAME_MAX`], nor than the URI's `frame_max` (which is at least [`FRAME_MIN`]). Must be
+/// called within a tokio runtime.
 ///
 /// # Errors
 /// Those of `dial` and of the library.
-#[expect(clippy::disallowed_methods, reason = "this is the guarded way")]
 pub async fn open(
-    mut uri: AMQPUri,
+    uri: AMQPUri,
     properties: ConnectionProperties,
     dial: impl AsyncFn(AMQPUri, TokioRuntime) -> lapin::Result<Transport> + Send + Sync + 'static,
 ) -> lapin::Result<Connection> {
+    open_heard(uri, properties, dial, Heard::default()).await
+}
+
+/// Where the broker's greeting is put.
+pub type Heard = Arc<OnceLock<Greeting>>;
+
+/// The same, with what the broker says of itself.
+///
+/// # Errors
+/// As [`open`].
+#[expect(clippy::disallowed_methods, reason = "this is the guarded way")]
+pub async fn open_heard(
+    mut uri: AMQPUri,
+    properties: ConnectionProperties,
+    dial: impl AsyncFn(AMQPUri, TokioRuntime) -> lapin::Result<Transport> + Send + Sync + 'static,
+    heard: Heard,
+) -> lapin::Result<Connection> {
     let asked = uri.query.frame_max.filter(|asked| *asked > 0);
-    let ceiling = asked.map_or(FRAME_MAX, |asked| asked.min(FRAME_MAX));
+    let ceiling = asked.map_or(FRAME_MAX, |asked| asked.clamp(FRAME_MIN, FRAME_MAX));
     uri.query.frame_max = Some(ceiling);
     let tokio = Tokio::current();
     let plain = Runtime::new(tokio.clone());
     let guarded = RuntimeParts::new(tokio.clone(), kit::Guarded(tokio));
     let connect = async move |uri, _| {
         let transport = dial(uri, plain.clone()).await?;
-        Ok(AsyncTcpStream::Plain(Guard::new(transport, ceiling)))
+        let mut guard = Guard::new(transport, ceiling);
+        guard.heard = Arc::clone(&heard);
+        Ok(AsyncTcpStream::Plain(guard))
     };
     Connection::connector(uri, Runtime::new(guarded), connect, properties).await
 }
@@ -137,6 +162,7 @@ fn library_reads(frame: &[u8]) -> bool {
 pub struct Guard<S> {
     inner: S,
     screen: Screen,
+    heard: Heard,
     buffer: Box<[u8]>,
     /// The part of the buffer that was received and not yet looked at.
     from: usize,
@@ -156,6 +182,7 @@ impl<S> Guard<S> {
         Self {
             inner,
             screen,
+            heard: Heard::default(),
             buffer: vec![0; BUFFER].into(),
             from: 0,
             to: 0,
@@ -200,6 +227,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
                 .run(input, output)
                 .map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad))?;
             this.from += taken;
+            if let Some(greeting) = this.screen.greeting() {
+                let _ = this.heard.set(greeting);
+            }
             let finding = this.screen.finding();
             if let Some(finding) = &finding {
                 tell(finding);

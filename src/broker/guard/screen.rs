@@ -8,6 +8,8 @@
 //!
 //! Holds at most one frame, and that is at most as large as was agreed on.
 
+use super::FRAME_MIN;
+use super::greeting::{Greeting, START};
 use super::mend;
 use super::methods::{self, Mended};
 use super::scan::{self, Flaw, Sound, What};
@@ -15,8 +17,7 @@ use super::scan::{self, Flaw, Sound, What};
 /// Type, channel and size in front of a frame's payload.
 const HEAD: usize = 7;
 const FRAME_END: u8 = 206;
-/// The least that is agreed on: the library asks for no less.
-pub(super) const MIN_FRAME: usize = 8_192;
+pub(super) const MIN_FRAME: usize = FRAME_MIN as usize;
 /// A frame that was larger than this leaves no memory behind.
 const KEPT: usize = 16 * 1024;
 
@@ -80,6 +81,8 @@ pub(super) struct Screen {
     /// Channels whose content is left out, as its method was.
     muted: Vec<u16>,
     spare: Vec<u8>,
+    /// What the broker said of itself at the begin, until somebody takes it.
+    greeting: Option<Greeting>,
     check: fn(&[u8]) -> Result<Sound, Flaw>,
     second_look: SecondLook,
     finding: Option<Finding>,
@@ -97,6 +100,7 @@ impl Screen {
             limit: ceiling,
             muted: Vec::new(),
             spare: Vec::new(),
+            greeting: None,
             check: scan::content_header,
             second_look,
             finding: None,
@@ -142,6 +146,11 @@ impl Screen {
     /// What was found since the last call.
     pub(super) fn finding(&mut self) -> Option<Finding> {
         self.finding.take()
+    }
+
+    /// What the broker said of itself, once.
+    pub(super) fn greeting(&mut self) -> Option<Greeting> {
+        self.greeting.take()
     }
 
     /// Bytes held, for tests of the bound.
@@ -236,6 +245,11 @@ impl Screen {
         self.frame.append(&mut payload);
         self.spare = payload;
         if mended != Mended::Unreadable && self.second_look() {
+            if id == START {
+                self.seal();
+                self.greeting = Greeting::read(&self.frame);
+                self.frame.pop();
+            }
             return true;
         }
         if content {

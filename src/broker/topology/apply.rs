@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use super::compare::{Live, Object, declared, settings};
 use super::examine::{Place, matched};
-use super::{BrokerPlan, Topology, uri};
+use super::{BrokerPlan, Topology, fitting, uri};
 use crate::broker::management::{ManagementClient, ManagementError, segment};
+use crate::model::brokers::OTHER_TYPE_CURE;
 
 /// State of a link that the broker cannot be asked for.
 pub const UNKNOWN: &str = "unknown";
@@ -46,7 +47,7 @@ impl fmt::Display for Change {
 pub struct Step {
     /// Label of the broker.
     pub broker: String,
-    /// `exchange`, `queue`, `federation upstream`, `federation upstream set`, `policy`.
+    /// `broker`, `exchange`, `queue`, `federation upstream`, `federation upstream set`, `policy`.
     pub kind: &'static str,
     /// Its name.
     pub name: String,
@@ -181,6 +182,7 @@ impl<'a> Target<'a> {
         let change = match self.live(object).await? {
             Live::Same => Change::Unchanged,
             Live::Fixed(why) => Change::Conflict(why),
+            Live::OtherType(why) => Change::Conflict(format!("{why}; {OTHER_TYPE_CURE}")),
             Live::Absent => Change::Created,
             Live::Stale(_) => Change::Updated,
         };
@@ -225,7 +227,7 @@ impl<'a> Target<'a> {
 fn link_states(plan: &BrokerPlan, live: &[Value]) -> Vec<LinkState> {
     let mut states = Vec::new();
     let objects: BTreeSet<&String> = plan.links.iter().map(|(object, _)| object).collect();
-    let own = uri::address_of(&plan.broker.amqp_uri);
+    let own = uri::addresses_of(&plan.broker.amqp_uri);
     for object in objects {
         let wanted = plan.links.iter().filter(|(name, _)| name == object);
         let wanted: Vec<Place> = wanted
@@ -277,6 +279,12 @@ pub async fn apply(topology: &Topology, wait: Option<Duration>) -> ApplyReport {
         links: Vec::new(),
     };
     let mut targets = report.usable(topology.brokers.iter().map(Target::new));
+    let unfit = fitting::conflicts(&targets, topology.queue_type).await;
+    if !unfit.is_empty() {
+        // Half a network that federates with itself is worse than none.
+        report.steps = unfit;
+        return report;
+    }
     // All objects everywhere before any policy: a link whose upstream exchange does not exist
     // yet fails and waits before it tries again.
     for objects in [declared, settings] {
@@ -361,6 +369,7 @@ mod tests {
         };
         let plan = Topology::of(&TopologyInput {
             cluster_name: "t".to_owned(),
+            queue_type: Default::default(),
             command_queues: vec!["q".to_owned()],
             command_max_age: Duration::from_secs(30),
             brokers: vec![broker(1), broker(2)],

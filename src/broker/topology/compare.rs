@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::uri;
-use super::{BrokerPlan, ExchangeSpec, QueueSpec};
+use super::{BrokerPlan, ExchangeSpec, QueueSpec, TYPE};
 use crate::broker::management::segment;
 
 /// How a live object compares with its plan.
@@ -14,6 +14,8 @@ pub(super) enum Live {
     Stale(String),
     /// Properties that are fixed once declared.
     Fixed(String),
+    /// A queue of the other type.
+    OtherType(String),
 }
 
 /// One planned object in the terms of the management API.
@@ -104,13 +106,18 @@ fn compare_declared(plan: &Value, live: &Value) -> Live {
     let arguments = |value: &'_ Value| -> Map<String, Value> {
         let mut map = value["arguments"].as_object().unwrap_or(&empty).clone();
         // The default type: live["type"] tells what the queue really is.
-        map.remove("x-queue-type");
+        map.remove(TYPE);
         map
     };
-    let is_queue = plan["arguments"].get("x-queue-type").is_some();
-    if is_queue && live.get("type").is_some_and(|t| t != "classic") {
-        let classic = json!("classic");
-        return Live::Fixed(differs("queue type", &classic, live.get("type")));
+    let planned = plan["arguments"].get(TYPE);
+    if let (Some(wanted), Some(found)) = (planned, live.get("type"))
+        && wanted != found
+    {
+        let waiting = live["messages"].as_u64().unwrap_or(0);
+        return Live::OtherType(format!(
+            "{}; {waiting} messages wait in it",
+            differs("queue type", wanted, Some(found))
+        ));
     }
     let (wanted, found) = (arguments(plan), arguments(live));
     if wanted == found {
@@ -180,8 +187,13 @@ mod tests {
         let quorum = json!({"type": "quorum", "durable": true, "auto_delete": false,
                             "arguments": {"x-queue-type": "quorum"}});
         assert!(
-            matches!(compare_declared(&plan, &quorum), Live::Fixed(why) if why.contains("quorum"))
+            matches!(compare_declared(&plan, &quorum), Live::OtherType(why) if why.contains("quorum"))
         );
+        let wanted = json!({"durable": true, "auto_delete": false,
+                            "arguments": {"x-queue-type": "quorum"}});
+        assert!(same(compare_declared(&wanted, &quorum)));
+        assert!(matches!(compare_declared(&wanted, &plain),
+            Live::OtherType(why) if why.contains("classic") && why.contains("3 messages")));
         let bounded = json!({"type": "classic", "durable": true, "auto_delete": false,
                              "arguments": {"x-max-length": 5}});
         assert!(matches!(compare_declared(&plan, &bounded), Live::Fixed(_)));

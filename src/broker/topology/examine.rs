@@ -9,6 +9,7 @@ use super::apply::{Target, TopologyError};
 use super::compare::{Live, declared, settings};
 use super::{BrokerPlan, PolicySpec, uri};
 use crate::broker::management::segment;
+use crate::model::brokers::OTHER_TYPE_CURE;
 
 const APPLY: &str = "run `tandem topology apply`";
 const UPSTREAM_SET: &str = "federation upstream set";
@@ -57,7 +58,9 @@ pub async fn missing(plan: &BrokerPlan) -> Result<Vec<Finding>, TopologyError> {
             Live::Same => {}
             Live::Absent => elsewhere.push((name, "does not exist".to_owned())),
             Live::Stale(why) if object.kind == UPSTREAM_SET => elsewhere.push((name, why)),
-            Live::Stale(why) | Live::Fixed(why) => findings.grave(name, why, APPLY),
+            Live::Stale(why) | Live::Fixed(why) | Live::OtherType(why) => {
+                findings.grave(name, why, APPLY);
+            }
         }
     }
     let live = LiveSettings::read(&target).await?;
@@ -101,6 +104,7 @@ async fn look_at_declared<'a>(
             Live::Fixed(why) => {
                 findings.grave(name, why, "delete it, then run `tandem topology apply`");
             }
+            Live::OtherType(why) => findings.grave(name, why, OTHER_TYPE_CURE),
         }
     }
     Ok(findings)
@@ -290,13 +294,13 @@ fn judge(plan: &BrokerPlan, policy: &PolicySpec, by: &str, live: &LiveSettings) 
         .iter()
         .map(|(name, value)| Place::of(name, value))
         .collect();
-    let own = uri::address_of(&plan.broker.amqp_uri);
+    let own = uri::addresses_of(&plan.broker.amqp_uri);
     let found = matched(&wanted, &there, &own);
     for ((name, value), found) in planned.iter().zip(found) {
         match found.map(|at| &feeding[at]) {
             None => judged.grave.push(format!(
                 "not federated from {}",
-                uri::address_of(value["uri"].as_str().unwrap_or_default())
+                Place::of(name, value).addresses.join(",")
             )),
             // That it differs has been told by its name.
             Some((other, _)) if other == name => {}
@@ -379,9 +383,9 @@ impl Place {
 /// Which live one stands for each wanted one: the one of its name; else one that leads there;
 /// else one that leads to no broker that is known, because brokers may reach each other by other
 /// addresses than instances do.
-pub(super) fn matched(wanted: &[Place], live: &[Place], own: &str) -> Vec<Option<usize>> {
+pub(super) fn matched(wanted: &[Place], live: &[Place], own: &[String]) -> Vec<Option<usize>> {
     let mut known: Vec<String> = wanted.iter().flat_map(|p| p.addresses.clone()).collect();
-    known.push(own.to_owned());
+    known.extend_from_slice(own);
     let mut found = vec![None; wanted.len()];
     type Rule<'r> = &'r dyn Fn(&Place, &Place) -> bool;
     let rules: [Rule<'_>; 3] = [
@@ -419,7 +423,8 @@ mod tests {
     #[test]
     fn what_is_wanted_is_found_by_name_then_by_address_then_by_what_is_left() {
         let wanted = [place("a", "host-a"), place("b", "host-b")];
-        let found = |live: &[Place]| matched(&wanted, live, "own:5672");
+        let own = ["own:5672".to_owned()];
+        let found = |live: &[Place]| matched(&wanted, live, &own);
         let same = [place("b", "relay:1"), place("a", "relay:2")];
         assert_eq!(found(&same), [Some(1), Some(0)]);
         let other = [place("x", "HOST-B:5672"), place("y", "host-a:5672")];
@@ -452,6 +457,7 @@ mod tests {
         };
         let input = TopologyInput {
             cluster_name: "tandem".to_owned(),
+            queue_type: Default::default(),
             command_queues: vec!["Connector1".to_owned()],
             command_max_age: Duration::from_secs(30),
             brokers: vec![broker(1), broker(2)],

@@ -20,6 +20,7 @@ pub fn topology_input(settings: &Settings) -> TopologyInput {
     });
     TopologyInput {
         cluster_name: settings.cluster_name.clone(),
+        queue_type: settings.queue_type,
         command_queues: queues.filter(|q| seen.insert(*q)).cloned().collect(),
         command_max_age: settings.command_max_age,
         brokers: brokers.collect(),

@@ -3,6 +3,7 @@ use super::*;
 fn input(brokers: usize) -> TopologyInput {
     TopologyInput {
         cluster_name: "tandem".to_owned(),
+        queue_type: Default::default(),
         command_queues: vec!["Connector1".to_owned(), "My.Queue".to_owned()],
         command_max_age: Duration::from_secs(30),
         brokers: (1..=brokers)
@@ -88,7 +89,7 @@ fn one_broker_alone_is_not_federated_but_expires_commands() {
 
 #[test]
 fn every_queue_that_nobody_may_read_is_bounded() {
-    for queue in queues("t", &[])
+    for queue in queues("t", &[], QueueType::Classic)
         .into_iter()
         .chain([control_queue("t", "gc-1")])
     {
@@ -96,6 +97,47 @@ fn every_queue_that_nobody_may_read_is_bounded() {
         assert!(queue.arguments.contains_key("x-max-length"), "{queue:?}");
         assert_eq!(queue.arguments["x-overflow"], "drop-head");
     }
+}
+
+#[test]
+fn quorum_queues_are_declared_so_and_give_no_command_up() {
+    let mut input = input(2);
+    input.queue_type = QueueType::Quorum;
+    let plan = Topology::of(&input).brokers.remove(0);
+    for queue in &plan.queues {
+        assert_eq!(queue.arguments["x-queue-type"], "quorum", "{queue:?}");
+    }
+    let definition = |name: &str| {
+        let policy = plan.policies.iter().find(|policy| policy.name == name);
+        policy.unwrap().value["definition"].clone()
+    };
+    let commands = definition("tandem.commands");
+    assert_eq!(commands["delivery-limit"], -1);
+    assert_eq!(commands["dead-letter-strategy"], "at-least-once");
+    assert_eq!(commands["overflow"], "reject-publish");
+    assert_eq!(commands["federation-upstream-set"], "tandem.main");
+    assert_eq!(definition("tandem.kept"), json!({"delivery-limit": -1}));
+    // Peers' messages are for the moment: their queues are not replicated.
+    let control = control_queue("tandem", "gc-1");
+    assert_eq!(control.arguments["x-queue-type"], "classic");
+}
+
+#[test]
+fn a_cluster_is_reached_by_all_its_nodes() {
+    let mut input = input(2);
+    input.brokers[1].amqp_uri = "amqps://a,b:5673/v".to_owned();
+    let plan = Topology::of(&input);
+    let uris = &plan.brokers[0].upstreams[0].value["uri"];
+    let text = |at: usize| uris[at].as_str().unwrap_or_default();
+    assert!(
+        text(0).starts_with("amqps://tandem:pass%2Fword@a/v?"),
+        "{uris}"
+    );
+    assert!(
+        text(1).starts_with("amqps://tandem:pass%2Fword@b:5673/v?"),
+        "{uris}"
+    );
+    assert_eq!(plan.brokers[1].vhost, "v");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::FederationTls;
 use crate::broker::management::segment;
-use crate::net::address::bare;
+use crate::net::address::{bare, each_address};
 
 /// Heartbeat of a link in seconds, and its bound of connecting in milliseconds: a link over a
 /// cut line is noticed within about two heartbeats.
@@ -76,6 +76,12 @@ pub(super) fn address_of(uri: &str) -> String {
         true => authority,
         false => format!("{authority}:{port}"),
     }
+}
+
+/// Where a URI of a broker leads that may list several addresses.
+pub(super) fn addresses_of(uri: &str) -> Vec<String> {
+    let each = each_address(uri);
+    each.iter().map(|one| address_of(one)).collect()
 }
 
 /// The URI with credentials, virtual host and link parameters where it has none of its own.
@@ -213,8 +219,15 @@ pub(super) fn redacted(uri: &str) -> String {
 /// A parameter's value with its `uri`, where it has one, without password.
 pub(super) fn redacted_value(value: &Value) -> Value {
     let mut value = value.clone();
-    if let Some(uri) = value.get("uri").and_then(Value::as_str).map(redacted) {
-        value["uri"] = Value::String(uri);
+    match value.get_mut("uri") {
+        Some(Value::String(uri)) => *uri = redacted(uri),
+        Some(Value::Array(uris)) => {
+            for uri in uris {
+                let text = uri.as_str().map(redacted);
+                *uri = text.unwrap_or_default().into();
+            }
+        }
+        _ => {}
     }
     value
 }
@@ -292,6 +305,15 @@ mod tests {
         assert_eq!(address_of("amqp://[::1]"), "[::1]:5672");
         assert_eq!(address_of("amqp://[::1]:7"), "[::1]:7");
         assert_eq!(address_of("10.0.0.1:5673"), "10.0.0.1:5673");
+    }
+
+    #[test]
+    fn a_list_of_uris_shows_no_password_either() {
+        let uris = serde_json::json!({"uri": ["amqp://u:p@a", "amqp://u:p@b/v"], "max-hops": 1});
+        let shown = redacted_value(&uris);
+        assert_eq!(shown["uri"][0], "amqp://u:***@a");
+        assert_eq!(shown["uri"][1], "amqp://u:***@b/v");
+        assert_eq!(addresses_of("amqp://u:p@a,b:7/v"), ["a:5672", "b:7"]);
     }
 
     #[test]

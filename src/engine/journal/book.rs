@@ -30,13 +30,19 @@ impl Entry {
 /// What a write to the disk was for.
 #[derive(Debug)]
 pub(super) enum Pending {
-    OwnIntent(JobId),
+    /// The job, and when the intent was made.
+    OwnIntent(JobId, u64),
     OwnOutcome(JobId),
-    /// A member's record: it is told when it is durable.
-    Foreign {
+    /// An intent that a member told, and when it was made: it is told when it is durable.
+    ForeignIntent {
         from: InstanceId,
         key: Key,
-        outcome: bool,
+        made: u64,
+    },
+    /// A member's outcome: likewise.
+    ForeignOutcome {
+        from: InstanceId,
+        key: Key,
     },
     Other,
 }
@@ -47,7 +53,8 @@ pub(super) struct Outgoing {
     pub(super) intents: BTreeSet<Key>,
     pub(super) outcomes: BTreeSet<Key>,
     pub(super) withdrawn: BTreeSet<Key>,
-    pub(super) acked_intents: BTreeSet<Key>,
+    /// With when they were made.
+    pub(super) acked_intents: BTreeMap<Key, u64>,
     pub(super) acked_outcomes: BTreeSet<Key>,
     pub(super) refused: Vec<(Key, IntentRefusal)>,
 }

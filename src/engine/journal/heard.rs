@@ -22,6 +22,14 @@ impl Engine {
         withdrawn: Vec<Key>,
         history: bool,
     ) {
+        // What is taken back and made anew in one message is there afterwards.
+        for key in withdrawn {
+            let by = self.book.open_intent(&key).map(|intent| intent.by.clone());
+            if by.as_ref() == Some(from) {
+                self.book.remove(&key);
+                self.write(JournalWrite::Withdraw(key), Pending::Other);
+            }
+        }
         for intent in intents {
             self.on_intent(from, intent, history);
         }
@@ -30,20 +38,13 @@ impl Engine {
                 self.on_outcome(from, outcome);
             }
         }
-        for key in withdrawn {
-            let by = self.book.open_intent(&key).map(|intent| intent.by.clone());
-            if by.as_ref() == Some(from) {
-                self.book.remove(&key);
-                self.write(JournalWrite::Withdraw(key), Pending::Other);
-            }
-        }
         self.look_at_waiting();
     }
 
     fn on_intent(&mut self, from: &InstanceId, intent: IntentRecord, history: bool) {
         let key = intent.key;
         if intent.until <= self.kept.wall {
-            self.ack_intent(from, key);
+            self.ack_intent(from, key, intent.at);
             return;
         }
         if let Known::Finished(_) | Known::OtherBody = self.ledger.look_up(&key, intent.body) {
@@ -55,8 +56,9 @@ impl Engine {
         if let Some(known) = self.book.open_intent(&key).cloned() {
             if (&known.by, known.boot) == (&intent.by, intent.boot) {
                 if self.book.entries.get(&key).is_some_and(|e| e.durable) {
-                    self.ack_intent(from, key);
+                    self.ack_intent(from, key, intent.at);
                 }
+                // Else it is asked for again when the disk has it.
                 return;
             }
             if !self.gives_way(&known, &intent) {
@@ -82,11 +84,8 @@ impl Engine {
             entry.acked.insert(maker);
         });
         let from = from.clone();
-        let pending = Pending::Foreign {
-            from,
-            key,
-            outcome: false,
-        };
+        let made = intent.at;
+        let pending = Pending::ForeignIntent { from, key, made };
         self.write(JournalWrite::Intent(intent), pending);
     }
 
@@ -125,9 +124,25 @@ impl Engine {
         self.ledger.running(key)
     }
 
-    fn ack_intent(&mut self, to: &InstanceId, key: Key) {
+    fn ack_intent(&mut self, to: &InstanceId, key: Key, made: u64) {
         let out = self.book.out.entry(to.clone()).or_default();
-        out.acked_intents.insert(key);
+        out.acked_intents.insert(key, made);
+    }
+
+    /// An intent that a member told (its own, or what this one had missed) is on disk: the member is
+    /// told so, unless the intent was taken back meanwhile.
+    pub(super) fn foreign_intent_written(&mut self, from: &InstanceId, key: Key, made: u64) {
+        let Some(entry) = self.book.entries.get_mut(&key) else {
+            return;
+        };
+        if entry
+            .intent
+            .as_ref()
+            .is_some_and(|intent| intent.at == made)
+        {
+            entry.durable = true;
+            self.ack_intent(from, key, made);
+        }
     }
 
     fn refuse_intent(&mut self, to: &InstanceId, key: Key, why: IntentRefusal) {
@@ -204,10 +219,9 @@ impl Engine {
             self.owe(from, key);
             self.tell_owed();
         }
-        let pending = Pending::Foreign {
+        let pending = Pending::ForeignOutcome {
             from: from.clone(),
             key,
-            outcome: true,
         };
         self.write(write, pending);
     }
@@ -215,18 +229,25 @@ impl Engine {
     pub(in crate::engine) fn on_journal_ack(
         &mut self,
         from: &InstanceId,
-        intents: &[Key],
+        (intents, made): (&[Key], &[u64]),
         outcomes: &[Key],
         refused: &[(Key, IntentRefusal)],
     ) {
-        let with_outcome = |entry: &Entry| entry.outcome.is_some();
-        for (keys, finished) in [(intents, false), (outcomes, true)] {
-            for key in keys {
-                if let Some(entry) = self.book.entries.get_mut(key)
-                    && with_outcome(entry) == finished
-                {
-                    entry.acked.insert(from.clone());
-                }
+        for (at, key) in intents.iter().enumerate() {
+            let entry = self.book.entries.get_mut(key);
+            let Some(entry) = entry.filter(|entry| entry.outcome.is_none()) else {
+                continue;
+            };
+            // The word on one that was taken back says nothing of the one that was made since.
+            let ours = entry.intent.as_ref().map(|intent| intent.at);
+            if made.get(at).is_none_or(|made| Some(*made) == ours) {
+                entry.acked.insert(from.clone());
+            }
+        }
+        for key in outcomes {
+            let entry = self.book.entries.get_mut(key);
+            if let Some(entry) = entry.filter(|entry| entry.outcome.is_some()) {
+                entry.acked.insert(from.clone());
             }
         }
         let all = intents.iter().chain(outcomes);

@@ -137,7 +137,9 @@ impl Engine {
         let outcomes: Vec<OutcomeRecord> = (out.outcomes.iter())
             .filter_map(|key| self.book.entries.get(key)?.outcome.clone())
             .collect();
-        let withdrawn: Vec<Key> = out.withdrawn.into_iter().collect();
+        // What was made anew meanwhile is the same to a member: it holds an intent of ours.
+        let open = |key: &Key| !out.intents.contains(key);
+        let withdrawn: Vec<Key> = out.withdrawn.into_iter().filter(open).collect();
         let most = intents.len().max(outcomes.len()).max(withdrawn.len());
         let part = limits::JOURNAL_RECORDS;
         for from in (0..most).step_by(part) {
@@ -151,8 +153,10 @@ impl Engine {
         }
         let acks = !out.acked_intents.is_empty() || !out.acked_outcomes.is_empty();
         if acks || !out.refused.is_empty() {
+            let (intents, made) = out.acked_intents.into_iter().unzip();
             let message = PeerMessage::JournalAck {
-                intents: out.acked_intents.into_iter().collect(),
+                intents,
+                made,
                 outcomes: out.acked_outcomes.into_iter().collect(),
                 refused: out.refused,
             };

@@ -96,6 +96,7 @@ fn acked(rig: &Rig) -> (Vec<Key>, Vec<(Key, IntentRefusal)>) {
 fn ack(rig: &mut Rig, intents: &[Key], outcomes: &[Key]) {
     let message = PeerMessage::JournalAck {
         intents: intents.to_vec(),
+        made: Vec::new(),
         outcomes: outcomes.to_vec(),
         refused: Vec::new(),
     };
@@ -208,6 +209,77 @@ fn a_call_waits_for_the_disk_and_the_member_and_its_reply_for_both_again() {
     ack(&mut rig, &[], &[key]);
     assert_eq!(rig.outcomes(), [Outcome::Accepted, Outcome::Accepted]);
     assert_eq!(rig.acks.len(), 2);
+}
+
+#[test]
+fn the_word_on_an_intent_that_was_taken_back_is_no_word_on_the_one_made_since() {
+    let mut seq = 0;
+    let mut rig = pair(&mut seq);
+    rig.send("MakeCall#1001", "5000", "m1");
+    let intent = told_intents(&rig).pop().unwrap();
+    let word = |made| PeerMessage::JournalAck {
+        intents: vec![intent.key],
+        made: vec![made],
+        outcomes: Vec::new(),
+        refused: Vec::new(),
+    };
+    rig.peer("gc-2", word(intent.at - 1));
+    assert_eq!(calls(&rig), 0, "that was another intent");
+    rig.peer("gc-2", word(intent.at));
+    assert_eq!(calls(&rig), 1);
+}
+
+#[test]
+fn an_intent_that_was_taken_back_is_not_acknowledged_and_one_made_anew_is() {
+    let mut seq = 0;
+    let mut rig = pair(&mut seq);
+    rig.journal_answers = false;
+    let first = intent_of(&message("MakeCall#1001", "5000", "m1"), &rig, "gc-2", 22);
+    let again = IntentRecord {
+        at: first.at + 1,
+        ..first.clone()
+    };
+    let written = |rig: &mut Rig| {
+        let ids = rig.journal.drain(..).map(|(id, _)| id).collect();
+        rig.input(Input::Journaled { ids, failure: None });
+        rig.advance(5);
+        acked(rig).0
+    };
+    let journal = |intents, withdrawn| PeerMessage::Journal {
+        intents,
+        outcomes: Vec::new(),
+        withdrawn,
+        history: false,
+    };
+    rig.peer("gc-2", journal(vec![first.clone()], Vec::new()));
+    rig.peer("gc-2", journal(Vec::new(), vec![first.key]));
+    assert!(written(&mut rig).is_empty(), "it is not there any more");
+    rig.peer("gc-2", journal(vec![first.clone()], Vec::new()));
+    rig.peer("gc-2", journal(vec![again.clone()], vec![first.key]));
+    let kept = rig.journal.last().map(|(_, write)| write.clone());
+    assert!(
+        matches!(&kept, Some(JournalWrite::Intent(intent)) if intent.at == again.at),
+        "{kept:?}"
+    );
+    assert_eq!(written(&mut rig), [first.key]);
+}
+
+#[test]
+fn an_intent_told_by_a_third_member_is_acknowledged_to_its_maker_too() {
+    let mut seq = 0;
+    let mut rig = pair(&mut seq);
+    let intent = intent_of(&message("MakeCall#1001", "5000", "m1"), &rig, "gc-3", 33);
+    let told = |history| PeerMessage::Journal {
+        intents: vec![intent.clone()],
+        outcomes: Vec::new(),
+        withdrawn: Vec::new(),
+        history,
+    };
+    rig.peer("gc-2", told(true));
+    rig.advance(5);
+    rig.peer_boot("gc-3", 33, told(false));
+    rig.advance(5);
+    assert_eq!(acked(&rig).0, [intent.key, intent.key]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Behaviour of the engine, one file a subject. [`support::Rig`] drives one engine by hand.
 
+mod aside;
 mod calls;
 mod clients;
 mod commands;

@@ -111,6 +111,40 @@ fn outcome_of(raw: &crate::wire::message::RawMessage, rig: &Rig) -> OutcomeRecor
 }
 
 #[test]
+fn what_another_one_has_told_is_the_outcome_of_a_command_that_runs_here_too() {
+    let refusal = || refused(401);
+    for (ours, theirs, told) in [
+        (refusal(), Outcome::Accepted, Outcome::Accepted),
+        (done(), Outcome::Accepted, Outcome::Accepted),
+        (refusal(), Outcome::InDoubt, Outcome::Failed),
+        (done(), Outcome::Failed, Outcome::InDoubt),
+    ] {
+        let mut seq = 0;
+        let mut rig = Rig::with_agent();
+        rig.advance_with_peer(1_000, &mut seq, Role::Follower, 100);
+        rig.forget();
+        rig.answers_calls = false;
+        let raw = message("MakeReady#1001", "", "m1");
+        rig.deliver(raw.clone());
+        assert_eq!(rig.open_calls.len(), 1);
+        let mut record = outcome_of(&raw, &rig);
+        record.reply.command = "MakeReady".into();
+        record.reply.outcome = theirs;
+        rig.peer(
+            "gc-2",
+            PeerMessage::Delta {
+                sessions: Vec::new(),
+                destinations: Vec::new(),
+                outcomes: vec![record],
+            },
+        );
+        rig.answer(ours);
+        rig.advance(100);
+        assert_eq!(rig.outcomes(), [told], "theirs was {theirs:?}");
+    }
+}
+
+#[test]
 fn the_outcome_a_lost_leader_told_before_it_went_is_the_answer() {
     let mut seq = 0;
     let mut rig = Rig::follower(&mut seq);
@@ -216,6 +250,7 @@ fn a_refusal_from_another_than_the_one_asked_changes_nothing() {
     let (_, id, _) = rig.forwards()[0].clone();
     let why = ForwardRefusal::Busy;
     rig.peer("gc-3", PeerMessage::ForwardRefused { id, why });
+    rig.peer_boot("gc-2", 21, PeerMessage::ForwardRefused { id, why });
     rig.peer("gc-3", PeerMessage::ForwardDone { id });
     assert!(rig.outcomes().is_empty());
     assert!(rig.acks.is_empty());

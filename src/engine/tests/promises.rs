@@ -43,6 +43,7 @@ fn answer(rig: &mut Rig) {
                 intents, outcomes, ..
             } => PeerMessage::JournalAck {
                 intents: intents.iter().map(|intent| intent.key).collect(),
+                made: intents.iter().map(|intent| intent.at).collect(),
                 outcomes: outcomes.iter().map(|outcome| outcome.key).collect(),
                 refused: Vec::new(),
             },
@@ -129,6 +130,25 @@ fn an_old_count_is_no_proof_once_a_broker_was_out_of_reach() {
     rig.lose(far);
     rig.advance(2_000);
     rig.refuses_links = false;
+    rig.advance(8_000);
+    rig.forget();
+    rig.deliver(resent("m1"));
+    rig.advance(8_000);
+    assert_eq!(rig.outcomes(), [Outcome::InDoubt]);
+}
+
+#[test]
+fn nor_is_it_where_a_link_was_cut_for_longer_than_it_was_known_to_be_lost() {
+    let mut seq = 0;
+    let mut rig = pair(&mut seq, 0);
+    rig.counts.insert(instance(PEER), 0);
+    rig.advance(1_100);
+    assert_eq!(lost(&rig), ["consumer_gone"]);
+    rig.mute = Some(1);
+    rig.advance(2_000);
+    rig.mute = None;
+    let far = rig.links.iter().find(|(_, broker)| *broker == 1).unwrap().0;
+    rig.lose(far);
     rig.advance(8_000);
     rig.forget();
     rig.deliver(resent("m1"));

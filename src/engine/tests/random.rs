@@ -61,7 +61,11 @@ fn apply(rig: &mut Rig, (kind, a, b, c): Step) {
             link,
             reason: String::new(),
         }),
-        6 => rig.input(Input::LinkUp { link }),
+        6 => rig.input(Input::LinkUp {
+            link,
+            node: String::new(),
+            cluster: String::new(),
+        }),
         7 => {
             if let Some((link, _)) = rig.links.first().copied() {
                 rig.lose(link);

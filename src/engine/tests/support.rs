@@ -168,6 +168,10 @@ pub enum Broker {
     Fails,
     /// Refuses what is for clients.
     ClientsAreFull,
+    /// Refuses events.
+    EventsAreRefused,
+    /// Refuses events with this address.
+    Refuses(&'static str),
     /// Has lost the queue of dead letters, until it is declared again.
     NoDeadLetters,
 }
@@ -199,6 +203,8 @@ pub struct Rig {
     pub counts: BTreeMap<InstanceId, u32>,
     /// The broker that peers' control queues are consumed on; `None`: on any.
     pub peers_at: Option<usize>,
+    /// A broker that answers no question: the link to it is cut, which nobody knows yet.
+    pub mute: Option<usize>,
     pub users: BTreeMap<AgentId, User>,
 
     /// What brokers refuse, by index.
@@ -258,6 +264,7 @@ impl Rig {
             refuses_links: false,
             counts: BTreeMap::new(),
             peers_at: None,
+            mute: None,
             users: BTreeMap::new(),
             refused: BTreeSet::new(),
             slow_consumers: BTreeSet::new(),
@@ -684,7 +691,11 @@ impl Rig {
             }
             Command::Dial { link, broker } if self.dials => {
                 self.links.push((link, broker));
-                inputs.push_back(Input::LinkUp { link });
+                inputs.push_back(Input::LinkUp {
+                    link,
+                    node: String::new(),
+                    cluster: String::new(),
+                });
             }
             Command::Fence { broker, peer } => self.fences.push((broker, peer)),
             Command::Dial { .. } => {}
@@ -744,7 +755,9 @@ impl Rig {
                 let away = self
                     .peers_at
                     .is_some_and(|at| near.is_none_or(|(_, b)| *b != at));
-                if let Some(count) = self.counts.get(&peer).copied() {
+                let mute = near.is_some_and(|(_, broker)| self.mute == Some(*broker));
+                let known = self.counts.get(&peer).copied();
+                if let Some(count) = known.filter(|_| !mute) {
                     let count = if away { 0 } else { count };
                     inputs.push_back(Input::PeerConsumers { link, peer, count });
                 }
@@ -838,6 +851,10 @@ impl Rig {
             Outbound::DeadLetter { .. } | Outbound::ParkedReply { .. }
         );
         let for_client = matches!(message, Outbound::Reply { .. } | Outbound::Event { .. });
+        let event_to = match &message {
+            Outbound::Event { to, .. } => Some(to.clone()),
+            _ => None,
+        };
         if let Some(refused) = self.refusal(link, way) {
             self.barred += 1;
             inputs.push_back(refused);
@@ -856,10 +873,17 @@ impl Rig {
             Broker::Returns if mandatory => PublishOutcome::Returned,
             Broker::Fails => PublishOutcome::Failed,
             Broker::ClientsAreFull if for_client => PublishOutcome::Refused,
-            Broker::NoDeadLetters if for_people => PublishOutcome::Returned,
-            Broker::Confirms | Broker::Returns | Broker::ClientsAreFull | Broker::NoDeadLetters => {
-                PublishOutcome::Confirmed
+            Broker::EventsAreRefused if event_to.is_some() => PublishOutcome::Refused,
+            Broker::Refuses(client) if event_to.is_some_and(|to| to.as_str() == client) => {
+                PublishOutcome::Refused
             }
+            Broker::NoDeadLetters if for_people => PublishOutcome::Returned,
+            Broker::Confirms
+            | Broker::Returns
+            | Broker::ClientsAreFull
+            | Broker::EventsAreRefused
+            | Broker::Refuses(_)
+            | Broker::NoDeadLetters => PublishOutcome::Confirmed,
         };
         inputs.push_back(Input::Published {
             publish: id,

@@ -124,6 +124,12 @@ fn a_prefix_does_as_well_as_a_default_namespace() {
 fn keepalives_between_stanzas_are_nothing() {
     assert_eq!(read(" \n "), []);
     assert_eq!(read(" <a/> \n <b/> "), [Incoming::Other, Incoming::Other]);
+    // As they are in front of a stream, where the one before has left them.
+    let stream = format!(" \n{HEADER}");
+    assert_eq!(
+        read_all(stream.as_bytes().chunks(1)),
+        (vec![Incoming::Opened], None)
+    );
 }
 
 #[test]

@@ -71,6 +71,7 @@ fn samples() -> Vec<PeerMessage> {
         },
         PeerMessage::JournalAck {
             intents: vec![KEY],
+            made: vec![7],
             outcomes: vec![[2; 16]],
             refused: vec![
                 ([3; 16], IntentRefusal::Stale),
@@ -253,6 +254,7 @@ fn command() -> RawMessage {
         redelivered_upstream: true,
         visit_count: Some(1),
         looped: false,
+        put_aside: None,
         cut: None,
         unreadable: None,
         group: Some("agents".into()),

@@ -4,8 +4,8 @@
 //! Not judged: a failure told on one side of a cut (or that the agent is not known there, also beside
 //! a frozen instance that has begun the command), and what the other side told meanwhile; likewise
 //! that a copy of a command that may be repeated expired there, while the other side carried out a
-//! resend. Two that cannot talk cannot agree. Nor a failure that was told by an instance that
-//! ended before any other was there again.
+//! resend. Two that cannot talk cannot agree. Nor a failure (or expiry, likewise)
+//! that was told by an instance that ended before any other was there again.
 
 use std::collections::BTreeMap;
 
@@ -53,7 +53,7 @@ impl Told {
         let failed = reply.outcome == Outcome::Failed;
         let lapsed = reply.outcome == Outcome::Expired && may_be_repeated(reply);
         let apart = self.cut && (failed || unknown || lapsed) || self.frozen && unknown;
-        if apart || self.all_end && failed {
+        if apart || self.all_end && (failed || lapsed) {
             return None;
         }
         let known = self.by_id.entry(id.to_owned()).or_default();

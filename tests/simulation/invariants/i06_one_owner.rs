@@ -63,6 +63,10 @@ fn engines(world: &World) -> impl Iterator<Item = &Engine> {
 }
 
 fn roles(world: &World) -> Option<String> {
+    let stopped = |node| world.plan.start_not_kept(node);
+    if (0..world.nodes.len()).any(stopped) {
+        return None;
+    }
     let roles: Vec<Role> = engines(world)
         .map(|engine| engine.view().groups[0].role)
         .collect();

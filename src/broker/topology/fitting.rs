@@ -1,0 +1,91 @@
+//! Whether live brokers are what the plan takes them for: brokers of their own, new enough.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::apply::{Change, Step, Target};
+use crate::model::brokers::{ONE_CLUSTER_CURE, QueueType, one_cluster};
+
+/// What speaks against setting anything; empty where nothing does. A broker that cannot be asked
+/// says nothing: what is set on it fails by itself.
+pub(super) async fn conflicts(targets: &[Target<'_>], kind: QueueType) -> Vec<Step> {
+    let mut said = Vec::new();
+    for target in targets {
+        let overview = target.get("overview").await.ok().flatten();
+        let label = target.plan.broker.label.as_str();
+        said.push((label, overview.unwrap_or_default()));
+    }
+    found(&said, kind)
+}
+
+/// The same from each broker's label and its word about itself (`/api/overview`).
+fn found(said: &[(&str, Value)], kind: QueueType) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+    for (label, overview) in said {
+        let mut conflict = |why: String| {
+            steps.push(Step {
+                broker: (*label).to_owned(),
+                kind: "broker",
+                name: (*label).to_owned(),
+                change: Change::Conflict(why),
+            });
+        };
+        let version = overview["rabbitmq_version"].as_str().unwrap_or_default();
+        if let Some(why) = kind.problem_on(version) {
+            conflict(why);
+        }
+        let Some(name) = overview["cluster_name"].as_str() else {
+            continue;
+        };
+        if let Some(other) = names.insert(name, label) {
+            let why = one_cluster(other, label, name);
+            conflict(format!("{why}; {ONE_CLUSTER_CURE}"));
+        }
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn said(version: &str, name: &str) -> Value {
+        json!({"rabbitmq_version": version, "cluster_name": name})
+    }
+
+    fn words(step: &Step) -> &str {
+        match &step.change {
+            Change::Conflict(why) => why,
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn brokers_of_their_own_that_are_new_enough_are_taken() {
+        let two = [("a", said("4.0.5", "x")), ("b", said("4.3.6", "y"))];
+        assert_eq!(found(&two, QueueType::Quorum), []);
+        let old = [("a", said("3.10.8", "x")), ("b", Value::Null)];
+        assert_eq!(found(&old, QueueType::Classic), []);
+        let steps = found(&old, QueueType::Quorum);
+        assert_eq!((steps.len(), steps[0].broker.as_str()), (1, "a"));
+        assert!(words(&steps[0]).contains("RabbitMQ 3.10.8"));
+    }
+
+    #[test]
+    fn two_entries_of_one_cluster_are_refused_with_the_cure() {
+        let one = said("4.0.5", "site-1");
+        let both = [("a:5672", one.clone()), ("b:5672", one)];
+        let steps = found(&both, QueueType::Classic);
+        assert_eq!(steps.len(), 1);
+        let text = words(&steps[0]);
+        assert!(text.contains("a:5672") && text.contains("b:5672"), "{text}");
+        assert!(
+            text.contains("broker.url.1=host-a:5672,host-b:5672"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,75 @@
+//! What is said of brokers in more than one place.
+
+use serde::{Deserialize, Serialize};
+
+/// Kind of the command, expired and dead-letter queues.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueueType {
+    /// On one node of the broker.
+    #[default]
+    Classic,
+    /// Replicated between the nodes of a cluster.
+    Quorum,
+}
+
+/// First release of RabbitMQ whose federation moves the messages of quorum queues as it should.
+const QUORUM_SINCE: u32 = 4;
+
+impl QueueType {
+    /// As declarations have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Quorum => "quorum",
+        }
+    }
+
+    /// Why a broker of this version cannot have such queues; `None` where it can, or says no
+    /// version that can be read.
+    #[must_use]
+    pub fn problem_on(self, version: &str) -> Option<String> {
+        let major: u32 = version.split('.').next()?.trim().parse().ok()?;
+        (self == Self::Quorum && major < QUORUM_SINCE).then(|| {
+            format!(
+                "queue.type is quorum and this is RabbitMQ {version}: before {QUORUM_SINCE}.0 \
+                 federation sends the messages of quorum queues to and fro between the brokers; \
+                 upgrade it, or set queue.type=classic"
+            )
+        })
+    }
+}
+
+/// That two entries of the broker list answer with one cluster name.
+#[must_use]
+pub fn one_cluster(one: &str, other: &str, name: &str) -> String {
+    format!("brokers {one} and {other} are one cluster: both say that they are {name:?}")
+}
+
+/// What to do about it.
+pub const ONE_CLUSTER_CURE: &str = "a cluster is one broker: list the addresses of its nodes in one entry, \
+     broker.url.1=host-a:5672,host-b:5672; where they are brokers of their own, give each its own \
+     cluster_name in rabbitmq.conf";
+
+/// How to get from one type of a queue to the other.
+pub const OTHER_TYPE_CURE: &str = "a queue keeps its type: leave queue.type as the queue is, or stop the instances, \
+     move what waits in it to another queue with a shovel or let it be served first, delete it and \
+     run `tandem topology apply` (docs/operations.md, \"Changing the type of the queues\")";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quorum_queues_want_a_broker_that_federates_them() {
+        for old in ["3.10.8", "3.13.7"] {
+            let problem = QueueType::Quorum.problem_on(old).unwrap();
+            assert!(problem.contains(old) && problem.contains("queue.type=classic"));
+            assert_eq!(QueueType::Classic.problem_on(old), None);
+        }
+        for fine in ["4.0.5", "4.3.6", "", "?"] {
+            assert_eq!(QueueType::Quorum.problem_on(fine), None, "{fine}");
+        }
+    }
+}
