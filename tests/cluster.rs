@@ -231,6 +231,20 @@ fn a_quorum_queue_serves_whichever_node_is_killed() {
                 "{row:?}"
             );
         }
+        whole_cluster(&mut trial).await;
+    });
+}
+
+/// A node that the others cannot reach, and an operator's rolling restart.
+#[test]
+#[ignore = "takes two minutes: scripts/test --rabbitmq 4 --test cluster -- --include-ignored"]
+fn a_cut_in_the_cluster_and_a_rolling_restart_are_served_through() {
+    run(async |shared| {
+        if !has_clusters().await {
+            return;
+        }
+        let options = PairOptions::default().set("queue.type", "quorum");
+        let mut trial = Trial::start(shared, "quorum", options).await;
         let cut = async |network: &mut BrokerNetwork| {
             let cluster = &network.brokers()[0];
             cluster.partition(&[0]).await.expect("a node is cut off");
@@ -256,12 +270,12 @@ fn a_quorum_queue_serves_whichever_node_is_killed() {
                 "{row:?}"
             );
         }
-        whole_cluster(&mut trial).await;
     });
 }
 
 /// A classic queue is gone with its node: the other site's serves.
 #[test]
+#[ignore = "takes minutes: scripts/test --rabbitmq 4 --test cluster -- --include-ignored"]
 fn with_classic_queues_the_other_site_serves_where_the_queues_node_is_killed() {
     run(async |shared| {
         if !has_clusters().await {
@@ -279,6 +293,7 @@ fn with_classic_queues_the_other_site_serves_where_the_queues_node_is_killed() {
 }
 
 #[test]
+#[ignore = "takes minutes: scripts/test --rabbitmq 4 --test cluster -- --include-ignored"]
 fn active_active_with_a_cluster_serves_whichever_node_is_killed() {
     run(async |shared| {
         if !has_clusters().await {
