@@ -293,13 +293,18 @@ async fn refuse_without_key(settings: &Settings) -> Result<(), AppError> {
     tracing::warn!("no control.key: this instance runs alone, without a peer");
     let own = format!("{}.control.{}", settings.cluster_name, settings.instance.id);
     let prefix = format!("{}.control.", settings.cluster_name);
+    // Behind a dot: one on a node of a cluster. No instance id has dots.
+    let is_own = |name: &str| {
+        let rest = name.strip_prefix(&own);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
     for url in &settings.broker.urls {
         let vhost = broker::topology::vhost_of(&url.amqp);
         let queues = broker::management::queue_names(&url.management, &vhost).await;
         let other = match queues {
             Ok(names) => names
                 .into_iter()
-                .find(|name| name.starts_with(&prefix) && *name != own),
+                .find(|name| name.starts_with(&prefix) && !is_own(name)),
             Err(error) => {
                 tracing::warn!(broker = url.label, %error, "cannot look for peers' control queues");
                 None

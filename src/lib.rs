@@ -16,7 +16,6 @@
 pub mod admin;
 pub mod app;
 pub mod broker;
-pub mod catalogue;
 pub mod cli;
 pub mod client;
 mod data_dir;
@@ -24,7 +23,6 @@ pub mod descriptors;
 pub mod doctor;
 pub mod downstream;
 pub mod driver;
-pub mod engine;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
 mod files;
@@ -33,7 +31,6 @@ pub mod fuzzing;
 pub mod journal;
 pub mod lab;
 pub mod lease;
-pub mod model;
 pub mod net;
 pub mod notify;
 pub mod retry;
@@ -44,7 +41,11 @@ pub mod store;
 pub mod supervisor;
 pub mod telemetry;
 pub mod watchdog;
-pub mod wire;
+
+pub use tandem_engine as engine;
+pub use tandem_model as model;
+pub use tandem_model::catalogue;
+pub use tandem_wire as wire;
 
 /// Product version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

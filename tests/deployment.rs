@@ -254,6 +254,7 @@ fn the_dockerfile_copies_what_the_build_reads_and_nothing_is_ignored_of_it() {
     assert!(output.status.success(), "{}", said(&output));
     let mut files = Vec::new();
     sources(&folder.path().join("src"), &mut files);
+    sources(&folder.path().join("crates"), &mut files);
     let mut included = 0;
     for file in files {
         // Tests are not built into the image.

@@ -258,3 +258,36 @@ fn every_alert_has_its_place_in_the_handbook() {
         resolves(&page, &format!("#{}", name.to_lowercase())).unwrap();
     }
 }
+
+#[test]
+fn every_dependency_has_its_reason() {
+    let mut manifests = vec![root().join("Cargo.toml")];
+    for entry in std::fs::read_dir(root().join("crates")).unwrap() {
+        manifests.push(entry.unwrap().path().join("Cargo.toml"));
+    }
+    let read = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
+    let manifest: String = manifests.iter().map(read).collect();
+    let page = std::fs::read_to_string(root().join("docs/dependencies.md")).unwrap();
+    let sections = manifest.split("\n[").filter(|section| {
+        section.starts_with("dependencies]") || section.starts_with("dev-dependencies]")
+    });
+    let lines = sections
+        .flat_map(str::lines)
+        .filter(|line| !line.starts_with('#'));
+    let names: Vec<&str> = lines
+        .filter_map(|line| line.split_once(" = ").map(|(name, _)| name))
+        .map(|name| name.trim_end_matches(".workspace"))
+        .filter(|name| !name.starts_with("tandem"))
+        .collect();
+    assert!(names.len() > 30, "{names:?}");
+    let missing: Vec<&&str> = (names.iter())
+        .filter(|name| !page.contains(&format!("| `{name}` |")))
+        .collect();
+    assert!(missing.is_empty(), "docs/dependencies.md lacks {missing:?}");
+    let listed = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    let gone: Vec<&str> = listed
+        .filter_map(|line| line.split_once('`').map(|(name, _)| name))
+        .filter(|name| !names.contains(name))
+        .collect();
+    assert!(gone.is_empty(), "docs/dependencies.md lists {gone:?}");
+}

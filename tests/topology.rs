@@ -154,6 +154,8 @@ async fn topology_federates_both_ways_and_heals() {
     let input = network.topology_input("tandem", &["Connector1"], MAX_AGE);
     let plan = Topology::of(&input);
 
+    what_the_plan_takes_for_granted_is_looked_at_first(&network, &input).await;
+
     applied_once_and_then_unchanged(&plan).await;
 
     let a = Client::connect(&network.nodes()[0].amqp_uri()).await;
@@ -182,6 +184,63 @@ async fn topology_federates_both_ways_and_heals() {
     network.heal_link().await;
     until_links(&plan, true).await;
     commands_move(&a, &b).await;
+}
+
+/// One cluster in two entries, and quorum queues on a broker that is too old: nothing is set.
+async fn what_the_plan_takes_for_granted_is_looked_at_first(
+    network: &BrokerNetwork,
+    input: &TopologyInput,
+) {
+    let words = |report: &topology::ApplyReport| {
+        let steps = report
+            .steps
+            .iter()
+            .map(|step| format!("{}: {}", step.kind, step.change));
+        steps.collect::<Vec<_>>().join("\n")
+    };
+    let mut twice = input.clone();
+    twice.brokers[1] = twice.brokers[0].clone();
+    "other-node:5672".clone_into(&mut twice.brokers[1].label);
+    let report = topology::apply(&Topology::of(&twice), None).await;
+    let text = words(&report);
+    assert!(!report.is_complete() && !report.changed(), "{report:#?}");
+    assert!(
+        text.contains("are one cluster") && text.contains("other-node:5672"),
+        "{text}"
+    );
+
+    let api = network.nodes()[0].management().unwrap();
+    let overview = api.get("overview").await.unwrap().unwrap();
+    let version = overview["rabbitmq_version"].as_str().unwrap();
+    let mut quorum = input.clone();
+    quorum.queue_type = tandem::settings::QueueType::Quorum;
+    if version.starts_with('3') {
+        let report = topology::apply(&Topology::of(&quorum), None).await;
+        assert!(!report.is_complete() && !report.changed(), "{report:#?}");
+        assert!(words(&report).contains(version), "{}", words(&report));
+        return;
+    }
+    quorum.cluster_name = "blueprint".to_owned();
+    quorum.command_queues = vec!["Quorum1".to_owned()];
+    let plan = Topology::of(&quorum);
+    let report = topology::apply(&plan, Some(LIMIT)).await;
+    assert!(report.is_complete(), "{report:#?}");
+    let again = topology::apply(&plan, None).await;
+    assert!(again.is_complete() && !again.changed(), "{again:#?}");
+    assert_eq!(
+        topology::missing(&plan.brokers[0]).await.unwrap(),
+        Vec::new()
+    );
+    quorum.queue_type = tandem::settings::QueueType::Classic;
+    let other = topology::missing(&Topology::of(&quorum).brokers[0])
+        .await
+        .unwrap();
+    assert!(
+        other
+            .iter()
+            .any(|found| found.object == "queue Quorum1" && found.cure.contains("shovel")),
+        "{other:#?}"
+    );
 }
 
 async fn applied_once_and_then_unchanged(plan: &Topology) {

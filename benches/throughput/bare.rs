@@ -4,6 +4,8 @@
 //! wait for its confirm, acknowledge. One task a command, so requests and confirms overlap. No
 //! deadlines, no duplicate detection, no order for one agent, no session, no notification
 //! service, no events, no metrics, no failover.
+//!
+//! With notification streams it is the *equal-work loop* (see [`crate::equal`]).
 
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel};
 
+use crate::equal::Streams;
 use crate::errors::Result;
 use crate::load::connect;
 
@@ -28,8 +31,9 @@ struct Bare {
     replies: Channel,
 }
 
-/// Serves `queue` until the process is killed.
-pub async fn run(broker: &str, queue: &str, base: &str) -> Result<()> {
+/// Serves `queue` until the process is killed; `streams`: also holds the agents' notification
+/// streams and publishes their events.
+pub async fn run(broker: &str, queue: &str, base: &str, streams: Option<Streams>) -> Result<()> {
     let consume = connect(broker, "bench/bare/consume").await?;
     let publish = connect(broker, "bench/bare/publish").await?;
     let commands = consume.create_channel().await?;
@@ -37,6 +41,9 @@ pub async fn run(broker: &str, queue: &str, base: &str) -> Result<()> {
     replies
         .confirm_select(ConfirmSelectOptions::default())
         .await?;
+    if let Some(streams) = streams {
+        streams.open(&publish).await?;
+    }
     commands
         .queue_declare(
             queue.into(),

@@ -118,11 +118,17 @@ impl Client {
 
     /// Sends one command, once the window has room.
     pub async fn send(&self, command: &Command) -> Result<()> {
+        self.send_as_of(command, None).await
+    }
+
+    /// Likewise; its latency counts from the time at which it was to be sent, where that is given.
+    pub async fn send_as_of(&self, command: &Command, due: Option<Instant>) -> Result<()> {
         let permit = tokio::time::timeout(ANSWER_LIMIT, self.shared.window.acquire()).await??;
         // Given back by the reply.
         permit.forget();
         let number = self.shared.sent.fetch_add(1, Ordering::Relaxed);
-        let micros = self.shared.start.elapsed().as_micros();
+        let due = due.unwrap_or_else(Instant::now);
+        let micros = due.duration_since(self.shared.start).as_micros();
         let properties = BasicProperties::default()
             .with_type(command.kind.as_str().into())
             .with_message_id(format!("{:x}-{number:x}", self.session).into())

@@ -1,14 +1,17 @@
-//! Throughput, latency, CPU time and memory of one instance, beside a bare loop.
+//! Throughput, latency, CPU time and memory of one instance, beside a bare loop and an equal-work
+//! loop.
 //!
 //! ```text
-//!   client (this process) ──▶ broker ──▶ tandem run  ──▶ simulator      odd rounds
-//!                        ──▶        ──▶ bare loop   ──▶                 even rounds
+//!   client (this process) ──▶ broker ──▶ tandem run       ──▶ simulator   rounds in turn
+//!                        ──▶        ──▶ equal-work loop  ──▶
+//!                        ──▶        ──▶ bare loop        ──▶
 //! ```
 //!
-//! Both connectors run all the time, one of them is idle. tandem also gets rounds of
+//! All connectors run all the time, all but one are idle. tandem also gets rounds of
 //! non-idempotent commands, which are journaled. See `docs/benchmarks.md`.
 
 mod bare;
+mod equal;
 mod errors;
 mod load;
 mod report;
@@ -25,12 +28,12 @@ use load::{Client, Command};
 use report::{Round, Series};
 use stage::{DESTINATION, Stage, agent, cpu_ms, resident_mb};
 
-/// Agents that one connector serves.
-const AGENTS: u64 = 500;
 /// Agents of the memory step.
 const MANY_AGENTS: u64 = 1_000;
 /// Commands that may be unanswered.
 const WINDOW: usize = 100;
+/// The same where they are sent at a rate: who falls behind is not waited for before that.
+const OPEN_WINDOW: usize = 20_000;
 
 /// `tandem run` beside a bare loop, under the same load.
 #[derive(Debug, Parser)]
@@ -47,13 +50,29 @@ struct Args {
     /// Seconds of load before a round is measured
     #[arg(long, default_value_t = 2.0)]
     warm_up: f64,
+    /// Agents of each connector
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=20_000))]
+    agents: u64,
+    /// Sends so many commands a second whatever comes back, and counts latency from the time at
+    /// which each was to be sent; 0 keeps 100 commands unanswered instead
+    #[arg(long, default_value_t = 0.0)]
+    rate: f64,
+    /// A second instance, which follows and gets all outcomes
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=1))]
+    peers: u8,
+    /// Writes all figures into this file, as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Leaves out the rounds at half of tandem's rate
+    #[arg(long)]
+    no_half: bool,
     /// The client also takes the events
     #[arg(long)]
     events: bool,
     /// Leave the memory step out
     #[arg(long)]
     no_memory: bool,
-    /// Only one of: tandem, bare, journaled
+    /// Only one of: tandem, equal, bare, journaled
     #[arg(long)]
     only: Option<String>,
     /// A short run that shows that everything works; its figures mean nothing
@@ -79,7 +98,11 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            [_, "bare", broker, queue, base] => bare::run(broker, queue, base).await,
+            [_, "bare", broker, queue, base] => bare::run(broker, queue, base, None).await,
+            [_, "bare", broker, queue, base, address, first, after] => {
+                let streams = equal::Streams::parse(address, first, after)?;
+                bare::run(broker, queue, base, Some(streams)).await
+            }
             _ => measure(Args::parse()).await,
         }
     });
@@ -96,46 +119,79 @@ async fn measure(mut args: Args) -> Result<()> {
     if args.quick {
         (args.rounds, args.seconds, args.warm_up) = (1, 1.0, 0.5);
     }
-    let stage = Stage::start(&args.tandem, 2 * AGENTS + MANY_AGENTS).await?;
+    let agents = args.agents;
+    let stage = Stage::start(&args.tandem, 3 * agents + MANY_AGENTS, args.peers > 0).await?;
     let wanted = |name: &str| args.only.as_deref().is_none_or(|only| only == name);
     let tandem = stage.tandem("tandem-1").await?;
-    let took = stage.sign_in("tandem-1", 0..AGENTS).await?;
-    eprintln!("{AGENTS} agents signed in through tandem in {took:.1?}");
-    let bare = stage.bare("bare").await?;
-    stage.sign_in_directly(AGENTS..2 * AGENTS).await?;
-    eprintln!("tandem {} bare {}", tandem.pid(), bare.pid());
+    let peer = match args.peers {
+        0 => None,
+        _ => Some(stage.peer("tandem-1").await?),
+    };
+    let took = stage.sign_in("tandem-1", 0..agents).await?;
+    eprintln!("{agents} agents signed in through tandem in {took:.1?}");
+    let equal = stage.bare("equal", Some(agents..2 * agents)).await?;
+    let bare = stage.bare("bare", None).await?;
+    stage.sign_in_directly(agents..3 * agents).await?;
+    let pids = (tandem.pid(), equal.pid(), bare.pid());
+    eprintln!("tandem {} equal {} bare {}", pids.0, pids.1, pids.2);
     let mut connectors = [
-        Connector::new("tandem", "tandem-1", tandem.pid(), 0),
-        Connector::new("bare", "bare", bare.pid(), AGENTS),
-        Connector::journaled("tandem-1", tandem.pid()),
+        Connector::new("tandem", "tandem-1", pids.0, 0..agents),
+        Connector::new("equal", "equal", pids.1, agents..2 * agents),
+        Connector::new("bare", "bare", pids.2, 2 * agents..3 * agents),
+        Connector::journaled("tandem-1", pids.0, agents),
     ];
     for round in 0..args.rounds {
         for connector in connectors.iter_mut().filter(|c| wanted(c.series.name)) {
-            let measured = connector.round(&stage, &args).await?;
-            eprintln!("round {} {:7} {measured}", round + 1, connector.series.name);
+            let measured = connector.round(&stage, &args, args.rate).await?;
+            eprintln!("round {} {:9} {measured}", round + 1, connector.series.name);
             connector.series.rounds.push(measured);
         }
     }
+    let half = connectors[0].series.median_rate() / 2.0;
+    if args.only.is_none() && !args.no_half && args.rate == 0.0 {
+        for _ in 0..args.rounds {
+            for connector in &mut connectors[..2] {
+                let measured = connector.round(&stage, &args, half).await?;
+                eprintln!("half    {:9} {measured}", connector.series.name);
+                connector.half.rounds.push(measured);
+            }
+        }
+    }
     let after_load = resident_mb(tandem.pid())?;
-    drop((tandem, bare));
-    let [tandem, bare, journaled] = &connectors;
-    report::print(&tandem.series, &bare.series);
+    drop((tandem, peer, equal, bare));
+    let [tandem, equal, bare, journaled] = &connectors;
+    report::print(&tandem.series, &equal.series, &bare.series);
     report::print_journaled(&journaled.series, &tandem.series);
-    println!("memory after the load ({AGENTS} agents): {after_load:.1} MB");
+    report::print_half(half, &tandem.half, &equal.half);
+    println!("memory after the load ({agents} agents): {after_load:.1} MB");
+    let mut all: Vec<&Series> = connectors.iter().map(|c| &c.series).collect();
+    all.extend(connectors.iter().map(|c| &c.half));
+    let mut figures = report::json(&all);
+    figures["agents"] = agents.into();
+    figures["peers"] = args.peers.into();
+    figures["memory_after_load_mb"] = after_load.into();
     if !args.no_memory {
-        memory(&stage).await?;
+        let (before, after, took) = memory(&stage, 3 * agents).await?;
+        figures["memory_empty_mb"] = before.into();
+        figures["memory_1000_agents_mb"] = after.into();
+        figures["sign_in_1000_agents_seconds"] = took.into();
     }
     if args.quick {
         println!("quick run: the figures above mean nothing");
+    }
+    if let Some(path) = &args.json {
+        std::fs::write(path, format!("{figures:#}\n"))?;
     }
     Ok(())
 }
 
 /// A fresh process, 1,000 agents signed in and subscribed, nothing else.
-async fn memory(stage: &Stage) -> Result<()> {
+///
+/// Returns megabytes before and after, and the seconds that the sign-ins took.
+async fn memory(stage: &Stage, first: u64) -> Result<(f64, f64, f64)> {
     let tandem = stage.tandem("tandem-2").await?;
     let before = resident_mb(tandem.pid())?;
-    let agents = 2 * AGENTS..2 * AGENTS + MANY_AGENTS;
+    let agents = first..first + MANY_AGENTS;
     let took = stage.sign_in("tandem-2", agents).await?;
     // What the sign-ins left behind is still told and read for a moment.
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -145,11 +201,13 @@ async fn memory(stage: &Stage) -> Result<()> {
          subscribed; sign-in of all took {:.1} s",
         took.as_secs_f64()
     );
-    Ok(())
+    Ok((before, after, took.as_secs_f64()))
 }
 
 struct Connector {
     series: Series,
+    /// At half of tandem's rate.
+    half: Series,
     queue: &'static str,
     pid: u32,
     commands: Vec<Command>,
@@ -160,30 +218,37 @@ struct Connector {
 impl Connector {
     /// Non-idempotent commands through tandem: each is a request like the others, but durable
     /// before and after. The call to be held does not exist, so that nothing piles up.
-    fn journaled(queue: &'static str, pid: u32) -> Self {
+    fn journaled(queue: &'static str, pid: u32, agents: u64) -> Self {
         let command = |n| Command {
             kind: format!("HoldCall#{}", agent(n)),
             body: "999999999".to_owned(),
         };
         Self {
             series: Series::new("journaled"),
+            half: Series::new("journaled, half"),
             queue,
             pid,
-            commands: (0..AGENTS).map(command).collect(),
+            commands: (0..agents).map(command).collect(),
             wanted: &["FAILED"],
             next: 0,
         }
     }
 
-    fn new(name: &'static str, queue: &'static str, pid: u32, first: u64) -> Self {
+    fn new(
+        name: &'static str,
+        queue: &'static str,
+        pid: u32,
+        agents: std::ops::Range<u64>,
+    ) -> Self {
         let command = |state: &str, n| Command {
-            kind: format!("{state}#{}", agent(first + n)),
+            kind: format!("{state}#{}", agent(n)),
             body: String::new(),
         };
-        let ready = (0..AGENTS).map(|n| command("MakeReady", n));
-        let not_ready = (0..AGENTS).map(|n| command("MakeNotReady", n));
+        let ready = agents.clone().map(|n| command("MakeReady", n));
+        let not_ready = agents.map(|n| command("MakeNotReady", n));
         Self {
             series: Series::new(name),
+            half: Series::new(name),
             queue,
             pid,
             commands: ready.chain(not_ready).collect(),
@@ -192,10 +257,12 @@ impl Connector {
         }
     }
 
-    async fn round(&mut self, stage: &Stage, args: &Args) -> Result<Round> {
+    /// `rate`: commands a second; 0 keeps the window full.
+    async fn round(&mut self, stage: &Stage, args: &Args, rate: f64) -> Result<Round> {
         let uri = stage.broker.amqp_uri();
         let events = args.events.then_some(DESTINATION);
-        let client = Client::open(&uri, self.queue, WINDOW, events, self.wanted).await?;
+        let window = if rate > 0.0 { OPEN_WINDOW } else { WINDOW };
+        let client = Client::open(&uri, self.queue, window, events, self.wanted).await?;
         let pids = [
             self.pid,
             stage.broker_pid,
@@ -203,10 +270,10 @@ impl Connector {
             std::process::id(),
         ];
         let cpu = || -> Result<Vec<f64>> { pids.iter().map(|pid| cpu_ms(*pid)).collect() };
-        self.load(&client, args.warm_up).await?;
+        self.load(&client, args.warm_up, rate).await?;
         client.take_latencies()?;
         let (before, answered, start) = (cpu()?, client.answered(), Instant::now());
-        self.load(&client, args.seconds).await?;
+        self.load(&client, args.seconds, rate).await?;
         let took = start.elapsed().as_secs_f64();
         let latencies = client.take_latencies()?;
         let (after, commands) = (cpu()?, client.answered() - answered);
@@ -215,14 +282,20 @@ impl Connector {
         Round::new(took, commands, used.collect(), latencies)
     }
 
-    /// Keeps the window full for so long.
-    async fn load(&mut self, client: &Client, seconds: f64) -> Result<()> {
-        let end = Instant::now() + Duration::from_secs_f64(seconds);
+    /// Keeps the window full for so long, or sends at that rate.
+    async fn load(&mut self, client: &Client, seconds: f64, rate: f64) -> Result<()> {
+        let start = Instant::now();
+        let end = start + Duration::from_secs_f64(seconds);
+        let mut sent: u32 = 0;
         while Instant::now() < end {
-            client
-                .send(&self.commands[self.next % self.commands.len()])
-                .await?;
+            let command = &self.commands[self.next % self.commands.len()];
+            let due = (rate > 0.0).then(|| start + Duration::from_secs_f64(f64::from(sent) / rate));
+            if let Some(due) = due {
+                tokio::time::sleep_until(due.into()).await;
+            }
+            client.send_as_of(command, due).await?;
             self.next += 1;
+            sent += 1;
         }
         Ok(())
     }

@@ -71,6 +71,11 @@ impl Series {
         }
     }
 
+    /// Commands answered a second, the median of all rounds.
+    pub fn median_rate(&self) -> f64 {
+        self.spread(|round| round.rate)[1]
+    }
+
     /// Least, median and greatest of a figure.
     fn spread(&self, figure: impl Fn(&Round) -> f64) -> [f64; 3] {
         let mut all: Vec<f64> = self.rounds.iter().map(figure).collect();
@@ -86,31 +91,75 @@ impl Series {
 
 type Figure = (&'static str, usize, fn(&Round) -> f64);
 
-/// Least, median, greatest of every figure, and tandem to bare by the medians.
-pub fn print(tandem: &Series, bare: &Series) {
-    let figures: [Figure; 7] = [
-        ("commands/s", 0, |round| round.rate),
-        ("p50 latency, ms", 2, |round| round.p50),
-        ("p99 latency, ms", 2, |round| round.p99),
-        ("CPU ms/command", 4, |round| round.cpu[0]),
-        ("  of the broker", 4, |round| round.cpu[1]),
-        ("  of the simulator", 4, |round| round.cpu[2]),
-        ("  of the client", 4, |round| round.cpu[3]),
-    ];
+const FIGURES: [Figure; 7] = [
+    ("commands/s", 0, |round| round.rate),
+    ("p50 latency, ms", 2, |round| round.p50),
+    ("p99 latency, ms", 2, |round| round.p99),
+    ("CPU ms/command", 4, |round| round.cpu[0]),
+    ("  of the broker", 4, |round| round.cpu[1]),
+    ("  of the simulator", 4, |round| round.cpu[2]),
+    ("  of the client", 4, |round| round.cpu[3]),
+];
+
+/// Least, median, greatest of every figure, and tandem to the others by the medians.
+pub fn print(tandem: &Series, equal: &Series, bare: &Series) {
     println!(
-        "{:20} {:>30}   {:>30}   {:>6}",
-        "", "tandem (min median max)", "bare loop (min median max)", "ratio"
+        "{:20} {:>30} {:>30} {:>30} {:>8} {:>8}",
+        "(min median max)", "tandem", "equal-work loop", "bare loop", "to equal", "to bare"
     );
-    for (name, digits, figure) in figures {
-        let (ours, theirs) = (tandem.spread(figure), bare.spread(figure));
+    for (name, digits, figure) in FIGURES {
+        let all = [tandem, equal, bare].map(|series| series.spread(figure));
         let text = |values: [f64; 3]| values.map(|value| format!("{value:9.digits$}")).join(" ");
+        let [ours, equal, bare] = all;
         println!(
-            "{name:20} {:>30}   {:>30}   {:6.2}",
+            "{name:20} {:>30} {:>30} {:>30} {:8.2} {:8.2}",
             text(ours),
-            text(theirs),
-            ours[1] / theirs[1]
+            text(equal),
+            text(bare),
+            ours[1] / equal[1],
+            ours[1] / bare[1]
         );
     }
+}
+
+/// Latency at half of tandem's greatest rate, each command sent when it is due.
+pub fn print_half(rate: f64, tandem: &Series, equal: &Series) {
+    if tandem.rounds.is_empty() {
+        return;
+    }
+    let p99 = |series: &Series| series.spread(|round| round.p99)[1];
+    let p50 = |series: &Series| series.spread(|round| round.p50)[1];
+    println!(
+        "at {rate:.0} commands/s      p50 {:.2} ms (equal-work loop {:.2}), p99 {:.2} ms ({:.2}): {:.2}",
+        p50(tandem),
+        p50(equal),
+        p99(tandem),
+        p99(equal),
+        p99(tandem) / p99(equal)
+    );
+}
+
+/// All rounds of all series.
+pub fn json(all: &[&Series]) -> serde_json::Value {
+    let round = |round: &Round| {
+        serde_json::json!({
+            "commands_per_second": round.rate,
+            "p50_ms": round.p50,
+            "p99_ms": round.p99,
+            "cpu_ms_per_command": {
+                "connector": round.cpu[0],
+                "broker": round.cpu[1],
+                "simulator": round.cpu[2],
+                "client": round.cpu[3],
+            },
+        })
+    };
+    let series = all.iter().filter(|series| !series.rounds.is_empty());
+    let series = series.map(|series| {
+        let rounds: Vec<_> = series.rounds.iter().map(round).collect();
+        serde_json::json!({ "connector": series.name, "rounds": rounds })
+    });
+    serde_json::json!({ "series": series.collect::<Vec<_>>() })
 }
 
 /// Journaled commands beside the others, of the same process in the same run.

@@ -33,7 +33,12 @@ pub struct Stage {
     xmpp: ReservedPort,
     binary: PathBuf,
     folder: tempfile::TempDir,
+    /// Instances are pairs.
+    paired: bool,
 }
+
+/// Seals what the instances of a pair tell each other.
+const CONTROL_KEY: &str = "a key of a benchmark, which nobody has to guess";
 
 /// Agent number `n` of the simulator.
 pub fn agent(n: u64) -> u64 {
@@ -42,7 +47,7 @@ pub fn agent(n: u64) -> u64 {
 
 impl Stage {
     /// Starts both; `agents` is how many agents the simulator knows.
-    pub async fn start(binary: &Path, agents: u64) -> Result<Self> {
+    pub async fn start(binary: &Path, agents: u64, paired: bool) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut broker = RabbitNode::start(RabbitOptions::named("bench")).await?;
         let broker_pid = broker.pid().ok_or("the broker ended")?;
@@ -68,6 +73,7 @@ impl Stage {
             xmpp,
             binary: binary.to_owned(),
             folder,
+            paired,
         };
         stage.wait_for_simulator().await?;
         Ok(stage)
@@ -92,14 +98,40 @@ impl Stage {
         format!("http://{}/finesse/api", self.rest.address())
     }
 
-    /// Starts `tandem run` as instance `name`, alone in a cluster of that name, with that name's
-    /// command queue, and waits until it answers.
+    /// Starts `tandem run` as instance `name`, with that name's command queue, and waits until it
+    /// answers.
     pub async fn tandem(&self, name: &str) -> Result<TandemProcess> {
+        let (process, log) = self.instance(name, name, 127)?;
+        self.greet(name).await.map_err(|error| {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            format!("{name} does not answer: {error}\n{said}")
+        })?;
+        Ok(process)
+    }
+
+    /// Starts an instance that follows the one of that name.
+    pub async fn peer(&self, name: &str) -> Result<TandemProcess> {
+        let (process, log) = self.instance(&format!("{name}-peer"), name, 100)?;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !std::fs::read_to_string(&log).is_ok_and(|said| said.contains("follower")) {
+            if Instant::now() > deadline {
+                return Err(format!("the peer of {name} does not follow").into());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(process)
+    }
+
+    fn instance(&self, name: &str, queue: &str, priority: u8) -> Result<(TandemProcess, PathBuf)> {
         let admin = ReservedPort::take()?;
         let data = self.folder.path().join(name);
+        let mode = match self.paired {
+            true => "active-passive",
+            false => "active-active",
+        };
         let text = format!(
-            "instance.id={name}\ncluster.name=tandem\nmode=active-active\n\
-             broker.url.1={}\ncommand.queue={name}\n\
+            "instance.id={name}\ncluster.name=tandem\nmode={mode}\nconsumer.priority={priority}\n\
+             broker.url.1={}\ncommand.queue={queue}\ncontrol.key={CONTROL_KEY}\n\
              downstream.url.1={}\ndownstream.address.1=127.0.0.1\n\
              notify.port={}\nnotify.tls=false\n\
              data.dir={}\nadmin.listen={}\nlog.level=info\n",
@@ -113,11 +145,7 @@ impl Stage {
         std::fs::write(&config, text)?;
         let log = self.log(name);
         let process = TandemProcess::start(&self.binary, &config, BTreeMap::new(), &log)?;
-        self.greet(name).await.map_err(|error| {
-            let said = std::fs::read_to_string(&log).unwrap_or_default();
-            format!("{name} does not answer: {error}\n{said}")
-        })?;
-        Ok(process)
+        Ok((process, log))
     }
 
     /// Log of a process of that name.
@@ -138,15 +166,26 @@ impl Stage {
         Ok(())
     }
 
-    /// Starts the bare loop on `queue` and waits until it consumes.
-    pub async fn bare(&self, queue: &str) -> Result<TandemProcess> {
+    /// Starts the bare loop on `queue` and waits until it consumes; with `streams`, the numbers of
+    /// agents, it is the equal-work loop.
+    pub async fn bare(
+        &self,
+        queue: &str,
+        streams: Option<std::ops::Range<u64>>,
+    ) -> Result<TandemProcess> {
         let words = ["bare", &self.broker.amqp_uri(), queue, &self.base_url()];
+        let mut args = words.map(str::to_owned).to_vec();
+        if let Some(agents) = streams {
+            args.push(self.xmpp.address().to_string());
+            args.push(agent(agents.start).to_string());
+            args.push(agent(agents.end).to_string());
+        }
         let process = TandemProcess::start_spec(ProcessSpec {
-            name: "bare loop".to_owned(),
+            name: format!("{queue} loop"),
             program: std::env::current_exe()?,
-            args: words.map(str::to_owned).to_vec(),
+            args,
             env: BTreeMap::new(),
-            log: self.log("bare"),
+            log: self.log(queue),
         })?;
         wait_for_queue(&self.broker.amqp_uri(), queue).await?;
         Ok(process)
@@ -176,7 +215,7 @@ impl Stage {
         Ok(start.elapsed())
     }
 
-    /// Signs agents in at the simulator itself, for the bare loop, which cannot.
+    /// Signs agents in at the simulator itself, for the loops, which cannot.
     pub async fn sign_in_directly(&self, agents: std::ops::Range<u64>) -> Result<()> {
         let http = reqwest::Client::builder().no_proxy().build()?;
         for n in agents {

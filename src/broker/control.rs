@@ -22,17 +22,19 @@ use super::decode::raw_message;
 use super::encode::short;
 use super::guard::mark_of;
 use super::link::Link;
-use super::lock;
 use super::looped::{self, Loop};
-use super::topology;
+use super::{lock, probe};
 use crate::engine::Input;
 use crate::engine::ids::BootId;
+use crate::engine::peer::PeerMessage;
 
 /// Peer messages taken from the broker and not acknowledged: bounds what waits in memory.
 const PREFETCH: u16 = 1024;
 /// Acknowledged at the latest after so many, or after the pause.
 const ACK_EVERY: u32 = 128;
 const ACK_PAUSE: Duration = Duration::from_millis(100);
+/// How long a queue on another node may take to say whether it is consumed.
+const LOOK_LIMIT: Duration = Duration::from_secs(1);
 /// Pause before a queue that was deleted is declared again.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -54,6 +56,8 @@ pub(super) async fn run(link: Arc<Link>) -> End {
         };
         let epoch = link.epoch;
         link.attached.store(true, Ordering::Relaxed);
+        let node = link.endpoint().node_label(link.node_index());
+        node.clone_into(&mut lock(&link.context.control_node));
         link.context
             .tell(Input::ControlAttached { link: epoch })
             .await;
@@ -114,11 +118,42 @@ fn in_use(problem: &Problem) -> bool {
     problem.text.contains("exclusive")
 }
 
+/// A second process of the same id may have attached to another node of the broker. A node that does
+/// not answer in time is passed over: heartbeats tell of a second process too.
+async fn elsewhere(link: &Link) -> Result<(), Problem> {
+    let here = link.control_queue().name;
+    let nodes = link.endpoint().nodes().iter();
+    let others = nodes.map(|node| link.control_queue_on(&node.label).name);
+    let others: Vec<String> = match link.endpoint().nodes().len() {
+        1 => Vec::new(),
+        _ => others.filter(|name| *name != here).collect(),
+    };
+    let counts = others.iter().map(async |name| {
+        let mut channel = None;
+        let counted = probe::consumers_of(link, &mut channel, name);
+        tokio::time::timeout(LOOK_LIMIT, counted).await
+    });
+    let counts = futures::future::join_all(counts).await;
+    let used = counts
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|count| count > 0);
+    match used {
+        false => Ok(()),
+        true => Err(Problem::new(
+            Class::AccessRefused,
+            "a control queue on another node of the broker is in exclusive use",
+        )),
+    }
+}
+
 async fn try_attach(link: &Link) -> Result<(Channel, Consumer), Problem> {
     let context = &link.context;
     let instance = &context.config.instance;
-    let spec = topology::control_queue(&context.config.cluster_name, instance.as_str());
+    let spec = link.control_queue();
     let queue = short(&spec.name);
+    elsewhere(link).await?;
     let mut declarer = Declarer::new(&link.context, &link.consume);
     let declared = declarer.queue(&spec).await;
     declarer.finish().await;
@@ -217,6 +252,9 @@ async fn hand_on(link: &Link, sealed: &[u8]) {
     let opened = lock(&context.opener).open(sealed);
     let input = match opened {
         Ok((from, boot, message)) => {
+            if let PeerMessage::Heartbeat(heartbeat) = &message {
+                context.told_node(&from, &heartbeat.control_node);
+            }
             let keys = &context.config.control;
             if from == *keys.instance() && boot == BootId(keys.boot()) {
                 // Own messages come back with the key `all`.

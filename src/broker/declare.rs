@@ -1,6 +1,7 @@
 //! Declaring broker objects, as the topology module lists them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -15,6 +16,9 @@ use super::link::Link;
 use super::topology::{self, ExchangeSpec, QueueSpec};
 use crate::engine::fitness::Way;
 use crate::model::brokers::OTHER_TYPE_CURE;
+
+/// How long an exchange may take: without it a link stands, and it is tried again.
+const EXCHANGE_LIMIT: Duration = Duration::from_secs(3);
 
 /// Declares objects one after another. A refusal closes the channel it came on, so another one is
 /// opened then.
@@ -150,15 +154,26 @@ pub(super) async fn command_queues(context: &Context, conn: &Conn) -> Result<(),
 
 /// Declares the exchanges; which of them are not to be had.
 pub(super) async fn exchanges(context: &Context, conn: &Conn) -> Vec<(Way, Problem)> {
-    let mut declarer = Declarer::new(context, conn);
-    let mut lacks = Vec::new();
-    for exchange in topology::exchanges(&context.config.cluster_name) {
-        if let Err(problem) = declarer.exchange(&exchange).await {
-            lacks.push((context.way_of(&exchange.name), problem));
+    let exchanges = topology::exchanges(&context.config.cluster_name);
+    let each = exchanges.iter().map(async |exchange| {
+        let mut declarer = Declarer::new(context, conn);
+        let declared = tokio::time::timeout(EXCHANGE_LIMIT, declarer.exchange(exchange)).await;
+        let late = |_| {
+            Err(Problem::timeout(format!(
+                "declare exchange {}",
+                exchange.name
+            )))
+        };
+        match declared.unwrap_or_else(late) {
+            Ok(()) => {
+                declarer.finish().await;
+                None
+            }
+            Err(problem) => Some((context.way_of(&exchange.name), problem)),
         }
-    }
-    declarer.finish().await;
-    lacks
+    });
+    let lacks = futures::future::join_all(each).await;
+    lacks.into_iter().flatten().collect()
 }
 
 /// Declares the other queues beside the service: one that hangs or is refused holds nothing up. The
@@ -168,8 +183,8 @@ pub(super) async fn exchanges(context: &Context, conn: &Conn) -> Vec<(Way, Probl
 pub(super) async fn others(link: Arc<Link>) -> String {
     let config = &link.context.config;
     let mut specs = topology::queues(&config.cluster_name, &[], config.queue_type);
-    let instance = config.instance.as_str();
-    specs.push(topology::control_queue(&config.cluster_name, instance));
+    let control = link.control_queue();
+    specs.push(control.clone());
     let each = specs.iter().map(async |spec| {
         let mut declarer = Declarer::new(&link.context, &link.consume);
         // Who needs it declares it again, and tells.
@@ -178,8 +193,18 @@ pub(super) async fn others(link: Arc<Link>) -> String {
         }
         declarer.finish().await;
     });
+    let keep = async {
+        futures::future::join_all(each).await;
+        loop {
+            // It is not consumed on the spare broker, and would expire there.
+            tokio::time::sleep(topology::CONTROL_QUEUE_EXPIRES / 3).await;
+            let mut declarer = Declarer::new(&link.context, &link.consume);
+            let _ = declarer.queue(&control).await;
+            declarer.finish().await;
+        }
+    };
     tokio::select! {
-        _ = futures::future::join_all(each) => link.cancel.cancelled().await,
+        () = keep => {}
         () = link.cancel.cancelled() => {}
     }
     "closed".to_owned()

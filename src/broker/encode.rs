@@ -7,6 +7,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use super::{Context, lock};
 use crate::engine::command::{Outbound, ReplyRoute};
+use crate::engine::peer::PeerMessage;
 use crate::wire::command::redacted_body;
 use crate::wire::control::SealError;
 use crate::wire::event::{Format, render};
@@ -121,7 +122,10 @@ pub(super) fn encode(context: &Context, outbound: Outbound) -> Result<Encoded, S
                 .with_headers(headers);
             Encoded::Confirmed(vec![message])
         }
-        Outbound::Peer { to, message } => {
+        Outbound::Peer { to, mut message } => {
+            if let PeerMessage::Heartbeat(heartbeat) = &mut *message {
+                heartbeat.control_node = lock(&context.control_node).clone();
+            }
             let body = lock(&context.sealer).seal(to.as_ref(), &message)?;
             Encoded::Confirmed(vec![Message {
                 exchange: short(&context.object("control")),

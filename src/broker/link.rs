@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::classify::{Class, Problem};
 use super::connect::{Conn, Endpoint, Node, rpc, within};
+use super::topology::{self, QueueSpec};
 use super::{CLOSE_LIMIT, Context, consume, declare, probe, publish, rescue, settle, ways};
 use crate::engine::Input;
 use crate::engine::command::Outbound;
@@ -202,6 +203,22 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.context.endpoints[self.broker]
+    }
+
+    /// The own control queue on it.
+    pub(super) fn control_queue(&self) -> QueueSpec {
+        self.control_queue_on(self.endpoint().node_label(self.node))
+    }
+
+    /// The own control queue on a node of its broker.
+    pub(super) fn control_queue_on(&self, node: &str) -> QueueSpec {
+        let config = &self.context.config;
+        topology::control_queue(&config.cluster_name, config.instance.as_str(), node)
+    }
+
+    /// Its number in the broker's list of nodes.
+    pub(super) fn node_index(&self) -> usize {
+        self.node
     }
 
     /// The node of the broker to which it leads.

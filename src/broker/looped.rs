@@ -13,7 +13,6 @@ use super::classify::{Class, Problem};
 use super::connect::rpc;
 use super::encode::short;
 use super::link::Link;
-use super::topology;
 use crate::engine::fitness::Way;
 
 /// Which part of the interval a look may come late; later, this process was short of CPU itself, and
@@ -118,8 +117,7 @@ async fn probe(link: &Link, seen: &Loop, channel: &mut Option<Channel>) -> Resul
             channel.insert(open).clone()
         }
     };
-    let config = &link.context.config;
-    let queue = topology::control_queue(&config.cluster_name, config.instance.as_str());
+    let queue = link.control_queue();
     let before = seen.arrived();
     let properties = BasicProperties::default()
         .with_type(KIND.into())

@@ -55,6 +55,7 @@ use crate::engine::input::PublishOutcome;
 use crate::engine::{Command, Input};
 use crate::model::InstanceId;
 use crate::model::brokers::QueueType;
+use crate::net::address::MAX_LISTED;
 use crate::net::{TlsClient, TlsError};
 use crate::settings::ManagementUrl;
 use crate::wire::command::Defaults;
@@ -68,6 +69,10 @@ use link::{LinkHandle, Op, Publication, Settle};
 const RPC_LIMIT: Duration = Duration::from_secs(10);
 /// Refusals that are told once; further ones are not told.
 const MAX_NOTED: usize = 256;
+/// Peers whose nodes are remembered.
+const MAX_PEERS: usize = 64;
+/// Longest address of a node that is remembered, in bytes.
+const MAX_NODE_NAME: usize = 200;
 /// Bound of an orderly end of one link.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -162,6 +167,10 @@ struct Context {
     opener: Mutex<Opener>,
     /// Refusals that were told.
     noted: Mutex<BTreeSet<String>>,
+    /// The node on which the own control queue is consumed, where its name says so.
+    control_node: Mutex<String>,
+    /// The same of peers, as they told; the newest last.
+    peers_nodes: Mutex<HashMap<InstanceId, Vec<String>>>,
 }
 
 impl Context {
@@ -172,6 +181,50 @@ impl Context {
 
     async fn published(&self, publish: PublishId, outcome: PublishOutcome) {
         self.tell(Input::Published { publish, outcome }).await;
+    }
+
+    /// A peer told on which node its control queue is.
+    fn told_node(&self, peer: &InstanceId, node: &str) {
+        let long = node.len() > MAX_NODE_NAME;
+        let mut known = lock(&self.peers_nodes);
+        if node.is_empty() || long || known.len() >= MAX_PEERS && !known.contains_key(peer) {
+            return;
+        }
+        let nodes = known.entry(peer.clone()).or_default();
+        if nodes.last().is_some_and(|last| last == node) {
+            return;
+        }
+        nodes.retain(|known| known != node);
+        if nodes.len() >= MAX_LISTED {
+            nodes.remove(0);
+        }
+        nodes.push(node.to_owned());
+    }
+
+    /// The nodes on which a peer's control queue may be, the likeliest first: where it told last,
+    /// where it told before, and those of a broker. One without a name for a broker of one node.
+    fn nodes_of(&self, peer: &InstanceId, broker: usize) -> Vec<String> {
+        let told = lock(&self.peers_nodes).get(peer).cloned();
+        let here = |node: &String| {
+            let of = |endpoint: &Endpoint| endpoint.nodes().iter().any(|one| one.label == *node);
+            // One that is in nobody's list may be anywhere.
+            let known = self.endpoints.iter().position(of);
+            known.is_none_or(|at| at == broker)
+        };
+        let mut nodes: Vec<String> = told.unwrap_or_default();
+        nodes.retain(here);
+        nodes.reverse();
+        match self.endpoints.get(broker).map(Endpoint::nodes) {
+            Some(own) if own.len() > 1 => {
+                let others = own.iter().map(|node| node.label.clone());
+                let others: Vec<String> = others.filter(|one| !nodes.contains(one)).collect();
+                nodes.extend(others);
+            }
+            _ => {}
+        }
+        // A version that knows no nodes, or a list that names one address only.
+        nodes.push(String::new());
+        nodes
     }
 
     /// Whether something is told for the first time: brokers say the same at each connection.
@@ -224,6 +277,8 @@ impl Broker {
             endpoints,
             inputs,
             noted: Mutex::default(),
+            control_node: Mutex::default(),
+            peers_nodes: Mutex::default(),
         };
         Ok(Self {
             context: Arc::new(context),

@@ -46,28 +46,69 @@ pub(super) async fn run(link: Arc<Link>, mut peers: mpsc::Receiver<InstanceId>) 
     }
 }
 
+/// Consumers of a peer's control queue on this broker. Where it has several nodes there may be a
+/// queue on each: that it is consumed on none of them is known only where all can be asked.
 async fn count(
     link: &Link,
     channel: &mut Option<Channel>,
     peer: &InstanceId,
 ) -> Result<u32, Problem> {
+    let context = &link.context;
+    for node in context.nodes_of(peer, link.broker) {
+        let cluster = &context.config.cluster_name;
+        let name = topology::control_queue(cluster, peer.as_str(), &node).name;
+        let count = consumers_of(link, channel, &name).await?;
+        if count > 0 {
+            return Ok(count);
+        }
+    }
+    Ok(0)
+}
+
+/// Consumers of a queue; none of one that does not exist.
+pub(super) async fn consumers_of(
+    link: &Link,
+    channel: &mut Option<Channel>,
+    name: &str,
+) -> Result<u32, Problem> {
     let open = match channel.take() {
         Some(open) if open.status().connected() => open,
         _ => link.consume.channel().await?,
     };
-    let spec = topology::control_queue(&link.context.config.cluster_name, peer.as_str());
     let options = QueueDeclareOptions {
         passive: true,
         ..QueueDeclareOptions::durable()
     };
-    let declare = open.queue_declare(short(&spec.name), options, FieldTable::default());
+    let declare = open.queue_declare(short(name), options, FieldTable::default());
     match rpc("count consumers", declare).await {
         Ok(queue) => {
             *channel = Some(open);
             Ok(queue.consumer_count())
         }
         // The refusal has closed the channel.
-        Err(problem) if problem.class == Class::NotFound => Ok(0),
+        Err(problem) if problem.class == Class::NotFound && !on_a_dead_node(&problem) => Ok(0),
         Err(problem) => Err(problem),
+    }
+}
+
+/// The queue exists, and nobody knows who consumes it: `home node '…' of durable queue '…' is down
+/// or inaccessible`.
+fn on_a_dead_node(problem: &Problem) -> bool {
+    problem.text.contains("down or inaccessible")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_on_a_node_that_is_down_is_no_queue_without_consumers() {
+        let problem = |text: &str| Problem::new(Class::NotFound, text);
+        let down =
+            "NOT_FOUND - home node 'a@b' of durable queue 'q' in vhost '/' is down or inaccessible";
+        assert!(on_a_dead_node(&problem(down)));
+        assert!(!on_a_dead_node(&problem(
+            "NOT_FOUND - no queue 'q' in vhost '/'"
+        )));
     }
 }

@@ -63,6 +63,9 @@ const CONTROL_MAX_LENGTH: u32 = 20_000;
 /// Argument that says of which type a queue is.
 pub(super) const TYPE: &str = "x-queue-type";
 
+/// A control queue that belongs to one node of a broker is deleted when it was not used this long.
+pub(super) const CONTROL_QUEUE_EXPIRES: Duration = Duration::from_secs(600);
+
 /// What kind of messages a federation upstream carries.
 const MAIN: &str = "main";
 const CONTROL: &str = "control";
@@ -208,16 +211,22 @@ pub fn queues(cluster: &str, command_queues: &[String], kind: QueueType) -> Vec<
 
 /// The control queue of one instance, which that instance declares itself and binds to
 /// `<cluster>.control` with its id and `all`.
-pub fn control_queue(cluster: &str, instance_id: &str) -> QueueSpec {
-    QueueSpec::new(
-        QueueType::Classic,
-        format!("{cluster}.control.{instance_id}"),
-        json!({
-            "x-max-length": CONTROL_MAX_LENGTH,
-            "x-message-ttl": millis(CONTROL_TTL),
-            "x-overflow": "drop-head",
-        }),
-    )
+///
+/// On a broker of several nodes there is one a node (`node` is its address): it is where the
+/// instance's connection leads, and so is lost with that connection and not before. Those that are
+/// not used any more go by themselves.
+pub fn control_queue(cluster: &str, instance_id: &str, node: &str) -> QueueSpec {
+    let mut bounds = json!({
+        "x-max-length": CONTROL_MAX_LENGTH,
+        "x-message-ttl": millis(CONTROL_TTL),
+        "x-overflow": "drop-head",
+    });
+    let mut name = format!("{cluster}.control.{instance_id}");
+    if !node.is_empty() {
+        name = format!("{name}.{node}");
+        bounds["x-expires"] = json!(millis(CONTROL_QUEUE_EXPIRES));
+    }
+    QueueSpec::new(QueueType::Classic, name, bounds)
 }
 
 /// A named runtime parameter with its value, as the management API takes it.

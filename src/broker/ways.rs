@@ -22,7 +22,7 @@ use super::connect::rpc;
 use super::declare::Declarer;
 use super::encode::short;
 use super::link::Link;
-use super::{Context, looped, topology};
+use super::{Context, looped};
 use crate::engine::Input;
 use crate::engine::fitness::{Proof, Way};
 
@@ -136,8 +136,7 @@ async fn default_exchange(link: &Link) -> Result<(), Problem> {
     let channel = link.publish.channel().await?;
     let select = channel.confirm_select(ConfirmSelectOptions::default());
     rpc("ask for confirms", select).await?;
-    let config = &link.context.config;
-    let queue = topology::control_queue(&config.cluster_name, config.instance.as_str());
+    let queue = link.control_queue();
     let properties = BasicProperties::default()
         .with_type(looped::KIND.into())
         .with_delivery_mode(1)
@@ -217,7 +216,7 @@ async fn commands(link: &Link) -> Result<(), Problem> {
 async fn control_queue(link: &Link) -> Result<(), Problem> {
     let context = &link.context;
     let instance = &context.config.instance;
-    let spec = topology::control_queue(&context.config.cluster_name, instance.as_str());
+    let spec = link.control_queue();
     let mut declarer = Declarer::new(&link.context, &link.consume);
     declarer.queue(&spec).await?;
     declarer.finish().await;

@@ -24,6 +24,8 @@ pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 const PREFETCH: u16 = 500;
 /// Pause before the next address of a broker is tried beside those under way.
 const NODE_DELAY: Duration = Duration::from_millis(500);
+/// How long the event queue of an earlier connection may take to be declared.
+const QUEUE_LIMIT: Duration = Duration::from_secs(1);
 /// Longest text of AMQP's short strings, in bytes.
 const MAX_SHORT: usize = 255;
 const PERSISTENT: u8 = 2;
@@ -117,6 +119,8 @@ pub(super) struct Link {
     /// that it lost would else swallow replies which a connector on that broker gives to commands
     /// from here.
     reply_queue: String,
+    /// Usually that of the setup.
+    event_queue: String,
     pub(super) consumers: Option<(Consumer, Consumer)>,
 }
 
@@ -156,12 +160,14 @@ impl Link {
         let select = ConfirmSelectOptions::default();
         channel.confirm_select(select).await?;
         let reply_queue = unique("reply.");
-        let consumers = consume(&connection, setup, &reply_queue).await?;
+        let event_queue = event_queue(&connection, setup).await?;
+        let consumers = consume(&connection, setup, (&reply_queue, &event_queue)).await?;
         Ok(Self {
             node: amqp::label(uri),
             connection,
             channel,
             reply_queue,
+            event_queue,
             consumers: Some(consumers),
         })
     }
@@ -189,9 +195,9 @@ impl Link {
     }
 
     /// An orderly end: the queues go too.
-    pub(super) async fn close(self, setup: &Setup) {
+    pub(super) async fn close(self) {
         let end = async {
-            for queue in [&self.reply_queue, &setup.event_queue] {
+            for queue in [&self.reply_queue, &self.event_queue] {
                 let options = QueueDeleteOptions::default();
                 let _ = self.channel.queue_delete(short(queue), options).await;
             }
@@ -268,14 +274,38 @@ async fn declare_exchanges(connection: &Connection, cluster: &str) -> Result<(),
     Ok(())
 }
 
+/// The client's event queue, which keeps its name so that what came meanwhile is still there. In a
+/// cluster it may be on a node that is down, and then hangs or is refused: another one takes its
+/// place.
+async fn event_queue(connection: &Connection, setup: &Setup) -> Result<String, lapin::Error> {
+    let channel = connection.create_channel().await?;
+    let durable = QueueDeclareOptions::durable();
+    let declare = channel.queue_declare(short(&setup.event_queue), durable, bounds());
+    match tokio::time::timeout(QUEUE_LIMIT, declare).await {
+        Ok(Ok(_)) => {
+            let _ = channel.close(200, "OK".into()).await;
+            return Ok(setup.event_queue.clone());
+        }
+        Ok(Err(error)) if !matches!(error.kind(), ErrorKind::ProtocolError(_)) => {
+            return Err(error);
+        }
+        Ok(Err(_)) | Err(_) => {}
+    }
+    let other = unique("events.");
+    let channel = connection.create_channel().await?;
+    let declare = channel.queue_declare(short(&other), durable, bounds());
+    declare.await?;
+    let _ = channel.close(200, "OK".into()).await;
+    Ok(other)
+}
+
 /// Declares and binds both queues and consumes them, replies first.
 async fn consume(
     connection: &Connection,
     setup: &Setup,
-    reply_queue: &str,
+    (reply_queue, event_queue): (&str, &str),
 ) -> Result<(Consumer, Consumer), lapin::Error> {
     let options = &setup.options;
-    let event_queue = setup.event_queue.as_str();
     let channel = connection.create_channel().await?;
     channel
         .basic_qos(PREFETCH, BasicQosOptions::default())
@@ -289,12 +319,9 @@ async fn consume(
     if options.agent_states {
         bindings.push((event_queue, events, "AgentStates"));
     }
-    for queue in [reply_queue, event_queue] {
-        let durable = QueueDeclareOptions::durable();
-        channel
-            .queue_declare(short(queue), durable, bounds())
-            .await?;
-    }
+    let durable = QueueDeclareOptions::durable();
+    let declare = channel.queue_declare(short(reply_queue), durable, bounds());
+    declare.await?;
     for (queue, exchange, key) in bindings {
         let bind = QueueBindOptions::default();
         channel

@@ -95,7 +95,7 @@ impl Supervisor {
             let ended = self.serve(&mut link).await;
             self.broker.send_replace(None);
             match ended {
-                Ended::Dropped => return link.close(&self.setup).await,
+                Ended::Dropped => return link.close().await,
                 Ended::Lost(reason) => {
                     tracing::debug!(broker = %label, %reason, "client connection lost");
                     let broker = label;

@@ -219,6 +219,7 @@ fn brokers(first: &Loaded, second: &Loaded, findings: &mut Findings) {
     };
     let (list_a, list_b) = (labels(a), labels(b));
     let (text_a, text_b) = (list_a.join(", "), list_b.join(", "));
+    let mut told = false;
     for url in &a.broker.urls {
         let place = |u: &super::BrokerUrl| {
             let scheme = u.amqp.split("://").next().unwrap_or_default().to_owned();
@@ -239,6 +240,7 @@ fn brokers(first: &Loaded, second: &Loaded, findings: &mut Findings) {
                 (second, &other.label),
             );
             findings.push(finding.allowed("all addresses of a broker in every file, in any order"));
+            told = true;
         }
         if let Some(other) = other.filter(|other| place(other) != place(url)) {
             let show = |u: &super::BrokerUrl| {
@@ -260,7 +262,9 @@ fn brokers(first: &Loaded, second: &Loaded, findings: &mut Findings) {
         }
     }
     let set = |list: &[String]| list.iter().cloned().collect::<BTreeSet<_>>();
-    if set(&list_a) != set(&list_b) {
+    if told {
+        // What else differs follows from that.
+    } else if set(&list_a) != set(&list_b) {
         let finding = both(
             Finding::warning,
             "broker.url.N",

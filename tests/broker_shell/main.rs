@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panic")]
 
+mod broker_of_its_own;
 mod rig;
 
 use std::collections::BTreeSet;
@@ -23,7 +24,7 @@ use tandem::engine::ids::{BootId, LinkEpoch, PublishId};
 use tandem::engine::input::PublishOutcome;
 use tandem::engine::peer::PeerMessage;
 use tandem::engine::{Command, Input};
-use tandem::lab::{RabbitNode, RabbitOptions};
+use tandem::lab::{RabbitCluster, RabbitNode, RabbitOptions};
 use tandem::wire::message::RawMessage;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use tandem::engine::fitness::Way;
-use tandem::engine::ids::LinkEpoch;
-use tandem::wire::message::RawMessage;
+use tandem_engine::fitness::Way;
+use tandem_engine::ids::LinkEpoch;
+use tandem_wire::message::RawMessage;
 
 /// A client connection of an instance: (instance, start, link).
 pub type Conn = (usize, u64, LinkEpoch);

@@ -2,8 +2,8 @@
 //! one, whose messages are no commands.
 
 use bytes::Bytes;
-use tandem::wire::message::RawMessage;
-use tandem::wire::reply::{Outcome, Reply};
+use tandem_wire::message::RawMessage;
+use tandem_wire::reply::{Outcome, Reply};
 
 use crate::invariants::PLANTED_SECRET;
 use crate::world::{Ev, WALL, World};

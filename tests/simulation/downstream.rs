@@ -1,10 +1,10 @@
 //! The downstream: requests have effects, which are written down; probes; subscriptions.
 
-use tandem::engine::Input;
-use tandem::engine::command::Call;
-use tandem::engine::ids::SubscriptionEpoch;
-use tandem::engine::input::Notice;
-use tandem::model::{Action, AgentId, Answer, CallOutcome, NodeHealth, User};
+use tandem_engine::Input;
+use tandem_engine::command::Call;
+use tandem_engine::ids::SubscriptionEpoch;
+use tandem_engine::input::Notice;
+use tandem_model::{Action, AgentId, Answer, CallOutcome, NodeHealth, User};
 
 use crate::instance::name_of;
 use crate::plan::Trouble;

@@ -1,8 +1,8 @@
 //! What goes wrong, carried out.
 
-use tandem::engine::Input;
-use tandem::engine::ids::LinkEpoch;
-use tandem::engine::input::Verb;
+use tandem_engine::Input;
+use tandem_engine::ids::LinkEpoch;
+use tandem_engine::input::Verb;
 
 use crate::broker::Conn;
 use crate::instance::{OTHER, START, name_of};

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tandem::engine::command::{Keep, KeptGroup};
-use tandem::engine::config::{AgentPolicy, BrokerPolicy, Config, Mode, PeerTimers};
-use tandem::engine::ids::{BootId, LinkEpoch, VerbId};
-use tandem::engine::input::Verb;
-use tandem::engine::peer::SessionRecord;
-use tandem::engine::{Engine, Event, Input};
-use tandem::model::{Destination, InstanceId};
+use tandem_engine::command::{Keep, KeptGroup};
+use tandem_engine::config::{AgentPolicy, BrokerPolicy, Config, Mode, PeerTimers};
+use tandem_engine::ids::{BootId, LinkEpoch, VerbId};
+use tandem_engine::input::Verb;
+use tandem_engine::peer::SessionRecord;
+use tandem_engine::{Engine, Event, Input};
+use tandem_model::{Destination, InstanceId};
 
 use crate::broker::Conn;
 use crate::downstream::Held;
@@ -287,12 +287,18 @@ impl World {
                 self.trace
                     .say(self.now, || format!("gc-{} -> {command:?}", node + 1));
             }
+            if let Some(digest) = &mut self.digest {
+                digest.command(self.now, node, &command);
+            }
             self.carry_out(node, command);
         }
         while let Some(engine) = &mut self.nodes[node].engine {
             let Some(event) = engine.poll_event() else {
                 break;
             };
+            if let Some(digest) = &mut self.digest {
+                digest.event(self.now, node, &event);
+            }
             self.observe(node, &event);
         }
     }

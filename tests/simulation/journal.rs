@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use tandem::engine::Input;
-use tandem::engine::command::JournalWrite;
-use tandem::engine::ids::JournalId;
-use tandem::engine::journal::Restored;
-use tandem::engine::peer::{IntentRecord, OutcomeRecord};
-use tandem::model::InstanceId;
+use tandem_engine::Input;
+use tandem_engine::command::JournalWrite;
+use tandem_engine::ids::JournalId;
+use tandem_engine::journal::Restored;
+use tandem_engine::peer::{IntentRecord, OutcomeRecord};
+use tandem_model::InstanceId;
 
 use crate::world::{Ev, World};
 

@@ -1,11 +1,11 @@
 //! What passes between brokers: peer messages, federated commands, replies.
 
-use tandem::engine::Input;
-use tandem::engine::ids::BootId;
-use tandem::engine::peer::PeerMessage;
-use tandem::model::InstanceId;
-use tandem::wire::message::RawMessage;
-use tandem::wire::reply::Reply;
+use tandem_engine::Input;
+use tandem_engine::ids::BootId;
+use tandem_engine::peer::PeerMessage;
+use tandem_model::InstanceId;
+use tandem_wire::message::RawMessage;
+use tandem_wire::reply::Reply;
 
 use crate::broker::{Conn, Next, Queue, Waiting};
 use crate::instance::name_of;

@@ -2,8 +2,8 @@
 //! wrong ends; then the run goes on long enough to demand service again.
 
 use serde::{Deserialize, Serialize};
-use tandem::engine::config::Mode;
-use tandem::engine::fitness::Way;
+use tandem_engine::config::Mode;
+use tandem_engine::fitness::Way;
 
 use crate::rng::Rng;
 
@@ -422,7 +422,7 @@ fn fault(rng: &mut Rng, nodes: usize, mode: Mode) -> Fault {
 /// A mode as the settings spell it.
 mod mode {
     use serde::{Deserialize, Deserializer, Serializer};
-    use tandem::engine::config::Mode;
+    use tandem_engine::config::Mode;
 
     pub fn serialize<S: Serializer>(mode: &Mode, out: S) -> Result<S::Ok, S::Error> {
         out.serialize_str(mode.as_str())

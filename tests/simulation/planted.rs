@@ -1,7 +1,7 @@
 //! Faults put into the engine on purpose: the simulation finds each within a bounded number of
 //! seeds, and the engine without it passes the seed that found it.
 
-use tandem::engine::config::{Planted, PlantedFault};
+use tandem_engine::config::{Planted, PlantedFault};
 
 use crate::plan::{Choice, Plan};
 use crate::world::World;

@@ -6,6 +6,7 @@
 //! | `SIM_MODE`, `SIM_NODES` | `active-passive` or `active-active`; 2 or 3; else drawn |
 //! | `SIM_THREADS` | threads, 2 unless set |
 //! | `SIM_PLANS` | a file to which the plans of what broke are added, one a line: for `corpus.rs` |
+//! | `SIM_DIGEST` | `1`: prints a digest of all that the engines ordered and told |
 //! | `SIM_TRACE` | `1`: prints what happens (one thread); `2`: also what each engine gets and orders |
 
 use std::collections::BTreeMap;
@@ -13,14 +14,19 @@ use std::io::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tandem::engine::config::Mode;
+use tandem_engine::config::Mode;
 
+use crate::digest::Digest;
 use crate::plan::{Choice, Plan};
 use crate::trace::Trace;
 use crate::world::World;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
+}
+
+fn is_set(name: &str) -> bool {
+    std::env::var(name).is_ok_and(|value| value != "0")
 }
 
 /// What the environment fixes.
@@ -75,6 +81,8 @@ pub struct Tally {
     pub steps: u64,
     pub outcomes: BTreeMap<&'static str, u64>,
     pub broken: Vec<Broken>,
+    /// By seed, where they are asked for.
+    digests: BTreeMap<u64, Digest>,
 }
 
 impl Tally {
@@ -83,6 +91,9 @@ impl Tally {
         self.steps += world.steps;
         for (outcome, count) in &world.seen.outcomes {
             *self.outcomes.entry(outcome).or_default() += u64::from(*count);
+        }
+        if let Some(digest) = world.digest {
+            self.digests.insert(world.plan.seed, digest);
         }
         if !world.seen.violations.is_empty() {
             self.broken.push(Broken {
@@ -95,8 +106,9 @@ impl Tally {
 
 /// Runs `count` seeds from `first`; `make` makes the world of each.
 pub fn seeds(first: u64, count: u64, make: impl Fn(u64) -> World + Sync) -> Tally {
-    let tracing = std::env::var("SIM_TRACE").is_ok_and(|value| value != "0");
+    let tracing = is_set("SIM_TRACE");
     let minute = std::env::var("SIM_TRACE").is_ok_and(|value| value == "2");
+    let digesting = is_set("SIM_DIGEST");
     let threads = if tracing {
         1
     } else {
@@ -113,6 +125,7 @@ pub fn seeds(first: u64, count: u64, make: impl Fn(u64) -> World + Sync) -> Tall
                         return;
                     }
                     let mut world = make(seed);
+                    world.digest = digesting.then(Digest::default);
                     if tracing {
                         world.trace = match minute {
                             true => Trace::Minute,
@@ -129,10 +142,32 @@ pub fn seeds(first: u64, count: u64, make: impl Fn(u64) -> World + Sync) -> Tall
     });
     let mut tally = tally.into_inner().unwrap();
     tally.broken.sort_by_key(|broken| broken.plan.seed);
+    print_digests(&tally.digests);
     if let Ok(path) = std::env::var("SIM_PLANS") {
         write_plans(&path, &tally.broken);
     }
     tally
+}
+
+/// Seeds of one line.
+const DIGESTED: usize = 1_000;
+
+fn print_digests(digests: &BTreeMap<u64, Digest>) {
+    let all: Vec<_> = digests.iter().collect();
+    let mut total = Digest::default();
+    for part in all.chunks(DIGESTED) {
+        let mut of_part = Digest::default();
+        for (_, digest) in part {
+            of_part.add(**digest);
+            total.add(**digest);
+        }
+        if let (Some((first, _)), Some((last, _))) = (part.first(), part.last()) {
+            println!("seeds {first} to {last}: digest {of_part}");
+        }
+    }
+    if !all.is_empty() {
+        println!("{} seeds: digest {total}", all.len());
+    }
 }
 
 fn write_plans(path: &str, broken: &[Broken]) {

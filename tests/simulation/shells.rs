@@ -1,11 +1,11 @@
 //! What the shells of an instance would do, on the model's brokers and downstream.
 
-use tandem::engine::Input;
-use tandem::engine::command::{Command, Outbound, ReplyRoute};
-use tandem::engine::fitness::{Proof, Way};
-use tandem::engine::ids::{DeliveryId, LinkEpoch, PublishId};
-use tandem::engine::input::{Delivery, PublishOutcome, Source};
-use tandem::wire::command::parse;
+use tandem_engine::Input;
+use tandem_engine::command::{Command, Outbound, ReplyRoute};
+use tandem_engine::fitness::{Proof, Way};
+use tandem_engine::ids::{DeliveryId, LinkEpoch, PublishId};
+use tandem_engine::input::{Delivery, PublishOutcome, Source};
+use tandem_wire::command::parse;
 
 use crate::broker::{Conn, Consumer, Queue, Waiting};
 use crate::instance::name_of;
@@ -368,7 +368,7 @@ fn delivery_key(delivery: DeliveryId) -> (LinkEpoch, u64) {
 }
 
 fn point_of(command: &Command) -> Option<Point> {
-    use tandem::engine::peer::PeerMessage;
+    use tandem_engine::peer::PeerMessage;
     match command {
         Command::Call(_) => Some(Point::Call),
         Command::Ack(_) => Some(Point::Ack),

@@ -20,11 +20,10 @@
 //!
 //! `scripts/simulate` runs any number of seeds; `run.rs` lists the environment variables.
 
-extern crate tandem_engine as tandem;
-
 mod broker;
 mod clients;
 mod corpus;
+mod digest;
 mod downstream;
 mod faults;
 mod instance;

@@ -2,18 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tandem::engine::Input;
-use tandem::engine::command::Call;
-use tandem::engine::config::Planted;
-use tandem::engine::ids::{LinkEpoch, Now, SubscriptionEpoch};
-use tandem::engine::peer::PeerMessage;
-use tandem::model::{AgentId, InstanceId};
-use tandem::wire::command::Defaults;
-use tandem::wire::message::RawMessage;
-use tandem::wire::reply::Reply;
+use tandem_engine::Input;
+use tandem_engine::command::Call;
+use tandem_engine::config::Planted;
+use tandem_engine::ids::{LinkEpoch, Now, SubscriptionEpoch};
+use tandem_engine::peer::PeerMessage;
+use tandem_model::{AgentId, InstanceId};
+use tandem_wire::command::Defaults;
+use tandem_wire::message::RawMessage;
+use tandem_wire::reply::Reply;
 
 use crate::broker::{Broker, Conn};
 use crate::clients::Client;
+use crate::digest::Digest;
 use crate::instance::Node;
 use crate::invariants::Seen;
 use crate::network::Network;
@@ -62,6 +63,8 @@ pub struct World {
     pub planted: Planted,
     pub rng: Rng,
     pub trace: Trace,
+    /// Of all that engines ordered and told, where it is asked for.
+    pub digest: Option<Digest>,
     pub seen: Seen,
     pub nodes: Vec<Node>,
     pub brokers: [Broker; 2],
@@ -85,6 +88,7 @@ impl World {
             planted: Planted::default(),
             rng: Rng::new(plan.seed ^ 0x7357),
             trace: Trace::Off,
+            digest: None,
             seen: Seen::new(&plan),
             nodes: (0..plan.nodes).map(|_| Node::default()).collect(),
             brokers: [Broker::default(), Broker::default()],

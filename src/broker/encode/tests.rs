@@ -50,6 +50,8 @@ fn context(format: Format) -> Context {
         endpoints: Vec::new(),
         inputs,
         noted: Mutex::default(),
+        control_node: Mutex::default(),
+        peers_nodes: Mutex::default(),
     }
 }
 

@@ -91,7 +91,7 @@ fn one_broker_alone_is_not_federated_but_expires_commands() {
 fn every_queue_that_nobody_may_read_is_bounded() {
     for queue in queues("t", &[], QueueType::Classic)
         .into_iter()
-        .chain([control_queue("t", "gc-1")])
+        .chain([control_queue("t", "gc-1", "")])
     {
         assert_eq!(queue.arguments["x-queue-type"], "classic");
         assert!(queue.arguments.contains_key("x-max-length"), "{queue:?}");
@@ -117,8 +117,11 @@ fn quorum_queues_are_declared_so_and_give_no_command_up() {
     assert_eq!(commands["overflow"], "reject-publish");
     assert_eq!(commands["federation-upstream-set"], "tandem.main");
     assert_eq!(definition("tandem.kept"), json!({"delivery-limit": -1}));
+    let on_a_node = control_queue("tandem", "gc-1", "host-a:5672");
+    assert_eq!(on_a_node.name, "tandem.control.gc-1.host-a:5672");
+    assert_eq!(on_a_node.arguments["x-expires"], 600_000);
     // Peers' messages are for the moment: their queues are not replicated.
-    let control = control_queue("tandem", "gc-1");
+    let control = control_queue("tandem", "gc-1", "");
     assert_eq!(control.arguments["x-queue-type"], "classic");
 }
 

@@ -126,6 +126,29 @@ fn plain_connections_to_other_machines_are_warned_of() {
 }
 
 #[test]
+fn the_addresses_of_a_cluster_are_one_broker() {
+    let loaded = good("broker.url.2=amqps://far-a,far-b:5673/v\n");
+    let broker = &loaded.settings.broker.urls[1];
+    assert_eq!(broker.label, "far-a:5671,far-b:5673");
+    assert_eq!(
+        broker.management.url,
+        "https://far-a:15672,https://far-b:15672"
+    );
+    let given = "broker.url.2=amqps://far-a,far-b\nbroker.management-url.2=https://me:pw@far-a:15671,far-b:15671\n";
+    let management = good(given).settings.broker.urls[1].management.clone();
+    assert_eq!(management.url, "https://far-a:15671,https://far-b:15671");
+    assert_eq!(management.username, "me");
+    let twice = one_error("broker.url.2=far:1,far:2\nbroker.url.3=other,far:2\n");
+    assert!(
+        twice.contains("broker.url.3") && twice.contains("far:2 is in the list"),
+        "{twice}"
+    );
+    let wrong = one_error("broker.url.2=amqp://me:secret@far:1,far:x\n");
+    assert!(wrong.contains("address 2 of 2, far:x"), "{wrong}");
+    assert!(!wrong.contains("secret"), "{wrong}");
+}
+
+#[test]
 fn brokers_with_one_management_api_are_warned_of() {
     let second = |more: &str| {
         good(&format!("broker.url.2=localhost:5673\n{more}"))

@@ -53,6 +53,16 @@ fn pairs_that_contradict_each_other() {
             "cluster.name=other\n",
             "error: cluster.name: it differs: tandem in",
         ),
+        (
+            "",
+            "queue.type=quorum\n",
+            "error: queue.type: it differs: classic in",
+        ),
+        (
+            "",
+            "broker.url.1=localhost:1,localhost:3\nbroker.url.2=localhost:2\n",
+            "error: broker.url.N: one broker is listed with different addresses: localhost:1 in",
+        ),
         ("", "mode=active-active\n", "error: mode"),
         ("peer.lost=4s\n", "", "error: peer.lost: it differs: 4s in"),
         ("", "command.max-age=10s\n", "error: command.max-age"),
@@ -139,4 +149,23 @@ fn control_keys_of_a_pair() {
         &format!("control.key={new}\ncontrol.previous-key={old}\n"),
     );
     assert!(rotating.starts_with("warning: control.key"), "{rotating}");
+}
+
+#[test]
+fn the_nodes_of_a_broker_may_stand_in_any_order() {
+    let base = |urls: &str| {
+        let text = format!(
+            "broker.url.1={urls}\ndownstream.url.1=https://h/finesse/api\ncontrol.key={KEY}\n"
+        );
+        text
+    };
+    let one = "instance.id=gc-1\nconsumer.priority=127\n";
+    let two = "instance.id=gc-2\nconsumer.priority=100\n";
+    let one = load_with(&format!("{}{one}", base("localhost:1,localhost:2")), &[]).unwrap();
+    let two = load_with(&format!("{}{two}", base("localhost:2,localhost:1")), &[]).unwrap();
+    let (first, second) = (&one.settings.broker.urls[0], &two.settings.broker.urls[0]);
+    assert_eq!(first.label, second.label);
+    assert_ne!(first.amqp, second.amqp);
+    let found = check_pair(&[one, two]).0;
+    assert!(found.is_empty(), "{found:?}");
 }

@@ -9,8 +9,8 @@
 
 use std::collections::BTreeMap;
 
-use tandem::catalogue::{self, Repeat};
-use tandem::wire::reply::{Outcome, Reply};
+use tandem_model::catalogue::{self, Repeat};
+use tandem_wire::reply::{Outcome, Reply};
 
 use crate::plan::{Fault, Kind, Plan};
 

@@ -2,9 +2,9 @@
 //! nothing but a handover happens, an agent is never without a subscription: the new owner has
 //! its own before the old one lets go.
 
-use tandem::engine::Engine;
-use tandem::engine::config::Mode;
-use tandem::engine::peer::Role;
+use tandem_engine::Engine;
+use tandem_engine::config::Mode;
+use tandem_engine::peer::Role;
 
 use crate::plan::{Kind, Plan};
 use crate::world::World;

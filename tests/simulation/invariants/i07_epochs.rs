@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use tandem::engine::peer::{PeerMessage, SessionRecord};
+use tandem_engine::peer::{PeerMessage, SessionRecord};
 
 use crate::instance::name_of;
 

@@ -3,9 +3,9 @@
 
 use std::fmt::Debug;
 
-use tandem::engine::Event;
-use tandem::wire::event::ClientEvent;
-use tandem::wire::reply::Reply;
+use tandem_engine::Event;
+use tandem_wire::event::ClientEvent;
+use tandem_wire::reply::Reply;
 
 use crate::plan::Plan;
 

@@ -1,7 +1,7 @@
 //! I9: nothing grows for ever: at the end no command is in work, no publication waits, no
 //! delivery is held. A hot loop of timers is noticed while it turns.
 
-use tandem::engine::Engine;
+use tandem_engine::Engine;
 
 use crate::instance::name_of;
 use crate::world::World;

@@ -1,7 +1,7 @@
 //! I11: nobody is taken for lost, and no role changes, for a pause below 1.5 s; still less
 //! without any.
 
-use tandem::engine::Event;
+use tandem_engine::Event;
 
 use crate::plan::Plan;
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use tandem::wire::reply::{Outcome, Reply};
+use tandem_wire::reply::{Outcome, Reply};
 
 use crate::plan::{Fault, Kind, Plan};
 

@@ -19,10 +19,10 @@ mod i13_sign_in;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tandem::engine::Event;
-use tandem::engine::peer::PeerMessage;
-use tandem::wire::event::ClientEvent;
-use tandem::wire::reply::Reply;
+use tandem_engine::Event;
+use tandem_engine::peer::PeerMessage;
+use tandem_wire::event::ClientEvent;
+use tandem_wire::reply::Reply;
 
 use crate::plan::Plan;
 use crate::trace::Trace;

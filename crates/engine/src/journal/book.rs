@@ -1,0 +1,177 @@
+//! What the engine knows of the journal.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::ids::{JobId, JournalId, Now};
+use crate::ledger::Key;
+use crate::limits;
+use crate::model::InstanceId;
+use crate::peer::{IntentRecord, IntentRefusal, OutcomeRecord};
+
+/// What is known of one journaled command.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Entry {
+    pub intent: Option<IntentRecord>,
+    pub outcome: Option<OutcomeRecord>,
+    /// Members that have the newest of the two.
+    pub acked: BTreeSet<InstanceId>,
+    /// Whether the intent is on disk here.
+    pub durable: bool,
+}
+
+impl Entry {
+    fn until(&self) -> u64 {
+        let intent = self.intent.as_ref().map_or(0, |intent| intent.until);
+        let outcome = self.outcome.as_ref().map_or(0, |outcome| outcome.until);
+        intent.max(outcome)
+    }
+}
+
+/// What a write to the disk was for.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// The job, and when the intent was made.
+    OwnIntent(JobId, u64),
+    OwnOutcome(JobId),
+    /// An intent that a member told, and when it was made: it is told when it is durable.
+    ForeignIntent {
+        from: InstanceId,
+        key: Key,
+        made: u64,
+    },
+    /// A member's outcome: likewise.
+    ForeignOutcome {
+        from: InstanceId,
+        key: Key,
+    },
+    Other,
+}
+
+/// Records on their way to one member.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    pub(super) intents: BTreeSet<Key>,
+    pub(super) outcomes: BTreeSet<Key>,
+    pub(super) withdrawn: BTreeSet<Key>,
+    /// With when they were made.
+    pub(super) acked_intents: BTreeMap<Key, u64>,
+    pub(super) acked_outcomes: BTreeSet<Key>,
+    pub(super) refused: Vec<(Key, IntentRefusal)>,
+}
+
+/// What a member that was away has not been told yet.
+#[derive(Debug, Default)]
+pub(super) struct Owed {
+    pub(super) keys: BTreeSet<Key>,
+    pub(super) under_way: BTreeSet<Key>,
+    pub(super) sent_at: u64,
+}
+
+/// What the journal had kept.
+#[derive(Debug, Clone, Default)]
+pub struct Restored {
+    /// Intents, also of commands that have an outcome.
+    pub intents: Vec<IntentRecord>,
+    /// Outcomes.
+    pub outcomes: Vec<OutcomeRecord>,
+    /// Members, and when each was heard last (milliseconds since the epoch).
+    pub members: Vec<(InstanceId, u64)>,
+    /// A journal was lost: until then (milliseconds since the epoch) it proves nothing that an id
+    /// is not in it.
+    pub lost_until: u64,
+}
+
+/// The journal as the engine knows it.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    pub(crate) entries: BTreeMap<Key, Entry>,
+    by_age: BTreeSet<(u64, Key)>,
+    pub(super) writes: BTreeMap<JournalId, Pending>,
+    pub(super) next_write: u64,
+    pub(super) failing: bool,
+    /// Members that were ever heard.
+    pub(crate) members: BTreeMap<InstanceId, u64>,
+    pub(crate) lost_until: u64,
+    pub(super) out: BTreeMap<InstanceId, Outgoing>,
+    pub(super) owed: BTreeMap<InstanceId, Owed>,
+    pub(super) flushed_at: u64,
+    /// Own heartbeats and when they were sent, the latest last.
+    beats: VecDeque<(u64, u64)>,
+    /// Jobs that wait for evidence, acknowledgements or the disk.
+    pub(crate) waiting: BTreeSet<JobId>,
+}
+
+impl Book {
+    /// The intent of a command whose outcome nobody has told.
+    pub(crate) fn open_intent(&self, key: &Key) -> Option<&IntentRecord> {
+        let entry = self.entries.get(key)?;
+        entry.intent.as_ref().filter(|_| entry.outcome.is_none())
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= limits::JOURNAL_ENTRIES
+    }
+
+    /// Changes an entry, which is made where it is missing.
+    pub(super) fn change(&mut self, key: Key, f: impl FnOnce(&mut Entry)) {
+        let entry = self.entries.entry(key).or_default();
+        let before = entry.until();
+        f(entry);
+        let after = entry.until();
+        self.by_age.remove(&(before, key));
+        self.by_age.insert((after, key));
+        while self.entries.len() > limits::JOURNAL_ENTRIES {
+            let Some((_, oldest)) = self.by_age.pop_first() else {
+                return;
+            };
+            self.entries.remove(&oldest);
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: &Key) {
+        if let Some(entry) = self.entries.remove(key) {
+            self.by_age.remove(&(entry.until(), *key));
+        }
+        for owed in self.owed.values_mut() {
+            owed.keys.remove(key);
+            owed.under_way.remove(key);
+        }
+    }
+
+    /// Forgets what is past its time.
+    pub(crate) fn sweep(&mut self, now: Now) {
+        while let Some((until, key)) = self.by_age.first().copied() {
+            if until > now.wall {
+                break;
+            }
+            self.by_age.pop_first();
+            self.remove(&key);
+        }
+        let forget = now.wall.saturating_sub(limits::MEMBER_FORGET_MS);
+        self.members.retain(|_, heard| *heard >= forget);
+    }
+
+    pub(crate) fn note_beat(&mut self, seq: u64, at: u64) {
+        if self.beats.len() >= 32 {
+            self.beats.pop_front();
+        }
+        self.beats.push_back((seq, at));
+    }
+
+    /// When an own heartbeat was sent.
+    pub(crate) fn beat_sent(&self, seq: u64) -> Option<u64> {
+        let found = self.beats.iter().find(|(known, _)| *known == seq);
+        found.map(|(_, at)| *at)
+    }
+
+    pub(super) fn has_outgoing(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// Members that have everything.
+    pub(crate) fn is_settled(&self, member: &InstanceId) -> bool {
+        self.owed
+            .get(member)
+            .is_none_or(|owed| owed.keys.is_empty())
+    }
+}

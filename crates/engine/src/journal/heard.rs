@@ -1,0 +1,289 @@
+//! What members say of intents and outcomes.
+
+use std::sync::Arc;
+
+use crate::Engine;
+use crate::command::JournalWrite;
+use crate::ids::{BootId, JobId};
+use crate::jobs::State;
+use crate::ledger::{Key, Known};
+use crate::model::InstanceId;
+use crate::peer::{IntentRecord, IntentRefusal, OutcomeRecord};
+use crate::wire::reply::Outcome;
+
+use super::book::{Entry, Pending};
+
+impl Engine {
+    pub(crate) fn on_journal(
+        &mut self,
+        from: &InstanceId,
+        intents: Vec<IntentRecord>,
+        outcomes: Vec<OutcomeRecord>,
+        withdrawn: Vec<Key>,
+        history: bool,
+    ) {
+        // What is taken back and made anew in one message is there afterwards.
+        for key in withdrawn {
+            let by = self.book.open_intent(&key).map(|intent| intent.by.clone());
+            if by.as_ref() == Some(from) {
+                self.book.remove(&key);
+                self.write(JournalWrite::Withdraw(key), Pending::Other);
+            }
+        }
+        for intent in intents {
+            self.on_intent(from, intent, history);
+        }
+        for outcome in outcomes {
+            if history || !self.objects(from, &outcome) {
+                self.on_outcome(from, outcome);
+            }
+        }
+        self.look_at_waiting();
+    }
+
+    fn on_intent(&mut self, from: &InstanceId, intent: IntentRecord, history: bool) {
+        let key = intent.key;
+        if intent.until <= self.kept.wall {
+            self.ack_intent(from, key, intent.at);
+            return;
+        }
+        if let Known::Finished(_) | Known::OtherBody = self.ledger.look_up(&key, intent.body) {
+            // The outcome is told in its place.
+            self.tell_outcome(from, key);
+            self.refuse_intent(from, key, IntentRefusal::Known);
+            return;
+        }
+        if let Some(known) = self.book.open_intent(&key).cloned() {
+            if (&known.by, known.boot) == (&intent.by, intent.boot) {
+                if self.book.entries.get(&key).is_some_and(|e| e.durable) {
+                    self.ack_intent(from, key, intent.at);
+                }
+                // Else it is asked for again when the disk has it.
+                return;
+            }
+            if !self.gives_way(&known, &intent) {
+                self.refuse_intent(from, key, IntentRefusal::Known);
+                return;
+            }
+        }
+        let newer = self
+            .sessions
+            .get(&intent.agent)
+            .is_some_and(|session| session.record.version.epoch > intent.epoch);
+        if newer && !history {
+            self.refuse_intent(from, key, IntentRefusal::Stale);
+            return;
+        }
+        let record = intent.clone();
+        let maker = from.clone();
+        self.book.change(key, |entry| {
+            *entry = Entry {
+                intent: Some(record),
+                ..Entry::default()
+            };
+            entry.acked.insert(maker);
+        });
+        let from = from.clone();
+        let made = intent.at;
+        let pending = Pending::ForeignIntent { from, key, made };
+        self.write(JournalWrite::Intent(intent), pending);
+    }
+
+    /// Two makers want one command: whether the one that is known here gives way to the other.
+    fn gives_way(&mut self, known: &IntentRecord, other: &IntentRecord) -> bool {
+        let key = known.key;
+        if known.by != self.cfg.instance {
+            // The same maker after a restart knows what it did before. A lost one did not get
+            // this member's word in vain: who comes after it has weighed that.
+            let alive = self.is_working(&known.by, known.boot);
+            return known.by == other.by || !alive;
+        }
+        let job = self.job_of(&key);
+        let calls = job.is_some_and(|id| {
+            let state = self.jobs.get(id).map(|job| &job.state);
+            !matches!(state, Some(State::Intending(_)))
+        });
+        let outranked = (other.epoch, &other.by) > (known.epoch, &known.by);
+        if known.boot != self.cfg.boot || job.is_none() || calls || !outranked {
+            return false;
+        }
+        if let Some(job) = job {
+            self.abandon_intent(job);
+        }
+        true
+    }
+
+    /// Whether that start of an instance may still be at work.
+    pub(crate) fn is_working(&self, id: &InstanceId, boot: BootId) -> bool {
+        self.members
+            .get(id)
+            .is_some_and(|peer| peer.liveness.present() && peer.boot == boot)
+    }
+
+    fn job_of(&self, key: &Key) -> Option<JobId> {
+        self.ledger.running(key)
+    }
+
+    fn ack_intent(&mut self, to: &InstanceId, key: Key, made: u64) {
+        let out = self.book.out.entry(to.clone()).or_default();
+        out.acked_intents.insert(key, made);
+    }
+
+    /// An intent that a member told (its own, or what this one had missed) is on disk: the member is
+    /// told so, unless the intent was taken back meanwhile.
+    pub(super) fn foreign_intent_written(&mut self, from: &InstanceId, key: Key, made: u64) {
+        let Some(entry) = self.book.entries.get_mut(&key) else {
+            return;
+        };
+        if entry
+            .intent
+            .as_ref()
+            .is_some_and(|intent| intent.at == made)
+        {
+            entry.durable = true;
+            self.ack_intent(from, key, made);
+        }
+    }
+
+    fn refuse_intent(&mut self, to: &InstanceId, key: Key, why: IntentRefusal) {
+        let out = self.book.out.entry(to.clone()).or_default();
+        out.refused.push((key, why));
+    }
+
+    /// Tells a member an outcome that may never have been journaled here.
+    fn tell_outcome(&mut self, to: &InstanceId, key: Key) {
+        if let Some(record) = self.ledger.record(&key) {
+            self.book.change(key, |entry| {
+                entry.outcome.get_or_insert(record);
+            });
+            let out = self.book.out.entry(to.clone()).or_default();
+            out.outcomes.insert(key);
+        }
+    }
+
+    /// A member is about to say that a command was never started, and it was carried out here: that
+    /// is told in its place.
+    fn objects(&mut self, from: &InstanceId, outcome: &OutcomeRecord) -> bool {
+        let refusal = matches!(outcome.reply.outcome, Outcome::Expired | Outcome::Rejected);
+        let known = self.ledger.look_up(&outcome.key, outcome.body);
+        let other = matches!(&known, Known::Finished(ours) if ours.outcome != outcome.reply.outcome
+            && ours.outcome != Outcome::InDoubt);
+        if refusal && other {
+            self.tell_outcome(from, outcome.key);
+            self.refuse_intent(from, outcome.key, IntentRefusal::Known);
+        }
+        refusal && other
+    }
+
+    fn on_outcome(&mut self, from: &InstanceId, outcome: OutcomeRecord) {
+        let key = outcome.key;
+        if outcome.until <= self.kept.wall {
+            let out = self.book.out.entry(from.clone()).or_default();
+            out.acked_outcomes.insert(key);
+            return;
+        }
+        // What is being carried out here ends with an outcome of its own.
+        let started = |id: JobId| self.jobs.started(id) && self.jobs.get(id).is_some();
+        if self.ledger.running(&key).is_some_and(started) {
+            let out = self.book.out.entry(from.clone()).or_default();
+            out.acked_outcomes.insert(key);
+            // Who was about to refuse it is to wait for that.
+            out.refused.push((key, IntentRefusal::Known));
+            return;
+        }
+        self.compare_outcomes(&outcome);
+        let jobs = &self.jobs;
+        self.ledger
+            .learn(self.kept, outcome.clone(), |job| jobs.started(job));
+        let ours = match self.ledger.look_up(&key, outcome.body) {
+            Known::Finished(reply) => reply,
+            _ => Arc::new(outcome.reply.clone()),
+        };
+        let same = ours.outcome == outcome.reply.outcome;
+        let in_doubt = outcome.reply.outcome == Outcome::InDoubt;
+        let kept = OutcomeRecord {
+            reply: ours.as_ref().clone(),
+            ..outcome
+        };
+        let write = JournalWrite::Outcome(kept.clone());
+        self.book.change(key, |entry| {
+            entry.outcome = Some(kept);
+            entry.acked.clear();
+            if same {
+                entry.acked.insert(from.clone());
+            }
+        });
+        // Who is in doubt is told. Two definite outcomes both stand: told to each other, they
+        // would go back and forth for as long as they are remembered.
+        if in_doubt && !same {
+            self.owe(from, key);
+            self.tell_owed();
+        }
+        let pending = Pending::ForeignOutcome {
+            from: from.clone(),
+            key,
+        };
+        self.write(write, pending);
+    }
+
+    pub(crate) fn on_journal_ack(
+        &mut self,
+        from: &InstanceId,
+        (intents, made): (&[Key], &[u64]),
+        outcomes: &[Key],
+        refused: &[(Key, IntentRefusal)],
+    ) {
+        for (at, key) in intents.iter().enumerate() {
+            let entry = self.book.entries.get_mut(key);
+            let Some(entry) = entry.filter(|entry| entry.outcome.is_none()) else {
+                continue;
+            };
+            // The word on one that was taken back says nothing of the one that was made since.
+            let ours = entry.intent.as_ref().map(|intent| intent.at);
+            if made.get(at).is_none_or(|made| Some(*made) == ours) {
+                entry.acked.insert(from.clone());
+            }
+        }
+        for key in outcomes {
+            let entry = self.book.entries.get_mut(key);
+            if let Some(entry) = entry.filter(|entry| entry.outcome.is_some()) {
+                entry.acked.insert(from.clone());
+            }
+        }
+        let all = intents.iter().chain(outcomes);
+        let told = all.chain(refused.iter().map(|(key, _)| key));
+        let mut settled = false;
+        if let Some(owed) = self.book.owed.get_mut(from) {
+            let had = !owed.keys.is_empty();
+            for key in told {
+                if owed.under_way.remove(key) {
+                    owed.keys.remove(key);
+                }
+            }
+            settled = had && owed.keys.is_empty();
+        }
+        for (key, why) in refused {
+            self.intent_refused(key, *why);
+        }
+        self.tell_owed();
+        if settled {
+            // Others wait for it.
+            self.beat();
+        }
+        self.look_at_waiting();
+    }
+
+    /// A reply that has waited long enough for the members: they get its outcome when they can.
+    pub(crate) fn owe_outcome(&mut self, key: Key) {
+        let members = self.journal_members();
+        let entry = self.book.entries.get(&key);
+        let late: Vec<InstanceId> = members
+            .into_iter()
+            .filter(|id| entry.is_some_and(|entry| !entry.acked.contains(id)))
+            .collect();
+        for member in late {
+            self.owe(&member, key);
+        }
+        self.tell_owed();
+    }
+}

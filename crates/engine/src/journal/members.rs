@@ -1,0 +1,204 @@
+//! What members are told: records as they come, and what they missed.
+
+use crate::command::JournalWrite;
+use crate::jobs::State;
+use crate::ledger::Key;
+use crate::model::InstanceId;
+use crate::peer::{IntentRecord, OutcomeRecord, PeerMessage};
+use crate::timer::Timer;
+use crate::{Engine, limits};
+
+use super::book::{Entry, Outgoing, Owed, Pending};
+
+impl Engine {
+    /// A member was heard, for the first time or again: it is owed what it has not acknowledged.
+    pub(crate) fn journal_member_up(&mut self, id: &InstanceId) {
+        let known = self.book.members.insert(id.clone(), self.now.wall);
+        // Heard within the hour: the disk need not know it better.
+        if known.is_none_or(|heard| heard + 3_600_000 < self.now.wall) {
+            let write = JournalWrite::Member(id.clone(), self.now.wall);
+            self.write(write, Pending::Other);
+        }
+        self.book.out.remove(id);
+        let missing = |(key, entry): (&Key, &Entry)| (!entry.acked.contains(id)).then_some(*key);
+        let keys = self.book.entries.iter().filter_map(missing).collect();
+        let owed = Owed {
+            keys,
+            ..Owed::default()
+        };
+        self.book.owed.insert(id.clone(), owed);
+        self.tell_owed();
+    }
+
+    /// An operator says that a member is gone for good, so that its silence is no cause of doubt any
+    /// more. What it may have called before is over once nobody remembers a command that long.
+    pub(crate) fn forget_member(&mut self, name: &str) -> Result<String, String> {
+        let unknown = || format!("no instance {name} is known here");
+        let id = InstanceId::new(name).map_err(|_| unknown())?;
+        if id == self.cfg.instance {
+            return Err(format!("{name} is this instance itself"));
+        }
+        let peer = self.members.get(&id);
+        if peer.is_none() && !self.book.members.contains_key(&id) {
+            return Err(unknown());
+        }
+        if peer.is_some_and(|peer| peer.liveness.present()) {
+            return Err(format!("{name} is there"));
+        }
+        // Of one that was never heard in this life of the process, only that much is known.
+        let heard = peer.map_or(self.joined_at, |peer| Some(peer.last_seen));
+        let silent = heard.map_or(0, |heard| self.now.mono.saturating_sub(heard));
+        if silent < limits::LEDGER_RETENTION_MS {
+            let minutes = limits::LEDGER_RETENTION_MS / 60_000;
+            return Err(format!(
+                "{name} was heard, or this instance started, less than {minutes} minutes ago: \
+                 what it may have called can still come back"
+            ));
+        }
+        self.book.members.remove(&id);
+        self.members.forget(&id);
+        // Heard at no time at all.
+        self.write(JournalWrite::Member(id, 0), Pending::Other);
+        self.look_at_waiting();
+        Ok("forgotten".to_owned())
+    }
+
+    pub(crate) fn journal_member_gone(&mut self, id: &InstanceId) {
+        self.book.members.insert(id.clone(), self.now.wall);
+        self.book.out.remove(id);
+        self.book.owed.remove(id);
+        self.look_at_waiting();
+    }
+
+    /// Tells members what they missed, one message at a time.
+    pub(super) fn tell_owed(&mut self) {
+        let now = self.now.mono;
+        let present = self.journal_members();
+        for member in present {
+            let Some(owed) = self.book.owed.get_mut(&member) else {
+                continue;
+            };
+            let late = now >= owed.sent_at + limits::JOURNAL_RESEND_MS;
+            if owed.keys.is_empty() || (!owed.under_way.is_empty() && !late) {
+                continue;
+            }
+            let next = owed.keys.iter().take(limits::JOURNAL_RECORDS).copied();
+            owed.under_way = next.collect();
+            owed.sent_at = now;
+            let keys = owed.under_way.clone();
+            let records = |of: fn(&Entry) -> bool| {
+                let known = keys.iter().filter_map(|key| self.book.entries.get(key));
+                known.filter(move |entry| of(entry)).cloned()
+            };
+            let intents = records(|entry| entry.outcome.is_none())
+                .filter_map(|entry| entry.intent)
+                .collect();
+            let outcomes = records(|_| true)
+                .filter_map(|entry| entry.outcome)
+                .collect();
+            let message = PeerMessage::Journal {
+                intents,
+                outcomes,
+                withdrawn: Vec::new(),
+                history: true,
+            };
+            self.say(Some(&member), message);
+            self.timers
+                .set_by(Timer::Journal, now + limits::JOURNAL_RESEND_MS);
+        }
+    }
+
+    pub(super) fn owe(&mut self, member: &InstanceId, key: Key) {
+        if let Some(owed) = self.book.owed.get_mut(member) {
+            owed.keys.insert(key);
+        }
+    }
+
+    /// Sends what is gathered: at once where nothing was sent just now.
+    pub(crate) fn flush_journal(&mut self) {
+        if !self.book.has_outgoing() {
+            return;
+        }
+        let due = self.book.flushed_at + limits::JOURNAL_GATHER_MS;
+        if self.now.mono < due {
+            self.timers.set_by(Timer::Journal, due);
+            return;
+        }
+        self.book.flushed_at = self.now.mono;
+        for (member, out) in std::mem::take(&mut self.book.out) {
+            self.send_journal(&member, out);
+        }
+    }
+
+    fn send_journal(&mut self, member: &InstanceId, out: Outgoing) {
+        let intents: Vec<IntentRecord> = (out.intents.iter())
+            .filter_map(|key| self.book.open_intent(key).cloned())
+            .collect();
+        let outcomes: Vec<OutcomeRecord> = (out.outcomes.iter())
+            .filter_map(|key| self.book.entries.get(key)?.outcome.clone())
+            .collect();
+        // What was made anew meanwhile is the same to a member: it holds an intent of ours.
+        let open = |key: &Key| !out.intents.contains(key);
+        let withdrawn: Vec<Key> = out.withdrawn.into_iter().filter(open).collect();
+        let most = intents.len().max(outcomes.len()).max(withdrawn.len());
+        let part = limits::JOURNAL_RECORDS;
+        for from in (0..most).step_by(part) {
+            let message = PeerMessage::Journal {
+                intents: intents.iter().skip(from).take(part).cloned().collect(),
+                outcomes: outcomes.iter().skip(from).take(part).cloned().collect(),
+                withdrawn: withdrawn.iter().skip(from).take(part).copied().collect(),
+                history: false,
+            };
+            self.say(Some(member), message);
+        }
+        let acks = !out.acked_intents.is_empty() || !out.acked_outcomes.is_empty();
+        if acks || !out.refused.is_empty() {
+            let (intents, made) = out.acked_intents.into_iter().unzip();
+            let message = PeerMessage::JournalAck {
+                intents,
+                made,
+                outcomes: out.acked_outcomes.into_iter().collect(),
+                refused: out.refused,
+            };
+            self.say(Some(member), message);
+        }
+    }
+
+    /// Sends again what is not acknowledged.
+    pub(crate) fn journal_due(&mut self) {
+        let now = self.now.mono;
+        let members = self.journal_members();
+        let mut again = false;
+        for id in self.book.waiting.clone() {
+            let Some(job) = self.jobs.get_mut(id) else {
+                continue;
+            };
+            let (key, sent_at, outcome) = match &mut job.state {
+                State::Intending(own) => (own.key, &mut own.sent_at, false),
+                State::Recording(own) => (own.key, &mut own.sent_at, true),
+                _ => continue,
+            };
+            again = true;
+            if now < *sent_at + limits::JOURNAL_RESEND_MS {
+                continue;
+            }
+            *sent_at = now;
+            let Some(entry) = self.book.entries.get(&key) else {
+                continue;
+            };
+            for member in members.iter().filter(|id| !entry.acked.contains(*id)) {
+                let out = self.book.out.entry(member.clone()).or_default();
+                if outcome {
+                    out.outcomes.insert(key);
+                } else {
+                    out.intents.insert(key);
+                }
+            }
+        }
+        self.tell_owed();
+        if again {
+            self.timers
+                .set_by(Timer::Journal, now + limits::JOURNAL_RESEND_MS);
+        }
+    }
+}

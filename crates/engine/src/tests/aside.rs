@@ -1,0 +1,160 @@
+//! What brokers put aside for another reason than a deadline, and events that they refuse.
+
+use super::support::*;
+use crate::Event;
+use crate::command::Outbound;
+use crate::input::Source;
+use crate::limits;
+use crate::wire::message::PutAside;
+use crate::wire::reply::Outcome;
+
+fn put_aside(kind: &str, body: &str, why: PutAside) -> Rig {
+    let mut rig = Rig::with_agent();
+    let link = rig.active();
+    let mut raw = message(kind, body, "m1");
+    raw.put_aside = Some(why);
+    // Sent after the start: who had finished it would know.
+    raw.timestamp = Some(rig.now().wall / 1_000);
+    rig.deliver_on(link, Source::Expired, raw);
+    rig.advance(8_000);
+    assert!(rig.calls.is_empty(), "{:?}", rig.actions());
+    rig
+}
+
+#[test]
+fn what_was_put_aside_before_its_deadline_did_not_expire() {
+    for (why, word) in [
+        (PutAside::Full, "maxlen"),
+        (PutAside::GivenBack, "delivery_limit"),
+        (PutAside::Refused, "rejected"),
+    ] {
+        let rig = put_aside("MakeReady#1001", "", why);
+        assert_eq!(rig.outcomes(), [Outcome::Rejected], "{why:?}");
+        let error = rig.replies()[0].1.error.clone().unwrap();
+        assert_eq!(error.code, "PLEASE_RETRY");
+        assert!(error.message.contains(word), "{}", error.message);
+    }
+    let rig = put_aside("MakeReady#1001", "", PutAside::Expired);
+    assert_eq!(rig.outcomes(), [Outcome::Expired]);
+}
+
+#[test]
+fn an_unsafe_one_that_may_have_been_started_is_in_doubt_whatever_put_it_aside() {
+    for why in [PutAside::GivenBack, PutAside::Full, PutAside::Expired] {
+        let mut seq = 0;
+        let mut rig = Rig::with_agent();
+        rig.advance_with_peer(2_000, &mut seq, crate::peer::Role::Follower, 100);
+        // Lost without a goodbye: what it has begun nobody knows.
+        rig.advance(10_000);
+        rig.forget();
+        let link = rig.active();
+        let mut raw = message("MakeCall#1001", "5000", "m1");
+        raw.put_aside = Some(why);
+        rig.deliver_on(link, Source::Expired, raw);
+        rig.advance(8_000);
+        assert_eq!(rig.outcomes(), [Outcome::InDoubt], "{why:?}");
+    }
+}
+
+#[test]
+fn when_its_deadline_has_passed_as_well_it_is_expired() {
+    let mut rig = Rig::with_agent();
+    let link = rig.active();
+    let mut raw = message("MakeReady#1001", "", "m1");
+    raw.put_aside = Some(PutAside::Full);
+    raw.deadline = Some(rig.now().wall as i64 - 1);
+    rig.deliver_on(link, Source::Expired, raw);
+    assert_eq!(rig.outcomes(), [Outcome::Expired]);
+}
+
+// ---- refused events -----------------------------------------------------------------------------
+
+fn dropped(rig: &Rig) -> usize {
+    let lost = |event: &&Event| matches!(event, Event::EventDropped);
+    rig.events.iter().filter(lost).count()
+}
+
+/// Message ids of the events for a client, as often as they were published.
+fn events(rig: &Rig, client: &str) -> Vec<String> {
+    let id = |(_, _, message): &(_, _, Outbound)| match message {
+        Outbound::Event { to, message_id, .. } if to.as_str() == client => Some(message_id.clone()),
+        _ => None,
+    };
+    rig.published.iter().filter_map(id).collect()
+}
+
+#[test]
+fn refused_events_are_kept_in_order_and_tried_rarely_until_they_are_taken() {
+    let mut rig = Rig::with_agent();
+    rig.forget();
+    rig.broker = Broker::EventsAreRefused;
+    for n in 0..20 {
+        rig.send("GetState#1001", "", &format!("g{n}"));
+    }
+    rig.advance(30_000);
+    let tries = events(&rig, "desk");
+    // One by one, at first soon and then every 5 s: no storm.
+    assert!((8..16).contains(&tries.len()), "{}", tries.len());
+    assert!(tries.iter().all(|id| *id == tries[0]), "{tries:?}");
+    assert_eq!(dropped(&rig), 0);
+    assert_eq!(rig.acks.len(), 20, "commands do not wait for the client");
+    rig.broker = Broker::Confirms;
+    let before = tries.len();
+    rig.advance(6_000);
+    let taken = events(&rig, "desk").split_off(before);
+    assert_eq!(taken[0], tries[0], "under the same id");
+    assert!(taken.len() >= 20, "{}", taken.len());
+    assert_eq!(dropped(&rig), 0);
+    rig.send("GetState#1001", "", "later");
+    assert!(events(&rig, "desk").len() > before + taken.len());
+}
+
+#[test]
+fn a_client_that_takes_nothing_costs_no_other_client_an_event() {
+    let mut rig = Rig::with_agent();
+    rig.sign_in("1002", "other");
+    rig.forget();
+    rig.broker = Broker::Refuses("desk");
+    for n in 0..2 * limits::REFUSED_EVENTS {
+        rig.send("GetState#1001", "", &format!("a{n}"));
+        rig.advance(1);
+    }
+    rig.send("GetState#1002", "", "b");
+    assert_eq!(events(&rig, "other").len(), 1);
+    // What is older than a minute is given up, and counted.
+    rig.advance(limits::REFUSED_EVENT_MS + limits::REFUSED_PAUSE_MAX_MS);
+    assert!(
+        dropped(&rig) >= 2 * limits::REFUSED_EVENTS,
+        "{}",
+        dropped(&rig)
+    );
+    assert_eq!(rig.engine.view().outbox, 0);
+}
+
+#[test]
+fn a_refused_snapshot_is_not_tried_again() {
+    let mut config = config();
+    config.agents.states_interval = 1_000;
+    let mut rig = Rig::new(config);
+    rig.start();
+    rig.advance(2_000);
+    rig.sign_in("1001", "desk");
+    rig.forget();
+    rig.broker = Broker::Refuses("AgentStates");
+    rig.advance(20_000);
+    let tries = events(&rig, "AgentStates");
+    let once: std::collections::BTreeSet<&String> = tries.iter().collect();
+    assert!(tries.len() >= 3 && once.len() == tries.len(), "{tries:?}");
+    assert_eq!(dropped(&rig), 0);
+}
+
+#[test]
+fn refused_events_do_not_hold_up_the_end() {
+    let mut rig = Rig::with_agent();
+    rig.broker = Broker::EventsAreRefused;
+    rig.send("GetState#1001", "", "g1");
+    rig.advance(2_000);
+    rig.input(crate::Input::Shutdown);
+    rig.advance(6_000);
+    assert!(rig.exited);
+}

@@ -1,0 +1,35 @@
+//! What survives a restart.
+
+use crate::command::Keep;
+use crate::wire::reply::Outcome;
+
+use super::support::*;
+
+#[test]
+fn a_restored_session_is_served_without_a_new_sign_in() {
+    let mut rig = Rig::with_agent();
+    rig.advance(1_000);
+    let kept = rig.kept.clone();
+    assert!(kept.epoch > 0);
+    let mut again = Rig::restored(kept);
+    again.send("MakeReady#1001", "", "m9");
+    assert_eq!(again.outcomes(), [Outcome::Accepted]);
+}
+
+#[test]
+fn a_failed_write_is_tried_again_with_what_changed_meanwhile() {
+    let mut rig = Rig::with_agent();
+    rig.advance(1_000);
+    rig.store_fails = true;
+    rig.send("Hello#another-desk", "", "h9");
+    rig.advance(1_000);
+    let known = |kept: &Keep| {
+        kept.destinations
+            .iter()
+            .any(|d| d.as_str() == "another-desk")
+    };
+    assert!(!known(&rig.kept));
+    rig.store_fails = false;
+    rig.advance(6_000);
+    assert!(known(&rig.kept));
+}

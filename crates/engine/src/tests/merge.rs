@@ -1,0 +1,184 @@
+//! What peers tell is merged to the same, whatever is lost, doubled or overtaken on the way.
+
+use proptest::prelude::*;
+
+use super::support::*;
+use crate::ids::Now;
+use crate::ledger::{Known, Ledger};
+use crate::peer::{OutcomeRecord, SessionRecord, Version};
+use crate::session::Sessions;
+use crate::wire::reply::{Outcome, Reply};
+
+const NOW: Now = Now {
+    mono: 0,
+    wall: WALL,
+};
+
+fn version() -> impl Strategy<Value = Version> {
+    (0..4_u64, 0..3_u16, 0..3_usize, 0..4_u64).prop_map(|(epoch, rank, owner, counter)| Version {
+        epoch,
+        rank,
+        owner: instance(["gc-1", "gc-2", "gc-3"][owner]),
+        counter,
+    })
+}
+
+/// Content follows from the version: an owner writes each version once.
+fn record() -> impl Strategy<Value = SessionRecord> {
+    (0..3_u32, version()).prop_map(|(number, version)| {
+        let mut record = Rig::record(&format!("100{number}"), version.owner.as_str(), 0);
+        record.destination = destination(&format!("desk-{}", version.counter));
+        record.tombstone = version.counter == 3 && version.epoch.is_multiple_of(2);
+        record.version = version;
+        record
+    })
+}
+
+fn table(records: &[SessionRecord]) -> Vec<SessionRecord> {
+    let mut sessions = Sessions::default();
+    for record in records {
+        sessions.merge(record.clone());
+    }
+    let all = ["1000", "1001", "1002"].map(agent);
+    let all = all.iter().filter_map(|agent| sessions.get(agent));
+    all.map(|session| session.record.clone()).collect()
+}
+
+const OUTCOMES: [Outcome; 6] = [
+    Outcome::InDoubt,
+    Outcome::Ok,
+    Outcome::Accepted,
+    Outcome::Rejected,
+    Outcome::Failed,
+    Outcome::Expired,
+];
+
+/// An outcome of one of three ids, with one of two bodies.
+fn outcome() -> impl Strategy<Value = OutcomeRecord> {
+    (0..3_u8, 0..2_u8, 0..OUTCOMES.len(), 0..2_usize, 1..4_u64).prop_map(
+        |(key, body, outcome, who, until)| OutcomeRecord {
+            key: [key; 16],
+            body: [body; 8],
+            until: WALL + until * 1_000,
+            reply: Reply {
+                command: "MakeCall".into(),
+                id: "1001".into(),
+                outcome: OUTCOMES[outcome],
+                status: None,
+                instance: ["gc-1", "gc-2"][who].into(),
+                downstream: None,
+                error: None,
+                retry_after_ms: None,
+                body: None,
+            },
+        },
+    )
+}
+
+/// As instances tell them that keep the promise: one body an id, and one definite outcome, beside
+/// which some may be in doubt.
+fn honest_outcome() -> impl Strategy<Value = OutcomeRecord> {
+    outcome().prop_map(|mut record| {
+        let key = record.key[0];
+        record.body = [key; 8];
+        if record.reply.outcome != Outcome::InDoubt {
+            record.reply.outcome = OUTCOMES[1 + usize::from(key)];
+        }
+        record
+    })
+}
+
+fn known(ledger: &Ledger, record: &OutcomeRecord) -> Option<Reply> {
+    match ledger.look_up(&record.key, record.body) {
+        Known::Finished(reply) => Some(reply.as_ref().clone()),
+        _ => None,
+    }
+}
+
+/// What a ledger holds of each id, and for how long, after these were heard in this order.
+fn held(outcomes: &[OutcomeRecord]) -> Vec<(u8, [u8; 8], Outcome, u64)> {
+    let mut ledger = Ledger::default();
+    for record in outcomes {
+        ledger.learn(NOW, record.clone(), |_| false);
+    }
+    let held = ledger.newest(NOW, 10).into_iter();
+    let mut held: Vec<_> = held
+        .map(|one| (one.key[0], one.body, one.reply.outcome, one.until))
+        .collect();
+    held.sort_by_key(|(key, ..)| *key);
+    held
+}
+
+/// Some, in another order, with some of them twice.
+fn shuffled<T: Clone + std::fmt::Debug + 'static>(
+    one: impl Strategy<Value = T> + 'static,
+) -> impl Strategy<Value = (Vec<T>, Vec<T>)> {
+    prop::collection::vec(one, 0..12).prop_flat_map(|all| {
+        let twice: Vec<T> = all.iter().chain(all.iter().step_by(2)).cloned().collect();
+        (Just(all), Just(twice).prop_shuffle())
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Commutative, associative and idempotent at once: any order, any repetition, one result.
+    #[test]
+    fn sessions_merge_to_the_same_in_any_order((first, second) in shuffled(record())) {
+        prop_assert_eq!(table(&first), table(&second));
+    }
+
+    /// What one table took from another, merged once more, changes nothing.
+    #[test]
+    fn tables_merge_to_the_same_from_either_side(
+        ours in prop::collection::vec(record(), 0..8),
+        theirs in prop::collection::vec(record(), 0..8),
+    ) {
+        let joined = |a: &[SessionRecord], b: &[SessionRecord]| {
+            let mut all = table(a);
+            all.extend(table(b));
+            table(&all)
+        };
+        let once = joined(&ours, &theirs);
+        prop_assert_eq!(&once, &joined(&theirs, &ours));
+        prop_assert_eq!(&once, &joined(&once, &theirs));
+    }
+
+    #[test]
+    fn outcomes_merge_to_the_same_in_any_order((first, second) in shuffled(honest_outcome())) {
+        prop_assert_eq!(held(&first), held(&second));
+    }
+
+    /// Whatever is heard, also what must not be: a client may have been told the first.
+    #[test]
+    fn a_definite_outcome_is_never_replaced(
+        outcomes in prop::collection::vec(outcome(), 0..12),
+    ) {
+        let mut ledger = Ledger::default();
+        for record in &outcomes {
+            let before = known(&ledger, record);
+            ledger.learn(NOW, record.clone(), |_| false);
+            let after = known(&ledger, record);
+            match before {
+                Some(before) if before.outcome != Outcome::InDoubt => {
+                    prop_assert_eq!(Some(before), after);
+                }
+                Some(_) => prop_assert_eq!(
+                    after.map(|reply| reply.outcome),
+                    Some(record.reply.outcome)
+                ),
+                None => prop_assert!(after.is_none_or(|after| after == record.reply)),
+            }
+        }
+    }
+
+    /// Of two versions one is the greater, unless they are one; and the order is transitive.
+    #[test]
+    fn versions_are_in_one_order(a in version(), b in version(), c in version()) {
+        prop_assert_eq!(a == b, a.cmp(&b).is_eq());
+        prop_assert_eq!(a.cmp(&b), b.cmp(&a).reverse());
+        if a <= b && b <= c {
+            prop_assert!(a <= c);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Instances that speak under another key.
+
+use super::support::*;
+use crate::input::Input;
+use crate::peer::Role;
+
+fn speak(rig: &mut Rig, name: &str) {
+    rig.input(Input::PeerRejected {
+        claimed: Some(instance(name)),
+        reason: "wrong_key",
+    });
+}
+
+fn priorities(rig: &Rig) -> Vec<i32> {
+    rig.consumers
+        .values()
+        .map(|(priority, _)| *priority)
+        .collect()
+}
+
+#[test]
+fn a_leader_serves_on_and_says_what_is_wrong_until_the_other_is_gone() {
+    let mut rig = Rig::leader();
+    rig.advance(10_000);
+    let own = priorities(&rig);
+    speak(&mut rig, "gc-9");
+    assert_eq!(rig.role(), Role::LeaderSingleNode);
+    assert_eq!(priorities(&rig), own);
+    let view = rig.engine.view();
+    let peers: Vec<_> = view
+        .peers
+        .iter()
+        .map(|p| (p.instance.as_str(), p.state.as_str()))
+        .collect();
+    assert_eq!(peers, [("gc-9", "auth-failed")]);
+    let said = |words: &str| view.warnings.iter().any(|warning| warning.contains(words));
+    assert!(said("gc-9") && said("control.key"), "{:?}", view.warnings);
+    rig.advance(20_000);
+    assert_eq!(rig.role(), Role::Leader);
+    assert_eq!(priorities(&rig), own);
+    assert!(rig.engine.view().peers.is_empty());
+}
+
+#[test]
+fn a_newcomer_that_hears_only_strangers_leads_behind_them() {
+    let mut rig = Rig::new(config());
+    rig.start();
+    for _ in 0..8 {
+        speak(&mut rig, "gc-9");
+        rig.advance(500);
+    }
+    assert_eq!(rig.role(), Role::LeaderSingleNode);
+    assert_eq!(priorities(&rig), [0]);
+    for _ in 0..40 {
+        speak(&mut rig, "gc-9");
+        rig.advance(500);
+    }
+    assert_eq!(priorities(&rig), [0], "as long as the other is heard");
+    rig.advance(20_000);
+    assert_eq!(rig.role(), Role::Leader);
+    assert_ne!(priorities(&rig), [0]);
+}
+
+#[test]
+fn one_that_had_a_peer_serves_on() {
+    let mut seq = 0;
+    let mut rig = Rig::follower(&mut seq);
+    rig.advance(15_000);
+    assert!(rig.role().leads(), "its peer is lost");
+    let own = priorities(&rig);
+    speak(&mut rig, "gc-9");
+    assert_eq!(rig.role(), Role::LeaderSingleNode);
+    assert_eq!(priorities(&rig), own);
+    // Somebody cannot be made a stranger by whoever claims to be it.
+    let mut rig = Rig::follower(&mut seq);
+    speak(&mut rig, "gc-1");
+    speak(&mut rig, "gc-2");
+    let view = rig.engine.view();
+    assert!(
+        !view
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("another control.key"))
+    );
+}
+
+#[test]
+fn strangers_are_bounded() {
+    let mut rig = Rig::leader();
+    for number in 0..100 {
+        speak(&mut rig, &format!("x-{number}"));
+    }
+    assert_eq!(rig.engine.view().peers.len(), 8);
+}
