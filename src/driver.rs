@@ -13,7 +13,7 @@ use crate::admin::AdminRequest;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::downstream::FinesseClient;
-use crate::engine::command::{Call, Keep};
+use crate::engine::command::{Call, DownstreamCommand, Keep, LifeCommand, StoreCommand};
 use crate::engine::ids::{JournalId, Now, VerbId};
 use crate::engine::input::Verb;
 use crate::engine::{Command, Engine, Event, Input, View};
@@ -168,59 +168,30 @@ impl Driver {
                 continue;
             }
             match command {
-                Command::Call(call) => {
+                Command::Broker(command) => shells.broker.execute(command),
+                Command::Downstream(DownstreamCommand::Call(call)) => {
                     spawn_call(shells, &self.hosts, &self.results, *call, self.pass.clone());
                 }
-                Command::Probe { node } => spawn_probe(shells, &self.results, node),
-                Command::Subscribe {
-                    agent,
-                    subscription,
-                    node,
-                    domain,
-                    password,
-                } => shells
-                    .notify
-                    .subscribe(agent, subscription, node, domain, password),
-                Command::Unsubscribe {
-                    agent,
-                    subscription,
-                } => shells.notify.unsubscribe(&agent, subscription),
-                Command::WatchTeam {
-                    agent,
-                    subscription,
-                    pubsub_domain,
-                    team,
-                } => shells
-                    .notify
-                    .watch_team(&agent, subscription, &pubsub_domain, &team),
-                Command::VerbDone { id, result } => {
+                Command::Downstream(DownstreamCommand::Probe { node }) => {
+                    spawn_probe(shells, &self.results, node)
+                }
+                Command::Notify(command) => shells.notify.execute(command),
+                Command::Life(LifeCommand::VerbDone { id, result }) => {
                     if let Some(asker) = self.verbs.remove(&id) {
                         // An operator who went away needs no answer.
                         let _ = asker.send(result);
                     }
                 }
-                Command::Keep(keep) => spawn_keep(shells, &self.results, *keep),
-                Command::Journal { id, write } => {
+                Command::Store(StoreCommand::Keep(keep)) => {
+                    spawn_keep(shells, &self.results, *keep)
+                }
+                Command::Store(StoreCommand::Journal { id, write }) => {
                     if !shells.journal.submit(id, *write) {
                         not_journaled(&self.results, id);
                     }
                 }
-                Command::Exit => ended = Some(Ended::Done),
-                Command::Refuse(reason) => ended = Some(Ended::Refused(reason)),
-                // Not a catch-all: a new command has to say whose it is.
-                command @ (Command::Dial { .. }
-                | Command::CloseLink { .. }
-                | Command::AttachControl { .. }
-                | Command::Consume { .. }
-                | Command::StopConsuming { .. }
-                | Command::ConsumeExpired { .. }
-                | Command::DeclareDeadLetters { .. }
-                | Command::Publish { .. }
-                | Command::Ack(_)
-                | Command::Requeue(_)
-                | Command::CountPeerConsumers { .. }
-                | Command::Prove { .. }
-                | Command::Fence { .. }) => shells.broker.execute(command),
+                Command::Life(LifeCommand::Exit) => ended = Some(Ended::Done),
+                Command::Life(LifeCommand::Refuse(reason)) => ended = Some(Ended::Refused(reason)),
             }
         }
         while let Some(event) = self.engine.poll_event() {

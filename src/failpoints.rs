@@ -27,7 +27,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::catalogue::Repeat;
-use crate::engine::command::{Call, Command, JournalWrite, Outbound};
+use crate::engine::command::{
+    BrokerCommand, Call, Command, DownstreamCommand, JournalWrite, Outbound, StoreCommand,
+};
 use crate::engine::ids::DeliveryId;
 use crate::engine::input::Input;
 use crate::engine::peer::PeerMessage;
@@ -121,7 +123,7 @@ fn note_delivery(id: DeliveryId) {
 #[must_use]
 pub fn on_command(command: &Command) -> bool {
     match command {
-        Command::Journal { write, .. } => match write.as_ref() {
+        Command::Store(StoreCommand::Journal { write, .. }) => match write.as_ref() {
             JournalWrite::Intent(_) if named("intent-here") => {
                 WRITTEN.store(true, Ordering::SeqCst);
             }
@@ -130,14 +132,16 @@ pub fn on_command(command: &Command) -> bool {
             }
             _ => {}
         },
-        Command::Call(call) if !call.action.idempotent() => reach("intent-both"),
-        Command::Ack(id) => {
+        Command::Downstream(DownstreamCommand::Call(call)) if !call.action.idempotent() => {
+            reach("intent-both")
+        }
+        Command::Broker(BrokerCommand::Ack(id)) => {
             let known = DELIVERIES.lock();
             if known.is_ok_and(|known| known.contains(id)) {
                 reach("confirmed");
             }
         }
-        Command::Publish { message, .. } => match message {
+        Command::Broker(BrokerCommand::Publish { message, .. }) => match message {
             Outbound::Peer { message, .. } => return heard(message),
             Outbound::Reply { reply, .. } => {
                 let spec = crate::catalogue::find(&reply.command);

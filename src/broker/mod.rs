@@ -52,9 +52,10 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::engine::Input;
+use crate::engine::command::BrokerCommand;
 use crate::engine::ids::{LinkEpoch, PublishId};
 use crate::engine::input::PublishOutcome;
-use crate::engine::{Command, Input};
 use crate::model::InstanceId;
 use crate::model::brokers::QueueType;
 use crate::net::address::MAX_LISTED;
@@ -289,22 +290,22 @@ impl Broker {
         })
     }
 
-    /// Does what the engine decided; never blocks. Commands of other shells are ignored.
+    /// Does what the engine decided; never blocks.
     ///
     /// What does not fit into a link's bounded queues: a publication is answered as failed, a
     /// question for a peer's consumers is not answered, anything else ends the link. What is
     /// unanswered when a link ends is answered as failed before its `LinkDown`, unless the engine
     /// itself takes so long that the link's tasks are cut: `LinkDown` has the last word.
-    pub fn execute(&self, command: Command) {
+    pub fn execute(&self, command: BrokerCommand) {
         match command {
-            Command::Dial { link, broker } => self.dial(link, broker),
-            Command::CloseLink { link } => {
+            BrokerCommand::Dial { link, broker } => self.dial(link, broker),
+            BrokerCommand::CloseLink { link } => {
                 if let Some(handle) = lock(&self.links).open.get(&link) {
                     handle.close();
                 }
             }
-            Command::AttachControl { link } => self.operate(link, Op::AttachControl),
-            Command::Consume {
+            BrokerCommand::AttachControl { link } => self.operate(link, Op::AttachControl),
+            BrokerCommand::Consume {
                 link,
                 group,
                 priority,
@@ -317,15 +318,17 @@ impl Broker {
                     tag,
                 },
             ),
-            Command::StopConsuming { link, group } => self.operate(link, Op::Stop { group }),
-            Command::Prove { link, way } => {
+            BrokerCommand::StopConsuming { link, group } => self.operate(link, Op::Stop { group }),
+            BrokerCommand::Prove { link, way } => {
                 if let Some(handle) = lock(&self.links).open.get(&link) {
                     handle.prove(way);
                 }
             }
-            Command::ConsumeExpired { link } => self.operate(link, Op::ConsumeExpired),
-            Command::DeclareDeadLetters { link } => self.operate(link, Op::DeclareDeadLetters),
-            Command::Publish { id, link, message } => {
+            BrokerCommand::ConsumeExpired { link } => self.operate(link, Op::ConsumeExpired),
+            BrokerCommand::DeclareDeadLetters { link } => {
+                self.operate(link, Op::DeclareDeadLetters)
+            }
+            BrokerCommand::Publish { id, link, message } => {
                 let publication = Publication { id, message };
                 let sent = lock(&self.links)
                     .open
@@ -335,24 +338,14 @@ impl Broker {
                     self.failed(id);
                 }
             }
-            Command::Ack(id) => self.settle(id.link, Settle::ack(id.tag)),
-            Command::Requeue(id) => self.settle(id.link, Settle::requeue(id.tag)),
-            Command::CountPeerConsumers { link, peer } => {
+            BrokerCommand::Ack(id) => self.settle(id.link, Settle::ack(id.tag)),
+            BrokerCommand::Requeue(id) => self.settle(id.link, Settle::requeue(id.tag)),
+            BrokerCommand::CountPeerConsumers { link, peer } => {
                 if let Some(handle) = lock(&self.links).open.get(&link) {
                     handle.count(peer);
                 }
             }
-            Command::Fence { broker, peer } => self.fence(broker, peer),
-            Command::Call(_)
-            | Command::Probe { .. }
-            | Command::Subscribe { .. }
-            | Command::Unsubscribe { .. }
-            | Command::WatchTeam { .. }
-            | Command::VerbDone { .. }
-            | Command::Exit
-            | Command::Keep(_)
-            | Command::Journal { .. }
-            | Command::Refuse(_) => {}
+            BrokerCommand::Fence { broker, peer } => self.fence(broker, peer),
         }
     }
 

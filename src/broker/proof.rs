@@ -266,6 +266,7 @@ mod tests {
             command_max_age: Duration::from_secs(30),
             brokers: Vec::new(),
             federation_uris: BTreeMap::new(),
+            federation_tls: Default::default(),
         };
         Prover::new(&input).0
     }

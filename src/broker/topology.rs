@@ -14,6 +14,7 @@ mod fitting;
 mod from_settings;
 mod print;
 mod uri;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,7 +32,8 @@ pub use apply::{
 };
 pub use examine::{Finding, missing, undeclared};
 pub use from_settings::topology_input;
-pub use uri::vhost_of;
+pub use uri::{unjudged, vhost_of};
+pub use words::{Words, explain};
 
 /// Hops of a federated message: one is enough in a full mesh, and more would make loops.
 const MAX_HOPS: u32 = 1;
@@ -125,6 +127,18 @@ pub struct TopologyInput {
     /// URI by which broker `.0` reaches its upstream broker `.1` (indexes into `brokers`), where
     /// that is not the upstream's own `amqp_uri`.
     pub federation_uris: BTreeMap<(usize, usize), String>,
+    /// How the brokers judge each other on amqps links.
+    pub federation_tls: FederationTls,
+}
+
+/// Files on the brokers' machines that the URIs of amqps upstreams name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FederationTls {
+    /// Authorities. Without them the URIs say nothing about certificates, and what a broker does
+    /// then is a matter of its version: 3.10 believes any, 4.0 refuses to connect.
+    pub ca_file: Option<String>,
+    /// The certificate to show and its key.
+    pub certificate: Option<(String, String)>,
 }
 
 /// A durable exchange.
@@ -363,9 +377,10 @@ fn upstream_uris(input: &TopologyInput, from: usize, to: usize) -> Value {
         .get(&(from, to))
         .unwrap_or(&upstream.amqp_uri);
     let each = each_address(base);
-    let mut uris = each
-        .iter()
-        .map(|one| uri::for_federation(one, &upstream.user, &upstream.password));
+    let mut uris = each.iter().map(|one| {
+        let uri = uri::for_federation(one, &upstream.user, &upstream.password);
+        uri::with_tls(&uri, &input.federation_tls)
+    });
     match each.len() {
         1 => uris.next().into(),
         _ => uris.collect(),

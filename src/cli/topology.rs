@@ -136,6 +136,9 @@ fn report_text(report: &ApplyReport) -> String {
             "{}: link {} from {}: {} {why}",
             link.broker, link.object, link.upstream, link.status
         ));
+        if let Some(words) = topology::explain(why) {
+            lines.push(format!("    that is: {}; {}", words.problem, words.cure));
+        }
     }
     lines.push(if report.is_complete() {
         if report.changed() {
@@ -207,6 +210,7 @@ mod tests {
                 tls: Default::default(),
             }],
             federation_uris: BTreeMap::new(),
+            federation_tls: Default::default(),
         }
     }
 

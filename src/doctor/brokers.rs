@@ -9,7 +9,7 @@ use super::Report;
 use super::patience::Patience;
 use crate::broker::management::{ManagementClient, ManagementError, segment};
 use crate::broker::probes::Probes;
-use crate::broker::topology::{self, BrokerPlan, Topology, UNKNOWN};
+use crate::broker::topology::{self, BrokerPlan, Setting, Topology, UNKNOWN};
 use crate::model::brokers::{ONE_CLUSTER_CURE, one_cluster};
 
 /// A broker's clock may differ by so much: message times are whole seconds.
@@ -17,6 +17,10 @@ const CLOCK: Duration = Duration::from_secs(2);
 
 /// An upstream that is as planned but for the address.
 const OTHER_ROUTE: &str = "differs in uri";
+
+/// What to do about a link that is down for no reason that is known here.
+const LINK_CURE: &str = "look whether the other broker can be reached from this one, with the user \
+                         and URI of the upstream; then run `tandem topology apply --wait`";
 
 pub(super) fn reached(probes: &Probes, report: &mut Report) {
     for broker in probes.brokers() {
@@ -89,6 +93,7 @@ pub(super) async fn managed(
         }
         clock(&part, &client, report).await;
         planned(&part, plan, report).await;
+        judged_links(&part, plan, &version, report);
         left_behind(&part, plan, &client, report).await;
         unconsumed(&part, plan, (&client, queues), patience, report).await;
     }
@@ -181,18 +186,40 @@ async fn planned(part: &str, plan: &BrokerPlan, report: &mut Report) {
     for link in down {
         all = false;
         let why = link.error.as_deref().unwrap_or_default();
+        let known = topology::explain(why);
+        let problem = known.map_or("", |words| words.problem);
         report.bad(
             part,
             format!(
-                "link {} from {}: {} {why}",
-                link.object, link.upstream, link.status
+                "link {} from {}: {} {}",
+                link.object,
+                link.upstream,
+                link.status,
+                [problem, why].join(" ").trim()
             ),
-            "look whether the other broker can be reached from this one, with the user and URI of \
-             the upstream; then run `tandem topology apply --wait`",
+            known.map_or(LINK_CURE, |words| words.cure),
         );
     }
     if all && !links.is_empty() {
         report.good(part, format!("{} federation links run", links.len()));
+    }
+}
+
+/// A broker of before 4.0 takes any certificate on a link whose URI does not say how to judge it;
+/// later ones refuse such links or judge by the system's authorities.
+fn judged_links(part: &str, plan: &BrokerPlan, version: &str, report: &mut Report) {
+    let major = version
+        .split('.')
+        .next()
+        .and_then(|n| n.parse::<u32>().ok());
+    let unjudged = |setting: &Setting| topology::unjudged(&setting.value["uri"]);
+    if major.is_some_and(|major| major < 4) && plan.upstreams.iter().any(unjudged) {
+        report.warn(
+            part,
+            "its links believe whatever certificate the other broker shows",
+            "set federation.ca-file to the authorities' file on the brokers' machines and run \
+             `tandem topology apply`",
+        );
     }
 }
 

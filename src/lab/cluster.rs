@@ -9,8 +9,9 @@ use futures::future::{join_all, try_join_all};
 use super::rabbit::{PortMapper, RabbitNode, RabbitOptions};
 use super::{LabError, Relay};
 
-/// What nodes that refuse each other believe the other's cookie to be.
-const WRONG_COOKIE: &str = "not-the-cookie";
+/// What a node that refuses another one takes for their cookie: something else than the other
+/// does, or they would agree again.
+const WRONG_COOKIE: &str = "list_to_atom(\"not-the-cookie-of-\" ++ atom_to_list(node()))";
 
 /// The nodes of one broker. Dropping it kills them and deletes their files.
 #[derive(Debug)]
@@ -102,7 +103,7 @@ impl RabbitCluster {
     pub async fn partition(&self, island: &[usize]) -> Result<(), LabError> {
         self.between(island, |other| {
             format!(
-                "erlang:set_cookie('{other}', '{WRONG_COOKIE}'), erlang:disconnect_node('{other}')"
+                "erlang:set_cookie('{other}', {WRONG_COOKIE}), erlang:disconnect_node('{other}')"
             )
         })
         .await
@@ -118,9 +119,7 @@ impl RabbitCluster {
         self.between(&all, |other| {
             format!("erlang:set_cookie('{other}', erlang:get_cookie())")
         })
-        .await?;
-        self.between(&all, |other| format!("net_kernel:connect_node('{other}')"))
-            .await
+        .await
     }
 
     /// Says something about every node across the line to every node; both sides at once. Nodes

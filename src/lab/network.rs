@@ -10,7 +10,7 @@ use futures::future::try_join_all;
 use super::cluster::{RabbitCluster, several_addresses};
 use super::relay::Relay;
 use super::{LabError, RabbitNode, RabbitOptions};
-use crate::broker::topology::{TopologyBroker, TopologyInput};
+use crate::broker::topology::{FederationTls, TopologyBroker, TopologyInput};
 
 /// What a network consists of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,6 +177,7 @@ impl BrokerNetwork {
             command_max_age,
             brokers: self.brokers.iter().map(broker).collect(),
             federation_uris: self.federation_uris(),
+            federation_tls: FederationTls::default(),
         }
     }
 }

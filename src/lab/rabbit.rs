@@ -14,7 +14,7 @@ mod mapper;
 mod setup;
 
 pub(super) use mapper::PortMapper;
-pub use setup::{SERVER_VARIABLE, ServerTls};
+pub use setup::{SERVER_VARIABLE, ServerTls, installed_server, server_version};
 
 use super::folder::HeldFolder;
 use super::process::{GuardedChild, ProcessSpec};
@@ -42,6 +42,8 @@ pub struct RabbitOptions {
     pub ip: IpAddr,
     /// It listens with TLS too.
     pub tls: Option<ServerTls>,
+    /// Path of its server script; the usual one where `None`, see [`SERVER_VARIABLE`].
+    pub server: Option<PathBuf>,
 }
 
 impl RabbitOptions {
@@ -56,6 +58,7 @@ impl RabbitOptions {
             parent: None,
             ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             tls: None,
+            server: None,
         }
     }
 
@@ -103,7 +106,7 @@ impl RabbitNode {
         options: RabbitOptions,
         mapper: &Arc<PortMapper>,
     ) -> Result<Self, LabError> {
-        let server = setup::find_server()?;
+        let server = options.server.clone().map_or_else(setup::find_server, Ok)?;
         let prefix = "tandem-rabbit-";
         let folder = match &options.parent {
             Some(parent) => HeldFolder::new_in(parent, prefix)?,

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::{Happening, Sink, Spec, Subscription, Tls, subscribe};
 use crate::engine::Input;
+use crate::engine::command::NotifyCommand;
 use crate::engine::ids::SubscriptionEpoch;
 use crate::model::{AgentId, Secret};
 
@@ -107,8 +108,31 @@ impl NotifyShell {
         }
     }
 
+    /// Does what the engine decided; never blocks.
+    pub fn execute(&self, command: NotifyCommand) {
+        match command {
+            NotifyCommand::Subscribe {
+                agent,
+                subscription,
+                node,
+                domain,
+                password,
+            } => self.subscribe(agent, subscription, node, domain, password),
+            NotifyCommand::WatchTeam {
+                agent,
+                subscription,
+                pubsub_domain,
+                team,
+            } => self.watch_team(&agent, subscription, &pubsub_domain, &team),
+            NotifyCommand::Unsubscribe {
+                agent,
+                subscription,
+            } => self.unsubscribe(&agent, subscription),
+        }
+    }
+
     /// Begins a subscription.
-    pub fn subscribe(
+    fn subscribe(
         &self,
         agent: AgentId,
         subscription: SubscriptionEpoch,
@@ -134,7 +158,7 @@ impl NotifyShell {
     }
 
     /// Watches a team through a subscription; without that subscription it does nothing.
-    pub fn watch_team(
+    fn watch_team(
         &self,
         agent: &AgentId,
         subscription: SubscriptionEpoch,
@@ -151,7 +175,7 @@ impl NotifyShell {
     }
 
     /// Ends a subscription; ending one that is not there does nothing.
-    pub fn unsubscribe(&self, agent: &AgentId, subscription: SubscriptionEpoch) {
+    fn unsubscribe(&self, agent: &AgentId, subscription: SubscriptionEpoch) {
         forget(&self.open, agent, subscription.0);
     }
 

@@ -126,6 +126,19 @@ pub struct Broker {
     pub fence: bool,
     /// Certificates for amqps and https management URLs.
     pub tls: TlsClient,
+    /// Certificates that the brokers use among themselves.
+    pub federation: FederationFiles,
+}
+
+/// Files on the brokers' machines, for their amqps links to each other. Nothing here is read by
+/// an instance.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FederationFiles {
+    /// Authorities by which a broker judges the others.
+    pub ca_file: Option<String>,
+    /// The certificate that a broker shows the others, and its key: both or neither, and only
+    /// with authorities.
+    pub certificate: Option<(String, String)>,
 }
 
 /// One broker.

@@ -76,7 +76,7 @@ fn unique(first: &Loaded, second: &Loaded, findings: &mut Findings) {
 /// What must be the same in all files: key and how to show it.
 fn same(first: &Loaded, second: &Loaded, findings: &mut Findings) {
     type Show = fn(&Settings) -> String;
-    let table: [(&str, Show); 9] = [
+    let table: [(&str, Show); 12] = [
         ("cluster.name", |s| s.cluster_name.clone()),
         ("mode", |s| {
             if s.mode == Mode::ActiveActive {
@@ -91,6 +91,17 @@ fn same(first: &Loaded, second: &Loaded, findings: &mut Findings) {
         ("peer.suspect", |s| format!("{:?}", s.peer.suspect)),
         ("peer.lost", |s| format!("{:?}", s.peer.lost)),
         ("command.max-age", |s| format!("{:?}", s.command_max_age)),
+        ("federation.ca-file", |s| {
+            shown(s.broker.federation.ca_file.as_ref())
+        }),
+        ("federation.certificate-file", |s| {
+            let own = s.broker.federation.certificate.as_ref();
+            shown(own.map(|(certificate, _)| certificate))
+        }),
+        ("federation.private-key-file", |s| {
+            let own = s.broker.federation.certificate.as_ref();
+            shown(own.map(|(_, key)| key))
+        }),
         ("message.format", |s| {
             format!("{:?}", s.message_format).to_lowercase()
         }),
@@ -115,6 +126,10 @@ fn same(first: &Loaded, second: &Loaded, findings: &mut Findings) {
             (second, &format!("{b:?}")),
         ));
     }
+}
+
+fn shown(path: Option<&String>) -> String {
+    path.map_or_else(|| "not set".to_owned(), String::clone)
 }
 
 fn control_keys(first: &Loaded, second: &Loaded, findings: &mut Findings) {

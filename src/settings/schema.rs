@@ -48,6 +48,8 @@ pub enum Kind {
     Host,
     /// A file or folder.
     Path,
+    /// A file on the machines of the brokers.
+    FarPath,
     /// `address:port` to listen at.
     Listen,
     /// A queue's name.
@@ -90,6 +92,7 @@ impl Kind {
             HttpUrl => "http://host[:port][/path] or https://host[:port][/path]".into(),
             Host => "a host name or an IP address".into(),
             Path => "a path".into(),
+            FarPath => "an absolute path on every broker's machine".into(),
             Listen => "address:port, as 127.0.0.1:9601 or [::1]:9601".into(),
             Queue => "1 to 255 bytes; not amq.…, not <cluster.name>.…, no comma".into(),
             Queues => "queue names with commas between them".into(),
@@ -194,6 +197,9 @@ pub static SCHEMA: &[Key] = &[
     key("broker.ca-file", Path, NotSet, "PEM file of private certificate authorities for amqps and https management URLs, used beside the system's. A broker whose own certificate is in the file, exactly as it shows it, is trusted whoever signed it; host name and validity are checked all the same."),
     key("broker.certificate-file", Path, NotSet, "PEM file of the client certificate for brokers and management APIs that demand one, followed by those that lead to its authority; together with broker.private-key-file. Where neither broker.username nor the URL names a user, the certificate is the login too (SASL EXTERNAL)."),
     key("broker.private-key-file", Path, NotSet, "PEM file of the key of broker.certificate-file: PKCS#8, PKCS#1 or SEC1, not encrypted, readable for this user only."),
+    key("federation.ca-file", FarPath, NotSet, "PEM file ON THE BROKERS' machines with the authorities by which brokers judge each other where their URL is amqps: `tandem topology apply` puts it into the upstreams' URIs with verify=verify_peer. RabbitMQ 4.0 connects with no amqps link without it, 3.10 judges nothing without it. The same in all files of a cluster."),
+    key("federation.certificate-file", FarPath, NotSet, "PEM file ON THE BROKERS' machines of the client certificate that a broker shows the others' amqps port; together with federation.private-key-file and federation.ca-file. The same in all files of a cluster."),
+    key("federation.private-key-file", FarPath, NotSet, "PEM file ON THE BROKERS' machines of the key of federation.certificate-file, readable for RabbitMQ's user. The same in all files of a cluster."),
     key("queue.type", OneOf(&["classic", "quorum"]), Is("classic"),
         "Type of the command, expired and dead-letter queues. quorum: replicated between the nodes of a cluster, so that a lost node stops nothing; needs RabbitMQ 4.0 or later on every broker. A queue keeps the type it was declared with. The same in all files of a cluster."),
     key("command.queue", Queue, Is("Connector1"), "The command queue of group `agents`. The same in all files of a cluster."),

@@ -5,7 +5,7 @@ use super::schema;
 use super::url::{BrokerAddress, HttpAddress};
 use super::validate::{Validator, text};
 use super::value::{Value, is_loopback};
-use super::{Broker, BrokerUrl, Group, ManagementUrl};
+use super::{Broker, BrokerUrl, FederationFiles, Group, ManagementUrl};
 use crate::model::Secret;
 use crate::net::{KeyNames, TlsClient};
 
@@ -13,6 +13,7 @@ impl Validator<'_> {
     pub(super) fn broker(&mut self) -> Broker {
         let tls = self.tls(KeyNames::BROKER, true);
         let urls = self.broker_urls(&tls);
+        let federation = self.federation(&urls);
         let (first, max) = (
             self.duration("broker.reconnect-delay"),
             self.duration("broker.reconnect-delay-max"),
@@ -38,6 +39,36 @@ impl Validator<'_> {
             heartbeat: self.duration("broker.heartbeat"),
             fence: self.bool("broker.fence"),
             tls,
+            federation,
+        }
+    }
+
+    /// Files of the brokers' own, of which only their names can be judged here.
+    fn federation(&mut self, urls: &[BrokerUrl]) -> FederationFiles {
+        let [ca, certificate, key] = [
+            "federation.ca-file",
+            "federation.certificate-file",
+            "federation.private-key-file",
+        ];
+        for (has, misses) in [(certificate, key), (key, certificate), (certificate, ca)] {
+            if self.candidate(has).is_some() && self.candidate(misses).is_none() {
+                let message = format!("{misses} is missing");
+                let allowed = "federation.ca-file alone, or all three";
+                self.about(has, Finding::error(message).allowed(allowed));
+            }
+        }
+        if self.candidate(ca).is_some() && !urls.iter().any(|url| url.amqp.starts_with("amqps:")) {
+            let message =
+                "no broker's URL is amqps, so the links between the brokers do not use it";
+            self.about(ca, Finding::warning(message));
+        }
+        let given = |key| match self.value(key) {
+            Some(Value::Text(path)) => Some(path),
+            _ => None,
+        };
+        FederationFiles {
+            ca_file: given(ca),
+            certificate: given(certificate).zip(given(key)),
         }
     }
 

@@ -76,6 +76,10 @@ pub fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             text,
             "it has control characters",
         ),
+        Kind::FarPath if text.chars().any(char::is_control) => {
+            Err("it has control characters".into())
+        }
+        Kind::FarPath => check(is_absolute(text), text, "not an absolute path"),
         Kind::Secret(least) if text.len() < least => Err(format!(
             "it has {} bytes, at least {least} are needed",
             text.len()
@@ -110,6 +114,12 @@ fn check(good: bool, text: &str, message: &str) -> Result<Value, String> {
     } else {
         Err(message.to_owned())
     }
+}
+
+/// On a machine of whatever system: `/etc/ca.pem`, `C:\ca.pem`.
+fn is_absolute(path: &str) -> bool {
+    let drive = |bytes: &[u8]| matches!(bytes, [letter, b':', b'/' | b'\\', ..] if letter.is_ascii_alphabetic());
+    path.starts_with('/') || drive(path.as_bytes())
 }
 
 fn whole_number(text: &str) -> Result<u64, String> {

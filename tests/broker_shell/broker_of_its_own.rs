@@ -23,7 +23,7 @@ async fn the_addresses_of_a_broker_are_tried_in_turn() {
     let real = format!("127.0.0.1:{}", node.amqp_port());
     let uri = format!("amqp://guest:guest@{closed},{quiet},{real}/%2f");
     let mut shell = Shell::start(config_for(uri, "gc-1", 1));
-    shell.execute(Command::Dial {
+    shell.execute(BrokerCommand::Dial {
         link: LINK,
         broker: 0,
     });
@@ -80,7 +80,7 @@ async fn quorum_queues_are_had_where_federation_can_carry_them() {
         let client = Client::connect(&node).await;
         client.send("Connector1", "Hello#crm-1", "").await;
         let held = shell.delivery().await;
-        shell.execute(Command::Ack(held.id));
+        shell.execute(BrokerCommand::Ack(held.id));
         let kinds = managed(&node, "queues/%2F", |all| {
             let all = all.as_array()?.iter();
             let kind = |queue: &Value| {
@@ -126,7 +126,7 @@ async fn a_command_queue_of_the_other_type_is_told_with_the_way_to_move() {
     assert!(api.delete("queues/%2F/Connector1").await.unwrap());
     shell.dial(LinkEpoch(2)).await.unwrap();
     let link = LinkEpoch(2);
-    shell.execute(Command::ConsumeExpired { link });
+    shell.execute(BrokerCommand::ConsumeExpired { link });
     assert_eq!(shell.proof(Way::Expired).await, Proof::Passed);
     shell.broker.close().await;
 }
@@ -138,7 +138,7 @@ async fn why_a_command_was_put_aside_is_read() {
     let client = Client::connect(&node).await;
     let mut shell = Shell::start(config(&node, "gc-1", 1));
     shell.dial(LINK).await.unwrap();
-    shell.execute(Command::ConsumeExpired { link: LINK });
+    shell.execute(BrokerCommand::ConsumeExpired { link: LINK });
     assert_eq!(shell.proof(Way::Expired).await, Proof::Passed);
     let queue = async |name: &str, key: &str, value: i32| {
         let mut arguments = FieldTable::default();
@@ -195,7 +195,7 @@ async fn why_a_command_was_put_aside_is_read() {
 }
 
 async fn attach(shell: &mut Shell, link: LinkEpoch) -> Result<(), String> {
-    shell.execute(Command::AttachControl { link });
+    shell.execute(BrokerCommand::AttachControl { link });
     shell
         .wait("attached", |input| match input {
             Input::ControlAttached { link: on } if on == link => Some(Ok(())),
@@ -215,7 +215,7 @@ async fn counted(shell: &mut Shell, link: LinkEpoch, peer: &str) -> Option<u32> 
     let peer = instance(peer);
     let count = async {
         loop {
-            shell.execute(Command::CountPeerConsumers {
+            shell.execute(BrokerCommand::CountPeerConsumers {
                 link,
                 peer: peer.clone(),
             });

@@ -18,12 +18,12 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use rig::*;
 use serde_json::Value;
-use tandem::engine::command::{Outbound, ReplyRoute};
+use tandem::engine::Input;
+use tandem::engine::command::{BrokerCommand, Outbound, ReplyRoute};
 use tandem::engine::fitness::{Proof, Way};
 use tandem::engine::ids::{BootId, LinkEpoch, PublishId};
 use tandem::engine::input::PublishOutcome;
 use tandem::engine::peer::PeerMessage;
-use tandem::engine::{Command, Input};
 use tandem::lab::{RabbitCluster, RabbitNode, RabbitOptions};
 use tandem::wire::message::RawMessage;
 use tokio::io::AsyncReadExt;
@@ -42,7 +42,7 @@ async fn commands_in_events_and_replies_out() {
     a_direct_reply_cannot_harm_the_link(&client, &mut shell).await;
     a_deleted_queue_is_a_lost_consumer_and_comes_back(&client, &mut shell).await;
 
-    shell.execute(Command::CloseLink { link: LINK });
+    shell.execute(BrokerCommand::CloseLink { link: LINK });
     let rest = shell.rest().await;
     assert!(rest.is_empty(), "after an orderly end: {rest:?}");
     assert_eq!(client.waiting("Connector1").await, 0, "acknowledged");
@@ -80,14 +80,14 @@ async fn consuming_changes_priority_without_a_gap(
     assert_eq!(current.1.0, "gc-1.agents.leader.2.1");
 
     // Given to the cancelled consumer, settled after it.
-    shell.execute(Command::Requeue(held.id));
+    shell.execute(BrokerCommand::Requeue(held.id));
     let again = shell.delivery().await;
     assert!(again.raw.redelivered);
-    shell.execute(Command::Ack(again.id));
+    shell.execute(BrokerCommand::Ack(again.id));
     client.send("Connector2", "nonsense", "x").await;
     let malformed = shell.delivery().await;
     assert!(malformed.command.is_err());
-    shell.execute(Command::Ack(malformed.id));
+    shell.execute(BrokerCommand::Ack(malformed.id));
     let shown = managed(node, "connections", |all| {
         let shown: BTreeSet<String> = all
             .as_array()?
@@ -145,7 +145,7 @@ async fn publications_are_confirmed_or_returned(client: &Client, shell: &mut She
         } else {
             inbox.clone()
         };
-        shell.execute(Command::Publish {
+        shell.execute(BrokerCommand::Publish {
             id: PublishId(id),
             link: LINK,
             message: reply(ReplyRoute::Queue(queue)),
@@ -189,7 +189,7 @@ async fn published_until_told(shell: &mut Shell, inbox: &str) {
                 530 => ReplyRoute::Federated("nobody".into()),
                 _ => ReplyRoute::Queue(inbox.to_owned()),
             };
-            shell.execute(Command::Publish {
+            shell.execute(BrokerCommand::Publish {
                 id: PublishId(id),
                 link: LINK,
                 message: reply_named(route, &format!("r-{id}")),
@@ -250,7 +250,7 @@ async fn deleted_objects_for_replies_are_made_again(client: &Client, shell: &mut
         shell.publish(6, parked.clone()).await,
         PublishOutcome::Returned
     );
-    shell.execute(Command::DeclareDeadLetters { link: LINK });
+    shell.execute(BrokerCommand::DeclareDeadLetters { link: LINK });
     let proof = shell.proof(Way::DeadLetters).await;
     assert_eq!(proof, Proof::Passed);
     assert_eq!(shell.publish(7, parked).await, PublishOutcome::Confirmed);
@@ -285,7 +285,7 @@ async fn a_direct_reply_cannot_harm_the_link(client: &Client, shell: &mut Shell)
         .unwrap();
     let command = shell.delivery().await;
     let address = command.raw.reply_to.clone().unwrap();
-    shell.execute(Command::Ack(command.id));
+    shell.execute(BrokerCommand::Ack(command.id));
     // The broker may still be closing the connection that the forged one cost.
     let mut id = 10;
     let answer = loop {
@@ -319,7 +319,7 @@ async fn a_deleted_queue_is_a_lost_consumer_and_comes_back(client: &Client, shel
     client.send("Connector2", "Hello#crm-1", "").await;
     let delivery = shell.delivery().await;
     assert!(!delivery.raw.redelivered);
-    shell.execute(Command::Ack(delivery.id));
+    shell.execute(BrokerCommand::Ack(delivery.id));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -329,7 +329,7 @@ async fn peers_meet_and_one_id_is_used_once() {
     let mut two = Shell::start(config(&node, "gc-2", 2));
     for shell in [&mut one, &mut two] {
         shell.dial(LINK).await.unwrap();
-        shell.execute(Command::AttachControl { link: LINK });
+        shell.execute(BrokerCommand::AttachControl { link: LINK });
         shell
             .wait("attached", |input| {
                 matches!(input, Input::ControlAttached { .. }).then_some(())
@@ -353,7 +353,7 @@ async fn peers_meet_and_one_id_is_used_once() {
         .await;
     assert_eq!(heard, (instance("gc-1"), BootId(1), PeerMessage::Hello));
     for (peer, expected) in [("gc-2", 1), ("gc-9", 0), ("gc-2", 1)] {
-        one.execute(Command::CountPeerConsumers {
+        one.execute(BrokerCommand::CountPeerConsumers {
             link: LINK,
             peer: instance(peer),
         });
@@ -368,7 +368,7 @@ async fn peers_meet_and_one_id_is_used_once() {
 
     let mut second = Shell::start(config(&node, "gc-1", 3));
     second.dial(LINK).await.unwrap();
-    second.execute(Command::AttachControl { link: LINK });
+    second.execute(BrokerCommand::AttachControl { link: LINK });
     let reason = second.link_down().await;
     assert!(reason.contains("another process uses the instance id gc-1"));
     let rest = one.rest().await;
@@ -400,8 +400,8 @@ async fn a_killed_broker_is_one_link_down_and_can_be_dialled_again() {
         .unwrap();
     let mut shell = Shell::start(config(&node, "gc-1", 1));
     shell.dial(LINK).await.unwrap();
-    shell.execute(Command::AttachControl { link: LINK });
-    shell.execute(Command::ConsumeExpired { link: LINK });
+    shell.execute(BrokerCommand::AttachControl { link: LINK });
+    shell.execute(BrokerCommand::ConsumeExpired { link: LINK });
     shell.consume(127, "gc-1.agents.leader.1").await;
 
     node.kill();
@@ -433,7 +433,7 @@ async fn a_broker_short_of_memory_blocks_the_link_and_does_not_end_it() {
     let node = RabbitNode::start(options).await.unwrap();
     let mut shell = Shell::start(config(&node, "gc-1", 1));
     shell.dial(LINK).await.unwrap();
-    shell.execute(Command::Publish {
+    shell.execute(BrokerCommand::Publish {
         id: PublishId(1),
         link: LINK,
         message: event("e-1"),

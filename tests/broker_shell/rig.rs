@@ -10,11 +10,11 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 use serde_json::Value;
 use tandem::broker::{Broker, BrokerAddress, BrokerConfig, GroupConfig, guard};
-use tandem::engine::command::{Outbound, ReplyRoute};
+use tandem::engine::Input;
+use tandem::engine::command::{BrokerCommand, Outbound, ReplyRoute};
 use tandem::engine::fitness::{Proof, Way};
 use tandem::engine::ids::{BootId, LinkEpoch, PublishId};
 use tandem::engine::input::{Delivery, PublishOutcome};
-use tandem::engine::{Command, Input};
 use tandem::lab::{RabbitNode, RabbitOptions};
 use tandem::model::{Destination, InstanceId, Secret};
 use tandem::wire::command::Defaults;
@@ -85,7 +85,7 @@ impl Shell {
         Self { broker, inputs }
     }
 
-    pub fn execute(&self, command: Command) {
+    pub fn execute(&self, command: BrokerCommand) {
         self.broker.execute(command);
     }
 
@@ -106,7 +106,7 @@ impl Shell {
     }
 
     pub async fn dial(&mut self, link: LinkEpoch) -> Result<(), String> {
-        self.execute(Command::Dial { link, broker: 0 });
+        self.execute(BrokerCommand::Dial { link, broker: 0 });
         self.wait("link", |input| match input {
             Input::LinkUp { link: up, .. } if up == link => Some(Ok(())),
             Input::LinkDown { link: down, reason } if down == link => Some(Err(reason)),
@@ -116,7 +116,7 @@ impl Shell {
     }
 
     pub async fn consume(&mut self, priority: i32, tag: &str) {
-        self.execute(Command::Consume {
+        self.execute(BrokerCommand::Consume {
             link: LINK,
             group: 0,
             priority,
@@ -148,7 +148,7 @@ impl Shell {
         message: Outbound,
     ) -> PublishOutcome {
         let id = PublishId(id);
-        self.execute(Command::Publish { id, link, message });
+        self.execute(BrokerCommand::Publish { id, link, message });
         self.wait("published", |input| match input {
             Input::Published { publish, outcome } if publish == id => Some(outcome),
             _ => None,

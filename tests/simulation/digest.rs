@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Write as _};
 
-use tandem_engine::command::{Command, Outbound};
+use tandem_engine::command::{BrokerCommand, Command, Outbound};
 use tandem_engine::event::Event;
 
 const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
@@ -30,20 +30,24 @@ impl fmt::Write for Digest {
 
 impl Digest {
     /// Takes an instance's command, at a time. What goes to a peer counts as it is written on the
-    /// wire: names of types may change.
+    /// wire, and whose work it is does not count: names of types may change.
     pub fn command(&mut self, now: u64, node: usize, command: &Command) {
         match command {
-            Command::Publish {
+            Command::Broker(BrokerCommand::Publish {
                 id,
                 link,
                 message: Outbound::Peer { to, message },
-            } => {
+            }) => {
                 let message = serde_json::to_string(message).expect("a message is JSON");
                 self.line(format_args!(
                     "{now} {node} {id:?} {link:?} {to:?} {message}"
                 ));
             }
-            other => self.line(format_args!("{now} {node} {other:?}")),
+            Command::Broker(command) => self.line(format_args!("{now} {node} {command:?}")),
+            Command::Downstream(command) => self.line(format_args!("{now} {node} {command:?}")),
+            Command::Notify(command) => self.line(format_args!("{now} {node} {command:?}")),
+            Command::Store(command) => self.line(format_args!("{now} {node} {command:?}")),
+            Command::Life(command) => self.line(format_args!("{now} {node} {command:?}")),
         }
     }
 

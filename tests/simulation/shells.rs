@@ -1,7 +1,10 @@
 //! What the shells of an instance would do, on the model's brokers and downstream.
 
 use tandem_engine::Input;
-use tandem_engine::command::{Command, Outbound, ReplyRoute};
+use tandem_engine::command::{
+    BrokerCommand, Command, DownstreamCommand, LifeCommand, NotifyCommand, Outbound, ReplyRoute,
+    StoreCommand,
+};
 use tandem_engine::fitness::{Proof, Way};
 use tandem_engine::ids::{DeliveryId, LinkEpoch, PublishId};
 use tandem_engine::input::{Delivery, PublishOutcome, Source};
@@ -48,33 +51,37 @@ impl World {
     fn execute(&mut self, node: usize, command: Command) {
         let boot = self.nodes[node].boot;
         match command {
-            Command::Dial { link, broker } => {
+            Command::Broker(BrokerCommand::Dial { link, broker }) => {
                 // The first of each list is the own site's.
                 let broker = (node + broker) % 2;
                 let wait = 3 + self.rng.below(10);
                 self.after(wait, Ev::Dialled(node, boot, link, broker));
             }
-            Command::AttachControl { link } => self.attach(node, boot, link, 0),
-            Command::CloseLink { link } => {
+            Command::Broker(BrokerCommand::AttachControl { link }) => {
+                self.attach(node, boot, link, 0)
+            }
+            Command::Broker(BrokerCommand::CloseLink { link }) => {
                 if let Some(broker) = self.nodes[node].links.remove(&link) {
                     self.brokers[broker].drop_conn((node, boot, link));
                 }
             }
-            Command::Consume {
+            Command::Broker(BrokerCommand::Consume {
                 link,
                 group,
                 priority,
                 tag,
-            } => self.consume(node, link, group, priority, tag),
-            Command::StopConsuming { link, .. } => {
+            }) => self.consume(node, link, group, priority, tag),
+            Command::Broker(BrokerCommand::StopConsuming { link, .. }) => {
                 if let Some((broker, conn)) = self.live(node, link) {
                     self.brokers[broker].consumers.retain(|c| c.conn != conn);
                 }
             }
-            Command::Prove { link, way } => self.prove(node, link, way),
+            Command::Broker(BrokerCommand::Prove { link, way }) => self.prove(node, link, way),
             // Nobody deletes it here.
-            Command::DeclareDeadLetters { link } => self.prove(node, link, Way::DeadLetters),
-            Command::ConsumeExpired { link } => {
+            Command::Broker(BrokerCommand::DeclareDeadLetters { link }) => {
+                self.prove(node, link, Way::DeadLetters)
+            }
+            Command::Broker(BrokerCommand::ConsumeExpired { link }) => {
                 if let Some((broker, conn)) = self.live(node, link)
                     && !self.brokers[broker].undertakers.contains(&conn)
                 {
@@ -82,65 +89,70 @@ impl World {
                 }
                 self.prove(node, link, Way::Expired);
             }
-            Command::Publish { id, link, message } => self.publish(node, id, link, message),
-            Command::Ack(delivery) => self.ack(node, delivery),
-            Command::Requeue(delivery) => {
+            Command::Broker(BrokerCommand::Publish { id, link, message }) => {
+                self.publish(node, id, link, message)
+            }
+            Command::Broker(BrokerCommand::Ack(delivery)) => self.ack(node, delivery),
+            Command::Broker(BrokerCommand::Requeue(delivery)) => {
                 self.nodes[node].tags.remove(&delivery_key(delivery));
                 if let Some((broker, conn)) = self.live(node, delivery.link) {
                     self.brokers[broker].give_back(conn, delivery.tag);
                 }
             }
-            Command::CountPeerConsumers { link, peer } => {
+            Command::Broker(BrokerCommand::CountPeerConsumers { link, peer }) => {
                 if let Some((broker, _)) = self.live(node, link) {
                     let control = &self.brokers[broker].control;
                     let count = control.iter().filter(|c| name_of(c.0) == peer).count() as u32;
                     self.input_after(1, node, boot, Input::PeerConsumers { link, peer, count });
                 }
             }
-            Command::Call(call) => self.call(node, call),
-            Command::Probe { node: target } => self.probe(node, target),
-            Command::Subscribe {
+            Command::Downstream(DownstreamCommand::Call(call)) => self.call(node, call),
+            Command::Downstream(DownstreamCommand::Probe { node: target }) => {
+                self.probe(node, target)
+            }
+            Command::Notify(NotifyCommand::Subscribe {
                 agent,
                 subscription,
                 ..
-            } => {
+            }) => {
                 let wanted = (agent.to_string(), subscription.0);
                 self.trace
                     .say(self.now, || format!("{} subscribes {agent}", name_of(node)));
                 self.nodes[node].wanted.insert(wanted);
                 self.subscribe(node, agent, subscription);
             }
-            Command::Unsubscribe {
+            Command::Notify(NotifyCommand::Unsubscribe {
                 agent,
                 subscription,
-            } => {
+            }) => {
                 self.trace.say(self.now, || {
                     format!("{} unsubscribes {agent}", name_of(node))
                 });
                 self.unsubscribe(node, &agent, subscription);
             }
-            Command::Keep(keep) => self.write(node, *keep),
-            Command::Journal { id, write } => self.journal(node, id, *write),
-            Command::VerbDone { id, result } => {
+            Command::Store(StoreCommand::Keep(keep)) => self.write(node, *keep),
+            Command::Store(StoreCommand::Journal { id, write }) => self.journal(node, id, *write),
+            Command::Life(LifeCommand::VerbDone { id, result }) => {
                 self.trace
                     .say(self.now, || format!("{} {result:?}", name_of(node)));
                 self.answered(node, id, &result);
             }
-            Command::Exit => {
+            Command::Life(LifeCommand::Exit) => {
                 self.trace
                     .say(self.now, || format!("{} ends", name_of(node)));
                 self.crash(node);
                 let up = self.nodes[node].up_again;
                 self.after(up.saturating_sub(self.now).max(100), Ev::Start(node));
             }
-            Command::Refuse(reason) => {
+            Command::Life(LifeCommand::Refuse(reason)) => {
                 self.trace
                     .say(self.now, || format!("{} refuses: {reason}", name_of(node)));
                 self.crash(node);
                 self.after(1_000, Ev::Start(node));
             }
             // Fencing is off (`broker.fence`), and no command of these clients watches a team.
-            Command::WatchTeam { .. } | Command::Fence { .. } => {}
+            Command::Notify(NotifyCommand::WatchTeam { .. })
+            | Command::Broker(BrokerCommand::Fence { .. }) => {}
         }
     }
 
@@ -370,11 +382,11 @@ fn delivery_key(delivery: DeliveryId) -> (LinkEpoch, u64) {
 fn point_of(command: &Command) -> Option<Point> {
     use tandem_engine::peer::PeerMessage;
     match command {
-        Command::Call(_) => Some(Point::Call),
-        Command::Ack(_) => Some(Point::Ack),
-        Command::Keep(_) => Some(Point::Keep),
-        Command::Subscribe { .. } => Some(Point::Subscribe),
-        Command::Publish { message, .. } => match message {
+        Command::Downstream(DownstreamCommand::Call(_)) => Some(Point::Call),
+        Command::Broker(BrokerCommand::Ack(_)) => Some(Point::Ack),
+        Command::Store(StoreCommand::Keep(_)) => Some(Point::Keep),
+        Command::Notify(NotifyCommand::Subscribe { .. }) => Some(Point::Subscribe),
+        Command::Broker(BrokerCommand::Publish { message, .. }) => match message {
             Outbound::Reply { .. } => Some(Point::Reply),
             Outbound::Peer { message, .. } => match message.as_ref() {
                 PeerMessage::Forward { .. } => Some(Point::Forward),

@@ -21,6 +21,8 @@ pub struct Desk {
     pub client: Client,
     /// By the id of their command.
     replies: Arc<Mutex<HashMap<String, Vec<Message>>>>,
+    /// When the first of them came.
+    arrivals: Arc<Mutex<HashMap<String, Instant>>>,
     events: Arc<Mutex<Vec<Message>>>,
     reader: JoinHandle<()>,
 }
@@ -45,12 +47,16 @@ impl Desk {
         let replies: Arc<Mutex<HashMap<String, Vec<Message>>>> = Arc::default();
         let events: Arc<Mutex<Vec<Message>>> = Arc::default();
         let (to_replies, to_events) = (replies.clone(), events.clone());
+        let arrivals: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
+        let to_arrivals = arrivals.clone();
         let name = destination.to_owned();
         let reader = tokio::spawn(async move {
             while let Some(incoming) = inbox.next().await {
                 match incoming {
                     Incoming::Reply(message) => {
                         let id = message.correlation_id.clone().unwrap_or_default();
+                        let now = Instant::now();
+                        to_arrivals.lock().unwrap().entry(id.clone()).or_insert(now);
                         to_replies
                             .lock()
                             .unwrap()
@@ -70,6 +76,7 @@ impl Desk {
             destination: destination.to_owned(),
             client,
             replies,
+            arrivals,
             events,
             reader,
         }
@@ -130,6 +137,11 @@ impl Desk {
     pub fn replies_to(&self, id: &str) -> Vec<Message> {
         let replies = self.replies.lock().unwrap();
         replies.get(id).cloned().unwrap_or_default()
+    }
+
+    /// When the first reply to a command came.
+    pub fn answered_at(&self, id: &str) -> Option<Instant> {
+        self.arrivals.lock().unwrap().get(id).copied()
     }
 
     /// Commands that were answered so far.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tandem::client::Command;
 use tokio::task::JoinHandle;
@@ -28,6 +28,8 @@ pub struct Sent {
     pub id: String,
     /// `MakeCall#1001`.
     pub kind: String,
+    /// When the client was asked to send it.
+    pub at: Instant,
 }
 
 /// How the commands of a stream ended.
@@ -35,6 +37,8 @@ pub struct Sent {
 pub struct Account {
     /// Outcome of each command, with the instance that replied.
     pub outcomes: BTreeMap<String, (String, String, String)>,
+    /// When each was sent and answered.
+    pub times: Vec<(Instant, Instant)>,
 }
 
 impl Load {
@@ -60,8 +64,9 @@ impl Load {
                         (format!("{verb}#{agent}"), String::new())
                     }
                 };
+                let at = Instant::now();
                 let id = desk.send_command(Command::new(kind.clone(), body)).await;
-                log.push(Sent { id, kind });
+                log.push(Sent { id, kind, at });
                 count.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(PAUSE).await;
             }
@@ -84,8 +89,11 @@ impl Load {
         self.stop.store(true, Ordering::Relaxed);
         let sent = self.task.await.expect("the load has not failed");
         let mut account = Account::default();
-        for Sent { id, kind } in sent {
+        for Sent { id, kind, at } in sent {
             let reply = desk.reply(&id).await;
+            account
+                .times
+                .extend(desk.answered_at(&id).map(|answered| (at, answered)));
             let outcome = reply.field("outcome").to_owned();
             let detail = format!("{} by {}", reply.text, reply.field("instance"));
             account.outcomes.insert(id, (kind, outcome, detail));
@@ -140,6 +148,28 @@ impl Account {
         for (id, (kind, _, detail)) in &self.outcomes {
             assert!(detail.ends_with(&end), "{kind} {id}: {detail}");
         }
+    }
+
+    /// How long after this moment the first command was answered that was sent after it.
+    pub fn first_answer(&self, since: Instant) -> Option<Duration> {
+        let later = self.times.iter().filter(|(sent, _)| *sent >= since);
+        later.map(|(_, answered)| *answered - since).min()
+    }
+
+    /// The longest time without an answer to anything, while commands were sent.
+    pub fn longest_gap(&self) -> Duration {
+        let mut answers: Vec<Instant> = self.times.iter().map(|(_, answered)| *answered).collect();
+        answers.sort();
+        let gaps = answers.windows(2).map(|pair| pair[1] - pair[0]);
+        gaps.max().unwrap_or_default()
+    }
+
+    /// How many calls there were of which nobody can know.
+    pub fn in_doubt(&self) -> usize {
+        let outcomes = self.outcomes.values();
+        outcomes
+            .filter(|(_, outcome, _)| outcome == "IN_DOUBT")
+            .count()
     }
 
     /// How many commands there were.

@@ -39,7 +39,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use tandem::lab::BrokerNetwork;
+use tandem::lab::{BrokerNetwork, NetworkOptions, RabbitNode};
 use tokio::runtime::Runtime;
 
 pub use crew::Crew;
@@ -87,10 +87,9 @@ impl Shared {
         match &mut self.network {
             Some(network) => {
                 network.heal_link().await;
-                for index in 0..network.nodes().len() {
-                    let node = network.node(index).expect("it is one of them");
-                    node.thaw();
-                    node.start_again().await.expect("a broker starts again");
+                for broker in network.brokers_mut() {
+                    broker.nodes_mut().iter_mut().for_each(RabbitNode::thaw);
+                    broker.start_again().await.expect("a broker starts again");
                 }
             }
             None => {
@@ -99,6 +98,15 @@ impl Shared {
             }
         }
         self.network.as_mut().expect("just set")
+    }
+
+    /// The same with brokers of this kind, where none have been started yet.
+    pub async fn network_with(&mut self, options: NetworkOptions) -> &mut BrokerNetwork {
+        if self.network.is_none() {
+            let network = BrokerNetwork::start_with(options).await;
+            self.network = Some(network.expect("the brokers start"));
+        }
+        self.network().await
     }
 
     /// A pair of instances for this test alone.

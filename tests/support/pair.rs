@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tandem::broker::topology::{self, Topology};
 use tandem::lab::{BrokerNetwork, Relay, ReservedPort, TandemProcess};
+use tandem::model::brokers::QueueType;
 use tandem::simulator::faults::Fault;
 use tandem::simulator::ledger::Entry;
 use tandem::simulator::{self, AgentSpec, Deployment, Running};
@@ -328,6 +329,7 @@ pub struct Pair {
     /// gc-1's way to broker 2 and gc-2's to broker 1, where asked for.
     pub sites: Vec<Relay>,
     agents: u32,
+    active: bool,
     folder: TempDir,
     _xmpp: ReservedPort,
 }
@@ -342,7 +344,14 @@ impl Pair {
         let queues: Vec<&str> = std::iter::once(queue.as_str())
             .chain(more.iter().map(String::as_str))
             .collect();
-        let input = network.topology_input(&cluster, &queues, MAX_AGE);
+        let mut input = network.topology_input(&cluster, &queues, MAX_AGE);
+        if options
+            .settings
+            .get("queue.type")
+            .is_some_and(|it| it == "quorum")
+        {
+            input.queue_type = QueueType::Quorum;
+        }
         let report = topology::apply(&Topology::of(&input), Some(LINKS)).await;
         assert!(report.is_complete(), "{report:?}");
         let (simulator, xmpp) = start_simulator(&options).await;
@@ -357,6 +366,7 @@ impl Pair {
             brokers: network.uris_from(0),
             management: network.nodes().iter().map(|n| n.management_url()).collect(),
             agents: options.agents,
+            active: options.mode == "active-active",
             relays: Vec::new(),
             sites: Vec::new(),
             cluster,
@@ -420,6 +430,11 @@ impl Pair {
         let input = network.topology_input(&self.cluster, &[&self.queue], MAX_AGE);
         let report = topology::apply(&Topology::of(&input), Some(LINKS)).await;
         assert!(report.is_complete(), "{report:?}");
+    }
+
+    /// Whether both instances serve.
+    pub fn is_active(&self) -> bool {
+        self.active
     }
 
     /// gc-1 (0) or gc-2.
@@ -524,7 +539,8 @@ impl Pair {
         let what = format!("{} attaches to broker {}", instance.name, broker + 1);
         until(&what, async || {
             let url = instance.attached().await;
-            url.is_some_and(|url| self.brokers[broker].contains(&url))
+            // A cluster's addresses may be listed in another order.
+            url.is_some_and(|url| url.split(',').all(|one| self.brokers[broker].contains(one)))
         })
         .await;
     }

@@ -1,6 +1,6 @@
 //! Outcomes, replies, acknowledgements: a command's end.
 
-use super::command::{Command, Outbound, ReplyRoute};
+use super::command::{BrokerCommand, Command, Outbound, ReplyRoute};
 use super::fitness::Way;
 use super::ids::{JobId, PublishId};
 use super::input::PublishOutcome;
@@ -281,7 +281,9 @@ impl Engine {
             return;
         };
         match job.origin {
-            Origin::Delivery(delivery) => self.out.push_back(Command::Ack(delivery)),
+            Origin::Delivery(delivery) => self
+                .out
+                .push_back(Command::Broker(BrokerCommand::Ack(delivery))),
             Origin::Forwarded { peer, id } => {
                 self.say(Some(&peer), PeerMessage::ForwardDone { id });
             }

@@ -12,6 +12,7 @@
 
 use crate::model::InstanceId;
 
+use super::command::LifeCommand;
 use super::config::Mode;
 use super::ids::VerbId;
 use super::input::Verb;
@@ -38,7 +39,8 @@ impl Engine {
             Ok(said) => self.answer_when_kept(id, said),
             Err(reason) => {
                 let result = Err(reason);
-                self.out.push_back(super::Command::VerbDone { id, result });
+                self.out
+                    .push_back(super::Command::Life(LifeCommand::VerbDone { id, result }));
             }
         }
     }

@@ -168,9 +168,24 @@ pub enum JournalWrite {
     Member(InstanceId, u64),
 }
 
-/// Everything the connector can do.
+/// Everything the connector can do, by whose work it is.
 #[derive(Debug)]
 pub enum Command {
+    /// Brokers: links, consumers, deliveries, publications.
+    Broker(BrokerCommand),
+    /// Requests to the downstream.
+    Downstream(DownstreamCommand),
+    /// Subscriptions to the downstream's notifications.
+    Notify(NotifyCommand),
+    /// What survives a restart.
+    Store(StoreCommand),
+    /// Operators and the end of the process.
+    Life(LifeCommand),
+}
+
+/// What the broker shell does.
+#[derive(Debug)]
+pub enum BrokerCommand {
     /// Open a link: two connections, channels with confirms, own objects declared. Answered by
     /// `LinkUp` or `LinkDown`, within the broker time-out.
     Dial {
@@ -249,7 +264,6 @@ pub enum Command {
         /// Whose queue.
         peer: InstanceId,
     },
-
     /// Close a peer's connections at a broker, through its management API: the peer is silent and
     /// may be frozen with deliveries in its hands. Answered by `Fenced`.
     Fence {
@@ -258,7 +272,11 @@ pub enum Command {
         /// Whose.
         peer: InstanceId,
     },
+}
 
+/// What the downstream shell does.
+#[derive(Debug)]
+pub enum DownstreamCommand {
     /// Send a downstream request. Answered by `CallDone`, always. Boxed for its size.
     Call(Box<Call>),
     /// Probe a downstream node. Answered by `Probed`.
@@ -266,6 +284,11 @@ pub enum Command {
         /// Index of the node.
         node: usize,
     },
+}
+
+/// What the notification shell does.
+#[derive(Debug)]
+pub enum NotifyCommand {
     /// Hold a notification subscription. Answered by notices.
     Subscribe {
         /// Whose.
@@ -297,7 +320,11 @@ pub enum Command {
         /// Which.
         subscription: SubscriptionEpoch,
     },
+}
 
+/// What store and journal do.
+#[derive(Debug)]
+pub enum StoreCommand {
     /// Make sessions and destinations durable, sealed. One at a time: answered by `Kept`.
     Keep(Box<Keep>),
     /// Make a change of the journal durable. Answered by `Journaled`, always.
@@ -307,7 +334,11 @@ pub enum Command {
         /// What.
         write: Box<JournalWrite>,
     },
+}
 
+/// What the driver does itself.
+#[derive(Debug)]
+pub enum LifeCommand {
     /// Answer an operator's verb.
     VerbDone {
         /// Which.

@@ -2,7 +2,7 @@
 
 use crate::model::InstanceId;
 
-use super::command::Command;
+use super::command::{BrokerCommand, Command};
 use super::fitness::{Pass, Way};
 use super::ids::LinkEpoch;
 use super::members::Liveness;
@@ -44,7 +44,10 @@ impl Engine {
                 (None, Some(_)) => {
                     self.groups[index].consumer = None;
                     self.out
-                        .push_back(Command::StopConsuming { link, group: index });
+                        .push_back(Command::Broker(BrokerCommand::StopConsuming {
+                            link,
+                            group: index,
+                        }));
                 }
                 (None, None) => {}
                 (Some(priority), consumer) => {
@@ -80,12 +83,12 @@ impl Engine {
         });
         let patience = self.now.mono + limits::CONSUMER_PATIENCE_MS;
         self.timers.set_by(Timer::Consumers, patience);
-        self.out.push_back(Command::Consume {
+        self.out.push_back(Command::Broker(BrokerCommand::Consume {
             link,
             group: index,
             priority,
             tag,
-        });
+        }));
     }
 
     /// The `x-priority` to consume with; `None`: not to consume.
@@ -151,10 +154,10 @@ impl Engine {
         }
         let brokers: Vec<usize> = self.links.ups().map(|(_, broker)| broker).collect();
         for broker in brokers {
-            self.out.push_back(Command::Fence {
+            self.out.push_back(Command::Broker(BrokerCommand::Fence {
                 broker,
                 peer: peer.clone(),
-            });
+            }));
         }
     }
 

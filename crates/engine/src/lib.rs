@@ -97,6 +97,7 @@ pub use input::Input;
 pub use view::View;
 
 use attach::Twin;
+use command::LifeCommand;
 use ids::{BootId, CallId, LinkEpoch, Now};
 use jobs::Jobs;
 use journal::Book;
@@ -531,7 +532,7 @@ impl Engine {
             return;
         }
         self.say(None, peer::PeerMessage::Goodbye);
-        self.out.push_back(Command::Exit);
+        self.out.push_back(Command::Life(LifeCommand::Exit));
         self.exited = true;
     }
 }

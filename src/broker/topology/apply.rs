@@ -374,6 +374,7 @@ mod tests {
             command_max_age: Duration::from_secs(30),
             brokers: vec![broker(1), broker(2)],
             federation_uris: std::collections::BTreeMap::new(),
+            federation_tls: Default::default(),
         });
         let link = |kind: &str, object: &str, upstream: &str, host: &str, status: &str| {
             json!({kind: object, "upstream": upstream, "uri": format!("amqp://{host}/%2F"),

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::uri;
 use super::{BrokerPlan, ExchangeSpec, QueueSpec, TYPE};
 use crate::broker::management::segment;
 
@@ -144,6 +145,13 @@ fn compare_parameter(plan: &Value, live: &Value) -> Live {
             .collect(),
         _ => vec!["its members"],
     };
+    if let (["uri"], Some(options)) = (
+        &names[..],
+        uri::other_options(&wanted["uri"], &found["uri"]),
+    ) {
+        let options = options.join(", ");
+        return Live::Stale(format!("differs in options of its uri: {options}"));
+    }
     Live::Stale(format!("differs in {}", names.join(", ")))
 }
 

@@ -462,6 +462,7 @@ mod tests {
             command_max_age: Duration::from_secs(30),
             brokers: vec![broker(1), broker(2)],
             federation_uris: BTreeMap::new(),
+            federation_tls: Default::default(),
         };
         Topology::of(&input).brokers.remove(0)
     }

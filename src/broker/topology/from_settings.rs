@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{TopologyBroker, TopologyInput};
+use super::{FederationTls, TopologyBroker, TopologyInput};
 use crate::settings::Settings;
 
 /// The topology that these settings need: the command queues of all groups, federated between
@@ -25,6 +25,10 @@ pub fn topology_input(settings: &Settings) -> TopologyInput {
         command_max_age: settings.command_max_age,
         brokers: brokers.collect(),
         federation_uris: BTreeMap::new(),
+        federation_tls: FederationTls {
+            ca_file: settings.broker.federation.ca_file.clone(),
+            certificate: settings.broker.federation.certificate.clone(),
+        },
     }
 }
 
@@ -44,6 +48,7 @@ mod tests {
             broker.management-url.2=http://10.0.0.2:15673\n\
             command.max-age=45s\n\
             group.sales.queues=Sales1,Sales2\n\
+            federation.ca-file=/etc/rabbitmq/ca.pem\n\
             downstream.url.1=http://10.0.0.3\n";
         std::fs::write(&file, text).unwrap();
         let loaded = crate::settings::load(&file, &|_| None).unwrap();
@@ -51,6 +56,8 @@ mod tests {
         assert_eq!(input.cluster_name, "blue");
         assert_eq!(input.command_queues, ["Connector1", "Sales1", "Sales2"]);
         assert_eq!(input.command_max_age.as_secs(), 45);
+        let ca = input.federation_tls.ca_file.as_deref();
+        assert_eq!(ca, Some("/etc/rabbitmq/ca.pem"));
         assert_eq!(input.brokers.len(), 2);
         let second = &input.brokers[1];
         assert_eq!(second.label, "10.0.0.2:5673");

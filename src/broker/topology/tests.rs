@@ -17,6 +17,7 @@ fn input(brokers: usize) -> TopologyInput {
             })
             .collect(),
         federation_uris: BTreeMap::new(),
+        federation_tls: Default::default(),
     }
 }
 

@@ -148,9 +148,17 @@ pub(super) fn environment(
 
 /// The server script itself: the one on PATH in Debian insists on the user `rabbitmq`.
 pub(super) fn find_server() -> Result<PathBuf, LabError> {
-    if let Some(path) = std::env::var_os(SERVER_VARIABLE) {
-        return Ok(PathBuf::from(path));
+    match std::env::var_os(SERVER_VARIABLE) {
+        Some(path) => Ok(PathBuf::from(path)),
+        None => installed_server(),
     }
+}
+
+/// The server that is installed on this machine, whatever the variable [`SERVER_VARIABLE`] says.
+///
+/// # Errors
+/// [`LabError::NotInstalled`].
+pub fn installed_server() -> Result<PathBuf, LabError> {
     let mut looked_in = vec![PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmq-server")];
     looked_in.extend(versioned("/usr/lib/rabbitmq/lib"));
     // Where the generic package is usually unpacked.
@@ -169,6 +177,24 @@ pub(super) fn find_server() -> Result<PathBuf, LabError> {
                 .join(", "),
             variable: SERVER_VARIABLE,
         })
+}
+
+/// Version of the server that nodes are started with, as `4.0.5`.
+///
+/// # Errors
+/// There is none, or its command line tool does not say.
+pub async fn server_version() -> Result<String, LabError> {
+    let tool = find_server()?.with_file_name("rabbitmqctl");
+    let mut command = tokio::process::Command::new(&tool);
+    let output = command.arg("version").kill_on_drop(true).output().await;
+    let output = output.map_err(LabError::io(format!("run {}", tool.display())))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let version = said.lines().map(str::trim);
+    let mut version = version.filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
+    version.next().map(str::to_owned).ok_or_else(|| {
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        LabError::io(format!("{} version", tool.display()))(std::io::Error::other(words))
+    })
 }
 
 /// `<folder>/rabbitmq_server-*/sbin/rabbitmq-server`.

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use crate::command::{Call, Command, JournalWrite, Keep, Outbound, ReplyRoute};
+use crate::command::{
+    BrokerCommand, Call, Command, DownstreamCommand, JournalWrite, Keep, LifeCommand,
+    NotifyCommand, Outbound, ReplyRoute, StoreCommand,
+};
 use crate::config::{AgentPolicy, BrokerPolicy, Config, Mode, PeerTimers, Planted};
 use crate::fitness::{Proof, Way};
 use crate::ids::{BootId, CallId, DeliveryId, JournalId, LinkEpoch, Now, PublishId};
@@ -684,13 +687,13 @@ impl Rig {
 
     fn carry_out(&mut self, command: Command, inputs: &mut VecDeque<Input>) {
         match command {
-            Command::Dial { link, .. } if self.refuses_links => {
+            Command::Broker(BrokerCommand::Dial { link, .. }) if self.refuses_links => {
                 inputs.push_back(Input::LinkDown {
                     link,
                     reason: "refused".into(),
                 });
             }
-            Command::Dial { link, broker } if self.dials => {
+            Command::Broker(BrokerCommand::Dial { link, broker }) if self.dials => {
                 self.links.push((link, broker));
                 inputs.push_back(Input::LinkUp {
                     link,
@@ -698,14 +701,16 @@ impl Rig {
                     cluster: String::new(),
                 });
             }
-            Command::Fence { broker, peer } => self.fences.push((broker, peer)),
-            Command::Dial { .. } => {}
-            Command::Prove { link, way } => {
+            Command::Broker(BrokerCommand::Fence { broker, peer }) => {
+                self.fences.push((broker, peer))
+            }
+            Command::Broker(BrokerCommand::Dial { .. }) => {}
+            Command::Broker(BrokerCommand::Prove { link, way }) => {
                 self.proofs.push((link, way));
                 let proof = self.proof(link, way);
                 inputs.push_back(Input::Proved { link, way, proof });
             }
-            Command::ConsumeExpired { link } => {
+            Command::Broker(BrokerCommand::ConsumeExpired { link }) => {
                 let way = Way::Expired;
                 let proof = self.proof(link, way);
                 if proof == Proof::Passed {
@@ -713,7 +718,7 @@ impl Rig {
                 }
                 inputs.push_back(Input::Proved { link, way, proof });
             }
-            Command::DeclareDeadLetters { link } => {
+            Command::Broker(BrokerCommand::DeclareDeadLetters { link }) => {
                 let way = Way::DeadLetters;
                 let proof = self.proof(link, way);
                 if proof == Proof::Passed && self.broker == Broker::NoDeadLetters {
@@ -721,17 +726,21 @@ impl Rig {
                 }
                 inputs.push_back(Input::Proved { link, way, proof });
             }
-            Command::AttachControl { link } => match self.refusal(link, Way::ControlQueue) {
-                Some(refused) => inputs.push_back(refused),
-                None => inputs.push_back(Input::ControlAttached { link }),
-            },
-            Command::CloseLink { link } => self.links.retain(|(known, _)| *known != link),
-            Command::Consume {
+            Command::Broker(BrokerCommand::AttachControl { link }) => {
+                match self.refusal(link, Way::ControlQueue) {
+                    Some(refused) => inputs.push_back(refused),
+                    None => inputs.push_back(Input::ControlAttached { link }),
+                }
+            }
+            Command::Broker(BrokerCommand::CloseLink { link }) => {
+                self.links.retain(|(known, _)| *known != link)
+            }
+            Command::Broker(BrokerCommand::Consume {
                 link,
                 group,
                 priority,
                 tag,
-            } => {
+            }) => {
                 if self.refuses(link, Way::Commands) {
                     inputs.push_back(Input::ConsumerLost {
                         link,
@@ -745,13 +754,15 @@ impl Rig {
                     inputs.push_back(Input::Consuming { link, group, tag });
                 }
             }
-            Command::StopConsuming { link, group } => {
+            Command::Broker(BrokerCommand::StopConsuming { link, group }) => {
                 self.consumers.remove(&(link, group));
             }
-            Command::Publish { id, link, message } => self.publish(id, link, message, inputs),
-            Command::Ack(id) => self.acks.push(id),
-            Command::Requeue(id) => self.requeued.push(id),
-            Command::CountPeerConsumers { link, peer } => {
+            Command::Broker(BrokerCommand::Publish { id, link, message }) => {
+                self.publish(id, link, message, inputs)
+            }
+            Command::Broker(BrokerCommand::Ack(id)) => self.acks.push(id),
+            Command::Broker(BrokerCommand::Requeue(id)) => self.requeued.push(id),
+            Command::Broker(BrokerCommand::CountPeerConsumers { link, peer }) => {
                 let near = self.links.iter().find(|(known, _)| *known == link);
                 let away = self
                     .peers_at
@@ -763,18 +774,20 @@ impl Rig {
                     inputs.push_back(Input::PeerConsumers { link, peer, count });
                 }
             }
-            Command::Call(call) => self.call(*call, inputs),
-            Command::Probe { .. } if self.silent_probes => {}
-            Command::Probe { node } => inputs.push_back(Input::Probed {
-                node,
-                health: self.nodes[node].clone(),
-            }),
-            Command::Subscribe {
+            Command::Downstream(DownstreamCommand::Call(call)) => self.call(*call, inputs),
+            Command::Downstream(DownstreamCommand::Probe { .. }) if self.silent_probes => {}
+            Command::Downstream(DownstreamCommand::Probe { node }) => {
+                inputs.push_back(Input::Probed {
+                    node,
+                    health: self.nodes[node].clone(),
+                })
+            }
+            Command::Notify(NotifyCommand::Subscribe {
                 agent,
                 subscription,
                 node,
                 ..
-            } => {
+            }) => {
                 self.subscribed.push((agent.clone(), subscription, node));
                 self.newest.insert(agent.clone(), subscription);
                 let reason = "so said the test".to_owned();
@@ -791,14 +804,16 @@ impl Rig {
                     notice,
                 });
             }
-            Command::Unsubscribe {
+            Command::Notify(NotifyCommand::Unsubscribe {
                 agent,
                 subscription,
-            } => self.unsubscribed.push((agent, subscription)),
-            Command::WatchTeam { agent, team, .. } => self.watched.push((agent, team)),
-            Command::VerbDone { result, .. } => self.verbs.push(result),
-            Command::Keep(keep) => inputs.push_back(self.keep(*keep)),
-            Command::Journal { id, write } => {
+            }) => self.unsubscribed.push((agent, subscription)),
+            Command::Notify(NotifyCommand::WatchTeam { agent, team, .. }) => {
+                self.watched.push((agent, team))
+            }
+            Command::Life(LifeCommand::VerbDone { result, .. }) => self.verbs.push(result),
+            Command::Store(StoreCommand::Keep(keep)) => inputs.push_back(self.keep(*keep)),
+            Command::Store(StoreCommand::Journal { id, write }) => {
                 self.journal.push((id, *write));
                 if self.journal_answers {
                     let ids = vec![id];
@@ -806,7 +821,9 @@ impl Rig {
                     inputs.push_back(Input::Journaled { ids, failure });
                 }
             }
-            Command::Exit | Command::Refuse(_) => self.exited = true,
+            Command::Life(LifeCommand::Exit) | Command::Life(LifeCommand::Refuse(_)) => {
+                self.exited = true
+            }
         }
     }
 
