@@ -13,6 +13,7 @@ use super::{BrokerConfig, BrokerError, CLOSE_LIMIT, RPC_LIMIT, guard, lock};
 use crate::net::{TlsClient, amqp};
 
 /// A broker of the list, ready to be dialled.
+#[derive(Clone)]
 pub(super) struct Endpoint {
     uri: AMQPUri,
     tls: TlsClient,

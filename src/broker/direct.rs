@@ -131,7 +131,7 @@ async fn send(link: &Link, open: &mut Option<Open>, message: Message) -> Result<
 async fn connect(link: &Link) -> Result<Open, Problem> {
     let config = &link.context.config;
     within(config.timeout, async {
-        let conn = Conn::open(config, link.endpoint(), "direct-reply").await?;
+        let conn = Conn::open(config, &link.endpoint(), "direct-reply").await?;
         let channel = conn.channel().await?;
         let events = Box::pin(conn.inner.events_listener());
         Ok(Open {

@@ -198,8 +198,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn endpoint(&self) -> &Endpoint {
-        &self.context.endpoints[self.broker]
+    /// Its broker as it was dialled, or would be now.
+    pub(super) fn endpoint(&self) -> Endpoint {
+        self.context.endpoints()[self.broker].clone()
     }
 
     async fn open(
@@ -209,8 +210,8 @@ impl Link {
         cancel: CancellationToken,
     ) -> Result<(Self, Lacks), Problem> {
         let config = &context.config;
-        let endpoint = context
-            .endpoints
+        let endpoints = context.endpoints();
+        let endpoint = endpoints
             .get(broker)
             .ok_or_else(|| Problem::new(Class::Local, "no such broker in the list"))?;
         let (consume, publish) = tokio::try_join!(
@@ -350,7 +351,8 @@ pub(super) async fn run(
             (problem.to_string(), garbled)
         }
     };
-    let label = context.endpoints.get(broker).map_or("?", |e| &e.label);
+    let endpoints = context.endpoints();
+    let label = endpoints.get(broker).map_or("?", |e| &e.label);
     if control.wanted.load(Ordering::Relaxed) {
         tracing::debug!(broker = label, link = epoch.0, "link closed");
         return;

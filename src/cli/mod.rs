@@ -8,6 +8,7 @@ pub mod check;
 mod client;
 pub mod commands;
 pub mod completions;
+mod context;
 pub mod demo;
 pub mod doctor;
 pub mod drain;
@@ -25,6 +26,7 @@ pub mod simulate;
 pub mod status;
 pub mod switchover;
 mod table;
+pub mod token;
 pub mod topology;
 mod watch;
 
@@ -108,6 +110,8 @@ pub enum Command {
     Demo(demo::Args),
     /// Measure failovers on a pair of its own: seconds, lost, doubled, in doubt
     Drill(drill::Args),
+    /// Make a token for the admin API, and its line for admin.tokens-file
+    Token(token::Args),
     /// Print the completion script of a shell
     Completions(completions::Args),
 }
@@ -119,14 +123,16 @@ pub fn main() -> ExitCode {
 
 /// Runs one command line; the first word is the program's name.
 fn from(words: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match Cli::try_parse_from(words) {
+    let words: Vec<OsString> = words.into_iter().collect();
+    match Cli::try_parse_from(&words) {
         Ok(cli) => dispatch(cli),
-        Err(error) => usage(&error),
+        Err(error) => usage(&error, words.iter().any(|word| word == "--json")),
     }
 }
 
 fn dispatch(cli: Cli) -> ExitCode {
     let json = cli.json;
+    output::speak_json(json);
     match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(args, json),
@@ -146,21 +152,29 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Send(args) => send::run(&args, json),
         Command::Demo(args) => demo::run(&args, json),
         Command::Drill(args) => drill::run(&args, json),
+        Command::Token(args) => token::run(&args, json),
         Command::Completions(args) => completions::run(&args),
     }
 }
 
 /// Help and version were asked for; anything else is a usage error.
-fn usage(error: &clap::Error) -> ExitCode {
-    let printed = error.print();
+fn usage(error: &clap::Error, json: bool) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            output::shown(printed);
-            ExitCode::SUCCESS
+            output::shown(error.print());
+            return ExitCode::SUCCESS;
         }
-        // Of these goes nothing to stdout.
-        _ => ExitCode::from(exit::USAGE),
+        _ if json => {
+            output::speak_json(true);
+            let text = error.render().to_string();
+            complain!("{}", text.trim_start_matches("error: ").trim_end());
+        }
+        // Nothing of it goes to stdout.
+        _ => {
+            let _ = error.print();
+        }
     }
+    ExitCode::from(exit::USAGE)
 }
 
 /// Runs one asynchronous command to its exit code.

@@ -11,7 +11,7 @@ use crate::engine::View;
 
 /// Arguments of `tandem status`.
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "Exit codes: 0 shown; 64 usage; 69 the instance cannot be reached")]
+#[command(after_help = "Exit codes: 0 shown, or alive or ready; 1 not so; 64 usage; 69 the instance cannot be reached")]
 pub struct Args {
     /// Which instance.
     #[command(flatten)]
@@ -19,6 +19,12 @@ pub struct Args {
     /// Refresh each second until ctrl-c; with --json one line a second
     #[arg(long)]
     pub watch: bool,
+    /// Only ask whether the process lives (/livez), which wants no token: for health checks
+    #[arg(long, conflicts_with = "watch")]
+    pub alive: bool,
+    /// Only ask whether it can serve or take over (/readyz), which wants no token
+    #[arg(long, conflicts_with_all = ["watch", "alive"])]
+    pub ready: bool,
 }
 
 /// Shows the status once, or each second until ctrl-c.
@@ -28,12 +34,28 @@ pub fn run(args: Args, json: bool) -> ExitCode {
             Ok(admin) => admin,
             Err(error) => return error.report(),
         };
+        if args.alive || args.ready {
+            return health(&admin, if args.alive { "livez" } else { "readyz" }, json).await;
+        }
         if args.watch {
             watch::each_second(json, async || shown(&admin, json).await).await
         } else {
             once(&admin, json).await
         }
     })
+}
+
+async fn health(admin: &Admin, path: &str, json: bool) -> u8 {
+    match admin.health(path).await {
+        Ok((good, line)) => {
+            output::print(&match json {
+                true => format!("{}\n", serde_json::json!({ "good": good, "why": line })),
+                false => format!("{line}\n"),
+            });
+            if good { exit::DONE } else { exit::FAILED }
+        }
+        Err(error) => error.report(),
+    }
 }
 
 async fn once(admin: &Admin, json: bool) -> u8 {
