@@ -246,6 +246,8 @@ impl Driver {
                     .watch_team(&agent, subscription, &pubsub_domain, &team),
                 Command::VerbDone { id, result } => {
                     if let Some(asker) = self.verbs.remove(&id) {
+                        // Who asks for the status after the answer sees what the verb did.
+                        self.view.send_replace(Arc::new(self.engine.view()));
                         // An operator who went away needs no answer.
                         let _ = asker.send(result);
                     }

@@ -54,6 +54,7 @@ pub(super) fn router(state: AdminState, access: Access) -> Router {
         .route("/api/v1/groups/{name}/start", post(group_start))
         .route("/api/v1/failover/{name}/stop", post(failover_stop))
         .route("/api/v1/failover/{name}/start", post(failover_start))
+        .route("/api/v1/failover/{name}/auto", post(failover_auto))
         .route("/api/v1/switchover", post(switchover))
         .route("/api/v1/members/{name}/forget", post(forget))
         .route("/api/v1/drain", post(drain))
@@ -360,6 +361,14 @@ async fn failover_start(
     Path(name): Path<String>,
 ) -> Response {
     group_verb(&state, &who, name, Verb::FailoverStart).await
+}
+
+async fn failover_auto(
+    State(state): State<AdminState>,
+    who: Who,
+    Path(name): Path<String>,
+) -> Response {
+    group_verb(&state, &who, name, Verb::FailoverAuto).await
 }
 
 #[derive(Deserialize, Default)]

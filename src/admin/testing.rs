@@ -135,6 +135,7 @@ async fn fake_engine(mut asked: mpsc::Receiver<AdminRequest>, views: watch::Send
                     Verb::GroupStart(name) => Err(format!("group {name} is not stopped")),
                     Verb::FailoverStop(_) => Ok("disabled".to_owned()),
                     Verb::FailoverStart(_) => Err("it leads already".to_owned()),
+                    Verb::FailoverAuto(_) => Ok("follower".to_owned()),
                     Verb::Switchover(to) if to == "gc-9" => Err("no such instance".to_owned()),
                     Verb::Switchover(_) => Ok("draining".to_owned()),
                     Verb::Forget(name) if name == "gc-2" => Err("gc-2 is there".to_owned()),

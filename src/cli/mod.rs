@@ -9,6 +9,7 @@ mod client;
 pub mod commands;
 pub mod completions;
 mod context;
+pub mod deadletter;
 pub mod demo;
 pub mod doctor;
 pub mod drain;
@@ -47,6 +48,7 @@ Examples:
   tandem history --watch
   tandem group stop agents --url http://127.0.0.1:9602
   tandem switchover --to gc-2 --wait
+  tandem deadletter list --config site-1.properties
   tandem send 'MakeReady#1001' --broker 127.0.0.1:5672
   tandem demo --seconds 40
   tandem drill kill-leader drain
@@ -106,6 +108,8 @@ pub enum Command {
     Journal(journal::Args),
     /// Send one command as a client would, print its reply and events
     Send(send::Args),
+    /// Work on the dead letters: list, show, send again, throw away
+    Deadletter(deadletter::Args),
     /// Show a pair at work on this machine, and what a kill of either half does
     Demo(demo::Args),
     /// Measure failovers on a pair of its own: seconds, lost, doubled, in doubt
@@ -150,6 +154,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Commands(args) => commands::run(&args, json),
         Command::Journal(args) => journal::run(&args, json),
         Command::Send(args) => send::run(&args, json),
+        Command::Deadletter(args) => deadletter::run(&args, json),
         Command::Demo(args) => demo::run(&args, json),
         Command::Drill(args) => drill::run(&args, json),
         Command::Token(args) => token::run(&args, json),

@@ -65,6 +65,15 @@ pub(super) fn terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+/// A time in milliseconds since the epoch: RFC 3339 in UTC.
+pub(super) fn iso(millis: u64) -> String {
+    let millis = i64::try_from(millis).unwrap_or(i64::MAX);
+    match chrono::DateTime::from_timestamp_millis(millis) {
+        Some(time) => time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+        None => "never".to_owned(),
+    }
+}
+
 /// Cursor home and clear.
 pub(super) const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 

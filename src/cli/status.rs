@@ -8,6 +8,7 @@ use super::output::Look;
 use super::table::{Tone, cut, paint, plain, render, state};
 use super::{block_on, exit, output, watch};
 use crate::engine::View;
+use crate::engine::peer::Role;
 
 /// Arguments of `tandem status`.
 #[derive(Debug, Clone, clap::Args)]
@@ -87,11 +88,7 @@ fn text(view: &View, look: Look) -> String {
     );
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{}", cut(&title, width));
-    let (service, tone) = if view.in_service {
-        ("in service", Tone::Good)
-    } else {
-        ("out of service", Tone::Bad)
-    };
+    let (service, tone) = service(view);
     let sessions = view.sessions;
     let held = format!(
         "sessions {} ({} owned, {} subscribed)",
@@ -133,6 +130,19 @@ fn text(view: &View, look: Look) -> String {
         let _ = writeln!(out, "{}", paint(&line, Tone::Warn, colours));
     }
     out
+}
+
+/// In service is who could take a command now.
+fn service(view: &View) -> (&'static str, Tone) {
+    let joining = view.groups.iter().all(|group| group.role == Role::Joining);
+    let broker = view.brokers.iter().any(|broker| broker.attached);
+    match (view.in_service, broker, joining) {
+        (false, true, _) => ("out of service", Tone::Bad),
+        (_, false, true) => ("joining, no broker", Tone::Warn),
+        (_, false, false) => ("no broker", Tone::Bad),
+        (true, true, true) => ("joining", Tone::Warn),
+        (true, true, false) => ("in service", Tone::Good),
+    }
 }
 
 type Table = (&'static [&'static str], Vec<Vec<super::table::Cell>>);
@@ -245,6 +255,17 @@ mod tests {
             assert!(text.contains(part), "{part}\n{text}");
         }
         assert!(!text.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn who_has_no_broker_is_not_in_service() {
+        let mut view = view();
+        assert_eq!(service(&view).0, "in service");
+        view.brokers.iter_mut().for_each(|broker| broker.attached = false);
+        assert_eq!(service(&view).0, "no broker");
+        view.groups[0].role = Role::Joining;
+        assert_eq!(service(&view).0, "joining, no broker");
+        assert!(text(&view, Look::PAGE).contains("joining, no broker"));
     }
 
     #[test]

@@ -191,7 +191,7 @@ impl Link {
 }
 
 /// Bounded by the caller; the library's thread outlives it by no more than the same bound.
-async fn connect(
+pub(super) async fn connect(
     broker: &Broker,
     options: &ClientOptions,
     properties: ConnectionProperties,
@@ -333,7 +333,7 @@ fn properties(reply_queue: &str, copy: &Copy) -> BasicProperties {
 }
 
 /// A short string, cut where it would not fit.
-fn short(text: &str) -> ShortString {
+pub(super) fn short(text: &str) -> ShortString {
     let mut end = text.len().min(MAX_SHORT);
     while !text.is_char_boundary(end) {
         end -= 1;
