@@ -145,6 +145,18 @@ impl Admin {
         Ok((good, line.chars().filter(|c| !c.is_control()).collect()))
     }
 
+    /// The metrics as they come.
+    pub(super) async fn metrics(&self) -> Result<String, ClientError> {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("metrics");
+        }
+        let response = self.client.get(url).send().await;
+        let response = response.map_err(|error| self.lost(&error))?;
+        let body = self.body(response).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
     /// Changes; the answer holds the new state.
     pub(super) async fn post(&self, path: &[&str]) -> Result<Value, ClientError> {
         self.call(Method::POST, path, None).await

@@ -25,6 +25,7 @@ pub mod send;
 pub mod sessions;
 pub mod simulate;
 pub mod status;
+pub mod support_bundle;
 pub mod switchover;
 mod table;
 pub mod token;
@@ -110,6 +111,8 @@ pub enum Command {
     Send(send::Args),
     /// Work on the dead letters: list, show, send again, throw away
     Deadletter(deadletter::Args),
+    /// Write one archive without secrets for those who help
+    SupportBundle(support_bundle::Args),
     /// Show a pair at work on this machine, and what a kill of either half does
     Demo(demo::Args),
     /// Measure failovers on a pair of its own: seconds, lost, doubled, in doubt
@@ -155,6 +158,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Journal(args) => journal::run(&args, json),
         Command::Send(args) => send::run(&args, json),
         Command::Deadletter(args) => deadletter::run(&args, json),
+        Command::SupportBundle(args) => support_bundle::run(args, json),
         Command::Demo(args) => demo::run(&args, json),
         Command::Drill(args) => drill::run(&args, json),
         Command::Token(args) => token::run(&args, json),
