@@ -21,18 +21,20 @@ use crate::lease::Lease;
 use crate::model::IdError;
 use crate::net::TlsError;
 use crate::notify::shell::NotifyShell;
-use crate::settings::Settings;
+use crate::settings::{self, Loaded, Settings};
 use crate::store::Store;
 use crate::supervisor::Supervisor;
 use crate::telemetry::{self, Telemetry};
 use crate::watchdog::{self, Watchdog};
 
 mod configure;
+mod reload;
 
 pub(crate) use configure::doctor_config;
 use configure::{
     broker_config, control_keys, downstream_config, engine_config, lease_limit, notify_config,
 };
+use reload::{Parts, Reloader};
 
 /// Inputs on their way to the engine. Deliveries are bounded by the prefetch besides.
 const INPUTS: usize = 8_192;
@@ -80,7 +82,12 @@ pub struct Options {
 ///
 /// # Errors
 /// Where it cannot start; nothing runs then.
-pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppError> {
+pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
+    let settings = &mut loaded.settings;
+    tell_start(settings, &loaded.path);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
     if settings.broker.randomize {
         let seed = random().map_err(AppError::Io)?;
         shuffle(
@@ -89,6 +96,7 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
             seed,
         );
     }
+    let settings = settings.clone();
     let limit = descriptors::raise().map_err(|error| AppError::Io(error.to_string()))?;
     let shares = limit.shares(settings.broker.urls.len());
     let metrics = Telemetry::install().map_err(AppError::Io)?;
@@ -106,7 +114,7 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
     let shells = build_shells(&settings, &config, (boot, shares), &results, journal)?;
     let hosts = config.nodes.iter().map(|host| Arc::from(host.as_str()));
     let hosts: Vec<Arc<str>> = hosts.collect();
-    let mut engine = Engine::new(config);
+    let mut engine = Engine::new(config.clone());
     restore(&mut engine, &shells.store, limit, shares)?;
     tracing::info!(
         intents = journaled.intents.len(),
@@ -119,6 +127,15 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
     let pulse = Pulse::default();
     let tell = teller(&settings, history.clone(), pulse.clone());
     let (prover, network) = Prover::new(&broker::topology::topology_input(&settings));
+    let rules = admin::Rules::of(&settings.admin);
+    let parts = Parts::new(
+        rules.clone(),
+        &shells.broker,
+        prover.renewal(),
+        Arc::clone(&shells.downstream),
+        Arc::clone(&shells.store),
+    );
+    let reloader = Reloader::new(loaded, config, boot, parts);
     let watchdog = shells.watchdog.clone();
     let driver = Driver::new(
         engine,
@@ -138,7 +155,8 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
         ask,
         metrics: Arc::new(move || rendered.render()),
         connections: shares.admin,
-        token: settings.admin.token.clone(),
+        rules,
+        tls: settings.admin.tls.clone(),
         history,
         pulse: pulse.clone(),
         network,
@@ -156,6 +174,7 @@ pub async fn run(mut settings: Settings, options: Options) -> Result<(), AppErro
     let upkeep = tokio::spawn(metrics.upkeep());
     let log = tokio::spawn(telemetry::upkeep());
     tokio::spawn(watch_signals(results));
+    tokio::spawn(watch_reloads(reloader));
     watchdog
         .watch(watchdog::LIMIT, watchdog::end)
         .map_err(|error| AppError::Io(format!("no thread for the watchdog: {error}")))?;
@@ -282,6 +301,53 @@ async fn watch_signals(inputs: mpsc::Sender<Input>) {
             let _ = inputs.send(Input::Shutdown).await;
         });
     }
+}
+
+/// SIGHUP reads the property file again.
+async fn watch_reloads(mut reloader: Reloader) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        tracing::error!("SIGHUP cannot be watched: it ends the process");
+        return;
+    };
+    while hangup.recv().await.is_some() {
+        let reload = tokio::task::spawn_blocking(move || {
+            reloader.reload();
+            reloader
+        });
+        match reload.await {
+            Ok(back) => reloader = back,
+            Err(error) => {
+                tracing::error!(%error, "SIGHUP: reading the file failed; it is not read any more");
+                return;
+            }
+        }
+    }
+}
+
+/// The first line of the log: what was started, and as what.
+fn tell_start(settings: &Settings, file: &Path) {
+    let groups: Vec<&str> = settings.groups.iter().map(|g| g.name.as_str()).collect();
+    let scheme = if settings.admin.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let role = match settings.mode {
+        settings::Mode::ActivePassive => format!("priority {}", settings.consumer.priority),
+        settings::Mode::ActiveActive => "leader".to_owned(),
+    };
+    tracing::info!(
+        version = crate::VERSION,
+        instance = settings.instance.id,
+        cluster = settings.cluster_name,
+        file = %file.display(),
+        admin = format!("{scheme}://{}", settings.admin.listen),
+        mode = if settings.mode == settings::Mode::ActiveActive { "active-active" } else { "active-passive" },
+        groups = groups.join(","),
+        role,
+        "tandem starts"
+    );
 }
 
 /// Without a key an instance runs alone: it refuses to start beside others. Only the management

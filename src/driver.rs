@@ -178,6 +178,8 @@ impl Driver {
                 Command::Notify(command) => shells.notify.execute(command),
                 Command::Life(LifeCommand::VerbDone { id, result }) => {
                     if let Some(asker) = self.verbs.remove(&id) {
+                        // Who asks for the status after the answer sees what the verb did.
+                        self.view.send_replace(Arc::new(self.engine.view()));
                         // An operator who went away needs no answer.
                         let _ = asker.send(result);
                     }

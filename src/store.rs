@@ -7,6 +7,7 @@
 mod local_key;
 
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
@@ -73,6 +74,12 @@ pub struct Kept {
 pub struct Store {
     db: Database,
     path: PathBuf,
+    keys: RwLock<Ring>,
+}
+
+/// Keys of what is kept.
+#[derive(Clone)]
+struct Ring {
     /// What is kept is sealed under these.
     keys: Keys,
     /// From a time without a `control.key`: only to read.
@@ -104,9 +111,49 @@ impl Store {
         Ok(Self {
             db,
             path,
-            keys,
-            before,
+            keys: RwLock::new(Ring { keys, before }),
         })
+    }
+
+    /// Seals everything kept under other keys, which come from a `control.key` as those before
+    /// did. What cannot be opened stays as it is.
+    ///
+    /// # Errors
+    /// In words; keys and file are as they were then.
+    pub fn rekey(&self, keys: &Keys) -> Result<(), String> {
+        // Held to the end: nothing is written under the old keys meanwhile.
+        let mut ring = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let new = Ring {
+            keys: keys.clone(),
+            before: ring.before.clone(),
+        };
+        let sealed = self.reseal(&ring, &new);
+        sealed.map_err(|error| self.failed(&error).to_string())?;
+        *ring = new;
+        Ok(())
+    }
+
+    fn reseal(&self, old: &Ring, new: &Ring) -> Result<(), redb::Error> {
+        let tables = self.db.begin_write()?;
+        {
+            let mut table = tables.open_table(SESSIONS)?;
+            let mut fresh = Vec::new();
+            for entry in table.iter()? {
+                let (agent, sealed) = entry?;
+                let record = old.open(sealed.value());
+                let again = record.and_then(|record| new.seal(&record).ok());
+                fresh.extend(again.map(|bytes| (agent.value().to_owned(), bytes)));
+            }
+            for (agent, bytes) in fresh {
+                table.insert(agent.as_str(), bytes.as_slice())?;
+            }
+        }
+        tables.commit()?;
+        Ok(())
+    }
+
+    fn ring(&self) -> RwLockReadGuard<'_, Ring> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything kept.
@@ -121,9 +168,10 @@ impl Store {
         let mut kept = Kept::default();
         let tables = self.db.begin_read()?;
         if let Some(table) = existing(tables.open_table(SESSIONS))? {
+            let ring = self.ring();
             for entry in table.iter()? {
                 let (_, sealed) = entry?;
-                match self.open_record(sealed.value()) {
+                match ring.open(sealed.value()) {
                     Some(record) => kept.sessions.push(record),
                     None => kept.unreadable += 1,
                 }
@@ -158,9 +206,11 @@ impl Store {
     /// # Errors
     /// In words; nothing of the changes is kept then.
     pub fn keep(&self, changes: &Keep) -> Result<(), String> {
+        // Held until it is written, see `rekey`.
+        let ring = self.ring();
         let mut sealed = Vec::with_capacity(changes.sessions.len());
         for (agent, record) in &changes.sessions {
-            let bytes = record.as_ref().map(|record| self.seal_record(record));
+            let bytes = record.as_ref().map(|record| ring.seal(record));
             sealed.push((agent, bytes.transpose()?));
         }
         let groups = changes.groups.iter().map(|group| {
@@ -202,7 +252,16 @@ impl Store {
         Ok(())
     }
 
-    fn seal_record(&self, record: &SessionRecord) -> Result<Vec<u8>, String> {
+    fn failed(&self, error: &redb::Error) -> StoreError {
+        StoreError::File {
+            path: self.path.clone(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+impl Ring {
+    fn seal(&self, record: &SessionRecord) -> Result<Vec<u8>, String> {
         let plain =
             zeroize::Zeroizing::new(serde_json::to_vec(record).map_err(|error| error.to_string())?);
         self.keys
@@ -210,17 +269,10 @@ impl Store {
             .map_err(|error| error.to_string())
     }
 
-    fn open_record(&self, sealed: &[u8]) -> Option<SessionRecord> {
+    fn open(&self, sealed: &[u8]) -> Option<SessionRecord> {
         let mut keys = std::iter::once(&self.keys).chain(&self.before);
         let plain = keys.find_map(|keys| keys.open_bytes(PURPOSE, sealed))?;
         serde_json::from_slice(&plain).ok()
-    }
-
-    fn failed(&self, error: &redb::Error) -> StoreError {
-        StoreError::File {
-            path: self.path.clone(),
-            reason: error.to_string(),
-        }
     }
 }
 
@@ -295,6 +347,23 @@ mod tests {
     }
 
     const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn under_another_key_everything_is_sealed_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), keys(KEY)).unwrap();
+        store.keep(&change(&["1001", "1002"])).unwrap();
+        let other = "fedcba9876543210fedcba9876543210";
+        store.rekey(&keys(other)).unwrap();
+        store.keep(&change(&["1003"])).unwrap();
+        drop(store);
+        let kept = |key| {
+            let kept = Store::open(dir.path(), keys(key)).unwrap().load().unwrap();
+            (kept.sessions.len(), kept.unreadable)
+        };
+        assert_eq!(kept(other), (3, 0));
+        assert_eq!(kept(KEY), (0, 3));
+    }
 
     #[test]
     fn what_was_kept_is_there_after_reopening_and_sealed_on_disk() {

@@ -3,22 +3,29 @@
 //! A browser on this machine can be made to call a loopback listener by any page it shows. Two
 //! checks stop that: a foreign `Origin` must not change anything, and on loopback the `Host` must
 //! be an address or a name of this machine, or a name that an attacker points here (rebinding)
-//! would make his page same-origin. Off loopback everything that changes or shows agents wants
-//! the token, which a browser does not send by itself.
+//! would make his page same-origin. Off loopback everything but the empty page and the metrics
+//! wants a token, which a browser does not send by itself; `admin.open-reads` opens what is read,
+//! agents aside.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode};
 
+use super::throttle::Throttle;
 use crate::model::Secret;
+use crate::settings::{Admin, Token, TokenRole};
 
 /// What a request touches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Needs {
-    /// Reads what anybody may see.
+    /// Reads what anybody may see: the empty page, metrics.
     Nothing,
+    /// Reads.
+    Read,
     /// Reads about agents.
     Private,
     /// Changes something.
@@ -26,70 +33,166 @@ pub(super) enum Needs {
 }
 
 /// Why a request is refused.
-pub(super) type Refusal = (StatusCode, String);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) words: String,
+    /// When it is worth while to ask again.
+    pub(super) retry: Option<Duration>,
+}
+
+/// Who asks: a token's name, or an address without one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Caller {
+    pub(super) token: Option<String>,
+    pub(super) from: IpAddr,
+}
+
+/// The tokens, and what is open without one. Clones share it, and it can be replaced while the
+/// listener runs.
+#[derive(Debug, Clone, Default)]
+pub struct Rules(Arc<RwLock<Arc<Set>>>);
+
+#[derive(Debug, Default)]
+struct Set {
+    tokens: Vec<Token>,
+    open_reads: bool,
+}
+
+/// What the token of `admin.token` is called.
+const UNNAMED: &str = "admin.token";
+
+impl Rules {
+    /// As the settings say.
+    #[must_use]
+    pub fn of(settings: &Admin) -> Self {
+        let rules = Self::default();
+        rules.replace(settings);
+        rules
+    }
+
+    /// Puts other settings in their place, for all requests from now on.
+    pub fn replace(&self, settings: &Admin) {
+        let unnamed = settings.token.iter();
+        let unnamed = unnamed.map(|token| Token::of(UNNAMED, TokenRole::Operate, token));
+        let set = Set {
+            tokens: unnamed.chain(settings.tokens.iter().cloned()).collect(),
+            open_reads: settings.open_reads,
+        };
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
+    }
+
+    /// Whether there is any token.
+    pub(super) fn any(&self) -> bool {
+        !self.set().tokens.is_empty()
+    }
+
+    fn set(&self) -> Arc<Set> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
 
 /// The rules of one listener.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Access {
     loopback: bool,
-    token: Option<Secret>,
+    /// A browser believes a certificate for its own names only: no name can be made to point here.
+    certain: bool,
+    rules: Rules,
     machine: Option<String>,
+    throttle: Throttle,
 }
 
 impl Access {
-    pub(super) fn of(listen: SocketAddr, token: Option<Secret>) -> Self {
+    pub(super) fn of(listen: SocketAddr, tls: bool, rules: Rules) -> Self {
         let machine = hostname::get()
             .ok()
             .map(|name| name.to_string_lossy().to_ascii_lowercase());
         Self {
             loopback: listen.ip().is_loopback(),
-            token,
+            certain: tls,
+            rules,
             machine,
+            throttle: Throttle::default(),
         }
     }
 
-    pub(super) fn check(&self, headers: &HeaderMap, needs: Needs) -> Result<(), Refusal> {
+    pub(super) fn check(
+        &self,
+        headers: &HeaderMap,
+        needs: Needs,
+        from: IpAddr,
+    ) -> Result<Caller, Refusal> {
         let host = authority(headers);
-        if self.loopback && !host.as_ref().is_some_and(|host| self.is_ours(host)) {
+        let rebound = self.loopback && !self.certain;
+        if rebound && !host.as_ref().is_some_and(|host| self.is_ours(host)) {
             let words = "Host is not a name of this machine: use its address";
-            return Err((StatusCode::FORBIDDEN, words.to_owned()));
+            return Err(refused(StatusCode::FORBIDDEN, words));
         }
         if needs == Needs::Change && !same_origin(headers, host.as_ref()) {
             let words = "calls from other sites are refused";
-            return Err((StatusCode::FORBIDDEN, words.to_owned()));
+            return Err(refused(StatusCode::FORBIDDEN, words));
         }
+        let set = self.rules.set();
         let wanted = match needs {
             Needs::Nothing => false,
+            Needs::Read => !self.loopback && !set.open_reads,
             Needs::Private => !self.loopback,
-            Needs::Change => !self.loopback || self.token.is_some(),
+            Needs::Change => !self.loopback || !set.tokens.is_empty(),
         };
         if wanted {
-            self.authorize(headers)
+            self.authorize(headers, &set, needs, from)
         } else {
-            Ok(())
+            Ok(Caller { token: None, from })
         }
     }
 
-    fn authorize(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Some(token) = &self.token else {
-            let words = "no admin.token-file is configured: allowed on a loopback listener only";
-            return Err((StatusCode::UNAUTHORIZED, words.to_owned()));
-        };
+    fn authorize(
+        &self,
+        headers: &HeaderMap,
+        set: &Set,
+        needs: Needs,
+        from: IpAddr,
+    ) -> Result<Caller, Refusal> {
+        let unauthorized = |words: &str| Err(refused(StatusCode::UNAUTHORIZED, words));
+        if set.tokens.is_empty() {
+            return unauthorized(
+                "neither admin.token-file nor admin.tokens-file is configured: allowed on a \
+                 loopback listener only",
+            );
+        }
         let given = headers
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, given)| Secret::new(given.trim()));
-        // Secrets compare in constant time.
-        match given {
-            Some(given) if given == *token => Ok(()),
-            Some(_) => Err((StatusCode::UNAUTHORIZED, "wrong token".to_owned())),
-            None => Err((
-                StatusCode::UNAUTHORIZED,
-                "a bearer token is needed".to_owned(),
-            )),
+        let Some(given) = given else {
+            return unauthorized("a bearer token is needed");
+        };
+        if let Some(retry) = self.throttle.wait(from, now()) {
+            let words = "too many wrong tokens from this address: none is looked at for a while";
+            return Err(Refusal {
+                retry: Some(retry),
+                ..refused(StatusCode::TOO_MANY_REQUESTS, words)
+            });
         }
+        // All are compared, each in constant time.
+        let mut fitting = set.tokens.iter().filter(|token| token.is(&given));
+        let Some(token) = fitting.next() else {
+            if self.throttle.wrong(from, now()) {
+                tracing::warn!(%from, "admin: too many wrong tokens: none is looked at for a while");
+            }
+            return unauthorized("wrong token");
+        };
+        if needs == Needs::Change && token.role != TokenRole::Operate {
+            let words = format!("the token {} may read only", token.name);
+            return Err(refused(StatusCode::FORBIDDEN, &words));
+        }
+        Ok(Caller {
+            token: Some(token.name.clone()),
+            from,
+        })
     }
 
     fn is_ours(&self, host: &Authority) -> bool {
@@ -111,6 +214,19 @@ fn authority(headers: &HeaderMap) -> Option<Authority> {
         Some(_) => None,
         None => Authority::try_from(host.as_bytes()).ok(),
     }
+}
+
+fn refused(status: StatusCode, words: &str) -> Refusal {
+    Refusal {
+        status,
+        words: words.to_owned(),
+        retry: None,
+    }
+}
+
+#[allow(clippy::disallowed_methods)]
+fn now() -> Instant {
+    Instant::now()
 }
 
 fn same_origin(headers: &HeaderMap, host: Option<&Authority>) -> bool {
@@ -143,14 +259,35 @@ mod tests {
         map
     }
 
+    fn settings(token: Option<&str>, open_reads: bool) -> Admin {
+        let read = Token::of("grafana", TokenRole::Read, &Secret::new("r3ad"));
+        let operate = Token::of("ops", TokenRole::Operate, &Secret::new("0ps"));
+        Admin {
+            listen: NEAR.parse().unwrap(),
+            token: token.map(Secret::new),
+            tokens: token.map_or_else(Vec::new, |_| vec![read, operate]),
+            open_reads,
+            tls: None,
+        }
+    }
+
     fn access(listen: &str, token: Option<&str>) -> Access {
-        Access::of(listen.parse().unwrap(), token.map(Secret::new))
+        let rules = Rules::of(&settings(token, false));
+        Access::of(listen.parse().unwrap(), false, rules)
+    }
+
+    fn checked(
+        access: &Access,
+        needs: Needs,
+        lines: &[(&'static str, &str)],
+    ) -> Result<Caller, Refusal> {
+        access.check(&headers(lines), needs, "10.0.0.7".parse().unwrap())
     }
 
     fn status(access: &Access, needs: Needs, lines: &[(&'static str, &str)]) -> u16 {
-        match access.check(&headers(lines), needs) {
-            Ok(()) => 200,
-            Err((status, _)) => status.as_u16(),
+        match checked(access, needs, lines) {
+            Ok(_) => 200,
+            Err(refusal) => refusal.status.as_u16(),
         }
     }
 
@@ -160,10 +297,12 @@ mod tests {
     const FAR: (&str, &str) = ("host", "gc-1.example:9601");
     const GOOD: (&str, &str) = ("authorization", "Bearer s3cret");
     const BAD: (&str, &str) = ("authorization", "Bearer s3creT");
+    const READ: (&str, &str) = ("authorization", "Bearer r3ad");
+    const OPERATE: (&str, &str) = ("authorization", "bearer  0ps ");
 
     #[test]
     fn token_rules() {
-        use Needs::{Change, Nothing, Private};
+        use Needs::{Change, Nothing, Private, Read};
         let token = Some("s3cret");
         for (listen, token, needs, lines, wanted) in [
             (NEAR, None, Change, vec![LOCAL], 200),
@@ -172,6 +311,14 @@ mod tests {
             (NEAR, token, Change, vec![LOCAL, GOOD], 200),
             (NEAR, token, Private, vec![LOCAL], 200),
             (ANY, None, Nothing, vec![FAR], 200),
+            (ANY, None, Read, vec![FAR], 401),
+            (ANY, token, Read, vec![FAR], 401),
+            (ANY, token, Read, vec![FAR, READ], 200),
+            (ANY, token, Private, vec![FAR, READ], 200),
+            (ANY, token, Change, vec![FAR, READ], 403),
+            (ANY, token, Change, vec![FAR, OPERATE], 200),
+            (NEAR, token, Read, vec![LOCAL], 200),
+            (NEAR, token, Change, vec![LOCAL, READ], 403),
             (ANY, None, Private, vec![FAR], 401),
             (ANY, None, Change, vec![FAR], 401),
             (ANY, None, Change, vec![FAR, GOOD], 401),
@@ -183,6 +330,52 @@ mod tests {
             let got = status(&access(listen, token), needs, &lines);
             assert_eq!(got, wanted, "{listen} {token:?} {needs:?} {lines:?}");
         }
+    }
+
+    #[test]
+    fn open_reads_open_what_is_not_about_agents() {
+        let rules = Rules::of(&settings(Some("s3cret"), true));
+        let access = Access::of(ANY.parse().unwrap(), false, rules.clone());
+        assert_eq!(status(&access, Needs::Read, &[FAR]), 200);
+        assert_eq!(status(&access, Needs::Private, &[FAR]), 401);
+        assert_eq!(status(&access, Needs::Change, &[FAR]), 401);
+        rules.replace(&settings(Some("other"), false));
+        assert_eq!(status(&access, Needs::Read, &[FAR]), 401);
+        assert_eq!(status(&access, Needs::Private, &[FAR, GOOD]), 401);
+    }
+
+    #[test]
+    fn a_caller_is_known_by_the_tokens_name() {
+        let access = access(ANY, Some("s3cret"));
+        let who = |line| checked(&access, Needs::Change, &[FAR, line]).unwrap().token;
+        assert_eq!(who(GOOD).as_deref(), Some("admin.token"));
+        assert_eq!(who(OPERATE).as_deref(), Some("ops"));
+    }
+
+    #[test]
+    fn wrong_tokens_are_limited_and_then_right_ones_wait_too() {
+        let access = access(ANY, Some("s3cret"));
+        for _ in 0..super::super::throttle::WRONG {
+            assert_eq!(status(&access, Needs::Private, &[FAR, BAD]), 401);
+        }
+        for line in [BAD, GOOD] {
+            let refusal = checked(&access, Needs::Private, &[FAR, line]).unwrap_err();
+            assert_eq!(refusal.status.as_u16(), 429);
+            assert!(refusal.retry.is_some());
+        }
+        assert_eq!(status(&access, Needs::Nothing, &[FAR]), 200);
+        let other = "10.0.0.8".parse().unwrap();
+        let good = access.check(&headers(&[FAR, GOOD]), Needs::Change, other);
+        assert!(good.is_ok());
+    }
+
+    #[test]
+    fn with_a_certificate_any_name_that_it_proves_will_do() {
+        let rules = Rules::of(&settings(None, false));
+        let access = Access::of(NEAR.parse().unwrap(), true, rules);
+        assert_eq!(status(&access, Needs::Read, &[FAR]), 200);
+        let site = ("origin", "https://evil.example");
+        assert_eq!(status(&access, Needs::Change, &[FAR, site]), 403);
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl AdminState {
             "pulse": self.pulse.seconds(),
             "history": changes,
             "network": self.network.borrow().as_ref(),
-            "needsToken": self.token.is_some(),
+            "needsToken": self.rules.any(),
         })
     }
 }

@@ -16,6 +16,7 @@ mod routes;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
 use std::future::Future;
 use std::io;
@@ -26,13 +27,14 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use guard::Rules;
 pub use history::{History, HistoryEntry};
 pub use pulse::{Pulse, Second};
 
 use crate::engine::View;
 use crate::engine::input::Verb;
 use crate::engine::view::{SessionPage, SessionQuery};
-use crate::model::Secret;
+use crate::net::TlsServer;
 use crate::network::Network;
 use crate::watchdog::Watchdog;
 
@@ -64,8 +66,10 @@ pub struct AdminState {
     pub metrics: Render,
     /// Connections at once; further ones wait in the system's backlog.
     pub connections: usize,
-    /// Bearer token; `None`: changing calls are taken on a loopback listener only.
-    pub token: Option<Secret>,
+    /// Who may ask what. Without any token changing calls are taken on a loopback listener only.
+    pub rules: Rules,
+    /// Certificate; plain HTTP without.
+    pub tls: Option<TlsServer>,
     /// `GET /api/v1/history`.
     pub history: History,
     /// Throughput and latency of the last seconds.
@@ -94,21 +98,23 @@ pub async fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
 /// Serves until `shutdown` resolves, then gives open connections a second to end.
 ///
 /// # Errors
-/// Where the listener's own address cannot be read.
+/// Where the listener's own address cannot be read, or the certificate cannot be used.
 pub async fn serve(
     listener: TcpListener,
     state: AdminState,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
-    let access = guard::Access::of(listener.local_addr()?, state.token.clone());
-    let connections = state.connections;
-    let app = routes::router(state, access);
+    let tls = state.tls.as_ref().map(TlsServer::acceptor).transpose();
+    let tls = tls.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    let address = listener.local_addr()?;
+    let access = guard::Access::of(address, tls.is_some(), state.rules.clone());
+    let listener = listener::Limited::new(listener, state.connections, tls);
+    let app = routes::router(state, access).into_make_service_with_connect_info::<listener::From>();
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = axum::serve(listener::Limited::new(listener, connections), app)
-        .with_graceful_shutdown(async move {
-            // An error says that the sender is gone, which is the end as well.
-            let _ = stopped.await;
-        });
+    let server = axum::serve(listener, app).with_graceful_shutdown(async move {
+        // An error says that the sender is gone, which is the end as well.
+        let _ = stopped.await;
+    });
     let end = async move {
         shutdown.await;
         let _ = stop.send(());

@@ -6,8 +6,11 @@ use std::time::Duration;
 use axum::Json;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use axum::extract::{ConnectInfo, Path, Query, Request, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
+    RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -16,8 +19,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::guard::{Access, Needs};
+use super::guard::{Access, Caller, Needs, Refusal};
 use super::health::{self, Asked};
+use super::listener::From;
 use super::{AdminRequest, AdminState, live, page};
 use crate::engine::View;
 use crate::engine::input::Verb;
@@ -50,6 +54,7 @@ pub(super) fn router(state: AdminState, access: Access) -> Router {
         .route("/api/v1/groups/{name}/start", post(group_start))
         .route("/api/v1/failover/{name}/stop", post(failover_stop))
         .route("/api/v1/failover/{name}/start", post(failover_start))
+        .route("/api/v1/failover/{name}/auto", post(failover_auto))
         .route("/api/v1/switchover", post(switchover))
         .route("/api/v1/members/{name}/forget", post(forget))
         .route("/api/v1/drain", post(drain))
@@ -69,26 +74,57 @@ pub(super) fn router(state: AdminState, access: Access) -> Router {
         .with_state(state)
 }
 
+/// Nothing that is no page may load or show anything. No `strict-transport-security`: it would be
+/// for every port of the host, the broker's management page among them.
+const NO_PAGE: &str = "default-src 'none'; frame-ancestors 'none'";
+
+/// On every answer.
+const HEADERS: [(HeaderName, &str); 6] = [
+    (CACHE_CONTROL, "no-store"),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (X_FRAME_OPTIONS, "DENY"),
+    (REFERRER_POLICY, "no-referrer"),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    ),
+];
+
 async fn common_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        "x-content-type-options",
-        HeaderValue::from_static("nosniff"),
-    );
+    for (name, value) in HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers
+        .entry(CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static(NO_PAGE));
     response
 }
 
-async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+/// What is read without any token: the page without what it shows, and the metrics.
+const OPEN: [&str; 4] = ["/", "/status.js", "/status.css", "/metrics"];
+
+async fn guard(
+    State(access): State<Arc<Access>>,
+    ConnectInfo(from): ConnectInfo<From>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let reads = request.method() == Method::GET || request.method() == Method::HEAD;
     let needs = match (reads, request.uri().path()) {
         (false, _) => Needs::Change,
         (true, SESSIONS) => Needs::Private,
-        (true, _) => Needs::Nothing,
+        (true, path) if OPEN.contains(&path) => Needs::Nothing,
+        (true, _) => Needs::Read,
     };
-    if let Err((status, words)) = access.check(request.headers(), needs) {
-        return error(status, &words);
-    }
+    match access.check(request.headers(), needs, from.0) {
+        Ok(caller) => request.extensions_mut().insert(caller),
+        Err(refusal) => return refused(&refusal),
+    };
     if reads {
         return next.run(request).await;
     }
@@ -98,6 +134,15 @@ async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) 
         Ok(Err(_)) => error(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
         Err(_) => error(StatusCode::REQUEST_TIMEOUT, "the body did not arrive"),
     }
+}
+
+fn refused(refusal: &Refusal) -> Response {
+    let mut response = error(refusal.status, &refusal.words);
+    if let Some(retry) = refusal.retry {
+        let seconds = HeaderValue::from(retry.as_secs() + 1);
+        response.headers_mut().insert(RETRY_AFTER, seconds);
+    }
+    response
 }
 
 pub(super) fn error(status: StatusCode, words: &str) -> Response {
@@ -264,25 +309,40 @@ async fn members(State(state): State<AdminState>) -> Response {
 
 // ---- verbs -------------------------------------------------------------------------------------
 
-async fn group_stop(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
-    group_verb(&state, name, Verb::GroupStop).await
+async fn group_stop(
+    State(state): State<AdminState>,
+    who: Who,
+    Path(name): Path<String>,
+) -> Response {
+    group_verb(&state, &who, name, Verb::GroupStop).await
 }
 
-async fn group_start(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
-    group_verb(&state, name, Verb::GroupStart).await
+async fn group_start(
+    State(state): State<AdminState>,
+    who: Who,
+    Path(name): Path<String>,
+) -> Response {
+    group_verb(&state, &who, name, Verb::GroupStart).await
 }
 
-async fn group_verb(state: &AdminState, name: String, verb: fn(String) -> Verb) -> Response {
-    if !state
-        .current()
-        .groups
-        .iter()
-        .any(|group| group.name == name)
-    {
-        return error(StatusCode::NOT_FOUND, "there is no such group");
+async fn group_verb(
+    state: &AdminState,
+    who: &Who,
+    name: String,
+    verb: fn(String) -> Verb,
+) -> Response {
+    let view = state.current();
+    if !view.groups.iter().any(|group| group.name == name) {
+        let known: Vec<&str> = view
+            .groups
+            .iter()
+            .map(|group| group.name.as_str())
+            .collect();
+        let words = format!("there is no such group; known: {}", known.join(", "));
+        return error(StatusCode::NOT_FOUND, &words);
     }
     let mut response = json!({ "group": name });
-    match run(state, verb(name)).await {
+    match run(state, who, verb(name)).await {
         Ok(new) => {
             response["state"] = json!(new);
             (StatusCode::ACCEPTED, Json(response)).into_response()
@@ -291,12 +351,28 @@ async fn group_verb(state: &AdminState, name: String, verb: fn(String) -> Verb) 
     }
 }
 
-async fn failover_stop(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
-    group_verb(&state, name, Verb::FailoverStop).await
+async fn failover_stop(
+    State(state): State<AdminState>,
+    who: Who,
+    Path(name): Path<String>,
+) -> Response {
+    group_verb(&state, &who, name, Verb::FailoverStop).await
 }
 
-async fn failover_start(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
-    group_verb(&state, name, Verb::FailoverStart).await
+async fn failover_start(
+    State(state): State<AdminState>,
+    who: Who,
+    Path(name): Path<String>,
+) -> Response {
+    group_verb(&state, &who, name, Verb::FailoverStart).await
+}
+
+async fn failover_auto(
+    State(state): State<AdminState>,
+    who: Who,
+    Path(name): Path<String>,
+) -> Response {
+    group_verb(&state, &who, name, Verb::FailoverAuto).await
 }
 
 #[derive(Deserialize, Default)]
@@ -308,6 +384,7 @@ struct Target {
 /// `?to=gc-2`, or the same in a JSON body.
 async fn switchover(
     State(state): State<AdminState>,
+    who: Who,
     query: Query<Target>,
     body: axum::body::Bytes,
 ) -> Response {
@@ -322,7 +399,7 @@ async fn switchover(
             return error(StatusCode::BAD_REQUEST, words);
         }
     };
-    match run(&state, Verb::Switchover(to.clone())).await {
+    match run(&state, &who, Verb::Switchover(to.clone())).await {
         Ok(new) => {
             let body = json!({ "to": to, "state": new });
             (StatusCode::ACCEPTED, Json(body)).into_response()
@@ -331,8 +408,8 @@ async fn switchover(
     }
 }
 
-async fn forget(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
-    match run(&state, Verb::Forget(name.clone())).await {
+async fn forget(State(state): State<AdminState>, who: Who, Path(name): Path<String>) -> Response {
+    match run(&state, &who, Verb::Forget(name.clone())).await {
         Ok(new) => {
             let body = json!({ "instance": name, "state": new });
             (StatusCode::ACCEPTED, Json(body)).into_response()
@@ -341,15 +418,19 @@ async fn forget(State(state): State<AdminState>, Path(name): Path<String>) -> Re
     }
 }
 
-async fn drain(State(state): State<AdminState>) -> Response {
-    match run(&state, Verb::Drain).await {
+async fn drain(State(state): State<AdminState>, who: Who) -> Response {
+    match run(&state, &who, Verb::Drain).await {
         Ok(new) => (StatusCode::ACCEPTED, Json(json!({ "state": new }))).into_response(),
         Err(response) => response,
     }
 }
 
-async fn run(state: &AdminState, verb: Verb) -> Result<String, Response> {
-    tracing::info!(?verb, "admin: operator");
+/// Who gives a verb; [`guard`] has put it there.
+type Who = axum::Extension<Caller>;
+
+async fn run(state: &AdminState, who: &Who, verb: Verb) -> Result<String, Response> {
+    let token = who.token.as_deref().unwrap_or("none");
+    tracing::info!(?verb, token, from = %who.from, "admin: operator");
     let answer = ask(state, |answer| AdminRequest::Verb(verb, answer)).await?;
     answer.map_err(|reason| error(StatusCode::CONFLICT, &reason))
 }

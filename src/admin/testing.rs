@@ -9,6 +9,8 @@ use crate::engine::peer::Role;
 use crate::engine::view::{
     BrokerView, DownstreamView, GroupView, PeerGroupView, PeerView, SessionView, SessionsView,
 };
+use crate::model::Secret;
+use crate::settings::Admin;
 
 fn broker(url: &str, state: &str, attached: bool) -> BrokerView {
     BrokerView {
@@ -89,6 +91,17 @@ pub(crate) fn view() -> View {
     }
 }
 
+/// Settings of a listener with this token, or none.
+pub(crate) fn admin(listen: &str, token: Option<&str>) -> Admin {
+    Admin {
+        listen: listen.parse().unwrap(),
+        token: token.map(Secret::new),
+        tokens: Vec::new(),
+        open_reads: false,
+        tls: None,
+    }
+}
+
 pub(crate) struct Fixture {
     pub(crate) base: String,
     pub(crate) client: Client,
@@ -122,6 +135,7 @@ async fn fake_engine(mut asked: mpsc::Receiver<AdminRequest>, views: watch::Send
                     Verb::GroupStart(name) => Err(format!("group {name} is not stopped")),
                     Verb::FailoverStop(_) => Ok("disabled".to_owned()),
                     Verb::FailoverStart(_) => Err("it leads already".to_owned()),
+                    Verb::FailoverAuto(_) => Ok("follower".to_owned()),
                     Verb::Switchover(to) if to == "gc-9" => Err("no such instance".to_owned()),
                     Verb::Switchover(_) => Ok("draining".to_owned()),
                     Verb::Forget(name) if name == "gc-2" => Err("gc-2 is there".to_owned()),
@@ -140,8 +154,12 @@ async fn fake_engine(mut asked: mpsc::Receiver<AdminRequest>, views: watch::Send
 
 impl Fixture {
     pub(crate) async fn start(listen: &str, token: Option<&str>) -> Self {
+        Self::with(admin(listen, token)).await
+    }
+
+    pub(crate) async fn with(admin: Admin) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let listener = bind(listen.parse().unwrap()).await.unwrap();
+        let listener = bind(admin.listen).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (views, view) = watch::channel(Arc::new(view()));
         let (ask, asked) = mpsc::channel(4);
@@ -152,7 +170,8 @@ impl Fixture {
             view,
             ask,
             metrics: Arc::new(|| "tandem_build_info 1\n".to_owned()),
-            token: token.map(Secret::new),
+            rules: Rules::of(&admin),
+            tls: admin.tls.clone(),
             history: history.clone(),
             pulse: Pulse::default(),
             network: watch::channel(Arc::default()).1,
@@ -162,7 +181,10 @@ impl Fixture {
             let _ = stopped.await;
         }));
         Self {
-            base: format!("http://127.0.0.1:{port}"),
+            base: match admin.tls {
+                None => format!("http://127.0.0.1:{port}"),
+                Some(_) => format!("https://127.0.0.1:{port}"),
+            },
             client: Client::builder().no_proxy().build().unwrap(),
             engine: tokio::spawn(fake_engine(asked, views.clone())),
             views,

@@ -212,7 +212,19 @@ async fn off_loopback_agents_and_changes_want_the_token() {
     let good = [("authorization", "Bearer s3cret")];
     let bad = [("authorization", "Bearer other")];
     let it = Fixture::start("0.0.0.0:0", Some("s3cret")).await;
-    assert_eq!(it.get("/api/v1/status").await.0, 200);
+    for path in [
+        "/livez",
+        "/readyz",
+        "/leader",
+        "/metrics",
+        "/",
+        "/status.js",
+    ] {
+        assert_eq!(it.get(path).await.0, 200, "{path}");
+    }
+    for path in ["/api/v1/status", "/api/v1/events", "/api/v1/history"] {
+        assert_eq!(it.get(path).await.0, 401, "{path}");
+    }
     assert_eq!(it.get("/api/v1/sessions").await.0, 401);
     assert_eq!(it.post("/api/v1/drain", &bad).await.0, 401);
     assert_eq!(it.post("/api/v1/drain", &good).await.0, 202);
@@ -228,6 +240,48 @@ async fn off_loopback_agents_and_changes_want_the_token() {
         body["error"].as_str().unwrap().contains("admin.token-file"),
         "{body}"
     );
+}
+
+#[tokio::test]
+async fn every_answer_has_the_headers_that_keep_browsers_in_bounds() {
+    let it = Fixture::start("0.0.0.0:0", Some("s3cret")).await;
+    for path in ["/", "/livez", "/metrics", "/api/v1/status", "/nope"] {
+        let answer = it.call(Method::GET, path, &[]).await;
+        let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(header("x-frame-options"), "DENY", "{path}");
+        assert_eq!(header("referrer-policy"), "no-referrer", "{path}");
+        assert_eq!(header("cache-control"), "no-store", "{path}");
+        let policy = header("content-security-policy");
+        assert!(
+            policy.contains("frame-ancestors 'none'"),
+            "{path}: {policy}"
+        );
+        assert_eq!(
+            policy.contains("script-src"),
+            path == "/",
+            "{path}: {policy}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn wrong_tokens_are_answered_429_with_the_time_to_wait() {
+    let it = Fixture::start("0.0.0.0:0", Some("s3cret")).await;
+    let bad = [("authorization", "Bearer other")];
+    for _ in 0..throttle::WRONG {
+        assert_eq!(it.post("/api/v1/drain", &bad).await.0, 401);
+    }
+    let good = [("authorization", "Bearer s3cret")];
+    let answer = it.call(Method::POST, "/api/v1/drain", &good).await;
+    assert_eq!(answer.status().as_u16(), 429);
+    let wait: u64 = answer.headers()["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((1..=61).contains(&wait), "{wait}");
+    assert_eq!(it.get("/readyz").await.0, 200);
 }
 
 #[tokio::test]

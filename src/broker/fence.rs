@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::BrokerConfig;
+use super::Context;
 use super::management::{ManagementClient, ManagementError, segment};
 use crate::model::InstanceId;
 
@@ -17,17 +17,14 @@ const LIST: &str = "connections?columns=name,user_provided_name,client_propertie
 /// # Errors
 /// Why it could not be asked: for people.
 pub(super) async fn close_connections(
-    config: &BrokerConfig,
+    context: &Context,
     broker: usize,
     peer: &InstanceId,
 ) -> Result<u32, String> {
-    let management = config
-        .brokers
-        .get(broker)
-        .and_then(|broker| broker.management.as_ref())
-        .ok_or("no management API is known")?;
-    let client = ManagementClient::of(management).map_err(|error| error.to_string())?;
-    let work = close_all(&client, &config.cluster_name, peer.as_str());
+    let management = context.management(broker);
+    let management = management.ok_or("no management API is known")?;
+    let client = ManagementClient::of(&management).map_err(|error| error.to_string())?;
+    let work = close_all(&client, &context.config.cluster_name, peer.as_str());
     match tokio::time::timeout(LIMIT, work).await {
         Ok(closed) => closed.map_err(|error| error.to_string()),
         Err(_) => Err(format!("no answer within {LIMIT:?}")),

@@ -164,6 +164,8 @@ impl LinkHandle {
 /// An open link, shared by its tasks.
 pub(super) struct Link {
     pub(super) context: Arc<Context>,
+    /// The brokers as they were when this one was dialled.
+    pub(super) endpoints: Arc<Vec<Endpoint>>,
     pub(super) epoch: LinkEpoch,
     pub(super) broker: usize,
     /// The node of the broker to which both connections lead.
@@ -191,8 +193,9 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// Its broker, as it was dialled.
     pub(super) fn endpoint(&self) -> &Endpoint {
-        &self.context.endpoints[self.broker]
+        &self.endpoints[self.broker]
     }
 
     /// The own control queue on it.

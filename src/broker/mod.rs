@@ -45,7 +45,7 @@ mod ways;
 pub use classify::{Class, Problem};
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -164,7 +164,10 @@ pub enum BrokerError {
 /// What all links share.
 struct Context {
     config: BrokerConfig,
-    endpoints: Vec<Endpoint>,
+    /// As the newest property file has them; for connections that are opened from now on.
+    endpoints: RwLock<Arc<Vec<Endpoint>>>,
+    /// The same of their management APIs.
+    managements: RwLock<Vec<Option<ManagementUrl>>>,
     inputs: mpsc::Sender<Input>,
     sealer: Mutex<Sealer>,
     opener: Mutex<Opener>,
@@ -207,17 +210,18 @@ impl Context {
     /// The nodes on which a peer's control queue may be, the likeliest first: where it told last,
     /// where it told before, and those of a broker. One without a name for a broker of one node.
     fn nodes_of(&self, peer: &InstanceId, broker: usize) -> Vec<String> {
+        let endpoints = self.endpoints();
         let told = lock(&self.peers_nodes).get(peer).cloned();
         let here = |node: &String| {
             let of = |endpoint: &Endpoint| endpoint.nodes().iter().any(|one| one.label == *node);
             // One that is in nobody's list may be anywhere.
-            let known = self.endpoints.iter().position(of);
+            let known = endpoints.iter().position(of);
             known.is_none_or(|at| at == broker)
         };
         let mut nodes: Vec<String> = told.unwrap_or_default();
         nodes.retain(here);
         nodes.reverse();
-        match self.endpoints.get(broker).map(Endpoint::nodes) {
+        match endpoints.get(broker).map(Endpoint::nodes) {
             Some(own) if own.len() > 1 => {
                 let others = own.iter().map(|node| node.label.clone());
                 let others: Vec<String> = others.filter(|one| !nodes.contains(one)).collect();
@@ -242,6 +246,16 @@ impl Context {
         rest.is_some_and(|rest| rest.starts_with('.'))
     }
 
+    /// The brokers as they are dialled now.
+    fn endpoints(&self) -> Arc<Vec<Endpoint>> {
+        Arc::clone(&read(&self.endpoints))
+    }
+
+    /// A broker's management API as it is asked now.
+    fn management(&self, broker: usize) -> Option<ManagementUrl> {
+        read(&self.managements).get(broker)?.clone()
+    }
+
     /// Name of a cluster object.
     fn object(&self, name: &str) -> String {
         format!("{}.{name}", self.config.cluster_name)
@@ -251,6 +265,43 @@ impl Context {
 /// A lock whose data stay sound whatever happened to an earlier holder.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn managements(config: &BrokerConfig) -> Vec<Option<ManagementUrl>> {
+    let brokers = config.brokers.iter();
+    brokers.map(|broker| broker.management.clone()).collect()
+}
+
+/// Gives a running shell other credentials and keys.
+pub struct Renewal(Arc<Context>);
+
+impl Renewal {
+    /// Users and passwords for connections that are opened from now on, and for the management
+    /// APIs; the brokers are the same, in the same order.
+    ///
+    /// # Errors
+    /// [`BrokerError`] where an address cannot be used; nothing changes then.
+    pub fn credentials(&self, config: &BrokerConfig) -> Result<(), BrokerError> {
+        let endpoints = Arc::new(connect::endpoints(config)?);
+        *write(&self.0.endpoints) = endpoints;
+        *write(&self.0.managements) = managements(config);
+        Ok(())
+    }
+
+    /// Keys for peer messages, for all messages from now on.
+    pub fn keys(&self, keys: &Keys) {
+        // The other side first: what is sealed from now on must be opened by ourselves too.
+        lock(&self.0.opener).rekey(keys.clone());
+        lock(&self.0.sealer).rekey(keys.clone());
+    }
+}
+
+fn write<T>(slot: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    slot.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read<T>(slot: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    slot.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Default)]
@@ -276,8 +327,9 @@ impl Broker {
         let context = Context {
             sealer: Mutex::new(Sealer::new(config.control.clone())),
             opener: Mutex::new(Opener::new(config.control.clone())),
+            managements: RwLock::new(managements(&config)),
             config,
-            endpoints,
+            endpoints: RwLock::new(Arc::new(endpoints)),
             inputs,
             noted: Mutex::default(),
             control_node: Mutex::default(),
@@ -288,6 +340,12 @@ impl Broker {
             links: Mutex::default(),
             runtime: Handle::current(),
         })
+    }
+
+    /// What can be told to the running shell.
+    #[must_use]
+    pub fn renewal(&self) -> Renewal {
+        Renewal(Arc::clone(&self.context))
     }
 
     /// Does what the engine decided; never blocks.
@@ -387,7 +445,7 @@ impl Broker {
         let context = Arc::clone(&self.context);
         // At most one a peer and broker each time a peer falls silent; bounded in time.
         self.runtime.spawn(async move {
-            let closed = fence::close_connections(&context.config, broker, &peer).await;
+            let closed = fence::close_connections(&context, broker, &peer).await;
             context
                 .tell(Input::Fenced {
                     broker,

@@ -7,7 +7,7 @@
 //! nothing and changes nothing.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -36,7 +36,7 @@ const CONSUMERS: usize = 100;
 /// Asks the management APIs; one a process.
 #[derive(Debug)]
 pub struct Prover {
-    topology: Topology,
+    topology: Arc<Mutex<Arc<Topology>>>,
     queues: Vec<String>,
     network: watch::Sender<Arc<Network>>,
     looks: u64,
@@ -52,7 +52,7 @@ impl Prover {
     pub fn new(input: &TopologyInput) -> (Self, watch::Receiver<Arc<Network>>) {
         let (network, seen) = watch::channel(Arc::new(Network::default()));
         let prover = Self {
-            topology: Topology::of(input),
+            topology: Arc::new(Mutex::new(Arc::new(Topology::of(input)))),
             queues: input.command_queues.clone(),
             network,
             looks: 0,
@@ -60,6 +60,15 @@ impl Prover {
             patience: BTreeMap::new(),
         };
         (prover, seen)
+    }
+
+    /// Gives the running prover other credentials for the same brokers.
+    pub fn renewal(&self) -> impl Fn(&TopologyInput) + Send + Sync + use<> {
+        let topology = Arc::clone(&self.topology);
+        move |input| {
+            let new = Arc::new(Topology::of(input));
+            *topology.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        }
     }
 
     /// Looks again and again, as long as the engine is there.
@@ -83,7 +92,11 @@ impl Prover {
         let compared = self.looks.is_multiple_of(COMPARED_EVERY);
         self.looks += 1;
         let mut brokers = Vec::new();
-        for (at, plan) in self.topology.brokers.iter().enumerate() {
+        let topology = {
+            let newest = self.topology.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(&newest)
+        };
+        for (at, plan) in topology.brokers.iter().enumerate() {
             let mut proof = ask(plan, &self.queues).await;
             let known = self.known_unplanned(at);
             let look = compared || known.is_some();

@@ -59,7 +59,8 @@ pub(super) async fn run(
             (problem.to_string(), garbled)
         }
     };
-    let label = context.endpoints.get(broker).map_or("?", |e| &e.label);
+    let endpoints = context.endpoints();
+    let label = endpoints.get(broker).map_or("?", |e| &e.label);
     if control.wanted.load(Ordering::Relaxed) {
         tracing::debug!(broker = label, link = epoch.0, "link closed");
         return;
@@ -125,8 +126,8 @@ async fn open(
     cancel: CancellationToken,
 ) -> Result<(Link, Lacks), Problem> {
     let config = &context.config;
-    let endpoint = context
-        .endpoints
+    let endpoints = context.endpoints();
+    let endpoint = endpoints
         .get(broker)
         .ok_or_else(|| Problem::new(Class::Local, "no such broker in the list"))?;
     let (node, (consume, publish)) = endpoint
@@ -151,6 +152,7 @@ async fn open(
     rpc("set the prefetch", qos).await?;
     let link = Link {
         context,
+        endpoints: Arc::clone(&endpoints),
         epoch,
         broker,
         node,

@@ -1,6 +1,5 @@
 //! A small client of an instance's admin API.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::header::CONTENT_TYPE;
@@ -8,10 +7,12 @@ use reqwest::{Method, Url, redirect};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::context::Place;
+pub use super::context::Target;
 use super::exit;
 use crate::engine::View;
 use crate::model::Secret;
-use crate::model::text::trimmed;
+use crate::net::{TlsClient, TlsError};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -19,20 +20,6 @@ const CONNECT: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(10);
 /// Longest answer, bytes: all sessions of a full instance.
 const LONGEST: usize = 64 * 1024 * 1024;
-/// Longest token file, bytes.
-const TOKEN_FILE: u64 = 64 * 1024;
-
-/// Which instance, and as whom.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Target {
-    /// Admin address of the instance
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9601")]
-    pub url: String,
-    /// File that holds the bearer token (admin.token-file of the instance)
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-}
-
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
@@ -73,28 +60,43 @@ pub(super) struct Admin {
     client: reqwest::Client,
     base: Url,
     token: Option<Secret>,
+    tls: TlsClient,
 }
 
 impl Admin {
     /// Reads the target; nothing is sent yet.
     pub(super) fn new(target: &Target) -> Result<Self, ClientError> {
-        let base = base(&target.url)?;
-        let token = target.token_file.as_ref().map(read_token).transpose()?;
-        // An error says that it is installed already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
+        Self::at(target.place()?)
+    }
+
+    /// A client of one place; nothing is sent yet.
+    pub(super) fn at(place: Place) -> Result<Self, ClientError> {
+        let usage = |error: TlsError| ClientError::Usage(error.to_string());
+        let tls = place.tls.config().map_err(usage)?;
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls.as_ref().clone())
             .no_proxy()
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT)
             .timeout(ANSWER)
-            .user_agent(concat!("tandem/", env!("CARGO_PKG_VERSION")))
+            .user_agent(concat!("tandem/", env!("CARGO_PKG_VERSION")));
+        if let (Some(host), Some(at)) = (place.url.host_str(), place.at) {
+            builder = builder.resolve(host, at);
+        }
+        let client = builder
             .build()
             .map_err(|error| ClientError::Internal(error.to_string()))?;
         Ok(Self {
             client,
-            base,
-            token,
+            base: place.url,
+            token: place.token,
+            tls: place.tls,
         })
+    }
+
+    /// Where it asks.
+    pub(super) fn base(&self) -> &Url {
+        &self.base
     }
 
     /// Reads.
@@ -123,6 +125,36 @@ impl Admin {
     /// The instance's status.
     pub(super) async fn status(&self) -> Result<View, ClientError> {
         understood(self.raw_status().await?)
+    }
+
+    /// One of the health paths: whether it is good, and its line.
+    pub(super) async fn health(&self, path: &str) -> Result<(bool, String), ClientError> {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push(path);
+        }
+        let response = self.client.get(url).send().await;
+        let response = response.map_err(|error| self.lost(&error))?;
+        let good = match response.status().as_u16() {
+            200 => true,
+            503 => false,
+            _ => return Err(self.stranger()),
+        };
+        let body = self.body(response).await?;
+        let line: String = String::from_utf8_lossy(&body).trim_end().to_owned();
+        Ok((good, line.chars().filter(|c| !c.is_control()).collect()))
+    }
+
+    /// The metrics as they come.
+    pub(super) async fn metrics(&self) -> Result<String, ClientError> {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("metrics");
+        }
+        let response = self.client.get(url).send().await;
+        let response = response.map_err(|error| self.lost(&error))?;
+        let body = self.body(response).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
     /// Changes; the answer holds the new state.
@@ -155,6 +187,7 @@ impl Admin {
             client: self.client.clone(),
             base: url,
             token: self.token.clone(),
+            tls: self.tls.clone(),
         }
     }
 
@@ -193,7 +226,7 @@ impl Admin {
             .and_then(|body| body["error"].as_str().map(str::to_owned))
             .ok_or_else(|| self.stranger())?;
         let hint = if status.as_u16() == 401 && self.token.is_none() {
-            " (give it with --token-file)"
+            " (give it with --token-file, TANDEM_TOKEN_FILE or --config)"
         } else {
             ""
         };
@@ -216,7 +249,7 @@ impl Admin {
         let reason = if error.is_timeout() {
             "no answer in time".to_owned()
         } else {
-            innermost(error)
+            self.tls.explain(error).unwrap_or_else(|| innermost(error))
         };
         ClientError::Unreachable {
             url: self.base.to_string(),
@@ -252,73 +285,9 @@ fn innermost(error: &reqwest::Error) -> String {
     error.to_string()
 }
 
-/// `host:port` is enough.
-fn base(text: &str) -> Result<Url, ClientError> {
-    let full = if text.contains("://") {
-        text.to_owned()
-    } else {
-        format!("http://{text}")
-    };
-    let wrong = |why: &str| ClientError::Usage(format!("--url {text}: {why}"));
-    let url = Url::parse(&full).map_err(|error| wrong(&error.to_string()))?;
-    if !["http", "https"].contains(&url.scheme()) {
-        return Err(wrong("only http and https"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(ClientError::Usage(
-            "--url: no credentials there; use --token-file".to_owned(),
-        ));
-    }
-    Ok(url)
-}
-
-fn read_token(file: &PathBuf) -> Result<Secret, ClientError> {
-    use std::io::Read;
-    let wrong = |why: String| ClientError::Usage(format!("--token-file {}: {why}", file.display()));
-    let mut text = String::new();
-    std::fs::File::open(file)
-        .and_then(|open| open.take(TOKEN_FILE).read_to_string(&mut text))
-        .map_err(|error| wrong(error.to_string()))?;
-    let token = trimmed(&text);
-    let printable = token.bytes().all(|b| b.is_ascii_graphic());
-    if token.is_empty() || !printable {
-        return Err(wrong("holds no token".to_owned()));
-    }
-    Ok(Secret::new(token))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_read_with_and_without_scheme() {
-        assert_eq!(
-            base("127.0.0.1:9601").unwrap().as_str(),
-            "http://127.0.0.1:9601/"
-        );
-        assert_eq!(base("https://a/x").unwrap().as_str(), "https://a/x");
-        for bad in ["ftp://a", "http://", "http://me:secret@a"] {
-            let error = base(bad).unwrap_err();
-            assert_eq!(error.code(), exit::USAGE, "{bad}");
-            assert!(!error.to_string().contains("secret"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_token_file_must_hold_a_token() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let path = file.path().to_path_buf();
-        assert_eq!(read_token(&path).unwrap_err().code(), exit::USAGE);
-        std::fs::write(&path, "s3cret\n").unwrap();
-        assert_eq!(read_token(&path).unwrap(), Secret::new("s3cret"));
-        std::fs::write(&path, "\u{feff}s3cret\r\n").unwrap();
-        assert_eq!(read_token(&path).unwrap(), Secret::new("s3cret"));
-        std::fs::write(&path, "two words\n").unwrap();
-        assert!(read_token(&path).is_err());
-        let error = read_token(&path.join("none")).unwrap_err();
-        assert!(error.to_string().contains("--token-file"), "{error}");
-    }
 
     #[test]
     fn another_versions_status_is_read_as_far_as_it_goes() {
@@ -340,8 +309,8 @@ mod tests {
         let url = free.local_addr().unwrap().to_string();
         drop(free);
         let target = Target {
-            url: url.clone(),
-            token_file: None,
+            url: Some(url.clone()),
+            ..Target::default()
         };
         let error = Admin::new(&target)
             .unwrap()

@@ -1,17 +1,17 @@
 //! `tandem doctor`: whether the live network does what the configuration says.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use reqwest::Url;
-
+use super::client::{Admin, Target};
+use super::context;
 use super::output::Look;
 use super::table::{Tone, paint};
 use super::{block_on, exit, output};
-use crate::doctor::{self, Report, Verdict};
-use crate::settings;
+use crate::doctor::{self, Asked, Report, Verdict};
+use crate::engine::View;
 
 /// Arguments of `tandem doctor`.
 #[derive(Debug, Clone, clap::Args)]
@@ -20,41 +20,42 @@ It sends probe messages through every federation link and one harmless command t
 broker, and changes nothing.
 
 Exit codes: 0 all is well (warnings allowed); 1 something is wrong; 64 usage or configuration;
-69 a broker, the instance or a downstream cannot be reached")]
+69 a broker, the instance or a downstream cannot be reached",
+group(clap::ArgGroup::new("site").args(["config"]).required(true)))]
 pub struct Args {
-    /// Property file of this site
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
     /// How long the brokers' lists of consumers may be behind: nothing that is missing there is
     /// called bad sooner. More than twice their collect_statistics_interval (5 s by default)
     #[arg(long, value_name = "SECONDS", default_value_t = doctor::PATIENCE.as_secs())]
     pub patience: u64,
-    /// Admin address of its instance [default: admin.listen of the file]
-    #[arg(long, value_name = "URL")]
-    pub url: Option<Url>,
+    /// Which site; its property file is needed.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+impl Asked for Admin {
+    fn address(&self) -> String {
+        self.base().to_string()
+    }
+
+    async fn view(&self) -> Result<View, String> {
+        self.status().await.map_err(|error| error.to_string())
+    }
 }
 
 /// Examines and prints what was found.
 pub fn run(args: Args, json: bool) -> ExitCode {
-    let settings = match settings::load_from_process(&args.config) {
-        Ok(loaded) => loaded.settings,
-        Err(findings) => {
-            complain!("{findings}");
-            return ExitCode::from(exit::USAGE);
-        }
-    };
-    let listen = settings.admin.listen;
-    let near = if listen.ip().is_unspecified() {
-        format!("http://127.0.0.1:{}", listen.port())
-    } else {
-        format!("http://{listen}")
-    };
-    let Some(url) = args.url.or_else(|| Url::parse(&near).ok()) else {
-        complain!("tandem doctor: {near} is no address");
-        return ExitCode::from(exit::USAGE);
+    // The definition demands it.
+    let file = args.target.config.as_deref().unwrap_or(Path::new(""));
+    let prepared = context::load(file).and_then(|settings| {
+        let admin = Admin::at(args.target.place_of(&settings)?)?;
+        Ok((settings, admin))
+    });
+    let (settings, admin) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => return ExitCode::from(error.report()),
     };
     block_on(async move {
-        match doctor::examine(&settings, &url, Duration::from_secs(args.patience)).await {
+        match doctor::examine(&settings, &admin, Duration::from_secs(args.patience)).await {
             Ok(report) => {
                 output::print(&if json {
                     format!(

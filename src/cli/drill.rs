@@ -2,7 +2,6 @@
 
 mod live;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,11 +9,12 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::client::Target;
+use super::context;
 use super::output::Look;
 use super::table::{Cell, plain, render, state};
 use super::{demo, exit, output};
 use crate::lab::demo::{Drill, Drilled, Verdict, drills};
-use crate::settings::{self, Settings};
+use crate::settings::Settings;
 
 /// Ids of one kind that are named where something went wrong.
 const NAMED: usize = 5;
@@ -36,10 +36,7 @@ pub struct Args {
     /// On the running pair behind --url: switchover and back, spare broker
     #[arg(long, conflicts_with = "drills")]
     pub live: bool,
-    /// With --live: property file of that instance, for the brokers' addresses and user
-    #[arg(long, value_name = "FILE", requires = "live")]
-    pub config: Option<PathBuf>,
-    /// Which instance, with --live.
+    /// Which instance, with --live; its property file tells the brokers' addresses and user.
     #[command(flatten)]
     pub target: Target,
 }
@@ -47,13 +44,13 @@ pub struct Args {
 /// Runs the drills and prints a table.
 #[must_use]
 pub fn run(args: &Args, json: bool) -> ExitCode {
-    let settings = match args.config.as_deref().map(settings::load_from_process) {
-        None => None,
-        Some(Ok(loaded)) => Some(loaded.settings),
-        Some(Err(findings)) => {
-            complain!("{findings}");
-            return ExitCode::from(exit::USAGE);
-        }
+    if !args.live && args.target.config.is_some() {
+        complain!("tandem drill: --config goes with --live");
+        return ExitCode::from(exit::USAGE);
+    }
+    let settings = match args.target.config.as_deref().map(context::load).transpose() {
+        Ok(settings) => settings,
+        Err(error) => return ExitCode::from(error.report()),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()

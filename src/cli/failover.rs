@@ -1,4 +1,4 @@
-//! `tandem failover stop|start`: who leads a group, whatever the priorities.
+//! `tandem failover stop|start|auto`: who leads a group, whatever the priorities.
 
 use std::process::ExitCode;
 
@@ -24,6 +24,8 @@ pub enum Action {
     Stop(Which),
     /// Make this instance the leader, whatever the priorities; the others follow
     Start(Which),
+    /// End an operator's choice, whichever it was: priority decides again, and failover is on
+    Auto(Which),
 }
 
 /// Gives the verb and prints the group's new state.
@@ -31,6 +33,7 @@ pub fn run(args: Args, json: bool) -> ExitCode {
     let (verb, which) = match args.action {
         Action::Stop(which) => ("stop", which),
         Action::Start(which) => ("start", which),
+        Action::Auto(which) => ("auto", which),
     };
     which.give("failover", verb, json)
 }

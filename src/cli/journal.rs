@@ -109,8 +109,9 @@ fn show(dir: &Path, json: bool) -> Result<u8, JournalError> {
         output::print(&format!("{:#}\n", as_json(&kept)));
         return Ok(exit::DONE);
     }
-    let mut text =
-        String::from("UNTIL          AGENT       COMMAND             BY         OUTCOME\n");
+    let mut text = String::from(
+        "UNTIL                     AGENT       COMMAND             BY         OUTCOME\n",
+    );
     for (intent, outcome) in rows(&kept) {
         let until = intent
             .map_or(0, |i| i.until)
@@ -128,10 +129,11 @@ fn show(dir: &Path, json: bool) -> Result<u8, JournalError> {
             |i| i.by.as_str(),
         );
         let ended = outcome.map_or("may have been made", |o| o.reply.outcome.as_str());
-        text += &format!("{until:<14} {agent:<11} {command:<19} {by:<10} {ended}\n");
+        let until = output::iso(until);
+        text += &format!("{until:<25} {agent:<11} {command:<19} {by:<10} {ended}\n");
     }
     for (member, heard) in &kept.members {
-        text += &format!("member {member}, heard {heard}\n");
+        text += &format!("member {member}, heard {}\n", output::iso(*heard));
     }
     output::print(&text);
     Ok(exit::DONE)
@@ -160,6 +162,7 @@ fn as_json(kept: &Restored) -> Value {
                 "command": intent.map(|i| i.command.as_str()),
                 "by": intent.map(|i| i.by.as_str()),
                 "madeMs": intent.map(|i| i.at),
+                "made": intent.map(|i| output::iso(i.at)),
                 "alone": intent.map(|i| i.alone),
                 "reply": outcome.map(|o| &o.reply),
                 "untilMs": intent.map_or(0, |i| i.until).max(outcome.map_or(0, |o| o.until)),

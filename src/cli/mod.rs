@@ -8,6 +8,8 @@ pub mod check;
 mod client;
 pub mod commands;
 pub mod completions;
+mod context;
+pub mod deadletter;
 pub mod demo;
 pub mod doctor;
 pub mod drain;
@@ -23,8 +25,10 @@ pub mod send;
 pub mod sessions;
 pub mod simulate;
 pub mod status;
+pub mod support_bundle;
 pub mod switchover;
 mod table;
+pub mod token;
 pub mod topology;
 mod watch;
 
@@ -45,6 +49,7 @@ Examples:
   tandem history --watch
   tandem group stop agents --url http://127.0.0.1:9602
   tandem switchover --to gc-2 --wait
+  tandem deadletter list --config site-1.properties
   tandem send 'MakeReady#1001' --broker 127.0.0.1:5672
   tandem demo --seconds 40
   tandem drill kill-leader drain
@@ -104,10 +109,16 @@ pub enum Command {
     Journal(journal::Args),
     /// Send one command as a client would, print its reply and events
     Send(send::Args),
+    /// Work on the dead letters: list, show, send again, throw away
+    Deadletter(deadletter::Args),
+    /// Write one archive without secrets for those who help
+    SupportBundle(support_bundle::Args),
     /// Show a pair at work on this machine, and what a kill of either half does
     Demo(demo::Args),
     /// Measure failovers on a pair of its own: seconds, lost, doubled, in doubt
     Drill(drill::Args),
+    /// Make a token for the admin API, and its line for admin.tokens-file
+    Token(token::Args),
     /// Print the completion script of a shell
     Completions(completions::Args),
 }
@@ -119,14 +130,16 @@ pub fn main() -> ExitCode {
 
 /// Runs one command line; the first word is the program's name.
 fn from(words: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match Cli::try_parse_from(words) {
+    let words: Vec<OsString> = words.into_iter().collect();
+    match Cli::try_parse_from(&words) {
         Ok(cli) => dispatch(cli),
-        Err(error) => usage(&error),
+        Err(error) => usage(&error, words.iter().any(|word| word == "--json")),
     }
 }
 
 fn dispatch(cli: Cli) -> ExitCode {
     let json = cli.json;
+    output::speak_json(json);
     match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(args, json),
@@ -144,23 +157,33 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Commands(args) => commands::run(&args, json),
         Command::Journal(args) => journal::run(&args, json),
         Command::Send(args) => send::run(&args, json),
+        Command::Deadletter(args) => deadletter::run(&args, json),
+        Command::SupportBundle(args) => support_bundle::run(args, json),
         Command::Demo(args) => demo::run(&args, json),
         Command::Drill(args) => drill::run(&args, json),
+        Command::Token(args) => token::run(&args, json),
         Command::Completions(args) => completions::run(&args),
     }
 }
 
 /// Help and version were asked for; anything else is a usage error.
-fn usage(error: &clap::Error) -> ExitCode {
-    let printed = error.print();
+fn usage(error: &clap::Error, json: bool) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            output::shown(printed);
-            ExitCode::SUCCESS
+            output::shown(error.print());
+            return ExitCode::SUCCESS;
         }
-        // Of these goes nothing to stdout.
-        _ => ExitCode::from(exit::USAGE),
+        _ if json => {
+            output::speak_json(true);
+            let text = error.render().to_string();
+            complain!("{}", text.trim_start_matches("error: ").trim_end());
+        }
+        // Nothing of it goes to stdout.
+        _ => {
+            let _ = error.print();
+        }
     }
+    ExitCode::from(exit::USAGE)
 }
 
 /// Runs one asynchronous command to its exit code.

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::exit;
 
@@ -64,6 +65,15 @@ pub(super) fn terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+/// A time in milliseconds since the epoch: RFC 3339 in UTC.
+pub(super) fn iso(millis: u64) -> String {
+    let millis = i64::try_from(millis).unwrap_or(i64::MAX);
+    match chrono::DateTime::from_timestamp_millis(millis) {
+        Some(time) => time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+        None => "never".to_owned(),
+    }
+}
+
 /// Cursor home and clear.
 pub(super) const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
@@ -108,9 +118,28 @@ fn judged(code: ExitCode, unshown: Option<&str>) -> ExitCode {
     }
 }
 
+/// Whether errors are said as JSON. Once a process, as stderr is.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// From now on every line on stderr is one JSON object, `{"error":"…"}`, or is not.
+pub(super) fn speak_json(json: bool) {
+    JSON.store(json, Ordering::Relaxed);
+}
+
+/// A line for machines.
+fn as_json(line: &str) -> String {
+    let line = line.strip_prefix("tandem: ").unwrap_or(line);
+    serde_json::json!({ "error": line }).to_string()
+}
+
 /// Writes a line to stderr. Where that is full or gone there is nobody left to tell, and no reason
 /// to end otherwise than without it, as the macros of the library do by a panic.
 pub(super) fn to_stderr(line: fmt::Arguments<'_>) {
+    let line = if JSON.load(Ordering::Relaxed) {
+        as_json(&line.to_string())
+    } else {
+        line.to_string()
+    };
     let _ = io::stderr().lock().write_fmt(format_args!("{line}\n"));
 }
 
@@ -124,6 +153,12 @@ mod tests {
         assert_eq!(judged(done, None), done);
         assert_eq!(judged(done, Some("full")), ExitCode::from(exit::FAILED));
         assert_eq!(judged(usage, Some("full")), usage);
+    }
+
+    #[test]
+    fn for_machines_an_error_is_one_line_of_json() {
+        let line = as_json("tandem: a\n\"b\"");
+        assert_eq!(line, r#"{"error":"a\n\"b\""}"#);
     }
 
     #[test]

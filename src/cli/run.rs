@@ -40,9 +40,6 @@ pub fn run(args: &Args) -> ExitCode {
         complain!("tandem: {error}");
         return ExitCode::from(exit::USAGE);
     }
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -56,7 +53,7 @@ pub fn run(args: &Args) -> ExitCode {
     let options = app::Options {
         accept_journal_loss: args.accept_journal_loss,
     };
-    let result = runtime.block_on(app::run(loaded.settings, options));
+    let result = runtime.block_on(app::run(loaded, options));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     let code = match result {
         Ok(()) => ExitCode::SUCCESS,

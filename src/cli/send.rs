@@ -4,13 +4,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
 use super::{block_on, exit};
 use crate::client::{Client, ClientError, ClientOptions, Command, Inbox, Incoming, Message};
-use crate::net::{KeyNames, TlsClient, TlsFiles};
+use crate::model::text::without_mark;
+use crate::net::{KeyNames, TlsClient, TlsFiles, amqp};
 use crate::settings::{self, Settings};
 use crate::simulator::config::duration;
+
+/// Longest password file, bytes.
+const PASSWORD_FILE: usize = 64 * 1024;
 
 /// Arguments of `tandem send`.
 #[derive(Debug, Clone, clap::Args)]
@@ -24,6 +29,13 @@ pub struct Args {
     /// Broker, host:port or amqp://user:password@host:port/vhost; give it again for a failover list
     #[arg(long, value_name = "URL", required_unless_present = "config")]
     pub broker: Vec<String>,
+    /// User for brokers whose URL has none; with --password-file, so that no password is in a
+    /// list of processes
+    #[arg(long, value_name = "NAME", requires = "password_file")]
+    pub user: Option<String>,
+    /// File that holds the password of --user
+    #[arg(long, value_name = "FILE", requires = "user")]
+    pub password_file: Option<PathBuf>,
     /// Property file of a site: its brokers, their user and certificates, cluster.name and
     /// command.queue, where no option says otherwise
     #[arg(long, value_name = "FILE")]
@@ -77,7 +89,33 @@ pub fn run(args: &Args, json: bool) -> ExitCode {
             return ExitCode::from(exit::USAGE);
         }
     };
-    block_on(send(args, settings.as_ref(), json))
+    let mut args = args.clone();
+    if let Err(wrong) = as_user(&mut args) {
+        complain!("tandem send: {wrong}");
+        return ExitCode::from(exit::USAGE);
+    }
+    block_on(send(&args, settings.as_ref(), json))
+}
+
+/// Puts user and password into the URLs that name nobody.
+fn as_user(args: &mut Args) -> Result<(), String> {
+    let (Some(user), Some(file)) = (&args.user, &args.password_file) else {
+        return Ok(());
+    };
+    let text = crate::files::read_bounded(file, PASSWORD_FILE);
+    let text = text.map_err(|error| format!("--password-file {}: {error}", file.display()))?;
+    let password = std::str::from_utf8(&text)
+        .map_err(|_| format!("--password-file {}: not UTF-8 text", file.display()))?;
+    let password = without_mark(password).trim_end_matches(['\r', '\n']);
+    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let login = format!("{}:{}@", encoded(user), encoded(password));
+    for broker in &mut args.broker {
+        if amqp::names_nobody(broker) {
+            let (scheme, rest) = broker.split_once("://").unwrap_or(("amqp", broker));
+            *broker = format!("{scheme}://{login}{rest}");
+        }
+    }
+    Ok(())
 }
 
 /// Brokers and how to be a client of them: options, else the property file, else what is usual.
@@ -302,6 +340,32 @@ mod tests {
     fn a_broker_that_is_not_there_is_69() {
         let args = args(&["Hello#d", "--broker", "127.0.0.1:1", "--timeout", "200ms"]);
         assert_eq!(run(&args, true), ExitCode::from(exit::UNREACHABLE));
+    }
+
+    #[test]
+    fn a_password_comes_from_a_file_into_urls_that_name_nobody() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "p@ss/w\n").unwrap();
+        let file = file.path().display().to_string();
+        let brokers = [
+            "--broker",
+            "a:5672",
+            "--broker",
+            "amqps://x:y@b/v",
+            "--broker",
+            "amqps://c",
+        ];
+        let login = ["--user", "me", "--password-file", file.as_str()];
+        let mut args = args(&[&["Hello#d"], &brokers[..], &login[..]].concat());
+        as_user(&mut args).unwrap();
+        let wanted = [
+            "amqp://me:p%40ss%2Fw@a:5672",
+            "amqps://x:y@b/v",
+            "amqps://me:p%40ss%2Fw@c",
+        ];
+        assert_eq!(args.broker, wanted);
+        args.password_file = Some("/nonexistent".into());
+        assert!(as_user(&mut args).is_err());
     }
 
     #[test]

@@ -8,10 +8,13 @@ use super::output::Look;
 use super::table::{Tone, cut, paint, plain, render, state};
 use super::{block_on, exit, output, watch};
 use crate::engine::View;
+use crate::engine::peer::Role;
 
 /// Arguments of `tandem status`.
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "Exit codes: 0 shown; 64 usage; 69 the instance cannot be reached")]
+#[command(
+    after_help = "Exit codes: 0 shown, or alive or ready; 1 not so; 64 usage; 69 the instance cannot be reached"
+)]
 pub struct Args {
     /// Which instance.
     #[command(flatten)]
@@ -19,6 +22,12 @@ pub struct Args {
     /// Refresh each second until ctrl-c; with --json one line a second
     #[arg(long)]
     pub watch: bool,
+    /// Only ask whether the process lives (/livez), which wants no token: for health checks
+    #[arg(long, conflicts_with = "watch")]
+    pub alive: bool,
+    /// Only ask whether it can serve or take over (/readyz), which wants no token
+    #[arg(long, conflicts_with_all = ["watch", "alive"])]
+    pub ready: bool,
 }
 
 /// Shows the status once, or each second until ctrl-c.
@@ -28,12 +37,28 @@ pub fn run(args: Args, json: bool) -> ExitCode {
             Ok(admin) => admin,
             Err(error) => return error.report(),
         };
+        if args.alive || args.ready {
+            return health(&admin, if args.alive { "livez" } else { "readyz" }, json).await;
+        }
         if args.watch {
             watch::each_second(json, async || shown(&admin, json).await).await
         } else {
             once(&admin, json).await
         }
     })
+}
+
+async fn health(admin: &Admin, path: &str, json: bool) -> u8 {
+    match admin.health(path).await {
+        Ok((good, line)) => {
+            output::print(&match json {
+                true => format!("{}\n", serde_json::json!({ "good": good, "why": line })),
+                false => format!("{line}\n"),
+            });
+            if good { exit::DONE } else { exit::FAILED }
+        }
+        Err(error) => error.report(),
+    }
 }
 
 async fn once(admin: &Admin, json: bool) -> u8 {
@@ -65,11 +90,7 @@ fn text(view: &View, look: Look) -> String {
     );
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{}", cut(&title, width));
-    let (service, tone) = if view.in_service {
-        ("in service", Tone::Good)
-    } else {
-        ("out of service", Tone::Bad)
-    };
+    let (service, tone) = service(view);
     let sessions = view.sessions;
     let held = format!(
         "sessions {} ({} owned, {} subscribed)",
@@ -111,6 +132,19 @@ fn text(view: &View, look: Look) -> String {
         let _ = writeln!(out, "{}", paint(&line, Tone::Warn, colours));
     }
     out
+}
+
+/// In service is who could take a command now.
+fn service(view: &View) -> (&'static str, Tone) {
+    let joining = view.groups.iter().all(|group| group.role == Role::Joining);
+    let broker = view.brokers.iter().any(|broker| broker.attached);
+    match (view.in_service, broker, joining) {
+        (false, true, _) => ("out of service", Tone::Bad),
+        (_, false, true) => ("joining, no broker", Tone::Warn),
+        (_, false, false) => ("no broker", Tone::Bad),
+        (true, true, true) => ("joining", Tone::Warn),
+        (true, true, false) => ("in service", Tone::Good),
+    }
 }
 
 type Table = (&'static [&'static str], Vec<Vec<super::table::Cell>>);
@@ -226,6 +260,19 @@ mod tests {
             assert!(text.contains(part), "{part}\n{text}");
         }
         assert!(!text.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn who_has_no_broker_is_not_in_service() {
+        let mut view = view();
+        assert_eq!(service(&view).0, "in service");
+        view.brokers
+            .iter_mut()
+            .for_each(|broker| broker.attached = false);
+        assert_eq!(service(&view).0, "no broker");
+        view.groups[0].role = Role::Joining;
+        assert_eq!(service(&view).0, "joining, no broker");
+        assert!(text(&view, Look::PAGE).contains("joining, no broker"));
     }
 
     #[test]

@@ -223,6 +223,20 @@ fn told(mut failures: Vec<(usize, Failure)>, uris: &[AMQPUri]) -> Failure {
     }
 }
 
+/// To the first address of a broker that lets us in; bounded by the caller.
+pub(super) async fn connect_any(
+    broker: &Broker,
+    options: &ClientOptions,
+    properties: ConnectionProperties,
+) -> Result<Connection, Failure> {
+    let attempt = |at: usize| connect(&broker.uris[at], options, properties.clone());
+    let open = dial::in_turn(broker.uris.len(), NODE_DELAY, attempt, |_| false);
+    match open.await {
+        Ok((_, connection)) => Ok(connection),
+        Err(failures) => Err(told(failures, &broker.uris)),
+    }
+}
+
 /// Bounded by the caller; the library's thread outlives it by no more than the same bound.
 async fn connect(
     uri: &AMQPUri,
@@ -387,7 +401,7 @@ fn properties(reply_queue: &str, copy: &Copy) -> BasicProperties {
 }
 
 /// A short string, cut where it would not fit.
-fn short(text: &str) -> ShortString {
+pub(super) fn short(text: &str) -> ShortString {
     let mut end = text.len().min(MAX_SHORT);
     while !text.is_char_boundary(end) {
         end -= 1;

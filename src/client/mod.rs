@@ -8,6 +8,7 @@
 //! which a connector answers from what it remembers.
 
 mod inbox;
+pub mod letters;
 mod link;
 mod pending;
 mod supervise;

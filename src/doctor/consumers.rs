@@ -1,10 +1,7 @@
 //! Who consumes: the brokers' lists against what the instances believe.
 
-use reqwest::Url;
-use serde_json::Value;
-
-use super::Report;
 use super::patience::Patience;
+use super::{Asked, Report};
 use crate::broker::proof;
 use crate::broker::topology::Topology;
 use crate::engine::View;
@@ -12,14 +9,11 @@ use crate::engine::view::GroupView;
 use crate::network::{BrokerProof, Listed};
 use crate::settings::Settings;
 
-/// How long the admin listener may take.
-const ANSWER: std::time::Duration = std::time::Duration::from_secs(5);
-
 pub(super) async fn compare(
     topology: &Topology,
     queues: &[String],
     settings: &Settings,
-    (admin, patience): (&Url, Patience),
+    (admin, patience): (&impl Asked, Patience),
     report: &mut Report,
 ) {
     // A consumer that has just been registered, or anew, is not in the brokers' lists yet; so
@@ -39,7 +33,7 @@ async fn look(
     topology: &Topology,
     queues: &[String],
     settings: &Settings,
-    (admin, patience): (&Url, Patience),
+    (admin, patience): (&impl Asked, Patience),
     report: &mut Report,
 ) -> bool {
     let mut proofs = Vec::new();
@@ -47,12 +41,12 @@ async fn look(
         proofs.push(proof::ask(plan, queues).await);
     }
     let part = format!("instance {}", settings.instance.id);
-    let view = match ask(admin).await {
+    let view = match admin.view().await {
         Ok(view) => view,
         Err(why) => {
             report.unreachable(
                 part,
-                format!("its admin API at {admin} cannot be used: {why}"),
+                why,
                 "start it with `tandem run`, or give its address with --url; versions may differ \
                  by one step only",
             );
@@ -62,7 +56,7 @@ async fn look(
     if view.instance != settings.instance.id {
         report.bad(
             part,
-            format!("{admin} is the admin API of {}", view.instance),
+            format!("{} is the admin API of {}", admin.address(), view.instance),
             "give the address of this configuration's instance with --url",
         );
         return false;
@@ -82,35 +76,6 @@ async fn look(
         report.warn(part.clone(), warning.clone(), "see docs/troubleshooting.md");
     }
     missing
-}
-
-async fn ask(admin: &Url) -> Result<View, String> {
-    let mut url = admin.clone();
-    if let Ok(mut path) = url.path_segments_mut() {
-        path.pop_if_empty().extend(["api", "v1", "status"]);
-    }
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .timeout(ANSWER)
-        .build();
-    let client = client.map_err(|error| error.to_string())?;
-    let answer = client.get(url).send().await;
-    let answer = answer.map_err(|error| {
-        if error.is_timeout() {
-            "no answer in time"
-        } else {
-            "no connection"
-        }
-        .to_owned()
-    })?;
-    let status: Value = answer
-        .json()
-        .await
-        .map_err(|_| "what answers there is not tandem".to_owned())?;
-    let version = status["version"].as_str().unwrap_or("?").to_owned();
-    serde_json::from_value(status)
-        .map_err(|error| format!("its version {version} is not understood by this one: {error}"))
 }
 
 /// One group of one instance; whether its consumer is missing.

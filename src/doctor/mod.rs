@@ -25,11 +25,10 @@ pub use report::{Finding, Report, Verdict};
 
 use std::time::Duration;
 
-use reqwest::Url;
-
 use crate::app::AppError;
 use crate::broker::probes::Probes;
 use crate::broker::topology::{self, Topology};
+use crate::engine::View;
 use crate::settings::Settings;
 
 use patience::Patience;
@@ -38,14 +37,23 @@ use patience::Patience;
 /// where nobody has changed it, with room.
 pub const PATIENCE: Duration = Duration::from_secs(12);
 
-/// Examines everything that this configuration names. `admin` is the address of the instance's
-/// admin listener; `patience` how long the brokers' lists may be behind.
+/// The instance itself, as its admin API tells.
+pub trait Asked {
+    /// Where it is asked, for people.
+    fn address(&self) -> String;
+
+    /// Its picture of itself; in words why there is none.
+    fn view(&self) -> impl Future<Output = Result<View, String>>;
+}
+
+/// Examines everything that this configuration names. `admin` is the instance's
+/// admin API; `patience` how long the brokers' lists may be behind.
 ///
 /// # Errors
 /// The configuration cannot be used at all; a patient who cannot be reached is a finding.
 pub async fn examine(
     settings: &Settings,
-    admin: &Url,
+    admin: &impl Asked,
     patience: Duration,
 ) -> Result<Report, AppError> {
     let mut report = Report::default();

@@ -1,6 +1,7 @@
 //! The HTTP client of the platform's REST interface.
 
 use std::sync::atomic::Ordering;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -87,7 +88,7 @@ pub enum DownstreamError {
 pub struct FinesseClient {
     nodes: Vec<String>,
     platform: bool,
-    admin: Option<(String, Secret)>,
+    admin: RwLock<Option<(String, Secret)>>,
     list_timeout: Duration,
     tls: TlsClient,
     addresses: Addresses,
@@ -134,7 +135,7 @@ impl FinesseClient {
         Ok(Self {
             nodes,
             platform: config.platform,
-            admin: config.admin.clone(),
+            admin: RwLock::new(config.admin.clone()),
             list_timeout: config.request_timeout * LIST_PATIENCE,
             tls: config.tls.clone(),
             addresses: addresses.clone(),
@@ -190,7 +191,8 @@ impl FinesseClient {
         };
         let method = request.method;
         let (body, withheld) = Guarded::new(Bytes::from(request.body), pass.clone());
-        let (user, password) = match &self.admin {
+        let admin = self.admin();
+        let (user, password) = match &admin {
             Some((user, password)) if action.needs_admin() => (user.as_str(), password),
             _ => (agent.as_str(), password),
         };
@@ -212,6 +214,18 @@ impl FinesseClient {
             Err(_) if withheld.load(Ordering::Acquire) => CallOutcome::Withheld,
             Err(error) => classify::failed(&error, &self.tls),
         }
+    }
+
+    /// Other credentials of the administrator, for all requests from now on.
+    pub fn set_admin(&self, admin: Option<(String, Secret)>) {
+        *self.admin.write().unwrap_or_else(PoisonError::into_inner) = admin;
+    }
+
+    fn admin(&self) -> Option<(String, Secret)> {
+        self.admin
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// A place among the requests under way. A short wait: a burst passes, a downstream that hangs
@@ -241,7 +255,7 @@ impl FinesseClient {
         for (name, value) in &request.headers {
             call = call.header(name, value);
         }
-        if let Some((user, password)) = &self.admin {
+        if let Some((user, password)) = self.admin() {
             call = call.basic_auth(user, Some(password.expose()));
         }
         if !request.body.is_empty() || matches!(request.method, "POST" | "PUT" | "PATCH") {
@@ -264,7 +278,7 @@ impl FinesseClient {
     /// Whether node number `node` accepts the administrator, with the request that costs it least.
     /// `None` where none is configured, or where the node cannot be asked.
     pub async fn accepts_admin(&self, node: usize) -> Option<bool> {
-        let (user, password) = self.admin.as_ref()?;
+        let (user, password) = self.admin()?;
         let url = format!("{}/PhoneBooks", self.nodes.get(node)?);
         let call = self.fresh.get(url);
         let call = call.basic_auth(user, Some(password.expose()));

@@ -298,6 +298,11 @@ impl TandemProcess {
         self.child.signal(Signal::SIGTERM);
     }
 
+    /// SIGHUP: reads its property file again.
+    pub fn hang_up(&mut self) {
+        self.child.signal(Signal::SIGHUP);
+    }
+
     /// SIGSTOP: the process hangs, its sockets stay open.
     pub fn freeze(&mut self) {
         self.child.signal(Signal::SIGSTOP);

@@ -8,6 +8,7 @@
 //!   pem.rs       certificates and keys from files
 //!   x509.rs      what a certificate says of itself, for people
 //!   tls.rs       one TLS client for AMQP, HTTP and XMPP: whom to trust, who we are
+//!   server.rs    a certificate of ours for a listener
 //!   verify.rs    whether a server's certificate is believed
 //!   explain.rs   what a TLS failure means, in words that name the certificate and the key to mend
 //! ```
@@ -18,10 +19,12 @@ pub mod dial;
 mod explain;
 pub mod http;
 mod pem;
+mod server;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tls;
 mod verify;
 mod x509;
 
+pub use server::TlsServer;
 pub use tls::{KeyNames, TlsClient, TlsError, TlsFiles};

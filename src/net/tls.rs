@@ -65,6 +65,12 @@ impl KeyNames {
         ca_file: "notify.ca-file",
         ..Self::DOWNSTREAM
     };
+    /// For the admin listener.
+    pub const ADMIN: Self = Self {
+        ca_file: "--ca-file",
+        certificate_file: "admin.certificate-file",
+        private_key_file: "admin.private-key-file",
+    };
     /// For options of the command line.
     pub const OPTIONS: Self = Self {
         ca_file: "--ca-file",
@@ -157,6 +163,11 @@ impl TlsClient {
             verify,
             built: Mutex::default(),
         }))
+    }
+
+    /// Certificate and key as the files hold them now; `None` where they are not given.
+    pub(super) fn identity(&self) -> Result<Option<Arc<CertifiedKey>>, TlsError> {
+        self.0.identity()
     }
 
     /// Whether it has a certificate to show.

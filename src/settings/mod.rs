@@ -14,8 +14,10 @@ pub mod properties;
 pub mod schema;
 
 mod source;
+mod tokens;
 mod url;
 mod validate;
+mod validate_admin;
 mod validate_broker;
 mod validate_downstream;
 mod value;
@@ -29,10 +31,11 @@ use serde::Serialize;
 
 pub use crate::model::brokers::QueueType;
 pub use crate::model::{REDACTED, Secret};
-use crate::net::TlsClient;
-pub use finding::{Finding, Findings, Severity};
+use crate::net::{TlsClient, TlsServer};
+pub use finding::{Finding, Findings, Severity, shown};
 pub use pair::check_pair;
 pub use source::Env;
+pub use tokens::{Token, TokenRole, is_name as is_token_name};
 
 /// Everything an instance is told from outside.
 #[derive(Debug, Clone)]
@@ -332,8 +335,14 @@ pub struct Control {
 pub struct Admin {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// Bearer token for changing calls.
+    /// Bearer token for all calls.
     pub token: Option<Secret>,
+    /// Named tokens, each for what its role says.
+    pub tokens: Vec<Token>,
+    /// Off loopback too nobody needs a token to read, agents aside.
+    pub open_reads: bool,
+    /// Certificate; plain HTTP without.
+    pub tls: Option<TlsServer>,
 }
 
 /// Logging.

@@ -1,6 +1,5 @@
 //! Candidates to settings: defaults, derived values, and the checks between keys.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,8 +8,8 @@ use super::schema::{self, Default_, SCHEMA};
 use super::source::{Candidate, Given, Origin, beside};
 use super::value::{self, Value, duration_text};
 use super::{
-    Admin, Agent, Consumer, Control, Effective, Instance, Log, LogFormat, MessageFormat, Mode,
-    Peer, Settings,
+    Agent, Consumer, Control, Effective, Instance, Log, LogFormat, MessageFormat, Mode, Peer,
+    Settings,
 };
 use crate::model::brokers::QueueType;
 use crate::model::{REDACTED, Secret};
@@ -156,16 +155,21 @@ impl Validator<'_> {
         }
     }
 
-    /// A file that must be readable; relative ones start at the property file's folder.
-    pub(super) fn file(&mut self, name: &str) -> Option<PathBuf> {
+    /// A file's name; a relative one starts at the property file's folder.
+    pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
         let candidate = self.given.values.get(name)?;
         let Value::Text(text) = &candidate.value else {
             return None;
         };
-        let path = match &candidate.origin {
+        Some(match &candidate.origin {
             Origin::File(file, _) => beside(file, text),
             Origin::Env(_) => PathBuf::from(text),
-        };
+        })
+    }
+
+    /// A file that must be readable.
+    pub(super) fn file(&mut self, name: &str) -> Option<PathBuf> {
+        let path = self.path(name)?;
         if let Err(e) = std::fs::File::open(&path) {
             let message = format!("{} cannot be read: {e}", path.display());
             self.about(name, Finding::error(message).allowed("a readable PEM file"));
@@ -334,22 +338,6 @@ impl Validator<'_> {
             text
         });
         PathBuf::from(text)
-    }
-
-    fn admin(&mut self) -> Admin {
-        let listen = match self.value("admin.listen") {
-            Some(Value::Listen(listen)) => listen,
-            _ => SocketAddr::from(([127, 0, 0, 1], 9601)),
-        };
-        let token = self.secret("admin.token");
-        if token.is_none() && !listen.ip().is_loopback() && !self.failed("admin.token") {
-            self.about("admin.listen", Finding::warning("it is not loopback and there is no admin.token: every changing call will be refused"));
-        }
-        let sent = |token: &Secret| token.as_bytes().iter().all(u8::is_ascii_graphic);
-        if token.as_ref().is_some_and(|token| !sent(token)) {
-            self.about("admin.token", Finding::warning("nobody can send it: a bearer token has printable ASCII characters only, and no blanks"));
-        }
-        Admin { listen, token }
     }
 
     /// Every key with its value and origin, in the table's order.

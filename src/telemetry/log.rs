@@ -4,9 +4,9 @@ use std::io::{IsTerminal, Write as _};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use super::repeats::{self, Kinds, Repeats, Style};
 use crate::settings::LogFormat;
@@ -22,6 +22,9 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// What the process holds back.
 static HELD: OnceLock<Arc<Kinds>> = OnceLock::new();
+
+/// What the process writes at all.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -48,10 +51,7 @@ pub enum LogError {
 /// # Errors
 /// Where the level cannot be read, or the process logs already.
 pub fn init(format: LogFormat, level: &str) -> Result<(), LogError> {
-    let filter = EnvFilter::try_new(directives(level)).map_err(|error| LogError::Level {
-        level: level.to_owned(),
-        reason: error.to_string(),
-    })?;
+    let (filter, handle) = reload::Layer::new(filter(level)?);
     let registry = tracing_subscriber::registry().with(filter);
     let kinds = Arc::new(Kinds::new(match format {
         LogFormat::Text => Style::Text,
@@ -79,7 +79,32 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), LogError> {
     started.map_err(|error| LogError::Again(error.to_string()))?;
     // The one that was set up: there is no second.
     let _ = HELD.set(kinds);
+    let _ = FILTER.set(handle);
     Ok(())
+}
+
+fn filter(level: &str) -> Result<EnvFilter, LogError> {
+    EnvFilter::try_new(directives(level)).map_err(|error| LogError::Level {
+        level: level.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+/// Another level for the log that [`init`] has set up.
+///
+/// # Errors
+/// Where the level cannot be read, or no log was set up; nothing changes then.
+pub fn set_level(level: &str) -> Result<(), LogError> {
+    let wrong = |reason: String| LogError::Level {
+        level: level.to_owned(),
+        reason,
+    };
+    let filter = filter(level)?;
+    let handle = FILTER.get();
+    let handle = handle.ok_or_else(|| wrong("no log was set up".to_owned()))?;
+    handle
+        .reload(filter)
+        .map_err(|error| wrong(error.to_string()))
 }
 
 /// Writes what was held back for its time, for ever; to be spawned beside the instance.

@@ -20,5 +20,5 @@ mod repeats;
 
 pub use emit::{Labels, downstream_request, emit, journal_write, local_shortage};
 pub use gauges::{consumer_proof, descriptors, gauges, network};
-pub use log::{LogError, flush, init, upkeep};
+pub use log::{LogError, flush, init, set_level, upkeep};
 pub use recorder::Telemetry;

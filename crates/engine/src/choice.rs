@@ -29,6 +29,7 @@ impl Engine {
             Verb::GroupStart(name) => self.start_group(name),
             Verb::FailoverStop(name) => self.stop_failover(name),
             Verb::FailoverStart(name) => self.start_failover(name),
+            Verb::FailoverAuto(name) => self.leave_it_to_priority(name),
             Verb::Switchover(to) => self.switch_over(to),
             Verb::Forget(name) => self.forget_member(name),
             Verb::Drain => self.drain(limits::HANDOVER_WAIT_MS, "drained"),
@@ -142,6 +143,28 @@ impl Engine {
         Ok(said.to_owned())
     }
 
+    /// Takes back what an operator chose for a group, wherever that was.
+    fn leave_it_to_priority(&mut self, name: &str) -> Result<String, String> {
+        let index = self.group_index(name)?;
+        self.not_ending()?;
+        match &self.groups[index].choice {
+            None
+            | Some(Choice {
+                wish: Wish::Priority,
+                ..
+            }) => {
+                return Err(format!(
+                    "no choice stands for group {name}: priority decides"
+                ));
+            }
+            Some(_) => {}
+        }
+        self.decide(index, Wish::Priority);
+        self.look_at_roles("operator");
+        self.refresh_consumers();
+        Ok(self.groups[index].role.as_str().to_owned())
+    }
+
     fn switch_over(&mut self, to: &str) -> Result<String, String> {
         if self.cfg.mode == Mode::ActiveActive {
             return Err(
@@ -151,7 +174,16 @@ impl Engine {
             );
         }
         self.not_ending()?;
-        let unknown = || format!("there is no instance {to} in this cluster");
+        let unknown = || {
+            let peers = self.members.present().map(|(id, _)| id.as_str());
+            let known: Vec<&str> = std::iter::once(self.cfg.instance.as_str())
+                .chain(peers)
+                .collect();
+            format!(
+                "there is no instance {to} in this cluster; known: {}",
+                known.join(", ")
+            )
+        };
         let target = InstanceId::new(to).map_err(|_| unknown())?;
         if target != self.cfg.instance {
             let peer = self.members.get(&target).ok_or_else(unknown)?;
@@ -217,7 +249,10 @@ impl Engine {
         self.groups
             .iter()
             .position(|group| group.name == name)
-            .ok_or_else(|| format!("there is no group {name}"))
+            .ok_or_else(|| {
+                let known: Vec<&str> = self.groups.iter().map(|g| g.name.as_str()).collect();
+                format!("there is no group {name}; known: {}", known.join(", "))
+            })
     }
 
     /// The state of a group that is on its way out, for an answer.

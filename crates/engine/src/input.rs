@@ -104,6 +104,8 @@ pub enum Verb {
     FailoverStop(String),
     /// This instance leads the group from now on, whatever the priorities.
     FailoverStart(String),
+    /// An operator's choice for the group ends: priority decides again.
+    FailoverAuto(String),
     /// Hand every group over to this instance, which keeps it whatever the priorities.
     Switchover(String),
     /// A member that is gone for good is no cause of doubt any more.

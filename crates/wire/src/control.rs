@@ -82,6 +82,11 @@ impl Sealer {
         Self { keys, sequence: 0 }
     }
 
+    /// Other keys from now on; the sequence goes on.
+    pub fn rekey(&mut self, keys: Keys) {
+        self.keys = keys;
+    }
+
     /// Seals a message to one peer, or to all.
     ///
     /// # Errors
@@ -159,6 +164,11 @@ impl Opener {
             windows: HashMap::new(),
             clock: 0,
         }
+    }
+
+    /// Other keys from now on; what was seen stays seen.
+    pub fn rekey(&mut self, keys: Keys) {
+        self.keys = keys;
     }
 
     /// Opens a message: authentic, for this instance, and not seen before.

@@ -461,6 +461,7 @@ async function act({ path, title }) {
     const answer = await fetch(`/api/v1/${path}`, { method: "POST", headers, signal: AbortSignal.timeout(10000) });
     const body = await answer.json();
     if (answer.status === 401) token = "";
+    else if (waiting) listen();
     said.className = answer.ok ? "" : "bad";
     said.textContent = answer.ok ? `${title}: ${body.state ?? "done"}` : `${title} refused (${answer.status}): ${body.error}`;
   } catch (error) {
@@ -492,7 +493,7 @@ async function sessions() {
     const body = await answer.json();
     // A later question has been asked meanwhile.
     if (mine !== asking) return;
-    if (!answer.ok) throw new Error(answer.status === 401 ? "agents are shown with the token only: use any button once" : body.error);
+    if (!answer.ok) throw new Error(answer.status === 401 ? "agents are shown with a token only: use any button once" : body.error);
     total = Number(answer.headers.get("x-total-count") ?? body.length);
     table("sessions", ["agent", "owner", "state", "extension", "destination", "subscribed here", "epoch"],
       body.map((s) => [s.agent, s.owner, s.state, s.extension, s.destination, s.subscribed ? "yes" : "no", s.epoch]));
@@ -529,23 +530,63 @@ byId("find").addEventListener("submit", (event) => { event.preventDefault(); ane
 // ---- the stream --------------------------------------------------------------------------------
 
 let heard = performance.now();
-let source = null;
+let stream = null;
+let tried = 0;
+let waiting = false;
 
-// The browser connects again by itself; where it has given up, it is told to.
-function listen() {
-  if (source) source.close();
-  source = new EventSource("/api/v1/events");
-  source.onmessage = (event) => {
-    heard = performance.now();
-    show(JSON.parse(event.data));
-    say("live", false);
-  };
+// Not by EventSource, which cannot send a token. One stream at a time.
+async function listen() {
+  tried = performance.now();
+  if (stream) stream.abort();
+  const mine = stream = new AbortController();
+  const headers = token ? { authorization: `Bearer ${token}` } : {};
+  try {
+    const answer = await fetch("/api/v1/events", { headers, signal: mine.signal });
+    waiting = answer.status === 401;
+    byId("enter").hidden = !waiting;
+    if (waiting) {
+      if (token) say("that is not a token of this instance", true);
+      else say("a token is needed to see this instance", true);
+      token = "";
+      return;
+    }
+    if (answer.ok) await receive(answer.body.getReader());
+  } catch (error) {
+    if (error.name === "AbortError") return;
+  }
+  if (stream === mine) stream = null;
 }
 
+async function receive(reader) {
+  const decoder = new TextDecoder();
+  let text = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const parts = (text + decoder.decode(value, { stream: true })).split("\n\n");
+    text = parts.pop();
+    for (const part of parts) {
+      if (!part.startsWith("data:")) continue;
+      heard = performance.now();
+      show(JSON.parse(part.slice(5)));
+      say("live", false);
+    }
+  }
+}
+
+byId("enter").addEventListener("submit", (event) => {
+  event.preventDefault();
+  token = byId("enter-token").value;
+  byId("enter-token").value = "";
+  listen();
+  sessions();
+});
+
 setInterval(() => {
+  if (waiting) return;
   if (performance.now() - heard > QUIET_MS) {
     say("no answer: what is shown is old", true);
-    if (source.readyState === EventSource.CLOSED) listen();
+    if (!stream || performance.now() - tried > 2 * QUIET_MS) listen();
   }
 }, 1000);
 setInterval(() => { if (!document.hidden) sessions(); }, 3000);

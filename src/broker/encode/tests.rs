@@ -1,4 +1,4 @@
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use super::*;
@@ -47,7 +47,8 @@ fn context(format: Format) -> Context {
         sealer: Mutex::new(Sealer::new(keys("gc-1"))),
         opener: Mutex::new(Opener::new(keys("gc-1"))),
         config,
-        endpoints: Vec::new(),
+        endpoints: RwLock::default(),
+        managements: RwLock::default(),
         inputs,
         noted: Mutex::default(),
         control_node: Mutex::default(),

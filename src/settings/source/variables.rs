@@ -5,8 +5,13 @@ use crate::settings::schema::{self, Key, SCHEMA};
 
 /// Before every key.
 const PREFIX: &str = "TANDEM_";
-/// Not keys: what builds for tests read.
-const OTHERS: &[&str] = &["TANDEM_FAILPOINT"];
+/// Not keys: what builds for tests read, and what the command line reads.
+const OTHERS: &[&str] = &[
+    "TANDEM_FAILPOINT",
+    "TANDEM_URL",
+    "TANDEM_TOKEN_FILE",
+    "TANDEM_CA_FILE",
+];
 /// Most variables that one warning names.
 const NAMED: usize = 3;
 /// Protocols of a Service's ports, as URLs and as names have them.

@@ -107,6 +107,24 @@ fn gr1_a_stopped_leader_serves_until_its_follower_claims() {
 }
 
 #[test]
+fn a_choice_can_be_taken_back() {
+    let mut seq = 0;
+    let mut rig = pair(&mut seq);
+    let auto = || Verb::FailoverAuto("agents".into());
+    let nothing = give(&mut rig, auto()).unwrap_err();
+    assert!(nothing.contains("priority decides"), "{nothing}");
+    give(&mut rig, Verb::FailoverStop("agents".into())).unwrap();
+    assert!(rig.kept.groups[0].stopped);
+    give(&mut rig, auto()).unwrap();
+    let kept = &rig.kept.groups[0];
+    let wish = kept.choice.as_ref().map(|choice| &choice.wish);
+    assert_eq!(wish, Some(&Wish::Priority));
+    assert!(!kept.stopped);
+    let unknown = give(&mut rig, Verb::FailoverAuto("batch".into())).unwrap_err();
+    assert!(unknown.contains("known: agents"), "{unknown}");
+}
+
+#[test]
 fn a_follower_claims_at_once_from_a_leader_that_leaves() {
     let mut seq = 0;
     let mut rig = Rig::follower(&mut seq);

@@ -1,0 +1,322 @@
+//! `tandem deadletter`: what could not be understood, answered or delivered.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use super::table::{plain, render};
+use super::{block_on, context, exit, output};
+use crate::client::letters::{Letter, Letters};
+use crate::client::{ClientError, ClientOptions};
+use crate::settings::Settings;
+use crate::simulator::config::duration;
+
+/// Arguments of `tandem deadletter`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+The letters of every broker of the file. A letter is named by its key or its message id, as `list`
+shows them. Bodies that carried credentials are redacted there and cannot be sent again.
+Exit codes: 0 done; 1 no such letter, or not done; 64 usage or configuration; 69 no broker reachable")]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: Action,
+    /// Property file of a site: its brokers, their user and certificates, cluster.name
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+}
+
+/// What `tandem deadletter` does.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Action {
+    /// Which there are: reason, age, agent, size
+    List,
+    /// One with its headers and body
+    Show(One),
+    /// Send commands again, with a new deadline and the same id, and take their letters away
+    Requeue {
+        /// Which.
+        #[command(flatten)]
+        which: Which,
+        /// Time that each has to be started
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+        max_age: Duration,
+        /// Command queue [default: command.queue of the file]
+        #[arg(long, value_name = "NAME")]
+        queue: Option<String>,
+    },
+    /// Throw letters away
+    Discard {
+        /// Which.
+        #[command(flatten)]
+        which: Which,
+    },
+}
+
+/// One letter.
+#[derive(Debug, Clone, clap::Args)]
+pub struct One {
+    /// Key or message id
+    #[arg(value_name = "LETTER")]
+    pub letter: String,
+}
+
+/// Some letters, or all.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Which {
+    /// Keys or message ids
+    #[arg(value_name = "LETTER", required_unless_present = "all")]
+    pub letters: Vec<String>,
+    /// All of them
+    #[arg(long, conflicts_with = "letters")]
+    pub all: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+impl Which {
+    fn holds(&self, letter: &Letter) -> bool {
+        self.all || self.letters.iter().any(|name| letter.is(name))
+    }
+}
+
+/// Runs it.
+#[must_use]
+pub fn run(args: &Args, json: bool) -> ExitCode {
+    let Some(file) = &args.config else {
+        complain!("tandem deadletter: --config FILE is needed: it names the brokers");
+        return ExitCode::from(exit::USAGE);
+    };
+    let settings = match context::load(file) {
+        Ok(settings) => settings,
+        Err(error) => return ExitCode::from(error.report()),
+    };
+    block_on(async move {
+        let mut options = ClientOptions::new("deadletter");
+        options.cluster.clone_from(&settings.cluster_name);
+        options.tls = settings.broker.tls.clone();
+        let brokers: Vec<String> = settings
+            .broker
+            .urls
+            .iter()
+            .map(|u| u.amqp.clone())
+            .collect();
+        let opened = match Letters::open(&brokers, &options).await {
+            Ok(opened) => opened,
+            Err(error) => return failed(&error),
+        };
+        let mut boxes = Vec::new();
+        let mut worst = exit::DONE;
+        for letters in opened {
+            match letters {
+                Ok(letters) => match letters.read().await {
+                    Ok(found) => boxes.push((letters, found)),
+                    Err(error) => worst = failed(&error),
+                },
+                Err(error) => worst = failed(&error),
+            }
+        }
+        let code = match boxes.is_empty() {
+            true => worst,
+            false => done(&args.action, &boxes, &settings, json).await,
+        };
+        for (letters, _) in boxes {
+            letters.close().await;
+        }
+        // What one broker has is told although another one is down; the code says so.
+        if code == exit::DONE { worst } else { code }
+    })
+}
+
+fn failed(error: &ClientError) -> u8 {
+    complain!("tandem deadletter: {error}");
+    match error {
+        ClientError::Url { .. } | ClientError::Tls(_) => exit::USAGE,
+        ClientError::Unreachable(_) => exit::UNREACHABLE,
+        ClientError::Refused { .. } | ClientError::Closed => exit::FAILED,
+    }
+}
+
+type Box = (Letters, Vec<Letter>);
+
+async fn done(action: &Action, boxes: &[Box], settings: &Settings, json: bool) -> u8 {
+    match action {
+        Action::List => list(boxes, json),
+        Action::Show(one) => show(&one.letter, boxes, json),
+        Action::Requeue {
+            which,
+            max_age,
+            queue,
+        } => {
+            let own = settings
+                .groups
+                .first()
+                .and_then(|group| group.queues.first());
+            let queue = queue.as_ref().or(own).cloned().unwrap_or_default();
+            let send = async |letters: &Letters, letter: &Letter| {
+                letters.requeue(letter, &queue, *max_age).await
+            };
+            change(boxes, which, "sent again", json, send).await
+        }
+        Action::Discard { which } => {
+            let throw = async |letters: &Letters, letter: &Letter| letters.discard(letter).await;
+            change(boxes, which, "thrown away", json, throw).await
+        }
+    }
+}
+
+fn seconds() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
+}
+
+fn as_json(broker: &str, letter: &Letter) -> Value {
+    json!({
+        "key": letter.key, "id": letter.id, "type": letter.kind, "agent": letter.agent(),
+        "reason": letter.reason, "broker": broker, "size": letter.body.len(),
+        "sent": letter.sent.map(|at| output::iso(at.saturating_mul(1_000))),
+        "ageSeconds": letter.sent.map(|at| seconds().saturating_sub(at)),
+        "redacted": letter.redacted(), "requeueable": letter.stuck().is_none(),
+    })
+}
+
+fn list(boxes: &[Box], json: bool) -> u8 {
+    let all = boxes
+        .iter()
+        .flat_map(|(letters, found)| found.iter().map(|letter| (letters.broker.as_str(), letter)));
+    if json {
+        let rows: Vec<Value> = all
+            .map(|(broker, letter)| as_json(broker, letter))
+            .collect();
+        output::print(&format!("{:#}\n", json!(rows)));
+        return exit::DONE;
+    }
+    let now = seconds();
+    let rows: Vec<_> = all
+        .map(|(broker, letter)| {
+            let age = letter
+                .sent
+                .map(|at| format!("{} s", now.saturating_sub(at)));
+            vec![
+                plain(&letter.key),
+                plain(letter.kind.as_deref().unwrap_or("-")),
+                plain(&letter.reason),
+                plain(age.unwrap_or_else(|| "-".to_owned())),
+                plain(letter.agent().unwrap_or("-")),
+                plain(letter.body.len()),
+                plain(if letter.redacted() { "redacted" } else { "" }),
+                plain(broker),
+                plain(letter.id.as_deref().unwrap_or("-")),
+            ]
+        })
+        .collect();
+    let heads = [
+        "key",
+        "type",
+        "reason",
+        "age",
+        "agent",
+        "bytes",
+        "body",
+        "broker",
+        "message id",
+    ];
+    output::print(&match rows.is_empty() {
+        true => "no dead letters\n".to_owned(),
+        false => render(&heads, &rows, output::look()),
+    });
+    exit::DONE
+}
+
+fn show(name: &str, boxes: &[Box], json: bool) -> u8 {
+    let mut all = boxes
+        .iter()
+        .flat_map(|(letters, found)| found.iter().map(|letter| (letters.broker.as_str(), letter)));
+    let Some((broker, letter)) = all.find(|(_, letter)| letter.is(name)) else {
+        complain!(
+            "tandem deadletter: there is no letter {name}; `tandem deadletter list` shows all"
+        );
+        return exit::FAILED;
+    };
+    let body = String::from_utf8_lossy(&letter.body);
+    let mut value = as_json(broker, letter);
+    value["headers"] = json!(letter.headers);
+    value["correlationId"] = json!(letter.correlation);
+    value["contentType"] = json!(letter.content_type);
+    value["body"] = json!(body);
+    output::print(&format!("{value:#}\n"));
+    if !json && let Some(why) = letter.stuck() {
+        complain!("it cannot be sent again: {why}");
+    }
+    exit::DONE
+}
+
+/// Asks, then does it with each letter that is meant.
+async fn change(
+    boxes: &[Box],
+    which: &Which,
+    word: &str,
+    json: bool,
+    work: impl AsyncFn(&Letters, &Letter) -> Result<(), ClientError>,
+) -> u8 {
+    let meant: Vec<(&Letters, &Letter)> = boxes
+        .iter()
+        .flat_map(|(letters, found)| found.iter().map(move |letter| (letters, letter)))
+        .filter(|(_, letter)| which.holds(letter))
+        .collect();
+    let is_there = |name: &&String| meant.iter().any(|(_, letter)| letter.is(name));
+    if let Some(unknown) = which.letters.iter().find(|name| !is_there(name)) {
+        complain!(
+            "tandem deadletter: there is no letter {unknown}; `tandem deadletter list` shows all"
+        );
+        return exit::FAILED;
+    }
+    if !which.yes && !meant.is_empty() && !agreed(&format!("{} to be {word}", meant.len())) {
+        return exit::USAGE;
+    }
+    let mut rows = Vec::new();
+    for (letters, letter) in &meant {
+        let result = work(letters, letter).await;
+        rows.push((
+            letter.key.clone(),
+            result.err().map(|error| error.to_string()),
+        ));
+    }
+    let failed = rows.iter().filter(|(_, error)| error.is_some()).count();
+    if json {
+        let rows = rows
+            .iter()
+            .map(|(key, error)| json!({"key": key, "done": error.is_none(), "error": error}));
+        output::print(&format!("{:#}\n", json!(rows.collect::<Vec<_>>())));
+    } else {
+        for (key, error) in &rows {
+            match error {
+                None => output::print(&format!("{key}: {word}\n")),
+                Some(error) => output::print(&format!("{key}: not {word}: {error}\n")),
+            };
+        }
+        output::print(&format!("{} {word}, {failed} not\n", rows.len() - failed));
+    }
+    if failed == 0 {
+        exit::DONE
+    } else {
+        exit::FAILED
+    }
+}
+
+/// Whether somebody at a terminal says yes.
+fn agreed(what: &str) -> bool {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        complain!("tandem deadletter: {what}: say --yes");
+        return false;
+    }
+    let _ = write!(std::io::stderr(), "{what}. Go on? [y/N] ");
+    let mut line = String::new();
+    let read = stdin.read_line(&mut line).is_ok();
+    read && matches!(line.trim(), "y" | "Y" | "yes")
+}

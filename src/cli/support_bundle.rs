@@ -1,0 +1,308 @@
+//! `tandem support-bundle`: one archive for those who help, without secrets.
+
+mod scrub;
+mod tar;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::client::{Admin, Target};
+use super::{block_on, exit, output};
+use crate::doctor;
+use crate::settings::{self, Loaded};
+use crate::{data_dir, journal};
+
+use scrub::Scrub;
+
+/// Last bytes of a log file that are taken.
+const LOG: u64 = 2 * 1024 * 1024;
+/// What is asked of each instance.
+const ASKED: [&str; 4] = ["status", "groups", "history", "network"];
+
+/// Arguments of `tandem support-bundle`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Holds the configuration as `tandem check` shows it, status, groups, history, network and metrics of
+the instance (and of those behind --peer), the doctor's report, counts of the journal of a stopped
+instance, and the end of the log where --log names it. Every file is searched for each secret of
+the configuration, which is replaced. What cannot be had is said in its place. Agents' ids may be
+in log and history: look before you send it.
+Exit codes: 0 written; 1 it cannot be written; 64 usage",
+group(clap::ArgGroup::new("site").args(["config"]).required(true)))]
+pub struct Args {
+    /// Which site; its property file is needed.
+    #[command(flatten)]
+    pub target: Target,
+    /// Admin address of another instance, with the same token; again for each
+    #[arg(long, value_name = "URL")]
+    pub peer: Vec<String>,
+    /// Log file whose end is taken; again for each
+    #[arg(long, value_name = "FILE")]
+    pub log: Vec<PathBuf>,
+    /// New file [default: tandem-support-<instance.id>.tar]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Leave the doctor out, who takes some seconds and sends probes
+    #[arg(long)]
+    pub no_doctor: bool,
+}
+
+/// One file of the archive.
+type Part = (String, String);
+
+/// Writes it and says where.
+#[must_use]
+pub fn run(args: Args, json: bool) -> ExitCode {
+    // The definition demands it.
+    let file = args.target.config.clone().unwrap_or_default();
+    block_on(async move {
+        let (parts, scrub, id) = match settings::load_from_process(&file) {
+            Ok(loaded) => {
+                let parts = collect(&args, &loaded).await;
+                let scrub = Scrub::of(&loaded.settings);
+                (parts, scrub, loaded.settings.instance.id)
+            }
+            // That is why help is wanted.
+            Err(findings) => {
+                let parts = vec![("config.txt".to_owned(), findings.to_string())];
+                (parts, Scrub::default(), "unknown".to_owned())
+            }
+        };
+        let name = PathBuf::from(format!("tandem-support-{id}.tar"));
+        let out = args.out.clone().unwrap_or(name);
+        match write(&out, &parts, &scrub) {
+            Ok(()) => {
+                let names: Vec<&str> = parts.iter().map(|(name, _)| name.as_str()).collect();
+                output::print(&match json {
+                    true => format!("{:#}\n", json!({ "file": out, "holds": names })),
+                    false => format!("{}: {}\n", out.display(), names.join(", ")),
+                });
+                exit::DONE
+            }
+            Err(error) => {
+                complain!("tandem: {}: {error}", out.display());
+                exit::FAILED
+            }
+        }
+    })
+}
+
+fn write(out: &Path, parts: &[Part], scrub: &Scrub) -> std::io::Result<()> {
+    let mut file = data_dir::new_file(out)?;
+    for (name, text) in parts {
+        file.write_all(&tar::entry(name, scrub.clean(text).as_bytes()))?;
+    }
+    file.write_all(&tar::END)?;
+    file.sync_all()
+}
+
+async fn collect(args: &Args, loaded: &Loaded) -> Vec<Part> {
+    let mut parts = vec![
+        ("about.txt".to_owned(), about(loaded)),
+        ("config.txt".to_owned(), config(loaded)),
+    ];
+    let own = args.target.place_of(&loaded.settings).and_then(Admin::at);
+    match &own {
+        Ok(admin) => instance(admin, "instance", &mut parts).await,
+        Err(error) => parts.push(("instance/error.txt".to_owned(), error.to_string())),
+    }
+    for (n, peer) in (1..).zip(&args.peer) {
+        let target = Target {
+            url: Some(peer.clone()),
+            ..args.target.clone()
+        };
+        let folder = format!("peer-{n}");
+        match target.place_of(&loaded.settings).and_then(Admin::at) {
+            Ok(admin) => instance(&admin, &folder, &mut parts).await,
+            Err(error) => parts.push((format!("{folder}/error.txt"), error.to_string())),
+        }
+    }
+    if let (Ok(admin), false) = (&own, args.no_doctor) {
+        let report = doctor::examine(&loaded.settings, admin, doctor::PATIENCE).await;
+        let text = match report {
+            Ok(report) => format!("{:#}", json!(report.findings)),
+            Err(error) => error.to_string(),
+        };
+        parts.push(("doctor.json".to_owned(), text));
+    }
+    parts.push((
+        "journal.txt".to_owned(),
+        journal_summary(&loaded.settings.data_dir),
+    ));
+    for (n, log) in (1..).zip(&args.log) {
+        let text = tail(log).unwrap_or_else(|error| format!("{}: {error}", log.display()));
+        parts.push((format!("log-{n}.txt"), text));
+    }
+    parts
+}
+
+fn about(loaded: &Loaded) -> String {
+    let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    format!(
+        "tandem {} on {} {}\nwritten {now}\nproperty file {}\ninstance {}\n",
+        crate::VERSION,
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+        loaded.path.display(),
+        loaded.settings.instance.id
+    )
+}
+
+fn config(loaded: &Loaded) -> String {
+    let mut text = String::new();
+    for line in &loaded.effective {
+        text += &format!("{} = {}    # {}\n", line.key, line.value, line.origin);
+    }
+    for warning in &loaded.warnings {
+        text += &format!("{warning}\n");
+    }
+    text
+}
+
+/// What one instance tells.
+async fn instance(admin: &Admin, folder: &str, parts: &mut Vec<Part>) {
+    for what in ASKED {
+        let told: Result<Value, _> = admin.get(&[what]).await;
+        let text = match told {
+            Ok(value) => format!("{value:#}\n"),
+            Err(error) => format!("{error}\n"),
+        };
+        parts.push((format!("{folder}/{what}.json"), text));
+    }
+    let metrics = admin.metrics().await;
+    let text = metrics.unwrap_or_else(|error| error.to_string());
+    parts.push((format!("{folder}/metrics.txt"), text));
+}
+
+fn journal_summary(dir: &Path) -> String {
+    match journal::read(dir) {
+        Ok(kept) => format!(
+            "{} calls that may have been made, {} outcomes, {} members\n",
+            kept.intents.len(),
+            kept.outcomes.len(),
+            kept.members.len()
+        ),
+        Err(error) => format!("{error}\n"),
+    }
+}
+
+fn tail(path: &Path) -> std::io::Result<String> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let mut file = std::fs::File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG)))?;
+    let mut bytes = Vec::new();
+    file.take(LOG).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRETS: [&str; 6] = [
+        "broker-pw-hunter2",
+        "url/pw@hunter3",
+        "0123456789abcdef0123456789abcdef",
+        "fedcba9876543210fedcba9876543210",
+        "admin-hunter4",
+        "finesse-hunter5",
+    ];
+
+    fn file(folder: &Path) -> PathBuf {
+        let path = folder.join("site.properties");
+        let text = format!(
+            "instance.id=gc-1\nbroker.url.1=localhost:1\n\
+             broker.url.2=amqp://me:url%2Fpw%40hunter3@localhost:2\n\
+             broker.management-url.1=http://me:{0}@localhost:3\n\
+             broker.password={0}\ncontrol.key={1}\ncontrol.previous-key={2}\n\
+             admin.listen=127.0.0.1:1\nadmin.token={3}\n\
+             downstream.url.1=http://localhost:8080/finesse/api\n\
+             downstream.admin-user=a\ndownstream.admin-password={4}\n\
+             data.dir={5}\n",
+            SECRETS[0],
+            SECRETS[2],
+            SECRETS[3],
+            SECRETS[4],
+            SECRETS[5],
+            folder.join("data").display()
+        );
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    #[test]
+    fn no_secret_of_the_configuration_is_anywhere_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        std::fs::write(
+            &log,
+            format!("{}\nurl%2Fpw%40hunter3\n", SECRETS.join("\n")),
+        )
+        .unwrap();
+        let out = folder.path().join("out.tar");
+        let args = || Args {
+            target: Target {
+                config: Some(file(folder.path())),
+                ..Target::default()
+            },
+            peer: vec!["http://127.0.0.1:1".to_owned()],
+            log: vec![log.clone()],
+            out: Some(out.clone()),
+            no_doctor: true,
+        };
+        assert_eq!(run(args(), true), ExitCode::from(exit::DONE));
+        let bytes = std::fs::read(&out).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        for secret in SECRETS.iter().chain(&["url%2Fpw%40hunter3", "hunter"]) {
+            assert!(!text.contains(secret), "{secret}");
+        }
+        for part in [
+            "about.txt",
+            "config.txt",
+            "instance/status.json",
+            "peer-1/metrics.txt",
+            "journal.txt",
+            "log-1.txt",
+            "broker.url.1 = localhost:1",
+        ] {
+            assert!(text.contains(part), "{part}");
+        }
+        assert_eq!(bytes.len() % 512, 0);
+        // Not over another one.
+        assert_eq!(run(args(), true), ExitCode::from(exit::FAILED));
+        let listed = std::process::Command::new("tar")
+            .arg("-tf")
+            .arg(&out)
+            .output();
+        if let Ok(listed) = listed {
+            assert!(listed.status.success());
+            let names = String::from_utf8_lossy(&listed.stdout);
+            assert!(names.contains("instance/history.json\n"), "{names}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_told_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("site.properties");
+        std::fs::write(&config, "broker.pasword=hunter2\n").unwrap();
+        let out = folder.path().join("out.tar");
+        let args = Args {
+            target: Target {
+                config: Some(config),
+                ..Target::default()
+            },
+            peer: Vec::new(),
+            log: Vec::new(),
+            out: Some(out.clone()),
+            no_doctor: true,
+        };
+        assert_eq!(run(args, false), ExitCode::from(exit::DONE));
+        let text = String::from_utf8_lossy(&std::fs::read(&out).unwrap()).into_owned();
+        assert!(text.contains("did you mean broker.password") && !text.contains("hunter2"));
+    }
+}

@@ -1,0 +1,91 @@
+//! `tandem deadletter` on real dead letters of a real broker.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panic"
+)]
+
+mod support;
+
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+use serde_json::Value;
+use support::{PairOptions, Wire, run, until};
+
+#[test]
+fn dead_letters_are_listed_shown_sent_again_and_thrown_away() {
+    run(async |shared| {
+        let pair = shared.pair(PairOptions::default()).await;
+        let desk = pair.desk("desk", 0).await;
+        pair.sign_in(&desk, &[1001]).await;
+        let wire = Wire::open(&pair, 0).await;
+        // One that the instance puts there itself, redacted; and one that can be sent again.
+        let mystery = BasicProperties::default()
+            .with_type("Nonsense#1001".into())
+            .with_message_id("mystery".into());
+        wire.publish(mystery, b"pw-hunter2").await;
+        let mut headers = FieldTable::default();
+        headers.insert("x-reason".into(), AMQPValue::LongString("test".into()));
+        headers.insert("x-deadline".into(), AMQPValue::LongLongInt(1));
+        let lost = BasicProperties::default()
+            .with_type("MakeNotReadyWithReason#1001".into())
+            .with_message_id("lost".into())
+            .with_timestamp(1_700_000_000)
+            .with_headers(headers);
+        let queue = format!("{}.dead-letter", pair.cluster);
+        wire.publish_to(&queue, lost, b"1").await;
+
+        let config = pair.gc1.config.display().to_string();
+        let tandem = async |words: &[&str]| {
+            let all = [&["deadletter"], words, &["--config", &config]].concat();
+            support::site::tandem(&all).await
+        };
+        let list = async || -> Vec<Value> {
+            let (code, text) = tandem(&["list", "--json"]).await;
+            assert_eq!(code, 0, "{text}");
+            serde_json::from_str(&text).unwrap()
+        };
+        until("both are there", async || list().await.len() == 2).await;
+        let found = list().await;
+        let named = |id: &str| found.iter().find(|letter| letter["id"] == id).unwrap();
+        let (mystery, lost) = (named("mystery"), named("lost"));
+        assert_eq!(
+            (&mystery["redacted"], &mystery["requeueable"]),
+            (&true.into(), &false.into())
+        );
+        assert_eq!(
+            (&lost["agent"], &lost["reason"], &lost["size"]),
+            (&"1001".into(), &"test".into(), &1.into())
+        );
+        assert_eq!(lost["sent"], "2023-11-14T22:13:20.000Z");
+        let (_, text) = tandem(&["list"]).await;
+        assert!(
+            text.contains("mystery") && text.contains("redacted"),
+            "{text}"
+        );
+        let (code, text) = tandem(&["show", "lost"]).await;
+        assert!(code == 0 && text.contains("\"body\": \"1\""), "{text}");
+        assert!(!text.contains("hunter2"));
+
+        // Nobody is asked here, so it must be said.
+        let (code, text) = tandem(&["requeue", "lost"]).await;
+        assert!(code == 64 && text.contains("--yes"), "{text}");
+        let (code, text) = tandem(&["requeue", "nobody", "--yes"]).await;
+        assert!(code == 1 && text.contains("no letter nobody"), "{text}");
+        let (code, text) = tandem(&["requeue", "mystery", "--yes"]).await;
+        assert!(code == 1 && text.contains("redacted"), "{text}");
+        assert_eq!(list().await.len(), 2);
+        let before = pair.effects(1001).len();
+        let (code, text) = tandem(&["requeue", "lost", "--yes"]).await;
+        assert_eq!(code, 0, "{text}");
+        until("it was carried out", async || {
+            pair.effects(1001).len() > before
+        })
+        .await;
+        let key = mystery["key"].as_str().unwrap();
+        let (code, text) = tandem(&["discard", key, "--yes", "--json"]).await;
+        assert_eq!(code, 0, "{text}");
+        until("none is left", async || list().await.is_empty()).await;
+    });
+}
