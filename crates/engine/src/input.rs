@@ -211,7 +211,7 @@ pub enum Input {
         /// Why, in the broker's words, without credentials.
         reason: String,
     },
-    /// The answer to [`super::Command::Prove`], `ConsumeExpired` or `DeclareDeadLetters`.
+    /// The answer to [`super::command::BrokerCommand::Prove`], `ConsumeExpired` or `DeclareDeadLetters`.
     Proved {
         /// On which link.
         link: LinkEpoch,
@@ -282,7 +282,7 @@ pub enum Input {
         closed: Result<u32, String>,
     },
 
-    /// The store has (or could not take) what [`super::Command::Keep`] gave it.
+    /// The store has (or could not take) what [`super::command::StoreCommand::Keep`] gave it.
     Kept {
         /// Why not; `None`: it is on disk.
         failure: Option<String>,
@@ -301,6 +301,6 @@ pub enum Input {
         /// What.
         verb: Verb,
     },
-    /// The process is asked to end: drain, then [`super::Command::Exit`].
+    /// The process is asked to end: drain, then [`super::command::LifeCommand::Exit`].
     Shutdown,
 }
