@@ -468,8 +468,12 @@ impl Engine {
     pub(super) fn on_published(&mut self, id: PublishId, outcome: PublishOutcome) {
         match outcome {
             PublishOutcome::Confirmed => {
-                if let Some(job) = self.outbox.confirmed(id).and_then(|sent| sent.job) {
-                    self.publish_settled(job);
+                if let Some((sent, overtaken)) = self.outbox.confirmed(id) {
+                    let lost = (0..overtaken).map(|_| Event::EventDropped);
+                    self.events.extend(lost);
+                    if let Some(job) = sent.job {
+                        self.publish_settled(job);
+                    }
                 }
             }
             PublishOutcome::Returned => {

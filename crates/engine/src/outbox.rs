@@ -32,17 +32,31 @@ struct Entry {
     refused_since: Option<u64>,
     /// It goes out although its client's queue refuses: to find out whether it still does.
     probing: bool,
+    /// It was handed to a link before.
+    sent: bool,
 }
 
-/// Events for one client that a broker refuses, because a queue of that client's takes nothing. The
-/// first is tried again and again, the others wait behind it: they come in order, and a queue that is
-/// gone for long costs little.
+/// Events for one client that a broker refuses, because a queue of that client's takes nothing.
+///
+/// The first is tried again, and for that moment the others wait behind it: they come in order. A
+/// client may have another queue, which takes everything: so after a few tries the others go out
+/// when they come, once, and from then on the newest is tried. What it has overtaken is given up
+/// when it is taken: it would only mislead.
 #[derive(Debug, Default)]
 struct Refusal {
     events: BTreeSet<PublishId>,
     tries: u8,
-    /// When the first is tried again; `u64::MAX` while it is on its way.
+    /// When one is tried again; `u64::MAX` while it is on its way.
     at: u64,
+    /// The one that is tried.
+    probe: Option<PublishId>,
+}
+
+impl Refusal {
+    /// Nobody waits for it any more.
+    fn is_long(&self) -> bool {
+        self.tries >= limits::REFUSED_WAITS
+    }
 }
 
 /// How a message can go out now.
@@ -180,6 +194,7 @@ impl Outbox {
                 refused: 0,
                 failed: 0,
                 refused_since: None,
+                sent: false,
                 probing: false,
             },
         );
@@ -212,15 +227,16 @@ impl Outbox {
                 && !entry.probing
                 && let Some(refusal) = self.refusals.get_mut(to)
             {
-                refusal.events.insert(id);
-                if refusal.tries >= limits::REFUSED_WAITS {
-                    flushed.settled.extend(entry.job.take());
+                if !refusal.is_long() {
+                    refusal.events.insert(id);
+                    continue;
                 }
-                continue;
+                flushed.settled.extend(entry.job.take());
             }
             match entry.way_out(ways) {
                 WayOut::On(link) => {
                     entry.probing = false;
+                    entry.sent = true;
                     entry.on = Some(link);
                     flushed.out.push((id, link, entry.message.clone()));
                 }
@@ -265,14 +281,25 @@ impl Outbox {
     }
 
     /// Removes a message that a broker has taken; what waited behind it for the same client goes out.
-    pub fn confirmed(&mut self, id: PublishId) -> Option<Sent> {
+    /// Also tells how many events were given up, which it had overtaken.
+    pub fn confirmed(&mut self, id: PublishId) -> Option<(Sent, usize)> {
         let sent = self.remove(id)?;
-        if let Outbound::Event { to, .. } = &sent.message
-            && let Some(mut refusal) = self.refusals.remove(to)
-        {
-            self.waiting.append(&mut refusal.events);
+        let Outbound::Event { to, .. } = &sent.message else {
+            return Some((sent, 0));
+        };
+        let Some(mut refusal) = self.refusals.remove(to) else {
+            return Some((sent, 0));
+        };
+        let mut overtaken = 0;
+        if refusal.is_long() {
+            let later = refusal.events.split_off(&id);
+            overtaken = refusal.events.len();
+            for older in std::mem::replace(&mut refusal.events, later) {
+                let _ = self.remove(older);
+            }
         }
-        Some(sent)
+        self.waiting.append(&mut refusal.events);
+        Some((sent, overtaken))
     }
 
     /// Removes a message: to be sent another way, or dropped.
@@ -381,23 +408,34 @@ impl Outbox {
         entry.on = None;
         entry.refused_since.get_or_insert(now);
         let refusal = self.refusals.entry(to.clone()).or_default();
+        let waited = !refusal.is_long();
         // Others were under way with the first: they are one refusal.
-        if refusal.events.first().is_none_or(|first| *first >= id) {
+        if refusal.events.is_empty() || refusal.probe == Some(id) {
+            refusal.probe = None;
             let doubled = limits::REFUSED_PAUSE_MS << refusal.tries.min(16);
             refusal.at = now + doubled.min(limits::REFUSED_PAUSE_MAX_MS);
             refusal.tries = refusal.tries.saturating_add(1);
         }
         refusal.events.insert(id);
-        if refusal.tries < limits::REFUSED_WAITS {
+        if !refusal.is_long() {
             return Vec::new();
         }
-        let waiting = refusal.events.iter();
-        waiting
-            .filter_map(|id| self.entries.get_mut(id)?.job.take())
-            .collect()
+        let all: Vec<PublishId> = refusal.events.iter().copied().collect();
+        let mut jobs = Vec::new();
+        for id in all {
+            let Some(entry) = self.entries.get_mut(&id) else {
+                continue;
+            };
+            jobs.extend(entry.job.take());
+            if waited && !entry.sent {
+                refusal.events.remove(&id);
+                self.waiting.insert(id);
+            }
+        }
+        jobs
     }
 
-    /// Lets the first of each client's refused events go out that is due. Gives back those that are
+    /// Lets one of each client's refused events go out that is due. Gives back those that are
     /// to be given up.
     pub fn refused_due(&mut self, now: u64) -> Vec<PublishId> {
         let mut over = Vec::new();
@@ -406,19 +444,27 @@ impl Outbox {
                 continue;
             }
             let too_many = refusal.events.len().saturating_sub(limits::REFUSED_EVENTS);
-            let mut first = true;
+            let mut kept = Vec::new();
             for (at, id) in refusal.events.iter().enumerate() {
                 let Some(entry) = self.entries.get_mut(id) else {
                     continue;
                 };
                 let since = *entry.refused_since.get_or_insert(now);
-                if at < too_many || now >= since + limits::REFUSED_EVENT_MS {
-                    over.push(*id);
-                } else if std::mem::take(&mut first) {
-                    entry.probing = true;
-                    self.waiting.insert(*id);
-                    refusal.at = u64::MAX;
+                match at < too_many || now >= since + limits::REFUSED_EVENT_MS {
+                    true => over.push(*id),
+                    false => kept.push(*id),
                 }
+            }
+            let probe = match refusal.is_long() {
+                true => kept.last(),
+                false => kept.first(),
+            };
+            if let Some(probe) = probe
+                && let Some(entry) = self.entries.get_mut(probe)
+            {
+                entry.probing = true;
+                self.waiting.insert(*probe);
+                (refusal.at, refusal.probe) = (u64::MAX, Some(*probe));
             }
         }
         over
@@ -448,7 +494,7 @@ impl Outbox {
     /// Whether nothing is left but what clients do not take.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        let given_time = |refusal: &&Refusal| refusal.tries >= limits::REFUSED_WAITS;
+        let given_time = |refusal: &&Refusal| refusal.is_long();
         let refused = self.refusals.values().filter(given_time);
         refused.map(|refusal| refusal.events.len()).sum::<usize>() == self.entries.len()
     }
