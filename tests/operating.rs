@@ -113,7 +113,7 @@ fn doctor_finds_a_healthy_pair_healthy_and_a_broken_one_broken() {
         let (code, report) = doctor(&pair.gc1.config).await;
         assert_eq!(code, Some(69), "{report:#}");
         let gone = findings(&report, "unreachable").join("\n");
-        assert!(gone.contains("instance gc-1: its admin API at"), "{gone}");
+        assert!(gone.contains("instance gc-1: the admin API at"), "{gone}");
     });
 }
 
