@@ -274,11 +274,16 @@ impl Plan {
             Kind::Shutdown { node: at } => *at == node,
             kind => matches!(kind, Kind::CrashAll),
         };
+        // A crash at a point may come at any time of its fault.
+        let may_end = |fault: &Fault, from: u64, to: u64| match fault.kind {
+            Kind::CrashAt { .. } => fault.at <= to && from <= end(fault),
+            _ => (from..=to).contains(&fault.at),
+        };
         of(disk).any(|disk| {
             let started = of(stop)
                 .map(end)
                 .find(|at| (disk.at..=end(disk)).contains(at));
-            started.is_some_and(|at| of(ends).any(|end_| (at..=end(disk)).contains(&end_.at)))
+            started.is_some_and(|at| of(ends).any(|fault| may_end(fault, at, end(disk))))
         })
     }
 
