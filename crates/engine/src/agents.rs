@@ -6,7 +6,7 @@ use crate::catalogue::ErrorCode;
 use crate::model::AgentId;
 use crate::wire::event::ClientEvent;
 
-use super::command::{Command, NotifyCommand};
+use super::command::NotifyCommand;
 use super::ids::SubscriptionEpoch;
 use super::input::Notice;
 use super::session::{Session, Subscription};
@@ -156,22 +156,20 @@ impl Engine {
         if let Some(former) = former {
             self.unsubscribe(agent, former);
         }
-        self.out
-            .push_back(Command::Notify(NotifyCommand::Subscribe {
-                agent: agent.clone(),
-                subscription: epoch,
-                node,
-                domain,
-                password,
-            }));
+        self.out.push(NotifyCommand::Subscribe {
+            agent: agent.clone(),
+            subscription: epoch,
+            node,
+            domain,
+            password,
+        });
     }
 
     pub(super) fn unsubscribe(&mut self, agent: &AgentId, subscription: SubscriptionEpoch) {
-        self.out
-            .push_back(Command::Notify(NotifyCommand::Unsubscribe {
-                agent: agent.clone(),
-                subscription,
-            }));
+        self.out.push(NotifyCommand::Unsubscribe {
+            agent: agent.clone(),
+            subscription,
+        });
     }
 
     pub(super) fn subscribed(&mut self, agent: &AgentId) {

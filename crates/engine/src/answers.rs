@@ -1,8 +1,8 @@
 //! Outcomes, replies, acknowledgements: a command's end.
 
-use super::command::{BrokerCommand, Command, Outbound, ReplyRoute};
+use super::command::{BrokerCommand, Outbound, ReplyRoute};
 use super::fitness::Way;
-use super::ids::{JobId, PublishId};
+use super::ids::{JobId, LinkEpoch, PublishId};
 use super::input::PublishOutcome;
 use super::jobs::{Answered, Origin, State, lane_key};
 use super::ledger::Known;
@@ -281,9 +281,7 @@ impl Engine {
             return;
         };
         match job.origin {
-            Origin::Delivery(delivery) => self
-                .out
-                .push_back(Command::Broker(BrokerCommand::Ack(delivery))),
+            Origin::Delivery(delivery) => self.out.push(BrokerCommand::Ack(delivery)),
             Origin::Forwarded { peer, id } => {
                 self.say(Some(&peer), PeerMessage::ForwardDone { id });
             }
@@ -479,42 +477,50 @@ impl Engine {
             PublishOutcome::Returned => {
                 if let Some(link) = self.outbox.unparked(id) {
                     // It is declared again, at once and then with growing pauses.
-                    self.on_barred(link, Way::DeadLetters, "it was deleted");
-                    self.outbox.retry(id);
-                    let rest = self.now.mono + limits::DECLARED_MS;
-                    self.timers.set_by(Timer::Outbox, rest);
+                    self.park_again(id, link, "it was deleted", limits::DECLARED_MS);
                 } else if let Some(sent) = self.outbox.remove(id) {
                     self.reroute(sent);
                 }
             }
-            PublishOutcome::Refused if self.outbox.is_event(id) => self.event_refused(id),
-            PublishOutcome::Refused if self.outbox.unparked(id).is_some() => {
-                if let Some(link) = self.outbox.unparked(id) {
-                    let reason = "it does not take what is put into it";
-                    self.on_barred(link, Way::DeadLetters, reason);
-                    self.outbox.retry(id);
-                    let rest = self.now.mono + limits::REFUSED_DEAD_LETTER_MS;
-                    self.timers.set_by(Timer::Outbox, rest);
-                }
-            }
-            PublishOutcome::Refused if !self.outbox.refused(id) => {
-                if let Some(sent) = self.outbox.remove(id) {
-                    self.refused_for_good(sent);
-                }
-            }
+            PublishOutcome::Refused => self.on_refused(id),
             PublishOutcome::Barred if self.outbox.far_reply(id) => {
                 if let Some(sent) = self.outbox.remove(id) {
                     self.reroute(sent);
                 }
             }
-            PublishOutcome::Refused | PublishOutcome::Barred | PublishOutcome::Failed => {
+            PublishOutcome::Barred | PublishOutcome::Failed => {
                 if outcome == PublishOutcome::Failed {
                     self.look_at_failures(id);
                 }
-                self.outbox.retry(id);
-                self.timers.set_by(Timer::Outbox, self.now.mono + 100);
+                self.rest(id, limits::RETRY_REST_MS);
             }
         }
+    }
+
+    /// A broker refused a publication (nack).
+    fn on_refused(&mut self, id: PublishId) {
+        if self.outbox.is_event(id) {
+            self.event_refused(id);
+        } else if let Some(link) = self.outbox.unparked(id) {
+            let reason = "it does not take what is put into it";
+            self.park_again(id, link, reason, limits::REFUSED_DEAD_LETTER_MS);
+        } else if self.outbox.refused(id) {
+            self.rest(id, limits::RETRY_REST_MS);
+        } else if let Some(sent) = self.outbox.remove(id) {
+            self.refused_for_good(sent);
+        }
+    }
+
+    /// It is published again after a rest.
+    fn rest(&mut self, id: PublishId, millis: u64) {
+        self.outbox.retry(id);
+        self.timers.set_by(Timer::Outbox, self.now.mono + millis);
+    }
+
+    /// The queue of dead letters did not take one: it is looked at, and gets it again.
+    fn park_again(&mut self, id: PublishId, link: LinkEpoch, reason: &str, millis: u64) {
+        self.on_barred(link, Way::DeadLetters, reason);
+        self.rest(id, millis);
     }
 
     /// Whatever it is that fails: a proof says whether it is the broker.

@@ -39,9 +39,8 @@ impl Engine {
     // ---- events -------------------------------------------------------------------------------
 
     /// A broker refused an event (nack): one of the queues that are bound for it takes nothing,
-    /// which says nothing about the others. It is tried again, under the same id, with growing
-    /// pauses; what follows it for the same client waits behind it. A snapshot of an agent is not:
-    /// the next one follows, and many clients hear it.
+    /// which says nothing about the others. It is tried again, under the same id, as the outbox
+    /// says. A snapshot of an agent is not: the next one follows, and many clients hear it.
     pub(super) fn event_refused(&mut self, id: PublishId) {
         if self.outbox.is_for(id, AGENT_STATES) {
             let sent = self.outbox.remove(id);

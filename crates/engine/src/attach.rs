@@ -1,6 +1,6 @@
 //! Links to brokers as they come and go, and what that means for everything else.
 
-use super::command::{BrokerCommand, Command, LifeCommand};
+use super::command::{BrokerCommand, LifeCommand};
 use super::fitness::{Way, Weight};
 use super::ids::{BootId, LinkEpoch};
 use super::link::LinkStep;
@@ -33,8 +33,7 @@ impl Engine {
         for step in self.links.steps(self.now) {
             match step {
                 LinkStep::Dial { link, broker } => {
-                    self.out
-                        .push_back(Command::Broker(BrokerCommand::Dial { link, broker }));
+                    self.out.push(BrokerCommand::Dial { link, broker });
                 }
                 LinkStep::Activate {
                     link,
@@ -64,10 +63,7 @@ impl Engine {
         if let Some(old) = leave {
             for group in 0..self.groups.len() {
                 self.out
-                    .push_back(Command::Broker(BrokerCommand::StopConsuming {
-                        link: old,
-                        group,
-                    }));
+                    .push(BrokerCommand::StopConsuming { link: old, group });
             }
             self.leaving.push((old, self.now.mono));
             if former.is_some_and(|former| self.links.weight(former) == Weight::Vital) {
@@ -76,8 +72,7 @@ impl Engine {
             }
         }
         self.outbox.release();
-        self.out
-            .push_back(Command::Broker(BrokerCommand::AttachControl { link }));
+        self.out.push(BrokerCommand::AttachControl { link });
         for group in &mut self.groups {
             group.consumer = None;
         }
@@ -88,8 +83,7 @@ impl Engine {
         let known = self.links.one_cluster().is_some();
         if !self.links.on_up(self.now, link, node, cluster) {
             self.stale("link");
-            self.out
-                .push_back(Command::Broker(BrokerCommand::CloseLink { link }));
+            self.out.push(BrokerCommand::CloseLink { link });
             return;
         }
         self.tell_link(link, true, String::new());
@@ -98,8 +92,7 @@ impl Engine {
             self.events.push_back(Event::OneCluster { problem });
         }
         if self.answers_expired {
-            self.out
-                .push_back(Command::Broker(BrokerCommand::ConsumeExpired { link }));
+            self.out.push(BrokerCommand::ConsumeExpired { link });
         }
         self.timers.set_by(Timer::Evidence, self.now.mono);
     }
@@ -112,8 +105,7 @@ impl Engine {
         }
         self.answers_expired = true;
         for (link, _) in self.links.ups() {
-            self.out
-                .push_back(Command::Broker(BrokerCommand::ConsumeExpired { link }));
+            self.out.push(BrokerCommand::ConsumeExpired { link });
         }
     }
 
@@ -216,12 +208,11 @@ impl Engine {
 
     fn refuse_id(&mut self) {
         self.exited = true;
-        self.out
-            .push_back(Command::Life(LifeCommand::Refuse(format!(
-                "another process runs under the instance id {}; give every instance its own \
+        self.out.push(LifeCommand::Refuse(format!(
+            "another process runs under the instance id {}; give every instance its own \
              instance.id, or stop the other one",
-                self.cfg.instance
-            ))));
+            self.cfg.instance
+        )));
     }
 
     pub(super) fn on_link_blocked(&mut self, link: LinkEpoch, blocked: bool) {
@@ -269,8 +260,7 @@ impl Engine {
             .collect();
         for link in done {
             self.leaving.retain(|(leaving, _)| *leaving != link);
-            self.out
-                .push_back(Command::Broker(BrokerCommand::CloseLink { link }));
+            self.out.push(BrokerCommand::CloseLink { link });
             self.deaf_on(link);
             self.members.on_link_down(link);
             self.outbox.on_link_down(link);

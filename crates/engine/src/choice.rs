@@ -40,8 +40,7 @@ impl Engine {
             Ok(said) => self.answer_when_kept(id, said),
             Err(reason) => {
                 let result = Err(reason);
-                self.out
-                    .push_back(super::Command::Life(LifeCommand::VerbDone { id, result }));
+                self.out.push(LifeCommand::VerbDone { id, result });
             }
         }
     }

@@ -4,6 +4,7 @@
 //! (an acknowledgement after the confirm of its reply, a start after the claim was granted, a
 //! non-idempotent call after its intent is durable here and at every member).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -182,6 +183,38 @@ pub enum Command {
     /// Operators and the end of the process.
     Life(LifeCommand),
 }
+
+/// Commands on their way out, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Orders(VecDeque<Command>);
+
+impl Orders {
+    pub(crate) fn push(&mut self, order: impl Into<Command>) {
+        self.0.push_back(order.into());
+    }
+
+    pub(crate) fn next(&mut self) -> Option<Command> {
+        self.0.pop_front()
+    }
+}
+
+macro_rules! by_whose_work {
+    ($($work:ident($of:ty)),*) => {
+        $(impl From<$of> for Command {
+            fn from(order: $of) -> Self {
+                Self::$work(order)
+            }
+        })*
+    };
+}
+
+by_whose_work!(
+    Broker(BrokerCommand),
+    Downstream(DownstreamCommand),
+    Notify(NotifyCommand),
+    Store(StoreCommand),
+    Life(LifeCommand)
+);
 
 /// What the broker shell does.
 #[derive(Debug)]

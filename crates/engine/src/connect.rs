@@ -1,6 +1,6 @@
 //! Connect: an agent is bound to a client, its credentials proven first.
 
-use super::command::{Command, NotifyCommand};
+use super::command::NotifyCommand;
 use super::ids::JobId;
 use super::jobs::{Answered, State};
 use super::peer::{SessionRecord, Version};
@@ -134,14 +134,13 @@ impl Engine {
         };
         pending.tried += 1;
         let (epoch, password) = (pending.epoch, pending.password.clone());
-        self.out
-            .push_back(Command::Notify(NotifyCommand::Subscribe {
-                agent: agent.clone(),
-                subscription: epoch,
-                node,
-                domain,
-                password,
-            }));
+        self.out.push(NotifyCommand::Subscribe {
+            agent: agent.clone(),
+            subscription: epoch,
+            node,
+            domain,
+            password,
+        });
     }
 
     /// The credentials are good and the subscription stands.

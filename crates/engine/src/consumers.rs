@@ -2,7 +2,7 @@
 
 use crate::model::InstanceId;
 
-use super::command::{BrokerCommand, Command};
+use super::command::BrokerCommand;
 use super::fitness::{Pass, Way};
 use super::ids::LinkEpoch;
 use super::members::Liveness;
@@ -44,10 +44,7 @@ impl Engine {
                 (None, Some(_)) => {
                     self.groups[index].consumer = None;
                     self.out
-                        .push_back(Command::Broker(BrokerCommand::StopConsuming {
-                            link,
-                            group: index,
-                        }));
+                        .push(BrokerCommand::StopConsuming { link, group: index });
                 }
                 (None, None) => {}
                 (Some(priority), consumer) => {
@@ -83,12 +80,12 @@ impl Engine {
         });
         let patience = self.now.mono + limits::CONSUMER_PATIENCE_MS;
         self.timers.set_by(Timer::Consumers, patience);
-        self.out.push_back(Command::Broker(BrokerCommand::Consume {
+        self.out.push(BrokerCommand::Consume {
             link,
             group: index,
             priority,
             tag,
-        }));
+        });
     }
 
     /// The `x-priority` to consume with; `None`: not to consume.
@@ -154,10 +151,10 @@ impl Engine {
         }
         let brokers: Vec<usize> = self.links.ups().map(|(_, broker)| broker).collect();
         for broker in brokers {
-            self.out.push_back(Command::Broker(BrokerCommand::Fence {
+            self.out.push(BrokerCommand::Fence {
                 broker,
                 peer: peer.clone(),
-            }));
+            });
         }
     }
 

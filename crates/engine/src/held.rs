@@ -1,6 +1,6 @@
 //! Commands of other owners' agents: held, forwarded, taken back; and deliveries whose link is gone.
 
-use super::command::{BrokerCommand, Command};
+use super::command::BrokerCommand;
 use super::ids::{BootId, JobId, LinkEpoch};
 use super::jobs::{Origin, State, lane_key};
 use super::ledger::{Known, key_of};
@@ -280,9 +280,7 @@ impl Engine {
             self.jobs.leave_lane(id, &lane_key(&command));
             self.jobs.held.retain(|held| *held != id);
             match self.jobs.get(id).map(|job| job.origin.clone()) {
-                Some(Origin::Delivery(delivery)) => self
-                    .out
-                    .push_back(Command::Broker(BrokerCommand::Requeue(delivery))),
+                Some(Origin::Delivery(delivery)) => self.out.push(BrokerCommand::Requeue(delivery)),
                 Some(Origin::Forwarded { peer, id }) => {
                     let why = ForwardRefusal::NotOwner;
                     self.say(Some(&peer), PeerMessage::ForwardRefused { id, why });

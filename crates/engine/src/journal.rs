@@ -12,7 +12,7 @@
 
 use super::Engine;
 use super::Event;
-use super::command::{Command, JournalWrite, StoreCommand};
+use super::command::{JournalWrite, StoreCommand};
 use super::ids::{JobId, JournalId, Now};
 use super::ledger::Key;
 use super::peer::{IntentRecord, OutcomeRecord};
@@ -73,8 +73,7 @@ impl Engine {
         let id = JournalId(self.book.next_write);
         self.book.writes.insert(id, pending);
         let write = Box::new(write);
-        self.out
-            .push_back(Command::Store(StoreCommand::Journal { id, write }));
+        self.out.push(StoreCommand::Journal { id, write });
     }
 
     pub(super) fn on_journaled(&mut self, ids: &[JournalId], failure: Option<&str>) {

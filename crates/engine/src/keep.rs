@@ -9,7 +9,7 @@
 
 use crate::model::{AgentId, Destination};
 
-use super::command::{Command, Keep, KeptGroup, LifeCommand, StoreCommand};
+use super::command::{Keep, KeptGroup, LifeCommand, StoreCommand};
 use super::ids::VerbId;
 use super::peer::{Role, SessionRecord};
 use super::timer::Timer;
@@ -129,8 +129,7 @@ impl Engine {
             *taken = true;
         }
         self.keeping.now = Some(keep.clone());
-        self.out
-            .push_back(Command::Store(StoreCommand::Keep(Box::new(keep))));
+        self.out.push(StoreCommand::Keep(Box::new(keep)));
     }
 
     pub(super) fn on_kept(&mut self, failure: Option<String>) {
@@ -148,8 +147,7 @@ impl Engine {
                     "{said}, but a restart forgets it: it could not be written: {reason}"
                 )),
             };
-            self.out
-                .push_back(Command::Life(LifeCommand::VerbDone { id, result }));
+            self.out.push(LifeCommand::VerbDone { id, result });
         }
         match failure {
             None => {
@@ -188,8 +186,7 @@ impl Engine {
     pub(super) fn answer_when_kept(&mut self, id: VerbId, said: String) {
         if self.groups.iter().all(|group| !group.unkept) {
             let result = Ok(said);
-            self.out
-                .push_back(Command::Life(LifeCommand::VerbDone { id, result }));
+            self.out.push(LifeCommand::VerbDone { id, result });
             return;
         }
         self.keeping.answers.push((id, said, false));

@@ -97,7 +97,7 @@ pub use input::Input;
 pub use view::View;
 
 use attach::Twin;
-use command::LifeCommand;
+use command::{LifeCommand, Orders};
 use ids::{BootId, CallId, LinkEpoch, Now};
 use jobs::Jobs;
 use journal::Book;
@@ -141,7 +141,7 @@ pub struct Engine {
     /// The same with a wall clock that does not jump forward: what is kept is forgotten by it.
     kept: Now,
     steady: steady::Steady,
-    out: VecDeque<Command>,
+    out: Orders,
     events: VecDeque<Event>,
     timers: Timers,
     links: Links,
@@ -217,7 +217,7 @@ impl Engine {
             now: Now::default(),
             kept: Now::default(),
             steady: steady::Steady::default(),
-            out: VecDeque::new(),
+            out: Orders::default(),
             events: VecDeque::new(),
             timers: Timers::default(),
             links: Links::new(cfg.brokers.clone(), seed),
@@ -354,7 +354,7 @@ impl Engine {
 
     /// The next thing to do.
     pub fn poll_command(&mut self) -> Option<Command> {
-        self.out.pop_front()
+        self.out.next()
     }
 
     /// The next thing to tell.
@@ -532,7 +532,7 @@ impl Engine {
             return;
         }
         self.say(None, peer::PeerMessage::Goodbye);
-        self.out.push_back(Command::Life(LifeCommand::Exit));
+        self.out.push(LifeCommand::Exit);
         self.exited = true;
     }
 }

@@ -36,6 +36,9 @@ pub const LEAVING_MS: u64 = 20_000;
 /// milliseconds.
 pub const CONSUMER_PATIENCE_MS: u64 = 4_000;
 
+/// Rest of a publication that failed or was refused, milliseconds.
+pub const RETRY_REST_MS: u64 = 100;
+
 /// How often a publication fails on living links, 100 ms apart at least, before its way is looked at.
 pub const FAILURES: u8 = 10;
 

@@ -417,20 +417,23 @@ impl Outbox {
             refusal.tries = refusal.tries.saturating_add(1);
         }
         refusal.events.insert(id);
+        if !waited {
+            return entry.job.take().into_iter().collect();
+        }
         if !refusal.is_long() {
             return Vec::new();
         }
-        let all: Vec<PublishId> = refusal.events.iter().copied().collect();
+        // From now on nobody waits: those that were not sent yet go out.
         let mut jobs = Vec::new();
-        for id in all {
+        for id in std::mem::take(&mut refusal.events) {
             let Some(entry) = self.entries.get_mut(&id) else {
                 continue;
             };
             jobs.extend(entry.job.take());
-            if waited && !entry.sent {
-                refusal.events.remove(&id);
-                self.waiting.insert(id);
-            }
+            match entry.sent {
+                true => refusal.events.insert(id),
+                false => self.waiting.insert(id),
+            };
         }
         jobs
     }

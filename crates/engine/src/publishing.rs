@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::command::{BrokerCommand, Command, Outbound};
+use super::command::{BrokerCommand, Outbound};
 use super::ids::{self, LinkEpoch, SubscriptionEpoch};
 use super::members::Peer;
 use super::outbox::Ways;
@@ -96,14 +96,14 @@ impl Engine {
         }
         for link in ways {
             let id = self.outbox.number();
-            self.out.push_back(Command::Broker(BrokerCommand::Publish {
+            self.out.push(BrokerCommand::Publish {
                 id,
                 link,
                 message: Outbound::Peer {
                     to: to.cloned(),
                     message: Box::new(message.clone()),
                 },
-            }));
+            });
         }
     }
 
@@ -135,11 +135,7 @@ impl Engine {
             };
             let flushed = self.outbox.flush(&ways);
             for (id, link, message) in flushed.out {
-                self.out.push_back(Command::Broker(BrokerCommand::Publish {
-                    id,
-                    link,
-                    message,
-                }));
+                self.out.push(BrokerCommand::Publish { id, link, message });
             }
             self.settle_for(flushed.settled);
             for id in flushed.no_way {

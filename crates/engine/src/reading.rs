@@ -1,6 +1,6 @@
 //! Sign-in, sign-out, and reading an agent anew.
 
-use super::command::{Call, Command, DownstreamCommand};
+use super::command::{Call, DownstreamCommand};
 use super::ids::CallId;
 use super::session::{Settling, Sync};
 use super::timer::Timer;
@@ -172,17 +172,14 @@ impl Engine {
         let id = CallId(self.number());
         let request_id = self.message_id();
         self.calls.insert(id, (purpose, node));
-        self.out
-            .push_back(Command::Downstream(DownstreamCommand::Call(Box::new(
-                Call {
-                    id,
-                    node,
-                    agent: agent.clone(),
-                    password,
-                    request_id,
-                    action,
-                },
-            ))));
+        self.out.push(DownstreamCommand::Call(Box::new(Call {
+            id,
+            node,
+            agent: agent.clone(),
+            password,
+            request_id,
+            action,
+        })));
         Some(id)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::model::InstanceId;
 
-use super::command::{BrokerCommand, Command};
+use super::command::BrokerCommand;
 use super::ids::{BootId, LinkEpoch};
 use super::members::{Liveness, Peer};
 use super::peer::{GroupState, Heartbeat, PeerMessage, Role, SessionRecord};
@@ -359,11 +359,10 @@ impl Engine {
             .collect();
         for peer in peers {
             for link in &links {
-                self.out
-                    .push_back(Command::Broker(BrokerCommand::CountPeerConsumers {
-                        link: *link,
-                        peer: peer.clone(),
-                    }));
+                self.out.push(BrokerCommand::CountPeerConsumers {
+                    link: *link,
+                    peer: peer.clone(),
+                });
             }
         }
     }

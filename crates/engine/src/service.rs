@@ -3,15 +3,14 @@
 use crate::model::{CallOutcome, Destination, NodeHealth};
 use crate::wire::event::{ClientEvent, SystemStatus};
 
-use super::command::{Command, DownstreamCommand};
+use super::command::DownstreamCommand;
 use super::route::RouteChange;
 use super::timer::Timer;
 use super::{Engine, Event};
 
 impl Engine {
     pub(super) fn probe(&mut self, node: usize) {
-        self.out
-            .push_back(Command::Downstream(DownstreamCommand::Probe { node }));
+        self.out.push(DownstreamCommand::Probe { node });
         // Set again by the answer; this is the net under it.
         let next = self.now.mono + self.cfg.probe_interval + self.cfg.request_timeout;
         self.timers.set(Timer::Probe(node), next);

@@ -5,7 +5,7 @@ use crate::model::{Action, AgentId, Destination, Secret, User};
 use crate::wire::command::{ClientCommand, ReplyTo};
 use crate::wire::event::{ClientEvent, Note};
 
-use super::command::{Command, NotifyCommand};
+use super::command::NotifyCommand;
 use super::ids::JobId;
 use super::session::Subscription;
 use super::{Engine, limits};
@@ -85,13 +85,12 @@ impl Engine {
             return;
         };
         if let Some(domain) = self.route.pubsub(node) {
-            self.out
-                .push_back(Command::Notify(NotifyCommand::WatchTeam {
-                    agent: agent.clone(),
-                    subscription: epoch,
-                    pubsub_domain: domain.to_owned(),
-                    team,
-                }));
+            self.out.push(NotifyCommand::WatchTeam {
+                agent: agent.clone(),
+                subscription: epoch,
+                pubsub_domain: domain.to_owned(),
+                team,
+            });
         }
     }
 

@@ -1,6 +1,6 @@
 //! Ways through a broker that are refused, and what follows: proofs, another broker, words.
 
-use super::command::{BrokerCommand, Command};
+use super::command::BrokerCommand;
 use super::fitness::{Pass, Proof, Way, Weight};
 use super::ids::LinkEpoch;
 use super::{Engine, Event};
@@ -33,8 +33,7 @@ impl Engine {
         match way {
             Way::Commands => self.refresh_consumers(),
             Way::ControlQueue if self.control_on != Some(link) => {
-                self.out
-                    .push_back(Command::Broker(BrokerCommand::AttachControl { link }));
+                self.out.push(BrokerCommand::AttachControl { link });
             }
             _ => {}
         }
@@ -58,10 +57,10 @@ impl Engine {
 
     /// A proof: trying it again, where that harms nothing.
     pub(super) fn find_out(&mut self, link: LinkEpoch, way: Way) {
-        self.out.push_back(match way {
-            Way::Expired => Command::Broker(BrokerCommand::ConsumeExpired { link }),
-            Way::DeadLetters => Command::Broker(BrokerCommand::DeclareDeadLetters { link }),
-            _ => Command::Broker(BrokerCommand::Prove { link, way }),
+        self.out.push(match way {
+            Way::Expired => BrokerCommand::ConsumeExpired { link },
+            Way::DeadLetters => BrokerCommand::DeclareDeadLetters { link },
+            _ => BrokerCommand::Prove { link, way },
         });
     }
 

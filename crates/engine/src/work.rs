@@ -8,7 +8,7 @@ use crate::wire::command::ClientCommand;
 use crate::wire::errors::code_of;
 use crate::wire::reply::Outcome;
 
-use super::command::{Call, Command, DownstreamCommand};
+use super::command::{Call, DownstreamCommand};
 use super::ids::{CallId, JobId};
 use super::jobs::{Answered, State};
 use super::{CallFor, Engine};
@@ -231,17 +231,14 @@ impl Engine {
         let request_id = work.request_id.clone();
         self.expect(&agent, &action, &request_id, correlation_id);
         self.calls.insert(call, (CallFor::Job(id), node));
-        self.out
-            .push_back(Command::Downstream(DownstreamCommand::Call(Box::new(
-                Call {
-                    id: call,
-                    node,
-                    agent,
-                    password,
-                    request_id,
-                    action,
-                },
-            ))));
+        self.out.push(DownstreamCommand::Call(Box::new(Call {
+            id: call,
+            node,
+            agent,
+            password,
+            request_id,
+            action,
+        })));
     }
 
     pub(super) fn on_call_done(&mut self, call: CallId, outcome: CallOutcome) {
