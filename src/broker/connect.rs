@@ -14,10 +14,6 @@ use super::guard::Greeting;
 use super::{BrokerConfig, BrokerError, CLOSE_LIMIT, RPC_LIMIT, guard, lock};
 use crate::net::{TlsClient, amqp, dial};
 
-/// Pause before the next node of a broker is tried beside those under way: one that is frozen
-/// takes connections and says nothing.
-const NODE_DELAY: Duration = Duration::from_millis(500);
-
 /// A broker of the list, ready to be dialled.
 pub(super) struct Endpoint {
     /// Its nodes, at least one.
@@ -53,7 +49,7 @@ impl Endpoint {
         let node = |step: usize| (first + step) % count;
         let short = |problem: &Problem| matches!(problem.class, Class::NoRoom(_));
         let attempt = |step: usize| open(&self.nodes[node(step)]);
-        match dial::in_turn(count, NODE_DELAY, attempt, short).await {
+        match dial::in_turn(count, dial::NODE_DELAY, attempt, short).await {
             Ok((step, opened)) => {
                 self.first.store(node(step), Ordering::Relaxed);
                 Ok((node(step), opened))
@@ -96,11 +92,9 @@ fn told(failures: Vec<(&str, Problem)>, nodes: usize) -> Problem {
         .or_else(|| class(&|problem| !silent(problem)))
         .or_else(|| class(&|_| true))
         .unwrap_or(Class::Unreachable);
-    let each = failures.into_iter().map(|(label, problem)| match nodes {
-        1 => problem.text,
-        _ => format!("{label}: {}", problem.text),
-    });
-    Problem::new(class, each.collect::<Vec<_>>().join("; "))
+    let each = failures.into_iter();
+    let each = each.map(|(label, problem)| (label, problem.text));
+    Problem::new(class, dial::in_words(nodes == 1, each))
 }
 
 impl Node {

@@ -51,34 +51,32 @@ impl<'a> Declarer<'a> {
     /// Declares a queue, or finds it where it exists with other arguments or may not be declared.
     pub(super) async fn queue(&mut self, spec: &QueueSpec) -> Result<(), Problem> {
         let options = QueueDeclareOptions::durable();
-        match self.try_queue(spec, options).await {
-            Err(refused)
-                if !self.context.is_ours(&spec.name)
-                    && let Some(found) = other_type(spec, &refused) =>
-            {
-                Err(Problem::new(
-                    Class::Precondition,
-                    format!(
-                        "queue {} exists with the type {found}, queue.type is {}: {OTHER_TYPE_CURE}",
-                        spec.name,
-                        self.context.config.queue_type.as_str()
-                    ),
-                ))
-            }
-            Err(refused) if is_refusal(&refused) => {
-                let passive = QueueDeclareOptions {
-                    passive: true,
-                    ..options
-                };
-                self.try_queue(spec, passive).await?;
-                if self.context.note(&refused.text) {
-                    tracing::warn!(queue = %spec.name, reason = %refused,
-                        "the queue exists with other settings and is used as it is");
-                }
-                Ok(())
-            }
-            result => result,
+        let refused = match self.try_queue(spec, options).await {
+            Err(refused) if is_refusal(&refused) => refused,
+            result => return result,
+        };
+        if !self.context.is_ours(&spec.name)
+            && let Some(found) = other_type(spec, &refused)
+        {
+            return Err(Problem::new(
+                Class::Precondition,
+                format!(
+                    "queue {} exists with the type {found}, queue.type is {}: {OTHER_TYPE_CURE}",
+                    spec.name,
+                    self.context.config.queue_type.as_str()
+                ),
+            ));
         }
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..options
+        };
+        self.try_queue(spec, passive).await?;
+        if self.context.note(&refused.text) {
+            tracing::warn!(queue = %spec.name, reason = %refused,
+                "the queue exists with other settings and is used as it is");
+        }
+        Ok(())
     }
 
     async fn try_queue(

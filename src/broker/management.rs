@@ -9,7 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 
-use crate::net::TlsClient;
+use crate::net::{TlsClient, dial};
 use crate::settings::ManagementUrl;
 
 /// Bound of one request, connecting included; of a PUT see below.
@@ -334,16 +334,9 @@ impl ManagementClient {
 /// Where nobody answered: each with its reason.
 fn unreachable(failures: Vec<(&str, String)>) -> ManagementError {
     let urls: Vec<&str> = failures.iter().map(|(url, _)| *url).collect();
-    let reason = match &failures[..] {
-        [(_, reason)] => reason.clone(),
-        _ => {
-            let each = failures.iter().map(|(url, why)| format!("{url}: {why}"));
-            each.collect::<Vec<_>>().join("; ")
-        }
-    };
     ManagementError::Unreachable {
         url: urls.join(","),
-        reason,
+        reason: dial::in_words(urls.len() == 1, failures),
     }
 }
 

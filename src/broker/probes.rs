@@ -13,6 +13,7 @@ use super::classify::Problem;
 use super::connect::{self, Conn, Endpoint, Node, rpc, within};
 use super::encode::short;
 use super::{BrokerConfig, BrokerError};
+use crate::net::dial;
 
 /// How long a probe may be under way.
 const TRAVEL: Duration = Duration::from_secs(5);
@@ -153,17 +154,11 @@ async fn open_nodes(config: &BrokerConfig, endpoint: &Endpoint) -> Reached {
             node: (nodes.len() > 1).then_some(node),
             wrong,
         },
-        None => {
-            let each = wrong.into_iter().map(|(label, why)| match nodes.len() {
-                1 => why,
-                _ => format!("{label}: {why}"),
-            });
-            Reached {
-                opened: Err(each.collect::<Vec<_>>().join("; ")),
-                node: None,
-                wrong: Vec::new(),
-            }
-        }
+        None => Reached {
+            opened: Err(dial::in_words(nodes.len() == 1, wrong)),
+            node: None,
+            wrong: Vec::new(),
+        },
     }
 }
 

@@ -7,12 +7,13 @@
 //! nothing and changes nothing.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
+use super::lock;
 use super::management::{ManagementError, segment};
 use super::topology::{self, BrokerPlan, LinkState, Topology, TopologyInput};
 use crate::engine::{Input, View};
@@ -67,7 +68,7 @@ impl Prover {
         let topology = Arc::clone(&self.topology);
         move |input| {
             let new = Arc::new(Topology::of(input));
-            *topology.lock().unwrap_or_else(PoisonError::into_inner) = new;
+            *lock(&topology) = new;
         }
     }
 
@@ -92,10 +93,7 @@ impl Prover {
         let compared = self.looks.is_multiple_of(COMPARED_EVERY);
         self.looks += 1;
         let mut brokers = Vec::new();
-        let topology = {
-            let newest = self.topology.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(&newest)
-        };
+        let topology = Arc::clone(&lock(&self.topology));
         for (at, plan) in topology.brokers.iter().enumerate() {
             let mut proof = ask(plan, &self.queues).await;
             let known = self.known_unplanned(at);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Method, Url, redirect};
+use reqwest::{Method, StatusCode, Url, redirect};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -129,32 +129,32 @@ impl Admin {
 
     /// One of the health paths: whether it is good, and its line.
     pub(super) async fn health(&self, path: &str) -> Result<(bool, String), ClientError> {
+        let (status, text) = self.text(path).await?;
+        let good = match status {
+            StatusCode::OK => true,
+            StatusCode::SERVICE_UNAVAILABLE => false,
+            _ => return Err(self.stranger()),
+        };
+        let line = text.trim_end();
+        Ok((good, line.chars().filter(|c| !c.is_control()).collect()))
+    }
+
+    /// The metrics as they come.
+    pub(super) async fn metrics(&self) -> Result<String, ClientError> {
+        self.text("metrics").await.map(|(_, text)| text)
+    }
+
+    /// What stands outside of the API, and wants no token.
+    async fn text(&self, path: &str) -> Result<(StatusCode, String), ClientError> {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().push(path);
         }
         let response = self.client.get(url).send().await;
         let response = response.map_err(|error| self.lost(&error))?;
-        let good = match response.status().as_u16() {
-            200 => true,
-            503 => false,
-            _ => return Err(self.stranger()),
-        };
+        let status = response.status();
         let body = self.body(response).await?;
-        let line: String = String::from_utf8_lossy(&body).trim_end().to_owned();
-        Ok((good, line.chars().filter(|c| !c.is_control()).collect()))
-    }
-
-    /// The metrics as they come.
-    pub(super) async fn metrics(&self) -> Result<String, ClientError> {
-        let mut url = self.base.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().push("metrics");
-        }
-        let response = self.client.get(url).send().await;
-        let response = response.map_err(|error| self.lost(&error))?;
-        let body = self.body(response).await?;
-        Ok(String::from_utf8_lossy(&body).into_owned())
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
     }
 
     /// Changes; the answer holds the new state.

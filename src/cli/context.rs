@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use reqwest::Url;
 
 use super::client::ClientError;
+use crate::files::read_bounded;
 use crate::model::Secret;
 use crate::model::text::trimmed;
 use crate::net::{KeyNames, TlsClient, TlsFiles};
@@ -20,8 +21,8 @@ const URL_VARIABLE: &str = "TANDEM_URL";
 const TOKEN_VARIABLE: &str = "TANDEM_TOKEN_FILE";
 /// Private authorities, where neither `--ca-file` nor the property file names any.
 const CA_VARIABLE: &str = "TANDEM_CA_FILE";
-/// Longest token file, bytes.
-const TOKEN_FILE: u64 = 64 * 1024;
+/// Longest file of a token or password, bytes.
+const SECRET_FILE: usize = 64 * 1024;
 
 /// Which instance, and as whom.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -123,6 +124,18 @@ pub(super) fn load(file: &Path) -> Result<Settings, ClientError> {
     }
 }
 
+/// Its brokers, each as the AMQP client takes it.
+pub(super) fn brokers(settings: &Settings) -> Vec<String> {
+    let urls = settings.broker.urls.iter();
+    urls.map(|url| url.amqp.clone()).collect()
+}
+
+/// `command.queue`.
+pub(super) fn command_queue(settings: &Settings) -> Option<&str> {
+    let queue = settings.groups.first()?.queues.first()?;
+    Some(queue)
+}
+
 /// Where the instance of a property file listens, as it is reached from the same machine.
 fn listens(settings: &Settings) -> Result<(Url, Option<SocketAddr>), ClientError> {
     let mut near = settings.admin.listen;
@@ -168,17 +181,24 @@ fn base(name: &str, text: &str) -> Result<Url, ClientError> {
     Ok(url)
 }
 
-fn read_token(name: &str, file: &Path) -> Result<Secret, ClientError> {
-    use std::io::Read;
+/// The text of a file that an option names and that holds a secret.
+pub(super) fn secret_file(name: &str, file: &Path) -> Result<Secret, ClientError> {
     let wrong = |why: String| ClientError::Usage(format!("{name} {}: {why}", file.display()));
-    let mut text = String::new();
-    std::fs::File::open(file)
-        .and_then(|open| open.take(TOKEN_FILE).read_to_string(&mut text))
-        .map_err(|error| wrong(error.to_string()))?;
-    let token = trimmed(&text);
+    let bytes = read_bounded(file, SECRET_FILE).map_err(|error| wrong(error.to_string()))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| wrong("not UTF-8 text".to_owned()))?;
+    Ok(Secret::new(text))
+}
+
+fn read_token(name: &str, file: &Path) -> Result<Secret, ClientError> {
+    let text = secret_file(name, file)?;
+    let token = trimmed(text.expose());
     let printable = token.bytes().all(|b| b.is_ascii_graphic());
     if token.is_empty() || !printable {
-        return Err(wrong("holds no token".to_owned()));
+        let why = "holds no token";
+        return Err(ClientError::Usage(format!(
+            "{name} {}: {why}",
+            file.display()
+        )));
     }
     Ok(Secret::new(token))
 }

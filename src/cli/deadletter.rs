@@ -99,12 +99,7 @@ pub fn run(args: &Args, json: bool) -> ExitCode {
         let mut options = ClientOptions::new("deadletter");
         options.cluster.clone_from(&settings.cluster_name);
         options.tls = settings.broker.tls.clone();
-        let brokers: Vec<String> = settings
-            .broker
-            .urls
-            .iter()
-            .map(|u| u.amqp.clone())
-            .collect();
+        let brokers = context::brokers(&settings);
         let opened = match Letters::open(&brokers, &options).await {
             Ok(opened) => opened,
             Err(error) => return failed(&error),
@@ -134,11 +129,7 @@ pub fn run(args: &Args, json: bool) -> ExitCode {
 
 fn failed(error: &ClientError) -> u8 {
     complain!("tandem deadletter: {error}");
-    match error {
-        ClientError::Url { .. } | ClientError::Tls(_) => exit::USAGE,
-        ClientError::Unreachable(_) => exit::UNREACHABLE,
-        ClientError::Refused { .. } | ClientError::Closed => exit::FAILED,
-    }
+    exit::of_client(error)
 }
 
 type Box = (Letters, Vec<Letter>);
@@ -152,13 +143,10 @@ async fn done(action: &Action, boxes: &[Box], settings: &Settings, json: bool) -
             max_age,
             queue,
         } => {
-            let own = settings
-                .groups
-                .first()
-                .and_then(|group| group.queues.first());
-            let queue = queue.as_ref().or(own).cloned().unwrap_or_default();
+            let queue = queue.as_deref().or(context::command_queue(settings));
+            let queue = queue.unwrap_or_default();
             let send = async |letters: &Letters, letter: &Letter| {
-                letters.requeue(letter, &queue, *max_age).await
+                letters.requeue(letter, queue, *max_age).await
             };
             change(boxes, which, "sent again", json, send).await
         }
@@ -184,20 +172,23 @@ fn as_json(broker: &str, letter: &Letter) -> Value {
     })
 }
 
+/// Every letter, with the dead letters of its broker.
+fn all(boxes: &[Box]) -> impl Iterator<Item = (&Letters, &Letter)> {
+    let each = boxes.iter();
+    each.flat_map(|(letters, found)| found.iter().map(move |letter| (letters, letter)))
+}
+
 fn list(boxes: &[Box], json: bool) -> u8 {
-    let all = boxes
-        .iter()
-        .flat_map(|(letters, found)| found.iter().map(|letter| (letters.broker.as_str(), letter)));
     if json {
-        let rows: Vec<Value> = all
-            .map(|(broker, letter)| as_json(broker, letter))
+        let rows: Vec<Value> = all(boxes)
+            .map(|(letters, letter)| as_json(&letters.broker, letter))
             .collect();
         output::print(&format!("{:#}\n", json!(rows)));
         return exit::DONE;
     }
     let now = seconds();
-    let rows: Vec<_> = all
-        .map(|(broker, letter)| {
+    let rows: Vec<_> = all(boxes)
+        .map(|(letters, letter)| {
             let age = letter
                 .sent
                 .map(|at| format!("{} s", now.saturating_sub(at)));
@@ -209,7 +200,7 @@ fn list(boxes: &[Box], json: bool) -> u8 {
                 plain(letter.agent().unwrap_or("-")),
                 plain(letter.body.len()),
                 plain(if letter.redacted() { "redacted" } else { "" }),
-                plain(broker),
+                plain(&letters.broker),
                 plain(letter.id.as_deref().unwrap_or("-")),
             ]
         })
@@ -233,17 +224,11 @@ fn list(boxes: &[Box], json: bool) -> u8 {
 }
 
 fn show(name: &str, boxes: &[Box], json: bool) -> u8 {
-    let mut all = boxes
-        .iter()
-        .flat_map(|(letters, found)| found.iter().map(|letter| (letters.broker.as_str(), letter)));
-    let Some((broker, letter)) = all.find(|(_, letter)| letter.is(name)) else {
-        complain!(
-            "tandem deadletter: there is no letter {name}; `tandem deadletter list` shows all"
-        );
-        return exit::FAILED;
+    let Some((letters, letter)) = all(boxes).find(|(_, letter)| letter.is(name)) else {
+        return unknown(name);
     };
     let body = String::from_utf8_lossy(&letter.body);
-    let mut value = as_json(broker, letter);
+    let mut value = as_json(&letters.broker, letter);
     value["headers"] = json!(letter.headers);
     value["correlationId"] = json!(letter.correlation);
     value["contentType"] = json!(letter.content_type);
@@ -255,6 +240,11 @@ fn show(name: &str, boxes: &[Box], json: bool) -> u8 {
     exit::DONE
 }
 
+fn unknown(name: &str) -> u8 {
+    complain!("tandem deadletter: there is no letter {name}; `tandem deadletter list` shows all");
+    exit::FAILED
+}
+
 /// Asks, then does it with each letter that is meant.
 async fn change(
     boxes: &[Box],
@@ -263,17 +253,12 @@ async fn change(
     json: bool,
     work: impl AsyncFn(&Letters, &Letter) -> Result<(), ClientError>,
 ) -> u8 {
-    let meant: Vec<(&Letters, &Letter)> = boxes
-        .iter()
-        .flat_map(|(letters, found)| found.iter().map(move |letter| (letters, letter)))
+    let meant: Vec<(&Letters, &Letter)> = all(boxes)
         .filter(|(_, letter)| which.holds(letter))
         .collect();
     let is_there = |name: &&String| meant.iter().any(|(_, letter)| letter.is(name));
-    if let Some(unknown) = which.letters.iter().find(|name| !is_there(name)) {
-        complain!(
-            "tandem deadletter: there is no letter {unknown}; `tandem deadletter list` shows all"
-        );
-        return exit::FAILED;
+    if let Some(name) = which.letters.iter().find(|name| !is_there(name)) {
+        return unknown(name);
     }
     if !which.yes && !meant.is_empty() && !agreed(&format!("{} to be {word}", meant.len())) {
         return exit::USAGE;

@@ -7,15 +7,12 @@ use std::time::{Duration, Instant};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
-use super::{block_on, exit};
+use super::{block_on, context, exit};
 use crate::client::{Client, ClientError, ClientOptions, Command, Inbox, Incoming, Message};
 use crate::model::text::without_mark;
 use crate::net::{KeyNames, TlsClient, TlsFiles, amqp};
 use crate::settings::{self, Settings};
 use crate::simulator::config::duration;
-
-/// Longest password file, bytes.
-const PASSWORD_FILE: usize = 64 * 1024;
 
 /// Arguments of `tandem send`.
 #[derive(Debug, Clone, clap::Args)]
@@ -102,11 +99,9 @@ fn as_user(args: &mut Args) -> Result<(), String> {
     let (Some(user), Some(file)) = (&args.user, &args.password_file) else {
         return Ok(());
     };
-    let text = crate::files::read_bounded(file, PASSWORD_FILE);
-    let text = text.map_err(|error| format!("--password-file {}: {error}", file.display()))?;
-    let password = std::str::from_utf8(&text)
-        .map_err(|_| format!("--password-file {}: not UTF-8 text", file.display()))?;
-    let password = without_mark(password).trim_end_matches(['\r', '\n']);
+    let text = context::secret_file("--password-file", file);
+    let text = text.map_err(|error| error.to_string())?;
+    let password = without_mark(text.expose()).trim_end_matches(['\r', '\n']);
     let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let login = format!("{}:{}@", encoded(user), encoded(password));
     for broker in &mut args.broker {
@@ -128,18 +123,10 @@ fn client_of(args: &Args, settings: Option<&Settings>) -> (Vec<String>, ClientOp
     let mut brokers = args.broker.clone();
     if let Some(settings) = settings {
         if brokers.is_empty() {
-            brokers = settings
-                .broker
-                .urls
-                .iter()
-                .map(|url| url.amqp.clone())
-                .collect();
+            brokers = context::brokers(settings);
         }
-        let queue = settings
-            .groups
-            .first()
-            .and_then(|group| group.queues.first());
-        options.queue = queue.cloned().unwrap_or(options.queue);
+        let queue = context::command_queue(settings);
+        options.queue = queue.map_or(options.queue, str::to_owned);
         options.cluster.clone_from(&settings.cluster_name);
         options.tls = settings.broker.tls.clone();
     }
@@ -223,11 +210,7 @@ async fn send(args: &Args, settings: Option<&Settings>, json: bool) -> u8 {
 
 fn failed(error: &ClientError) -> u8 {
     complain!("tandem send: {error}");
-    match error {
-        ClientError::Url { .. } | ClientError::Tls(_) => exit::USAGE,
-        ClientError::Unreachable(_) => exit::UNREACHABLE,
-        ClientError::Refused { .. } | ClientError::Closed => exit::FAILED,
-    }
+    exit::of_client(error)
 }
 
 /// Sends and waits for the reply to it; prints what else arrives meanwhile.

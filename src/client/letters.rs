@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::link::{ANSWER_LIMIT, Broker, Failure, brokers, connect_any, short};
 use super::{ClientError, ClientOptions};
+use crate::model::text::hex;
 
 /// Most letters that are read of one broker.
 pub const MAX_LETTERS: usize = 10_000;
@@ -170,7 +171,7 @@ impl Letters {
     }
 
     /// Sends a letter's command again, with this time left for it, and takes the letter away once
-    /// the broker has confirmed that. Same id: what was done is answered, not done again.
+    /// the broker has confirmed that. Same id: what was done lately is answered, not done again.
     ///
     /// # Errors
     /// It is no command, or the broker did not take it: the letter stays.
@@ -253,16 +254,12 @@ fn letter(delivery: &lapin::message::Delivery) -> Letter {
     }
     hash.update(sent.unwrap_or_default().to_be_bytes());
     hash.update(&delivery.data);
-    let hex = hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<String>();
+    let hash = hex(&hash.finalize());
     let reason = headers
         .get("x-reason")
         .or(headers.get("x-first-death-reason"));
     Letter {
-        key: hex[..KEY].to_owned(),
+        key: hash[..KEY].to_owned(),
         id,
         kind,
         correlation: text(properties.correlation_id()),

@@ -16,14 +16,13 @@ use lapin::{
 use super::pending::Copy;
 use super::{ClientError, ClientOptions, QUEUE_EXPIRES, QUEUE_LENGTH};
 use crate::broker::guard;
+use crate::model::text::hex;
 use crate::net::{amqp, dial};
 
 /// Bound of one publication's way into the socket, and of its confirm.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// Messages delivered ahead of [`super::Inbox::next`].
 const PREFETCH: u16 = 500;
-/// Pause before the next address of a broker is tried beside those under way.
-const NODE_DELAY: Duration = Duration::from_millis(500);
 /// How long the event queue of an earlier connection may take to be declared.
 const QUEUE_LIMIT: Duration = Duration::from_secs(1);
 /// Longest text of AMQP's short strings, in bytes.
@@ -105,8 +104,7 @@ pub(super) fn unique(prefix: &str) -> String {
         bytes[..8].copy_from_slice(&(now.as_nanos() as u64).to_be_bytes());
         bytes[8..].copy_from_slice(&std::process::id().to_be_bytes());
     }
-    let hex = bytes.iter().map(|byte| format!("{byte:02x}"));
-    hex.fold(prefix.to_owned(), |out, byte| out + &byte)
+    format!("{prefix}{}", hex(&bytes))
 }
 
 /// An open connection. The consumers are taken out by their reader.
@@ -128,16 +126,13 @@ impl Link {
     /// On the first address that gives all of it.
     pub(super) async fn open(broker: &Broker, setup: &Setup) -> Result<Self, Failure> {
         let limit = setup.options.connect_limit;
-        let attempt = |at: usize| Self::open_unbounded(&broker.uris[at], setup);
-        let open = dial::in_turn(broker.uris.len(), NODE_DELAY, attempt, |_| false);
-        match tokio::time::timeout(limit, open).await {
-            Ok(Ok((_, opened))) => Ok(opened),
-            Ok(Err(failures)) => Err(told(failures, &broker.uris)),
-            Err(_) => Err(Failure {
+        let open = on_any(broker, |at| Self::open_unbounded(&broker.uris[at], setup));
+        tokio::time::timeout(limit, open).await.unwrap_or_else(|_| {
+            Err(Failure {
                 refused: false,
                 reason: format!("not open within {limit:?}"),
-            }),
-        }
+            })
+        })
     }
 
     async fn open_unbounded(uri: &AMQPUri, setup: &Setup) -> Result<Self, Failure> {
@@ -207,34 +202,35 @@ impl Link {
     }
 }
 
-/// One failure for all addresses; that of a lone one as it is.
-fn told(mut failures: Vec<(usize, Failure)>, uris: &[AMQPUri]) -> Failure {
-    if failures.len() == 1
-        && let Some((_, lone)) = failures.pop()
-    {
-        return lone;
-    }
-    let each = failures
-        .iter()
-        .map(|(at, failure)| format!("{}: {}", amqp::label(&uris[*at]), failure.reason));
-    Failure {
-        refused: failures.iter().any(|(_, failure)| failure.refused),
-        reason: each.collect::<Vec<_>>().join("; "),
-    }
+/// On the first address of a broker that gives it; bounded by the caller.
+async fn on_any<T, A>(broker: &Broker, attempt: impl Fn(usize) -> A) -> Result<T, Failure>
+where
+    A: Future<Output = Result<T, Failure>>,
+{
+    let count = broker.uris.len();
+    let failures = match dial::in_turn(count, dial::NODE_DELAY, attempt, |_| false).await {
+        Ok((_, opened)) => return Ok(opened),
+        Err(failures) => failures,
+    };
+    let refused = failures.iter().any(|(_, failure)| failure.refused);
+    let each = failures.into_iter();
+    let each = each.map(|(at, failure)| (amqp::label(&broker.uris[at]), failure.reason));
+    Err(Failure {
+        refused,
+        reason: dial::in_words(count == 1, each),
+    })
 }
 
-/// To the first address of a broker that lets us in; bounded by the caller.
+/// A connection alone; bounded by the caller.
 pub(super) async fn connect_any(
     broker: &Broker,
     options: &ClientOptions,
     properties: ConnectionProperties,
 ) -> Result<Connection, Failure> {
-    let attempt = |at: usize| connect(&broker.uris[at], options, properties.clone());
-    let open = dial::in_turn(broker.uris.len(), NODE_DELAY, attempt, |_| false);
-    match open.await {
-        Ok((_, connection)) => Ok(connection),
-        Err(failures) => Err(told(failures, &broker.uris)),
-    }
+    on_any(broker, |at| {
+        connect(&broker.uris[at], options, properties.clone())
+    })
+    .await
 }
 
 /// Bounded by the caller; the library's thread outlives it by no more than the same bound.

@@ -1,6 +1,7 @@
 //! Connecting to a name that has several addresses: an address that does not answer must not
 //! stand in the way of one that would (RFC 8305).
 
+use std::fmt::Display;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +16,9 @@ use crate::shortage;
 
 /// Pause before the next address is tried beside the ones under way (RFC 8305, section 5).
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// Pause before the next node of one broker is tried beside those under way: one that is frozen
+/// takes connections and says nothing.
+pub const NODE_DELAY: Duration = Duration::from_millis(500);
 /// Addresses of one name that are tried; further ones are left out.
 pub const MAX_ADDRESSES: usize = 16;
 
@@ -162,10 +166,20 @@ fn told(mut failures: Vec<(SocketAddr, io::Error)>, alone: bool) -> io::Error {
     if alone && let Some((_, error)) = failures.pop() {
         return error;
     }
-    let texts = failures
-        .iter()
-        .map(|(address, error)| format!("{address}: {error}"));
-    explain::said(kind, texts.collect::<Vec<_>>().join("; "))
+    explain::said(kind, in_words(false, failures))
+}
+
+/// Why none of several would do: each by its name, with its reason; the reason of one that is
+/// `alone` as it is.
+pub fn in_words<N: Display, W: Display>(
+    alone: bool,
+    failures: impl IntoIterator<Item = (N, W)>,
+) -> String {
+    let each = failures.into_iter().map(|(name, why)| match alone {
+        true => why.to_string(),
+        false => format!("{name}: {why}"),
+    });
+    each.collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::files::read_bounded;
 use crate::model::Secret;
-use crate::model::text::{is_utf16, without_mark};
+use crate::model::text::{hex, is_utf16, without_mark};
 
 /// Largest file, in bytes.
 const MAX_BYTES: usize = 64 * 1024;
@@ -97,11 +97,8 @@ impl Token {
     /// Its line in the file.
     #[must_use]
     pub fn line(&self) -> String {
-        let mut line = format!("{} {} {SCHEME}", self.name, self.role.as_str());
-        for byte in self.hash {
-            line += &format!("{byte:02x}");
-        }
-        line
+        let (role, hash) = (self.role.as_str(), hex(&self.hash));
+        format!("{} {role} {SCHEME}{hash}", self.name)
     }
 
     fn parse(line: &str) -> Result<Self, String> {

@@ -1,4 +1,5 @@
-//! Byte order marks, which editors and clients of some systems put in front of a text.
+//! Texts: byte order marks, which editors and clients of some systems put in front of them, and
+//! bytes in hexadecimal.
 
 /// The mark.
 const MARK: char = '\u{feff}';
@@ -26,6 +27,12 @@ pub fn is_utf16(bytes: &[u8]) -> bool {
     }
 }
 
+/// Bytes in hexadecimal, in small letters.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +57,11 @@ mod tests {
         for bytes in [b"".as_slice(), b"a", b"ab", b"\0\0", b"\xef\xbb\xbfa"] {
             assert!(!is_utf16(bytes), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn each_byte_has_two_digits() {
+        assert_eq!(hex(&[0, 0x0f, 0xa0, 0xff]), "000fa0ff");
+        assert_eq!(hex(&[]), "");
     }
 }

@@ -1,8 +1,9 @@
 //! The last look: no secret of the configuration may be in a text, whoever wrote it there.
 
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::model::{REDACTED, Secret};
+use crate::net::amqp;
 use crate::settings::Settings;
 
 /// Shorter ones are words of every text: `guest` is no secret.
@@ -28,7 +29,9 @@ impl Scrub {
         all.extend(admin.map(|admin| admin.password.clone()));
         for url in &settings.broker.urls {
             all.push(url.management.password.clone());
-            all.extend(password(&url.amqp));
+            let uris = amqp::uris(&url.amqp).unwrap_or_default();
+            let passwords = uris.into_iter().map(|uri| uri.authority.userinfo.password);
+            all.extend(passwords.map(Secret::new));
         }
         let mut forms = Vec::new();
         for secret in all.iter().filter(|secret| secret.len() >= SHORTEST) {
@@ -50,13 +53,4 @@ impl Scrub {
         let clean = |text: String, form: &Secret| text.replace(form.expose(), REDACTED);
         self.0.iter().fold(text.to_owned(), clean)
     }
-}
-
-/// The password in a URL, as it is.
-fn password(url: &str) -> Option<Secret> {
-    let (_, rest) = url.split_once("://")?;
-    let (user, _) = rest.split_once('@')?;
-    let (_, password) = user.split_once(':')?;
-    let password = percent_decode_str(password).decode_utf8().ok()?;
-    Some(Secret::new(password.into_owned()))
 }

@@ -11,6 +11,7 @@ use crate::lab::janitor::Janitor;
 use crate::lab::network::NetworkOptions;
 use crate::lab::ports::lock_folder;
 use crate::lab::{BrokerNetwork, LabError, ProcessSpec, ReservedPort, TandemProcess};
+use crate::model::text::hex;
 use crate::settings::{self, Settings};
 
 use super::{AGENTS, SPARE_AGENTS};
@@ -226,8 +227,7 @@ fn configure(
     let mut secret = [0u8; 32];
     getrandom::fill(&mut secret)
         .map_err(|error| LabError::io("make a key")(std::io::Error::other(error.to_string())))?;
-    let secret: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-    std::fs::write(&key, secret).map_err(LabError::io("write the key"))?;
+    std::fs::write(&key, hex(&secret)).map_err(LabError::io("write the key"))?;
     let mut files = Vec::new();
     let mut environments = Vec::new();
     for (site, (name, text)) in SITES.iter().enumerate() {

@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Head, read};
 use crate::message::{Cut, RawMessage};
+use crate::model::text::hex;
 
 #[derive(Serialize)]
 struct Redacted {
@@ -30,11 +31,7 @@ pub fn redacted_body(raw: &RawMessage) -> Vec<u8> {
     let redacted = Redacted {
         redacted: true,
         length: whole.length,
-        sha256: whole
-            .sha256
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect(),
+        sha256: hex(&whole.sha256),
     };
     // Cannot fail: the fields are a flag, a number and a text.
     serde_json::to_vec(&redacted).unwrap_or_default()
