@@ -343,7 +343,7 @@ fn tell_start(settings: &Settings, file: &Path) {
         cluster = settings.cluster_name,
         file = %file.display(),
         admin = format!("{scheme}://{}", settings.admin.listen),
-        mode = if settings.mode == settings::Mode::ActiveActive { "active-active" } else { "active-passive" },
+        mode = settings.mode.as_str(),
         groups = groups.join(","),
         role,
         "tandem starts"

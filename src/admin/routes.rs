@@ -14,7 +14,7 @@ use axum::http::header::{
 use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -50,11 +50,20 @@ pub(super) fn router(state: AdminState, access: Access) -> Router {
         .route("/api/v1/network", get(network))
         .route("/api/v1/groups", get(groups))
         .route("/api/v1/history", get(history))
-        .route("/api/v1/groups/{name}/stop", post(group_stop))
-        .route("/api/v1/groups/{name}/start", post(group_start))
-        .route("/api/v1/failover/{name}/stop", post(failover_stop))
-        .route("/api/v1/failover/{name}/start", post(failover_start))
-        .route("/api/v1/failover/{name}/auto", post(failover_auto))
+        .route("/api/v1/groups/{name}/stop", group_verb(Verb::GroupStop))
+        .route("/api/v1/groups/{name}/start", group_verb(Verb::GroupStart))
+        .route(
+            "/api/v1/failover/{name}/stop",
+            group_verb(Verb::FailoverStop),
+        )
+        .route(
+            "/api/v1/failover/{name}/start",
+            group_verb(Verb::FailoverStart),
+        )
+        .route(
+            "/api/v1/failover/{name}/auto",
+            group_verb(Verb::FailoverAuto),
+        )
         .route("/api/v1/switchover", post(switchover))
         .route("/api/v1/members/{name}/forget", post(forget))
         .route("/api/v1/drain", post(drain))
@@ -309,23 +318,16 @@ async fn members(State(state): State<AdminState>) -> Response {
 
 // ---- verbs -------------------------------------------------------------------------------------
 
-async fn group_stop(
-    State(state): State<AdminState>,
-    who: Who,
-    Path(name): Path<String>,
-) -> Response {
-    group_verb(&state, &who, name, Verb::GroupStop).await
+/// A verb for the group that the path names.
+fn group_verb(verb: fn(String) -> Verb) -> MethodRouter<AdminState> {
+    post(
+        move |State(state): State<AdminState>, who: Who, Path(name): Path<String>| async move {
+            for_group(&state, &who, name, verb).await
+        },
+    )
 }
 
-async fn group_start(
-    State(state): State<AdminState>,
-    who: Who,
-    Path(name): Path<String>,
-) -> Response {
-    group_verb(&state, &who, name, Verb::GroupStart).await
-}
-
-async fn group_verb(
+async fn for_group(
     state: &AdminState,
     who: &Who,
     name: String,
@@ -349,30 +351,6 @@ async fn group_verb(
         }
         Err(response) => response,
     }
-}
-
-async fn failover_stop(
-    State(state): State<AdminState>,
-    who: Who,
-    Path(name): Path<String>,
-) -> Response {
-    group_verb(&state, &who, name, Verb::FailoverStop).await
-}
-
-async fn failover_start(
-    State(state): State<AdminState>,
-    who: Who,
-    Path(name): Path<String>,
-) -> Response {
-    group_verb(&state, &who, name, Verb::FailoverStart).await
-}
-
-async fn failover_auto(
-    State(state): State<AdminState>,
-    who: Who,
-    Path(name): Path<String>,
-) -> Response {
-    group_verb(&state, &who, name, Verb::FailoverAuto).await
 }
 
 #[derive(Deserialize, Default)]

@@ -100,6 +100,17 @@ pub enum Mode {
     ActiveActive,
 }
 
+impl Mode {
+    /// The spelling of the property.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ActivePassive => "active-passive",
+            Self::ActiveActive => "active-active",
+        }
+    }
+}
+
 /// The broker list and how to behave on it.
 #[derive(Debug, Clone)]
 pub struct Broker {

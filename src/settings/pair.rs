@@ -78,14 +78,7 @@ fn same(first: &Loaded, second: &Loaded, findings: &mut Findings) {
     type Show = fn(&Settings) -> String;
     let table: [(&str, Show); 12] = [
         ("cluster.name", |s| s.cluster_name.clone()),
-        ("mode", |s| {
-            if s.mode == Mode::ActiveActive {
-                "active-active"
-            } else {
-                "active-passive"
-            }
-            .into()
-        }),
+        ("mode", |s| s.mode.as_str().into()),
         ("queue.type", |s| s.queue_type.as_str().into()),
         ("peer.heartbeat", |s| format!("{:?}", s.peer.heartbeat)),
         ("peer.suspect", |s| format!("{:?}", s.peer.suspect)),
