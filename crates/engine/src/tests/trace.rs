@@ -38,7 +38,7 @@ fn a_trace_goes_with_the_request_the_reply_and_the_event_and_none_is_made_up() {
         assert_eq!(call.trace.as_ref().map(parent), wanted);
         let request = call.request_id.clone();
         rig.notify_state("1001", "READY", Some(&request));
-        assert_eq!(rig.told_traces("desk"), [wanted.clone()]);
+        assert_eq!(rig.told_traces("desk"), std::slice::from_ref(&wanted));
         let reply = rig
             .published
             .iter()
