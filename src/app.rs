@@ -21,6 +21,8 @@ use crate::lease::Lease;
 use crate::model::IdError;
 use crate::net::TlsError;
 use crate::notify::shell::NotifyShell;
+use crate::record::Record;
+use crate::rest;
 use crate::settings::{self, Loaded, Settings};
 use crate::store::Store;
 use crate::supervisor::Supervisor;
@@ -33,6 +35,7 @@ mod reload;
 pub(crate) use configure::doctor_config;
 use configure::{
     broker_config, control_keys, downstream_config, engine_config, lease_limit, notify_config,
+    rest_config,
 };
 use reload::{Parts, Reloader};
 
@@ -103,6 +106,16 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     let listener = admin::bind(settings.admin.listen)
         .await
         .map_err(|error| AppError::Io(error.to_string()))?;
+    let entrance = match rest_config(&settings) {
+        Some((listen, config)) => {
+            let listener = rest::bind(listen).await;
+            Some((
+                listener.map_err(|error| AppError::Io(error.to_string()))?,
+                config,
+            ))
+        }
+        None => None,
+    };
     prepare_data_dir(&settings.data_dir)?;
     refuse_without_key(&settings).await?;
     let boot = BootId(random().map_err(AppError::Io)?);
@@ -125,7 +138,12 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     let (view, views) = watch::channel(Arc::new(engine.view()));
     let history = History::default();
     let pulse = Pulse::default();
-    let tell = teller(&settings, history.clone(), pulse.clone());
+    let tell = teller(
+        &settings,
+        history.clone(),
+        pulse.clone(),
+        shells.record.clone(),
+    );
     let (prover, network) = Prover::new(&broker::topology::topology_input(&settings));
     let rules = admin::Rules::of(&settings.admin);
     let parts = Parts::new(
@@ -168,6 +186,10 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     ));
     let proofs = tokio::spawn(prover.run(views.clone(), results.clone()));
     let beating = tokio::spawn(pulse.keep());
+    let entrance = entrance.map(|(listener, rest)| {
+        let stopped = stop.clone().cancelled_owned();
+        tokio::spawn(rest::serve(listener, rest, stopped))
+    });
     let told = Supervisor::from_environment().map(|it| tokio::spawn(it.keep(views.clone())));
     let gauges = tokio::spawn(keep_gauges(views));
     let counted = tokio::spawn(descriptors::watch(limit));
@@ -199,6 +221,9 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     log.abort();
     // The listener ends by itself; a stuck connection does not hold the process.
     let _ = tokio::time::timeout(Duration::from_secs(1), served).await;
+    if let Some(entrance) = entrance {
+        let _ = tokio::time::timeout(Duration::from_secs(1), entrance).await;
+    }
     match ended {
         Ended::Done => Ok(()),
         Ended::Refused(reason) => Err(AppError::Refused(reason)),
@@ -255,6 +280,7 @@ fn teller(
     settings: &Settings,
     history: History,
     pulse: Pulse,
+    record: Record,
 ) -> Box<dyn Fn(&crate::engine::Event) + Send + Sync> {
     let labels = telemetry::Labels {
         instance: settings.instance.id.clone(),
@@ -263,6 +289,7 @@ fn teller(
         telemetry::emit(event, &labels);
         history.record(event);
         pulse.record(event);
+        record.record(event);
     })
 }
 
@@ -457,6 +484,7 @@ fn build_shells(
         Store::open(&settings.data_dir, keys).map_err(|error| AppError::Io(error.to_string()))?;
     let lease = Lease::start(lease_limit(settings)).map_err(|e| AppError::Io(e.to_string()))?;
     Ok(Shells {
+        record: Record::new(&settings.instance.id),
         lease,
         broker,
         downstream: Arc::new(downstream),

@@ -12,15 +12,17 @@ use tokio::time::sleep_until;
 use crate::admin::AdminRequest;
 use crate::broker::Broker;
 use crate::clock::Clock;
-use crate::downstream::FinesseClient;
+use crate::downstream::{FinesseClient, Marks};
 use crate::engine::command::{Call, DownstreamCommand, Keep, LifeCommand, StoreCommand};
 use crate::engine::ids::{JournalId, Now, VerbId};
 use crate::engine::input::Verb;
+use crate::engine::limits::TRACE_ROWS;
 use crate::engine::{Command, Engine, Event, Input, View};
 use crate::journal::Journal;
 use crate::lease::{Lease, Pass};
 use crate::model::CallOutcome;
 use crate::notify::shell::NotifyShell;
+use crate::record::{Record, Traces};
 use crate::store::Store;
 use crate::watchdog::Watchdog;
 
@@ -46,6 +48,8 @@ pub struct Shells {
     pub lease: Arc<Lease>,
     /// Disk.
     pub store: Arc<Store>,
+    /// The latest steps of commands.
+    pub record: Record,
 }
 
 /// Why the driver stopped.
@@ -68,6 +72,7 @@ pub struct Driver {
     asks: mpsc::Receiver<AdminRequest>,
     verbs: HashMap<VerbId, oneshot::Sender<Result<String, String>>>,
     next_verb: u64,
+    traces: Traces,
     view: watch::Sender<Arc<View>>,
     tell: Box<dyn Fn(&Event) + Send + Sync>,
     /// From before the input that is being worked on.
@@ -100,6 +105,7 @@ impl Driver {
             asks,
             verbs: HashMap::new(),
             next_verb: 0,
+            traces: Traces::default(),
             view,
             tell,
         }
@@ -184,6 +190,30 @@ impl Driver {
                         let _ = asker.send(result);
                     }
                 }
+                Command::Life(LifeCommand::TellTrace {
+                    to,
+                    number,
+                    id,
+                    journal,
+                }) => {
+                    let mut rows = shells.record.of(&id);
+                    rows.extend(journal);
+                    rows.truncate(TRACE_ROWS);
+                    match to {
+                        // A queue that is full has more to do than this.
+                        Some(to) => {
+                            let told = Input::TraceTold { to, number, rows };
+                            let _ = self.results.try_send(told);
+                        }
+                        None => self.traces.told(number, None, rows),
+                    }
+                }
+                Command::Life(LifeCommand::TraceAsked { number, members }) => {
+                    self.traces.asked(number, members)
+                }
+                Command::Life(LifeCommand::Traced { from, number, rows }) => {
+                    self.traces.told(number, Some(from), rows);
+                }
                 Command::Store(StoreCommand::Keep(keep)) => {
                     spawn_keep(shells, &self.results, *keep)
                 }
@@ -208,6 +238,13 @@ impl Driver {
                 let _ = asker.send(self.engine.session_page(&query));
             }
             AdminRequest::Verb(verb, asker) => self.verb(verb, asker),
+            AdminRequest::Trace(id, asker) => {
+                if let Some(number) = self.traces.begin(asker) {
+                    self.apply(|engine, now| {
+                        engine.handle(now, Input::TraceWanted { number, id });
+                    });
+                }
+            }
         }
     }
 
@@ -237,7 +274,10 @@ fn spawn_call(
             call.node,
             &call.agent,
             &call.password,
-            &call.request_id,
+            Marks {
+                request_id: &call.request_id,
+                trace: call.trace.as_deref(),
+            },
             &call.action,
             &pass,
         );

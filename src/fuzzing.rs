@@ -57,6 +57,7 @@ pub fn command(data: &[u8]) {
     let defaults = Defaults {
         max_age_ms: 30_000,
         cluster_name: "tandem".to_owned(),
+        generate_traces: false,
         command_queues: vec!["Connector1".to_owned()],
     };
     match parse(&raw, &defaults, NOW) {

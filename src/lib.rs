@@ -35,6 +35,8 @@ pub mod lease;
 pub mod net;
 pub mod network;
 pub mod notify;
+pub mod record;
+pub mod rest;
 pub mod retry;
 pub mod settings;
 pub mod shortage;

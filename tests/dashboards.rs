@@ -100,7 +100,12 @@ fn happenings() -> (Vec<Event>, View) {
     let events = vec![
         Event::CommandFinished {
             command: "MakeReady",
+            tag: std::sync::Arc::default(),
             outcome: Outcome::Accepted,
+            code: None,
+            downstream: None,
+            status: None,
+            request_id: None,
             millis: 5,
             waited: 1,
             identified: true,

@@ -143,6 +143,7 @@ fn entry(event: &Event) -> Option<HistoryEntry> {
         } => make("alarm", "this machine", &format!("no {of} left")).reason(reason),
         // What happens all the time, or is no change of state: the metrics count it.
         Event::CommandFinished { .. }
+        | Event::Stage { .. }
         | Event::DeadLettered { .. }
         | Event::InDoubt
         | Event::Resolved { .. }

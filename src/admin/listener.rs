@@ -27,7 +27,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// The listener.
-pub(super) struct Limited {
+pub(crate) struct Limited {
     listener: TcpListener,
     permits: Arc<Semaphore>,
     tls: Option<TlsAcceptor>,
@@ -37,7 +37,7 @@ pub(super) struct Limited {
 
 impl Limited {
     /// With so many connections at once; further ones wait in the system's backlog.
-    pub(super) fn new(listener: TcpListener, connections: usize, tls: Option<TlsAcceptor>) -> Self {
+    pub(crate) fn new(listener: TcpListener, connections: usize, tls: Option<TlsAcceptor>) -> Self {
         Self {
             listener,
             permits: Arc::new(Semaphore::new(connections)),
@@ -135,7 +135,7 @@ enum Stream {
 }
 
 /// A connection with its place among the allowed ones.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: Stream,
     idle: Pin<Box<Sleep>>,
     _permit: Option<OwnedSemaphorePermit>,

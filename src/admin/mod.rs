@@ -17,6 +17,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod trace;
 
 use std::future::Future;
 use std::io;
@@ -29,6 +30,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use guard::Rules;
 pub use history::{History, HistoryEntry};
+pub(crate) use listener::Limited;
 pub use pulse::{Pulse, Second};
 
 use crate::engine::View;
@@ -36,6 +38,7 @@ use crate::engine::input::Verb;
 use crate::engine::view::{SessionPage, SessionQuery};
 use crate::net::TlsServer;
 use crate::network::Network;
+use crate::record::Told;
 use crate::watchdog::Watchdog;
 
 /// How long open connections may take to end when the listener is shut down.
@@ -51,6 +54,9 @@ pub enum AdminRequest {
     Sessions(SessionQuery, oneshot::Sender<SessionPage>),
     /// An operator's verb; the answer is the new state, or why not.
     Verb(Verb, oneshot::Sender<Result<String, String>>),
+    /// What happened to a command, by its command or correlation id; answered in parts. Where the
+    /// other end is dropped at once, there are too many questions.
+    Trace(String, mpsc::Sender<Told>),
 }
 
 /// What the listener serves from.

@@ -119,7 +119,12 @@ mod tests {
     fn finished(outcome: Outcome, millis: u64) -> Event {
         Event::CommandFinished {
             command: "MakeReady",
+            tag: Arc::default(),
             outcome,
+            code: None,
+            downstream: None,
+            status: None,
+            request_id: None,
             millis,
             waited: 0,
             identified: true,

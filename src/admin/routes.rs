@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use super::guard::{Access, Caller, Needs, Refusal};
 use super::health::{self, Asked};
 use super::listener::From;
-use super::{AdminRequest, AdminState, live, page};
+use super::{AdminRequest, AdminState, live, page, trace};
 use crate::engine::View;
 use crate::engine::input::Verb;
 use crate::engine::peer::Role;
@@ -36,6 +36,8 @@ const BODY: usize = 16 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(5);
 /// Of the sessions.
 const SESSIONS: &str = "/api/v1/sessions";
+/// Of a command's life.
+const TRACE: &str = "/api/v1/trace";
 
 /// All routes. Those for machines that probe (`/livez` and the like) have no rules; for the
 /// others see [`super::guard`].
@@ -47,6 +49,7 @@ pub(super) fn router(state: AdminState, access: Access) -> Router {
         .route("/api/v1/members", get(members))
         .route(SESSIONS, get(live::sessions))
         .route("/api/v1/events", get(live::events))
+        .route(TRACE, get(trace::trace))
         .route("/api/v1/network", get(network))
         .route("/api/v1/groups", get(groups))
         .route("/api/v1/history", get(history))
@@ -126,7 +129,7 @@ async fn guard(
     let reads = request.method() == Method::GET || request.method() == Method::HEAD;
     let needs = match (reads, request.uri().path()) {
         (false, _) => Needs::Change,
-        (true, SESSIONS) => Needs::Private,
+        (true, SESSIONS | TRACE) => Needs::Private,
         (true, path) if OPEN.contains(&path) => Needs::Nothing,
         (true, _) => Needs::Read,
     };

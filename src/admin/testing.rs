@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::engine::peer::Role;
+use crate::engine::peer::TraceRow;
 use crate::engine::view::{
     BrokerView, DownstreamView, GroupView, PeerGroupView, PeerView, SessionView, SessionsView,
 };
@@ -128,6 +129,22 @@ async fn fake_engine(mut asked: mpsc::Receiver<AdminRequest>, views: watch::Send
                 }];
                 let matching = sessions.len();
                 let _ = answer.send(SessionPage { matching, sessions });
+            }
+            AdminRequest::Trace(id, asker) => {
+                let row = TraceRow {
+                    at: Some(1),
+                    instance: "gc-1".to_owned(),
+                    command: "MakeReady".to_owned(),
+                    addressee: "1001".to_owned(),
+                    command_id: Some(id.clone()),
+                    correlation_id: None,
+                    trace_id: None,
+                    stage: "received".to_owned(),
+                    detail: String::new(),
+                };
+                let rows = if id == "c-1" { vec![row] } else { Vec::new() };
+                let _ = asker.try_send(Told::Asked(Vec::new()));
+                let _ = asker.try_send(Told::Rows(None, rows));
             }
             AdminRequest::Verb(verb, answer) => {
                 let _ = answer.send(match verb {

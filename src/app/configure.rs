@@ -1,5 +1,6 @@
 //! What each part is told of the settings.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::broker::{BrokerAddress, BrokerConfig, GroupConfig};
@@ -11,6 +12,7 @@ use crate::engine::ids::BootId;
 use crate::model::{HttpPermission, InstanceId};
 use crate::notify::Tls;
 use crate::notify::shell::NotifyConfig;
+use crate::rest::{PublisherConfig, RestConfig};
 use crate::settings::{self, DownstreamKind, NotifyTls, Settings};
 use crate::wire::command::Defaults;
 use crate::wire::control::Keys;
@@ -127,7 +129,30 @@ fn defaults(settings: &Settings) -> Defaults {
             .iter()
             .flat_map(|group| group.queues.iter().cloned())
             .collect(),
+        generate_traces: settings.trace_generate,
     }
+}
+
+/// The HTTP entrance and where it listens, where there is one.
+pub(super) fn rest_config(settings: &Settings) -> Option<(SocketAddr, RestConfig)> {
+    let rest = settings.rest.as_ref()?;
+    let urls = settings.broker.urls.iter();
+    let group = settings.groups.first()?;
+    let config = RestConfig {
+        token: rest.token.clone(),
+        defaults: defaults(settings),
+        publisher: PublisherConfig {
+            instance: settings.instance.id.clone(),
+            brokers: urls
+                .map(|url| (url.amqp.clone(), url.label.clone()))
+                .collect(),
+            queue: group.queues.first()?.clone(),
+            heartbeat: settings.broker.heartbeat,
+            timeout: settings.broker.timeout,
+            tls: settings.broker.tls.clone(),
+        },
+    };
+    Some((rest.listen, config))
 }
 
 pub(super) fn downstream_config(settings: &Settings, requests: usize) -> downstream::Config {

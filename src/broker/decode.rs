@@ -8,6 +8,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use sha2::{Digest, Sha256};
 
 use super::guard::mark_of;
+use crate::model::Trace;
 use crate::model::text::trimmed;
 use crate::wire::command::MAX_BODY;
 use crate::wire::message::{Cut, LEAST_MILLIS, PutAside, RawMessage, epoch_ms};
@@ -40,6 +41,7 @@ pub(super) fn raw_message(delivery: Delivery) -> RawMessage {
         expiration: text(properties.expiration()).and_then(|ms| trimmed(&ms).parse().ok()),
         deadline: header(headers, "x-deadline").and_then(deadline),
         attempt: header(headers, "x-attempt").and_then(attempt),
+        trace: trace(headers),
         redelivered,
         federated: hops.is_some(),
         redelivered_upstream: hops.is_some_and(any_hop_redelivered),
@@ -54,6 +56,13 @@ pub(super) fn raw_message(delivery: Delivery) -> RawMessage {
 
 fn text(value: &Option<ShortString>) -> Option<String> {
     value.as_ref().map(ToString::to_string)
+}
+
+/// Headers `traceparent` and `tracestate`.
+fn trace(headers: &FieldTable) -> Option<Trace> {
+    let parent = header(headers, "traceparent").and_then(as_text)?;
+    let state = header(headers, "tracestate").and_then(as_text);
+    Trace::read(&parent, state.as_deref())
 }
 
 /// What names the command: the property `type`, and the header where that holds no command.

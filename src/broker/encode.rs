@@ -8,6 +8,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use super::{Context, lock};
 use crate::engine::command::{Outbound, ReplyRoute};
 use crate::engine::peer::PeerMessage;
+use crate::model::{Cause, Trace};
 use crate::wire::command::redacted_body;
 use crate::wire::control::SealError;
 use crate::wire::event::{Format, render};
@@ -65,7 +66,7 @@ pub(super) fn encode(context: &Context, outbound: Outbound) -> Result<Encoded, S
         Outbound::Event {
             to,
             event,
-            correlation_id,
+            cause,
             epoch,
             message_id,
         } => {
@@ -77,29 +78,16 @@ pub(super) fn encode(context: &Context, outbound: Outbound) -> Result<Encoded, S
                 } else {
                     message_id.clone()
                 };
-                event_message(
-                    context,
-                    to.as_str(),
-                    &id,
-                    correlation_id.as_deref(),
-                    epoch,
-                    body,
-                )
+                event_message(context, to.as_str(), &id, &cause, epoch, body)
             };
             Encoded::Confirmed(bodies.into_iter().enumerate().map(message).collect())
         }
         Outbound::Reply {
             route,
             reply,
-            correlation_id,
+            cause,
             message_id,
-        } => reply_message(
-            context,
-            route,
-            &reply,
-            correlation_id.as_deref(),
-            &message_id,
-        ),
+        } => reply_message(context, route, &reply, &cause, &message_id),
         Outbound::DeadLetter {
             raw,
             reason,
@@ -108,14 +96,20 @@ pub(super) fn encode(context: &Context, outbound: Outbound) -> Result<Encoded, S
         Outbound::ParkedReply {
             reply_to,
             reply,
-            correlation_id,
+            cause,
         } => {
-            let mut message = own(context, JSON, correlation_id.as_deref(), reply.to_json());
+            let mut message = own(
+                context,
+                JSON,
+                cause.correlation_id.as_deref(),
+                reply.to_json(),
+            );
             message.key = short(&context.object("dead-letter"));
             message.mandatory = true;
             let mut headers = FieldTable::default();
             put(&mut headers, "x-reason", "unroutable-reply");
             put(&mut headers, "x-original-reply-to", &reply_to);
+            put_trace(&mut headers, cause.trace.as_deref());
             message.properties = message
                 .properties
                 .with_type("Reply".into())
@@ -173,7 +167,7 @@ fn event_message(
     context: &Context,
     to: &str,
     message_id: &str,
-    correlation_id: Option<&str>,
+    cause: &Cause,
     epoch: u64,
     body: Vec<u8>,
 ) -> Message {
@@ -184,7 +178,8 @@ fn event_message(
     let mut headers = FieldTable::default();
     let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
     headers.insert("x-epoch".into(), AMQPValue::LongLongInt(epoch));
-    let mut message = own(context, content_type, correlation_id, body);
+    put_trace(&mut headers, cause.trace.as_deref());
+    let mut message = own(context, content_type, cause.correlation_id.as_deref(), body);
     message.exchange = short(&context.object("events"));
     message.key = short(to);
     message.properties = message
@@ -198,10 +193,20 @@ fn reply_message(
     context: &Context,
     route: ReplyRoute,
     reply: &Reply,
-    correlation_id: Option<&str>,
+    cause: &Cause,
     message_id: &str,
 ) -> Encoded {
-    let mut message = own(context, JSON, correlation_id, reply.to_json());
+    let mut message = own(
+        context,
+        JSON,
+        cause.correlation_id.as_deref(),
+        reply.to_json(),
+    );
+    if let Some(trace) = &cause.trace {
+        let mut headers = FieldTable::default();
+        put_trace(&mut headers, Some(trace));
+        message.properties = message.properties.with_headers(headers);
+    }
     message.properties = message
         .properties
         .with_type("Reply".into())
@@ -249,6 +254,7 @@ fn dead_letter(context: &Context, raw: &RawMessage, reason: &str, detail: &str) 
             headers.insert(name.into(), AMQPValue::LongLongInt(number));
         }
     }
+    put_trace(&mut headers, raw.trace.as_ref());
     let mut message = own(context, JSON, raw.correlation_id.as_deref(), body);
     message.key = short(&context.object("dead-letter"));
     message.mandatory = true;
@@ -267,6 +273,15 @@ fn dead_letter(context: &Context, raw: &RawMessage, reason: &str, detail: &str) 
     }
     message.properties = properties;
     message
+}
+
+fn put_trace(headers: &mut FieldTable, trace: Option<&Trace>) {
+    if let Some(trace) = trace {
+        put(headers, "traceparent", trace.parent());
+        if let Some(state) = trace.state() {
+            put(headers, "tracestate", state);
+        }
+    }
 }
 
 fn put(headers: &mut FieldTable, name: &str, value: &str) {

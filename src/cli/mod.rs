@@ -30,6 +30,7 @@ pub mod switchover;
 mod table;
 pub mod token;
 pub mod topology;
+pub mod trace;
 mod watch;
 
 use std::ffi::OsString;
@@ -47,6 +48,7 @@ Examples:
   tandem doctor --config site-1.properties
   tandem sessions --find 1001 --watch
   tandem history --watch
+  tandem trace 4711-0815
   tandem group stop agents --url http://127.0.0.1:9602
   tandem switchover --to gc-2 --wait
   tandem deadletter list --config site-1.properties
@@ -93,6 +95,8 @@ pub enum Command {
     Group(group::Args),
     /// Show what changed lately on an instance, and why
     History(history::Args),
+    /// What happened to a command, told by all members
+    Trace(trace::Args),
     /// Prove on the live brokers that messages flow, consumers are registered and settings match
     Doctor(doctor::Args),
     /// Switch a group's failover off, or make an instance its leader
@@ -149,6 +153,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Sessions(args) => sessions::run(args, json),
         Command::Group(args) => group::run(args, json),
         Command::History(args) => history::run(args, json),
+        Command::Trace(args) => trace::run(args, json),
         Command::Doctor(args) => doctor::run(args, json),
         Command::Failover(args) => failover::run(args, json),
         Command::Switchover(args) => switchover::run(args, json),
@@ -313,6 +318,8 @@ mod tests {
                 (0, "sessions --find 1001 --owner gc-1 --limit 5"),
                 (0, "history"),
                 (0, "history --json --last 3"),
+                (0, "trace c-1"),
+                (1, "trace c-2 --json"),
                 (0, "group stop agents"),
                 (1, "group start agents"),
                 (1, "group stop no/such?group"),

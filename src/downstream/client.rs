@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::lease::Pass;
 use crate::model::{
     Action, AgentId, ApiError, CallOutcome, HttpRequest, NodeHealth, Resource, Secret, Shortage,
+    Trace,
 };
 use crate::net::http::Addresses;
 use crate::net::{TlsClient, TlsError};
@@ -31,6 +32,8 @@ const LIST_PATIENCE: u32 = 5;
 /// How long a request waits for its place among those under way. Less than a client's patience,
 /// and than what a deadline of whole seconds is known by.
 const PLACE_WAIT: Duration = Duration::from_secs(1);
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
 const REQUEST_ID: HeaderName = HeaderName::from_static("requestid");
 const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
 const XML: HeaderValue = HeaderValue::from_static("application/xml");
@@ -61,6 +64,25 @@ pub struct Config {
     /// Requests at a time; a further one waits, see [`FinesseClient::call`]. As many connections
     /// may be idle besides.
     pub requests: usize,
+}
+
+/// What a request is known by.
+#[derive(Debug, Clone, Copy)]
+pub struct Marks<'a> {
+    /// Value of the platform's `requestId`.
+    pub request_id: &'a str,
+    /// The trace that it belongs to.
+    pub trace: Option<&'a Trace>,
+}
+
+impl<'a> From<&'a str> for Marks<'a> {
+    /// Without a trace.
+    fn from(request_id: &'a str) -> Self {
+        Self {
+            request_id,
+            trace: None,
+        }
+    }
 }
 
 /// Why a client could not be built.
@@ -151,8 +173,8 @@ impl FinesseClient {
     /// Runs `action` for `agent` on node number `node` and says what became of it. What only the
     /// administrator may ask is asked with his credentials, where there are any.
     ///
-    /// `request_id` is sent with changes only; the platform echoes it in the notification that
-    /// tells their result. A request is withheld where `pass` is void; a change is looked at once
+    /// The request id of `marks` is sent with changes only; the platform echoes it in the
+    /// notification that tells their result. A request is withheld where `pass` is void; a change is looked at once
     /// more when the connection stands. With too many requests under way it waits a moment, and
     /// is not sent then.
     pub async fn call(
@@ -160,10 +182,11 @@ impl FinesseClient {
         node: usize,
         agent: &AgentId,
         password: &Secret,
-        request_id: &str,
+        marks: impl Into<Marks<'_>>,
         action: &Action,
         pass: &Pass,
     ) -> CallOutcome {
+        let marks = marks.into();
         if !pass.holds() {
             return CallOutcome::Withheld;
         }
@@ -178,7 +201,7 @@ impl FinesseClient {
             Err(shortage) => return CallOutcome::NoRoom(shortage),
         };
         if let Action::Http(request) = action {
-            return self.http(base, request, pass).await;
+            return self.http(base, request, &marks, pass).await;
         }
         let request = match request::build(agent, action) {
             Ok(request) => request,
@@ -205,10 +228,11 @@ impl FinesseClient {
         if method != Method::GET {
             call = call.header(CONTENT_TYPE, XML).body(Body::wrap(body));
             // A request id that is no header value is left out: the echo is best effort anyway.
-            if let Ok(id) = HeaderValue::from_bytes(request_id.as_bytes()) {
+            if let Ok(id) = HeaderValue::from_bytes(marks.request_id.as_bytes()) {
                 call = call.header(REQUEST_ID, id);
             }
         }
+        call = traced(call, marks.trace);
         match self.send(call).await {
             Ok(response) => classify::answered(&method, action, response).await,
             Err(_) if withheld.load(Ordering::Acquire) => CallOutcome::Withheld,
@@ -240,7 +264,13 @@ impl FinesseClient {
     }
 
     /// Sends a request of a `Call` command.
-    async fn http(&self, base: &str, request: &HttpRequest, pass: &Pass) -> CallOutcome {
+    async fn http(
+        &self,
+        base: &str,
+        request: &HttpRequest,
+        marks: &Marks<'_>,
+        pass: &Pass,
+    ) -> CallOutcome {
         let client = if request.idempotent {
             &self.pooled
         } else {
@@ -254,6 +284,11 @@ impl FinesseClient {
             .query(&request.query);
         for (name, value) in &request.headers {
             call = call.header(name, value);
+        }
+        // What the command sets itself is meant.
+        let own = |(name, _): &(String, String)| name.eq_ignore_ascii_case(TRACEPARENT);
+        if !request.headers.iter().any(own) {
+            call = traced(call, marks.trace);
         }
         if let Some((user, password)) = self.admin() {
             call = call.basic_auth(user, Some(password.expose()));
@@ -309,6 +344,17 @@ impl FinesseClient {
             Err(error) => classify::unhealthy(&error, &self.tls),
         }
     }
+}
+
+/// A request that belongs to a trace.
+fn traced(mut call: RequestBuilder, trace: Option<&Trace>) -> RequestBuilder {
+    if let Some(trace) = trace {
+        call = call.header(TRACEPARENT, trace.parent());
+        if let Some(state) = trace.state() {
+            call = call.header(TRACESTATE, state);
+        }
+    }
+    call
 }
 
 fn checked_base_url(text: &str) -> Result<String, DownstreamError> {

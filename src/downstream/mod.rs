@@ -11,4 +11,4 @@ pub mod finesse;
 mod generic;
 mod guarded;
 
-pub use client::{Config, DownstreamError, FinesseClient, MAX_IDLE, NodeConfig};
+pub use client::{Config, DownstreamError, FinesseClient, MAX_IDLE, Marks, NodeConfig};

@@ -14,6 +14,10 @@ pub enum Translate {
     Not,
     /// `ALL`, `FATAL` and the names that both know.
     LogLevelNames,
+    /// A port, of all addresses of the machine.
+    OnAllAddresses,
+    /// `REST` or `JMS`.
+    RestFormat,
 }
 
 impl Translate {
@@ -35,6 +39,15 @@ impl Translate {
                 "true" | "ture" => Ok("false".into()),
                 "false" => Ok("true".into()),
                 _ => Err("true or false"),
+            },
+            Translate::OnAllAddresses if number() => Ok(format!("0.0.0.0:{value}")),
+            Translate::OnAllAddresses => {
+                Err("a port number, as the original has it; with an address use the new key")
+            }
+            Translate::RestFormat => match value.to_ascii_lowercase().as_str() {
+                "rest" => Ok("true".into()),
+                "jms" => Ok("false".into()),
+                _ => Err("REST or JMS"),
             },
             Translate::LogLevelNames => match value.to_ascii_lowercase().as_str() {
                 "all" => Ok("trace".into()),
@@ -64,7 +77,7 @@ const LICENCE: &str = "there are no licences";
 const HEARTBEAT: &str = "failure detection is set by peer.heartbeat, peer.suspect and peer.lost";
 const INACTIVITY: &str =
     "idle agents are not signed out; a client ends a session with force_logout";
-const REST: &str = "commands and events travel over the broker only";
+const CALLBACK: &str = "events travel over the broker only";
 const STORES: &str = "Java key stores are not read; use amqps:// and broker.ca-file";
 const AGENT_LOGS: &str =
     "there is one log for all agents, on standard output; see log.format and log.level";
@@ -118,40 +131,32 @@ pub static IGNORED: &[Ignored] = &[
         why: "agent states change only as the downstream says",
     },
     Ignored {
-        name: "COMMUNICATION_FORMAT",
-        why: REST,
-    },
-    Ignored {
-        name: "SPRING_PORT",
-        why: REST,
-    },
-    Ignored {
         name: "FRONT_END_EVENT_SEND_REST_API",
-        why: REST,
+        why: CALLBACK,
     },
     Ignored {
         name: "BACK_END_COMMAND_SEND_REST_API",
-        why: REST,
+        why: "commands are posted to /gc/command at rest.listen",
     },
     Ignored {
         name: "PEP_BASE_PATH",
-        why: REST,
+        why: CALLBACK,
     },
     Ignored {
         name: "AOP_CALLBACK",
-        why: REST,
+        why: CALLBACK,
     },
     Ignored {
         name: "PRIVATE_KEY_STRING",
-        why: REST,
+        why: CALLBACK,
     },
     Ignored {
         name: "ISSUER",
-        why: REST,
+        why: CALLBACK,
     },
     Ignored {
         name: "EXPIRY",
-        why: REST,
+        why: CALLBACK,
     },
     Ignored {
         name: "KEY_STORE_TYPE",

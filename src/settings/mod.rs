@@ -20,6 +20,7 @@ mod validate;
 mod validate_admin;
 mod validate_broker;
 mod validate_downstream;
+mod validate_rest;
 mod value;
 
 use std::fmt;
@@ -76,6 +77,10 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Status page, API, health, metrics.
     pub admin: Admin,
+    /// The HTTP entrance for commands; `None`: there is none.
+    pub rest: Option<Rest>,
+    /// A command without a trace gets one.
+    pub trace_generate: bool,
     /// How long a stop may take.
     pub shutdown_grace: Duration,
     /// Logging.
@@ -354,6 +359,15 @@ pub struct Admin {
     pub open_reads: bool,
     /// Certificate; plain HTTP without.
     pub tls: Option<TlsServer>,
+}
+
+/// The HTTP entrance for commands.
+#[derive(Debug, Clone)]
+pub struct Rest {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Bearer token for every command; `None`: none is asked for.
+    pub token: Option<Secret>,
 }
 
 /// Logging.

@@ -6,7 +6,7 @@
 use super::alias::{self, Ignored, Translate};
 use Default_::{Computed, Is, NotSet, Required};
 use Kind::*;
-use Translate::{LogLevelNames, Millis, Not, Same, Seconds};
+use Translate::{LogLevelNames, Millis, Not, OnAllAddresses, RestFormat, Same, Seconds};
 
 /// Most brokers in one list.
 pub const MAX_BROKERS: u16 = 16;
@@ -252,6 +252,11 @@ pub static SCHEMA: &[Key] = &[
     key("admin.open-reads", Bool, Is("false"), "true: off loopback too nobody needs a token to read, agents and verbs aside. Health (/livez, /readyz, /leader, /follower) and /metrics are open in any case."),
     key("admin.certificate-file", Path, NotSet, "PEM file of the certificate that the admin listener shows, followed by those that lead to its authority; together with admin.private-key-file. The listener then speaks https only."),
     key("admin.private-key-file", Path, NotSet, "PEM file of the key of admin.certificate-file: PKCS#8, PKCS#1 or SEC1, not encrypted, readable for this user only."),
+    key("rest.listen", Listen, NotSet, "HTTP entrance for commands (`POST /gc/command`). Without it there is none, unless rest.enabled says so. The original's port number means all addresses, and off loopback rest.token-file is needed.").alias(&[("SPRING_PORT", OnAllAddresses)]),
+    key("rest.enabled", Bool, Computed("true where rest.listen is set"), "Whether there is an HTTP entrance. true without rest.listen: at the original's port, 0.0.0.0:8112.").alias(&[("COMMUNICATION_FORMAT", RestFormat)]),
+    key("rest.token", Secret(0), NotSet, "Bearer token for every command of the HTTP entrance."),
+    key("rest.open", Bool, Is("false"), "Take commands off loopback without a token. Only behind something that asks for one."),
+    key("trace.generate", Bool, Is("false"), "Give a command that comes without a `traceparent` a trace of its own, made from its id. The same in all files of a cluster."),
     key("shutdown.grace", Duration(0, 10 * MINUTE), Is("10s"), "How long a stop may take; shorter than the service manager's patience."),
     key("log.format", OneOf(&["text", "json"]), Is("text"), "Form of log lines."),
     key("log.level", LogLevel, Is("info"), "How much is logged.").alias(&[("LOGLEVEL", LogLevelNames)]),

@@ -66,6 +66,8 @@ pub(super) fn assemble(
         control: v.control(),
         data_dir: v.data_dir(&instance.id),
         admin: v.admin(),
+        rest: v.rest(),
+        trace_generate: v.bool("trace.generate"),
         shutdown_grace: v.duration("shutdown.grace"),
         log: Log {
             format: if v.text("log.format") == "json" {

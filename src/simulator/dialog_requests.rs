@@ -178,7 +178,7 @@ impl World {
             caller.node,
             &agent.id,
             "MAKE_CALL",
-            caller.request_id,
+            caller.marks(),
             &request.to,
         );
         let numbers = (request.from.as_str(), request.to.as_str());
@@ -238,7 +238,7 @@ impl World {
                 let detail = format!("{id} {}", request.to);
                 let (agent, detail) = (&caller.agent.id, detail.trim_end());
                 self.ledger
-                    .record(caller.node, agent, kind, caller.request_id, detail);
+                    .record(caller.node, agent, kind, caller.marks(), detail);
                 self.perform(&mut calls, caller, id, at, plan, request);
             }
             Err(later) => {

@@ -24,6 +24,8 @@ pub struct Entry {
     pub kind: &'static str,
     /// The caller's `requestId` header; empty when absent.
     pub request_id: Box<str>,
+    /// The caller's `traceparent` header; empty when absent.
+    pub traceparent: Box<str>,
     /// The number called, the dialog acted on, the reason code; empty when there is none.
     pub detail: Box<str>,
 }
@@ -58,13 +60,13 @@ impl Ledger {
         }
     }
 
-    /// Adds one effect that happened now.
+    /// Adds one effect that happened now; of its request the id and the `traceparent`.
     pub fn record(
         &self,
         node: usize,
         agent: &Arc<str>,
         kind: &'static str,
-        request_id: &str,
+        (request_id, traceparent): (&str, &str),
         detail: &str,
     ) {
         let mut entry = Entry {
@@ -74,6 +76,7 @@ impl Ledger {
             agent: agent.clone(),
             kind,
             request_id: request_id.into(),
+            traceparent: traceparent.into(),
             detail: detail.into(),
         };
         let mut inner = lock(&self.inner);
@@ -116,14 +119,14 @@ mod tests {
     fn the_oldest_entry_goes_first_and_since_counts_on() {
         let ledger = Ledger::new(2);
         let (a, b): (Arc<str>, Arc<str>) = ("1001".into(), "1002".into());
-        ledger.record(1, &a, "LOGIN", "", "");
-        ledger.record(1, &b, "READY", "r-1", "");
-        ledger.record(2, &a, "MAKE_CALL", "", "7007");
+        ledger.record(1, &a, "LOGIN", ("", ""), "");
+        ledger.record(1, &b, "READY", ("r-1", "00-ab"), "");
+        ledger.record(2, &a, "MAKE_CALL", ("", ""), "7007");
         assert_eq!(ledger.entries(None, 0).len(), 2);
         assert_eq!(ledger.entries(None, 2)[0].kind, "MAKE_CALL");
         assert_eq!(ledger.entries(Some("1002"), 0)[0].seq, 2);
         ledger.clear();
-        ledger.record(1, &a, "LOGOUT", "", "");
+        ledger.record(1, &a, "LOGOUT", ("", ""), "");
         assert_eq!(ledger.entries(None, 0)[0].seq, 4);
     }
 }

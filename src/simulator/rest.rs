@@ -205,14 +205,15 @@ impl Node {
         let text = || {
             std::str::from_utf8(body).map_err(|_| Refused::new(400, "Bad Request", "not UTF-8", ""))
         };
-        let request_id = headers
-            .get("requestId")
-            .and_then(|id| id.to_str().ok())
-            .unwrap_or_default();
+        let header = |name| {
+            let value = headers.get(name).and_then(|value| value.to_str().ok());
+            value.unwrap_or_default()
+        };
+        let marks = (header("requestId"), header("traceparent"));
         match (method, segments) {
             (&Method::PUT, ["User", id]) => {
                 let (agent, by_supervisor) = self.acted_on(&who, id)?;
-                let caller = self.caller(agent, request_id);
+                let caller = self.caller(agent, marks);
                 let request = UserRequest::parse(text()?)?;
                 self.world.put_user(caller, request, by_supervisor)?;
                 Ok(Answer::accepted())
@@ -247,11 +248,10 @@ impl Node {
                     return Err(unauthorized("Invalid Authorization User Specified"));
                 }
                 let request = DialogRequest::parse(text()?)?;
-                self.world
-                    .post_dialog(self.caller(agent, request_id), request)?;
+                self.world.post_dialog(self.caller(agent, marks), request)?;
                 Ok(Answer::accepted())
             }
-            (_, ["Dialog", id]) => self.dialog(&who, method, id, request_id, text()?),
+            (_, ["Dialog", id]) => self.dialog(&who, method, id, marks, text()?),
             (&Method::GET, ["Team", id]) => self.team(&who, id, path),
             (&Method::GET, ["PhoneBooks"]) => {
                 self.configuration(&who)?;
@@ -271,11 +271,16 @@ impl Node {
         }
     }
 
-    fn caller<'a>(&self, agent: &'a Arc<Agent>, request_id: &'a str) -> Caller<'a> {
+    fn caller<'a>(
+        &self,
+        agent: &'a Arc<Agent>,
+        (request_id, traceparent): (&'a str, &'a str),
+    ) -> Caller<'a> {
         Caller {
             node: self.number,
             agent,
             request_id,
+            traceparent,
         }
     }
 
@@ -390,7 +395,7 @@ impl Node {
         who: &Who<'_>,
         method: &Method,
         id: &str,
-        request_id: &str,
+        marks: (&str, &str),
         body: &str,
     ) -> Result<Answer, Refused> {
         let missing = || Refused::new(404, "Dialog Not Found", "no such dialog", id);
@@ -398,7 +403,7 @@ impl Node {
         match (method, who) {
             (&Method::PUT, Who::Agent(agent)) => {
                 let request = DialogRequest::parse(body)?;
-                let caller = self.caller(agent, request_id);
+                let caller = self.caller(agent, marks);
                 self.world.put_dialog(caller, number, request)?;
                 Ok(Answer::accepted())
             }

@@ -62,11 +62,13 @@ impl World {
         }
         let (node, agent) = (caller.node, caller.agent.clone());
         let request_id = caller.request_id.to_owned();
+        let traceparent = caller.traceparent.to_owned();
         self.later(delay, move |world| {
             let caller = Caller {
                 node,
                 agent: &agent,
                 request_id: &request_id,
+                traceparent: &traceparent,
             };
             if let Err(refused) = world.set_user(caller, request, by_supervisor) {
                 let user = format!("/finesse/api/User/{}", agent.id);
@@ -119,13 +121,8 @@ impl World {
             self.publish_error(caller, &node, &node, error);
             return Ok(());
         }
-        self.ledger.record(
-            caller.node,
-            &agent.id,
-            verb.name(),
-            caller.request_id,
-            &detail,
-        );
+        self.ledger
+            .record(caller.node, &agent.id, verb.name(), caller.marks(), &detail);
         if step != Step::Same {
             self.publish_user(agent, &state, caller.request_id);
         }
@@ -216,7 +213,7 @@ impl World {
             caller.node,
             &agent.id,
             "LOGIN",
-            caller.request_id,
+            caller.marks(),
             &request.extension,
         );
         if first {
@@ -271,6 +268,7 @@ mod tests {
             node: 1,
             agent: world.agent(agent).unwrap(),
             request_id: "r-1",
+            traceparent: "",
         };
         world.put_user(caller, UserRequest::parse(body)?, false)
     }

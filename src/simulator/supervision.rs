@@ -152,6 +152,6 @@ impl World {
     fn record(&self, caller: Caller<'_>, kind: &'static str, detail: &str) {
         let agent = &caller.agent.id;
         self.ledger
-            .record(caller.node, agent, kind, caller.request_id, detail);
+            .record(caller.node, agent, kind, caller.marks(), detail);
     }
 }

@@ -29,9 +29,16 @@ pub struct Caller<'a> {
     pub agent: &'a Arc<Agent>,
     /// Header `requestId`; empty when absent.
     pub request_id: &'a str,
+    /// Header `traceparent`; empty when absent.
+    pub traceparent: &'a str,
 }
 
 impl Caller<'_> {
+    /// What the ledger keeps of the request.
+    pub fn marks(&self) -> (&str, &str) {
+        (self.request_id, self.traceparent)
+    }
+
     /// The id to put into a notification for that agent: only who caused it gets it.
     pub fn id_for(caller: Option<Caller<'_>>, agent: &Agent) -> String {
         caller
@@ -420,7 +427,7 @@ impl World {
                 world.sign_out(&agent, &mut state, Some(reason));
                 world
                     .ledger
-                    .record(0, &agent.id, "FORCED_LOGOUT", "", "255");
+                    .record(0, &agent.id, "FORCED_LOGOUT", ("", ""), "255");
                 world.publish_user(&agent, &state, "");
             }
         });

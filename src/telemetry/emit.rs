@@ -23,6 +23,7 @@ pub struct Labels {
 macro_rules! about_messages {
     () => {
         Event::CommandFinished { .. }
+            | Event::Stage { .. }
             | Event::DeadLettered { .. }
             | Event::InDoubt
             | Event::Duplicate { .. }
@@ -121,41 +122,9 @@ pub fn journal_write(seconds: f64) {
 
 fn messages(event: &Event, instance: &str) {
     match event {
-        Event::CommandFinished {
-            command,
-            outcome,
-            millis,
-            waited,
-            identified,
-        } => {
-            counter!(names::COMMANDS, "command" => *command, "outcome" => outcome.as_str())
-                .increment(1);
-            histogram!(names::COMMAND_DURATION, "command" => *command).record(seconds(*millis));
-            histogram!(names::COMMAND_QUEUE_WAIT).record(seconds(*waited));
-            if !identified {
-                counter!(names::COMMANDS_WITHOUT_ID).increment(1);
-            }
-            let word = outcome.as_str();
-            if matches!(outcome, Outcome::Ok | Outcome::Accepted) {
-                debug!(
-                    instance,
-                    command,
-                    outcome = word,
-                    millis,
-                    waited,
-                    "command finished"
-                );
-            } else {
-                info!(
-                    instance,
-                    command,
-                    outcome = word,
-                    millis,
-                    waited,
-                    "command finished"
-                );
-            }
-        }
+        Event::CommandFinished { .. } => command_finished(event, instance),
+        // The record of the latest ones is asked for them.
+        Event::Stage { .. } => {}
         Event::DeadLettered { reason, detail } => {
             counter!(names::DEAD_LETTERED, "reason" => *reason).increment(1);
             warn!(
@@ -206,6 +175,58 @@ fn messages(event: &Event, instance: &str) {
             warn!(instance, "outcome forgotten early: too many are remembered");
         }
         about_brokers!() | about_the_instance!() | about_peers!() | about_downstreams!() => {}
+    }
+}
+
+/// The one line on a command: by whatever a client, the platform or a tracing system knows it. It
+/// holds no argument and no body.
+fn command_finished(event: &Event, instance: &str) {
+    let Event::CommandFinished {
+        command,
+        tag,
+        outcome,
+        code,
+        downstream,
+        status,
+        request_id,
+        millis,
+        waited,
+        identified,
+    } = event
+    else {
+        return;
+    };
+    counter!(names::COMMANDS, "command" => *command, "outcome" => outcome.as_str()).increment(1);
+    histogram!(names::COMMAND_DURATION, "command" => *command).record(seconds(*millis));
+    histogram!(names::COMMAND_QUEUE_WAIT).record(seconds(*waited));
+    if !identified {
+        counter!(names::COMMANDS_WITHOUT_ID).increment(1);
+    }
+    // The level is fixed where a line is written: the two differ in nothing else.
+    macro_rules! line {
+        ($level:ident) => {
+            $level!(
+                instance,
+                command,
+                agent = tag.addressee.as_str(),
+                command_id = tag.command_id.as_deref(),
+                correlation_id = tag.correlation_id.as_deref(),
+                outcome = outcome.as_str(),
+                error = code.as_deref(),
+                downstream = downstream.as_deref(),
+                status,
+                request_id = request_id.as_deref(),
+                trace_id = tag.trace.as_ref().map(|trace| trace.id()),
+                millis,
+                waited,
+                "command finished"
+            )
+        };
+    }
+    if matches!(outcome, Outcome::Ok | Outcome::Accepted) {
+        line!(debug);
+    } else {
+        line!(info);
     }
 }
 
@@ -511,7 +532,12 @@ mod tests {
         let text = after(&[
             Event::CommandFinished {
                 command: "MakeReady",
+                tag: std::sync::Arc::default(),
                 outcome: Outcome::InDoubt,
+                code: None,
+                downstream: None,
+                status: None,
+                request_id: None,
                 millis: 40,
                 waited: 2,
                 identified: false,

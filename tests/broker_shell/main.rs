@@ -244,7 +244,10 @@ async fn deleted_objects_for_replies_are_made_again(client: &Client, shell: &mut
     let parked = Outbound::ParkedReply {
         reply_to: "nobody".into(),
         reply: Arc::new(ok()),
-        correlation_id: None,
+        cause: tandem::model::Cause {
+            correlation_id: None,
+            trace: None,
+        },
     };
     assert_eq!(
         shell.publish(6, parked.clone()).await,

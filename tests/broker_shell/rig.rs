@@ -67,6 +67,7 @@ pub fn config_for(uri: String, id: &str, boot: u64) -> BrokerConfig {
         parse: Defaults {
             max_age_ms: 30_000,
             cluster_name: "tandem".into(),
+            generate_traces: false,
             command_queues: queues,
         },
         control: Keys::new(Some(&key), None, "tandem", instance(id), BootId(boot)),
@@ -273,7 +274,10 @@ pub fn event(message_id: &str) -> Outbound {
     Outbound::Event {
         to: Destination::new("crm-1").unwrap(),
         event: Arc::new(ClientEvent::System(SystemStatus::InService)),
-        correlation_id: None,
+        cause: tandem::model::Cause {
+            correlation_id: None,
+            trace: None,
+        },
         epoch: 3,
         message_id: message_id.into(),
     }
@@ -287,7 +291,10 @@ pub fn reply_named(route: ReplyRoute, message_id: &str) -> Outbound {
     Outbound::Reply {
         route,
         reply: Arc::new(ok()),
-        correlation_id: Some("c-1".into()),
+        cause: tandem::model::Cause {
+            correlation_id: Some("c-1".into()),
+            trace: None,
+        },
         message_id: message_id.into(),
     }
 }

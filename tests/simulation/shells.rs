@@ -153,6 +153,12 @@ impl World {
             // Fencing is off (`broker.fence`), and no command of these clients watches a team.
             Command::Notify(NotifyCommand::WatchTeam { .. })
             | Command::Broker(BrokerCommand::Fence { .. }) => {}
+            // Nobody asks what happened to a command.
+            Command::Life(
+                LifeCommand::TellTrace { .. }
+                | LifeCommand::TraceAsked { .. }
+                | LifeCommand::Traced { .. },
+            ) => {}
         }
     }
 
@@ -294,14 +300,14 @@ impl World {
             Outbound::Reply {
                 route,
                 reply,
-                correlation_id,
+                cause,
                 ..
             } => {
                 let (name, federated) = match route {
                     ReplyRoute::Queue(name) | ReplyRoute::Direct(name) => (name, false),
                     ReplyRoute::Federated(name) => (name, true),
                 };
-                let id = correlation_id.unwrap_or_default();
+                let id = cause.correlation_id.unwrap_or_default();
                 let client = self.clients.iter().position(|c| c.reply_to() == name);
                 match client {
                     Some(client) if self.clients[client].site == broker || federated => {
@@ -318,8 +324,8 @@ impl World {
                     _ => outcome = PublishOutcome::Returned,
                 }
             }
-            Outbound::ParkedReply { correlation_id, .. } => {
-                self.seen.parked(&correlation_id.unwrap_or_default());
+            Outbound::ParkedReply { cause, .. } => {
+                self.seen.parked(&cause.correlation_id.unwrap_or_default());
             }
             Outbound::DeadLetter { raw, reason, .. } => {
                 let id = raw.message_id.clone().unwrap_or_default();

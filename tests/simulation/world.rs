@@ -99,6 +99,7 @@ impl World {
             defaults: Defaults {
                 max_age_ms: MAX_AGE_MS,
                 cluster_name: "tandem".into(),
+                generate_traces: false,
                 command_queues: vec!["Connector1".into()],
             },
             steps: 0,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::catalogue::ErrorCode;
-use crate::model::AgentId;
+use crate::model::{AgentId, Cause};
 use crate::wire::event::ClientEvent;
 
 use super::command::NotifyCommand;
@@ -184,7 +184,7 @@ impl Engine {
         self.takeover_done(agent);
         if owned {
             self.watch_again(agent);
-            self.sync(agent, false, None, self.now.mono);
+            self.sync(agent, false, Cause::default(), self.now.mono);
         } else {
             self.claim_agent(agent);
         }
@@ -203,7 +203,7 @@ impl Engine {
             code: ErrorCode::SubscriptionFailed.as_str().to_owned(),
             message: reason,
         };
-        self.tell_agent(agent, event, None);
+        self.tell_agent(agent, event, Cause::default());
     }
 
     pub(super) fn subscription_lost(
@@ -364,7 +364,7 @@ impl Engine {
                     self.takeover_done(&agent);
                     if owned {
                         self.watch_again(&agent);
-                        self.sync(&agent, false, None, self.now.mono);
+                        self.sync(&agent, false, Cause::default(), self.now.mono);
                     } else {
                         self.claim_agent(&agent);
                     }

@@ -6,12 +6,13 @@ use super::ids::{JobId, LinkEpoch, PublishId};
 use super::input::PublishOutcome;
 use super::jobs::{Answered, Origin, State, lane_key};
 use super::ledger::Known;
+use super::life::Stage;
 use super::outbox::Sent;
 use super::peer::PeerMessage;
 use super::timer::Timer;
 use super::{Engine, Event, limits};
 use crate::catalogue::{ErrorCode, Repeat, Step};
-use crate::model::{AgentId, Destination};
+use crate::model::{AgentId, Cause, Destination};
 use crate::wire::command::{Addressed, ClientCommand, Malformed, ReplyTo};
 use crate::wire::event::ClientEvent;
 use crate::wire::message::PutAside;
@@ -76,7 +77,7 @@ impl Engine {
             self.remember_doubt(id, &command);
         }
         self.note_change(id, &command, answered.outcome);
-        self.report(id, &command, answered.outcome);
+        self.report(id, &command, &answered);
         if let Some((code, message)) = &answered.error {
             self.tell_error(id, &command, code, message);
         }
@@ -120,20 +121,35 @@ impl Engine {
         }
     }
 
-    pub(super) fn report(&mut self, id: JobId, command: &ClientCommand, outcome: Outcome) {
+    pub(super) fn report(&mut self, id: JobId, command: &ClientCommand, answered: &Answered) {
+        let outcome = answered.outcome;
+        let code = answered.error.as_ref().map(|(code, _)| code.clone());
         let now = self.now.mono;
         let Some(job) = self.jobs.get(id) else {
             return;
         };
         let started = job.started.unwrap_or(now);
+        let millis = now.saturating_sub(job.received);
+        let tag = job.tag.clone();
         self.finished += 1;
         self.events.push_back(Event::CommandFinished {
             command: command.spec.name,
+            tag: tag.clone(),
             outcome,
-            millis: now.saturating_sub(job.received),
+            code: code.clone(),
+            downstream: answered.downstream.clone(),
+            status: answered.status,
+            request_id: job.request_id.clone(),
+            millis,
             waited: started.saturating_sub(job.received),
             identified: command.identity.is_some(),
         });
+        let stage = Stage::Finished {
+            outcome,
+            code,
+            millis,
+        };
+        self.tell_stage(tag, stage);
     }
 
     /// The error event to the client, as clients without replies expect it.
@@ -161,8 +177,8 @@ impl Engine {
                 message: message.to_owned(),
             },
         };
-        let correlation = command.correlation_id.clone();
-        self.tell(&destination, event, correlation, self.epoch, Some(id));
+        let cause = command.cause();
+        self.tell(&destination, event, cause, self.epoch, Some(id));
     }
 
     /// The destination that hears of this command: the one that the agent is to be bound to, that of
@@ -211,18 +227,12 @@ impl Engine {
         if to_itself {
             return;
         }
-        let correlation_id = command.correlation_id.clone();
-        self.post_reply(id, reply_to, reply, correlation_id);
+        let cause = command.cause();
+        self.post_reply(id, reply_to, reply, cause);
     }
 
     /// Posts a reply. Its way is chosen for the broker that its command was consumed on.
-    fn post_reply(
-        &mut self,
-        id: JobId,
-        reply_to: &ReplyTo,
-        reply: Arc<Reply>,
-        correlation_id: Option<String>,
-    ) {
+    fn post_reply(&mut self, id: JobId, reply_to: &ReplyTo, reply: Arc<Reply>, cause: Cause) {
         let job = self.jobs.get(id);
         let federated = job.is_some_and(|job| job.raw.federated);
         let home = job.and_then(|job| job.home);
@@ -230,9 +240,11 @@ impl Engine {
         let message = Outbound::Reply {
             route: first_way(reply_to, federated),
             reply,
-            correlation_id,
+            cause,
             message_id: self.message_id(),
         };
+        let to = reply_to.as_str().to_owned();
+        self.stage(id, Stage::Replied { to });
         self.post_from(message, Some(id), Some(home));
     }
 
@@ -281,8 +293,12 @@ impl Engine {
             return;
         };
         match job.origin {
-            Origin::Delivery(delivery) => self.out.push(BrokerCommand::Ack(delivery)),
+            Origin::Delivery(delivery) => {
+                self.tell_stage(job.tag, Stage::Acknowledged);
+                self.out.push(BrokerCommand::Ack(delivery));
+            }
             Origin::Forwarded { peer, id } => {
+                self.tell_stage(job.tag, Stage::ToldHolder { to: peer.clone() });
                 self.say(Some(&peer), PeerMessage::ForwardDone { id });
             }
             Origin::Orphan => {}
@@ -305,7 +321,7 @@ impl Engine {
         let code = ErrorCode::PleaseRetry.as_str();
         let answered = Answered::error(outcome, code, words);
         let reply = Arc::new(self.reply_to_command(&command, &answered));
-        self.report(id, &command, outcome);
+        self.report(id, &command, &answered);
         self.tell_error(id, &command, code, words);
         self.send_reply(id, &command, reply);
         self.settle(id);
@@ -347,7 +363,7 @@ impl Engine {
             self.ledger.forget(&key);
         }
         let reply = Arc::new(self.reply_to_command(&command, answered));
-        self.report(id, &command, Outcome::Rejected);
+        self.report(id, &command, answered);
         self.tell_error(id, &command, code, words);
         self.send_reply(id, &command, reply);
         self.settle(id);
@@ -393,6 +409,12 @@ impl Engine {
             reason: malformed.reason,
             detail: malformed.detail.clone(),
         });
+        self.stage(
+            id,
+            Stage::DeadLettered {
+                reason: malformed.reason,
+            },
+        );
         let known = (malformed.destination.clone())
             .or_else(|| self.asker(malformed.agent.as_ref(), malformed.reply_to.as_ref()));
         let code = malformed.code.as_str();
@@ -402,8 +424,8 @@ impl Engine {
                 code: code.to_owned(),
                 message: malformed.detail.clone(),
             };
-            let correlation = malformed.correlation_id.clone();
-            self.tell(destination, event, correlation, self.epoch, Some(id));
+            let cause = malformed.cause();
+            self.tell(destination, event, cause, self.epoch, Some(id));
         }
         self.reply_to_malformed(id, malformed, known.as_ref());
         if let Some(raw) = self.jobs.get(id).map(|job| job.raw.clone()) {
@@ -448,8 +470,8 @@ impl Engine {
             retry_after_ms: None,
             body: None,
         });
-        let correlation_id = malformed.correlation_id.clone();
-        self.post_reply(id, reply_to, reply, correlation_id);
+        let cause = malformed.cause();
+        self.post_reply(id, reply_to, reply, cause);
     }
 
     pub(super) fn wait_for(&mut self, id: JobId, first: JobId) {
@@ -553,7 +575,7 @@ impl Engine {
         if let Outbound::Reply {
             route,
             reply,
-            correlation_id,
+            cause,
             ..
         } = &message
         {
@@ -590,7 +612,7 @@ impl Engine {
                     let parked = Outbound::ParkedReply {
                         reply_to: name.clone(),
                         reply: reply.clone(),
-                        correlation_id: correlation_id.clone(),
+                        cause: cause.clone(),
                     };
                     self.post(parked, job);
                 }

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Action, AgentId, Destination, InstanceId, Secret};
+use crate::model::{Action, AgentId, Cause, Destination, InstanceId, Secret, Trace};
 use crate::wire::event::ClientEvent;
 use crate::wire::message::RawMessage;
 use crate::wire::reply::Reply;
 
 use super::fitness::Way;
 use super::ids::{CallId, DeliveryId, JournalId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId};
+use super::peer::TraceRow;
 use super::peer::{Choice, IntentRecord, OutcomeRecord, PeerMessage, SessionRecord};
 
 /// Way of a reply to its client.
@@ -38,8 +39,8 @@ pub enum Outbound {
         to: Destination,
         /// Content.
         event: Arc<ClientEvent>,
-        /// Correlation of the command that caused it.
-        correlation_id: Option<String>,
+        /// Correlation and trace of the command that caused it.
+        cause: Cause,
         /// The owner's epoch for the agent.
         epoch: u64,
         /// Unique id; the same when it is published again after a lost link.
@@ -51,8 +52,8 @@ pub enum Outbound {
         route: ReplyRoute,
         /// Content.
         reply: Arc<Reply>,
-        /// Correlation of the command.
-        correlation_id: Option<String>,
+        /// Correlation and trace of the command.
+        cause: Cause,
         /// Unique id.
         message_id: String,
     },
@@ -71,8 +72,8 @@ pub enum Outbound {
         reply_to: String,
         /// Content.
         reply: Arc<Reply>,
-        /// Correlation of the command.
-        correlation_id: Option<String>,
+        /// Correlation and trace of the command.
+        cause: Cause,
     },
     /// To one peer, or to all.
     Peer {
@@ -127,6 +128,8 @@ pub struct Call {
     pub password: Secret,
     /// Value of the platform's `requestId`.
     pub request_id: String,
+    /// The trace of the command that it is for.
+    pub trace: Option<Arc<Trace>>,
     /// What.
     pub action: Action,
 }
@@ -372,6 +375,33 @@ pub enum StoreCommand {
 /// What the driver does itself.
 #[derive(Debug)]
 pub enum LifeCommand {
+    /// Say what is known of a command: to a member (by `TraceTold`), or to whoever asked here.
+    TellTrace {
+        /// The member; `None`: it was asked here.
+        to: Option<InstanceId>,
+        /// The asker's number.
+        number: u64,
+        /// Command or correlation id.
+        id: String,
+        /// What the journal holds of it.
+        journal: Vec<TraceRow>,
+    },
+    /// These members were asked for it.
+    TraceAsked {
+        /// Number.
+        number: u64,
+        /// Who.
+        members: Vec<InstanceId>,
+    },
+    /// A member's answer.
+    Traced {
+        /// Who.
+        from: InstanceId,
+        /// Number.
+        number: u64,
+        /// What it knows.
+        rows: Vec<TraceRow>,
+    },
     /// Answer an operator's verb.
     VerbDone {
         /// Which.

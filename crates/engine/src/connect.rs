@@ -8,7 +8,7 @@ use super::session::{PendingConnect, Session, Subscription};
 use super::timer::Timer;
 use super::{Engine, limits};
 use crate::catalogue::ErrorCode;
-use crate::model::{AgentId, Destination};
+use crate::model::{AgentId, Cause, Destination};
 use crate::wire::command::ClientCommand;
 use crate::wire::event::ClientEvent;
 use crate::wire::reply::Outcome;
@@ -186,11 +186,11 @@ impl Engine {
                 code: ErrorCode::SessionInvalidated.as_str().to_owned(),
                 message: "the agent connected from another client".to_owned(),
             };
-            self.tell(&old, error, None, epoch, Some(pending.job));
+            self.tell(&old, error, Cause::default(), epoch, Some(pending.job));
             let logout = ClientEvent::LogoutState {
                 agent: agent.clone(),
             };
-            self.tell(&old, logout, None, epoch, Some(pending.job));
+            self.tell(&old, logout, Cause::default(), epoch, Some(pending.job));
         }
         self.takeover_done(agent);
         self.note_node(agent, node);

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Action, AgentId, Dialog};
+use crate::model::{Action, AgentId, Cause, Dialog};
 
 use super::session::Session;
 use super::{Engine, limits};
@@ -33,8 +33,8 @@ pub(super) struct Echoes(BTreeSet<(usize, bool)>);
 pub struct Expectation {
     /// `requestId` of the request.
     pub request_id: String,
-    /// The command's correlation id.
-    pub correlation_id: Option<String>,
+    /// What goes with the events of the command.
+    pub cause: Cause,
     /// State that the request sets, if it sets one.
     pub state: Option<&'static str>,
     /// The call that it acts on.
@@ -49,12 +49,7 @@ pub struct Expectation {
 
 impl Expectation {
     /// `None`: no notification is caused.
-    fn new(
-        action: &Action,
-        request_id: &str,
-        correlation_id: Option<String>,
-        sent_at: u64,
-    ) -> Option<Self> {
+    fn new(action: &Action, request_id: &str, cause: Cause, sent_at: u64) -> Option<Self> {
         let (state, call, dials) = match action {
             Action::SetState { state, .. } => (Some(*state), None, false),
             Action::SignIn { .. } => (Some("LOGIN"), None, false),
@@ -68,7 +63,7 @@ impl Expectation {
         };
         Some(Self {
             request_id: request_id.to_owned(),
-            correlation_id,
+            cause,
             state,
             acts_on: call.cloned(),
             dials,
@@ -123,11 +118,11 @@ impl Engine {
         agent: &AgentId,
         action: &Action,
         request_id: &str,
-        correlation_id: Option<String>,
+        cause: Cause,
     ) {
         let now = self.now.mono;
         let (Some(expected), Some(session)) = (
-            Expectation::new(action, request_id, correlation_id, now),
+            Expectation::new(action, request_id, cause, now),
             self.sessions.get_mut(agent),
         ) else {
             return;
@@ -150,13 +145,23 @@ impl Engine {
         }
     }
 
-    /// The correlation id of the command that caused a notification.
+    /// What goes with the notification's events: nothing where no command caused it.
     pub(super) fn correlate(
         &mut self,
         agent: &AgentId,
         request: Option<&str>,
         subject: Subject<'_>,
-    ) -> Option<String> {
+    ) -> Cause {
+        let found = self.caused_by(agent, request, subject);
+        found.unwrap_or_default()
+    }
+
+    fn caused_by(
+        &mut self,
+        agent: &AgentId,
+        request: Option<&str>,
+        subject: Subject<'_>,
+    ) -> Option<Cause> {
         let now = self.now.mono;
         let session = self.sessions.get_mut(agent)?;
         forget_old(session, now);
@@ -170,7 +175,7 @@ impl Engine {
             if !refusal {
                 self.echoes.0.extend(place);
             }
-            return found.correlation_id.clone();
+            return Some(found.cause.clone());
         }
         if !refusal && place.is_some_and(|place| self.echoes.0.contains(&place)) {
             return None;
@@ -183,7 +188,7 @@ impl Engine {
             session.expected.iter().position(fits)?
         };
         let known = &mut session.expected[index];
-        let correlation = known.correlation_id.clone();
+        let cause = known.cause.clone();
         if let Subject::Call(dialog, false) = subject
             && known.dials
         {
@@ -192,7 +197,7 @@ impl Engine {
         if known.is_done(subject) {
             session.expected.remove(index);
         }
-        correlation
+        Some(cause)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::catalogue::{Repeat, Step, Subject};
-use crate::model::{Action, AgentId, Answer, CallOutcome, Destination, Dialog};
+use crate::model::{Action, AgentId, Answer, CallOutcome, Cause, Destination, Dialog, Trace};
 use crate::wire::command::{Addressed, ClientCommand};
 use crate::wire::event::ClientEvent;
 use crate::wire::reply::{Outcome, Reply};
@@ -12,6 +12,7 @@ use crate::wire::reply::{Outcome, Reply};
 use super::ids::{CallId, JobId};
 use super::jobs::{Answered, State};
 use super::ledger::{Key, Known};
+use super::life::{Stage, Tag};
 use super::members::{Liveness, Peer};
 use super::peer::OutcomeRecord;
 use super::{CallFor, Engine, Event, limits};
@@ -22,11 +23,19 @@ pub(super) struct Doubt {
     agent: AgentId,
     command: String,
     identity: String,
-    correlation_id: Option<String>,
+    cause: Cause,
+    tag: Arc<Tag>,
     to: Option<Destination>,
     /// What proves it, and when the platform is asked.
     proof: Option<(Proof, u64)>,
     since: u64,
+}
+
+impl Doubt {
+    /// The command's trace.
+    pub(super) fn trace(&self) -> Option<Arc<Trace>> {
+        self.cause.trace.clone()
+    }
 }
 
 /// A call that would prove that a command ran.
@@ -98,6 +107,7 @@ impl Engine {
                 asking: None,
             };
         }
+        self.stage(id, Stage::Doubted);
         self.book.waiting.insert(id);
         self.timers
             .set_by(super::timer::Timer::Evidence, self.now.mono);
@@ -379,10 +389,11 @@ impl Engine {
 
     /// An answer in doubt went out.
     pub(super) fn remember_doubt(&mut self, id: JobId, command: &ClientCommand) {
-        let (Addressed::Agent(agent), Some(identity), Some((key, _))) = (
+        let job = self.jobs.get(id);
+        let (Addressed::Agent(agent), Some(identity), Some((tag, Some((key, _))))) = (
             &command.addressee,
             &command.identity,
-            self.jobs.get(id).and_then(|job| job.key),
+            job.map(|job| (job.tag.clone(), job.key)),
         ) else {
             return;
         };
@@ -394,7 +405,8 @@ impl Engine {
             agent: agent.clone(),
             command: command.spec.name.to_owned(),
             identity: identity.clone(),
-            correlation_id: command.correlation_id.clone(),
+            cause: command.cause(),
+            tag,
             to: self.destination_of(command),
             proof: proof.map(|proof| (proof, at)),
             since: self.now.mono,
@@ -493,6 +505,7 @@ impl Engine {
         };
         let outcome = record.reply.outcome;
         self.events.push_back(Event::Resolved { outcome });
+        self.tell_stage(doubt.tag.clone(), Stage::Resolved { outcome });
         let current = self.sessions.get(&doubt.agent);
         let (to, epoch) = match current {
             Some(session) => (
@@ -510,7 +523,7 @@ impl Engine {
             id: doubt.identity,
             outcome,
         };
-        self.tell(&to, event, doubt.correlation_id, epoch, None);
+        self.tell(&to, event, doubt.cause, epoch, None);
     }
 }
 

@@ -1,8 +1,11 @@
 //! Happenings: one variant a happening, from which telemetry makes the log line and the metric.
 
+use std::sync::Arc;
+
 use crate::model::InstanceId;
 use crate::wire::reply::Outcome;
 
+use super::life::{Stage, Tag};
 use super::peer::Role;
 
 /// Something worth a log line or a metric.
@@ -12,14 +15,31 @@ pub enum Event {
     CommandFinished {
         /// Catalogue name.
         command: &'static str,
+        /// By what it is known.
+        tag: Arc<Tag>,
         /// Outcome.
         outcome: Outcome,
+        /// Why it was not done: `error.code`.
+        code: Option<String>,
+        /// Host of the downstream that was asked, where one was.
+        downstream: Option<String>,
+        /// Its HTTP status.
+        status: Option<u16>,
+        /// Id of the last request.
+        request_id: Option<String>,
         /// From delivery to outcome, milliseconds.
         millis: u64,
         /// From delivery to start, milliseconds.
         waited: u64,
         /// Whether the client gave it an id.
         identified: bool,
+    },
+    /// A stage in the life of a command that has an id.
+    Stage {
+        /// Which command.
+        tag: Arc<Tag>,
+        /// What.
+        stage: Stage,
     },
     /// A message went to the dead letters.
     DeadLettered {

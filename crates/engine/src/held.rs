@@ -4,6 +4,7 @@ use super::command::BrokerCommand;
 use super::ids::{BootId, JobId, LinkEpoch};
 use super::jobs::{Origin, State, lane_key};
 use super::ledger::{Known, key_of};
+use super::life::Stage;
 use super::peer::{ForwardRefusal, PeerMessage, Role};
 use super::timer::Timer;
 use super::{Engine, limits};
@@ -107,6 +108,10 @@ impl Engine {
             return;
         };
         let mut raw = job.raw.as_ref().clone();
+        // One that was made here goes with it.
+        raw.trace = (job.command.as_ref())
+            .and_then(|command| command.trace.as_deref().cloned())
+            .or(raw.trace);
         raw.group = job
             .command
             .as_ref()
@@ -120,6 +125,9 @@ impl Engine {
             boot,
             sent_at: self.now.mono,
         };
+        if !again {
+            self.stage(id, Stage::Forwarded { to: owner.clone() });
+        }
         self.say(Some(&owner), PeerMessage::Forward { id: id.0, raw });
     }
 
@@ -149,7 +157,11 @@ impl Engine {
             peer: peer.clone(),
             id,
         };
-        match self.new_job(origin, Arc::new(raw), parsed) {
+        let job = self.new_job(origin, Arc::new(raw), parsed);
+        let (Ok(id) | Err((id, _))) = &job;
+        let (id, by) = (*id, peer.clone());
+        self.stage(id, Stage::HandedOver { by });
+        match job {
             Ok(job) => self.accept(job),
             Err((job, malformed)) => self.refuse(job, &malformed),
         }
@@ -171,6 +183,7 @@ impl Engine {
             self.stale("forward");
             return;
         }
+        self.stage(id, Stage::AnsweredBy { by: from.clone() });
         self.jobs.held.retain(|held| *held != id);
         if let Some((key, _)) = self.jobs.get(id).and_then(|job| job.key) {
             self.ledger.forget(&key);
@@ -196,9 +209,12 @@ impl Engine {
         if !asked {
             return;
         }
+        if why == ForwardRefusal::NotOwner {
+            job.state = State::Held { since: now };
+        }
+        self.stage(id, Stage::GivenBack { by: from.clone() });
         match why {
             ForwardRefusal::NotOwner => {
-                job.state = State::Held { since: now };
                 self.timers.set_by(Timer::Held, now + 50);
             }
             ForwardRefusal::Busy => {
@@ -280,7 +296,10 @@ impl Engine {
             self.jobs.leave_lane(id, &lane_key(&command));
             self.jobs.held.retain(|held| *held != id);
             match self.jobs.get(id).map(|job| job.origin.clone()) {
-                Some(Origin::Delivery(delivery)) => self.out.push(BrokerCommand::Requeue(delivery)),
+                Some(Origin::Delivery(delivery)) => {
+                    self.stage(id, Stage::Requeued);
+                    self.out.push(BrokerCommand::Requeue(delivery));
+                }
                 Some(Origin::Forwarded { peer, id }) => {
                     let why = ForwardRefusal::NotOwner;
                     self.say(Some(&peer), PeerMessage::ForwardRefused { id, why });
@@ -324,6 +343,7 @@ impl Engine {
     }
 
     pub(super) fn orphan(&mut self, id: JobId) {
+        self.stage(id, Stage::DeliveryLost);
         let Some(job) = self.jobs.get(id) else {
             return;
         };

@@ -9,6 +9,7 @@ use super::ids::{
     BootId, CallId, DeliveryId, JournalId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId,
 };
 use super::peer::PeerMessage;
+use super::peer::TraceRow;
 
 /// Where a delivery was consumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -293,6 +294,22 @@ pub enum Input {
         ids: Vec<JournalId>,
         /// Why not, in words; `None`: they are on disk.
         failure: Option<String>,
+    },
+    /// Somebody wants to know what happened to a command.
+    TraceWanted {
+        /// Number, for the answers.
+        number: u64,
+        /// Its command or correlation id.
+        id: String,
+    },
+    /// What this instance knows of a command that a member asked for.
+    TraceTold {
+        /// Who asked.
+        to: InstanceId,
+        /// The asker's number.
+        number: u64,
+        /// What is known.
+        rows: Vec<TraceRow>,
     },
     /// An operator's verb.
     Operator {

@@ -19,6 +19,7 @@ use crate::wire::reply::Outcome;
 use super::ids::JobId;
 use super::jobs::{Answered, State, lane_key};
 use super::ledger::Key;
+use super::life::Stage;
 use super::peer::{IntentRecord, IntentRefusal, OutcomeRecord};
 use super::timer::Timer;
 use super::work::Work;
@@ -107,6 +108,12 @@ impl Engine {
             }));
         }
         self.book.waiting.insert(id);
+        self.stage(
+            id,
+            Stage::Intended {
+                alone: intent.alone,
+            },
+        );
         self.write_intent(id, intent);
         self.timers
             .set_by(Timer::Journal, now.mono + limits::JOURNAL_RESEND_MS);

@@ -18,15 +18,16 @@
 use std::sync::Arc;
 
 use crate::catalogue::{ErrorCode, Repeat, Step};
-use crate::model::{AgentId, Destination};
+use crate::model::{AgentId, Cause, Destination};
 use crate::wire::command::{Addressed, ClientCommand, Malformed};
 use crate::wire::event::ClientEvent;
 use crate::wire::message::RawMessage;
 use crate::wire::reply::Outcome;
 
-use super::ids::JobId;
+use super::ids::{JobId, LinkEpoch};
 use super::input::{Delivery, Source};
 use super::ledger::{self, Known};
+use super::life::{Stage, Tag};
 use super::timer::Timer;
 use super::{Engine, Event, limits};
 
@@ -61,6 +62,8 @@ impl Engine {
             Arc::new(delivery.raw),
             delivery.command,
         );
+        let (Ok(job) | Err((job, _))) = &id;
+        self.received(*job, delivery.id.link, delivery.source);
         match id {
             Ok(id) if delivery.source == Source::Expired => self.answer_expired(id),
             Ok(id) => {
@@ -69,6 +72,24 @@ impl Engine {
             }
             Err((id, malformed)) => self.refuse(id, &malformed),
         }
+    }
+
+    fn received(&mut self, id: JobId, link: LinkEpoch, source: Source) {
+        let Some(job) = self.jobs.get(id) else {
+            return;
+        };
+        let broker = self.links.broker_of(link);
+        let group = match source {
+            Source::Commands { group } => self.groups.get(group).map(|group| group.name.clone()),
+            Source::Expired => Some("expired".to_owned()),
+        };
+        let stage = Stage::Received {
+            broker: broker.map_or_else(String::new, |broker| self.links.label(broker).to_owned()),
+            queue: group.unwrap_or_default(),
+            redelivered: job.raw.maybe_seen(),
+            federated: job.raw.federated,
+        };
+        self.stage(id, stage);
     }
 
     pub(super) fn new_job(
@@ -82,6 +103,7 @@ impl Engine {
             Ok(command) => (Some(Arc::new(command)), None),
             Err(malformed) => (None, Some(malformed)),
         };
+        let tag = Arc::new(Tag::of(&raw, command.as_deref(), malformed.as_deref()));
         let key = command.as_deref().and_then(ledger::key_of);
         let seen = command.as_ref().is_some_and(|command| command.maybe_seen);
         let home = match &origin {
@@ -93,6 +115,8 @@ impl Engine {
             Job {
                 origin,
                 raw,
+                tag,
+                request_id: None,
                 command,
                 key,
                 seen,
@@ -128,13 +152,13 @@ impl Engine {
             match self.ledger.look_up(&key, body) {
                 Known::No => {}
                 Known::OtherBody => {
-                    self.duplicate("other_body");
+                    self.duplicate(id, "other_body");
                     let words = "the same message_id came before with another body";
                     self.answer_without_record(id, Outcome::Rejected, words);
                     return;
                 }
                 Known::Finished(reply) => {
-                    self.duplicate("finished");
+                    self.duplicate(id, "finished");
                     self.answer_again(id, &reply);
                     return;
                 }
@@ -142,7 +166,7 @@ impl Engine {
                     self.ledger.forget(&key);
                 }
                 Known::Running(first) => {
-                    self.duplicate("running");
+                    self.duplicate(id, "running");
                     // Its holder may be the one that this first one waits for.
                     if self.jobs.is_forward(id) && self.jobs.waits_elsewhere(first) {
                         self.send_back(id);
@@ -201,6 +225,7 @@ impl Engine {
                 since: self.now.mono,
             };
         }
+        self.stage(id, Stage::Held);
         self.jobs.held.push_back(id);
         self.timers.set_by(Timer::Evidence, self.now.mono);
         self.release_held();
@@ -349,15 +374,15 @@ impl Engine {
         let event = ClientEvent::DestinationReconnect {
             destination: destination.clone(),
         };
-        let correlation = self.correlation(id);
-        self.tell(destination, event, correlation, self.epoch, Some(id));
+        let cause = self.cause(id);
+        self.tell(destination, event, cause, self.epoch, Some(id));
         self.finish(id, Answered::ok(Outcome::Ok, None, None));
     }
 
     pub(super) fn tell_status(&mut self, id: JobId, destination: &Destination) {
         let event = ClientEvent::System(self.system_status());
-        let correlation = self.correlation(id);
-        self.tell(destination, event, correlation, self.epoch, Some(id));
+        let cause = self.cause(id);
+        self.tell(destination, event, cause, self.epoch, Some(id));
         self.finish(id, Answered::ok(Outcome::Ok, None, None));
     }
 
@@ -372,12 +397,14 @@ impl Engine {
         Some((job.command.clone()?, job.key))
     }
 
-    pub(super) fn correlation(&self, id: JobId) -> Option<String> {
-        let job = self.jobs.get(id)?;
-        job.command.as_ref()?.correlation_id.clone()
+    /// What goes with all that a command causes.
+    pub(super) fn cause(&self, id: JobId) -> Cause {
+        let command = self.jobs.get(id).and_then(|job| job.command.as_ref());
+        command.map(|command| command.cause()).unwrap_or_default()
     }
 
-    pub(super) fn duplicate(&mut self, kind: &'static str) {
+    fn duplicate(&mut self, id: JobId, kind: &'static str) {
+        self.stage(id, Stage::Duplicate { kind });
         self.events.push_back(Event::Duplicate { kind });
     }
 }

@@ -63,17 +63,24 @@ impl Default for Ledger {
 #[must_use]
 pub fn key_of(command: &ClientCommand) -> Option<(Key, [u8; 8])> {
     let identity = command.identity.as_deref()?;
+    let key = digest(command.addressee.as_str(), command.spec.name, identity);
+    let mut body = [0; 8];
+    body.copy_from_slice(&command.body_hash[..8]);
+    Some((key, body))
+}
+
+/// The key of a command with this id.
+#[must_use]
+pub fn digest(addressee: &str, command: &str, id: &str) -> Key {
     let mut hash = Sha256::new();
-    for part in [command.addressee.as_str(), command.spec.name, identity] {
+    for part in [addressee, command, id] {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }
     let digest = hash.finalize();
     let mut key = Key::default();
     key.copy_from_slice(&digest[..16]);
-    let mut body = [0; 8];
-    body.copy_from_slice(&command.body_hash[..8]);
-    Some((key, body))
+    key
 }
 
 /// How long a peer's outcome is remembered: its clock may be wrong.

@@ -16,7 +16,7 @@
 //!                          │ intent       a non-idempotent call: durable, acknowledged, │
 //!                          │              then made · journal (disk, members)           │
 //!                          │ doubt        what may have run before                      │
-//!                          │ ledger       what became of command ids                    │
+//!                          │ ledger       what became of command ids · life (its steps) │
 //!                          │ agents       subscriptions · connect · reading · notices   │
 //!                          │              · lists · supervise · states (of all agents)  │
 //!                          │ route        which downstream node · service               │
@@ -54,6 +54,7 @@ mod jobs;
 pub mod journal;
 mod keep;
 pub mod ledger;
+pub mod life;
 pub mod limits;
 pub mod link;
 mod lists;
@@ -343,6 +344,10 @@ impl Engine {
             } => self.on_fenced(broker, peer, closed),
             Input::Kept { failure } => self.on_kept(failure),
             Input::Journaled { ids, failure } => self.on_journaled(&ids, failure.as_deref()),
+            Input::TraceWanted { number, id } => self.on_trace_wanted(number, &id),
+            Input::TraceTold { to, number, rows } => {
+                self.say(Some(&to), peer::PeerMessage::TraceAnswer { number, rows });
+            }
             Input::Operator { id, verb } => self.on_verb(id, &verb),
             Input::Shutdown => self.on_shutdown(),
         }

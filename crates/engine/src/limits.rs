@@ -314,3 +314,9 @@ pub const DOUBTS: usize = 10_000;
 pub const MEMBER_FORGET_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// How much of a downstream's reason a heartbeat carries, characters.
 pub const STANDING_REASON_CHARS: usize = 120;
+
+/// Longest id that a member may ask for, bytes: what an AMQP short string holds.
+pub const TRACE_ID: usize = 255;
+
+/// Steps that one member tells of a command; further ones are left out.
+pub const TRACE_ROWS: usize = 60;

@@ -55,7 +55,7 @@ impl Engine {
         let to = self.destination_of(command);
         let to = to.unwrap_or_else(|| session.record.destination.clone());
         let epoch = session.record.version.epoch;
-        let correlation = command.correlation_id.clone();
+        let correlation = command.cause();
         self.tell(&to, event, correlation, epoch, Some(id));
     }
 

@@ -12,7 +12,7 @@
 //! No command waits for a move, and there is no moment without a subscription. Where both are
 //! attached to one broker, arrival there proves nothing and no agent moves.
 
-use crate::model::{AgentId, InstanceId};
+use crate::model::{AgentId, Cause, InstanceId};
 use crate::wire::command::{Addressed, ClientCommand};
 
 use super::config::Mode;
@@ -301,7 +301,7 @@ impl Engine {
             .get(&agent)
             .is_some_and(|session| session.subscription.is_up());
         if up {
-            self.sync(&agent, false, None, self.now.mono);
+            self.sync(&agent, false, Cause::default(), self.now.mono);
         } else {
             self.take(vec![agent], "client-moved");
         }

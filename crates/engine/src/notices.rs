@@ -1,6 +1,6 @@
 //! Notifications of the platform become events to clients.
 
-use crate::model::{AgentId, ApiError, Dialog, DialogsVerb, Update, UpdateBody, User};
+use crate::model::{AgentId, ApiError, Cause, Dialog, DialogsVerb, Update, UpdateBody, User};
 use crate::wire::errors::code_of;
 use crate::wire::event::{ClientEvent, Viewer, choose};
 
@@ -63,7 +63,7 @@ impl Engine {
         let session = self.sessions.get(agent);
         let now = self.now.mono;
         let early = !read_due && session.is_some_and(|session| session.signing_in(now, request));
-        let correlation = self.correlate(agent, request, Subject::State(&user.state));
+        let cause = self.correlate(agent, request, Subject::State(&user.state));
         self.keep_user(agent, user.clone());
         // After a sign-in the state is told behind who the agent is, once both are read.
         if signed_in && read_due {
@@ -82,7 +82,7 @@ impl Engine {
                 agent: agent.clone(),
                 user: Box::new(user),
             },
-            correlation,
+            cause,
         );
         if !signed_in {
             self.agent_signed_out(agent);
@@ -141,15 +141,15 @@ impl Engine {
             true => Vec::new(),
             false => choose(&shown, verb, known.as_ref(), &viewer),
         };
-        let correlation = self.correlate(agent, request, Subject::Call(&shown, known_before));
+        let cause = self.correlate(agent, request, Subject::Call(&shown, known_before));
         for event in events {
-            self.tell_agent(agent, event, correlation.clone());
+            self.tell_agent(agent, event, cause.clone());
         }
     }
 
     /// A request was accepted and refused later.
     fn on_refusal(&mut self, agent: &AgentId, request: Option<&str>, error: &ApiError) {
-        let correlation = self.correlate(agent, request, Subject::Refusal);
+        let cause = self.correlate(agent, request, Subject::Refusal);
         let (code, message) = code_of(error, 202);
         // A sign-out that was refused: the agent is to stay signed in.
         if let Some(session) = self.sessions.get_mut(agent)
@@ -182,23 +182,18 @@ impl Engine {
                 code,
                 message,
             },
-            correlation,
+            cause,
         );
     }
 
     /// An event to the client of an agent.
-    pub(super) fn tell_agent(
-        &mut self,
-        agent: &AgentId,
-        event: ClientEvent,
-        correlation_id: Option<String>,
-    ) {
+    pub(super) fn tell_agent(&mut self, agent: &AgentId, event: ClientEvent, cause: Cause) {
         let Some(session) = self.sessions.get(agent) else {
             return;
         };
         let to = session.record.destination.clone();
         let epoch = session.record.version.epoch;
-        self.tell(&to, event, correlation_id, epoch, None);
+        self.tell(&to, event, cause, epoch, None);
     }
 
     /// Keeps what was read of an agent, and tells the peers.

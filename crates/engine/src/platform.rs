@@ -1,7 +1,7 @@
 //! Rules of the platform that no single answer shows (platform reference, sections 3.3, 4, 8.6,
 //! 10 and 11): when a node is usable, what its own sign-outs mean, what is asked elsewhere.
 
-use crate::model::{Action, AgentId, CallOutcome, User};
+use crate::model::{Action, AgentId, CallOutcome, Cause, User};
 use crate::wire::event::ClientEvent;
 
 use super::ids::JobId;
@@ -79,7 +79,7 @@ impl Engine {
             let event = ClientEvent::ReLogin {
                 agent: agent.clone(),
             };
-            self.tell_agent(agent, event, None);
+            self.tell_agent(agent, event, Cause::default());
             return true;
         };
         if now < session.again_after {
@@ -112,7 +112,7 @@ impl Engine {
             session.record.signed_in = false;
             self.sessions.touch(agent);
         }
-        self.sync(agent, false, None, self.now.mono + wait);
+        self.sync(agent, false, Cause::default(), self.now.mono + wait);
     }
 
     /// A subscription stands. Where the one before was at another node, that node may yet sign the

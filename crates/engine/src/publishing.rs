@@ -7,7 +7,7 @@ use super::ids::{self, LinkEpoch, SubscriptionEpoch};
 use super::members::Peer;
 use super::outbox::Ways;
 use super::{Engine, Event, peer, rng};
-use crate::model::Destination;
+use crate::model::{Cause, Destination};
 use crate::wire::event::ClientEvent;
 
 impl Engine {
@@ -18,7 +18,7 @@ impl Engine {
         &mut self,
         to: &Destination,
         event: ClientEvent,
-        correlation_id: Option<String>,
+        cause: Cause,
         epoch: u64,
         job: Option<ids::JobId>,
     ) {
@@ -28,7 +28,7 @@ impl Engine {
             Outbound::Event {
                 to: to.clone(),
                 event: Arc::new(event),
-                correlation_id,
+                cause,
                 epoch,
                 message_id,
             },

@@ -5,8 +5,9 @@ use super::ids::CallId;
 use super::session::{Settling, Sync};
 use super::timer::Timer;
 use super::{CallFor, Engine, limits};
-use crate::model::{Action, AgentId, Answer, CallOutcome, Dialog, Mobile, Secret};
+use crate::model::{Action, AgentId, Answer, CallOutcome, Cause, Dialog, Mobile, Secret, Trace};
 use crate::wire::event::{ClientEvent, Viewer, choose, continued};
+use std::sync::Arc;
 
 /// Delay before a read that failed is tried again, milliseconds.
 const SYNC_RETRY_MS: u64 = 2_000;
@@ -20,7 +21,7 @@ impl Engine {
         agent: &AgentId,
         extension: &str,
         password: Secret,
-        correlation_id: Option<String>,
+        cause: Cause,
     ) {
         let mut due = self.now.mono + limits::SIGN_IN_SETTLE_MS;
         if let Some(session) = self.sessions.get_mut(agent) {
@@ -42,7 +43,7 @@ impl Engine {
         }
         self.session_changed(agent);
         self.sign_in_began(agent);
-        self.sync(agent, true, correlation_id, due);
+        self.sync(agent, true, cause, due);
     }
 
     /// A sign-in was accepted; its effect comes later.
@@ -104,13 +105,7 @@ impl Engine {
     }
 
     /// Reads an agent anew at `due` and publishes what was read.
-    pub(super) fn sync(
-        &mut self,
-        agent: &AgentId,
-        sign_in: bool,
-        correlation_id: Option<String>,
-        due: u64,
-    ) {
+    pub(super) fn sync(&mut self, agent: &AgentId, sign_in: bool, cause: Cause, due: u64) {
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
         };
@@ -118,7 +113,7 @@ impl Engine {
         session.sync = Some(Sync {
             due: Some(due),
             sign_in: sign_in || known.sign_in,
-            correlation_id: correlation_id.or(known.correlation_id),
+            cause: cause.or(known.cause),
             call: None,
             user: None,
             tries: 0,
@@ -171,6 +166,7 @@ impl Engine {
         let password = self.sessions.get(agent)?.record.password.clone();
         let id = CallId(self.number());
         let request_id = self.message_id();
+        let trace = self.trace_of(&purpose);
         self.calls.insert(id, (purpose, node));
         self.out.push(DownstreamCommand::Call(Box::new(Call {
             id,
@@ -178,9 +174,23 @@ impl Engine {
             agent: agent.clone(),
             password,
             request_id,
+            trace,
             action,
         })));
         Some(id)
+    }
+
+    /// The trace of the command that a request is for.
+    fn trace_of(&self, purpose: &CallFor) -> Option<Arc<Trace>> {
+        match purpose {
+            CallFor::Job(id) | CallFor::Ask(id, _) => self.cause(*id).trace,
+            CallFor::Sync(agent) => {
+                let sync = self.sessions.get(agent)?.sync.as_ref()?;
+                sync.cause.trace.clone()
+            }
+            CallFor::Later(key, _) => self.doubts.get(key)?.trace(),
+            CallFor::Habit(_) | CallFor::Again(_) => None,
+        }
     }
 
     pub(super) fn sync_answered(&mut self, agent: &AgentId, call: CallId, outcome: CallOutcome) {
@@ -239,7 +249,7 @@ impl Engine {
         let extension = session.record.extension.clone();
         let missed = !user.signed_in() && asked_in;
         if missed && let Some(due) = self.read_again_at(agent) {
-            self.sync(agent, sync.sign_in, sync.correlation_id, due);
+            self.sync(agent, sync.sign_in, sync.cause, due);
             return;
         }
         let settling = self.sign_in_over(agent);
@@ -255,7 +265,7 @@ impl Engine {
                 self.asked_out(agent);
             }
         }
-        self.publish_read(agent, &user, dialogs, sync.sign_in, sync.correlation_id);
+        self.publish_read(agent, &user, dialogs, sync.sign_in, sync.cause);
         let make_ready = sync.sign_in && self.cfg.agents.make_ready && user.state == "NOT_READY";
         if make_ready {
             let action = Action::SetState {
@@ -274,7 +284,7 @@ impl Engine {
                 code,
                 message,
             };
-            self.tell_agent(agent, event, None);
+            self.tell_agent(agent, event, Cause::default());
         }
     }
 
@@ -284,7 +294,7 @@ impl Engine {
         user: &crate::model::User,
         dialogs: Vec<Dialog>,
         sign_in: bool,
-        correlation: Option<String>,
+        cause: Cause,
     ) {
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
@@ -311,21 +321,21 @@ impl Engine {
                 agent: agent.clone(),
                 user: Box::new(user.clone()),
             };
-            self.tell_agent(agent, info, correlation.clone());
+            self.tell_agent(agent, info, cause.clone());
             if user.supervisor {
                 let teams = ClientEvent::TeamInfo {
                     agent: agent.clone(),
                     name: name.clone(),
                     teams: user.teams.clone(),
                 };
-                self.tell_agent(agent, teams, correlation.clone());
+                self.tell_agent(agent, teams, cause.clone());
             }
         }
         let state = ClientEvent::State {
             agent: agent.clone(),
             user: Box::new(user.clone()),
         };
-        self.tell_agent(agent, state, correlation.clone());
+        self.tell_agent(agent, state, cause.clone());
         // What was known and is not there any more has ended unseen.
         let viewer = Viewer {
             agent,
@@ -335,7 +345,7 @@ impl Engine {
         for dialog in ended {
             let verb = crate::model::DialogsVerb::Removed;
             for event in choose(&dialog, verb, Some(&dialog), &viewer) {
-                self.tell_agent(agent, event, None);
+                self.tell_agent(agent, event, Cause::default());
             }
         }
         let status = ClientEvent::DialogStatus {
@@ -343,6 +353,6 @@ impl Engine {
             extension,
             dialogs,
         };
-        self.tell_agent(agent, status, correlation);
+        self.tell_agent(agent, status, cause);
     }
 }

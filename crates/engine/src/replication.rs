@@ -2,7 +2,7 @@
 
 use crate::model::InstanceId;
 
-use super::command::BrokerCommand;
+use super::command::{BrokerCommand, LifeCommand};
 use super::ids::{BootId, LinkEpoch};
 use super::members::{Liveness, Peer};
 use super::peer::{GroupState, Heartbeat, PeerMessage, Role, SessionRecord};
@@ -77,6 +77,11 @@ impl Engine {
                 self.on_forward_refused((from, boot), id, why)
             }
             PeerMessage::ForwardWithdrawn { id } => self.on_forward_withdrawn(from, id),
+            PeerMessage::TraceAsk { number, id } => self.on_trace_ask(from, number, id),
+            PeerMessage::TraceAnswer { number, rows } => {
+                let from = from.clone();
+                self.out.push(LifeCommand::Traced { from, number, rows });
+            }
             PeerMessage::Goodbye => {
                 if let Some(change) = self.members.on_goodbye(self.now, from, boot) {
                     self.member_changed(change);

@@ -1,6 +1,6 @@
 //! The downstream as a whole: health, the node in use, service and its absence.
 
-use crate::model::{CallOutcome, Destination, NodeHealth};
+use crate::model::{CallOutcome, Cause, Destination, NodeHealth};
 use crate::wire::event::{ClientEvent, SystemStatus};
 
 use super::command::DownstreamCommand;
@@ -105,7 +105,7 @@ impl Engine {
             self.tell(
                 &destination,
                 ClientEvent::System(status),
-                None,
+                Cause::default(),
                 self.epoch,
                 None,
             );

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::model::{AgentId, Destination, Dialog, InstanceId, Secret, User};
+use crate::model::{AgentId, Cause, Destination, Dialog, InstanceId, Secret, User};
 use crate::wire::event::continued;
 
 use super::correlation::Expectation;
@@ -91,8 +91,8 @@ pub struct Sync {
     pub due: Option<u64>,
     /// Publish `AgentInfo` as well: the agent has just signed in.
     pub sign_in: bool,
-    /// Correlation id of the sign-in command.
-    pub correlation_id: Option<String>,
+    /// Of the sign-in command.
+    pub cause: Cause,
     /// The read under way.
     pub call: Option<CallId>,
     /// What was read so far.

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 
 use crate::catalogue::Step;
-use crate::model::{AgentId, InstanceId};
+use crate::model::{AgentId, Cause, InstanceId};
 use crate::wire::command::{Addressed, ClientCommand};
 use crate::wire::event::ClientEvent;
 use crate::wire::reply::Outcome;
@@ -128,14 +128,8 @@ impl Engine {
             .is_some_and(|(command, _)| matches!(command.spec.step, Step::Connect));
         if connects && let Some(record) = self.sessions.get(agent).map(|s| &s.record) {
             let (to, epoch) = (record.destination.clone(), record.version.epoch);
-            let correlation = self.correlation(id);
-            self.tell(
-                &to,
-                ClientEvent::ConnectStatus,
-                correlation,
-                epoch,
-                Some(id),
-            );
+            let cause = self.cause(id);
+            self.tell(&to, ClientEvent::ConnectStatus, cause, epoch, Some(id));
         }
         self.finish_known(id, answered);
     }
@@ -198,6 +192,6 @@ impl Engine {
             due += limits::SIGN_IN_SETTLE_MS;
         }
         self.sessions.touch(&agent);
-        self.sync(&agent, record.signed_in, None, due);
+        self.sync(&agent, record.signed_in, Cause::default(), due);
     }
 }

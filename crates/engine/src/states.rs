@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::model::{AgentId, Destination};
+use crate::model::{AgentId, Cause, Destination};
 use crate::wire::event::ClientEvent;
 
 use super::timer::Timer;
@@ -80,6 +80,6 @@ impl Engine {
             agent: agent.clone(),
             user,
         };
-        self.tell(to, event, None, epoch, None);
+        self.tell(to, event, Cause::default(), epoch, None);
     }
 }

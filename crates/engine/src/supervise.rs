@@ -1,7 +1,7 @@
 //! Supervisors: watching a team, acting on a member; and what is told once a command was taken.
 
 use crate::catalogue::{After, Step, Subject, Who};
-use crate::model::{Action, AgentId, Destination, Secret, User};
+use crate::model::{Action, AgentId, Cause, Destination, Secret, User};
 use crate::wire::command::{ClientCommand, ReplyTo};
 use crate::wire::event::{ClientEvent, Note};
 
@@ -112,7 +112,7 @@ impl Engine {
                 agent: agent.clone(),
                 user: Box::new(user),
             };
-            self.tell_agent(agent, event, None);
+            self.tell_agent(agent, event, Cause::default());
         }
     }
 

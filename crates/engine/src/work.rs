@@ -11,6 +11,7 @@ use crate::wire::reply::Outcome;
 use super::command::{Call, DownstreamCommand};
 use super::ids::{CallId, JobId};
 use super::jobs::{Answered, State};
+use super::life::Stage;
 use super::{CallFor, Engine};
 
 /// What the requests are for.
@@ -37,6 +38,8 @@ pub(super) struct Work {
     password: Secret,
     answers: Vec<Answer>,
     pub(super) call: CallId,
+    /// When the one under way left, monotonic milliseconds.
+    sent_at: u64,
     /// Tries of the request under way.
     tries: u32,
     /// Nodes that cannot have executed it.
@@ -180,6 +183,7 @@ impl Engine {
             password,
             answers: Vec::new(),
             call: CallId(0),
+            sent_at: 0,
             tries: 0,
             refused_by: Vec::new(),
             request_id,
@@ -217,8 +221,8 @@ impl Engine {
             self.park(id, node);
             return;
         }
-        let call = CallId(self.number());
-        let correlation_id = self.correlation(id);
+        let (call, now) = (CallId(self.number()), self.now.mono);
+        let cause = self.cause(id);
         let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
             return;
         };
@@ -226,17 +230,30 @@ impl Engine {
             return;
         };
         work.call = call;
+        work.sent_at = now;
         work.tries += 1;
         let (agent, password) = (work.agent.clone(), work.password.clone());
         let request_id = work.request_id.clone();
-        self.expect(&agent, &action, &request_id, correlation_id);
+        self.expect(&agent, &action, &request_id, cause.clone());
         self.calls.insert(call, (CallFor::Job(id), node));
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.request_id = Some(request_id.clone());
+        }
+        let host = self.route.host(node).to_owned();
+        self.stage(
+            id,
+            Stage::Calling {
+                node: host,
+                request_id: request_id.clone(),
+            },
+        );
         self.out.push(DownstreamCommand::Call(Box::new(Call {
             id: call,
             node,
             agent,
             password,
             request_id,
+            trace: cause.trace,
             action,
         })));
     }
@@ -266,6 +283,12 @@ impl Engine {
             self.stale("call");
             return;
         }
+        let millis = self.now.mono.saturating_sub(work.sent_at);
+        let host = self.route.host(node).to_owned();
+        self.stage(id, Stage::called(host, &outcome, millis));
+        let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+            return;
+        };
         match outcome {
             CallOutcome::Done { status, answer } => {
                 work.answers.push(answer);
@@ -432,7 +455,7 @@ impl Engine {
         match kind {
             Kind::SignIn => {
                 let extension = command.args.get("extension").unwrap_or_default();
-                self.signed_in(&agent, extension, password, command.correlation_id.clone());
+                self.signed_in(&agent, extension, password, command.cause());
                 self.finish(id, Answered::ok(Outcome::Accepted, Some(status), host));
             }
             Kind::Request | Kind::Requests => {

@@ -13,6 +13,7 @@ mod lists;
 mod secret;
 mod shortage;
 pub mod text;
+mod trace;
 mod update;
 mod user;
 
@@ -27,5 +28,6 @@ pub use json::Json;
 pub use lists::{Contact, PhoneBook, Queue};
 pub use secret::{REDACTED, Secret};
 pub use shortage::{Resource, Shortage};
+pub use trace::{Cause, Trace};
 pub use update::{DialogsVerb, NodeHealth, Update, UpdateBody};
 pub use user::{Mobile, Team, User};

@@ -9,13 +9,15 @@ mod redact;
 
 pub use redact::redacted_body;
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
 use super::http_call;
 use super::message::RawMessage;
 use crate::catalogue::{self, Addressee, Args, CommandSpec, ErrorCode, Repeat, Step};
 use crate::model::text::{is_utf16, trimmed, without_mark};
-use crate::model::{AgentId, Destination, IdError, json};
+use crate::model::{AgentId, Cause, Destination, IdError, Trace, json};
 
 /// Largest body that is read, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -42,6 +44,8 @@ pub struct Defaults {
     pub cluster_name: String,
     /// Command queues of all groups: no reply may go there.
     pub command_queues: Vec<String>,
+    /// `trace.generate`: a command without a trace gets one.
+    pub generate_traces: bool,
 }
 
 /// Whom a command is for.
@@ -102,6 +106,8 @@ pub struct ClientCommand {
     pub body_hash: [u8; 32],
     /// Echoed on all that this command causes.
     pub correlation_id: Option<String>,
+    /// The trace that it belongs to: goes with all that it causes.
+    pub trace: Option<Arc<Trace>>,
     /// Where the reply goes.
     pub reply_to: Option<ReplyTo>,
     /// Not started after this, milliseconds since the epoch.
@@ -112,6 +118,17 @@ pub struct ClientCommand {
     pub federated: bool,
     /// Index of the group whose queue it came through; set by the engine.
     pub group: usize,
+}
+
+impl ClientCommand {
+    /// What goes with all that it causes.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        Cause {
+            correlation_id: self.correlation_id.clone(),
+            trace: self.trace.clone(),
+        }
+    }
 }
 
 /// A message that is no command, with all that is known for an answer.
@@ -133,10 +150,23 @@ pub struct Malformed {
     pub reply_to: Option<ReplyTo>,
     /// Echoed on the answer.
     pub correlation_id: Option<String>,
+    /// Goes with the answer.
+    pub trace: Option<Arc<Trace>>,
     /// Code for the client.
     pub code: ErrorCode,
     /// Command id, where the client gave one.
     pub identity: Option<String>,
+}
+
+impl Malformed {
+    /// What goes with its answer.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        Cause {
+            correlation_id: self.correlation_id.clone(),
+            trace: self.trace.clone(),
+        }
+    }
 }
 
 /// What is wrong with a message.
@@ -192,6 +222,7 @@ pub fn parse(
         Ok((spec, addressee, args)) => Ok(ClientCommand {
             repeat: repeat(spec, &args),
             body_hash: body_hash(spec, &addressee, &args),
+            trace: trace(raw, defaults, (spec, &addressee), received_at_ms),
             spec,
             addressee,
             args,
@@ -212,6 +243,7 @@ pub fn parse(
             id: head.id,
             reply_to,
             correlation_id,
+            trace: raw.trace.clone().map(Arc::new),
             code: fault.code,
             identity: identity(raw),
         })),
@@ -373,6 +405,32 @@ fn deadline_ms(raw: &RawMessage, max_age_ms: u64, received_at_ms: u64) -> u64 {
         }
     };
     deadline.min(received_at_ms.saturating_add(MAX_DEADLINE_AHEAD_MS))
+}
+
+/// The trace that a command came with, or a new one. It follows from the command's id, so that a
+/// copy of it belongs to the same trace, whichever instance receives it.
+fn trace(
+    raw: &RawMessage,
+    defaults: &Defaults,
+    (spec, addressee): (&CommandSpec, &Addressed),
+    received_at_ms: u64,
+) -> Option<Arc<Trace>> {
+    if raw.trace.is_some() || !defaults.generate_traces {
+        return raw.trace.clone().map(Arc::new);
+    }
+    let id = identity(raw).unwrap_or_else(|| {
+        let correlation = raw.correlation_id.as_deref().unwrap_or_default();
+        format!("{received_at_ms} {correlation}")
+    });
+    let mut hash = Sha256::new();
+    for part in ["trace", spec.name, addressee.as_str(), &id] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    let digest = hash.finalize();
+    let mut seed = [0; 24];
+    seed.copy_from_slice(&digest[..24]);
+    Some(Arc::new(Trace::from_seed(&seed)))
 }
 
 fn body_hash(spec: &CommandSpec, addressee: &Addressed, args: &Args) -> [u8; 32] {

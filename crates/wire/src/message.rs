@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::command::MAX_DEADLINE_AHEAD_MS;
+use crate::model::Trace;
 
 /// What a delivery carried, protocol words already translated by the broker shell.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,9 @@ pub struct RawMessage {
     pub deadline: Option<i64>,
     /// Header `x-attempt`.
     pub attempt: Option<i64>,
+    /// Headers `traceparent` and `tracestate`, where they are well-formed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
     /// Delivered before by this broker.
     pub redelivered: bool,
     /// Came over federation (header `x-received-from` present).

@@ -257,6 +257,30 @@ pub struct Heartbeat {
     pub control_node: String,
 }
 
+/// One step, as it is told to whoever asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TraceRow {
+    /// When, milliseconds since the epoch; `None` where that is not kept.
+    pub at: Option<u64>,
+    /// Who did it.
+    pub instance: String,
+    /// Command.
+    pub command: String,
+    /// Agent or destination.
+    pub addressee: String,
+    /// Command id.
+    pub command_id: Option<String>,
+    /// Correlation id.
+    pub correlation_id: Option<String>,
+    /// Trace id.
+    pub trace_id: Option<String>,
+    /// One of a fixed set of words.
+    pub stage: String,
+    /// More, for people.
+    pub detail: String,
+}
+
 /// Why a forwarded command was not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -393,6 +417,20 @@ pub enum PeerMessage {
         /// The sender's number of it.
         id: u64,
     },
+    /// What does the receiver know of a command? For people: nothing is decided on it.
+    TraceAsk {
+        /// The sender's number of it.
+        number: u64,
+        /// Command or correlation id.
+        id: String,
+    },
+    /// The answer to [`Self::TraceAsk`].
+    TraceAnswer {
+        /// The receiver's number of it.
+        number: u64,
+        /// What is known.
+        rows: Vec<TraceRow>,
+    },
     /// The sender is leaving in order.
     Goodbye,
     /// A kind that this version does not know; ignored.
@@ -445,6 +483,8 @@ impl PeerMessage {
             Self::ForwardDone { .. } => "forward_done",
             Self::ForwardRefused { .. } => "forward_refused",
             Self::ForwardWithdrawn { .. } => "forward_withdrawn",
+            Self::TraceAsk { .. } => "trace_ask",
+            Self::TraceAnswer { .. } => "trace_answer",
             Self::Goodbye => "goodbye",
             Self::Unknown => "unknown",
         }

@@ -12,6 +12,14 @@ use crate::wire::event::{ClientEvent, SystemStatus};
 use crate::wire::message::Unreadable;
 use crate::wire::reply::{Outcome, Reply};
 
+fn caused(id: &str) -> Cause {
+    Cause {
+        correlation_id: Some(id.to_owned()),
+        trace: Trace::read(PARENT, Some("vendor=1")).map(Arc::new),
+    }
+}
+
+const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const PASSWORD: &str = "planted-Passw0rd";
 
 fn id(text: &str) -> InstanceId {
@@ -100,7 +108,7 @@ fn routed(route: ReplyRoute) -> Outbound {
     Outbound::Reply {
         route,
         reply: reply(),
-        correlation_id: Some("c-1".into()),
+        cause: caused("c-1"),
         message_id: "r-1".into(),
     }
 }
@@ -110,7 +118,7 @@ fn an_event_goes_to_its_destination_with_the_owners_epoch() {
     let message = one(Outbound::Event {
         to: Destination::new("crm-1").unwrap(),
         event: Arc::new(ClientEvent::System(SystemStatus::InService)),
-        correlation_id: Some("c-1".into()),
+        cause: caused("c-1"),
         epoch: 7,
         message_id: "e-1".into(),
     });
@@ -143,7 +151,7 @@ fn replies_take_their_route() {
     let parked = one(Outbound::ParkedReply {
         reply_to: "gone".into(),
         reply: reply(),
-        correlation_id: None,
+        cause: Cause::default(),
     });
     assert_eq!(address(&parked), ("", "tandem.dead-letter", true));
     assert_eq!(

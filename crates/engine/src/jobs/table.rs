@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::ids::{BootId, CallId, DeliveryId, JobId, LinkEpoch};
 use crate::intent::{Intending, Recording};
 use crate::ledger;
+use crate::life::Tag;
 use crate::model::{AgentId, InstanceId};
 use crate::sharing::Sharing;
 use crate::wire::command::{Addressed, ClientCommand};
@@ -65,6 +66,10 @@ pub(crate) enum State {
 pub(crate) struct Job {
     pub origin: Origin,
     pub raw: Arc<RawMessage>,
+    /// By what it is known.
+    pub tag: Arc<Tag>,
+    /// Id of its last downstream request, where one was made.
+    pub request_id: Option<String>,
     /// `None`: could not be understood.
     pub command: Option<Arc<ClientCommand>>,
     pub key: Option<(ledger::Key, [u8; 8])>,

@@ -177,11 +177,9 @@ fn correlations(rig: &Rig, wanted: fn(&ClientEvent) -> bool) -> Vec<Option<Strin
     let events = rig.published.iter();
     events
         .filter_map(|(.., message)| match message {
-            Outbound::Event {
-                event,
-                correlation_id,
-                ..
-            } if wanted(event) => Some(correlation_id.clone()),
+            Outbound::Event { event, cause, .. } if wanted(event) => {
+                Some(cause.correlation_id.clone())
+            }
             _ => None,
         })
         .collect()

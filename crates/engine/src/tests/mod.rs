@@ -21,4 +21,5 @@ mod replies;
 mod shortage;
 mod strangers;
 mod support;
+mod trace;
 mod verbs;

@@ -1,6 +1,7 @@
 //! One engine driven by hand, with a world around it that answers unless told otherwise.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -14,9 +15,9 @@ use crate::ids::{BootId, CallId, DeliveryId, JournalId, LinkEpoch, Now, PublishI
 use crate::input::{Delivery, Input, Notice, PublishOutcome, Source};
 use crate::model::{
     Action, AgentId, Answer, ApiError, CallOutcome, Destination, InstanceId, NodeHealth, Resource,
-    Secret, Shortage, Update, UpdateBody, User,
+    Secret, Shortage, Trace, Update, UpdateBody, User,
 };
-use crate::peer::{GroupState, Heartbeat, PeerMessage, Role};
+use crate::peer::{GroupState, Heartbeat, PeerMessage, Role, TraceRow};
 use crate::wire::command::{Defaults, parse};
 use crate::wire::event::ClientEvent;
 use crate::wire::message::RawMessage;
@@ -80,6 +81,7 @@ pub fn config() -> Config {
         parse: Defaults {
             max_age_ms: 30_000,
             cluster_name: "tandem".into(),
+            generate_traces: false,
             command_queues: vec!["Connector1".into()],
         },
         shutdown_grace: 10_000,
@@ -235,6 +237,8 @@ pub struct Rig {
     pub unsubscribed: Vec<(AgentId, crate::ids::SubscriptionEpoch)>,
     pub events: Vec<Event>,
     pub verbs: Vec<Result<String, String>>,
+    pub trace_tells: Vec<(Option<InstanceId>, u64, String, Vec<TraceRow>)>,
+    pub traced: Vec<(InstanceId, u64, Vec<TraceRow>)>,
     pub fences: Vec<(usize, InstanceId)>,
     /// Links on which expired commands are consumed.
     pub undertakers: Vec<LinkEpoch>,
@@ -288,6 +292,8 @@ impl Rig {
             unsubscribed: Vec::new(),
             events: Vec::new(),
             verbs: Vec::new(),
+            trace_tells: Vec::new(),
+            traced: Vec::new(),
             fences: Vec::new(),
             undertakers: Vec::new(),
             exited: false,
@@ -583,6 +589,20 @@ impl Rig {
         self.replies().iter().map(|(_, r)| r.outcome).collect()
     }
 
+    /// Traces of the events to a client.
+    pub fn told_traces(&self, to: &str) -> Vec<Option<String>> {
+        let parent = |trace: &Arc<Trace>| trace.parent().to_owned();
+        self.published
+            .iter()
+            .filter_map(|(_, _, message)| match message {
+                Outbound::Event { to: t, cause, .. } if t.as_str() == to => {
+                    Some(cause.trace.as_ref().map(parent))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
     pub fn told(&self, to: &str) -> Vec<ClientEvent> {
         self.published
             .iter()
@@ -820,6 +840,18 @@ impl Rig {
                     let failure = self.journal_failure.clone();
                     inputs.push_back(Input::Journaled { ids, failure });
                 }
+            }
+            Command::Life(LifeCommand::TellTrace {
+                to,
+                number,
+                id,
+                journal,
+            }) => {
+                self.trace_tells.push((to, number, id, journal));
+            }
+            Command::Life(LifeCommand::TraceAsked { .. }) => {}
+            Command::Life(LifeCommand::Traced { from, number, rows }) => {
+                self.traced.push((from, number, rows));
             }
             Command::Life(LifeCommand::Exit) | Command::Life(LifeCommand::Refuse(_)) => {
                 self.exited = true

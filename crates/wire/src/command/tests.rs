@@ -14,6 +14,7 @@ fn defaults() -> Defaults {
     Defaults {
         max_age_ms: 30_000,
         cluster_name: "tandem".into(),
+        generate_traces: false,
         command_queues: vec!["Connector1".into()],
     }
 }
@@ -443,6 +444,7 @@ fn a_fault_keeps_what_an_answer_needs() {
             id: "1001".into(),
             reply_to: Some(ReplyTo::Queue("answers".into())),
             correlation_id: Some("c-1".into()),
+            trace: None,
             code: ErrorCode::MissingDialogId,
             identity: Some("m-1".into()),
         }

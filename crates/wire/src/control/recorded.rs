@@ -13,7 +13,7 @@ use crate::model::{AgentId, Destination, InstanceId, Mobile, Secret, Team, User}
 use crate::peer::standing::{BrokerStanding, ChoiceStanding, GroupStanding, NodeStanding};
 use crate::peer::{
     Choice, ForwardRefusal, GroupState, Heartbeat, IntentRecord, IntentRefusal, OutcomeRecord,
-    PeerMessage, Role, SessionRecord, Standing, Version, Wish,
+    PeerMessage, Role, SessionRecord, Standing, TraceRow, Version, Wish,
 };
 use crate::reply::{Outcome, Reply, ReplyError};
 
@@ -42,11 +42,13 @@ fn number(message: &PeerMessage) -> usize {
         PeerMessage::Share { .. } => 16,
         PeerMessage::Shared { .. } => 17,
         PeerMessage::SessionChanged { .. } => 18,
+        PeerMessage::TraceAsk { .. } => 19,
+        PeerMessage::TraceAnswer { .. } => 20,
         PeerMessage::Unknown => usize::MAX,
     }
 }
 
-const KINDS: usize = 19;
+const KINDS: usize = 21;
 
 fn samples() -> Vec<PeerMessage> {
     vec![
@@ -114,7 +116,29 @@ fn samples() -> Vec<PeerMessage> {
         PeerMessage::SessionChanged {
             record: session("1001"),
         },
+        PeerMessage::TraceAsk {
+            number: 45,
+            id: "crm-1-000017".into(),
+        },
+        PeerMessage::TraceAnswer {
+            number: 45,
+            rows: vec![stage()],
+        },
     ]
+}
+
+fn stage() -> TraceRow {
+    TraceRow {
+        at: Some(AT),
+        instance: "gc-1".into(),
+        command: "MakeCall".into(),
+        addressee: "1001".into(),
+        command_id: Some("crm-1-000017".into()),
+        correlation_id: Some("17".into()),
+        trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
+        stage: "received".into(),
+        detail: "broker a:5672, queue of agents".into(),
+    }
 }
 
 fn agent(text: &str) -> AgentId {
@@ -249,6 +273,8 @@ fn command() -> RawMessage {
         expiration: Some(30_000),
         deadline: Some(AT.cast_signed() + 30_000),
         attempt: Some(2),
+        // Recorded versions have none.
+        trace: None,
         redelivered: true,
         federated: true,
         redelivered_upstream: true,

@@ -1,0 +1,208 @@
+//! The HTTP entrance for commands (`rest.listen`): `POST /gc/command` puts a command on the command
+//! queue and answers once a broker has confirmed it.
+//!
+//! It is a client of the brokers like any other: the queue stays the only way in, and whichever
+//! instance consumes it runs the command. It knows nothing of the engine, and works on every
+//! instance, whatever its role.
+
+mod publisher;
+mod request;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{
+    AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderValue, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use axum::http::{Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::admin::Limited;
+use crate::model::Secret;
+use crate::wire::command::{Defaults, MAX_BODY};
+use publisher::{Failure, Publisher};
+
+pub use publisher::PublisherConfig;
+
+/// Requests in work at once; a further one is answered 503.
+const IN_WORK: usize = 64;
+/// Connections at once; further ones wait in the system's backlog.
+const CONNECTIONS: usize = 64;
+/// How long a body may take.
+const BODY_TIME: Duration = Duration::from_secs(5);
+/// When a client may try again that was refused for want of room or of a broker, seconds.
+const TRY_AGAIN: HeaderValue = HeaderValue::from_static("1");
+/// How long open requests may take to end when the entrance is closed.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// What the entrance is told.
+#[derive(Debug, Clone)]
+pub struct RestConfig {
+    /// Bearer token; `None`: none is asked for.
+    pub token: Option<Secret>,
+    /// How commands are read.
+    pub defaults: Defaults,
+    /// Where they are put.
+    pub publisher: PublisherConfig,
+}
+
+struct Entrance {
+    token: Option<Secret>,
+    defaults: Defaults,
+    publisher: Publisher,
+    room: Semaphore,
+}
+
+/// Opens the listener.
+///
+/// # Errors
+/// With the address, and in words where the port is taken.
+pub async fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(addr).await.map_err(|error| {
+        let text = match error.kind() {
+            io::ErrorKind::AddrInUse => format!("port in use: {addr} (rest.listen)"),
+            _ => format!("cannot listen on {addr} (rest.listen): {error}"),
+        };
+        io::Error::new(error.kind(), text)
+    })
+}
+
+/// Serves until `shutdown` resolves, then gives open requests a second to end.
+///
+/// # Errors
+/// A broker URL or certificate that cannot be read.
+pub async fn serve(
+    listener: TcpListener,
+    config: RestConfig,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let entrance = Entrance {
+        token: config.token,
+        defaults: config.defaults,
+        publisher: Publisher::new(config.publisher).map_err(io::Error::other)?,
+        room: Semaphore::new(IN_WORK),
+    };
+    let app = Router::new()
+        .route("/gc/command", post(command))
+        .fallback(async || refused(StatusCode::NOT_FOUND, "there is nothing at this path"))
+        .method_not_allowed_fallback(async || {
+            refused(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
+        })
+        .with_state(Arc::new(entrance));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = axum::serve(Limited::new(listener, CONNECTIONS, None), app)
+        .with_graceful_shutdown(async move {
+            // An error says that the sender is gone, which is the end as well.
+            let _ = stopped.await;
+        });
+    let end = async move {
+        shutdown.await;
+        let _ = stop.send(());
+        tokio::time::sleep(CLOSING).await;
+    };
+    tokio::select! {
+        served = server => served,
+        () = end => Ok(()),
+    }
+}
+
+async fn command(State(entrance): State<Arc<Entrance>>, request: Request<Body>) -> Response {
+    if let Err((status, words)) = entrance.admits(request.headers()) {
+        return refused(status, words);
+    }
+    let Ok(_place) = entrance.room.try_acquire() else {
+        let words = "too many commands at once; try again";
+        return refused(StatusCode::SERVICE_UNAVAILABLE, words);
+    };
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, MAX_BODY);
+    let body = match tokio::time::timeout(BODY_TIME, body).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => {
+            let words = "the body is larger than 64 KiB, or was cut short";
+            return refused(StatusCode::PAYLOAD_TOO_LARGE, words);
+        }
+        Err(_) => return refused(StatusCode::REQUEST_TIMEOUT, "the body did not arrive"),
+    };
+    let asked = match request::read(&parts.headers, body, &entrance.defaults) {
+        Ok(asked) => asked,
+        Err(unreadable) => return refused(unreadable.status, &unreadable.words),
+    };
+    let (id, callback) = (asked.id.clone(), asked.names_callback);
+    match entrance.publisher.publish(asked).await {
+        Ok(()) => {
+            let mut taken = json!({ "id": id });
+            if callback {
+                taken["callback"] = json!("ignored");
+            }
+            (StatusCode::ACCEPTED, Json(taken)).into_response()
+        }
+        Err(failure) => unavailable(&id, &failure),
+    }
+}
+
+impl Entrance {
+    /// A browser that is made to call this from a page always says where the page is from.
+    fn admits(&self, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
+        if headers.contains_key(ORIGIN) {
+            let words = "calls from web pages are refused";
+            return Err((StatusCode::FORBIDDEN, words));
+        }
+        let Some(token) = &self.token else {
+            return Ok(());
+        };
+        let given = headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, given)| Secret::new(given.trim()));
+        // Secrets compare in constant time.
+        match given {
+            Some(given) if given == *token => Ok(()),
+            Some(_) => Err((StatusCode::UNAUTHORIZED, "wrong token")),
+            None => Err((StatusCode::UNAUTHORIZED, "a bearer token is needed")),
+        }
+    }
+}
+
+fn answer(status: StatusCode, body: Value) -> Response {
+    let mut response = (status, Json(body)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, TRY_AGAIN);
+    }
+    response
+}
+
+fn refused(status: StatusCode, words: &str) -> Response {
+    answer(status, json!({ "error": words }))
+}
+
+/// Whether it was taken is said, too: what may be on the queue must keep its id.
+fn unavailable(id: &str, failure: &Failure) -> Response {
+    tracing::warn!(reason = %failure, "HTTP entrance: a command was not confirmed");
+    let words = match failure {
+        Failure::NotTaken(_) => "no broker takes it: nothing was done; send it again",
+        Failure::Unknown(_) => {
+            "no broker confirmed it, and it may have been taken: send it again under the same id, \
+             with a higher X-Attempt"
+        }
+    };
+    let body = json!({ "error": words, "id": id, "taken": failure.taken() });
+    answer(StatusCode::SERVICE_UNAVAILABLE, body)
+}

@@ -1,0 +1,349 @@
+//! Puts commands on the command queue: the first broker of the list that takes them, a confirm for
+//! each, and mandatory, so that a queue that is missing is noticed.
+
+use std::time::Duration;
+
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::uri::AMQPUri;
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::request::Asked;
+use crate::broker::guard;
+use crate::net::{TlsClient, TlsError, amqp};
+
+/// Bound of one publication with its confirm.
+const CONFIRM: Duration = Duration::from_secs(5);
+/// Channels kept open; each carries one publication at a time, so that a message that comes back
+/// is known to be its own.
+const CHANNELS: usize = 16;
+/// How long a broker is left alone that could not be reached: those that waited meanwhile go on to
+/// the next one at once.
+const REST: Duration = Duration::from_secs(1);
+const PERSISTENT: u8 = 2;
+
+/// Where commands are put.
+#[derive(Clone)]
+pub struct PublisherConfig {
+    /// `instance.id`, shown at the broker.
+    pub instance: String,
+    /// AMQP URIs with credentials, and what they are called; in order of preference.
+    pub brokers: Vec<(String, String)>,
+    /// The command queue.
+    pub queue: String,
+    /// AMQP heartbeat, whole seconds.
+    pub heartbeat: Duration,
+    /// Bound of one connect-and-open.
+    pub timeout: Duration,
+    /// Certificates.
+    pub tls: TlsClient,
+}
+
+impl std::fmt::Debug for PublisherConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URIs hold passwords.
+        f.debug_struct("PublisherConfig")
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there can be no publisher.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BadConfig {
+    #[error("broker {0}: {1}")]
+    Uri(String, &'static str),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Why a command is not confirmed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// It is on no queue.
+    #[error("not taken: {0}")]
+    NotTaken(String),
+    /// It may be on one.
+    #[error("unknown: {0}")]
+    Unknown(String),
+}
+
+impl Failure {
+    /// Whether it may be on a queue, in a word.
+    pub(super) fn taken(&self) -> &'static str {
+        match self {
+            Self::NotTaken(_) => "no",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
+struct Broker {
+    uri: AMQPUri,
+    label: String,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    connection: Option<Connection>,
+    /// Channels that nobody uses.
+    free: Vec<Channel>,
+    /// When it could not be opened, and why.
+    failed: Option<(Instant, String)>,
+}
+
+/// Publishes commands. One connection a broker, opened at need.
+pub(super) struct Publisher {
+    config: PublisherConfig,
+    brokers: Vec<Broker>,
+}
+
+impl Publisher {
+    pub(super) fn new(config: PublisherConfig) -> Result<Self, BadConfig> {
+        config.tls.config()?;
+        let heartbeat = u16::try_from(config.heartbeat.as_secs())
+            .unwrap_or(60)
+            .max(1);
+        let mut brokers = Vec::new();
+        for (text, label) in &config.brokers {
+            let mut uri =
+                amqp::uri(text).map_err(|reason| BadConfig::Uri(label.clone(), reason))?;
+            uri.query.heartbeat = Some(heartbeat);
+            brokers.push(Broker {
+                uri,
+                label: label.clone(),
+                open: Mutex::default(),
+            });
+        }
+        Ok(Self { config, brokers })
+    }
+
+    /// Puts a command on the queue of the first broker that takes it. After one that may have taken
+    /// it the next gets it as a further attempt of the same id, which is never run twice.
+    pub(super) async fn publish(&self, mut asked: Asked) -> Result<(), Failure> {
+        let mut failure = Failure::NotTaken("no broker is configured".to_owned());
+        for broker in &self.brokers {
+            match self.publish_at(broker, &asked).await {
+                Ok(()) => return Ok(()),
+                Err(Failure::NotTaken(reason)) => {
+                    // What was unknown before stays so.
+                    if !matches!(failure, Failure::Unknown(_)) {
+                        failure = Failure::NotTaken(format!("{}: {reason}", broker.label));
+                    }
+                }
+                Err(Failure::Unknown(reason)) => {
+                    asked.attempt = asked.attempt.max(1).saturating_add(1);
+                    failure = Failure::Unknown(format!("{}: {reason}", broker.label));
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    async fn publish_at(&self, broker: &Broker, asked: &Asked) -> Result<(), Failure> {
+        let channel = self.channel(broker).await.map_err(Failure::NotTaken)?;
+        let publish = async {
+            let options = BasicPublishOptions {
+                mandatory: true,
+                ..BasicPublishOptions::default()
+            };
+            let queue = ShortString::from(self.config.queue.as_str());
+            let confirm = channel.basic_publish(
+                ShortString::default(),
+                queue,
+                options,
+                &asked.body,
+                properties(asked, &self.config.instance),
+            );
+            confirm.await?.await
+        };
+        match tokio::time::timeout(CONFIRM, publish).await {
+            Ok(Ok(Confirmation::Ack(None))) => {
+                keep(broker, channel).await;
+                Ok(())
+            }
+            Ok(Ok(Confirmation::Ack(Some(_)))) => {
+                keep(broker, channel).await;
+                let words = format!("there is no queue {}", self.config.queue);
+                Err(Failure::NotTaken(words))
+            }
+            Ok(Ok(_)) => Err(Failure::NotTaken("the broker refuses it".to_owned())),
+            Ok(Err(error)) => {
+                guard::note(&error);
+                Err(Failure::Unknown(error.to_string()))
+            }
+            Err(_) => {
+                // It may hang: the next command begins with a new connection.
+                broker.open.lock().await.connection = None;
+                Err(Failure::Unknown("no confirm in time".to_owned()))
+            }
+        }
+    }
+
+    /// A channel with confirms that nobody else uses.
+    async fn channel(&self, broker: &Broker) -> Result<Channel, String> {
+        let mut open = broker.open.lock().await;
+        let alive = open
+            .connection
+            .as_ref()
+            .is_some_and(|connection| connection.status().connected());
+        if !alive {
+            if let Some((at, why)) = &open.failed
+                && at.elapsed() < REST
+            {
+                return Err(why.clone());
+            }
+            *open = Open::default();
+            let connect = connect(&self.config, &broker.uri);
+            let opened = tokio::time::timeout(self.config.timeout, connect).await;
+            match opened.unwrap_or_else(|_| Err("not open in time".to_owned())) {
+                Ok(connection) => open.connection = Some(connection),
+                Err(why) => {
+                    open.failed = Some((Instant::now(), why.clone()));
+                    return Err(why);
+                }
+            }
+        }
+        while let Some(channel) = open.free.pop() {
+            if channel.status().connected() {
+                return Ok(channel);
+            }
+        }
+        let Some(connection) = &open.connection else {
+            return Err("not connected".to_owned());
+        };
+        let opened = async {
+            let channel = connection.create_channel().await?;
+            channel
+                .confirm_select(ConfirmSelectOptions::default())
+                .await?;
+            Ok::<_, lapin::Error>(channel)
+        };
+        match tokio::time::timeout(self.config.timeout, opened).await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(error)) => {
+                guard::note(&error);
+                open.connection = None;
+                Err(error.to_string())
+            }
+            Err(_) => {
+                open.connection = None;
+                Err("no channel in time".to_owned())
+            }
+        }
+    }
+}
+
+/// Keeps a channel for the next command.
+async fn keep(broker: &Broker, channel: Channel) {
+    let mut open = broker.open.lock().await;
+    if open.free.len() < CHANNELS {
+        open.free.push(channel);
+    } else {
+        drop(open);
+        let _ = channel.close(200, "OK".into()).await;
+    }
+}
+
+async fn connect(config: &PublisherConfig, uri: &AMQPUri) -> Result<Connection, String> {
+    let (tls, limit) = (config.tls.clone(), config.timeout);
+    // In a thread of the library's, that outlives the caller by no more than the same bound.
+    let dial = async move |uri: AMQPUri, runtime: async_rs::TokioRuntime| {
+        let stream = amqp::connect(&uri, &tls, &runtime, |_| Ok(()));
+        let stream = tokio::time::timeout(limit, stream).await;
+        Ok(stream.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
+    };
+    let name = format!("tandem/{}/rest", config.instance);
+    let properties = ConnectionProperties::default()
+        .with_connection_name(name.into_bytes().into())
+        .with_client_property("product".into(), b"tandem".to_vec().into());
+    match guard::open(uri.clone(), properties, dial).await {
+        Ok(connection) => Ok(connection),
+        Err(error) => {
+            let reason = amqp::reason(uri, &config.tls, &error).await;
+            guard::note(&error);
+            Err(reason.unwrap_or_else(|| error.to_string()))
+        }
+    }
+}
+
+fn properties(asked: &Asked, instance: &str) -> BasicProperties {
+    let text = |text: &str| AMQPValue::LongString(text.as_bytes().into());
+    let mut headers = FieldTable::default();
+    headers.insert("x-attempt".into(), AMQPValue::LongLongInt(asked.attempt));
+    if let Some(deadline) = asked.deadline {
+        headers.insert("x-deadline".into(), AMQPValue::LongLongInt(deadline));
+    }
+    if let Some(trace) = &asked.trace {
+        headers.insert("traceparent".into(), text(trace.parent()));
+        if let Some(state) = trace.state() {
+            headers.insert("tracestate".into(), text(state));
+        }
+    }
+    // Ids are bounded where they are read; an instance's id is 32 characters at most.
+    let properties = BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_delivery_mode(PERSISTENT)
+        .with_message_id(ShortString::from(asked.id.as_str()))
+        .with_timestamp(asked.timestamp)
+        .with_app_id(ShortString::from(instance))
+        .with_headers(headers);
+    match &asked.correlation_id {
+        Some(id) => properties.with_correlation_id(ShortString::from(id.as_str())),
+        None => properties,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publisher(brokers: &[&str]) -> Publisher {
+        let brokers = brokers
+            .iter()
+            .map(|uri| ((*uri).to_owned(), (*uri).to_owned()));
+        Publisher::new(PublisherConfig {
+            instance: "gc-1".to_owned(),
+            brokers: brokers.collect(),
+            queue: "Connector1".to_owned(),
+            heartbeat: Duration::from_secs(2),
+            timeout: Duration::from_millis(300),
+            tls: TlsClient::default(),
+        })
+        .unwrap()
+    }
+
+    fn asked() -> Asked {
+        Asked {
+            id: "a".to_owned(),
+            correlation_id: None,
+            attempt: 1,
+            deadline: None,
+            timestamp: 0,
+            trace: None,
+            body: bytes::Bytes::new(),
+            names_callback: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn where_no_broker_is_reached_nothing_was_taken_and_many_do_not_wait_in_turn() {
+        // A port that nobody listens on, and one that never answers.
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent = (silent.local_addr().unwrap().to_string(), silent);
+        let publisher = publisher(&["127.0.0.1:1", &silent.0]);
+        let begun = Instant::now();
+        let all = (0..20).map(|_| publisher.publish(asked()));
+        for ended in futures::future::join_all(all).await {
+            assert_eq!(ended.unwrap_err().taken(), "no");
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(4),
+            "{:?}",
+            begun.elapsed()
+        );
+    }
+}

@@ -1,0 +1,218 @@
+//! A request: what of it is a command, and what the message on the queue carries.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::model::Trace;
+use crate::wire::command::{Defaults, parse};
+use crate::wire::message::RawMessage;
+
+/// Longest id that a client may give, bytes: what an AMQP short string holds.
+const MAX_ID: usize = 255;
+
+/// A command that can be put on the queue.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    /// Its `message_id`.
+    pub(super) id: String,
+    /// `correlation_id`.
+    pub(super) correlation_id: Option<String>,
+    /// Header `x-attempt`.
+    pub(super) attempt: i64,
+    /// Header `x-deadline`.
+    pub(super) deadline: Option<i64>,
+    /// When it came, seconds since the epoch.
+    pub(super) timestamp: u64,
+    /// Its trace.
+    pub(super) trace: Option<Trace>,
+    /// The envelope, as it came.
+    pub(super) body: Bytes,
+    /// It wants events to be posted somewhere.
+    pub(super) names_callback: bool,
+}
+
+/// Why it is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unreadable {
+    pub(super) status: StatusCode,
+    /// For people; nothing of what the body holds.
+    pub(super) words: String,
+}
+
+fn bad(words: impl Into<String>) -> Unreadable {
+    Unreadable {
+        status: StatusCode::BAD_REQUEST,
+        words: words.into(),
+    }
+}
+
+/// Reads a request as the connector itself will read the message.
+pub(super) fn read(
+    headers: &HeaderMap,
+    body: Bytes,
+    defaults: &Defaults,
+) -> Result<Asked, Unreadable> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let kind = text(CONTENT_TYPE.as_str()).unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(Unreadable {
+            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            words: "Content-Type must be application/json".to_owned(),
+        });
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.unwrap_or_default();
+    let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let number = |name: &str| match headers.get(name) {
+        None => Ok(None),
+        Some(_) => match text(name).and_then(|text| text.trim().parse::<i64>().ok()) {
+            Some(number) => Ok(Some(number)),
+            None => Err(bad(format!("{name} is no whole number"))),
+        },
+    };
+    let asked = Asked {
+        id: match id(headers, "idempotency-key")? {
+            Some(id) => id,
+            None => fresh_id()?,
+        },
+        correlation_id: id(headers, "x-correlation-id")?,
+        attempt: number("x-attempt")?.unwrap_or(1),
+        deadline: number("x-deadline")?,
+        timestamp: now.as_secs(),
+        trace: text("traceparent").and_then(|parent| Trace::read(parent, text("tracestate"))),
+        names_callback: names_callback(&body),
+        body,
+    };
+    let raw = RawMessage {
+        body: asked.body.clone(),
+        content_type: Some("application/json".to_owned()),
+        message_id: Some(asked.id.clone()),
+        ..RawMessage::default()
+    };
+    match parse(&raw, defaults, millis) {
+        Ok(_) => Ok(asked),
+        Err(malformed) => Err(bad(format!("{}: {}", malformed.reason, malformed.detail))),
+    }
+}
+
+fn id(headers: &HeaderMap, name: &str) -> Result<Option<String>, Unreadable> {
+    let Some(value) = headers.get(name) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default().trim();
+    let graphic = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if text.is_empty() || text.len() > MAX_ID || !graphic {
+        return Err(bad(format!(
+            "{name} must be 1 to {MAX_ID} printable ASCII characters without blanks"
+        )));
+    }
+    Ok(Some(text.to_owned()))
+}
+
+fn fresh_id() -> Result<String, Unreadable> {
+    let mut bytes = [0_u8; 12];
+    getrandom::fill(&mut bytes).map_err(|_| Unreadable {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        words: "no random numbers from the system: give an Idempotency-Key".to_owned(),
+    })?;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("rest-{hex}"))
+}
+
+/// The envelope's own fields for it; what is no envelope is refused elsewhere.
+fn names_callback(body: &[u8]) -> bool {
+    let Ok(envelope) = serde_json::from_slice::<Value>(body) else {
+        return false;
+    };
+    let named = |name: &str| {
+        let text = envelope["data"][name].as_str();
+        text.is_some_and(|text| !text.trim().is_empty())
+    };
+    named("callbackFqdn") || named("callbackEndpoint")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELLO: &str = r#"{"data":{"type":"Hello#crm","body":"null","sessionUrl":"https://crm.example/s/1","callbackFqdn":"https://crm.example","callbackEndpoint":"/event"}}"#;
+
+    fn ask(headers: &[(&'static str, &str)], body: &str) -> Result<Asked, Unreadable> {
+        let mut map = HeaderMap::new();
+        map.insert(
+            CONTENT_TYPE,
+            "application/json; charset=utf-8".parse().unwrap(),
+        );
+        for (name, value) in headers {
+            map.insert(*name, value.parse().unwrap());
+        }
+        let defaults = Defaults {
+            max_age_ms: 30_000,
+            ..Defaults::default()
+        };
+        read(&map, Bytes::from(body.to_owned()), &defaults)
+    }
+
+    #[test]
+    fn the_originals_envelope_is_read_and_goes_on_as_it_came() {
+        let asked = ask(&[], HELLO).unwrap();
+        assert_eq!(&asked.body[..], HELLO.as_bytes());
+        assert!(asked.id.starts_with("rest-") && asked.names_callback);
+        assert_ne!(asked.id, ask(&[], HELLO).unwrap().id);
+        assert_eq!((asked.attempt, asked.deadline), (1, None));
+    }
+
+    #[test]
+    fn headers_give_id_correlation_attempt_deadline_and_trace() {
+        const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let body = r#"{"data":{"type":"MakeReady#1001","body":""}}"#;
+        let headers = [
+            ("idempotency-key", "crm-17"),
+            ("x-correlation-id", "c-17"),
+            ("x-attempt", "2"),
+            ("x-deadline", "1900000000000"),
+            ("traceparent", PARENT),
+        ];
+        let asked = ask(&headers, body).unwrap();
+        assert_eq!(asked.id, "crm-17");
+        assert_eq!(asked.correlation_id.as_deref(), Some("c-17"));
+        assert_eq!(
+            (asked.attempt, asked.deadline),
+            (2, Some(1_900_000_000_000))
+        );
+        assert_eq!(asked.trace.unwrap().parent(), PARENT);
+        assert!(!asked.names_callback);
+        let malformed = ask(&[("traceparent", "00-x")], body).unwrap();
+        assert_eq!(malformed.trace, None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_and_not_quoted() {
+        let body = r#"{"data":{"type":"MakeReady#1001","body":""}}"#;
+        for (headers, body, part) in [
+            (vec![], "", "no_type"),
+            (vec![], "{\"data\":{", "bad_json"),
+            (vec![], r#"{"data":{"body":"s3cret"}}"#, "no_type"),
+            (vec![], r#"{"data":{"type":"Fly#1001"}}"#, "unknown_command"),
+            (
+                vec![],
+                r#"{"data":{"type":"Login#1001","body":"s3cret"}}"#,
+                "missing",
+            ),
+            (vec![("idempotency-key", "a b")], body, "idempotency-key"),
+            (vec![("x-attempt", "twice")], body, "x-attempt"),
+        ] {
+            let error = ask(&headers, body).unwrap_err();
+            assert_eq!(error.status, 400, "{body}");
+            assert!(error.words.contains(part), "{body}: {}", error.words);
+            assert!(!error.words.contains("s3cret"), "{}", error.words);
+        }
+        let plain = ask(&[("content-type", "text/plain")], body).unwrap_err();
+        assert_eq!(plain.status, 415);
+    }
+}
