@@ -160,6 +160,7 @@ fn entry(event: &Event) -> Option<HistoryEntry> {
         | Event::Shortage { .. }
         | Event::NotKept { .. }
         | Event::NotJournaled { .. }
+        | Event::ImpossibleStep { .. }
         | Event::Stale { .. } => return None,
     };
     Some(entry)

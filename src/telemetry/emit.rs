@@ -59,6 +59,7 @@ macro_rules! about_the_instance {
             | Event::Shortage { .. }
             | Event::NotKept { .. }
             | Event::NotJournaled { .. }
+            | Event::ImpossibleStep { .. }
             | Event::Stale { .. }
     };
 }
@@ -380,6 +381,12 @@ fn instance_wide(event: &Event, instance: &str) {
                 instance,
                 reason = reason.as_str(),
                 "the journal cannot be written: non-idempotent commands are refused until it can"
+            );
+        }
+        Event::ImpossibleStep { state, evidence } => {
+            error!(
+                instance,
+                state, evidence, "refused: this cannot follow in the life of a command (a bug)"
             );
         }
         Event::Stale { what } => {

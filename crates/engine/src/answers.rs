@@ -4,7 +4,7 @@ use super::command::{BrokerCommand, Outbound, ReplyRoute};
 use super::fitness::Way;
 use super::ids::{JobId, LinkEpoch, PublishId};
 use super::input::PublishOutcome;
-use super::jobs::{Answered, Origin, State, lane_key};
+use super::jobs::{Answered, Evidence, Origin, lane_key};
 use super::ledger::Known;
 use super::life::Stage;
 use super::outbox::Sent;
@@ -56,7 +56,6 @@ impl Engine {
         };
         let answered = self.agreed(id, answered);
         let answered = self.honest(id, answered);
-        self.book.waiting.remove(&id);
         let reply = Arc::new(self.reply_to_command(&command, &answered));
         if let Some((key, _)) = key
             && let Some((record, early)) =
@@ -259,10 +258,10 @@ impl Engine {
 
     /// Everything about this job is said; acknowledge as soon as the broker has it.
     pub(super) fn settle(&mut self, id: JobId) {
+        self.step(id, Evidence::Said);
         let Some(job) = self.jobs.get_mut(id) else {
             return;
         };
-        job.state = State::Settling;
         let waiters = std::mem::take(&mut job.waiters);
         if job.unconfirmed == 0 {
             self.done(id);
@@ -283,7 +282,7 @@ impl Engine {
             return;
         };
         job.unconfirmed = job.unconfirmed.saturating_sub(1);
-        if job.unconfirmed == 0 && matches!(job.state, State::Settling) {
+        if job.is_settled() {
             self.done(id);
         }
     }
@@ -475,9 +474,7 @@ impl Engine {
     }
 
     pub(super) fn wait_for(&mut self, id: JobId, first: JobId) {
-        if let Some(job) = self.jobs.get_mut(id) {
-            job.state = State::Duplicate;
-        }
+        self.step(id, Evidence::SameIdInWork);
         if let Some(job) = self.jobs.get_mut(first) {
             job.waiters.push(id);
         }

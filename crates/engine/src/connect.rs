@@ -2,7 +2,7 @@
 
 use super::command::NotifyCommand;
 use super::ids::JobId;
-use super::jobs::{Answered, State};
+use super::jobs::{Answered, Evidence};
 use super::peer::{SessionRecord, Version};
 use super::session::{PendingConnect, Session, Subscription};
 use super::timer::Timer;
@@ -76,9 +76,7 @@ impl Engine {
         if let Some(session) = self.sessions.get_mut(agent) {
             session.connecting = Some(pending);
         }
-        if let Some(job) = self.jobs.get_mut(id) {
-            job.state = State::Connecting;
-        }
+        self.step(id, Evidence::CredentialsAsked);
         let node = self.route.current();
         self.try_connect(agent, node);
     }

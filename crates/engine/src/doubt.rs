@@ -10,7 +10,7 @@ use crate::wire::event::ClientEvent;
 use crate::wire::reply::{Outcome, Reply};
 
 use super::ids::{CallId, JobId};
-use super::jobs::{Answered, State};
+use super::jobs::{Answered, Evidence, State};
 use super::ledger::{Key, Known};
 use super::life::{Stage, Tag};
 use super::members::{Liveness, Peer};
@@ -93,22 +93,15 @@ impl Engine {
 
     /// Whether a command waits for proof that nobody has started it.
     pub(super) fn proving(&self) -> bool {
-        let waiting = self.book.waiting.iter();
-        let mut states = waiting.filter_map(|id| self.jobs.get(*id).map(|job| &job.state));
-        states.any(|state| matches!(state, State::Doubting { .. }))
+        let mut waiting = self.jobs.waiting();
+        waiting.any(|(_, state)| matches!(state, State::Doubting { .. }))
     }
 
     /// A command that may have run is next in its lane.
     pub(super) fn prove(&mut self, id: JobId) {
         let since = self.now.mono;
-        if let Some(job) = self.jobs.get_mut(id) {
-            job.state = State::Doubting {
-                since,
-                asking: None,
-            };
-        }
+        self.step(id, Evidence::MayHaveRun { since });
         self.stage(id, Stage::Doubted);
-        self.book.waiting.insert(id);
         self.timers
             .set_by(super::timer::Timer::Evidence, self.now.mono);
         self.look_at_doubt(id);
@@ -161,7 +154,7 @@ impl Engine {
         let Some(State::Doubting {
             since,
             asking: None,
-        }) = self.jobs.get(id).map(|job| &job.state)
+        }) = self.jobs.state(id)
         else {
             return;
         };
@@ -173,7 +166,6 @@ impl Engine {
         }
         match self.verdict(id) {
             Verdict::New => {
-                self.book.waiting.remove(&id);
                 self.note_proven(id);
                 self.start_new(id, &command);
                 self.lane_after(&command, id);
@@ -333,7 +325,6 @@ impl Engine {
     fn ask(&mut self, id: JobId, command: &ClientCommand, not_before: Option<u64>) {
         let words = "it may have been started before and is not repeated";
         let Some(proof) = self.proof(command, not_before) else {
-            self.book.waiting.remove(&id);
             self.in_doubt(id, words);
             return;
         };
@@ -342,14 +333,11 @@ impl Engine {
         };
         let Some(call) = self.background_call(agent, Action::ReadDialogs, CallFor::Ask(id, proof))
         else {
-            self.book.waiting.remove(&id);
             self.in_doubt(id, words);
             return;
         };
-        if let Some(job) = self.jobs.get_mut(id)
-            && let State::Doubting { asking, .. } = &mut job.state
-        {
-            *asking = Some(call);
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.ask(call);
         }
     }
 
@@ -361,15 +349,10 @@ impl Engine {
         outcome: &CallOutcome,
         node: usize,
     ) {
-        let asking = match self.jobs.get(id).map(|job| &job.state) {
-            Some(State::Doubting { asking, .. }) => *asking,
-            _ => None,
-        };
-        if asking != Some(call) {
+        if self.jobs.get(id).and_then(|job| job.asking()) != Some(call) {
             self.stale("call");
             return;
         }
-        self.book.waiting.remove(&id);
         if let Some((command, _)) = self.job_command(id)
             && self.finished_elsewhere(id)
         {

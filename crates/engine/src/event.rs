@@ -263,6 +263,14 @@ pub enum Event {
         /// Catalogue name.
         command: String,
     },
+    /// Something became known of a command that cannot be, as far as it was: a mistake of this
+    /// program, which changed nothing.
+    ImpossibleStep {
+        /// How far the command was.
+        state: &'static str,
+        /// What became known.
+        evidence: &'static str,
+    },
     /// A late answer was ignored.
     Stale {
         /// Of what.

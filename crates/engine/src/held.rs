@@ -2,7 +2,7 @@
 
 use super::command::BrokerCommand;
 use super::ids::{BootId, JobId, LinkEpoch};
-use super::jobs::{Origin, State, lane_key};
+use super::jobs::{Evidence, Origin, State, lane_key};
 use super::ledger::{Known, key_of};
 use super::life::Stage;
 use super::peer::{ForwardRefusal, PeerMessage, Role};
@@ -49,17 +49,17 @@ impl Engine {
         let Some(job) = self.jobs.get_mut(id) else {
             return false;
         };
-        if !matches!(job.state, State::Forwarded { .. }) {
+        if !matches!(job.state(), State::Forwarded { .. }) {
             return true;
         }
-        job.state = State::Held { since };
         job.seen = true;
+        self.step(id, Evidence::CameBack { since });
         true
     }
 
     /// A forwarded command stays with a living owner until that owner answers.
     pub(super) fn owner_may_have_it(&self, id: JobId) -> bool {
-        match self.jobs.get(id).map(|job| &job.state) {
+        match self.jobs.state(id) {
             Some(State::Forwarded { to, boot, .. }) => self.members.get(to).is_some_and(|peer| {
                 let same = peer.boot == *boot || self.cfg.planted.skips_epoch_check();
                 peer.liveness.present() && same
@@ -70,7 +70,7 @@ impl Engine {
 
     /// Forwards, forwards again, or expires a held command. `false`: it waits no longer.
     pub(super) fn still_waits(&mut self, id: JobId, command: &ClientCommand) -> bool {
-        let (since, forwarded) = match self.jobs.get(id).map(|job| &job.state) {
+        let (since, forwarded) = match self.jobs.state(id) {
             Some(State::Held { since }) => (*since, None),
             Some(State::Forwarded { to, sent_at, .. }) => (*sent_at, Some(to.clone())),
             _ => return false,
@@ -118,13 +118,14 @@ impl Engine {
             .and_then(|command| self.groups.get(command.group))
             .map(|group| group.name.clone());
         // By its id the owner would know it again; without one it must be told.
-        let again = matches!(job.state, State::Forwarded { .. });
+        let again = matches!(job.state(), State::Forwarded { .. });
         raw.redelivered |= job.seen || (again && job.key.is_none());
-        job.state = State::Forwarded {
+        let handed = Evidence::HandedOver {
             to: owner.clone(),
             boot,
-            sent_at: self.now.mono,
+            at: self.now.mono,
         };
+        self.step(id, handed);
         if !again {
             self.stage(id, Stage::Forwarded { to: owner.clone() });
         }
@@ -175,10 +176,8 @@ impl Engine {
 
     pub(super) fn on_forward_done(&mut self, from: &InstanceId, id: u64) {
         let id = JobId(id);
-        let forwarded = self
-            .jobs
-            .get(id)
-            .is_some_and(|job| matches!(&job.state, State::Forwarded { to, .. } if to == from));
+        let state = self.jobs.state(id);
+        let forwarded = matches!(state, Some(State::Forwarded { to, .. }) if to == from);
         if !forwarded {
             self.stale("forward");
             return;
@@ -201,16 +200,13 @@ impl Engine {
     ) {
         let id = JobId(id);
         let now = self.now.mono;
-        let Some(job) = self.jobs.get_mut(id) else {
-            return;
-        };
-        let asked =
-            matches!(&job.state, State::Forwarded { to, boot, .. } if (to, *boot) == (from, start));
+        let asked = matches!(self.jobs.state(id),
+            Some(State::Forwarded { to, boot, .. }) if (to, *boot) == (from, start));
         if !asked {
             return;
         }
         if why == ForwardRefusal::NotOwner {
-            job.state = State::Held { since: now };
+            self.step(id, Evidence::CameBack { since: now });
         }
         self.stage(id, Stage::GivenBack { by: from.clone() });
         match why {
@@ -282,7 +278,7 @@ impl Engine {
             .jobs
             .map
             .iter()
-            .filter(|(_, job)| matches!(job.state, State::Queued | State::Held { .. }))
+            .filter(|(_, job)| job.waits_unstarted())
             .map(|(id, _)| *id)
             .collect();
         waiting.sort();
@@ -335,7 +331,7 @@ impl Engine {
         // Duplicates first, or they would take the place of what is dropped with them.
         let (waiting, others): (Vec<JobId>, Vec<JobId>) = lost.into_iter().partition(|id| {
             let job = self.jobs.get(*id);
-            job.is_some_and(|job| matches!(job.state, State::Duplicate))
+            job.is_some_and(|job| matches!(job.state(), State::Duplicate))
         });
         for id in waiting.into_iter().chain(others) {
             self.orphan(id);
@@ -347,25 +343,21 @@ impl Engine {
         let Some(job) = self.jobs.get(id) else {
             return;
         };
-        match &job.state {
+        match job.state() {
             State::Doubting { .. } | State::Intending(_) => self.drop_unstarted(id),
             State::Running(_)
             | State::Connecting
             | State::Sharing(_)
             | State::Recording(_)
-            | State::Settling => {
-                if let Some(mut job) = self.jobs.remove(id) {
-                    job.origin = Origin::Orphan;
-                    self.jobs.insert(id, job);
-                }
-            }
+            | State::Concluding
+            | State::Settling => self.jobs.orphan(id),
             State::Forwarded { to, .. } => {
                 let to = to.clone();
                 self.jobs.held.retain(|held| *held != id);
                 self.say(Some(&to), PeerMessage::ForwardWithdrawn { id: id.0 });
                 self.give_up(id);
             }
-            State::Held { .. } => {
+            State::Arrived | State::Held { .. } => {
                 self.jobs.held.retain(|held| *held != id);
                 self.give_up(id);
             }

@@ -17,7 +17,7 @@ use crate::wire::command::{Addressed, ClientCommand};
 use crate::wire::reply::Outcome;
 
 use super::ids::JobId;
-use super::jobs::{Answered, State, lane_key};
+use super::jobs::{Answered, Evidence, State, Transition, lane_key};
 use super::ledger::Key;
 use super::life::Stage;
 use super::peer::{IntentRecord, IntentRefusal, OutcomeRecord};
@@ -38,6 +38,21 @@ pub(super) struct Intending {
     pub sent_at: u64,
     /// A member knows another maker's intent.
     pub contested: bool,
+}
+
+impl Intending {
+    /// An intent made at monotonic milliseconds `at`, on no disk yet.
+    pub(super) fn new(work: Box<Work>, key: Key, epoch: u64, at: u64) -> Self {
+        Self {
+            work,
+            key,
+            epoch,
+            durable: false,
+            since: at,
+            sent_at: at,
+            contested: false,
+        }
+    }
 }
 
 /// A command whose outcome is on its way.
@@ -69,6 +84,19 @@ impl Engine {
 
     /// Makes the intent of a command that is ready to run.
     pub(super) fn intend(&mut self, id: JobId, work: Box<Work>, command: &ClientCommand) {
+        let at = self.now.mono;
+        self.make_intent(id, command, |key, epoch| {
+            Evidence::Intended(Box::new(Intending::new(work, key, epoch, at)))
+        });
+    }
+
+    /// Makes an intent in the agent's present epoch; `evidence` says what that is for the job.
+    fn make_intent(
+        &mut self,
+        id: JobId,
+        command: &ClientCommand,
+        evidence: impl FnOnce(Key, u64) -> Evidence,
+    ) {
         let (Some((key, body)), Addressed::Agent(agent)) = (
             self.jobs.get(id).and_then(|job| job.key),
             &command.addressee,
@@ -96,18 +124,7 @@ impl Engine {
             at: now.wall,
             alone: self.misses_a_member(),
         };
-        if let Some(job) = self.jobs.get_mut(id) {
-            job.state = State::Intending(Box::new(Intending {
-                work,
-                key,
-                epoch,
-                durable: false,
-                since: now.mono,
-                sent_at: now.mono,
-                contested: false,
-            }));
-        }
-        self.book.waiting.insert(id);
+        self.step(id, evidence(key, epoch));
         self.stage(
             id,
             Stage::Intended {
@@ -129,7 +146,7 @@ impl Engine {
 
     /// The word of the disk on an own intent.
     pub(super) fn intent_written(&mut self, id: JobId, made: u64, failure: Option<&str>) {
-        let Some(State::Intending(own)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+        let Some(own) = self.jobs.intending_mut(id) else {
             return;
         };
         let key = own.key;
@@ -170,7 +187,6 @@ impl Engine {
 
     /// The lane goes on without this command.
     pub(super) fn next_in_lane(&mut self, id: JobId, command: &ClientCommand) {
-        self.book.waiting.remove(&id);
         let lane = lane_key(command);
         if self.jobs.leave_lane(id, &lane) {
             self.advance_lane(&lane);
@@ -182,7 +198,7 @@ impl Engine {
         let Some((command, _)) = self.job_command(id) else {
             return;
         };
-        let Some(State::Intending(own)) = self.jobs.get(id).map(|job| &job.state) else {
+        let Some(State::Intending(own)) = self.jobs.state(id) else {
             return;
         };
         let (key, epoch, durable) = (own.key, own.epoch, own.durable);
@@ -191,7 +207,7 @@ impl Engine {
             return;
         }
         if self.finished_elsewhere(id) {
-            self.withdraw_own(id, key);
+            self.withdraw_intent(&key);
             self.answered_elsewhere(id);
             self.next_in_lane(id, &command);
             return;
@@ -209,7 +225,7 @@ impl Engine {
             Addressed::Destination(_) => return,
         };
         if !self.serves(&command) {
-            self.withdraw_own(id, key);
+            self.withdraw_intent(&key);
             self.place_again(id, &command);
             return;
         }
@@ -244,7 +260,7 @@ impl Engine {
         };
         intent.alone = true;
         let intent = intent.clone();
-        if let Some(State::Intending(own)) = self.jobs.get_mut(id).map(|job| &mut job.state) {
+        if let Some(own) = self.jobs.intending_mut(id) {
             own.durable = false;
         }
         self.rewrite_intent(id, intent);
@@ -267,22 +283,9 @@ impl Engine {
 
     fn make_call(&mut self, id: JobId) {
         let node = self.route.current();
-        self.book.waiting.remove(&id);
-        let Some(job) = self.jobs.get_mut(id) else {
-            return;
-        };
-        // Any state will do for the moment in between.
-        let state = std::mem::replace(&mut job.state, State::Settling);
-        if let State::Intending(own) = state {
-            job.state = State::Running(own.work);
+        if self.step(id, Evidence::IntentHolds).is_some() {
             self.issue(id, node);
         }
-    }
-
-    /// Takes the own intent back: no call was made.
-    fn withdraw_own(&mut self, id: JobId, key: Key) {
-        self.book.waiting.remove(&id);
-        self.withdraw_intent(&key);
     }
 
     /// The own intent of a job.
@@ -296,7 +299,7 @@ impl Engine {
     /// A call that was held back is not made here: its intent is void.
     pub(super) fn take_back_intent(&mut self, id: JobId) {
         if let Some((key, _)) = self.own_intent(id) {
-            self.withdraw_own(id, key);
+            self.withdraw_intent(&key);
         }
     }
 
@@ -306,39 +309,17 @@ impl Engine {
         let Some((key, epoch)) = self.own_intent(id) else {
             return false;
         };
-        let now = self.now.mono;
-        let Some(job) = self.jobs.get_mut(id) else {
-            return false;
-        };
-        match std::mem::replace(&mut job.state, State::Settling) {
-            State::Running(work) => {
-                job.state = State::Intending(Box::new(Intending {
-                    work,
-                    key,
-                    epoch,
-                    durable: true,
-                    since: now,
-                    sent_at: now,
-                    contested: false,
-                }));
-            }
-            other => job.state = other,
-        }
-        self.book.waiting.insert(id);
+        let at = self.now.mono;
+        self.step(id, Evidence::HeldBack { key, epoch, at });
         self.look_at_intent(id);
         true
     }
 
     /// The agent is ours in a newer epoch: the members are asked anew.
     fn intend_again(&mut self, id: JobId, key: Key, command: &ClientCommand) {
-        self.withdraw_own(id, key);
-        let Some(job) = self.jobs.get_mut(id) else {
-            return;
-        };
-        let state = std::mem::replace(&mut job.state, State::Settling);
-        if let State::Intending(own) = state {
-            self.intend(id, own.work, command);
-        }
+        self.withdraw_intent(&key);
+        let at = self.now.mono;
+        self.make_intent(id, command, |_, epoch| Evidence::IntendedAnew { epoch, at });
     }
 
     /// A command that was about to run is another's now.
@@ -346,7 +327,6 @@ impl Engine {
         let lane = lane_key(command);
         self.jobs.leave_lane(id, &lane);
         if let Some(job) = self.jobs.get_mut(id) {
-            job.state = State::Queued;
             job.started = None;
         }
         self.place(id, command);
@@ -358,11 +338,10 @@ impl Engine {
         let Some((command, _)) = self.job_command(id) else {
             return;
         };
-        if let Some(State::Intending(own)) = self.jobs.get(id).map(|job| &job.state) {
+        if let Some(State::Intending(own)) = self.jobs.state(id) {
             let key = own.key;
-            self.withdraw_own(id, key);
+            self.withdraw_intent(&key);
         }
-        self.book.waiting.remove(&id);
         let lane = lane_key(&command);
         let running = self.jobs.leave_lane(id, &lane);
         self.give_up(id);
@@ -387,19 +366,14 @@ impl Engine {
 
     /// The proof is gone: nothing was called, and it is looked for anew.
     fn abandon_own(&mut self, id: JobId, key: Key) {
-        self.withdraw_own(id, key);
+        self.withdraw_intent(&key);
         self.abandon_intent(id);
-        self.book.waiting.insert(id);
     }
 
     /// Another maker's intent for the same command comes first.
     pub(super) fn abandon_intent(&mut self, id: JobId) {
         let since = self.now.mono;
-        if let Some(job) = self.jobs.get_mut(id) {
-            job.state = State::Doubting {
-                since,
-                asking: None,
-            };
+        if self.step(id, Evidence::MayHaveRun { since }).is_some() {
             self.look_again_at_waiting();
         }
     }
@@ -408,12 +382,17 @@ impl Engine {
         let Some(id) = self.ledger.running(key) else {
             return;
         };
-        match (why, self.jobs.get_mut(id).map(|job| &mut job.state)) {
+        match why {
             // Its outcome comes, or the other maker takes its intent back.
-            (IntentRefusal::Known, Some(State::Intending(own))) => own.contested = true,
-            (IntentRefusal::Known, Some(State::Recording(own))) => own.contested = true,
+            IntentRefusal::Known => {
+                if let Some(own) = self.jobs.intending_mut(id) {
+                    own.contested = true;
+                } else if let Some(own) = self.jobs.recording_mut(id) {
+                    own.contested = true;
+                }
+            }
             // The newer epoch comes: the owner's records are on their way.
-            (IntentRefusal::Stale, _) | (IntentRefusal::Known, _) => {}
+            IntentRefusal::Stale => {}
         }
     }
 
@@ -427,7 +406,7 @@ impl Engine {
         };
         let Some((key, _)) = job
             .key
-            .filter(|_| !matches!(job.state, State::Recording(_)))
+            .filter(|_| !matches!(job.state(), State::Recording(_)))
         else {
             return false;
         };
@@ -450,17 +429,15 @@ impl Engine {
                 .max(now.wall + limits::LEDGER_RETENTION_MS),
             reply: self.reply_to_command(&command, &answered),
         };
-        if let Some(job) = self.jobs.get_mut(id) {
-            job.state = State::Recording(Box::new(Recording {
-                answered,
-                key,
-                durable: false,
-                since: now.mono,
-                sent_at: now.mono,
-                contested: false,
-            }));
-        }
-        self.book.waiting.insert(id);
+        let own = Recording {
+            answered,
+            key,
+            durable: false,
+            since: now.mono,
+            sent_at: now.mono,
+            contested: false,
+        };
+        self.step(id, Evidence::OutcomeMade(Box::new(own)));
         self.write_outcome(Some(id), record);
         self.timers
             .set_by(Timer::Journal, now.mono + limits::JOURNAL_RESEND_MS);
@@ -468,14 +445,14 @@ impl Engine {
 
     /// The disk has the outcome, or cannot take it: what is done is done, and is told.
     pub(super) fn outcome_written(&mut self, id: JobId) {
-        if let Some(State::Recording(own)) = self.jobs.get_mut(id).map(|job| &mut job.state) {
+        if let Some(own) = self.jobs.recording_mut(id) {
             own.durable = true;
             self.look_at_record(id);
         }
     }
 
     fn look_at_record(&mut self, id: JobId) {
-        let Some(State::Recording(own)) = self.jobs.get(id).map(|job| &job.state) else {
+        let Some(State::Recording(own)) = self.jobs.state(id) else {
             return;
         };
         let (key, since) = (own.key, own.since);
@@ -501,12 +478,7 @@ impl Engine {
             }
             self.owe_outcome(key);
         }
-        self.book.waiting.remove(&id);
-        let Some(job) = self.jobs.get_mut(id) else {
-            return;
-        };
-        let state = std::mem::replace(&mut job.state, State::Settling);
-        if let State::Recording(mut own) = state {
+        if let Some(Transition::Recorded(mut own)) = self.step(id, Evidence::Known) {
             if contested {
                 own.answered.outcome = Outcome::InDoubt;
             }
@@ -535,15 +507,15 @@ impl Engine {
 
     /// Something changed: whatever waits for it is looked at.
     pub(super) fn look_at_waiting(&mut self) {
-        for id in self.book.waiting.clone() {
-            match self.jobs.get(id).map(|job| &job.state) {
+        let waiting: Vec<JobId> = self.jobs.waiting().map(|(id, _)| id).collect();
+        for id in waiting {
+            match self.jobs.state(id) {
                 Some(State::Intending(_)) => self.look_at_intent(id),
                 Some(State::Recording(_)) => self.look_at_record(id),
                 Some(State::Sharing(_)) => self.look_at_share(id),
                 Some(State::Doubting { .. }) => self.look_at_doubt(id),
-                _ => {
-                    self.book.waiting.remove(&id);
-                }
+                // What was looked at before it has ended this one.
+                _ => {}
             }
         }
     }

@@ -31,9 +31,13 @@ use super::life::{Stage, Tag};
 use super::timer::Timer;
 use super::{Engine, Event, limits};
 
+mod answered;
+mod job;
 mod table;
 
-pub(super) use table::{Answered, Job, Jobs, LaneKey, Origin, State, agent_lane, lane_key};
+pub(super) use answered::Answered;
+pub(super) use job::{Evidence, Job, Origin, State, Transition};
+pub(super) use table::{Jobs, LaneKey, agent_lane, lane_key};
 
 /// The agent whose state a command changes. What it asks of a call is not undone by a state.
 fn changed_agent(command: &ClientCommand) -> Option<&AgentId> {
@@ -104,35 +108,12 @@ impl Engine {
             Err(malformed) => (None, Some(malformed)),
         };
         let tag = Arc::new(Tag::of(&raw, command.as_deref(), malformed.as_deref()));
-        let key = command.as_deref().and_then(ledger::key_of);
-        let seen = command.as_ref().is_some_and(|command| command.maybe_seen);
         let home = match &origin {
             Origin::Delivery(delivery) => self.links.broker_of(delivery.link),
             _ => self.links.active_broker(),
         };
-        self.jobs.insert(
-            id,
-            Job {
-                origin,
-                raw,
-                tag,
-                request_id: None,
-                command,
-                key,
-                seen,
-                expired: false,
-                proven: false,
-                told: None,
-                home,
-                received: self.now.mono,
-                started: None,
-                state: State::Held {
-                    since: self.now.mono,
-                },
-                unconfirmed: 0,
-                waiters: Vec::new(),
-            },
-        );
+        let job = Job::arrived(origin, raw, tag, command, home, self.now.mono);
+        self.jobs.insert(id, job);
         match malformed {
             None => Ok(id),
             Some(malformed) => Err((id, malformed)),
@@ -220,11 +201,8 @@ impl Engine {
             self.overloaded(id);
             return;
         }
-        if let Some(job) = self.jobs.get_mut(id) {
-            job.state = State::Held {
-                since: self.now.mono,
-            };
-        }
+        let since = self.now.mono;
+        self.step(id, Evidence::NotOurs { since });
         self.stage(id, Stage::Held);
         self.jobs.held.push_back(id);
         self.timers.set_by(Timer::Evidence, self.now.mono);
@@ -239,9 +217,7 @@ impl Engine {
             return;
         }
         lane.queue.push_back(id);
-        if let Some(job) = self.jobs.get_mut(id) {
-            job.state = State::Queued;
-        }
+        self.step(id, Evidence::Ours);
         self.advance_lane(&key);
     }
 
@@ -387,6 +363,21 @@ impl Engine {
     }
 
     // ---- small --------------------------------------------------------------------------------
+
+    /// What has become known of a job. `None`: there is no such job, or that cannot be; a mistake
+    /// of this program is told, and the job stays what it is.
+    pub(super) fn step(&mut self, id: JobId, evidence: Evidence) -> Option<Transition> {
+        match self.jobs.step(id, evidence)? {
+            Ok(transition) => Some(transition),
+            Err(refused) => {
+                self.events.push_back(Event::ImpossibleStep {
+                    state: refused.state,
+                    evidence: refused.evidence,
+                });
+                None
+            }
+        }
+    }
 
     #[allow(clippy::type_complexity)]
     pub(super) fn job_command(

@@ -5,7 +5,6 @@ use crate::model::{Action, AgentId, CallOutcome, Cause, User};
 use crate::wire::event::ClientEvent;
 
 use super::ids::JobId;
-use super::jobs::State;
 use super::timer::Timer;
 use super::{Engine, limits};
 
@@ -135,7 +134,7 @@ impl Engine {
     pub(super) fn ask_otherwise(&mut self, id: JobId, node: usize, status: u16) -> bool {
         const PRIMARY: usize = 0;
         let primary_is_up = self.route.usable(PRIMARY);
-        let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+        let Some(work) = self.jobs.work_mut(id) else {
             return false;
         };
         match (status, work.action()) {

@@ -4,7 +4,7 @@
 use crate::model::{Action, AgentId};
 
 use super::ids::JobId;
-use super::jobs::{State, agent_lane};
+use super::jobs::agent_lane;
 use super::timer::Timer;
 use super::work::Kind;
 use super::{Engine, limits};
@@ -25,7 +25,7 @@ impl Engine {
     /// A step was accepted. Returns whether its effect is waited for before the next one.
     pub(super) fn await_step(&mut self, id: JobId, done: &Action) -> bool {
         let now = self.now.mono;
-        let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+        let Some(work) = self.jobs.work_mut(id) else {
             return false;
         };
         let (Kind::Sequence, Action::SetState { state, .. }) = (work.kind, done) else {
@@ -49,7 +49,7 @@ impl Engine {
     /// its effect.
     pub(super) fn step_again(&mut self, id: JobId, code: &str) -> bool {
         let now = self.now.mono;
-        let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+        let Some(work) = self.jobs.work_mut(id) else {
             return false;
         };
         let Some(pause) = work.pause.as_mut().filter(|pause| now < pause.until) else {
@@ -79,7 +79,7 @@ impl Engine {
 
     /// The next step goes out.
     pub(super) fn step_due(&mut self, id: JobId) {
-        let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+        let Some(work) = self.jobs.work_mut(id) else {
             return;
         };
         let Some(pause) = work.pause.as_mut().filter(|pause| pause.waiting) else {

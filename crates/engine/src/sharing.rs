@@ -16,7 +16,7 @@ use crate::wire::event::ClientEvent;
 use crate::wire::reply::Outcome;
 
 use super::ids::JobId;
-use super::jobs::{Answered, State};
+use super::jobs::{Answered, Evidence, State, Transition};
 use super::peer::{PeerMessage, SessionRecord};
 use super::{Engine, limits};
 
@@ -45,7 +45,7 @@ impl Engine {
         let job = self.jobs.get(id)?;
         let command = job.command.as_ref()?;
         let done = matches!(answered.outcome, Outcome::Ok | Outcome::Accepted);
-        let shared = matches!(job.state, State::Sharing(_) | State::Recording(_));
+        let shared = matches!(job.state(), State::Sharing(_) | State::Recording(_));
         match &command.addressee {
             Addressed::Agent(agent) if done && !shared && moves_session(command) => {
                 self.sessions.get(agent).map(|_| agent.clone())
@@ -56,17 +56,19 @@ impl Engine {
 
     pub(super) fn share(&mut self, id: JobId, agent: AgentId, answered: Answered) {
         let now = self.now.mono;
-        let Some(job) = self.jobs.get_mut(id) else {
-            return;
-        };
-        job.state = State::Sharing(Box::new(Sharing {
+        let own = Sharing {
             answered,
             agent: agent.clone(),
             since: now,
             sent_at: now,
             told: BTreeSet::new(),
-        }));
-        self.book.waiting.insert(id);
+        };
+        if self
+            .step(id, Evidence::SessionMoved(Box::new(own)))
+            .is_none()
+        {
+            return;
+        }
         self.tell_session(id, &agent);
         self.keep();
         self.look_at_share(id);
@@ -94,7 +96,7 @@ impl Engine {
 
     /// Tells the outcome as soon as everybody who is to know the session knows it.
     pub(super) fn look_at_share(&mut self, id: JobId) {
-        let Some(State::Sharing(own)) = self.jobs.get(id).map(|job| &job.state) else {
+        let Some(State::Sharing(own)) = self.jobs.state(id) else {
             return;
         };
         let now = self.now.mono;
@@ -104,20 +106,14 @@ impl Engine {
             if !known && now >= own.sent_at + limits::JOURNAL_RESEND_MS {
                 let agent = own.agent.clone();
                 self.tell_session(id, &agent);
-                if let Some(State::Sharing(own)) = self.jobs.get_mut(id).map(|job| &mut job.state) {
+                if let Some(own) = self.jobs.sharing_mut(id) {
                     own.sent_at = now;
                 }
             }
             self.look_again_at_waiting();
             return;
         }
-        self.book.waiting.remove(&id);
-        let Some(job) = self.jobs.get_mut(id) else {
-            return;
-        };
-        // Any state will do for the moment in between.
-        let state = std::mem::replace(&mut job.state, State::Settling);
-        if let State::Sharing(own) = state {
+        if let Some(Transition::Shared(own)) = self.step(id, Evidence::Known) {
             self.shared(id, &own.agent, own.answered);
         }
     }
@@ -152,7 +148,7 @@ impl Engine {
 
     pub(super) fn on_shared(&mut self, from: &InstanceId, number: u64) {
         let id = JobId(number);
-        if let Some(State::Sharing(own)) = self.jobs.get_mut(id).map(|job| &mut job.state) {
+        if let Some(own) = self.jobs.sharing_mut(id) {
             own.told.insert(from.clone());
             self.look_at_share(id);
         }

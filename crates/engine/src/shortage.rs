@@ -9,7 +9,7 @@ use crate::model::{AgentId, Resource, Shortage};
 use crate::wire::reply::Outcome;
 
 use super::ids::JobId;
-use super::jobs::{Answered, State};
+use super::jobs::Answered;
 use super::session::{Session, Subscription};
 use super::{Engine, Event, limits};
 
@@ -103,7 +103,7 @@ impl Engine {
     /// A request of a running command could not be sent. Where others of the same command were,
     /// it cannot be refused as if nothing had happened.
     pub(super) fn request_without_room(&mut self, id: JobId, node: usize, shortage: Shortage) {
-        let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+        let Some(work) = self.jobs.work_mut(id) else {
             return;
         };
         let begun = work.begun();

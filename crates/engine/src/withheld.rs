@@ -10,7 +10,7 @@ use super::peer::{ForwardRefusal, PeerMessage};
 impl Engine {
     /// The shell did not send it: as if it had never been decided on.
     pub(super) fn withheld(&mut self, id: JobId, node: usize) {
-        if let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) {
+        if let Some(work) = self.jobs.work_mut(id) {
             work.not_sent();
         }
         self.park(id, node);
@@ -19,7 +19,7 @@ impl Engine {
 
     /// Keeps a request back until it is known who serves.
     pub(super) fn park(&mut self, id: JobId, node: usize) {
-        if let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) {
+        if let Some(work) = self.jobs.work_mut(id) {
             work.call = CallId(0);
             self.parked.push((id, node));
         }
@@ -34,9 +34,8 @@ impl Engine {
             let Some((command, _)) = self.job_command(id) else {
                 continue;
             };
-            let running = self.jobs.get(id).is_some_and(
-                |job| matches!(&job.state, State::Running(work) if work.call == CallId(0)),
-            );
+            let state = self.jobs.state(id);
+            let running = matches!(state, Some(State::Running(work)) if work.call == CallId(0));
             if !running {
                 continue;
             }

@@ -10,7 +10,7 @@ use crate::wire::reply::Outcome;
 
 use super::command::{Call, DownstreamCommand};
 use super::ids::{CallId, JobId};
-use super::jobs::{Answered, State};
+use super::jobs::{Answered, Evidence};
 use super::life::Stage;
 use super::{CallFor, Engine};
 
@@ -193,9 +193,7 @@ impl Engine {
             self.intend(id, Box::new(work), command);
             return;
         }
-        if let Some(job) = self.jobs.get_mut(id) {
-            job.state = State::Running(Box::new(work));
-        }
+        self.step(id, Evidence::Planned(Box::new(work)));
         let node = self.route.current();
         self.issue(id, node);
     }
@@ -223,7 +221,7 @@ impl Engine {
         }
         let (call, now) = (CallId(self.number()), self.now.mono);
         let cause = self.cause(id);
-        let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+        let Some(work) = self.jobs.work_mut(id) else {
             return;
         };
         let Some(action) = work.actions.front().cloned() else {
@@ -275,7 +273,7 @@ impl Engine {
     }
 
     fn job_answered(&mut self, id: JobId, call: CallId, node: usize, outcome: CallOutcome) {
-        let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+        let Some(work) = self.jobs.work_mut(id) else {
             self.stale("call");
             return;
         };
@@ -286,7 +284,7 @@ impl Engine {
         let millis = self.now.mono.saturating_sub(work.sent_at);
         let host = self.route.host(node).to_owned();
         self.stage(id, Stage::called(host, &outcome, millis));
-        let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+        let Some(work) = self.jobs.work_mut(id) else {
             return;
         };
         match outcome {
@@ -318,7 +316,7 @@ impl Engine {
 
     /// The request at the front is done, or was refused and may be: the next one, or the end.
     fn next_action(&mut self, id: JobId, node: usize, status: u16, accepted: bool) {
-        let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+        let Some(work) = self.jobs.work_mut(id) else {
             return;
         };
         let done = work.actions.pop_front();
@@ -345,7 +343,7 @@ impl Engine {
         if self.ask_otherwise(id, node, status) {
             return;
         }
-        let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+        let Some(work) = self.jobs.work_mut(id) else {
             return;
         };
         if work.kind == Kind::Sequence && work.actions.len() > 1 {
@@ -384,7 +382,7 @@ impl Engine {
 
     /// The node did not execute it: another one may.
     fn elsewhere(&mut self, id: JobId, node: usize, code: ErrorCode, reason: &str) {
-        let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+        let Some(work) = self.jobs.work_mut(id) else {
             return;
         };
         work.refused_by.push(node);
@@ -415,7 +413,7 @@ impl Engine {
             .command
             .as_ref()
             .map_or(0, |command| command.deadline_ms);
-        let State::Running(work) = &mut job.state else {
+        let Some(work) = job.work_mut() else {
             return;
         };
         let idempotent = work.actions.front().is_some_and(Action::idempotent);
@@ -445,7 +443,7 @@ impl Engine {
         let Some((command, _)) = self.job_command(id) else {
             return;
         };
-        let Some(State::Running(work)) = self.jobs.get_mut(id).map(|job| &mut job.state) else {
+        let Some(work) = self.jobs.work_mut(id) else {
             return;
         };
         let (kind, agent) = (work.kind, work.agent.clone());

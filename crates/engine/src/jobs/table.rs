@@ -1,95 +1,16 @@
 //! Jobs, the lanes they wait in, and what is being answered.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::ids::{BootId, CallId, DeliveryId, JobId, LinkEpoch};
+use crate::ids::{JobId, LinkEpoch};
 use crate::intent::{Intending, Recording};
-use crate::ledger;
-use crate::life::Tag;
 use crate::model::{AgentId, InstanceId};
 use crate::sharing::Sharing;
 use crate::wire::command::{Addressed, ClientCommand};
-use crate::wire::message::RawMessage;
-use crate::wire::reply::{Outcome, Reply};
 use crate::work::Work;
 
-/// Where a job came from, and so who is told that it is settled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// An own delivery, to be acknowledged.
-    Delivery(DeliveryId),
-    /// A peer's delivery that it holds.
-    Forwarded { peer: InstanceId, id: u64 },
-    /// A delivery whose link is gone: there is nobody to tell.
-    Orphan,
-}
-
-/// How far a job is.
-#[derive(Debug)]
-pub(crate) enum State {
-    /// Another instance may own the agent; decided when there is evidence.
-    Held { since: u64 },
-    /// Handed to the owner.
-    Forwarded {
-        to: InstanceId,
-        /// The owner's start: another one knows nothing of it.
-        boot: BootId,
-        sent_at: u64,
-    },
-    /// Waits for its turn.
-    Queued,
-    /// Waits for another job of the same id.
-    Duplicate,
-    /// May have been started before: waits for what others know, or for the platform's word.
-    Doubting {
-        since: u64,
-        /// The question to the platform.
-        asking: Option<CallId>,
-    },
-    /// Its intent is on its way to the disk and the members.
-    Intending(Box<Intending>),
-    /// Downstream requests are under way.
-    Running(Box<Work>),
-    /// Waits for the service's word on a Connect.
-    Connecting,
-    /// Its agent's session is on its way to the disk and the members.
-    Sharing(Box<Sharing>),
-    /// Its outcome is on its way to the disk and the members.
-    Recording(Box<Recording>),
-    /// Has its outcome; publications are being confirmed.
-    Settling,
-}
-
-/// One command in work.
-#[derive(Debug)]
-pub(crate) struct Job {
-    pub origin: Origin,
-    pub raw: Arc<RawMessage>,
-    /// By what it is known.
-    pub tag: Arc<Tag>,
-    /// Id of its last downstream request, where one was made.
-    pub request_id: Option<String>,
-    /// `None`: could not be understood.
-    pub command: Option<Arc<ClientCommand>>,
-    pub key: Option<(ledger::Key, [u8; 8])>,
-    /// It may have been delivered before, here or elsewhere.
-    pub seen: bool,
-    /// The broker has expired it: it is not started, whatever its own deadline says.
-    pub expired: bool,
-    /// It is proven that nobody has started it.
-    pub proven: bool,
-    /// What another instance told meanwhile, which carried it out, too.
-    pub told: Option<Arc<Reply>>,
-    /// Broker that the delivery came from; a forwarded command counts as consumed here.
-    pub home: Option<usize>,
-    pub received: u64,
-    pub started: Option<u64>,
-    pub state: State,
-    pub unconfirmed: u32,
-    /// Jobs of the same id that wait for this one's outcome.
-    pub waiters: Vec<JobId>,
-}
+use super::job::{Evidence, Job, Origin, Refused, State, Transition};
 
 /// A lane's key: the address behind `#`, agents and destinations apart.
 pub(crate) type LaneKey = (bool, Arc<str>);
@@ -109,55 +30,8 @@ pub(crate) struct Jobs {
     pub(crate) deliveries: HashMap<LinkEpoch, usize>,
     /// Jobs held or forwarded, in arrival order.
     pub(crate) held: VecDeque<JobId>,
-}
-
-/// An answer in the making.
-#[derive(Debug, Clone)]
-pub(crate) struct Answered {
-    pub outcome: Outcome,
-    pub status: Option<u16>,
-    pub downstream: Option<String>,
-    pub error: Option<(String, String)>,
-    pub retry_after_ms: Option<u64>,
-    /// Answer of a generic HTTP downstream.
-    pub body: Option<crate::model::Json>,
-}
-
-impl Answered {
-    pub(crate) fn ok(outcome: Outcome, status: Option<u16>, downstream: Option<String>) -> Self {
-        Self {
-            outcome,
-            status,
-            downstream,
-            error: None,
-            retry_after_ms: None,
-            body: None,
-        }
-    }
-
-    /// What another instance has told.
-    pub(crate) fn told(reply: &Reply) -> Self {
-        let error = reply.error.as_ref();
-        Self {
-            outcome: reply.outcome,
-            status: reply.status,
-            downstream: reply.downstream.clone(),
-            error: error.map(|error| (error.code.clone(), error.message.clone())),
-            retry_after_ms: reply.retry_after_ms,
-            body: reply.body.clone(),
-        }
-    }
-
-    pub(crate) fn error(outcome: Outcome, code: &str, message: impl Into<String>) -> Self {
-        Self {
-            outcome,
-            status: None,
-            downstream: None,
-            error: Some((code.to_owned(), message.into())),
-            retry_after_ms: None,
-            body: None,
-        }
-    }
+    /// Jobs that wait for evidence, acknowledgements or the disk.
+    waiting: BTreeSet<JobId>,
 }
 
 pub(crate) fn agent_lane(agent: &AgentId) -> LaneKey {
@@ -186,18 +60,61 @@ impl Jobs {
         self.map.len()
     }
 
+    /// What has become known of a job: the one place where its state changes. `None`: the job is
+    /// gone.
+    pub(crate) fn step(
+        &mut self,
+        id: JobId,
+        evidence: Evidence,
+    ) -> Option<Result<Transition, Refused>> {
+        let job = self.map.get_mut(&id)?;
+        let done = job.step(evidence);
+        debug_assert!(done.is_ok(), "{id:?}: {done:?}");
+        if job.waits_for_word() {
+            self.waiting.insert(id);
+        } else {
+            self.waiting.remove(&id);
+        }
+        Some(done)
+    }
+
     /// Whether a command was begun here (or is unknown).
     pub(crate) fn started(&self, id: JobId) -> bool {
-        !self.map.get(&id).is_some_and(|job| match job.state {
-            State::Held { .. }
-            | State::Forwarded { .. }
-            | State::Queued
-            | State::Doubting { .. }
-            | State::Intending(_) => true,
-            // A refusal: it was never begun.
-            State::Recording(_) => job.started.is_none(),
-            _ => false,
-        })
+        self.map.get(&id).is_none_or(Job::begun)
+    }
+
+    /// Jobs that wait for evidence, acknowledgements or the disk.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = (JobId, &State)> {
+        let jobs = self.waiting.iter();
+        jobs.filter_map(|id| Some((*id, self.map.get(id)?.state())))
+    }
+
+    /// The same, to change.
+    pub(crate) fn waiting_mut(&mut self) -> impl Iterator<Item = &mut Job> {
+        let waiting = &self.waiting;
+        let jobs = self.map.iter_mut();
+        jobs.filter_map(|(id, job)| waiting.contains(id).then_some(job))
+    }
+
+    pub(crate) fn state(&self, id: JobId) -> Option<&State> {
+        self.map.get(&id).map(Job::state)
+    }
+
+    /// The requests of a running job.
+    pub(crate) fn work_mut(&mut self, id: JobId) -> Option<&mut Work> {
+        self.map.get_mut(&id)?.work_mut()
+    }
+
+    pub(crate) fn intending_mut(&mut self, id: JobId) -> Option<&mut Intending> {
+        self.map.get_mut(&id)?.intending_mut()
+    }
+
+    pub(crate) fn sharing_mut(&mut self, id: JobId) -> Option<&mut Sharing> {
+        self.map.get_mut(&id)?.sharing_mut()
+    }
+
+    pub(crate) fn recording_mut(&mut self, id: JobId) -> Option<&mut Recording> {
+        self.map.get_mut(&id)?.recording_mut()
     }
 
     pub(crate) fn any_on(&self, link: LinkEpoch) -> bool {
@@ -237,7 +154,21 @@ impl Jobs {
 
     pub(crate) fn remove(&mut self, id: JobId) -> Option<Job> {
         let job = self.map.remove(&id)?;
-        if let Origin::Delivery(delivery) = &job.origin
+        self.waiting.remove(&id);
+        self.count_out(&job.origin);
+        Some(job)
+    }
+
+    /// Its delivery is gone; it goes on.
+    pub(crate) fn orphan(&mut self, id: JobId) {
+        if let Some(job) = self.map.get_mut(&id) {
+            let former = std::mem::replace(&mut job.origin, Origin::Orphan);
+            self.count_out(&former);
+        }
+    }
+
+    fn count_out(&mut self, origin: &Origin) {
+        if let Origin::Delivery(delivery) = origin
             && let Some(count) = self.deliveries.get_mut(&delivery.link)
         {
             *count -= 1;
@@ -245,7 +176,6 @@ impl Jobs {
                 self.deliveries.remove(&delivery.link);
             }
         }
-        Some(job)
     }
 
     /// Takes a job out of its lane; returns whether it was running there.
@@ -274,9 +204,7 @@ impl Jobs {
 
     /// Whether its outcome is another instance's to find.
     pub(crate) fn waits_elsewhere(&self, id: JobId) -> bool {
-        self.map
-            .get(&id)
-            .is_some_and(|job| matches!(job.state, State::Held { .. } | State::Forwarded { .. }))
+        self.map.get(&id).is_some_and(Job::waits_elsewhere)
     }
 
     /// Takes those out that wait for a job and came from peers.

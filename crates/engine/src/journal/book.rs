@@ -97,8 +97,6 @@ pub(crate) struct Book {
     pub(super) flushed_at: u64,
     /// Own heartbeats and when they were sent, the latest last.
     beats: VecDeque<(u64, u64)>,
-    /// Jobs that wait for evidence, acknowledgements or the disk.
-    pub(crate) waiting: BTreeSet<JobId>,
 }
 
 impl Book {

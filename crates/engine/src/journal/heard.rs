@@ -99,10 +99,7 @@ impl Engine {
             return known.by == other.by || !alive;
         }
         let job = self.job_of(&key);
-        let calls = job.is_some_and(|id| {
-            let state = self.jobs.get(id).map(|job| &job.state);
-            !matches!(state, Some(State::Intending(_)))
-        });
+        let calls = job.is_some_and(|id| !matches!(self.jobs.state(id), Some(State::Intending(_))));
         let outranked = (other.epoch, &other.by) > (known.epoch, &known.by);
         if known.boot != self.cfg.boot || job.is_none() || calls || !outranked {
             return false;

@@ -1,7 +1,6 @@
 //! What members are told: records as they come, and what they missed.
 
 use crate::command::JournalWrite;
-use crate::jobs::State;
 use crate::ledger::Key;
 use crate::model::InstanceId;
 use crate::peer::{IntentRecord, OutcomeRecord, PeerMessage};
@@ -169,14 +168,13 @@ impl Engine {
         let now = self.now.mono;
         let members = self.journal_members();
         let mut again = false;
-        for id in self.book.waiting.clone() {
-            let Some(job) = self.jobs.get_mut(id) else {
+        for job in self.jobs.waiting_mut() {
+            let (key, sent_at, outcome) = if let Some(own) = job.intending_mut() {
+                (own.key, &mut own.sent_at, false)
+            } else if let Some(own) = job.recording_mut() {
+                (own.key, &mut own.sent_at, true)
+            } else {
                 continue;
-            };
-            let (key, sent_at, outcome) = match &mut job.state {
-                State::Intending(own) => (own.key, &mut own.sent_at, false),
-                State::Recording(own) => (own.key, &mut own.sent_at, true),
-                _ => continue,
             };
             again = true;
             if now < *sent_at + limits::JOURNAL_RESEND_MS {
