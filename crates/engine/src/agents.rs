@@ -176,7 +176,7 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
         };
-        let owned = session.record.version.owner == self.cfg.instance;
+        let owned = session.owned_by(&self.cfg.instance);
         if let Subscription::Starting { epoch, node, .. } = session.subscription {
             session.subscription = Subscription::Up { epoch, node };
             self.note_node(agent, node);
@@ -280,9 +280,7 @@ impl Engine {
 
     fn take_own_where(&mut self, wanted: impl Fn(&Subscription) -> bool) {
         let own = |session: &&Session| {
-            session.live()
-                && session.record.version.owner == self.cfg.instance
-                && wanted(&session.subscription)
+            session.live() && session.owned_by(&self.cfg.instance) && wanted(&session.subscription)
         };
         let sessions = self.sessions.iter().filter(own);
         let agents = sessions.map(|session| session.record.agent.clone());
@@ -333,7 +331,7 @@ impl Engine {
             agents: agents.len(),
         });
         for agent in agents {
-            let first = self.jobs.waiting_for(&agent);
+            let first = self.jobs.lanes.has(&agent);
             self.takeover.push(&agent, first);
             self.takeover.pending.insert(agent);
         }
@@ -353,10 +351,12 @@ impl Engine {
             let wanted = session.map(|session| {
                 let there = matches!(session.subscription,
                     Subscription::Up { node: at, .. } if at == node);
-                (there, session.record.version.owner == self.cfg.instance)
+                (there, session.owned_by(&self.cfg.instance))
             });
             match wanted {
-                Some((false, owned)) if owned || self.prepares(&agent) || self.fetches(&agent) => {
+                Some((false, owned))
+                    if owned || self.placement().prepares(&agent) || self.fetches(&agent) =>
+                {
                     self.subscribe(&agent);
                 }
                 Some((false, _)) => self.takeover_done(&agent),
@@ -419,7 +419,7 @@ impl Engine {
             }
             let held = session.subscription != Subscription::None;
             let agent = &session.record.agent;
-            let own = session.live() && session.record.version.owner == me;
+            let own = session.live() && session.owned_by(&me);
             if own && !held && !session.refused {
                 missing.push(agent.clone());
             } else if !own && held {
@@ -427,13 +427,13 @@ impl Engine {
             }
         }
         missing.retain(|agent| {
-            let group = self.group_of_agent(agent);
+            let group = self.placement().group_of_agent(agent);
             let group = group.and_then(|index| self.groups.get(index));
             group.is_some_and(|group| group.role.leads()) && !self.takeover.queued.contains(agent)
         });
         self.take(missing, "missing");
         for agent in left {
-            if !self.prepares(&agent) {
+            if !self.placement().prepares(&agent) {
                 self.disown(&agent);
             }
         }
@@ -474,9 +474,9 @@ impl Engine {
             Subscription::Waiting { not_before, .. } => Some(not_before),
             _ => None,
         };
-        let owned = session.record.version.owner == self.cfg.instance;
+        let owned = session.owned_by(&self.cfg.instance);
         if resubscribe.is_some_and(|at| at <= now) {
-            if owned || self.prepares(agent) || self.fetches(agent) {
+            if owned || self.placement().prepares(agent) || self.fetches(agent) {
                 self.subscribe(agent);
             } else if let Some(session) = self.sessions.get_mut(agent) {
                 // Its new owner has its own.
@@ -496,6 +496,7 @@ impl Engine {
     /// The linger is over: no subscription any more; a signed-out agent's session ends.
     pub(super) fn let_go(&mut self, agent: &AgentId) {
         let group = self
+            .placement()
             .group_of_agent(agent)
             .and_then(|index| self.groups.get(index));
         let aside = group.is_some_and(|group| group.role == super::peer::Role::Disabled);
@@ -506,7 +507,7 @@ impl Engine {
         let subscription = session.subscription.epoch();
         session.subscription = Subscription::None;
         session.sync = None;
-        let owned = session.record.version.owner == self.cfg.instance;
+        let owned = session.owned_by(&self.cfg.instance);
         let ended = owned && !session.record.signed_in && session.connecting.is_none();
         // Whose group is stopped here is only put aside.
         if ended && !aside {

@@ -4,7 +4,7 @@ use super::command::{BrokerCommand, Outbound, ReplyRoute};
 use super::fitness::Way;
 use super::ids::{JobId, LinkEpoch, PublishId};
 use super::input::PublishOutcome;
-use super::jobs::{Answered, Evidence, Origin, lane_key};
+use super::jobs::{Answered, Evidence, Origin};
 use super::ledger::Known;
 use super::life::Stage;
 use super::outbox::Sent;
@@ -97,10 +97,7 @@ impl Engine {
             self.answer_again(waiter, &reply);
         }
         self.settle(id);
-        let key = lane_key(&command);
-        if self.jobs.leave_lane(id, &key) {
-            self.advance_lane(&key);
-        }
+        self.leave_lane(id, &command);
     }
 
     pub(super) fn reply_to_command(&self, command: &ClientCommand, answered: &Answered) -> Reply {

@@ -197,6 +197,7 @@ impl Engine {
         let leads = |name: &&str| match self.members.get(&target) {
             Some(peer) => peer.group(name).is_some_and(|group| group.role.leads()),
             None => self
+                .placement()
                 .index_of(name)
                 .is_some_and(|i| self.groups[i].role.leads()),
         };

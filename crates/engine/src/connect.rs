@@ -37,8 +37,8 @@ impl Engine {
             return;
         };
         if let Some(session) = self.sessions.get(agent) {
-            let same = session.record.version.owner == self.cfg.instance
-                && session.record.group == self.record_group(command.group)
+            let same = session.owned_by(&self.cfg.instance)
+                && session.record.group == self.placement().record_group(command.group)
                 && session.record.destination == destination
                 && session.record.password == password
                 && session.subscription.is_up();
@@ -68,7 +68,7 @@ impl Engine {
             password,
             epoch,
             tried: 0,
-            group: self.record_group(command.group),
+            group: self.placement().record_group(command.group),
         };
         if self.sessions.get(agent).is_none() {
             self.new_session(agent, &pending);
@@ -161,7 +161,7 @@ impl Engine {
         session.refused = false;
         session.record.group = pending.group;
         // An agent of another owner, whose client has come here.
-        let acquired = session.record.version.owner != self.cfg.instance;
+        let acquired = !session.owned_by(&self.cfg.instance);
         session.record.tombstone = false;
         session.buried_until = None;
         session.linger_until = None;

@@ -161,26 +161,17 @@ impl Engine {
         let patient = self.now.mono < since + limits::DOUBT_WAIT_MS;
         if self.finished_elsewhere(id) {
             self.answered_elsewhere(id);
-            self.next_in_lane(id, &command);
+            self.leave_lane(id, &command);
             return;
         }
         match self.verdict(id) {
             Verdict::New => {
                 self.note_proven(id);
                 self.start_new(id, &command);
-                self.lane_after(&command, id);
             }
             Verdict::Wait if patient => self.look_again_at_waiting(),
             Verdict::Wait => self.ask(id, &command, None),
             Verdict::Doubt(not_before) => self.ask(id, &command, not_before),
-        }
-    }
-
-    /// A command of the lane may have ended at once.
-    fn lane_after(&mut self, command: &ClientCommand, id: JobId) {
-        if self.jobs.get(id).is_none() {
-            let lane = super::jobs::lane_key(command);
-            self.advance_lane(&lane);
         }
     }
 
@@ -357,7 +348,7 @@ impl Engine {
             && self.finished_elsewhere(id)
         {
             self.answered_elsewhere(id);
-            self.next_in_lane(id, &command);
+            self.leave_lane(id, &command);
             return;
         }
         if proves(outcome, proof) {

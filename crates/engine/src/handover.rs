@@ -45,7 +45,10 @@ impl Engine {
         let name = &self.groups[index].name;
         let (leader, peer) = self.members.present().find(|(_, peer)| peer.leads(name))?;
         let state = peer.group(name);
-        if !self.eligible(index) || self.control_on.is_none() || self.failover_off(index) {
+        if !self.eligible(index)
+            || self.control_on.is_none()
+            || self.placement().failover_off(index)
+        {
             return None;
         }
         let leaving = state.is_some_and(|state| state.leaving);
@@ -71,7 +74,7 @@ impl Engine {
         let Some((leader, at_once)) = self.to_replace(index) else {
             self.groups[index].stable_since = None;
             // Without a leader in sight the prepared subscriptions may be needed at once.
-            if self.leader_of(&name).is_some() || !self.eligible(index) {
+            if self.placement().leader_of(&name).is_some() || !self.eligible(index) {
                 self.give_up_takeback(index);
             }
             return;
@@ -89,7 +92,7 @@ impl Engine {
             (None, _) => {
                 self.groups[index].preparing = Some(now);
                 if !self.cfg.planted.unsubscribes_first() {
-                    let agents = self.agents_of(index);
+                    let agents = self.placement().agents_of(index);
                     self.take(agents, "takeback");
                 }
                 self.timers.set_by(Timer::Members, now + 50);
@@ -120,7 +123,7 @@ impl Engine {
         let group = &mut self.groups[index];
         group.claimed = None;
         if group.preparing.take().is_some() {
-            for agent in self.agents_of(index) {
+            for agent in self.placement().agents_of(index) {
                 self.disown(&agent);
             }
         }
@@ -176,7 +179,7 @@ impl Engine {
             }
             return;
         }
-        if self.running_in(index) > 0 {
+        if self.placement().running_in(index) > 0 {
             self.timers.set_by(Timer::Members, now + 10);
             return;
         }
@@ -267,7 +270,7 @@ impl Engine {
         let nobody = !self.other_eligible(&self.groups[index].name);
         if !leaving.closing && (nobody || self.now.mono >= leaving.until) {
             self.close_group(index);
-        } else if leaving.closing && self.running_in(index) == 0 {
+        } else if leaving.closing && self.placement().running_in(index) == 0 {
             self.groups[index].leaving = None;
             self.set_role(index, Role::Disabled, leaving.why);
             // What arrived after the consumer was cancelled.

@@ -2,7 +2,7 @@
 
 use super::command::BrokerCommand;
 use super::ids::{BootId, JobId, LinkEpoch};
-use super::jobs::{Evidence, Origin, State, lane_key};
+use super::jobs::{Evidence, Job, Origin, State};
 use super::ledger::{Known, key_of};
 use super::life::Stage;
 use super::peer::{ForwardRefusal, PeerMessage, Role};
@@ -18,7 +18,7 @@ impl Engine {
 
     /// Looks at held and forwarded commands again: whose are they now?
     pub(super) fn release_held(&mut self) {
-        let held = std::mem::take(&mut self.jobs.held);
+        let held = self.jobs.take_held();
         for id in held {
             let Some((command, _)) = self.job_command(id) else {
                 continue;
@@ -26,13 +26,13 @@ impl Engine {
             if !self.owner_may_have_it(id) && (self.answered_elsewhere(id) || !self.recall(id)) {
                 continue;
             }
-            if self.serves(&command) && !self.owner_may_have_it(id) {
+            if self.placement().serves(&command) && !self.owner_may_have_it(id) {
                 self.release(id, &command);
             } else if self.still_waits(id, &command) {
-                self.jobs.held.push_back(id);
+                self.jobs.hold(id);
             }
         }
-        if !self.jobs.held.is_empty() {
+        if self.jobs.held_count() > 0 {
             self.timers.set_by(Timer::Held, self.now.mono + 50);
         }
     }
@@ -82,7 +82,7 @@ impl Engine {
                 return false;
             }
             None => {
-                if let Some(owner) = self.owner_to_ask(command, since) {
+                if let Some(owner) = self.placement().owner_to_ask(command, since) {
                     self.forward(id, owner.clone());
                     self.follow_client(id, command, &owner);
                 }
@@ -139,11 +139,13 @@ impl Engine {
         }
         let mut parsed = crate::wire::command::parse(&raw, &self.cfg.parse, self.now.wall);
         if let (Ok(command), Some(name)) = (&mut parsed, &raw.group) {
-            command.group = self.index_of(name).unwrap_or(0);
+            command.group = self.placement().index_of(name).unwrap_or(0);
         }
         // One that was run here before the agent went elsewhere is answered here, too.
         let known = parsed.as_ref().is_ok_and(|command| self.knows(command));
-        let ours = parsed.as_ref().is_ok_and(|command| self.serves(command));
+        let ours = parsed
+            .as_ref()
+            .is_ok_and(|command| self.placement().serves(command));
         if !ours && !known {
             let why = ForwardRefusal::NotOwner;
             self.say(Some(peer), PeerMessage::ForwardRefused { id, why });
@@ -183,7 +185,7 @@ impl Engine {
             return;
         }
         self.stage(id, Stage::AnsweredBy { by: from.clone() });
-        self.jobs.held.retain(|held| *held != id);
+        self.jobs.unhold(id);
         if let Some((key, _)) = self.jobs.get(id).and_then(|job| job.key) {
             self.ledger.forget(&key);
         }
@@ -214,7 +216,7 @@ impl Engine {
                 self.timers.set_by(Timer::Held, now + 50);
             }
             ForwardRefusal::Busy => {
-                self.jobs.held.retain(|held| *held != id);
+                self.jobs.unhold(id);
                 self.overloaded(id);
             }
         }
@@ -229,23 +231,17 @@ impl Engine {
 
     /// Our leadership went to another: what has not been started is held for the new leader.
     pub(super) fn hand_over_waiting(&mut self) {
-        let waiting: Vec<JobId> = self
-            .jobs
-            .lanes
-            .iter()
-            .filter(|(key, _)| key.0)
-            .flat_map(|(_, lane)| lane.queue.iter().copied())
-            .collect();
-        let mut waiting = waiting;
+        let queued = self.jobs.lanes.queued().filter(|(key, _)| key.0);
+        let mut waiting: Vec<JobId> = queued.map(|(_, id)| id).collect();
         waiting.sort();
         for id in waiting {
             let Some((command, _)) = self.job_command(id) else {
                 continue;
             };
-            if self.serves(&command) {
+            if self.placement().serves(&command) {
                 continue;
             }
-            self.jobs.leave_lane(id, &lane_key(&command));
+            self.leave_lane(id, &command);
             let origin = self.jobs.get(id).map(|job| job.origin.clone());
             if let Some(Origin::Forwarded { peer, id: number }) = origin {
                 let why = ForwardRefusal::NotOwner;
@@ -274,23 +270,15 @@ impl Engine {
 
     /// A group is left: what waits goes back to its queue, for another instance.
     pub(super) fn give_back_waiting(&mut self, group: usize) {
-        let mut waiting: Vec<JobId> = self
-            .jobs
-            .map
-            .iter()
-            .filter(|(_, job)| job.waits_unstarted())
-            .map(|(id, _)| *id)
-            .collect();
-        waiting.sort();
-        for id in waiting {
+        for id in self.jobs.ids_where(Job::waits_unstarted) {
             let Some((command, _)) = self.job_command(id) else {
                 continue;
             };
-            if self.group_of(&command) != group {
+            if self.placement().group_of(&command) != group {
                 continue;
             }
-            self.jobs.leave_lane(id, &lane_key(&command));
-            self.jobs.held.retain(|held| *held != id);
+            self.leave_lane(id, &command);
+            self.jobs.unhold(id);
             match self.jobs.get(id).map(|job| job.origin.clone()) {
                 Some(Origin::Delivery(delivery)) => {
                     self.stage(id, Stage::Requeued);
@@ -310,7 +298,7 @@ impl Engine {
     pub(super) fn return_strays(&mut self) {
         for index in 0..self.groups.len() {
             let group = &self.groups[index];
-            if group.role == Role::Disabled && self.leader_of(&group.name).is_none() {
+            if group.role == Role::Disabled && self.placement().leader_of(&group.name).is_none() {
                 self.give_back_waiting(index);
             }
         }
@@ -321,13 +309,8 @@ impl Engine {
     /// A link is gone: its deliveries come again. What was not started is dropped here; what was
     /// started goes on, and the redelivery meets its outcome.
     pub(super) fn drop_deliveries(&mut self, link: LinkEpoch) {
-        let lost: Vec<JobId> = self
-            .jobs
-            .map
-            .iter()
-            .filter(|(_, job)| matches!(&job.origin, Origin::Delivery(d) if d.link == link))
-            .map(|(id, _)| *id)
-            .collect();
+        let came = |job: &Job| matches!(&job.origin, Origin::Delivery(d) if d.link == link);
+        let lost = self.jobs.ids_where(came);
         // Duplicates first, or they would take the place of what is dropped with them.
         let (waiting, others): (Vec<JobId>, Vec<JobId>) = lost.into_iter().partition(|id| {
             let job = self.jobs.get(*id);
@@ -353,24 +336,22 @@ impl Engine {
             | State::Settling => self.jobs.orphan(id),
             State::Forwarded { to, .. } => {
                 let to = to.clone();
-                self.jobs.held.retain(|held| *held != id);
+                self.jobs.unhold(id);
                 self.say(Some(&to), PeerMessage::ForwardWithdrawn { id: id.0 });
                 self.give_up(id);
             }
             State::Arrived | State::Held { .. } => {
-                self.jobs.held.retain(|held| *held != id);
+                self.jobs.unhold(id);
                 self.give_up(id);
             }
             State::Queued => {
                 if let Some((command, _)) = self.job_command(id) {
-                    self.jobs.leave_lane(id, &lane_key(&command));
+                    self.leave_lane(id, &command);
                 }
                 self.give_up(id);
             }
             State::Duplicate => {
-                for other in self.jobs.map.values_mut() {
-                    other.waiters.retain(|waiter| *waiter != id);
-                }
+                self.jobs.wait_no_longer(id);
                 self.jobs.remove(id);
             }
         }
@@ -393,8 +374,8 @@ impl Engine {
         let late: Vec<JobId> = self
             .jobs
             .lanes
-            .values()
-            .flat_map(|lane| lane.queue.iter().copied())
+            .queued()
+            .map(|(_, id)| id)
             .filter(|id| {
                 self.jobs
                     .get(*id)
@@ -404,7 +385,7 @@ impl Engine {
             .collect();
         for id in late {
             if let Some((command, _)) = self.job_command(id) {
-                self.jobs.leave_lane(id, &lane_key(&command));
+                self.leave_lane(id, &command);
                 if !self.answered_elsewhere(id) {
                     self.expire(id, &command);
                 }

@@ -17,7 +17,7 @@ use crate::wire::command::{Addressed, ClientCommand};
 use crate::wire::reply::Outcome;
 
 use super::ids::JobId;
-use super::jobs::{Answered, Evidence, State, Transition, lane_key};
+use super::jobs::{Answered, Evidence, State, Transition};
 use super::ledger::Key;
 use super::life::Stage;
 use super::peer::{IntentRecord, IntentRefusal, OutcomeRecord};
@@ -105,7 +105,7 @@ impl Engine {
         };
         if self.book.is_full() {
             self.overloaded(id);
-            self.next_in_lane(id, command);
+            self.leave_lane(id, command);
             return;
         }
         let epoch = self.epoch_of(agent);
@@ -181,15 +181,7 @@ impl Engine {
         let known = self.job_command(id);
         self.refuse_for_now(id, NO_JOURNAL, words, &answered);
         if let Some((command, _)) = known {
-            self.next_in_lane(id, &command);
-        }
-    }
-
-    /// The lane goes on without this command.
-    pub(super) fn next_in_lane(&mut self, id: JobId, command: &ClientCommand) {
-        let lane = lane_key(command);
-        if self.jobs.leave_lane(id, &lane) {
-            self.advance_lane(&lane);
+            self.leave_lane(id, &command);
         }
     }
 
@@ -209,7 +201,7 @@ impl Engine {
         if self.finished_elsewhere(id) {
             self.withdraw_intent(&key);
             self.answered_elsewhere(id);
-            self.next_in_lane(id, &command);
+            self.leave_lane(id, &command);
             return;
         }
         if self.now.wall >= command.deadline_ms {
@@ -224,7 +216,7 @@ impl Engine {
             Addressed::Agent(agent) => agent.clone(),
             Addressed::Destination(_) => return,
         };
-        if !self.serves(&command) {
+        if !self.placement().serves(&command) {
             self.withdraw_intent(&key);
             self.place_again(id, &command);
             return;
@@ -324,13 +316,12 @@ impl Engine {
 
     /// A command that was about to run is another's now.
     fn place_again(&mut self, id: JobId, command: &ClientCommand) {
-        let lane = lane_key(command);
-        self.jobs.leave_lane(id, &lane);
-        if let Some(job) = self.jobs.get_mut(id) {
-            job.started = None;
-        }
-        self.place(id, command);
-        self.advance_lane(&lane);
+        self.leave_lane_with(id, command, |engine| {
+            if let Some(job) = engine.jobs.get_mut(id) {
+                job.started = None;
+            }
+            engine.place(id, command);
+        });
     }
 
     /// Its delivery is gone, and its call was not made: it comes again, to whomever.
@@ -342,12 +333,7 @@ impl Engine {
             let key = own.key;
             self.withdraw_intent(&key);
         }
-        let lane = lane_key(&command);
-        let running = self.jobs.leave_lane(id, &lane);
-        self.give_up(id);
-        if running {
-            self.advance_lane(&lane);
-        }
+        self.leave_lane_with(id, &command, |engine| engine.give_up(id));
     }
 
     /// Whether it is certain, at the moment of the call, that nobody has started a command that may
@@ -495,7 +481,7 @@ impl Engine {
             self.write_outcome(None, record);
         }
         self.answered_elsewhere(id);
-        self.next_in_lane(id, &command);
+        self.leave_lane(id, &command);
     }
 
     // ---- looking again ------------------------------------------------------------------------

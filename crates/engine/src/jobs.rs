@@ -29,15 +29,17 @@ use super::input::{Delivery, Source};
 use super::ledger::{self, Known};
 use super::life::{Stage, Tag};
 use super::timer::Timer;
-use super::{Engine, Event, limits};
+use super::{Engine, Event};
 
 mod answered;
 mod job;
+mod lanes;
 mod table;
 
 pub(super) use answered::Answered;
 pub(super) use job::{Evidence, Job, Origin, State, Transition};
-pub(super) use table::{Jobs, LaneKey, agent_lane, lane_key};
+pub(super) use lanes::{LaneKey, agent_lane};
+pub(super) use table::Jobs;
 
 /// The agent whose state a command changes. What it asks of a call is not undone by a state.
 fn changed_agent(command: &ClientCommand) -> Option<&AgentId> {
@@ -184,7 +186,7 @@ impl Engine {
     /// Into the own lane, or held for its owner. What a peer handed to us is never held: it goes
     /// back to its holder, or two instances would wait for each other.
     pub(super) fn place(&mut self, id: JobId, command: &ClientCommand) {
-        if self.serves(command) {
+        if self.placement().serves(command) {
             self.enqueue(id, command);
         } else if self.jobs.is_forward(id) {
             if let Some((key, _)) = self.jobs.get(id).and_then(|job| job.key) {
@@ -197,66 +199,16 @@ impl Engine {
     }
 
     pub(super) fn hold(&mut self, id: JobId) {
-        if self.jobs.held.len() >= (self.cfg.prefetch / 2).max(1) {
+        if self.jobs.held_count() >= (self.cfg.prefetch / 2).max(1) {
             self.overloaded(id);
             return;
         }
         let since = self.now.mono;
         self.step(id, Evidence::NotOurs { since });
         self.stage(id, Stage::Held);
-        self.jobs.held.push_back(id);
+        self.jobs.hold(id);
         self.timers.set_by(Timer::Evidence, self.now.mono);
         self.release_held();
-    }
-
-    pub(super) fn enqueue(&mut self, id: JobId, command: &ClientCommand) {
-        let key = lane_key(command);
-        let lane = self.jobs.lanes.entry(key.clone()).or_default();
-        if lane.queue.len() >= limits::LANE_DEPTH {
-            self.overloaded(id);
-            return;
-        }
-        lane.queue.push_back(id);
-        self.step(id, Evidence::Ours);
-        self.advance_lane(&key);
-    }
-
-    /// Starts the lane's next command, if it may.
-    pub(super) fn advance_lane(&mut self, key: &LaneKey) {
-        loop {
-            let closed = key.0 && (!self.route.available() || self.yields(&key.1));
-            let blocked = self.paused(key) || closed;
-            let Some(lane) = self.jobs.lanes.get_mut(key) else {
-                return;
-            };
-            if lane.running.is_some() || blocked {
-                return;
-            }
-            let Some(id) = lane.queue.pop_front() else {
-                self.jobs.lanes.remove(key);
-                return;
-            };
-            lane.running = Some(id);
-            self.start_job(id);
-            // A command that finished at once has left the lane; the next one may start.
-            let still = self
-                .jobs
-                .lanes
-                .get(key)
-                .is_some_and(|lane| lane.running == Some(id));
-            if still {
-                return;
-            }
-        }
-    }
-
-    /// All lanes may go on: service is back, a role was taken, a pause is over.
-    pub(super) fn advance_all(&mut self) {
-        let keys: Vec<LaneKey> = self.jobs.lanes.keys().cloned().collect();
-        for key in keys {
-            self.advance_lane(&key);
-        }
-        self.unpark();
     }
 
     pub(super) fn start_job(&mut self, id: JobId) {
@@ -264,7 +216,7 @@ impl Engine {
             return;
         };
         if self.answered_elsewhere(id) {
-            self.jobs.leave_lane(id, &lane_key(&command));
+            self.leave_lane(id, &command);
             return;
         }
         if self.must_prove(id, &command) {

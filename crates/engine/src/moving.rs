@@ -55,9 +55,10 @@ impl Engine {
             return;
         };
         session.heard_at = Some(now);
-        let version = &mut session.record.version;
-        if version.owner == self.cfg.instance && version.rank < Version::LOCAL {
-            version.rank += Version::LOCAL;
+        let own = session.owned_by(&self.cfg.instance);
+        let rank = &mut session.record.version.rank;
+        if own && *rank < Version::LOCAL {
+            *rank += Version::LOCAL;
             self.sessions.touch(agent);
         }
     }
@@ -81,7 +82,7 @@ impl Engine {
         let Addressed::Agent(agent) = &command.addressee else {
             return;
         };
-        if self.cfg.mode != Mode::ActiveActive || !self.leads_any() || self.draining {
+        if self.cfg.mode != Mode::ActiveActive || !self.placement().leads_any() || self.draining {
             return;
         }
         let near = self.published_here(id) && !self.jobs.is_forward(id);
@@ -187,7 +188,7 @@ impl Engine {
         };
         session.moving = None;
         session.still_until = still;
-        if session.record.version.owner != self.cfg.instance {
+        if !session.owned_by(&self.cfg.instance) {
             self.disown(agent);
         }
     }
@@ -202,7 +203,7 @@ impl Engine {
             let agent = agent.clone();
             return self.say(Some(from), PeerMessage::RefuseAgent { agent });
         };
-        if session.record.version.owner == *from {
+        if session.owned_by(from) {
             // The grant was lost: say it again.
             let record = session.record.clone();
             return self.say(Some(from), PeerMessage::GrantAgent { record });
@@ -212,7 +213,7 @@ impl Engine {
         }
         let heard = session.heard_at.is_some_and(|at| now < at + FRESH_MS);
         let stays = heard || now < session.still_until || session.moving.is_some();
-        if session.record.version.owner != me || stays {
+        if !session.owned_by(&me) || stays {
             let agent = agent.clone();
             return self.say(Some(from), PeerMessage::RefuseAgent { agent });
         }
@@ -232,25 +233,17 @@ impl Engine {
             .members
             .get(to)
             .is_some_and(|peer| peer.liveness.present());
-        let mine = self
-            .sessions
-            .get(agent)
-            .is_some_and(|session| session.record.version.owner == self.cfg.instance);
+        let mine = self.placement().owns(agent);
         let lane = agent_lane(agent);
         if !present || !mine || now >= until {
             if let Some(session) = self.sessions.get_mut(agent) {
                 session.moving = None;
             }
             self.yielding.retain(|known| known != agent);
-            self.advance_lane(&lane);
+            self.open_lane(agent);
             return;
         }
-        let runs = self
-            .jobs
-            .lanes
-            .get(&lane)
-            .is_some_and(|lane| lane.running.is_some());
-        if runs {
+        if self.jobs.lanes.running(&lane).is_some() {
             self.timers.set_by(Timer::Agent(agent.clone()), now + 10);
             return;
         }
@@ -309,10 +302,7 @@ impl Engine {
     }
 
     pub(super) fn on_refuse_agent(&mut self, from: &InstanceId, agent: &AgentId) {
-        let asked = self
-            .sessions
-            .get(agent)
-            .is_some_and(|session| session.record.version.owner == *from);
+        let asked = self.placement().is_owned_by(agent, from);
         if asked && self.fetches(agent) {
             self.give_up_move(agent);
         }

@@ -10,10 +10,7 @@ use super::{Engine, limits};
 
 impl Engine {
     pub(super) fn on_update(&mut self, agent: &AgentId, update: Update) {
-        let owned = self
-            .sessions
-            .get(agent)
-            .is_some_and(|session| session.record.version.owner == self.cfg.instance);
+        let owned = self.placement().owns(agent);
         if !owned {
             self.stale("notification");
             return;

@@ -1,14 +1,11 @@
 //! Who owns which agent, and so carries out its commands.
 
-use std::cmp::Reverse;
-
 use crate::model::{AgentId, InstanceId};
 use crate::wire::command::{Addressed, ClientCommand};
 
+use super::Engine;
 use super::config::Mode;
-use super::members::Liveness;
-use super::peer::{Role, Version};
-use super::{Engine, limits};
+use super::peer::{Version, Wish};
 
 /// How long an agent stays where it came to, milliseconds: a client that speaks at two brokers
 /// does not make its agent wander.
@@ -18,84 +15,6 @@ pub(super) const STILL_MS: u64 = 5_000;
 const LOCAL_MS: u64 = 30_000;
 
 impl Engine {
-    // ---- whose command ------------------------------------------------------------------------
-
-    /// Whether this instance carries out this command now.
-    pub(super) fn serves(&self, command: &ClientCommand) -> bool {
-        match &command.addressee {
-            // Destinations are replicated: any instance answers for them.
-            Addressed::Destination(_) => true,
-            Addressed::Agent(_) => match self.owner_for(command) {
-                Some(owner) => owner == self.cfg.instance,
-                None => false,
-            },
-        }
-    }
-
-    /// The owner of a command's agent: the instance that carries it out. `None` while nobody is
-    /// known to lead.
-    pub(super) fn owner_for(&self, command: &ClientCommand) -> Option<InstanceId> {
-        match (&command.addressee, self.cfg.mode) {
-            (Addressed::Agent(agent), Mode::ActiveActive) => self.owner_of(agent),
-            _ => self.passive_owner(command),
-        }
-    }
-
-    /// Active-active: the owner of an agent.
-    pub(super) fn owner_of(&self, agent: &AgentId) -> Option<InstanceId> {
-        let me = &self.cfg.instance;
-        let owner = self
-            .sessions
-            .get(agent)
-            .map_or(me, |session| &session.record.version.owner);
-        if self.serves_agents(owner, agent) {
-            Some(owner.clone())
-        } else if self.leads_any() {
-            Some(me.clone())
-        } else {
-            None
-        }
-    }
-
-    /// Whether an instance may be serving this agent: it is there, and the agent's group is not
-    /// stopped on it.
-    pub(super) fn serves_agents(&self, owner: &InstanceId, agent: &AgentId) -> bool {
-        let index = self.group_of_agent(agent).unwrap_or(0);
-        let Some(group) = self.groups.get(index) else {
-            return false;
-        };
-        if *owner == self.cfg.instance {
-            return group.role != Role::Disabled;
-        }
-        self.members.get(owner).is_some_and(|peer| {
-            let role = peer.group(&group.name).map(|state| state.role);
-            peer.liveness.present() && role != Some(Role::Disabled)
-        })
-    }
-
-    /// The owner to hand a held command to, once there is evidence that it lives.
-    pub(super) fn owner_to_ask(
-        &self,
-        command: &ClientCommand,
-        held_since: u64,
-    ) -> Option<InstanceId> {
-        let Addressed::Agent(_) = &command.addressee else {
-            return None;
-        };
-        let owner = self
-            .owner_for(command)
-            .filter(|owner| *owner != self.cfg.instance)?;
-        let peer = self.members.get(&owner)?;
-        if peer.liveness != Liveness::Alive || peer.consumer_gone() {
-            return None;
-        }
-        // A fresh count of its consumer is proof enough. Without a way to count, its heartbeats
-        // after the command's arrival are.
-        let fresh = peer.counted_within(self.now, limits::EVIDENCE_INTERVAL_MS + 50);
-        let heard_since = peer.last_seen > held_since;
-        (fresh || heard_since).then_some(owner)
-    }
-
     // ---- taking agents ------------------------------------------------------------------------
 
     /// Makes an agent this instance's own, in `epoch`.
@@ -127,18 +46,20 @@ impl Engine {
     /// Active-active: the agents of a lost peer, and those whose group is stopped on it, are ours
     /// (the first of the living, by priority and id, takes them).
     pub(super) fn take_from(&mut self, lost: &InstanceId, reason: &'static str) {
-        if self.cfg.mode != Mode::ActiveActive || !self.leads_any() {
+        if self.cfg.mode != Mode::ActiveActive || !self.placement().leads_any() {
             return;
         }
         // Silence may be a cut link, and the other side does the same now. Who hears the client
         // at its own broker says so in the same epoch, and keeps the agent when they meet again.
         let cut = reason == "silent";
-        if !self.first_of_the_living() {
+        if !self.placement().first_of_the_living() {
             return;
         }
-        let mut agents = self.owned_by(lost);
+        let mut agents = self.placement().owned_by(lost);
         // Where failover is off, they wait for their clients.
-        agents.retain(|agent| !self.serves_agents(lost, agent) && !self.must_connect(agent));
+        agents.retain(|agent| {
+            !self.placement().serves_agents(lost, agent) && !self.placement().must_connect(agent)
+        });
         if agents.is_empty() && !cut {
             return;
         }
@@ -146,7 +67,7 @@ impl Engine {
             return;
         };
         if cut {
-            for agent in self.owned_by(&self.cfg.instance) {
+            for agent in self.placement().owned_by(&self.cfg.instance) {
                 let local = self
                     .sessions
                     .get(&agent)
@@ -171,9 +92,9 @@ impl Engine {
     /// an owner that is not there have no subscription anywhere.
     pub(super) fn take_own(&mut self, epoch: u64, reason: &'static str) {
         let me = self.cfg.instance.clone();
-        let mine = self.owned_by(&me);
+        let mine = self.placement().owned_by(&me);
         self.take_over(mine, epoch, reason);
-        if self.first_of_the_living() {
+        if self.placement().first_of_the_living() {
             let stray = |owner: &InstanceId| {
                 *owner != me
                     && !self
@@ -186,7 +107,7 @@ impl Engine {
                 .iter()
                 .filter(|session| session.live() && stray(&session.record.version.owner))
                 .map(|session| session.record.agent.clone())
-                .filter(|agent| !self.must_connect(agent))
+                .filter(|agent| !self.placement().must_connect(agent))
                 .collect();
             self.take_over(strays, epoch, reason);
         }
@@ -197,13 +118,9 @@ impl Engine {
         let Addressed::Agent(agent) = &command.addressee else {
             return;
         };
-        let stray = self.cfg.mode == Mode::ActiveActive
-            && self
-                .sessions
-                .get(agent)
-                .is_some_and(|session| session.record.version.owner != self.cfg.instance);
+        let stray = self.cfg.mode == Mode::ActiveActive && self.placement().is_anothers(agent);
         if stray
-            && !self.must_connect(agent)
+            && !self.placement().must_connect(agent)
             && let Some(epoch) = self.next_epoch()
         {
             self.take_over(vec![agent.clone()], epoch, "claimed");
@@ -213,30 +130,45 @@ impl Engine {
     /// A peer is heard again that was silent: what it had of our agents is told by snapshots, and
     /// what happened meanwhile is read anew.
     pub(super) fn healed(&mut self) {
-        if self.cfg.mode == Mode::ActiveActive && self.leads_any() {
-            let mine = self.owned_by(&self.cfg.instance);
+        if self.cfg.mode == Mode::ActiveActive && self.placement().leads_any() {
+            let mine = self.placement().owned_by(&self.cfg.instance);
             self.take(mine, "healed");
         }
     }
 
-    fn owned_by(&self, owner: &InstanceId) -> Vec<AgentId> {
-        self.sessions
-            .iter()
-            .filter(|session| session.live() && session.record.version.owner == *owner)
-            .map(|session| session.record.agent.clone())
-            .collect()
-    }
-
-    /// Of those that may take agents, the one that does: the highest priority, then the smallest
-    /// id. Who does not serve takes none.
-    fn first_of_the_living(&self) -> bool {
-        let Some(name) = self.groups.first().map(|group| &group.name) else {
-            return false;
-        };
-        let me = (self.cfg.priority, Reverse(&self.cfg.instance));
-        self.members
-            .present()
-            .filter(|(_, peer)| peer.group(name).is_some_and(|group| group.role.leads()))
-            .all(|(id, peer)| (peer.group(name).map_or(0, |g| g.priority), Reverse(id)) < me)
+    /// Active-passive: the leader owns every agent of its group, also those that a healed peer
+    /// brings under its own name, whatever their epoch.
+    pub(super) fn own_strays(&mut self) {
+        if self.cfg.mode != Mode::ActivePassive {
+            return;
+        }
+        for index in 0..self.groups.len() {
+            let group = &self.groups[index];
+            // Who is about to take the lead takes them all at once.
+            let promised = match group.choice.as_ref().map(|choice| &choice.wish) {
+                Some(Wish::Leader { instance }) => self
+                    .members
+                    .get(instance)
+                    .is_some_and(|peer| peer.liveness.present()),
+                _ => false,
+            };
+            let alone = group.role.leads() && self.placement().leader_of(&group.name).is_none();
+            if !alone || promised || self.placement().failover_off(index) {
+                continue;
+            }
+            let me = &self.cfg.instance;
+            let strays: Vec<AgentId> = self
+                .sessions
+                .iter()
+                .filter(|session| !session.owned_by(me) && session.live())
+                .filter(|session| self.placement().belongs(&session.record, index))
+                .map(|session| session.record.agent.clone())
+                .collect();
+            if !strays.is_empty()
+                && let Some(epoch) = self.next_epoch()
+            {
+                self.take_over(strays, epoch, "healed");
+            }
+        }
     }
 }

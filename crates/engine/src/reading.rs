@@ -28,7 +28,7 @@ impl Engine {
             session.record.extension = Some(extension.to_owned());
             session.record.password = password;
             session.record.signed_in = true;
-            if session.record.version.owner == self.cfg.instance {
+            if session.owned_by(&self.cfg.instance) {
                 session.linger_until = None;
             }
             // What comes from now on is told: by its request id, or as the state it leads to.

@@ -94,10 +94,6 @@ impl Group {
 const JOIN_MAX_MS: u64 = 10_000;
 
 impl Engine {
-    pub(super) fn leads_any(&self) -> bool {
-        self.groups.iter().any(|group| group.role.leads())
-    }
-
     // ---- members and roles --------------------------------------------------------------------
 
     pub(super) fn look_at_members(&mut self) {
@@ -225,7 +221,7 @@ impl Engine {
     fn should_lead(&self, index: usize) -> bool {
         let group = &self.groups[index];
         let name = &group.name;
-        if let Some(stopped) = self.stopped_elsewhere(index) {
+        if let Some(stopped) = self.placement().stopped_elsewhere(index) {
             // Everyone else serves, once it has finished.
             return !self
                 .members
@@ -279,7 +275,7 @@ impl Engine {
     /// Why nobody can take a group over from this instance: a bounded label, and words.
     pub(super) fn no_successor(&self, index: usize) -> Option<(&'static str, String)> {
         let group = &self.groups[index];
-        if let Some(stopped) = self.stopped_elsewhere(index) {
+        if let Some(stopped) = self.placement().stopped_elsewhere(index) {
             let words = format!(
                 "failover of group {} is off, stopped on {stopped}",
                 group.name
@@ -371,7 +367,7 @@ impl Engine {
             return;
         }
         let now = self.now.mono;
-        if !role.leads() || self.failover_off(index) {
+        if !role.leads() || self.placement().failover_off(index) {
             self.give_up_takeback(index);
         }
         let group = &mut self.groups[index];
@@ -431,13 +427,13 @@ impl Engine {
         group.led_since = Some(now);
         group.at_once = false;
         if self.cfg.mode == Mode::ActivePassive {
-            let mut agents = self.agents_of(index);
+            let mut agents = self.placement().agents_of(index);
             // Without failover only the own agents are served on, as after a restart.
-            if self.failover_off(index) {
+            if self.placement().failover_off(index) {
                 let me = &self.cfg.instance;
                 agents.retain(|agent| {
                     let session = self.sessions.get(agent);
-                    session.is_some_and(|session| session.record.version.owner == *me)
+                    session.is_some_and(|session| session.owned_by(me))
                 });
             }
             self.take_over(agents, term, reason);
@@ -458,7 +454,7 @@ impl Engine {
     /// Not the leader any more: what waits is for the new one, subscriptions end once it has its
     /// own.
     pub(super) fn step_down(&mut self, index: usize) {
-        for agent in self.agents_of(index) {
+        for agent in self.placement().agents_of(index) {
             self.disown(&agent);
         }
         self.hand_over_waiting();

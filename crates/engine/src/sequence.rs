@@ -71,7 +71,7 @@ impl Engine {
             return;
         }
         let lane = agent_lane(agent);
-        let running = self.jobs.lanes.get(&lane).and_then(|lane| lane.running);
+        let running = self.jobs.lanes.running(&lane);
         if let Some(id) = running {
             self.step_due(id);
         }

@@ -80,7 +80,7 @@ impl Engine {
         self.events.push_back(Event::Service { available });
         self.beat();
         self.look_at_roles("downstream");
-        if self.leads_any() || self.members.present().next().is_none() {
+        if self.placement().leads_any() || self.members.present().next().is_none() {
             self.tell_everyone();
         }
         self.refresh_consumers();

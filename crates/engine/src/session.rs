@@ -216,6 +216,12 @@ impl Session {
             .unwrap_or_default()
     }
 
+    /// Whether an instance is its owner.
+    #[must_use]
+    pub fn owned_by(&self, instance: &InstanceId) -> bool {
+        self.record.version.owner == *instance
+    }
+
     /// Whether it stands for a living agent.
     #[must_use]
     pub fn live(&self) -> bool {
@@ -333,7 +339,7 @@ impl Sessions {
     pub fn count(&self, owner: &InstanceId) -> (usize, usize) {
         let live = self.map.values().filter(|session| session.live());
         live.fold((0, 0), |(total, owned), session| {
-            let own = session.record.version.owner == *owner;
+            let own = session.owned_by(owner);
             (total + 1, owned + usize::from(own))
         })
     }

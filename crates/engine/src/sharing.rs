@@ -157,13 +157,13 @@ impl Engine {
     /// What was carried out here changed an agent's session. Only its owner writes it: where that
     /// is another instance by now, that one is told.
     pub(super) fn session_changed(&mut self, agent: &AgentId) {
-        let Some(record) = self.sessions.get(agent).map(|session| &session.record) else {
-            return;
-        };
-        if record.version.owner == self.cfg.instance {
+        if self.placement().owns(agent) {
             self.sessions.touch(agent);
             return;
         }
+        let Some(record) = self.sessions.get(agent).map(|session| &session.record) else {
+            return;
+        };
         let (owner, record) = (record.version.owner.clone(), record.clone());
         self.say(Some(&owner), PeerMessage::SessionChanged { record });
     }
@@ -173,7 +173,7 @@ impl Engine {
         let agent = record.agent.clone();
         let me = self.cfg.instance.clone();
         let session = self.sessions.get_mut(&agent);
-        let Some(session) = session.filter(|s| s.live() && s.record.version.owner == me) else {
+        let Some(session) = session.filter(|s| s.live() && s.owned_by(&me)) else {
             self.stale("session");
             return;
         };

@@ -56,7 +56,7 @@ impl Engine {
                 let me = &self.cfg.instance;
                 let waits = |session: &Session| {
                     session.live()
-                        && session.record.version.owner == *me
+                        && session.owned_by(me)
                         && matches!(session.subscription, Subscription::Waiting { .. })
                 };
                 let wanted = self.sessions.iter().filter(|s| holds(s) || waits(s));
@@ -97,7 +97,7 @@ impl Engine {
         answered.retry_after_ms = Some(limits::NO_ROOM_RETRY_MS);
         self.short(shortage);
         self.refuse_for_now(id, code, &words, &answered);
-        self.next_in_lane(id, &command);
+        self.leave_lane(id, &command);
     }
 
     /// A request of a running command could not be sent. Where others of the same command were,

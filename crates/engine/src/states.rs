@@ -51,7 +51,7 @@ impl Engine {
     fn may_publish_states(&self) -> bool {
         self.links.active().is_some()
             && self.route.available()
-            && !self.all_paused()
+            && !self.placement().all_paused()
             && self.outbox.len() < limits::STATES_BACKLOG
     }
 
@@ -60,7 +60,7 @@ impl Engine {
             .iter()
             .filter(|session| {
                 session.live()
-                    && session.record.version.owner == self.cfg.instance
+                    && session.owned_by(&self.cfg.instance)
                     && session.record.user.as_ref().is_some_and(|u| u.signed_in())
             })
             .map(|session| session.record.agent.clone())
@@ -71,7 +71,7 @@ impl Engine {
         let Some(session) = self.sessions.get(agent) else {
             return;
         };
-        let owned = session.record.version.owner == self.cfg.instance;
+        let owned = session.owned_by(&self.cfg.instance);
         let (Some(user), true) = (session.record.user.clone(), owned) else {
             return;
         };

@@ -145,7 +145,7 @@ impl Engine {
             session.live()
                 && session.record.signed_in
                 && session.record.destination == client
-                && session.record.version.owner == self.cfg.instance
+                && session.owned_by(&self.cfg.instance)
                 && user.is_some_and(|user| user.supervisor)
         });
         let only = supervisors.next()?;

@@ -299,7 +299,9 @@ impl Engine {
                     leader: if group.role.leads() {
                         Some(self.cfg.instance.to_string())
                     } else {
-                        self.leader_of(&group.name).map(|leader| leader.to_string())
+                        self.placement()
+                            .leader_of(&group.name)
+                            .map(|leader| leader.to_string())
                     },
                     reason: self.role_reason(index),
                     choice: group.choice.as_ref().map(choice_view),

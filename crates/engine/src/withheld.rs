@@ -4,7 +4,7 @@
 
 use super::Engine;
 use super::ids::{CallId, JobId};
-use super::jobs::{Origin, State, lane_key};
+use super::jobs::{Origin, State};
 use super::peer::{ForwardRefusal, PeerMessage};
 
 impl Engine {
@@ -39,25 +39,27 @@ impl Engine {
             if !running {
                 continue;
             }
-            if self.serves(&command) {
+            if self.placement().serves(&command) {
                 if !self.reconsider(id) {
                     self.issue(id, node);
                 }
                 continue;
             }
             self.take_back_intent(id);
-            let key = lane_key(&command);
-            self.jobs.leave_lane(id, &key);
-            match self.jobs.get(id).map(|job| job.origin.clone()) {
-                Some(Origin::Delivery(_)) => self.hold(id),
-                Some(Origin::Forwarded { peer, id: number }) => {
-                    let why = ForwardRefusal::NotOwner;
-                    self.give_up(id);
-                    self.say(Some(&peer), PeerMessage::ForwardRefused { id: number, why });
-                }
-                Some(Origin::Orphan) | None => self.give_up(id),
+            self.leave_lane_with(id, &command, |engine| engine.hand_back(id));
+        }
+    }
+
+    /// A command that was about to run is another's now.
+    fn hand_back(&mut self, id: JobId) {
+        match self.jobs.get(id).map(|job| job.origin.clone()) {
+            Some(Origin::Delivery(_)) => self.hold(id),
+            Some(Origin::Forwarded { peer, id: number }) => {
+                let why = ForwardRefusal::NotOwner;
+                self.give_up(id);
+                self.say(Some(&peer), PeerMessage::ForwardRefused { id: number, why });
             }
-            self.advance_lane(&key);
+            Some(Origin::Orphan) | None => self.give_up(id),
         }
     }
 }

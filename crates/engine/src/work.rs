@@ -121,7 +121,7 @@ impl Engine {
             _ => {}
         }
         let known = self.sessions.get(agent);
-        let Some(session) = known.filter(|_| !self.must_connect(agent)) else {
+        let Some(session) = known.filter(|_| !self.placement().must_connect(agent)) else {
             match self.as_supervisor(agent, command) {
                 Some((who, password, action)) => {
                     let work = (Kind::Request, vec![action]);

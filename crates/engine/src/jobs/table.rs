@@ -1,46 +1,28 @@
-//! Jobs, the lanes they wait in, and what is being answered.
+//! All jobs: the one table of them, and the lists that follow from their states.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
 
 use crate::ids::{JobId, LinkEpoch};
 use crate::intent::{Intending, Recording};
-use crate::model::{AgentId, InstanceId};
+use crate::model::InstanceId;
 use crate::sharing::Sharing;
-use crate::wire::command::{Addressed, ClientCommand};
 use crate::work::Work;
 
 use super::job::{Evidence, Job, Origin, Refused, State, Transition};
-
-/// A lane's key: the address behind `#`, agents and destinations apart.
-pub(crate) type LaneKey = (bool, Arc<str>);
-
-#[derive(Debug, Default)]
-pub(crate) struct Lane {
-    pub(crate) running: Option<JobId>,
-    pub(crate) queue: VecDeque<JobId>,
-}
+use super::lanes::Lanes;
 
 /// All jobs and lanes.
 #[derive(Debug, Default)]
 pub(crate) struct Jobs {
     // Ordered: what the engine does must depend on its inputs alone.
-    pub(crate) map: BTreeMap<JobId, Job>,
-    pub(crate) lanes: BTreeMap<LaneKey, Lane>,
-    pub(crate) deliveries: HashMap<LinkEpoch, usize>,
+    map: BTreeMap<JobId, Job>,
+    pub(crate) lanes: Lanes,
+    /// Jobs whose delivery came on a link that stands.
+    deliveries: HashMap<LinkEpoch, usize>,
     /// Jobs held or forwarded, in arrival order.
-    pub(crate) held: VecDeque<JobId>,
+    held: VecDeque<JobId>,
     /// Jobs that wait for evidence, acknowledgements or the disk.
     waiting: BTreeSet<JobId>,
-}
-
-pub(crate) fn agent_lane(agent: &AgentId) -> LaneKey {
-    (true, agent.as_str().into())
-}
-
-pub(crate) fn lane_key(command: &ClientCommand) -> LaneKey {
-    let agent = matches!(command.addressee, Addressed::Agent(_));
-    (agent, command.addressee.as_str().into())
 }
 
 impl Jobs {
@@ -121,22 +103,9 @@ impl Jobs {
         self.deliveries.get(&link).is_some_and(|count| *count > 0)
     }
 
+    /// How many run.
     pub(crate) fn running(&self) -> usize {
-        self.lanes
-            .values()
-            .filter(|lane| lane.running.is_some())
-            .count()
-    }
-
-    pub(crate) fn held_count(&self) -> usize {
-        self.held.len()
-    }
-
-    /// Whether commands wait for this agent.
-    pub(crate) fn waiting_for(&self, agent: &AgentId) -> bool {
-        self.lanes
-            .get(&agent_lane(agent))
-            .is_some_and(|lane| lane.running.is_some() || !lane.queue.is_empty())
+        self.lanes.busy().count()
     }
 
     pub(crate) fn add_publish(&mut self, id: JobId) {
@@ -178,21 +147,40 @@ impl Jobs {
         }
     }
 
-    /// Takes a job out of its lane; returns whether it was running there.
-    pub(crate) fn leave_lane(&mut self, id: JobId, key: &LaneKey) -> bool {
-        let Some(lane) = self.lanes.get_mut(key) else {
-            return false;
-        };
-        let was_running = lane.running == Some(id);
-        if was_running {
-            lane.running = None;
-        } else {
-            lane.queue.retain(|queued| *queued != id);
+    // ---- held ---------------------------------------------------------------------------------
+
+    /// How many are held or forwarded.
+    pub(crate) fn held_count(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(crate) fn hold(&mut self, id: JobId) {
+        self.held.push_back(id);
+    }
+
+    /// It is held and forwarded no longer.
+    pub(crate) fn unhold(&mut self, id: JobId) {
+        self.held.retain(|held| *held != id);
+    }
+
+    /// All that are held or forwarded, to be looked at; what still waits is held again.
+    pub(crate) fn take_held(&mut self) -> VecDeque<JobId> {
+        std::mem::take(&mut self.held)
+    }
+
+    // ---- where they came from -----------------------------------------------------------------
+
+    /// Jobs with which something is so, in the order of their arrival.
+    pub(crate) fn ids_where(&self, is: impl Fn(&Job) -> bool) -> Vec<JobId> {
+        let found = self.map.iter().filter(|(_, job)| is(job));
+        found.map(|(id, _)| *id).collect()
+    }
+
+    /// It waits for no other job any more.
+    pub(crate) fn wait_no_longer(&mut self, id: JobId) {
+        for other in self.map.values_mut() {
+            other.waiters.retain(|waiter| *waiter != id);
         }
-        if lane.running.is_none() && lane.queue.is_empty() {
-            self.lanes.remove(key);
-        }
-        was_running
     }
 
     /// Whether a peer handed it to us.
