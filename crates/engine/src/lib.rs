@@ -3,25 +3,17 @@
 //!
 //! ```text
 //!   handle(now, Input) ──▶ ┌────────────────────────────────────────────────────────────┐ ──▶ poll_command()
-//!                          │ links        which broker serves · attach · ways through   │
-//!                          │              it (fitness)                                  │ ──▶ poll_event()
-//!   poll_timeout() ◀────── │ members      which peers live                              │
-//!                          │ roles        who leads which group · handover · consumers  │
-//!                          │              · groups (whose agent) · choice (operators)   │
-//!                          │ ownership    whose agent is it · moving                    │
-//!                          │ sessions     what is known of each agent · keep (on disk)  │
-//!                          │ replication  what peers tell each other                    │
-//!                          │ jobs         the life of one command, in lanes             │
-//!                          │              · work · withheld · held · answers            │
-//!                          │ intent       a non-idempotent call: durable, acknowledged, │
-//!                          │              then made · journal (disk, members)           │
-//!                          │ doubt        what may have run before                      │
-//!                          │ ledger       what became of command ids · life (its steps) │
-//!                          │ agents       subscriptions · connect · reading · notices   │
-//!                          │              · lists · supervise · states (of all agents)  │
-//!                          │ route        which downstream node · service               │
-//!                          │ sharing      sessions known to all before a reply         │
-//!                          │ outbox       what waits for a confirm · publishing         │
+//!                          │ one match, a handler for each input, then `after()`        │
+//!   poll_timeout() ◀────── │                                                            │ ──▶ poll_event()
+//!                          │ leadership  who leads which group    jobs     one command  │
+//!                          │ cluster     the members              agents   one agent    │
+//!                          │ brokers     links, confirms          journal  intents      │
+//!                          │ downstream  nodes, requests          durable  the disk     │
+//!                          │                                                            │
+//!                          │ placement   whose agent, which group, may it run here:     │
+//!                          │             questions that change nothing                  │
+//!                          │ state       sessions, timers, clocks  view  the status page│
+//!                          │ api         what goes in and comes out: read it first      │
 //!                          └────────────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -29,184 +21,92 @@
 //! timer with [`Engine::poll_timeout`].
 
 mod agents;
-mod answers;
-mod apart;
-mod aside;
-mod attach;
-mod choice;
-pub mod command;
-pub mod config;
-mod connect;
-mod consumers;
-mod correlation;
-mod doubt;
-pub mod event;
-pub mod fitness;
-mod garbled;
-mod handover;
-mod held;
-mod http;
-pub mod ids;
-pub mod input;
-mod intent;
+mod api;
+mod brokers;
+mod cluster;
+mod downstream;
+mod durable;
+mod ending;
 mod jobs;
 pub mod journal;
-mod keep;
-pub mod ledger;
-pub mod life;
-pub mod limits;
-pub mod link;
-mod lists;
-pub mod members;
-mod moving;
-mod notices;
-mod outbox;
-mod outcomes;
-mod ownership;
+mod leadership;
 mod placement;
-mod platform;
-mod publishing;
-mod reading;
-mod replication;
-mod rng;
-mod roles;
-pub mod route;
-mod sequence;
-mod service;
-mod session;
-mod sharing;
-mod shortage;
-mod states;
-pub mod steady;
-mod strangers;
-mod supervise;
-mod timer;
+mod state;
 pub mod view;
-mod ways;
-mod withheld;
-mod work;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-
-pub use command::{Command, Outbound};
-pub use config::Config;
-pub use event::Event;
-pub use input::Input;
+pub use api::command::{Command, Outbound};
+pub use api::config::Config;
+pub use api::event::Event;
+pub use api::input::Input;
+pub use api::{command, config, event, ids, input, limits};
+pub use brokers::{fitness, link};
+pub use cluster::members;
+pub use downstream::route;
+pub use jobs::{ledger, life};
+pub use state::steady;
 pub use view::View;
-
-use attach::Twin;
-use command::{LifeCommand, Orders};
-use ids::{BootId, CallId, LinkEpoch, Now};
-use jobs::Jobs;
-use journal::Book;
-use ledger::Ledger;
-use link::Links;
-use members::Members;
-use outbox::Outbox;
-use roles::Group;
-use route::Route;
-use session::Sessions;
-use timer::{Timer, Timers};
 
 use tandem_model::{self as model, catalogue};
 use tandem_wire as wire;
 pub use tandem_wire::peer;
 
-use model::{AgentId, InstanceId};
-
-/// What a downstream request is for.
-#[derive(Debug, Clone)]
-enum CallFor {
-    /// A step of a command.
-    Job(ids::JobId),
-    /// Reading an agent anew.
-    Sync(AgentId),
-    /// Making an agent ready after its sign-in.
-    Habit(AgentId),
-    /// Signing an agent in again on a node that does not know it, or that signed it out itself.
-    Again(AgentId),
-    /// Finding out whether a command was carried out before.
-    Ask(ids::JobId, doubt::Proof),
-    /// The same, after it was answered in doubt.
-    Later(ledger::Key, doubt::Proof),
-}
+use agents::Agents;
+use api::command::Output;
+use api::ids::Now;
+use brokers::attach::Attachment;
+use brokers::link::Links;
+use brokers::outbox::Outbox;
+use cluster::Cluster;
+use cluster::members::Members;
+use downstream::calls::Calls;
+use downstream::route::Route;
+use downstream::shortage::Room;
+use durable::keep::Keeping;
+use ending::Ending;
+use jobs::Jobs;
+use jobs::ledger::Ledger;
+use journal::Book;
+use leadership::groups::Groups;
+use model::AgentId;
+use state::rng::Numbers;
+use state::session::Sessions;
+use state::steady::Retention;
+use state::timer::{Timer, Timers};
 
 /// The connector's decisions. See the module's documentation.
 #[derive(Debug)]
 pub struct Engine {
     cfg: Config,
     now: Now,
-    /// The same with a wall clock that does not jump forward: what is kept is forgotten by it.
-    kept: Now,
-    steady: steady::Steady,
-    out: Orders,
-    events: VecDeque<Event>,
+    /// What is kept is forgotten by this clock.
+    retention: Retention,
+    out: Output,
     timers: Timers,
+    numbers: Numbers,
+    ending: Ending,
+    // Brokers.
     links: Links,
-    /// The link on which the own control queue is consumed.
-    control_on: Option<LinkEpoch>,
-    /// Links that are left as soon as their deliveries are settled, and since when, monotonic
-    /// milliseconds.
-    leaving: Vec<(LinkEpoch, u64)>,
+    attached: Attachment,
+    outbox: Outbox,
+    // Who is there, and who leads.
     members: Members,
-    groups: Vec<Group>,
+    cluster: Cluster,
+    groups: Groups,
+    // Agents and their commands.
     sessions: Sessions,
+    agents: Agents,
     jobs: Jobs,
     ledger: Ledger,
+    // Disk.
     book: Book,
-    /// Answers in doubt that may still be found out.
-    doubts: BTreeMap<ledger::Key, doubt::Doubt>,
-    outbox: Outbox,
+    keeping: Keeping,
+    // Downstream.
     route: Route,
-    room: shortage::Room,
-    calls: HashMap<CallId, (CallFor, usize)>,
-    takeover: agents::Takeover,
-    /// Running commands whose request is not sent yet, with the node; at most the prefetch.
-    parked: Vec<(ids::JobId, usize)>,
-    echoes: correlation::Echoes,
-    strangers: strangers::Strangers,
-    /// Agents that are being given away; at most one entry a session.
-    yielding: Vec<AgentId>,
-    states: states::Round,
-    outcomes: Vec<peer::OutcomeRecord>,
-    keeping: keep::Keeping,
-    /// Highest fencing epoch seen anywhere.
-    epoch: u64,
-    /// This process was away: no start of a command before this time or a peer's sign of life.
-    fenced_until: Option<u64>,
-    /// It was away for so long that another one may lead: it consumes no commands either.
-    stands_aside: bool,
-    /// The pause is over once a peer echoes this heartbeat, or a later one.
-    fence_seq: u64,
-    /// Since when no peer can be heard: the own control queue is not consumed.
-    deaf_since: Option<u64>,
-    apart: apart::Apart,
-    joined_at: Option<u64>,
-    /// When a member that is not heard yet was seen to have a consumer, monotonic milliseconds.
-    unheard_at: Option<u64>,
-    /// Whether expired commands are answered. Not before what the others know is known here: one
-    /// that they carried out would be said to have expired.
-    answers_expired: bool,
-    /// An earlier process under the own id that is heard.
-    twin: Option<Twin>,
-    /// Peers whose question was answered: which start of theirs, and when.
-    greeted: BTreeMap<InstanceId, (BootId, u64)>,
-    /// The broker that served last.
-    last_broker: Option<usize>,
-    shutdown: Option<u64>,
-    draining: bool,
-    exited: bool,
-    rng: u64,
-    next_id: u64,
-    heartbeat_seq: u64,
-    last_beat: u64,
-    /// When a newcomer asked last for what its peers know.
-    asked_at: u64,
-    /// Commands that got their outcome.
-    finished: u64,
+    calls: Calls,
+    room: Room,
 }
 
 impl Engine {
@@ -216,55 +116,26 @@ impl Engine {
         let seed = cfg.seed | 1;
         Self {
             now: Now::default(),
-            kept: Now::default(),
-            steady: steady::Steady::default(),
-            out: Orders::default(),
-            events: VecDeque::new(),
+            retention: Retention::default(),
+            out: Output::default(),
             timers: Timers::default(),
+            numbers: Numbers::new(seed, cfg.boot.0),
+            ending: Ending::default(),
             links: Links::new(cfg.brokers.clone(), seed),
-            control_on: None,
-            leaving: Vec::new(),
+            attached: Attachment::default(),
+            outbox: Outbox::default(),
             members: Members::default(),
-            groups: cfg.groups.iter().map(|name| Group::new(name)).collect(),
+            cluster: Cluster::default(),
+            groups: Groups::new(&cfg.groups),
             sessions: Sessions::default(),
+            agents: Agents::default(),
             jobs: Jobs::default(),
             ledger: Ledger::default(),
             book: Book::default(),
-            doubts: BTreeMap::new(),
-            outbox: Outbox::default(),
+            keeping: Keeping::default(),
             route: Route::new(&cfg.nodes, cfg.failback),
-            room: shortage::Room::default(),
-            calls: HashMap::new(),
-            takeover: agents::Takeover::default(),
-            parked: Vec::new(),
-            echoes: correlation::Echoes::default(),
-            strangers: strangers::Strangers::default(),
-            yielding: Vec::new(),
-            states: states::Round::default(),
-            outcomes: Vec::new(),
-            keeping: keep::Keeping::default(),
-            epoch: 0,
-            fenced_until: None,
-            stands_aside: false,
-            fence_seq: 0,
-            deaf_since: None,
-            apart: apart::Apart::default(),
-            joined_at: None,
-            unheard_at: None,
-            answers_expired: false,
-            twin: None,
-            greeted: BTreeMap::new(),
-            last_broker: None,
-            shutdown: None,
-            draining: false,
-            exited: false,
-            rng: seed,
-            // Peers echo these numbers: those of two starts must not meet.
-            next_id: (cfg.boot.0 & 0xFF_FFFF) << 40,
-            heartbeat_seq: 0,
-            last_beat: 0,
-            asked_at: 0,
-            finished: 0,
+            calls: Calls::default(),
+            room: Room::default(),
             cfg,
         }
     }
@@ -272,7 +143,7 @@ impl Engine {
     /// Sets everything in motion: to be called once, before the first input.
     pub fn start(&mut self, now: Now) {
         self.now = now;
-        self.look_at_clock();
+        self.retention.advance(now);
         for node in 0..self.route.nodes().len() {
             self.timers.set(Timer::Probe(node), now.mono);
         }
@@ -292,7 +163,7 @@ impl Engine {
 
     /// Takes one input.
     pub fn handle(&mut self, now: Now, input: Input) {
-        if self.exited {
+        if self.ending.has_exited() {
             return;
         }
         self.advance(now);
@@ -364,13 +235,13 @@ impl Engine {
 
     /// The next thing to tell.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.out.next_event()
     }
 
     /// When [`Engine::handle`] is to be called with [`Input::Tick`], monotonic milliseconds.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
-        if self.exited {
+        if self.ending.has_exited() {
             return None;
         }
         self.timers.next()
@@ -389,50 +260,28 @@ impl Engine {
         if let Some(due) = self.timers.next() {
             let late = now.mono.saturating_sub(due.max(self.now.mono));
             if late > limits::OWN_LAG_MS {
-                self.events.push_back(Event::OwnPause { millis: late });
+                self.out.tell(Event::OwnPause { millis: late });
                 self.was_away();
                 self.members.forgive(late, now.mono);
                 self.members.doubt_counts();
-                self.forgive_consumers(late);
+                self.groups.forgive_consumers(late);
                 // Nor has a newcomer listened meanwhile.
-                self.joined_at = self.joined_at.map(|at| (at + late).min(now.mono));
+                self.attached.forgive(late, now.mono);
                 let doubts = !self.cfg.planted.skips_epoch_check();
                 if late > self.cfg.peers.suspect
                     && doubts
                     && self.members.present().next().is_some()
                 {
-                    self.stands_aside |= late >= self.cfg.peers.silent();
+                    if late >= self.cfg.peers.silent() {
+                        self.cluster.pause.stand_aside();
+                    }
                     self.note_thaw(now);
                     self.fence_until_heard(now.mono);
                 }
             }
         }
         self.now = now;
-        self.look_at_clock();
-    }
-
-    /// Nothing is started before a peer has answered, or was listened for.
-    fn fence_until_heard(&mut self, now: u64) {
-        let until = now + self.cfg.peers.suspect;
-        self.fenced_until = Some(until);
-        self.fence_seq = self.heartbeat_seq + 1;
-        self.timers.set(Timer::Heartbeat, now);
-        self.timers.set_by(Timer::Members, until);
-    }
-
-    /// What happened during the pause is known, as far as somebody is there to tell.
-    fn unfence(&mut self) {
-        self.fenced_until = None;
-        self.stands_aside = false;
-        self.refresh_consumers();
-        self.advance_all();
-    }
-
-    fn look_at_clock(&mut self) {
-        self.kept = Now {
-            mono: self.now.mono,
-            wall: self.steady.at(self.now),
-        };
+        self.retention.advance(now);
     }
 
     fn run_timers(&mut self) {
@@ -466,7 +315,7 @@ impl Engine {
 
     /// Cheap upkeep after every input: members, roles, links, outbox, timers.
     fn after(&mut self) {
-        if self.exited {
+        if self.ending.has_exited() {
             return;
         }
         self.look_at_members();
@@ -476,7 +325,7 @@ impl Engine {
         if self.to_keep() {
             self.timers.set_by(Timer::Keep, self.keep_at());
         }
-        if !self.outcomes.is_empty() || self.sessions.has_changes() {
+        if self.cluster.replication.has_outcomes() || self.sessions.has_changes() {
             self.timers
                 .set_by(Timer::Delta, self.now.mono + limits::DELTA_DELAY_MS);
         }
@@ -495,50 +344,12 @@ impl Engine {
         for agent in old {
             self.sessions.remove(&agent);
         }
-        self.book.sweep(self.kept);
+        self.book.sweep(self.retention.now());
         self.timers.set(Timer::Sweep, now + 1_000);
         self.forget_strangers();
         self.return_strays();
         self.own_strays();
         self.mend_subscriptions();
         self.expire_waiting();
-    }
-
-    // ---- the end --------------------------------------------------------------------
-
-    fn on_shutdown(&mut self) {
-        if self.shutdown.is_some() {
-            return;
-        }
-        let until = self.now.mono + self.cfg.shutdown_grace;
-        self.shutdown = Some(until);
-        self.timers.set(Timer::Grace, until);
-        // Half of the grace for a handover in order, the other half to finish without one. That
-        // it is under way needs no answer.
-        let wait = (self.cfg.shutdown_grace / 2).min(limits::HANDOVER_WAIT_MS);
-        let _ = self.drain(wait, "shutdown");
-    }
-
-    fn grace_over(&mut self) {
-        if self.shutdown.is_some() {
-            self.exit();
-        }
-    }
-
-    /// Ends when everything started is finished and confirmed.
-    fn check_shutdown(&mut self) {
-        let idle = self.jobs.is_empty() && self.outbox.is_done() && self.drained();
-        if self.shutdown.is_some() && idle {
-            self.exit();
-        }
-    }
-
-    fn exit(&mut self) {
-        if self.exited {
-            return;
-        }
-        self.say(None, peer::PeerMessage::Goodbye);
-        self.out.push(LifeCommand::Exit);
-        self.exited = true;
     }
 }

@@ -8,16 +8,16 @@
 use std::cmp::Reverse;
 
 use crate::Engine;
+use crate::api::config::{Config, Mode};
+use crate::api::ids::Now;
+use crate::api::limits;
 use crate::catalogue::Step;
-use crate::config::{Config, Mode};
-use crate::ids::Now;
+use crate::cluster::members::{Liveness, Members};
 use crate::jobs::{Jobs, LaneKey};
-use crate::limits;
-use crate::members::{Liveness, Members};
+use crate::leadership::groups::Group;
 use crate::model::{AgentId, InstanceId};
 use crate::peer::{Role, SessionRecord, Wish};
-use crate::roles::Group;
-use crate::session::Sessions;
+use crate::state::session::Sessions;
 use crate::wire::command::{Addressed, ClientCommand};
 
 /// What the questions are asked of.
@@ -43,7 +43,7 @@ impl Engine {
             members: &self.members,
             sessions: &self.sessions,
             jobs: &self.jobs,
-            fenced: self.fenced_until.is_some(),
+            fenced: self.cluster.pause.is_open(),
         }
     }
 }

@@ -33,16 +33,16 @@
 
 use std::sync::Arc;
 
-use crate::ids::{BootId, CallId, DeliveryId, JobId};
-use crate::intent::{Intending, Recording};
-use crate::ledger;
-use crate::life::Tag;
+use crate::api::ids::{BootId, CallId, DeliveryId, JobId};
+use crate::jobs::intent::{Intending, Recording};
+use crate::jobs::ledger;
+use crate::jobs::life::Tag;
+use crate::jobs::sharing::Sharing;
+use crate::jobs::work::Work;
 use crate::model::InstanceId;
-use crate::sharing::Sharing;
 use crate::wire::command::ClientCommand;
 use crate::wire::message::RawMessage;
 use crate::wire::reply::Reply;
-use crate::work::Work;
 
 /// Where a job came from, and so who is told that it is settled.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::ids::JobId;
+use crate::api::ids::JobId;
 use crate::model::AgentId;
 use crate::wire::command::{Addressed, ClientCommand};
 use crate::{Engine, limits};
@@ -176,3 +176,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use crate::ids::{JobId, LinkEpoch};
-use crate::intent::{Intending, Recording};
+use crate::api::ids::{JobId, LinkEpoch};
+use crate::jobs::intent::{Intending, Recording};
+use crate::jobs::sharing::Sharing;
+use crate::jobs::work::Work;
 use crate::model::InstanceId;
-use crate::sharing::Sharing;
-use crate::work::Work;
 
 use super::job::{Evidence, Job, Origin, Refused, State, Transition};
 use super::lanes::Lanes;
+use super::later::Doubts;
 
 /// All jobs and lanes.
 #[derive(Debug, Default)]
@@ -23,6 +24,12 @@ pub(crate) struct Jobs {
     held: VecDeque<JobId>,
     /// Jobs that wait for evidence, acknowledgements or the disk.
     waiting: BTreeSet<JobId>,
+    /// Running ones whose request is not sent yet, with the node; at most the prefetch.
+    pub(crate) parked: Vec<(JobId, usize)>,
+    /// Answers in doubt that may still be found out.
+    pub(crate) doubts: Doubts,
+    /// How many got their outcome.
+    pub(crate) finished: u64,
 }
 
 impl Jobs {

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::ids::{JobId, JournalId, Now};
-use crate::ledger::Key;
-use crate::limits;
+use crate::api::ids::{JobId, JournalId, Now};
+use crate::api::limits;
+use crate::jobs::ledger::Key;
 use crate::model::InstanceId;
 use crate::peer::{IntentRecord, IntentRefusal, OutcomeRecord};
 
@@ -84,14 +84,14 @@ pub struct Restored {
 /// The journal as the engine knows it.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
-    pub(crate) entries: BTreeMap<Key, Entry>,
+    pub(super) entries: BTreeMap<Key, Entry>,
     by_age: BTreeSet<(u64, Key)>,
     pub(super) writes: BTreeMap<JournalId, Pending>,
     pub(super) next_write: u64,
     pub(super) failing: bool,
     /// Members that were ever heard.
-    pub(crate) members: BTreeMap<InstanceId, u64>,
-    pub(crate) lost_until: u64,
+    pub(super) members: BTreeMap<InstanceId, u64>,
+    pub(super) lost_until: u64,
     pub(super) out: BTreeMap<InstanceId, Outgoing>,
     pub(super) owed: BTreeMap<InstanceId, Owed>,
     pub(super) flushed_at: u64,
@@ -104,6 +104,44 @@ impl Book {
     pub(crate) fn open_intent(&self, key: &Key) -> Option<&IntentRecord> {
         let entry = self.entries.get(key)?;
         entry.intent.as_ref().filter(|_| entry.outcome.is_none())
+    }
+
+    /// What is known of a journaled command.
+    pub(crate) fn entry(&self, key: &Key) -> Option<&Entry> {
+        self.entries.get(key)
+    }
+
+    /// All that is known.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.entries.iter()
+    }
+
+    /// Members that were ever heard.
+    pub(crate) fn known_members(&self) -> impl Iterator<Item = &InstanceId> {
+        self.members.keys()
+    }
+
+    /// A journal was lost: until then (milliseconds since the epoch) it proves nothing that an id
+    /// is not in it.
+    pub(crate) fn lost_until(&self) -> u64 {
+        self.lost_until
+    }
+
+    /// The intent is on disk here.
+    pub(crate) fn note_durable(&mut self, key: &Key) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.durable = true;
+        }
+    }
+
+    /// The call of an intent is to be made alone. `None`: that was known.
+    pub(crate) fn note_alone(&mut self, key: &Key) -> Option<IntentRecord> {
+        let intent = self.entries.get_mut(key)?.intent.as_mut()?;
+        if intent.alone {
+            return None;
+        }
+        intent.alone = true;
+        Some(intent.clone())
     }
 
     pub(crate) fn is_full(&self) -> bool {

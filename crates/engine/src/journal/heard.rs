@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::Engine;
-use crate::command::JournalWrite;
-use crate::ids::{BootId, JobId};
+use crate::api::command::JournalWrite;
+use crate::api::ids::{BootId, JobId};
 use crate::jobs::State;
-use crate::ledger::{Key, Known};
+use crate::jobs::ledger::{Key, Known};
 use crate::model::InstanceId;
 use crate::peer::{IntentRecord, IntentRefusal, OutcomeRecord};
 use crate::wire::reply::Outcome;
@@ -27,7 +27,8 @@ impl Engine {
             let by = self.book.open_intent(&key).map(|intent| intent.by.clone());
             if by.as_ref() == Some(from) {
                 self.book.remove(&key);
-                self.write(JournalWrite::Withdraw(key), Pending::Other);
+                self.journal()
+                    .write(JournalWrite::Withdraw(key), Pending::Other);
             }
         }
         for intent in intents {
@@ -43,26 +44,28 @@ impl Engine {
 
     fn on_intent(&mut self, from: &InstanceId, intent: IntentRecord, history: bool) {
         let key = intent.key;
-        if intent.until <= self.kept.wall {
-            self.ack_intent(from, key, intent.at);
+        if intent.until <= self.retention.now().wall {
+            self.journal().ack_intent(from, key, intent.at);
             return;
         }
         if let Known::Finished(_) | Known::OtherBody = self.ledger.look_up(&key, intent.body) {
             // The outcome is told in its place.
             self.tell_outcome(from, key);
-            self.refuse_intent(from, key, IntentRefusal::Known);
+            self.journal()
+                .refuse_intent(from, key, IntentRefusal::Known);
             return;
         }
         if let Some(known) = self.book.open_intent(&key).cloned() {
             if (&known.by, known.boot) == (&intent.by, intent.boot) {
                 if self.book.entries.get(&key).is_some_and(|e| e.durable) {
-                    self.ack_intent(from, key, intent.at);
+                    self.journal().ack_intent(from, key, intent.at);
                 }
                 // Else it is asked for again when the disk has it.
                 return;
             }
             if !self.gives_way(&known, &intent) {
-                self.refuse_intent(from, key, IntentRefusal::Known);
+                self.journal()
+                    .refuse_intent(from, key, IntentRefusal::Known);
                 return;
             }
         }
@@ -71,7 +74,8 @@ impl Engine {
             .get(&intent.agent)
             .is_some_and(|session| session.record.version.epoch > intent.epoch);
         if newer && !history {
-            self.refuse_intent(from, key, IntentRefusal::Stale);
+            self.journal()
+                .refuse_intent(from, key, IntentRefusal::Stale);
             return;
         }
         let record = intent.clone();
@@ -86,7 +90,7 @@ impl Engine {
         let from = from.clone();
         let made = intent.at;
         let pending = Pending::ForeignIntent { from, key, made };
-        self.write(JournalWrite::Intent(intent), pending);
+        self.journal().write(JournalWrite::Intent(intent), pending);
     }
 
     /// Two makers want one command: whether the one that is known here gives way to the other.
@@ -121,11 +125,6 @@ impl Engine {
         self.ledger.running(key)
     }
 
-    fn ack_intent(&mut self, to: &InstanceId, key: Key, made: u64) {
-        let out = self.book.out.entry(to.clone()).or_default();
-        out.acked_intents.insert(key, made);
-    }
-
     /// An intent that a member told (its own, or what this one had missed) is on disk: the member is
     /// told so, unless the intent was taken back meanwhile.
     pub(super) fn foreign_intent_written(&mut self, from: &InstanceId, key: Key, made: u64) {
@@ -138,13 +137,8 @@ impl Engine {
             .is_some_and(|intent| intent.at == made)
         {
             entry.durable = true;
-            self.ack_intent(from, key, made);
+            self.journal().ack_intent(from, key, made);
         }
-    }
-
-    fn refuse_intent(&mut self, to: &InstanceId, key: Key, why: IntentRefusal) {
-        let out = self.book.out.entry(to.clone()).or_default();
-        out.refused.push((key, why));
     }
 
     /// Tells a member an outcome that may never have been journaled here.
@@ -167,14 +161,15 @@ impl Engine {
             && ours.outcome != Outcome::InDoubt);
         if refusal && other {
             self.tell_outcome(from, outcome.key);
-            self.refuse_intent(from, outcome.key, IntentRefusal::Known);
+            self.journal()
+                .refuse_intent(from, outcome.key, IntentRefusal::Known);
         }
         refusal && other
     }
 
     fn on_outcome(&mut self, from: &InstanceId, outcome: OutcomeRecord) {
         let key = outcome.key;
-        if outcome.until <= self.kept.wall {
+        if outcome.until <= self.retention.now().wall {
             let out = self.book.out.entry(from.clone()).or_default();
             out.acked_outcomes.insert(key);
             return;
@@ -191,7 +186,9 @@ impl Engine {
         self.compare_outcomes(&outcome);
         let jobs = &self.jobs;
         self.ledger
-            .learn(self.kept, outcome.clone(), |job| jobs.started(job));
+            .learn(self.retention.now(), outcome.clone(), |job| {
+                jobs.started(job)
+            });
         let ours = match self.ledger.look_up(&key, outcome.body) {
             Known::Finished(reply) => reply,
             _ => Arc::new(outcome.reply.clone()),
@@ -220,7 +217,7 @@ impl Engine {
             from: from.clone(),
             key,
         };
-        self.write(write, pending);
+        self.journal().write(write, pending);
     }
 
     pub(crate) fn on_journal_ack(
@@ -272,7 +269,7 @@ impl Engine {
 
     /// A reply that has waited long enough for the members: they get its outcome when they can.
     pub(crate) fn owe_outcome(&mut self, key: Key) {
-        let members = self.journal_members();
+        let members = self.members.journaling();
         let entry = self.book.entries.get(&key);
         let late: Vec<InstanceId> = members
             .into_iter()

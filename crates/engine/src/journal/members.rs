@@ -1,10 +1,10 @@
 //! What members are told: records as they come, and what they missed.
 
-use crate::command::JournalWrite;
-use crate::ledger::Key;
+use crate::api::command::JournalWrite;
+use crate::jobs::ledger::Key;
 use crate::model::InstanceId;
 use crate::peer::{IntentRecord, OutcomeRecord, PeerMessage};
-use crate::timer::Timer;
+use crate::state::timer::Timer;
 use crate::{Engine, limits};
 
 use super::book::{Entry, Outgoing, Owed, Pending};
@@ -16,7 +16,7 @@ impl Engine {
         // Heard within the hour: the disk need not know it better.
         if known.is_none_or(|heard| heard + 3_600_000 < self.now.wall) {
             let write = JournalWrite::Member(id.clone(), self.now.wall);
-            self.write(write, Pending::Other);
+            self.journal().write(write, Pending::Other);
         }
         self.book.out.remove(id);
         let missing = |(key, entry): (&Key, &Entry)| (!entry.acked.contains(id)).then_some(*key);
@@ -45,7 +45,7 @@ impl Engine {
             return Err(format!("{name} is there"));
         }
         // Of one that was never heard in this life of the process, only that much is known.
-        let heard = peer.map_or(self.joined_at, |peer| Some(peer.last_seen));
+        let heard = peer.map_or(self.attached.joined_at(), |peer| Some(peer.last_seen));
         let silent = heard.map_or(0, |heard| self.now.mono.saturating_sub(heard));
         if silent < limits::LEDGER_RETENTION_MS {
             let minutes = limits::LEDGER_RETENTION_MS / 60_000;
@@ -57,7 +57,8 @@ impl Engine {
         self.book.members.remove(&id);
         self.members.forget(&id);
         // Heard at no time at all.
-        self.write(JournalWrite::Member(id, 0), Pending::Other);
+        self.journal()
+            .write(JournalWrite::Member(id, 0), Pending::Other);
         self.look_at_waiting();
         Ok("forgotten".to_owned())
     }
@@ -72,7 +73,7 @@ impl Engine {
     /// Tells members what they missed, one message at a time.
     pub(super) fn tell_owed(&mut self) {
         let now = self.now.mono;
-        let present = self.journal_members();
+        let present = self.members.journaling();
         for member in present {
             let Some(owed) = self.book.owed.get_mut(&member) else {
                 continue;
@@ -166,7 +167,7 @@ impl Engine {
     /// Sends again what is not acknowledged.
     pub(crate) fn journal_due(&mut self) {
         let now = self.now.mono;
-        let members = self.journal_members();
+        let members = self.members.journaling();
         let mut again = false;
         for job in self.jobs.waiting_mut() {
             let (key, sent_at, outcome) = if let Some(own) = job.intending_mut() {

@@ -2,9 +2,9 @@
 
 use super::support::*;
 use crate::Event;
-use crate::command::Outbound;
-use crate::input::Source;
-use crate::limits;
+use crate::api::command::Outbound;
+use crate::api::input::Source;
+use crate::api::limits;
 use crate::wire::message::PutAside;
 use crate::wire::reply::Outcome;
 

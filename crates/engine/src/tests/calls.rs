@@ -1,7 +1,7 @@
 //! Calls as a client is told of them, by what the session knows of each.
 
 use super::support::*;
-use crate::input::Notice;
+use crate::api::input::Notice;
 use crate::model::{Dialog, DialogsVerb, Participant, Update, UpdateBody};
 use crate::wire::event::{CallKind, CallPhase, ClientEvent};
 

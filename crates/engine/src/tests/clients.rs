@@ -2,7 +2,7 @@
 
 use super::support::*;
 use crate::Event;
-use crate::input::{Input, Notice};
+use crate::api::input::{Input, Notice};
 use crate::model::{Action, Answer, CallOutcome};
 use crate::view::SessionQuery;
 use crate::wire::event::{ClientEvent, SystemStatus};

@@ -1,12 +1,13 @@
 //! Order, deadlines, duplicates, overload.
 
 use super::support::*;
-use crate::command::{Outbound, ReplyRoute};
-use crate::input::Source;
+use crate::api::command::{Outbound, ReplyRoute};
+use crate::api::ids::LinkEpoch;
+use crate::api::input::Source;
 use crate::model::Action;
 use crate::peer::Role;
 use crate::wire::reply::Outcome;
-use crate::{Event, Input, LinkEpoch};
+use crate::{Event, Input};
 
 #[test]
 fn one_agents_commands_run_in_order_and_agents_in_parallel() {
@@ -162,7 +163,7 @@ fn an_unsafe_command_that_may_have_been_seen_is_in_doubt_and_a_safe_one_runs() {
 fn too_many_commands_for_one_agent_are_rejected_with_advice_and_may_come_again() {
     let mut rig = Rig::with_agent();
     rig.answers_calls = false;
-    for n in 0..=crate::limits::LANE_DEPTH {
+    for n in 0..=crate::api::limits::LANE_DEPTH {
         rig.send("MakeReady#1001", "", &format!("m{n}"));
     }
     assert!(rig.replies().is_empty());
@@ -180,12 +181,12 @@ fn a_long_lane_of_commands_that_end_at_once_is_worked_off_without_deep_recursion
     let mut rig = Rig::with_agent();
     rig.answers_calls = false;
     rig.send("MakeReady#1001", "", "first");
-    for n in 0..crate::limits::LANE_DEPTH {
+    for n in 0..crate::api::limits::LANE_DEPTH {
         // An extension that is no number is rejected before any request.
         rig.send("Login#1001", "pw,x", &format!("l{n}"));
     }
     rig.answer(done());
-    assert_eq!(rig.acks.len(), 1 + crate::limits::LANE_DEPTH);
+    assert_eq!(rig.acks.len(), 1 + crate::api::limits::LANE_DEPTH);
 }
 
 #[test]

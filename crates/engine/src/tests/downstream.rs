@@ -2,8 +2,8 @@
 
 use super::support::*;
 use crate::Event;
-use crate::input::Input;
-use crate::input::Notice;
+use crate::api::input::Input;
+use crate::api::input::Notice;
 use crate::model::Action;
 use crate::wire::event::{ClientEvent, SystemStatus};
 use crate::wire::reply::Outcome;
@@ -183,7 +183,7 @@ fn a_password_that_is_refused_later_is_told_and_not_tried_for_ever() {
 fn late_answers_are_counted_and_ignored() {
     let mut rig = Rig::with_agent();
     rig.input(Input::CallDone {
-        call: crate::ids::CallId(424_242),
+        call: crate::api::ids::CallId(424_242),
         outcome: done(),
     });
     assert_eq!(rig.events, [Event::Stale { what: "call" }]);

@@ -1,8 +1,8 @@
 //! Timers at rest, links that stay down, drain and shutdown.
 
 use super::support::*;
-use crate::ids::VerbId;
-use crate::input::{Input, Verb};
+use crate::api::ids::VerbId;
+use crate::api::input::{Input, Verb};
 use crate::peer::{PeerMessage, Role};
 use crate::wire::reply::Outcome;
 

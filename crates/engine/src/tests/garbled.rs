@@ -1,8 +1,8 @@
 //! What cannot be read.
 
 use super::support::*;
-use crate::ids::LinkEpoch;
-use crate::input::{Input, Source};
+use crate::api::ids::LinkEpoch;
+use crate::api::input::{Input, Source};
 use crate::wire::command::UNREADABLE;
 use crate::wire::message::{RawMessage, Unreadable};
 use crate::wire::reply::Outcome;

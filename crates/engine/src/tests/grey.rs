@@ -2,9 +2,9 @@
 
 use super::support::*;
 use crate::Event;
-use crate::command::ReplyRoute;
-use crate::fitness::Way;
-use crate::input::{Input, Source};
+use crate::api::command::ReplyRoute;
+use crate::api::input::{Input, Source};
+use crate::brokers::fitness::Way;
 use crate::peer::Role;
 use crate::wire::reply::Outcome;
 

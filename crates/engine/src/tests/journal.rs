@@ -3,9 +3,9 @@
 
 use super::support::*;
 use crate::Event;
-use crate::command::JournalWrite;
-use crate::ids::BootId;
-use crate::input::Input;
+use crate::api::command::JournalWrite;
+use crate::api::ids::BootId;
+use crate::api::input::Input;
 use crate::journal::Restored;
 use crate::model::{Action, Answer, CallOutcome, Dialog, Participant};
 use crate::peer::{Heartbeat, IntentRecord, IntentRefusal, OutcomeRecord, PeerMessage, Role};
@@ -16,7 +16,7 @@ use crate::wire::reply::Outcome;
 type Key = [u8; 16];
 
 /// A heartbeat of a member that keeps a journal, owes us nothing and has heard our last one.
-fn heartbeat(rig: &Rig, seq: u64) -> Heartbeat {
+pub(super) fn heartbeat(rig: &Rig, seq: u64) -> Heartbeat {
     let own = rig
         .said
         .iter()
@@ -32,7 +32,7 @@ fn heartbeat(rig: &Rig, seq: u64) -> Heartbeat {
     beat
 }
 
-fn beat(rig: &mut Rig, seq: &mut u64) {
+pub(super) fn beat(rig: &mut Rig, seq: &mut u64) {
     rig.advance(500);
     *seq += 1;
     let beat = heartbeat(rig, *seq);
@@ -40,7 +40,7 @@ fn beat(rig: &mut Rig, seq: &mut u64) {
 }
 
 /// A leader with an agent, and a follower that keeps a journal.
-fn pair(seq: &mut u64) -> Rig {
+pub(super) fn pair(seq: &mut u64) -> Rig {
     let mut rig = Rig::leader();
     for _ in 0..3 {
         beat(&mut rig, seq);
@@ -53,7 +53,7 @@ fn pair(seq: &mut u64) -> Rig {
     rig
 }
 
-fn told_intents(rig: &Rig) -> Vec<IntentRecord> {
+pub(super) fn told_intents(rig: &Rig) -> Vec<IntentRecord> {
     let journal = rig.said.iter().filter_map(|(_, message)| match message {
         PeerMessage::Journal { intents, .. } => Some(intents.clone()),
         _ => None,
@@ -61,7 +61,7 @@ fn told_intents(rig: &Rig) -> Vec<IntentRecord> {
     journal.flatten().collect()
 }
 
-fn told_outcomes(rig: &Rig) -> Vec<OutcomeRecord> {
+pub(super) fn told_outcomes(rig: &Rig) -> Vec<OutcomeRecord> {
     let journal = rig.said.iter().filter_map(|(_, message)| match message {
         PeerMessage::Journal { outcomes, .. } => Some(outcomes.clone()),
         _ => None,
@@ -91,7 +91,7 @@ fn acked(rig: &Rig) -> (Vec<Key>, Vec<(Key, IntentRefusal)>) {
     all
 }
 
-fn ack(rig: &mut Rig, intents: &[Key], outcomes: &[Key]) {
+pub(super) fn ack(rig: &mut Rig, intents: &[Key], outcomes: &[Key]) {
     let message = PeerMessage::JournalAck {
         intents: intents.to_vec(),
         made: Vec::new(),
@@ -101,17 +101,17 @@ fn ack(rig: &mut Rig, intents: &[Key], outcomes: &[Key]) {
     rig.peer("gc-2", message);
 }
 
-fn calls(rig: &Rig) -> usize {
+pub(super) fn calls(rig: &Rig) -> usize {
     let made = |action: &Action| matches!(action, Action::MakeCall { .. });
     rig.actions().iter().filter(|action| made(action)).count()
 }
 
 fn keyed(raw: &RawMessage, rig: &Rig) -> (Key, [u8; 8]) {
     let command = crate::wire::command::parse(raw, &rig.config.parse, rig.now().wall).unwrap();
-    crate::ledger::key_of(&command).unwrap()
+    crate::jobs::ledger::key_of(&command).unwrap()
 }
 
-fn intent_of(raw: &RawMessage, rig: &Rig, by: &str, boot: u64) -> IntentRecord {
+pub(super) fn intent_of(raw: &RawMessage, rig: &Rig, by: &str, boot: u64) -> IntentRecord {
     let (key, body) = keyed(raw, rig);
     IntentRecord {
         key,
@@ -127,7 +127,7 @@ fn intent_of(raw: &RawMessage, rig: &Rig, by: &str, boot: u64) -> IntentRecord {
     }
 }
 
-fn tell(rig: &mut Rig, intents: Vec<IntentRecord>, outcomes: Vec<OutcomeRecord>) {
+pub(super) fn tell(rig: &mut Rig, intents: Vec<IntentRecord>, outcomes: Vec<OutcomeRecord>) {
     let message = PeerMessage::Journal {
         intents,
         outcomes,
@@ -138,14 +138,14 @@ fn tell(rig: &mut Rig, intents: Vec<IntentRecord>, outcomes: Vec<OutcomeRecord>)
     rig.advance(5);
 }
 
-fn seen(id: &str) -> RawMessage {
+pub(super) fn seen(id: &str) -> RawMessage {
     let mut raw = message("MakeCall#1001", "5000", id);
     raw.redelivered = true;
     raw
 }
 
 /// Signed in, with what a journal kept, and alone.
-fn restored(make: impl FnOnce(&Rig) -> Restored) -> Rig {
+pub(super) fn restored(make: impl FnOnce(&Rig) -> Restored) -> Rig {
     let mut rig = Rig::new(config());
     let kept = make(&rig);
     let now = rig.now();
@@ -578,161 +578,4 @@ fn two_definite_outcomes_are_not_told_back_and_forth() {
     tell(&mut rig, Vec::new(), vec![doubt]);
     rig.advance(100);
     assert_eq!(told_outcomes(&rig), [first]);
-}
-
-#[test]
-fn a_redelivery_runs_where_every_member_would_have_told() {
-    let mut seq = 0;
-    let mut rig = pair(&mut seq);
-    rig.deliver(seen("m1"));
-    let key = told_intents(&rig)[0].key;
-    ack(&mut rig, &[key], &[]);
-    assert_eq!(calls(&rig), 1, "both know everything, and nobody knows it");
-}
-
-#[test]
-fn a_redelivery_waits_for_a_member_that_has_yet_to_tell() {
-    let mut seq = 0;
-    let mut rig = pair(&mut seq);
-    rig.advance(500);
-    seq += 1;
-    let mut owing = heartbeat(&rig, seq);
-    owing.settled.clear();
-    rig.peer("gc-2", PeerMessage::Heartbeat(owing));
-    rig.forget();
-    let raw = seen("m1");
-    rig.deliver(raw.clone());
-    rig.advance(100);
-    assert!(told_intents(&rig).is_empty());
-    let mut intent = intent_of(&raw, &rig, "gc-2", 21);
-    intent.alone = true;
-    tell(&mut rig, vec![intent], Vec::new());
-    beat(&mut rig, &mut seq);
-    // The member has not acknowledged the outcome: the reply does not wait for it for ever.
-    rig.advance(1_100);
-    assert_eq!(rig.outcomes(), [Outcome::InDoubt]);
-    assert_eq!(calls(&rig), 0);
-}
-
-#[test]
-fn a_lost_members_silence_proves_something_only_where_it_cannot_have_been_alone() {
-    // Killed: its consumer is gone at once. Silent: it may have served alone for a while.
-    for (killed, outcome) in [(true, Outcome::Accepted), (false, Outcome::InDoubt)] {
-        let mut seq = 0;
-        let mut rig = pair(&mut seq);
-        if killed {
-            rig.counts.insert(instance("gc-2"), 1);
-            rig.advance(300);
-            rig.counts.insert(instance("gc-2"), 0);
-            rig.advance(900);
-        } else {
-            rig.advance(4_000);
-        }
-        rig.forget();
-        rig.deliver(seen("m1"));
-        rig.advance(100);
-        assert_eq!(rig.outcomes(), [outcome]);
-    }
-}
-
-#[test]
-fn a_member_of_former_days_that_is_not_heard_proves_nothing() {
-    let mut rig = restored(|rig| Restored {
-        members: vec![(instance("gc-2"), rig.now().wall)],
-        ..Restored::default()
-    });
-    rig.deliver(seen("m1"));
-    rig.advance(100);
-    assert_eq!(rig.outcomes(), [Outcome::InDoubt]);
-    let mut rig = restored(|rig| Restored {
-        lost_until: rig.now().wall + 600_000,
-        ..Restored::default()
-    });
-    rig.deliver(seen("m1"));
-    assert_eq!(rig.outcomes(), [Outcome::InDoubt], "the journal was lost");
-    rig.send("MakeCall#1001", "5000", "m2");
-    assert_eq!(rig.outcomes()[1], Outcome::Accepted, "it was never seen");
-}
-
-#[test]
-fn a_member_that_an_operator_has_forgotten_is_no_cause_of_doubt() {
-    let forget = |rig: &mut Rig, name: &str| {
-        rig.verbs.clear();
-        rig.input(Input::Operator {
-            id: crate::ids::VerbId(1),
-            verb: crate::input::Verb::Forget(name.to_owned()),
-        });
-        rig.advance(100);
-        rig.verbs.pop().expect("an answer")
-    };
-    let mut seq = 0;
-    let mut rig = pair(&mut seq);
-    for (name, why) in [
-        ("gc-2", "gc-2 is there"),
-        ("gc-1", "itself"),
-        ("gc-9", "no instance gc-9"),
-        ("no such!", "no instance"),
-    ] {
-        let said = forget(&mut rig, name).unwrap_err();
-        assert!(said.contains(why), "{said}");
-    }
-    // Silent, so it may be alive and alone.
-    rig.advance(60_000);
-    let said = forget(&mut rig, "gc-2").unwrap_err();
-    assert!(said.contains("10 minutes"), "{said}");
-    rig.deliver(seen("c1"));
-    rig.advance(100);
-    assert_eq!(rig.outcomes(), [Outcome::InDoubt]);
-    rig.advance(600_000);
-    assert_eq!(forget(&mut rig, "gc-2").unwrap(), "forgotten");
-    let written = rig
-        .journal
-        .iter()
-        .any(|(_, write)| matches!(write, JournalWrite::Member(id, 0) if *id == instance("gc-2")));
-    assert!(written);
-    rig.deliver(seen("c2"));
-    rig.advance(100);
-    assert_eq!(rig.outcomes(), [Outcome::InDoubt, Outcome::Accepted]);
-    // It is alive after all: known again.
-    beat(&mut rig, &mut seq);
-    assert!(forget(&mut rig, "gc-2").unwrap_err().contains("is there"));
-}
-
-#[test]
-fn a_member_that_returns_is_told_what_it_missed_before_it_is_called_settled() {
-    let mut seq = 0;
-    let mut rig = pair(&mut seq);
-    rig.advance(4_000);
-    for n in 0..150 {
-        rig.send("MakeCall#1001", "5000", &format!("m{n}"));
-    }
-    rig.forget();
-    let mut told = 0;
-    for _ in 0..10 {
-        beat(&mut rig, &mut seq);
-        let keys: Vec<Key> = told_outcomes(&rig).iter().map(|o| o.key).collect();
-        told += keys.len();
-        rig.forget();
-        if !keys.is_empty() {
-            let settled = |rig: &Rig| {
-                rig.said.iter().any(|(_, message)| {
-                    matches!(message, PeerMessage::Heartbeat(beat) if !beat.settled.is_empty())
-                })
-            };
-            assert!(!settled(&rig));
-        }
-        ack(&mut rig, &[], &keys);
-    }
-    assert!(told >= 150, "{told}");
-    rig.forget();
-    rig.advance(600);
-    let last = rig
-        .said
-        .iter()
-        .rev()
-        .find_map(|(_, message)| match message {
-            PeerMessage::Heartbeat(beat) => Some(beat.settled.clone()),
-            _ => None,
-        });
-    assert_eq!(last, Some(vec![instance("gc-2")]));
 }

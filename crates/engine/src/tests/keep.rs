@@ -1,6 +1,6 @@
 //! What survives a restart.
 
-use crate::command::Keep;
+use crate::api::command::Keep;
 use crate::wire::reply::Outcome;
 
 use super::support::*;

@@ -1,8 +1,8 @@
 //! A platform that says 202 first and acts later, and what its notifications belong to.
 
 use super::support::*;
-use crate::command::Outbound;
-use crate::input::Notice;
+use crate::api::command::Outbound;
+use crate::api::input::Notice;
 use crate::model::{Action, ApiError, CallOutcome, Dialog, DialogsVerb, Update, UpdateBody};
 use crate::wire::event::ClientEvent;
 use crate::wire::reply::Outcome;

@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 
 use super::support::*;
-use crate::ids::Now;
-use crate::ledger::{Known, Ledger};
+use crate::api::ids::Now;
+use crate::jobs::ledger::{Known, Ledger};
 use crate::peer::{OutcomeRecord, SessionRecord, Version};
-use crate::session::Sessions;
+use crate::state::session::Sessions;
 use crate::wire::reply::{Outcome, Reply};
 
 const NOW: Now = Now {

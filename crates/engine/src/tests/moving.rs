@@ -2,8 +2,8 @@
 
 use super::support::*;
 use crate::Event;
-use crate::config::Mode;
-use crate::input::Input;
+use crate::api::config::Mode;
+use crate::api::input::Input;
 use crate::model::CallOutcome;
 use crate::peer::{ForwardRefusal, PeerMessage, Role, SessionRecord, Version};
 use crate::wire::reply::Outcome;

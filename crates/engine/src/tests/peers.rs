@@ -2,33 +2,9 @@
 
 use super::support::*;
 use crate::Event;
-use crate::input::{Input, Notice};
+use crate::api::input::{Input, Notice};
 use crate::peer::{ForwardRefusal, OutcomeRecord, PeerMessage, Role};
 use crate::wire::reply::{Outcome, Reply};
-
-#[test]
-fn a_newcomer_follows_a_leader_and_takes_over_when_it_is_lost() {
-    let mut seq = 0;
-    let mut rig = Rig::follower(&mut seq);
-    rig.peer(
-        "gc-2",
-        PeerMessage::Delta {
-            sessions: vec![Rig::record("1001", "gc-2", 5)],
-            destinations: Vec::new(),
-            outcomes: Vec::new(),
-        },
-    );
-    assert!(rig.subscribed.is_empty());
-    rig.advance(2_700);
-    assert_eq!(rig.role(), Role::Follower);
-    rig.advance(600);
-    assert_eq!(rig.role(), Role::LeaderSingleNode, "it may be alive");
-    rig.advance(500);
-    assert_eq!(rig.subscribed.len(), 1);
-    let session = &rig.engine.session_views()[0];
-    assert_eq!(session.owner, "gc-1");
-    assert!(session.epoch > 5);
-}
 
 #[test]
 fn a_follower_hands_commands_to_the_leader_and_acknowledges_when_it_is_done() {
@@ -91,7 +67,7 @@ fn what_a_lost_owner_may_have_answered_is_not_said_to_have_failed() {
 
 fn outcome_of(raw: &crate::wire::message::RawMessage, rig: &Rig) -> OutcomeRecord {
     let command = crate::wire::command::parse(raw, &rig.config.parse, rig.now().wall).unwrap();
-    let (key, body) = crate::ledger::key_of(&command).unwrap();
+    let (key, body) = crate::jobs::ledger::key_of(&command).unwrap();
     OutcomeRecord {
         key,
         body,
@@ -262,7 +238,7 @@ fn the_numbers_of_two_starts_do_not_meet() {
     config.priority = 100;
     let mut ids = Vec::new();
     for boot in [101, 102] {
-        config.boot = crate::ids::BootId(boot);
+        config.boot = crate::api::ids::BootId(boot);
         let mut rig = Rig::new(config.clone());
         rig.start();
         rig.peer_beat(1, Role::Leader, 127);
@@ -330,83 +306,6 @@ fn a_follower_that_holds_too_much_refuses_with_advice() {
     let replies = rig.replies();
     assert_eq!(replies.len(), 1);
     assert!(replies[0].1.retry_after_ms.is_some());
-}
-
-#[test]
-fn a_returned_instance_takes_back_after_hold_preparation_and_grant() {
-    let mut rig = Rig::new(config());
-    let mut seq = 1;
-    rig.start();
-    rig.peer_beat(1, Role::Leader, 100);
-    rig.peer(
-        "gc-2",
-        PeerMessage::Snapshot {
-            part: 0,
-            parts: 1,
-            sessions: vec![Rig::record("1001", "gc-2", 5)],
-            destinations: Vec::new(),
-        },
-    );
-    rig.advance_with_peer(9_000, &mut seq, Role::Leader, 100);
-    assert_eq!(rig.role(), Role::Follower);
-    assert!(rig.subscribed.is_empty());
-    rig.advance_with_peer(3_000, &mut seq, Role::Leader, 100);
-    assert_eq!(rig.subscribed.len(), 1, "prepared");
-    let term = rig
-        .said
-        .iter()
-        .find_map(|(_, m)| match m {
-            PeerMessage::Claim { term, .. } => Some(*term),
-            _ => None,
-        })
-        .unwrap();
-    assert_eq!(rig.role(), Role::Follower, "not before the grant");
-    rig.peer(
-        "gc-2",
-        PeerMessage::Grant {
-            group: "agents".into(),
-            term,
-        },
-    );
-    assert_eq!(rig.role(), Role::Leader);
-    assert_eq!(rig.engine.session_views()[0].owner, "gc-1");
-}
-
-#[test]
-fn a_leader_grants_only_when_what_it_started_is_finished() {
-    let mut config = config();
-    config.priority = 100;
-    let mut rig = Rig::new(config);
-    rig.start();
-    rig.advance(2_000);
-    rig.sign_in("1001", "desk");
-    rig.peer_beat(1, Role::Follower, 127);
-    rig.answers_calls = false;
-    rig.send("MakeReady#1001", "", "m1");
-    rig.send("MakeReady#1001", "", "m2");
-    let claim = PeerMessage::Claim {
-        group: "agents".into(),
-        term: 9,
-    };
-    rig.peer("gc-2", claim);
-    let granted = |rig: &Rig| {
-        rig.said
-            .iter()
-            .any(|(_, m)| matches!(m, PeerMessage::Grant { .. }))
-    };
-    assert_eq!(rig.role(), Role::Draining);
-    rig.advance(200);
-    assert!(!granted(&rig));
-    rig.answer(done());
-    assert_eq!(rig.calls.len(), 1, "the second is the new leader's");
-    rig.advance(50);
-    assert!(granted(&rig));
-    assert_eq!(rig.role(), Role::Follower);
-    let mut seq = 1;
-    rig.hear(&mut seq);
-    assert_eq!(rig.forwards().len(), 1);
-    rig.advance(3_000);
-    assert_eq!(rig.unsubscribed.len(), 1);
 }
 
 #[test]
@@ -517,29 +416,6 @@ fn a_leader_owns_the_agents_that_a_healed_peer_brings() {
 }
 
 #[test]
-fn a_takeback_that_is_given_up_leaves_no_second_subscription() {
-    let mut rig = Rig::new(config());
-    let mut seq = 1;
-    rig.start();
-    rig.peer_beat(1, Role::Leader, 100);
-    rig.peer(
-        "gc-2",
-        PeerMessage::Snapshot {
-            part: 0,
-            parts: 1,
-            sessions: vec![Rig::record("1001", "gc-2", 5)],
-            destinations: Vec::new(),
-        },
-    );
-    rig.advance_with_peer(12_000, &mut seq, Role::Leader, 100);
-    assert_eq!(rig.subscribed.len(), 1);
-    rig.nodes = vec![unreachable(), unreachable()];
-    rig.advance_with_peer(12_000, &mut seq, Role::Leader, 100);
-    assert_eq!(rig.role(), Role::Follower);
-    assert_eq!(rig.unsubscribed.len(), 1);
-}
-
-#[test]
 fn a_session_that_ended_and_comes_again_ends_its_old_subscription() {
     let mut seq = 0;
     let mut rig = Rig::follower(&mut seq);
@@ -646,165 +522,4 @@ fn two_instances_do_not_wait_for_each_other_with_the_same_command() {
     rig.advance(200);
     assert_eq!(rig.outcomes(), [Outcome::Accepted]);
     assert_eq!(rig.acks.len(), 1);
-}
-
-#[test]
-fn what_was_prepared_is_let_go_when_a_higher_one_leads() {
-    let mut config = config();
-    config.priority = 100;
-    let mut rig = Rig::new(config);
-    let mut seq = 1;
-    rig.start();
-    rig.peer_beat(1, Role::Leader, 90);
-    rig.peer(
-        "gc-2",
-        PeerMessage::Snapshot {
-            part: 0,
-            parts: 1,
-            sessions: vec![Rig::record("1001", "gc-2", 5)],
-            destinations: Vec::new(),
-        },
-    );
-    rig.advance_with_peer(12_000, &mut seq, Role::Leader, 90);
-    assert_eq!(rig.subscribed.len(), 1, "prepared");
-    let mut first = rig.heartbeat(1, Role::Leader, 127);
-    for _ in 0..16 {
-        rig.peer_boot("gc-3", 33, PeerMessage::Heartbeat(first.clone()));
-        first.seq += 1;
-        seq += 1;
-        rig.peer_beat(seq, Role::Follower, 90);
-        rig.advance(250);
-        assert_eq!(rig.role(), Role::Follower);
-    }
-    assert_eq!(rig.unsubscribed.len(), 1);
-}
-
-#[test]
-fn stopping_a_group_lets_go_what_was_prepared_for_it() {
-    let mut rig = Rig::new(config());
-    let mut seq = 1;
-    rig.start();
-    rig.peer_beat(1, Role::Leader, 100);
-    rig.peer(
-        "gc-2",
-        PeerMessage::Snapshot {
-            part: 0,
-            parts: 1,
-            sessions: vec![Rig::record("1001", "gc-2", 5)],
-            destinations: Vec::new(),
-        },
-    );
-    rig.advance_with_peer(12_000, &mut seq, Role::Leader, 100);
-    assert_eq!(rig.subscribed.len(), 1, "prepared");
-    rig.input(Input::Operator {
-        id: crate::ids::VerbId(1),
-        verb: crate::input::Verb::GroupStop("agents".into()),
-    });
-    rig.advance_with_peer(3_000, &mut seq, Role::Leader, 100);
-    assert_eq!(rig.unsubscribed.len(), 1);
-}
-
-#[test]
-fn a_peer_that_takes_long_to_join_leaves_nobody_without_a_leader() {
-    let mut seq = 0;
-    let mut rig = Rig::follower(&mut seq);
-    let mut newcomer = rig.heartbeat(1, Role::Joining, 110);
-    newcomer.groups[0].eligible = false;
-    for _ in 0..16 {
-        rig.advance(250);
-        rig.peer_boot("gc-3", 33, PeerMessage::Heartbeat(newcomer.clone()));
-        newcomer.seq += 1;
-    }
-    let role = rig.role();
-    assert_eq!(
-        role,
-        Role::LeaderSingleNode,
-        "the newcomer counts as eligible"
-    );
-}
-
-#[test]
-fn at_a_common_start_the_higher_rank_is_waited_for_a_while() {
-    let mut config = config();
-    config.priority = 100;
-    let mut rig = Rig::new(config);
-    rig.start();
-    let mut other = rig.heartbeat(1, Role::Joining, 127);
-    other.groups[0].eligible = false;
-    rig.peer("gc-2", PeerMessage::Heartbeat(other.clone()));
-    rig.peer_snapshot();
-    let own = rig.said.iter().find_map(|(_, m)| match m {
-        PeerMessage::Heartbeat(beat) => Some(beat.groups[0].eligible),
-        _ => None,
-    });
-    assert_eq!(own, Some(false), "a newcomer calls itself eligible");
-    for (millis, role) in [(2_000, Role::Follower), (2_000, Role::Leader)] {
-        for _ in 0..millis / 250 {
-            rig.advance(250);
-            other.seq += 1;
-            rig.peer("gc-2", PeerMessage::Heartbeat(other.clone()));
-        }
-        assert_eq!(rig.role(), role);
-    }
-}
-
-#[test]
-fn an_earlier_process_under_the_own_id_is_given_way_to_wherever_it_is_attached() {
-    let mut rig = Rig::new(config());
-    rig.start();
-    let mut beat = rig.heartbeat(1, Role::Leader, 127);
-    beat.started = rig.config.started - 60_000;
-    // What an earlier life has left comes at once, and its numbers say nothing.
-    for seq in 1..10 {
-        beat.seq = seq;
-        rig.peer_boot("gc-1", 77, PeerMessage::Heartbeat(beat.clone()));
-    }
-    assert!(!rig.exited);
-    for seq in 10..16 {
-        rig.advance(500);
-        assert_eq!(rig.role(), Role::Joining);
-        beat.seq = seq;
-        rig.peer_boot("gc-1", 77, PeerMessage::Heartbeat(beat.clone()));
-    }
-    assert!(rig.exited);
-}
-
-#[test]
-fn a_later_process_under_the_own_id_is_not_given_way_to() {
-    let mut rig = Rig::leader();
-    let mut beat = rig.heartbeat(1, Role::Leader, 127);
-    beat.started = rig.config.started + 60_000;
-    for seq in 1..20 {
-        rig.advance(500);
-        beat.seq = seq;
-        rig.peer_boot("gc-1", 77, PeerMessage::Heartbeat(beat.clone()));
-    }
-    assert!(!rig.exited);
-    assert_eq!(rig.role(), Role::Leader);
-}
-
-#[test]
-fn a_newcomer_waits_for_a_member_that_is_there_and_not_heard_yet() {
-    let known = |counts: u32| {
-        let mut rig = Rig::new(config());
-        let restored = crate::journal::Restored {
-            members: vec![(instance("gc-2"), rig.now().wall)],
-            ..Default::default()
-        };
-        rig.engine.restore_journal(rig.now(), restored);
-        rig.counts.insert(instance("gc-2"), counts);
-        rig.start();
-        rig.advance(3_000);
-        rig
-    };
-    assert_eq!(known(0).role(), Role::Leader, "it is gone");
-    let mut rig = known(1);
-    assert_eq!(rig.role(), Role::Joining);
-    // It may be frozen, or cut off: not for ever.
-    rig.advance(8_000);
-    assert_eq!(rig.role(), Role::Leader);
-    let mut rig = known(1);
-    rig.counts.insert(instance("gc-2"), 0);
-    rig.advance(1_500);
-    assert_eq!(rig.role(), Role::Leader);
 }

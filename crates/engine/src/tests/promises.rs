@@ -2,7 +2,7 @@
 
 use super::support::*;
 use crate::Event;
-use crate::input::{Input, Source};
+use crate::api::input::{Input, Source};
 use crate::model::Action;
 use crate::peer::{Heartbeat, PeerMessage, Role};
 use crate::wire::message::RawMessage;

@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::support::*;
-use crate::fitness::Way;
-use crate::ids::{CallId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId};
-use crate::input::{Input, Notice, PublishOutcome, Source, Verb};
+use crate::api::ids::{CallId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId};
+use crate::api::input::{Input, Notice, PublishOutcome, Source, Verb};
+use crate::brokers::fitness::Way;
 use crate::model::{Answer, CallOutcome, Update, UpdateBody};
 use crate::peer::{ForwardRefusal, PeerMessage, Role};
 

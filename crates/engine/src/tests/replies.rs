@@ -1,7 +1,7 @@
 //! The way of replies, and that an acknowledgement waits for their confirm.
 
 use super::support::*;
-use crate::command::{Outbound, ReplyRoute};
+use crate::api::command::{Outbound, ReplyRoute};
 use crate::wire::reply::Outcome;
 
 #[test]
@@ -64,7 +64,7 @@ fn a_returned_reply_is_not_acknowledged_before_its_second_way_is_confirmed() {
     let reply = rig.held.pop().unwrap();
     rig.input(crate::Input::Published {
         publish: reply,
-        outcome: crate::input::PublishOutcome::Returned,
+        outcome: crate::api::input::PublishOutcome::Returned,
     });
     assert!(rig.acks.is_empty());
     rig.confirm_all();
@@ -92,7 +92,7 @@ fn a_client_that_is_full_does_not_keep_its_commands() {
     let id = rig.send("MakeReady#1001", "", "m1");
     assert!(rig.acks.is_empty(), "it may make room");
     rig.advance(1_000);
-    let tries = usize::from(crate::limits::REFUSALS) + 1;
+    let tries = usize::from(crate::api::limits::REFUSALS) + 1;
     assert_eq!(rig.replies().len(), tries);
     let parked = |message: &Outbound| matches!(message, Outbound::ParkedReply { .. });
     assert!(rig.published.iter().any(|(.., message)| parked(message)));

@@ -2,7 +2,7 @@
 
 use super::support::*;
 use crate::Event;
-use crate::input::Notice;
+use crate::api::input::Notice;
 use crate::model::{Action, NodeHealth};
 use crate::wire::reply::Outcome;
 

@@ -1,7 +1,7 @@
 //! Instances that speak under another key.
 
 use super::support::*;
-use crate::input::Input;
+use crate::api::input::Input;
 use crate::peer::Role;
 
 fn speak(rig: &mut Rig, name: &str) {

@@ -1,7 +1,7 @@
 //! A command's trace goes with all that it causes; its life is told stage by stage.
 
 use super::support::*;
-use crate::command::Outbound;
+use crate::api::command::Outbound;
 use crate::model::Trace;
 use crate::peer::{PeerMessage, Role, TraceRow};
 use crate::wire::message::RawMessage;

@@ -1,0 +1,236 @@
+//! Connect: an agent is bound to a client, its credentials proven first.
+
+use crate::api::command::NotifyCommand;
+use crate::api::ids::JobId;
+use crate::catalogue::ErrorCode;
+use crate::jobs::{Answered, Evidence};
+use crate::model::{AgentId, Cause, Destination};
+use crate::peer::{SessionRecord, Version};
+use crate::state::session::{PendingConnect, Session, Subscription};
+use crate::state::timer::Timer;
+use crate::wire::command::ClientCommand;
+use crate::wire::event::ClientEvent;
+use crate::wire::reply::Outcome;
+use crate::{Engine, limits};
+
+impl Engine {
+    // ---- Connect ------------------------------------------------------------------------------
+
+    /// Binds an agent to a destination. The credentials are proven by the notification service
+    /// before anything changes: a wrong password does not end a session that works.
+    pub(crate) fn connect(&mut self, id: JobId, agent: &AgentId, command: &ClientCommand) {
+        if self.cfg.http.is_some() {
+            let words = "downstream.kind is http: there are no agents, only Call";
+            self.reject(id, ErrorCode::NotImplemented, words);
+            return;
+        }
+        let Some(destination) = command
+            .args
+            .get("destination")
+            .and_then(|text| Destination::new(text).ok())
+        else {
+            self.reject(id, ErrorCode::PleaseRetry, "the destination cannot be read");
+            return;
+        };
+        let Some(password) = crate::catalogue::password(&command.args).cloned() else {
+            self.reject(id, ErrorCode::MissingPassword, "the password is missing");
+            return;
+        };
+        if let Some(session) = self.sessions.get(agent) {
+            let same = session.owned_by(&self.cfg.instance)
+                && session.record.group == self.placement().record_group(command.group)
+                && session.record.destination == destination
+                && session.record.password == password
+                && session.subscription.is_up();
+            if same {
+                if let Some(session) = self.sessions.get_mut(agent) {
+                    session.linger_until = None;
+                }
+                self.connected(id, &destination);
+                return;
+            }
+        } else if !self.sessions.has_room() {
+            self.reject(id, ErrorCode::PleaseRetry, "no room for another agent");
+            return;
+        }
+        if !self.admits(agent) {
+            self.refuse_for_room(id, self.no_seat());
+            return;
+        }
+        if !self.epoch_ready() {
+            self.reject(id, ErrorCode::PleaseRetry, "the store is not ready");
+            return;
+        }
+        let epoch = self.next_subscription();
+        let pending = PendingConnect {
+            job: id,
+            destination: destination.clone(),
+            password,
+            epoch,
+            tried: 0,
+            group: self.placement().record_group(command.group),
+        };
+        if self.sessions.get(agent).is_none() {
+            self.new_session(agent, &pending);
+        }
+        if let Some(session) = self.sessions.get_mut(agent) {
+            session.connecting = Some(pending);
+        }
+        self.step(id, Evidence::CredentialsAsked);
+        let node = self.route.current();
+        self.try_connect(agent, node);
+    }
+
+    /// A session that is not told to anyone until its credentials are proven: tombstone state.
+    pub(crate) fn new_session(&mut self, agent: &AgentId, pending: &PendingConnect) {
+        let former = self
+            .sessions
+            .get_mut(agent)
+            .map(|s| (s.record.version.epoch, s.subscription.epoch()));
+        // An ended session may still hold its subscription for a moment.
+        if let Some((_, Some(subscription))) = former {
+            self.unsubscribe(agent, subscription);
+        }
+        self.sessions.remove(agent);
+        self.keeping.see_epoch(former.map_or(0, |(epoch, _)| epoch));
+        let epoch = self.next_epoch().unwrap_or(self.keeping.epoch());
+        self.sessions.insert(Session::new(SessionRecord {
+            agent: agent.clone(),
+            version: Version {
+                epoch,
+                rank: u16::from(self.cfg.priority),
+                owner: self.cfg.instance.clone(),
+                counter: 1,
+            },
+            destination: pending.destination.clone(),
+            extension: None,
+            password: pending.password.clone(),
+            mobile: None,
+            watched: Vec::new(),
+            signed_in: false,
+            user: None,
+            tombstone: true,
+            group: pending.group.clone(),
+        }));
+        if let Some(session) = self.sessions.get_mut(agent) {
+            session.buried_until = Some(self.now.mono + limits::TOMBSTONE_MS);
+        }
+    }
+
+    pub(crate) fn try_connect(&mut self, agent: &AgentId, node: usize) {
+        let Some(domain) = self.route.domain(node).map(str::to_owned) else {
+            // Not probed yet; the probe's answer brings us back here.
+            self.timers
+                .set_by(Timer::Agent(agent.clone()), self.now.mono + 250);
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        let Some(pending) = &mut session.connecting else {
+            return;
+        };
+        pending.tried += 1;
+        let (epoch, password) = (pending.epoch, pending.password.clone());
+        self.out.push(NotifyCommand::Subscribe {
+            agent: agent.clone(),
+            subscription: epoch,
+            node,
+            domain,
+            password,
+        });
+    }
+
+    /// The credentials are good and the subscription stands.
+    pub(crate) fn connect_succeeded(
+        &mut self,
+        agent: &AgentId,
+        pending: PendingConnect,
+        node: usize,
+    ) {
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        let former = session.subscription.epoch();
+        let was_alive = session.live();
+        session.subscription = Subscription::Up {
+            epoch: pending.epoch,
+            node,
+        };
+        session.record.password = pending.password;
+        session.refused = false;
+        session.record.group = pending.group;
+        // An agent of another owner, whose client has come here.
+        let acquired = !session.owned_by(&self.cfg.instance);
+        session.record.tombstone = false;
+        session.buried_until = None;
+        session.linger_until = None;
+        if let Some(subscription) = former {
+            self.unsubscribe(agent, subscription);
+        }
+        let epoch = self
+            .sessions
+            .get(agent)
+            .map_or(0, |s| s.record.version.epoch);
+        let old = self.sessions.rebind(agent, &pending.destination);
+        let epoch_of_own = acquired.then(|| self.next_epoch()).flatten();
+        match epoch_of_own {
+            Some(epoch) => self.own(agent, epoch),
+            None => self.sessions.touch(agent),
+        }
+        if let Some(old) = old.filter(|_| was_alive) {
+            let error = ClientEvent::Error {
+                agent: Some(agent.clone()),
+                code: ErrorCode::SessionInvalidated.as_str().to_owned(),
+                message: "the agent connected from another client".to_owned(),
+            };
+            self.tell(&old, error, Cause::default(), epoch, Some(pending.job));
+            let logout = ClientEvent::LogoutState {
+                agent: agent.clone(),
+            };
+            self.tell(&old, logout, Cause::default(), epoch, Some(pending.job));
+        }
+        self.takeover_done(agent);
+        self.note_node(agent, node);
+        self.watch_again(agent);
+        self.connected(pending.job, &pending.destination);
+    }
+
+    /// The client is told once the session is known to all.
+    pub(crate) fn connected(&mut self, id: JobId, destination: &Destination) {
+        self.sessions.learn_destination(destination, true);
+        self.finish(id, Answered::ok(Outcome::Ok, None, None));
+    }
+
+    /// Ends a Connect that could not be tried at all before its deadline.
+    pub(crate) fn connect_expired(&mut self, agent: &AgentId) -> bool {
+        let wall = self.now.wall;
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return false;
+        };
+        let late = session.connecting.take_if(|pending| {
+            let command = self.jobs.get(pending.job).and_then(|j| j.command.as_ref());
+            command.is_none_or(|command| command.deadline_ms <= wall)
+        });
+        match late {
+            Some(pending) => {
+                self.finish(pending.job, Self::expired());
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(crate) fn connect_failed(&mut self, agent: &AgentId, code: ErrorCode, reason: &str) {
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        let Some(pending) = session.connecting.take() else {
+            return;
+        };
+        let host = self.route.host(self.route.current()).to_owned();
+        let mut answered = Answered::error(Outcome::Failed, code.as_str(), reason);
+        answered.downstream = Some(host);
+        self.finish(pending.job, answered);
+    }
+}

@@ -1,0 +1,25 @@
+//! Agents: who owns them, their subscriptions and what those tell, Connect, the way of an agent from
+//! one instance to another, and the platform's rules.
+
+mod connect;
+pub(crate) mod correlation;
+mod moving;
+mod notices;
+pub(crate) mod ownership;
+mod platform;
+mod reading;
+pub(crate) mod states;
+pub(crate) mod subscriptions;
+mod supervise;
+
+use crate::model::AgentId;
+
+/// What this room knows beside the sessions.
+#[derive(Debug, Default)]
+pub(crate) struct Agents {
+    pub(crate) takeover: subscriptions::Takeover,
+    pub(crate) echoes: correlation::Echoes,
+    pub(crate) states: states::Round,
+    /// Agents that are being given away; at most one entry a session.
+    pub(crate) yielding: Vec<AgentId>,
+}

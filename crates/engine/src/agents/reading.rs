@@ -1,0 +1,359 @@
+//! Sign-in, sign-out, and reading an agent anew.
+
+use crate::api::command::{Call, DownstreamCommand};
+use crate::api::ids::CallId;
+use crate::downstream::calls::CallFor;
+use crate::model::{Action, AgentId, Answer, CallOutcome, Cause, Dialog, Mobile, Secret, Trace};
+use crate::state::session::{Settling, Sync};
+use crate::state::timer::Timer;
+use crate::wire::event::{ClientEvent, Viewer, choose, continued};
+use crate::{Engine, limits};
+use std::sync::Arc;
+
+/// Delay before a read that failed is tried again, milliseconds.
+const SYNC_RETRY_MS: u64 = 2_000;
+
+impl Engine {
+    // ---- sign-in, sign-out, reading anew ------------------------------------------------------
+
+    /// A sign-in was accepted: keep what it proved, then read the agent.
+    pub(crate) fn signed_in(
+        &mut self,
+        agent: &AgentId,
+        extension: &str,
+        password: Secret,
+        cause: Cause,
+    ) {
+        let mut due = self.now.mono + limits::SIGN_IN_SETTLE_MS;
+        if let Some(session) = self.sessions.get_mut(agent) {
+            session.record.extension = Some(extension.to_owned());
+            session.record.password = password;
+            session.record.signed_in = true;
+            if session.owned_by(&self.cfg.instance) {
+                session.linger_until = None;
+            }
+            // What comes from now on is told: by its request id, or as the state it leads to.
+            for known in &mut session.expected {
+                if known.state == Some("LOGIN") {
+                    known.state = Some("NOT_READY");
+                }
+            }
+            if std::mem::take(&mut session.sign_in_seen) {
+                due = self.now.mono;
+            }
+        }
+        self.session_changed(agent);
+        self.sign_in_began(agent);
+        self.sync(agent, true, cause, due);
+    }
+
+    /// A sign-in was accepted; its effect comes later.
+    pub(crate) fn sign_in_began(&mut self, agent: &AgentId) {
+        let settling = Settling {
+            since: self.now.mono,
+            node: self.route.current(),
+            reads: 0,
+        };
+        if let Some(session) = self.sessions.get_mut(agent) {
+            session.settling = Some(settling);
+        }
+    }
+
+    /// Nothing more is expected of a sign-in.
+    pub(crate) fn sign_in_over(&mut self, agent: &AgentId) -> Option<Settling> {
+        self.sessions.get_mut(agent)?.settling.take()
+    }
+
+    /// An agent was read as signed out though its sign-in was accepted a while ago. Returns when it
+    /// is to be read again; not where the node has changed, as the new one may not know of it.
+    fn read_again_at(&mut self, agent: &AgentId) -> Option<u64> {
+        let (now, node) = (self.now.mono, self.route.current());
+        let settling = self.sessions.get_mut(agent)?.settling.as_mut()?;
+        if settling.node != node || now >= settling.since + limits::SIGN_IN_PATIENCE_MS {
+            return None;
+        }
+        settling.reads += 1;
+        let pause = limits::SIGN_IN_SETTLE_MS << settling.reads.min(8);
+        Some(now + pause.min(limits::SIGN_IN_READ_MAX_MS))
+    }
+
+    /// What a sign-in was accepted with.
+    pub(crate) fn keep_mobile(&mut self, agent: &AgentId, mobile: Option<Mobile>) {
+        if let Some(session) = self.sessions.get_mut(agent) {
+            session.record.mobile = mobile;
+        }
+    }
+
+    /// A forced sign-out was accepted: the subscription ends with the notification of it.
+    pub(crate) fn signing_out(&mut self, agent: &AgentId) {
+        let now = self.now.mono;
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        let out = session.record.user.as_ref().is_some_and(|u| !u.signed_in());
+        // Short enough to mark "close at once"; it closes without a notification, too.
+        session.linger_until = Some(if out {
+            now
+        } else {
+            now + limits::FORCED_OUT_MS
+        });
+        session.record.signed_in = false;
+        self.session_changed(agent);
+        self.timers.set_by(
+            Timer::Agent(agent.clone()),
+            now + if out { 0 } else { limits::FORCED_OUT_MS },
+        );
+    }
+
+    /// Reads an agent anew at `due` and publishes what was read.
+    pub(crate) fn sync(&mut self, agent: &AgentId, sign_in: bool, cause: Cause, due: u64) {
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        let known = session.sync.take().unwrap_or_default();
+        session.sync = Some(Sync {
+            due: Some(due),
+            sign_in: sign_in || known.sign_in,
+            cause: cause.or(known.cause),
+            call: None,
+            user: None,
+            tries: 0,
+        });
+        self.timers.set_by(Timer::Agent(agent.clone()), due);
+    }
+
+    /// A notification during a sign-in: no need to wait longer. A read that is under way is begun
+    /// again, as it may show what was before.
+    pub(crate) fn sync_now(&mut self, agent: &AgentId) {
+        self.read_agent(agent);
+    }
+
+    /// A sign-out was accepted: should its notification be lost, the agent is not signed in again.
+    pub(crate) fn asked_out(&mut self, agent: &AgentId) {
+        if let Some(session) = self.sessions.get_mut(agent)
+            && session.record.signed_in
+        {
+            session.record.signed_in = false;
+            self.session_changed(agent);
+        }
+    }
+
+    pub(crate) fn read_agent(&mut self, agent: &AgentId) {
+        if let Some(session) = self.sessions.get_mut(agent)
+            && let Some(sync) = &mut session.sync
+        {
+            sync.due = None;
+            sync.user = None;
+            self.sync_call(agent, Action::ReadUser);
+        }
+    }
+
+    pub(crate) fn sync_call(&mut self, agent: &AgentId, action: Action) {
+        let call = self.background_call(agent, action, CallFor::Sync(agent.clone()));
+        if let Some(session) = self.sessions.get_mut(agent)
+            && let Some(sync) = &mut session.sync
+        {
+            sync.call = call;
+        }
+    }
+
+    pub(crate) fn background_call(
+        &mut self,
+        agent: &AgentId,
+        action: Action,
+        purpose: CallFor,
+    ) -> Option<CallId> {
+        let node = self.route.current();
+        let password = self.sessions.get(agent)?.record.password.clone();
+        let id = CallId(self.number());
+        let request_id = self.message_id();
+        let trace = self.trace_of(&purpose);
+        self.calls.left(id, purpose, node);
+        self.out.push(DownstreamCommand::Call(Box::new(Call {
+            id,
+            node,
+            agent: agent.clone(),
+            password,
+            request_id,
+            trace,
+            action,
+        })));
+        Some(id)
+    }
+
+    /// The trace of the command that a request is for.
+    fn trace_of(&self, purpose: &CallFor) -> Option<Arc<Trace>> {
+        match purpose {
+            CallFor::Job(id) | CallFor::Ask(id, _) => self.cause(*id).trace,
+            CallFor::Sync(agent) => {
+                let sync = self.sessions.get(agent)?.sync.as_ref()?;
+                sync.cause.trace.clone()
+            }
+            CallFor::Later(key, _) => self.jobs.doubts.trace(key),
+            CallFor::Habit(_) | CallFor::Again(_) => None,
+        }
+    }
+
+    pub(crate) fn sync_answered(&mut self, agent: &AgentId, call: CallId, outcome: CallOutcome) {
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        let Some(sync) = session.sync.as_mut().filter(|s| s.call == Some(call)) else {
+            self.stale("read");
+            return;
+        };
+        match outcome {
+            CallOutcome::Done {
+                answer: Answer::User(user),
+                ..
+            } => {
+                sync.user = Some(user);
+                self.sync_call(agent, Action::ReadDialogs);
+            }
+            CallOutcome::Done {
+                answer: Answer::Dialogs(dialogs),
+                ..
+            } => self.sync_done(agent, dialogs),
+            CallOutcome::Refused { .. } => session.sync = None,
+            CallOutcome::NoRoom(shortage) => {
+                sync.call = None;
+                let due = self.now.mono + limits::NO_ROOM_RETRY_MS;
+                sync.due = Some(due);
+                self.timers.set_by(Timer::Agent(agent.clone()), due);
+                self.short(shortage);
+            }
+            _ => {
+                sync.tries += 1;
+                sync.call = None;
+                if sync.tries > 5 {
+                    session.sync = None;
+                    return;
+                }
+                let due = self.now.mono + SYNC_RETRY_MS;
+                sync.due = Some(due);
+                self.timers.set_by(Timer::Agent(agent.clone()), due);
+            }
+        }
+    }
+
+    pub(crate) fn sync_done(&mut self, agent: &AgentId, dialogs: Vec<Dialog>) {
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        let Some(sync) = session.sync.take() else {
+            return;
+        };
+        let Some(user) = sync.user else {
+            return;
+        };
+        let asked_in = session.record.signed_in;
+        let extension = session.record.extension.clone();
+        let missed = !user.signed_in() && asked_in;
+        if missed && let Some(due) = self.read_again_at(agent) {
+            self.sync(agent, sync.sign_in, sync.cause, due);
+            return;
+        }
+        let settling = self.sign_in_over(agent);
+        if missed {
+            // This node does not know the agent as signed in.
+            let node = self.route.current();
+            let had_no_effect = settling.is_some_and(|known| known.node == node);
+            let again = !had_no_effect && self.sign_in_again(agent, extension);
+            if again && !sync.sign_in {
+                return;
+            }
+            if !again {
+                self.asked_out(agent);
+            }
+        }
+        self.publish_read(agent, &user, dialogs, sync.sign_in, sync.cause);
+        let make_ready = sync.sign_in && self.cfg.agents.make_ready && user.state == "NOT_READY";
+        if make_ready {
+            let action = Action::SetState {
+                state: "READY",
+                reason: None,
+            };
+            self.background_call(agent, action, CallFor::Habit(agent.clone()));
+        }
+    }
+
+    pub(crate) fn habit_answered(&mut self, agent: &AgentId, outcome: CallOutcome) {
+        if let CallOutcome::Refused { status, error } = outcome {
+            let (code, message) = crate::wire::errors::code_of(&error, status);
+            let event = ClientEvent::Error {
+                agent: Some(agent.clone()),
+                code,
+                message,
+            };
+            self.tell_agent(agent, event, Cause::default());
+        }
+    }
+
+    pub(crate) fn publish_read(
+        &mut self,
+        agent: &AgentId,
+        user: &crate::model::User,
+        dialogs: Vec<Dialog>,
+        sign_in: bool,
+        cause: Cause,
+    ) {
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        if session.record.extension.is_none() && !user.extension.is_empty() && user.signed_in() {
+            session.record.extension = Some(user.extension.clone());
+        }
+        let extension = session.record.extension.clone().unwrap_or_default();
+        let ended: Vec<Dialog> = session
+            .dialogs
+            .iter()
+            .filter(|known| !known.ended() && !dialogs.iter().any(|dialog| dialog.id == known.id))
+            .cloned()
+            .collect();
+        let kept = |dialog: &Dialog| {
+            let known = session.dialogs.iter().find(|known| known.id == dialog.id);
+            continued(dialog, known, &extension)
+        };
+        session.dialogs = dialogs.iter().map(kept).collect();
+        self.keep_user(agent, user.clone());
+        let name = user.full_name();
+        if sign_in {
+            let info = ClientEvent::AgentInfo {
+                agent: agent.clone(),
+                user: Box::new(user.clone()),
+            };
+            self.tell_agent(agent, info, cause.clone());
+            if user.supervisor {
+                let teams = ClientEvent::TeamInfo {
+                    agent: agent.clone(),
+                    name: name.clone(),
+                    teams: user.teams.clone(),
+                };
+                self.tell_agent(agent, teams, cause.clone());
+            }
+        }
+        let state = ClientEvent::State {
+            agent: agent.clone(),
+            user: Box::new(user.clone()),
+        };
+        self.tell_agent(agent, state, cause.clone());
+        // What was known and is not there any more has ended unseen.
+        let viewer = Viewer {
+            agent,
+            name: &name,
+            extension: &extension,
+        };
+        for dialog in ended {
+            let verb = crate::model::DialogsVerb::Removed;
+            for event in choose(&dialog, verb, Some(&dialog), &viewer) {
+                self.tell_agent(agent, event, Cause::default());
+            }
+        }
+        let status = ClientEvent::DialogStatus {
+            agent: agent.clone(),
+            extension,
+            dialogs,
+        };
+        self.tell_agent(agent, status, cause);
+    }
+}

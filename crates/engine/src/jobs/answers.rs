@@ -1,0 +1,477 @@
+//! Outcomes, replies, acknowledgements: a command's end.
+
+use crate::api::command::{BrokerCommand, Outbound, ReplyRoute};
+use crate::api::ids::JobId;
+use crate::catalogue::{ErrorCode, Repeat, Step};
+use crate::jobs::ledger::Known;
+use crate::jobs::life::Stage;
+use crate::jobs::{Answered, Evidence, Origin};
+use crate::model::{AgentId, Cause, Destination};
+use crate::peer::PeerMessage;
+use crate::wire::command::{Addressed, ClientCommand, Malformed, ReplyTo};
+use crate::wire::event::ClientEvent;
+use crate::wire::message::PutAside;
+use crate::wire::reply::{Outcome, Reply, ReplyError};
+use crate::{Engine, Event, limits};
+use std::sync::Arc;
+
+/// The way a reply takes first: to where its command was published.
+fn first_way(reply_to: &ReplyTo, federated: bool) -> ReplyRoute {
+    match reply_to {
+        ReplyTo::Direct(name) => ReplyRoute::Direct(name.clone()),
+        ReplyTo::Queue(name) if federated => ReplyRoute::Federated(name.clone()),
+        ReplyTo::Queue(name) => ReplyRoute::Queue(name.clone()),
+    }
+}
+
+impl Engine {
+    // ---- outcomes -----------------------------------------------------------------------------
+
+    /// A command has its outcome: whoever is to know of its agent's session first is told.
+    pub(crate) fn finish(&mut self, id: JobId, answered: Answered) {
+        match self.to_share(id, &answered) {
+            Some(agent) => self.share(id, agent, answered),
+            None => self.finish_known(id, answered),
+        }
+    }
+
+    /// Makes an outcome durable where that is due, then tells it.
+    pub(crate) fn finish_known(&mut self, id: JobId, answered: Answered) {
+        let answered = self.agreed(id, answered);
+        if self.records_outcome(id, &answered) {
+            self.record_outcome(id, answered);
+        } else {
+            self.conclude(id, answered, false);
+        }
+    }
+
+    /// Remembers the outcome, tells the client, lets the lane go on. `told`: the peers have it.
+    pub(crate) fn conclude(&mut self, id: JobId, answered: Answered, told: bool) {
+        let Some((command, key)) = self.job_command(id) else {
+            return;
+        };
+        let answered = self.agreed(id, answered);
+        let answered = self.honest(id, answered);
+        let reply = Arc::new(self.reply_to_command(&command, &answered));
+        if let Some((key, _)) = key
+            && let Some((record, early)) = self.ledger.finish(
+                self.retention.now(),
+                key,
+                crate::downstream::http::to_remember(&reply),
+            )
+        {
+            if !told {
+                self.cluster.replication.tell_outcome(record);
+            }
+            if early {
+                self.out.tell(Event::LedgerOverflow);
+            }
+            if Self::may_differ(&answered) {
+                self.send_delta();
+            }
+        }
+        if answered.outcome == Outcome::InDoubt {
+            self.remember_doubt(id, &command);
+        }
+        self.note_change(id, &command, answered.outcome);
+        self.report(id, &command, &answered);
+        if let Some((code, message)) = &answered.error {
+            self.tell_error(id, &command, code, message);
+        }
+        let waiters = self
+            .jobs
+            .get_mut(id)
+            .map(|job| std::mem::take(&mut job.waiters))
+            .unwrap_or_default();
+        // An orphan's client is answered through the redelivery, where that has come already.
+        let orphan = self
+            .jobs
+            .get(id)
+            .is_some_and(|job| job.origin == Origin::Orphan);
+        if !orphan || waiters.is_empty() {
+            self.send_reply(id, &command, reply.clone());
+        }
+        for waiter in waiters {
+            self.answer_again(waiter, &reply);
+        }
+        self.settle(id);
+        self.leave_lane(id, &command);
+    }
+
+    pub(crate) fn reply_to_command(&self, command: &ClientCommand, answered: &Answered) -> Reply {
+        Reply {
+            command: command.spec.name.to_owned(),
+            id: command.addressee.as_str().to_owned(),
+            outcome: answered.outcome,
+            status: answered.status,
+            instance: self.cfg.instance.to_string(),
+            downstream: answered.downstream.clone(),
+            error: answered.error.as_ref().map(|(code, message)| ReplyError {
+                code: code.clone(),
+                message: message.clone(),
+            }),
+            retry_after_ms: answered.retry_after_ms,
+            body: answered.body.clone(),
+        }
+    }
+
+    pub(crate) fn report(&mut self, id: JobId, command: &ClientCommand, answered: &Answered) {
+        let outcome = answered.outcome;
+        let code = answered.error.as_ref().map(|(code, _)| code.clone());
+        let now = self.now.mono;
+        let Some(job) = self.jobs.get(id) else {
+            return;
+        };
+        let started = job.started.unwrap_or(now);
+        let millis = now.saturating_sub(job.received);
+        let tag = job.tag.clone();
+        self.out.tell(Event::CommandFinished {
+            command: command.spec.name,
+            tag: tag.clone(),
+            outcome,
+            code: code.clone(),
+            downstream: answered.downstream.clone(),
+            status: answered.status,
+            request_id: job.request_id.clone(),
+            millis,
+            waited: started.saturating_sub(job.received),
+            identified: command.identity.is_some(),
+        });
+        self.jobs.finished += 1;
+        let stage = Stage::Finished {
+            outcome,
+            code,
+            millis,
+        };
+        self.tell_stage(tag, stage);
+    }
+
+    /// The error event to the client, as clients without replies expect it.
+    pub(crate) fn tell_error(
+        &mut self,
+        id: JobId,
+        command: &ClientCommand,
+        code: &str,
+        message: &str,
+    ) {
+        let Some(destination) = self.destination_of(command) else {
+            return;
+        };
+        let agent = match &command.addressee {
+            Addressed::Agent(agent) => Some(agent.clone()),
+            Addressed::Destination(_) => None,
+        };
+        let event = match (&agent, code == ErrorCode::ReLogin.as_str()) {
+            (Some(agent), true) => ClientEvent::ReLogin {
+                agent: agent.clone(),
+            },
+            _ => ClientEvent::Error {
+                agent,
+                code: code.to_owned(),
+                message: message.to_owned(),
+            },
+        };
+        let cause = command.cause();
+        self.tell(&destination, event, cause, self.keeping.epoch(), Some(id));
+    }
+
+    /// The destination that hears of this command: the one that the agent is to be bound to, that of
+    /// the client that sent it (`reply_to`), or the agent's.
+    pub(crate) fn destination_of(&self, command: &ClientCommand) -> Option<Destination> {
+        match &command.addressee {
+            Addressed::Destination(destination) => Some(destination.clone()),
+            Addressed::Agent(agent) => {
+                let named = command.args.get("destination");
+                let wanted = named.and_then(|text| Destination::new(text).ok());
+                wanted.or_else(|| self.asker(Some(agent), command.reply_to.as_ref()))
+            }
+        }
+    }
+
+    /// Who hears of a command to an agent: the client that `reply_to` names, where that one is known,
+    /// or the agent's own; of an agent without one, whoever `reply_to` names.
+    fn asker(&self, agent: Option<&AgentId>, reply_to: Option<&ReplyTo>) -> Option<Destination> {
+        let named = match reply_to {
+            Some(ReplyTo::Queue(name)) => Destination::new(name).ok(),
+            _ => None,
+        };
+        let sender = named
+            .as_ref()
+            .filter(|name| self.sessions.knows_destination(name));
+        let own = || Some(&self.sessions.get(agent?)?.record.destination);
+        sender.or_else(own).cloned().or(named)
+    }
+
+    /// Sends the terminal reply, where one is asked for.
+    pub(crate) fn send_reply(&mut self, id: JobId, command: &ClientCommand, reply: Arc<Reply>) {
+        let Some(reply_to) = &command.reply_to else {
+            return;
+        };
+        // A client of the agent is told by events alone. That of another agent may have a queue of
+        // its destination's name, and is told by events, too.
+        let own = match &command.addressee {
+            Addressed::Agent(agent) if command.args.get("destination").is_none() => {
+                self.sessions.get(agent).map(|s| &s.record.destination)
+            }
+            _ => None,
+        };
+        let own = own.cloned().or_else(|| self.destination_of(command));
+        let to_itself = own.is_some_and(|own| own.as_str() == reply_to.as_str())
+            && self.known_client(command, reply_to);
+        if to_itself {
+            return;
+        }
+        let cause = command.cause();
+        self.post_reply(id, reply_to, reply, cause);
+    }
+
+    /// Posts a reply. Its way is chosen for the broker that its command was consumed on.
+    fn post_reply(&mut self, id: JobId, reply_to: &ReplyTo, reply: Arc<Reply>, cause: Cause) {
+        let job = self.jobs.get(id);
+        let federated = job.is_some_and(|job| job.raw.federated);
+        let home = job.and_then(|job| job.home);
+        let home = home.or(self.links.active_broker()).unwrap_or(0);
+        let message = Outbound::Reply {
+            route: first_way(reply_to, federated),
+            reply,
+            cause,
+            message_id: self.message_id(),
+        };
+        let to = reply_to.as_str().to_owned();
+        self.stage(id, Stage::Replied { to });
+        self.post_from(message, Some(id), Some(home));
+    }
+
+    /// Whether `reply_to` is the address of a client that we know: such a client is told by events.
+    pub(crate) fn known_client(&self, command: &ClientCommand, reply_to: &ReplyTo) -> bool {
+        if matches!(command.spec.step, Step::Hello | Step::Beat | Step::Connect) {
+            return true;
+        }
+        Destination::new(reply_to.as_str())
+            .is_ok_and(|destination| self.sessions.knows_destination(&destination))
+    }
+
+    /// Everything about this job is said; acknowledge as soon as the broker has it.
+    pub(crate) fn settle(&mut self, id: JobId) {
+        self.step(id, Evidence::Said);
+        let Some(job) = self.jobs.get_mut(id) else {
+            return;
+        };
+        let waiters = std::mem::take(&mut job.waiters);
+        if job.unconfirmed == 0 {
+            self.done(id);
+        }
+        self.accept_again(waiters);
+    }
+
+    /// Jobs that waited for one that is over: its outcome is known now, or they take its place.
+    pub(crate) fn accept_again(&mut self, waiters: Vec<JobId>) {
+        for waiter in waiters {
+            self.accept(waiter);
+        }
+    }
+
+    /// One of a job's publications is confirmed (or dropped for good).
+    pub(crate) fn publish_settled(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(id) else {
+            return;
+        };
+        job.unconfirmed = job.unconfirmed.saturating_sub(1);
+        if job.is_settled() {
+            self.done(id);
+        }
+    }
+
+    pub(crate) fn done(&mut self, id: JobId) {
+        let Some(job) = self.jobs.remove(id) else {
+            return;
+        };
+        match job.origin {
+            Origin::Delivery(delivery) => {
+                self.tell_stage(job.tag, Stage::Acknowledged);
+                self.out.push(BrokerCommand::Ack(delivery));
+            }
+            Origin::Forwarded { peer, id } => {
+                self.tell_stage(job.tag, Stage::ToldHolder { to: peer.clone() });
+                self.say(Some(&peer), PeerMessage::ForwardDone { id });
+            }
+            Origin::Orphan => {}
+        }
+        self.accept_again(job.waiters);
+    }
+
+    pub(crate) fn answer_again(&mut self, id: JobId, reply: &Arc<Reply>) {
+        if let Some((command, _)) = self.job_command(id) {
+            self.send_reply(id, &command, reply.clone());
+        }
+        self.settle(id);
+    }
+
+    /// An answer that is not the command's outcome and so is not remembered.
+    pub(crate) fn answer_without_record(&mut self, id: JobId, outcome: Outcome, words: &str) {
+        let Some((command, _)) = self.job_command(id) else {
+            return;
+        };
+        let code = ErrorCode::PleaseRetry.as_str();
+        let answered = Answered::error(outcome, code, words);
+        let reply = Arc::new(self.reply_to_command(&command, &answered));
+        self.report(id, &command, &answered);
+        self.tell_error(id, &command, code, words);
+        self.send_reply(id, &command, reply);
+        self.settle(id);
+    }
+
+    pub(crate) fn reject(&mut self, id: JobId, code: ErrorCode, message: &str) {
+        let answered = Answered::error(Outcome::Rejected, code.as_str(), message);
+        self.finish(id, answered);
+    }
+
+    pub(crate) fn in_doubt(&mut self, id: JobId, why: &str) {
+        self.out.tell(Event::InDoubt);
+        if let Some((command, Some((key, body)))) = self.job_command(id) {
+            self.ledger.start(key, body, id, command.deadline_ms);
+        }
+        self.finish(id, Answered::error(Outcome::InDoubt, "IN_DOUBT", why));
+    }
+
+    pub(crate) fn overloaded(&mut self, id: JobId) {
+        let words = "too many commands wait; try again later";
+        let code = ErrorCode::PleaseRetry.as_str();
+        let mut answered = Answered::error(Outcome::Rejected, code, words);
+        answered.retry_after_ms = Some(limits::RETRY_AFTER_MS);
+        self.refuse_for_now(id, code, words, &answered);
+    }
+
+    /// Refused for now, not for good: the id may come again.
+    pub(crate) fn refuse_for_now(
+        &mut self,
+        id: JobId,
+        code: &str,
+        words: &str,
+        answered: &Answered,
+    ) {
+        let Some((command, key)) = self.job_command(id) else {
+            return;
+        };
+        if let Some((key, _)) = key {
+            self.ledger.forget(&key);
+        }
+        let reply = Arc::new(self.reply_to_command(&command, answered));
+        self.report(id, &command, answered);
+        self.tell_error(id, &command, code, words);
+        self.send_reply(id, &command, reply);
+        self.settle(id);
+    }
+
+    pub(crate) fn expired() -> Answered {
+        let words = "its deadline passed before it was started";
+        Answered::error(Outcome::Expired, "EXPIRED", words)
+    }
+
+    /// A command that the broker expired: answered from there, unless its outcome is known.
+    pub(crate) fn answer_expired(&mut self, id: JobId) {
+        let Some((command, key)) = self.job_command(id) else {
+            return;
+        };
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.expired = true;
+            // Dead-lettering takes the mark of a redelivery away.
+            let delivered = job.raw.put_aside.is_some_and(PutAside::was_delivered);
+            job.seen |= delivered || command.repeat != Repeat::Safe;
+        }
+        match key.map(|(key, body)| self.ledger.look_up(&key, body)) {
+            Some(Known::Finished(reply)) => self.answer_again(id, &reply),
+            Some(Known::Running(first)) if self.jobs.get(first).is_some() => {
+                self.wait_for(id, first);
+            }
+            Some(Known::OtherBody) => self.settle(id),
+            Some(Known::Running(_) | Known::No) | None => {
+                let Some((command, key)) = self.job_command(id) else {
+                    return;
+                };
+                if let Some((key, body)) = key {
+                    self.ledger.start(key, body, id, command.deadline_ms);
+                }
+                self.expire(id, &command);
+            }
+        }
+    }
+
+    /// A message that is no command: answered where an address is known, and kept for people.
+    pub(crate) fn refuse(&mut self, id: JobId, malformed: &Malformed) {
+        self.out.tell(Event::DeadLettered {
+            reason: malformed.reason,
+            detail: malformed.detail.clone(),
+        });
+        self.stage(
+            id,
+            Stage::DeadLettered {
+                reason: malformed.reason,
+            },
+        );
+        let known = (malformed.destination.clone())
+            .or_else(|| self.asker(malformed.agent.as_ref(), malformed.reply_to.as_ref()));
+        let code = malformed.code.as_str();
+        if let Some(destination) = &known {
+            let event = ClientEvent::Error {
+                agent: malformed.agent.clone(),
+                code: code.to_owned(),
+                message: malformed.detail.clone(),
+            };
+            let cause = malformed.cause();
+            self.tell(destination, event, cause, self.keeping.epoch(), Some(id));
+        }
+        self.reply_to_malformed(id, malformed, known.as_ref());
+        if let Some(raw) = self.jobs.get(id).map(|job| job.raw.clone()) {
+            self.post(
+                Outbound::DeadLetter {
+                    raw,
+                    reason: malformed.reason,
+                    detail: malformed.detail.clone(),
+                },
+                Some(id),
+            );
+        }
+        self.settle(id);
+    }
+
+    pub(crate) fn reply_to_malformed(
+        &mut self,
+        id: JobId,
+        malformed: &Malformed,
+        known: Option<&Destination>,
+    ) {
+        let Some(reply_to) = &malformed.reply_to else {
+            return;
+        };
+        let told = known.is_some_and(|own| {
+            own.as_str() == reply_to.as_str() && self.sessions.knows_destination(own)
+        });
+        if told {
+            return;
+        }
+        let reply = Arc::new(Reply {
+            command: malformed.command.clone().unwrap_or_default(),
+            id: malformed.id.clone(),
+            outcome: Outcome::Rejected,
+            status: None,
+            instance: self.cfg.instance.to_string(),
+            downstream: None,
+            error: Some(ReplyError {
+                code: malformed.code.as_str().to_owned(),
+                message: malformed.detail.clone(),
+            }),
+            retry_after_ms: None,
+            body: None,
+        });
+        let cause = malformed.cause();
+        self.post_reply(id, reply_to, reply, cause);
+    }
+
+    pub(crate) fn wait_for(&mut self, id: JobId, first: JobId) {
+        self.step(id, Evidence::SameIdInWork);
+        if let Some(job) = self.jobs.get_mut(first) {
+            job.waiters.push(id);
+        }
+    }
+}

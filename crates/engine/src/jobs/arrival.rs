@@ -1,0 +1,329 @@
+//! A command arrives: is it known, whose is it, and when its turn has come, what does it start?
+
+use std::sync::Arc;
+
+use crate::catalogue::{ErrorCode, Repeat, Step};
+use crate::model::{AgentId, Cause, Destination};
+use crate::wire::command::{Addressed, ClientCommand, Malformed};
+use crate::wire::event::ClientEvent;
+use crate::wire::message::RawMessage;
+use crate::wire::reply::Outcome;
+
+use crate::api::ids::{JobId, LinkEpoch};
+use crate::api::input::{Delivery, Source};
+use crate::jobs::ledger::{self, Known};
+use crate::jobs::life::{Stage, Tag};
+use crate::jobs::{Answered, Evidence, Job, Origin, Transition};
+use crate::state::timer::Timer;
+use crate::{Engine, Event};
+
+/// The agent whose state a command changes. What it asks of a call is not undone by a state.
+fn changed_agent(command: &ClientCommand) -> Option<&AgentId> {
+    let spec = command.spec;
+    if spec.repeat == Repeat::Unsafe || spec.args.iter().any(|arg| arg.name == "dialogId") {
+        return None;
+    }
+    match (&command.addressee, command.spec.step) {
+        (Addressed::Agent(agent), Step::SignIn(_) | Step::Request(_) | Step::Sequence(_)) => {
+            Some(agent)
+        }
+        _ => None,
+    }
+}
+
+impl Engine {
+    // ---- arrival ------------------------------------------------------------------------------
+
+    pub(crate) fn on_delivery(&mut self, mut delivery: Delivery) {
+        if let (Ok(command), Source::Commands { group }) = (&mut delivery.command, delivery.source)
+        {
+            command.group = group;
+        }
+        let id = self.new_job(
+            Origin::Delivery(delivery.id),
+            Arc::new(delivery.raw),
+            delivery.command,
+        );
+        let (Ok(job) | Err((job, _))) = &id;
+        self.received(*job, delivery.id.link, delivery.source);
+        match id {
+            Ok(id) if delivery.source == Source::Expired => self.answer_expired(id),
+            Ok(id) => {
+                self.hear_client(id);
+                self.accept(id);
+            }
+            Err((id, malformed)) => self.refuse(id, &malformed),
+        }
+    }
+
+    fn received(&mut self, id: JobId, link: LinkEpoch, source: Source) {
+        let Some(job) = self.jobs.get(id) else {
+            return;
+        };
+        let broker = self.links.broker_of(link);
+        let group = match source {
+            Source::Commands { group } => self.groups.get(group).map(|group| group.name.clone()),
+            Source::Expired => Some("expired".to_owned()),
+        };
+        let stage = Stage::Received {
+            broker: broker.map_or_else(String::new, |broker| self.links.label(broker).to_owned()),
+            queue: group.unwrap_or_default(),
+            redelivered: job.raw.maybe_seen(),
+            federated: job.raw.federated,
+        };
+        self.stage(id, stage);
+    }
+
+    pub(crate) fn new_job(
+        &mut self,
+        origin: Origin,
+        raw: Arc<RawMessage>,
+        command: Result<ClientCommand, Box<Malformed>>,
+    ) -> Result<JobId, (JobId, Box<Malformed>)> {
+        let id = JobId(self.number());
+        let (command, malformed) = match command {
+            Ok(command) => (Some(Arc::new(command)), None),
+            Err(malformed) => (None, Some(malformed)),
+        };
+        let tag = Arc::new(Tag::of(&raw, command.as_deref(), malformed.as_deref()));
+        let home = match &origin {
+            Origin::Delivery(delivery) => self.links.broker_of(delivery.link),
+            _ => self.links.active_broker(),
+        };
+        let job = Job::arrived(origin, raw, tag, command, home, self.now.mono);
+        self.jobs.insert(id, job);
+        match malformed {
+            None => Ok(id),
+            Some(malformed) => Err((id, malformed)),
+        }
+    }
+
+    /// Looks up what is known of the command, then finds out whose it is.
+    pub(crate) fn accept(&mut self, id: JobId) {
+        let Some((command, key)) = self.job_command(id) else {
+            return;
+        };
+        if self.jobs.get(id).is_some_and(|job| job.expired) {
+            self.answer_expired(id);
+            return;
+        }
+        if let Some((key, body)) = key {
+            match self.ledger.look_up(&key, body) {
+                Known::No => {}
+                Known::OtherBody => {
+                    self.duplicate(id, "other_body");
+                    let words = "the same message_id came before with another body";
+                    self.answer_without_record(id, Outcome::Rejected, words);
+                    return;
+                }
+                Known::Finished(reply) => {
+                    self.duplicate(id, "finished");
+                    self.answer_again(id, &reply);
+                    return;
+                }
+                Known::Running(first) if self.jobs.get(first).is_none() => {
+                    self.ledger.forget(&key);
+                }
+                Known::Running(first) => {
+                    self.duplicate(id, "running");
+                    // Its holder may be the one that this first one waits for.
+                    if self.jobs.is_forward(id) && self.jobs.waits_elsewhere(first) {
+                        self.send_back(id);
+                    } else {
+                        self.wait_for(id, first);
+                    }
+                    return;
+                }
+            }
+        }
+        if let Some((key, body)) = key {
+            self.ledger.start(key, body, id, command.deadline_ms);
+        }
+        // What may have run is looked at where it is to run.
+        if self.now.wall >= command.deadline_ms && !self.must_prove(id, &command) {
+            self.expire(id, &command);
+            return;
+        }
+        self.place(id, &command);
+    }
+
+    /// Answers a command that waits with the outcome that a peer has told since.
+    pub(crate) fn answered_elsewhere(&mut self, id: JobId) -> bool {
+        let Some((key, body)) = self.jobs.get(id).and_then(|job| job.key) else {
+            return false;
+        };
+        let Known::Finished(reply) = self.ledger.look_up(&key, body) else {
+            return false;
+        };
+        self.answer_again(id, &reply);
+        true
+    }
+
+    /// Into the own lane, or held for its owner. What a peer handed to us is never held: it goes
+    /// back to its holder, or two instances would wait for each other.
+    pub(crate) fn place(&mut self, id: JobId, command: &ClientCommand) {
+        if self.placement().serves(command) {
+            self.enqueue(id, command);
+        } else if self.jobs.is_forward(id) {
+            if let Some((key, _)) = self.jobs.get(id).and_then(|job| job.key) {
+                self.ledger.forget(&key);
+            }
+            self.send_back(id);
+        } else {
+            self.hold(id);
+        }
+    }
+
+    pub(crate) fn hold(&mut self, id: JobId) {
+        if self.jobs.held_count() >= (self.cfg.prefetch / 2).max(1) {
+            self.overloaded(id);
+            return;
+        }
+        let since = self.now.mono;
+        self.step(id, Evidence::NotOurs { since });
+        self.stage(id, Stage::Held);
+        self.jobs.hold(id);
+        self.timers.set_by(Timer::Evidence, self.now.mono);
+        self.release_held();
+    }
+
+    pub(crate) fn start_job(&mut self, id: JobId) {
+        let Some((command, _)) = self.job_command(id) else {
+            return;
+        };
+        if self.answered_elsewhere(id) {
+            self.leave_lane(id, &command);
+            return;
+        }
+        if self.must_prove(id, &command) {
+            self.prove(id);
+        } else {
+            self.start_new(id, &command);
+        }
+    }
+
+    /// Starts a command of which it is certain that nobody has started it.
+    pub(crate) fn start_new(&mut self, id: JobId, command: &ClientCommand) {
+        let expired = self.jobs.get(id).is_some_and(|job| job.expired);
+        if expired || self.now.wall >= command.deadline_ms {
+            self.finish(id, self.unstarted(id, command));
+            return;
+        }
+        if self.overtaken(id, command) {
+            self.in_doubt(id, "a newer command of its agent was carried out before");
+            return;
+        }
+        let now = self.now.mono;
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.started = Some(now);
+        }
+        self.adopt(command);
+        match (&command.addressee, command.spec.step) {
+            (Addressed::Destination(destination), Step::Hello) => self.hello(id, destination),
+            (Addressed::Destination(destination), Step::Beat) => self.beat_of(id, destination),
+            (Addressed::Agent(agent), Step::Connect) => self.connect(id, agent, command),
+            (Addressed::Agent(agent), _) => self.start_work(id, agent, command),
+            (Addressed::Destination(_), _) => {
+                self.reject(
+                    id,
+                    ErrorCode::PleaseRetry,
+                    "this command addresses an agent",
+                );
+            }
+        }
+    }
+
+    /// Whether this state change may have been seen before, and a newer one of its agent was
+    /// carried out here: to run it would undo that. Clients' clocks tell in whole seconds, and
+    /// only where they are given.
+    pub(crate) fn overtaken(&self, id: JobId, command: &ClientCommand) -> bool {
+        let job = self.jobs.get(id);
+        let seen = job.is_some_and(|job| job.seen);
+        let Some(agent) = changed_agent(command).filter(|_| seen) else {
+            return false;
+        };
+        let newest = self.sessions.get(agent).and_then(|s| s.newest_change);
+        let sent = job.and_then(|job| job.raw.sent_ms(self.now.wall));
+        let sent = sent.map(|ms| ms / 1_000);
+        sent.zip(newest).is_some_and(|(sent, newest)| sent < newest)
+    }
+
+    /// Remembers when a state change that was carried out had been sent.
+    pub(crate) fn note_change(&mut self, id: JobId, command: &ClientCommand, outcome: Outcome) {
+        let effect = matches!(outcome, Outcome::Ok | Outcome::Accepted | Outcome::InDoubt);
+        let job = self.jobs.get(id).filter(|job| job.started.is_some());
+        let sent = job.and_then(|job| job.raw.sent_ms(self.now.wall));
+        let (Some(sent), Some(agent), true) = (sent, changed_agent(command), effect) else {
+            return;
+        };
+        // A client's clock that is ahead must not bar what is sent later.
+        let sent = sent.min(self.now.wall) / 1_000;
+        if let Some(session) = self.sessions.get_mut(agent) {
+            session.newest_change = session.newest_change.max(Some(sent));
+        }
+    }
+
+    // ---- clients ------------------------------------------------------------------------------
+
+    pub(crate) fn hello(&mut self, id: JobId, destination: &Destination) {
+        self.sessions.learn_destination(destination, true);
+        self.tell_status(id, destination);
+    }
+
+    pub(crate) fn beat_of(&mut self, id: JobId, destination: &Destination) {
+        if self.sessions.knows_destination(destination) {
+            self.tell_status(id, destination);
+            return;
+        }
+        let event = ClientEvent::DestinationReconnect {
+            destination: destination.clone(),
+        };
+        let cause = self.cause(id);
+        self.tell(destination, event, cause, self.keeping.epoch(), Some(id));
+        self.finish(id, Answered::ok(Outcome::Ok, None, None));
+    }
+
+    pub(crate) fn tell_status(&mut self, id: JobId, destination: &Destination) {
+        let event = ClientEvent::System(self.system_status());
+        let cause = self.cause(id);
+        self.tell(destination, event, cause, self.keeping.epoch(), Some(id));
+        self.finish(id, Answered::ok(Outcome::Ok, None, None));
+    }
+
+    // ---- small --------------------------------------------------------------------------------
+
+    /// What has become known of a job. `None`: there is no such job, or that cannot be; a mistake
+    /// of this program is told, and the job stays what it is.
+    pub(crate) fn step(&mut self, id: JobId, evidence: Evidence) -> Option<Transition> {
+        match self.jobs.step(id, evidence)? {
+            Ok(transition) => Some(transition),
+            Err(refused) => {
+                self.out.tell(Event::ImpossibleStep {
+                    state: refused.state,
+                    evidence: refused.evidence,
+                });
+                None
+            }
+        }
+    }
+
+    #[allow(clippy::type_complexity)]
+    pub(crate) fn job_command(
+        &self,
+        id: JobId,
+    ) -> Option<(Arc<ClientCommand>, Option<(ledger::Key, [u8; 8])>)> {
+        let job = self.jobs.get(id)?;
+        Some((job.command.clone()?, job.key))
+    }
+
+    /// What goes with all that a command causes.
+    pub(crate) fn cause(&self, id: JobId) -> Cause {
+        let command = self.jobs.get(id).and_then(|job| job.command.as_ref());
+        command.map(|command| command.cause()).unwrap_or_default()
+    }
+
+    fn duplicate(&mut self, id: JobId, kind: &'static str) {
+        self.stage(id, Stage::Duplicate { kind });
+        self.out.tell(Event::Duplicate { kind });
+    }
+}

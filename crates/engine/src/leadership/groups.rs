@@ -1,0 +1,201 @@
+//! The groups of command queues, as this instance stands to each. Only this room changes them, but for
+//! their consumers and what is kept of them on disk.
+
+use std::ops::Deref;
+
+use crate::api::command::KeptGroup;
+use crate::api::ids::LinkEpoch;
+use crate::leadership::handover::Leaving;
+use crate::model::InstanceId;
+use crate::peer::{Choice, Role};
+
+/// A registered consumer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Consumer {
+    pub link: LinkEpoch,
+    pub tag: String,
+    pub priority: i32,
+    pub confirmed: bool,
+    /// When it was asked for, monotonic milliseconds.
+    pub asked_at: u64,
+}
+
+/// A group of command queues.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub name: String,
+    pub role: Role,
+    pub term: u64,
+    /// An operator has stopped it on this instance; kept on disk.
+    pub stopped: bool,
+    /// What operators decided for all members; kept on disk.
+    pub choice: Option<Choice>,
+    /// The store lacks `stopped` or `choice`.
+    pub(crate) unkept: bool,
+    /// On its way out.
+    pub(crate) leaving: Option<Leaving>,
+    /// An operator has chosen this instance: no hold.
+    pub(crate) at_once: bool,
+    pub consumer: Option<Consumer>,
+    pub(crate) generation: u64,
+    /// The higher-priority follower's way back: since when it could lead.
+    pub(crate) stable_since: Option<u64>,
+    /// Subscriptions are being prepared for a claim.
+    pub(crate) preparing: Option<u64>,
+    /// A claim was sent.
+    pub(crate) claimed: Option<(u64, u64)>,
+    /// Whose claim this leader drains for, its term and until when.
+    pub(crate) granting: Option<(InstanceId, u64, u64)>,
+    /// Doubles when a takeback did not last.
+    pub(crate) hold_factor: u64,
+    pub(crate) led_since: Option<u64>,
+}
+
+impl Group {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            role: Role::Joining,
+            term: 0,
+            stopped: false,
+            choice: None,
+            unkept: false,
+            leaving: None,
+            at_once: false,
+            consumer: None,
+            generation: 0,
+            stable_since: None,
+            preparing: None,
+            claimed: None,
+            granting: None,
+            hold_factor: 1,
+            led_since: None,
+        }
+    }
+}
+
+/// All groups, as configured; read like a slice.
+#[derive(Debug)]
+pub(crate) struct Groups(Vec<Group>);
+
+impl Deref for Groups {
+    type Target = [Group];
+
+    fn deref(&self) -> &[Group] {
+        &self.0
+    }
+}
+
+impl Groups {
+    pub(crate) fn new(names: &[String]) -> Self {
+        Self(names.iter().map(|name| Group::new(name)).collect())
+    }
+
+    /// One, to change. `index` is one of them.
+    pub(in crate::leadership) fn edit(&mut self, index: usize) -> &mut Group {
+        &mut self.0[index]
+    }
+
+    // ---- consumers ----------------------------------------------------------------------------
+
+    /// A consumer is asked for; returns its tag: the marker and a number of its own.
+    pub(crate) fn ask_consumer(
+        &mut self,
+        index: usize,
+        (link, priority): (LinkEpoch, i32),
+        marker: &str,
+        now: u64,
+    ) -> String {
+        let group = &mut self.0[index];
+        group.generation += 1;
+        let tag = format!("{marker}{}", group.generation);
+        group.consumer = Some(Consumer {
+            link,
+            tag: tag.clone(),
+            priority,
+            confirmed: false,
+            asked_at: now,
+        });
+        tag
+    }
+
+    /// The broker gave it. `false`: another one is asked for by now.
+    pub(crate) fn confirm_consumer(&mut self, index: usize, link: LinkEpoch, tag: &str) -> bool {
+        let consumer = self.0.get_mut(index).and_then(|g| g.consumer.as_mut());
+        match consumer {
+            Some(consumer) if consumer.link == link && consumer.tag == tag => {
+                consumer.confirmed = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// It is lost. `false`: another one is asked for by now.
+    pub(crate) fn lose_consumer(&mut self, index: usize, link: LinkEpoch, tag: &str) -> bool {
+        let Some(group) = self.0.get_mut(index) else {
+            return false;
+        };
+        let known = group.consumer.as_ref();
+        let current = known.is_some_and(|known| known.link == link && known.tag == tag);
+        if current {
+            group.consumer = None;
+        }
+        current
+    }
+
+    /// It is given back.
+    pub(crate) fn stop_consumer(&mut self, index: usize) {
+        self.0[index].consumer = None;
+    }
+
+    /// The link of all consumers is gone, or is left.
+    pub(crate) fn forget_consumers(&mut self) {
+        for group in &mut self.0 {
+            group.consumer = None;
+        }
+    }
+
+    /// This process was away: that is no delay of the broker's.
+    pub(crate) fn forgive_consumers(&mut self, late: u64) {
+        for group in &mut self.0 {
+            if let Some(consumer) = &mut group.consumer {
+                consumer.asked_at += late;
+            }
+        }
+    }
+
+    // ---- on disk ------------------------------------------------------------------------------
+
+    /// What the store had kept.
+    pub(crate) fn restore(&mut self, kept: KeptGroup) {
+        if let Some(group) = self.0.iter_mut().find(|g| g.name == kept.name) {
+            group.choice = kept.choice;
+            group.stopped = kept.stopped;
+            if kept.stopped {
+                group.role = Role::Disabled;
+            }
+        }
+    }
+
+    /// What the store lacks.
+    pub(crate) fn take_unkept(&mut self) -> Vec<KeptGroup> {
+        let changed = self.0.iter_mut().filter(|group| group.unkept);
+        let kept = changed.map(|group| {
+            group.unkept = false;
+            KeptGroup {
+                name: group.name.clone(),
+                stopped: group.stopped,
+                choice: group.choice.clone(),
+            }
+        });
+        kept.collect()
+    }
+
+    /// The store could not take it.
+    pub(crate) fn keep_later(&mut self, name: &str) {
+        if let Some(group) = self.0.iter_mut().find(|group| group.name == name) {
+            group.unkept = true;
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Taking the lead back, and giving it away.
+
+use super::support::*;
+use crate::api::input::Input;
+use crate::peer::{PeerMessage, Role};
+
+#[test]
+fn a_returned_instance_takes_back_after_hold_preparation_and_grant() {
+    let mut rig = Rig::new(config());
+    let mut seq = 1;
+    rig.start();
+    rig.peer_beat(1, Role::Leader, 100);
+    rig.peer(
+        "gc-2",
+        PeerMessage::Snapshot {
+            part: 0,
+            parts: 1,
+            sessions: vec![Rig::record("1001", "gc-2", 5)],
+            destinations: Vec::new(),
+        },
+    );
+    rig.advance_with_peer(9_000, &mut seq, Role::Leader, 100);
+    assert_eq!(rig.role(), Role::Follower);
+    assert!(rig.subscribed.is_empty());
+    rig.advance_with_peer(3_000, &mut seq, Role::Leader, 100);
+    assert_eq!(rig.subscribed.len(), 1, "prepared");
+    let term = rig
+        .said
+        .iter()
+        .find_map(|(_, m)| match m {
+            PeerMessage::Claim { term, .. } => Some(*term),
+            _ => None,
+        })
+        .unwrap();
+    assert_eq!(rig.role(), Role::Follower, "not before the grant");
+    rig.peer(
+        "gc-2",
+        PeerMessage::Grant {
+            group: "agents".into(),
+            term,
+        },
+    );
+    assert_eq!(rig.role(), Role::Leader);
+    assert_eq!(rig.engine.session_views()[0].owner, "gc-1");
+}
+
+#[test]
+fn a_leader_grants_only_when_what_it_started_is_finished() {
+    let mut config = config();
+    config.priority = 100;
+    let mut rig = Rig::new(config);
+    rig.start();
+    rig.advance(2_000);
+    rig.sign_in("1001", "desk");
+    rig.peer_beat(1, Role::Follower, 127);
+    rig.answers_calls = false;
+    rig.send("MakeReady#1001", "", "m1");
+    rig.send("MakeReady#1001", "", "m2");
+    let claim = PeerMessage::Claim {
+        group: "agents".into(),
+        term: 9,
+    };
+    rig.peer("gc-2", claim);
+    let granted = |rig: &Rig| {
+        rig.said
+            .iter()
+            .any(|(_, m)| matches!(m, PeerMessage::Grant { .. }))
+    };
+    assert_eq!(rig.role(), Role::Draining);
+    rig.advance(200);
+    assert!(!granted(&rig));
+    rig.answer(done());
+    assert_eq!(rig.calls.len(), 1, "the second is the new leader's");
+    rig.advance(50);
+    assert!(granted(&rig));
+    assert_eq!(rig.role(), Role::Follower);
+    let mut seq = 1;
+    rig.hear(&mut seq);
+    assert_eq!(rig.forwards().len(), 1);
+    rig.advance(3_000);
+    assert_eq!(rig.unsubscribed.len(), 1);
+}
+
+#[test]
+fn a_takeback_that_is_given_up_leaves_no_second_subscription() {
+    let mut rig = Rig::new(config());
+    let mut seq = 1;
+    rig.start();
+    rig.peer_beat(1, Role::Leader, 100);
+    rig.peer(
+        "gc-2",
+        PeerMessage::Snapshot {
+            part: 0,
+            parts: 1,
+            sessions: vec![Rig::record("1001", "gc-2", 5)],
+            destinations: Vec::new(),
+        },
+    );
+    rig.advance_with_peer(12_000, &mut seq, Role::Leader, 100);
+    assert_eq!(rig.subscribed.len(), 1);
+    rig.nodes = vec![unreachable(), unreachable()];
+    rig.advance_with_peer(12_000, &mut seq, Role::Leader, 100);
+    assert_eq!(rig.role(), Role::Follower);
+    assert_eq!(rig.unsubscribed.len(), 1);
+}
+
+#[test]
+fn what_was_prepared_is_let_go_when_a_higher_one_leads() {
+    let mut config = config();
+    config.priority = 100;
+    let mut rig = Rig::new(config);
+    let mut seq = 1;
+    rig.start();
+    rig.peer_beat(1, Role::Leader, 90);
+    rig.peer(
+        "gc-2",
+        PeerMessage::Snapshot {
+            part: 0,
+            parts: 1,
+            sessions: vec![Rig::record("1001", "gc-2", 5)],
+            destinations: Vec::new(),
+        },
+    );
+    rig.advance_with_peer(12_000, &mut seq, Role::Leader, 90);
+    assert_eq!(rig.subscribed.len(), 1, "prepared");
+    let mut first = rig.heartbeat(1, Role::Leader, 127);
+    for _ in 0..16 {
+        rig.peer_boot("gc-3", 33, PeerMessage::Heartbeat(first.clone()));
+        first.seq += 1;
+        seq += 1;
+        rig.peer_beat(seq, Role::Follower, 90);
+        rig.advance(250);
+        assert_eq!(rig.role(), Role::Follower);
+    }
+    assert_eq!(rig.unsubscribed.len(), 1);
+}
+
+#[test]
+fn stopping_a_group_lets_go_what_was_prepared_for_it() {
+    let mut rig = Rig::new(config());
+    let mut seq = 1;
+    rig.start();
+    rig.peer_beat(1, Role::Leader, 100);
+    rig.peer(
+        "gc-2",
+        PeerMessage::Snapshot {
+            part: 0,
+            parts: 1,
+            sessions: vec![Rig::record("1001", "gc-2", 5)],
+            destinations: Vec::new(),
+        },
+    );
+    rig.advance_with_peer(12_000, &mut seq, Role::Leader, 100);
+    assert_eq!(rig.subscribed.len(), 1, "prepared");
+    rig.input(Input::Operator {
+        id: crate::api::ids::VerbId(1),
+        verb: crate::api::input::Verb::GroupStop("agents".into()),
+    });
+    rig.advance_with_peer(3_000, &mut seq, Role::Leader, 100);
+    assert_eq!(rig.unsubscribed.len(), 1);
+}
