@@ -1,4 +1,4 @@
-//! Agents: Connect, subscriptions, reading an agent anew, takeover in batches.
+//! Subscriptions: had, kept, moved and given up; takeover in batches; what comes due for an agent.
 
 use std::collections::{BTreeSet, VecDeque};
 

@@ -137,7 +137,7 @@ impl Engine {
             waited: started.saturating_sub(job.received),
             identified: command.identity.is_some(),
         });
-        self.jobs.finished += 1;
+        self.jobs.count_finished();
         let stage = Stage::Finished {
             outcome,
             code,

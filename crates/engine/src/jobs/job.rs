@@ -2,34 +2,29 @@
 //! job is told to [`Job::step`], which alone knows what may follow what.
 //!
 //! ```text
-//!                  same id in work
-//!  delivery ─▶ Arrived ◀──▶ Duplicate ─────(the first one is over: as if it had just arrived)
-//!                │ │
-//!      not ours  │ │ ours
-//!        ┌───────┘ └───────────┐
-//!        ▼          ours       ▼            may have run
-//!  ┌▶  Held ──────────────▶ Queued ────────────────────────▶ Doubting ◀───┐ another maker's
-//!  │   │  ▲ came back          │ its turn                      │          │ intent comes first,
-//!  │   ▼  │                    ├───────────◀── nobody has ─────┘          │ or the proof is gone
-//!  │  Forwarded                │               started it                 │
-//!  │                           ├─▶ Connecting ──────────────────┐         │
-//!  │                           ├─▶ Running ◀──────────┐         │         │
-//!  │ the agent is              │     │ held back      │ holds   │         │
-//!  │ another's                 │     ▼                │         │         │
-//!  └────────────────────────── └─▶ Intending ─────────┘         │         │
-//!     (Queued, Running,              │ └─────────────────────── │ ────────┘
-//!      Intending)                    ▼                          ▼
-//!                   outcome (of any state before) ─┬─▶ Sharing ───▶ Concluding ─┐
-//!                                                  ├─▶ Recording ─▶ Concluding ─┤
-//!                                                  └────────────────────────────┴─▶ Settling
-//!                                                                                    │ confirmed
-//!                                                                                    ▼
-//!                                                                               acknowledged
+//!  delivery ─▶ Arrived ─▶ Queued ─▶ Doubting ─▶ Intending ─▶ Running ─▶ Sharing ──▶ Concluding ─▶ Settling
+//!                │ ▲        ▲          may have    durable     calls     Recording    told        confirmed:
+//!                ▼ │        │ ours     run         first       under     known to all             acknowledged
+//!        Duplicate ┘      Held ⇄ Forwarded                     way,      first
+//!        same id in work  another's agent                      Connecting
+//!
+//!  from                   to
+//!  Arrived, Duplicate     Duplicate · Held · Queued · Doubting (its deadline is over)
+//!  Held                   Forwarded (the owner lives) · Queued (ours now) · Doubting
+//!  Forwarded              Forwarded (handed over again) · Held (came back)
+//!  Queued                 Doubting · Connecting · Intending · Running · Held (another's now)
+//!  Doubting               Connecting · Intending · Running (nobody has started it)
+//!  Intending              Running (all that it waits for has come) · Intending (in another epoch)
+//!                         · Doubting (another maker comes first, or the proof is gone) · Held
+//!  Running                Intending (the call was held back) · Held
+//!  with an outcome        Sharing (of Queued, Doubting, Running, Connecting)
+//!                         Recording (of any state before, and of Concluding)
+//!  Sharing, Recording     Concluding: whoever was to know knows; no longer than one input
+//!  all is said            Settling, of any state: also where the owner has answered, or an answer
+//!                         is told again
 //! ```
 //!
-//! Concluding lasts no longer than one input; from Sharing it may lead to Recording. What has no
-//! outcome to tell (the owner has answered, an answer is told again) settles from any state. A
-//! step that the drawing does not know is a mistake of this program: the job stays what it is.
+//! A step that is not drawn here is a mistake of this program: the job stays what it is.
 
 use std::sync::Arc;
 

@@ -25,11 +25,11 @@ pub(crate) struct Jobs {
     /// Jobs that wait for evidence, acknowledgements or the disk.
     waiting: BTreeSet<JobId>,
     /// Running ones whose request is not sent yet, with the node; at most the prefetch.
-    pub(crate) parked: Vec<(JobId, usize)>,
+    pub(super) parked: Vec<(JobId, usize)>,
     /// Answers in doubt that may still be found out.
     pub(crate) doubts: Doubts,
     /// How many got their outcome.
-    pub(crate) finished: u64,
+    finished: u64,
 }
 
 impl Jobs {
@@ -113,6 +113,16 @@ impl Jobs {
     /// How many run.
     pub(crate) fn running(&self) -> usize {
         self.lanes.busy().count()
+    }
+
+    /// One more got its outcome.
+    pub(crate) fn count_finished(&mut self) {
+        self.finished += 1;
+    }
+
+    /// How many got their outcome.
+    pub(crate) fn finished(&self) -> u64 {
+        self.finished
     }
 
     pub(crate) fn add_publish(&mut self, id: JobId) {

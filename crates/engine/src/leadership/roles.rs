@@ -1,4 +1,4 @@
-//! Who leads which group, and how this instance consumes.
+//! Who leads which group, by rank.
 //!
 //! ```text
 //!              heard the others                   claim granted, leader lost

@@ -269,7 +269,7 @@ impl Engine {
                 };
                 word.to_owned()
             }),
-            finished: self.jobs.finished,
+            finished: self.jobs.finished(),
             warnings: self.warnings(),
         }
     }

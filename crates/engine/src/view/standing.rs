@@ -45,7 +45,7 @@ impl Engine {
             inflight: self.jobs.len() as u64,
             outbox: self.outbox.len() as u64,
             subscribed: self.count_subscribed(),
-            finished: self.jobs.finished,
+            finished: self.jobs.finished(),
         }
     }
 }
