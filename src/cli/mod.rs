@@ -21,6 +21,7 @@ pub mod group;
 pub mod history;
 pub mod journal;
 pub mod run;
+pub mod schema;
 pub mod send;
 pub mod sessions;
 pub mod simulate;
@@ -109,6 +110,8 @@ pub enum Command {
     Forget(forget::Args),
     /// The commands that clients can send: arguments, repeat safety, what each asks
     Commands(commands::Args),
+    /// Contracts for machines: JSON Schemas, AsyncAPI, OpenAPI
+    Schema(schema::Args),
     /// What the journal of a stopped instance holds
     Journal(journal::Args),
     /// Send one command as a client would, print its reply and events
@@ -160,6 +163,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Drain(args) => drain::run(args, json),
         Command::Forget(args) => forget::run(args, json),
         Command::Commands(args) => commands::run(&args, json),
+        Command::Schema(args) => schema::run(&args),
         Command::Journal(args) => journal::run(&args, json),
         Command::Send(args) => send::run(&args, json),
         Command::Deadletter(args) => deadletter::run(&args, json),
@@ -230,6 +234,8 @@ mod tests {
             "tandem commands",
             "tandem commands --json",
             "tandem commands --markdown",
+            "tandem schema openapi",
+            "tandem schema asyncapi",
         ] {
             assert_eq!(code(line), ExitCode::SUCCESS, "{line}");
         }
