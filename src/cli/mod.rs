@@ -20,6 +20,7 @@ pub mod forget;
 pub mod group;
 pub mod history;
 pub mod journal;
+pub mod man_pages;
 pub mod run;
 pub mod schema;
 pub mod send;
@@ -126,6 +127,9 @@ pub enum Command {
     Drill(drill::Args),
     /// Make a token for the admin API, and its line for admin.tokens-file
     Token(token::Args),
+    /// Write the manual pages, for packages
+    #[command(hide = true)]
+    ManPages(man_pages::Args),
     /// Print the completion script of a shell
     Completions(completions::Args),
 }
@@ -171,6 +175,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Demo(args) => demo::run(&args, json),
         Command::Drill(args) => drill::run(&args, json),
         Command::Token(args) => token::run(&args, json),
+        Command::ManPages(args) => man_pages::run(&args),
         Command::Completions(args) => completions::run(&args),
     }
 }
