@@ -511,6 +511,15 @@ impl Rig {
         });
     }
 
+    /// Number of its own last heartbeat.
+    pub fn own_seq(&self) -> u64 {
+        let beat = self.said.iter().rev().find_map(|(_, m)| match m {
+            PeerMessage::Heartbeat(beat) => Some(beat.seq),
+            _ => None,
+        });
+        beat.unwrap()
+    }
+
     pub fn peer_beat(&mut self, seq: u64, role: Role, priority: u8) {
         let heartbeat = self.heartbeat(seq, role, priority);
         self.peer("gc-2", PeerMessage::Heartbeat(heartbeat));
