@@ -112,7 +112,7 @@ fn every_command_line_is_one() {
     let mut count = 0;
     for (path, text) in pages() {
         for block in blocks(&text, "sh") {
-            for line in block.lines() {
+            for line in block.replace("\\\n", " ").lines() {
                 let mut words = words(line);
                 // Within a container: docker compose exec SERVICE tandem …
                 if words.len() > 4 && words[..3] == ["docker", "compose", "exec"] {

@@ -266,8 +266,8 @@ fn verbs() -> Vec<Route> {
         })
     };
     let target = |o: Operation| {
-        o.query("to", text(), "Instance that shall lead; or in the body.")
-            .body(false, refers("Target"))
+        o.query("to", text(), "In place of the body.")
+            .body(true, refers("Target"))
             .refuses(400, "It does not say where to.")
     };
     let forgotten = |o: Operation| {

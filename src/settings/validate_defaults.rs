@@ -75,6 +75,9 @@ impl Validator<'_> {
             (user, password) if user == password => {
                 format!("the password of user {user} is its name")
             }
+            (user, password) if EXAMPLES.iter().any(|word| password.contains(word)) => {
+                format!("the password of user {user} is an example's")
+            }
             _ => return,
         };
         self.about(key, Finding::warning(message).allowed(allowed));

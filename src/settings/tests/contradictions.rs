@@ -226,6 +226,10 @@ fn defaults_and_examples_do_not_go_into_production_unseen() {
             vec!["broker.username: the password of user tandem is its name"],
         ),
         (
+            format!("{far}broker.username=tandem\nbroker.password=change-me\n"),
+            vec!["broker.username: the password of user tandem is an example's"],
+        ),
+        (
             format!("{far}broker.username=tandem\nbroker.password=9d1f6a0b7be8\n"),
             vec![],
         ),
