@@ -54,6 +54,7 @@ pub fn config() -> Config {
         groups: vec!["agents".into()],
         queues: vec!["Connector1".into()],
         priority: 127,
+        group_priorities: Vec::new(),
         prefetch: 100,
         brokers: BrokerPolicy {
             labels: vec!["b0".into(), "b1".into()],
