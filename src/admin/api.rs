@@ -187,12 +187,13 @@ fn asked() -> Vec<Route> {
         "content": { "application/json": { "schema": list(refers("Session")) } },
     });
     let search = json!({ "type": "string", "maxLength": live::SEARCH_CHARS });
+    let number = || json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX });
     let page = |o: Operation| {
         asks(o, Asks::MaybeToken)
             .query("q", search, "Part of agent, extension or destination.")
             .query("owner", text(), "Instance that owns the agent; empty: any.")
-            .query("offset", count(), "How many to pass over.")
-            .query("limit", count(), "How many to show; at most 1000 are.")
+            .query("offset", number(), "How many to pass over.")
+            .query("limit", number(), "How many to show; at most 1000 are.")
             .answer(200, sessions)
             .refuses(400, "The question cannot be read.")
             .refuses(503, "The engine does not answer.")

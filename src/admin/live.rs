@@ -102,8 +102,12 @@ pub(super) struct SessionsAsked {
     /// Part of agent, extension or destination.
     q: String,
     owner: Option<String>,
-    offset: usize,
-    limit: Option<usize>,
+    offset: u32,
+    limit: Option<u32>,
+}
+
+fn whole(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// A list of sessions; the header `x-total-count` says how many fit the question.
@@ -117,8 +121,8 @@ pub(super) async fn sessions(
     let query = SessionQuery {
         search: asked.q,
         owner: asked.owner.filter(|owner| !owner.is_empty()),
-        offset: asked.offset,
-        limit: asked.limit.map(|limit| limit.min(PAGE)),
+        offset: whole(asked.offset),
+        limit: asked.limit.map(|limit| whole(limit).min(PAGE)),
     };
     match ask(&state, |answer| AdminRequest::Sessions(query, answer)).await {
         Ok(page) => {

@@ -295,6 +295,7 @@ fn every_refusal_of_a_question_is_json() {
             ("GET", "/leader?group=%FF&group=a", 400),
             ("GET", "/api/v1/sessions?offset=-1", 400),
             ("GET", "/api/v1/sessions?limit=many", 400),
+            ("GET", "/api/v1/sessions?limit=673535534841234849792", 400),
             ("GET", "/api/v1/trace", 400),
             ("GET", "/api/v1/trace?id=a&id=b", 400),
             ("POST", "/api/v1/groups/%FF/stop", 400),
