@@ -19,6 +19,7 @@ pub mod broker;
 pub mod cli;
 pub mod client;
 pub mod clock;
+pub mod contracts;
 mod data_dir;
 pub mod descriptors;
 pub mod doctor;

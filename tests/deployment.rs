@@ -46,7 +46,8 @@ fn systemd_accepts_the_unit_and_finds_it_hardened() {
     let file = folder.path().join("tandem@.service");
     // The program need not be installed for the unit to be right.
     let program = env!("CARGO_BIN_EXE_tandem");
-    std::fs::write(&file, unit.replace("/usr/local/bin/tandem", program)).unwrap();
+    assert!(unit.contains("\nExecStart=tandem run "), "{unit}");
+    std::fs::write(&file, unit.replace("=tandem ", &format!("={program} "))).unwrap();
     let file = file.display().to_string();
     let Some(output) = tool("systemd-analyze", &["verify", "--man=no", &file]) else {
         return;
@@ -293,15 +294,24 @@ fn the_dockerfile_copies_what_the_build_reads_and_nothing_is_ignored_of_it() {
     }
 }
 
+/// What `kubectl apply -k docker/kubernetes` would send; `None`, said aloud, without the tool.
+fn manifests() -> Option<String> {
+    let output = tool("kubectl", &["kustomize", "docker/kubernetes"])?;
+    assert!(output.status.success(), "{}", said(&output));
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
 /// The schemas of Kubernetes themselves, where `pip install kubernetes-validate` has brought them.
 #[test]
 fn the_kubernetes_manifests_fit_the_schemas() {
-    let args = [
-        "-m",
-        "kubernetes_validate",
-        "--strict",
-        "docker/kubernetes/tandem.yaml",
-    ];
+    let Some(manifests) = manifests() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("all.yaml");
+    std::fs::write(&file, manifests).unwrap();
+    let file = file.display().to_string();
+    let args = ["-m", "kubernetes_validate", "--strict", &file];
     let program = std::env::var("KUBERNETES_VALIDATE_PYTHON");
     let program = program.unwrap_or_else(|_| "python3".to_owned());
     let Some(output) = tool(&program, &args) else {
@@ -313,49 +323,79 @@ fn the_kubernetes_manifests_fit_the_schemas() {
         return;
     }
     assert!(output.status.success(), "{text}");
-    assert_eq!(text.matches(" passed for resource ").count(), 6, "{text}");
+    assert_eq!(text.matches(" passed for resource ").count(), 7, "{text}");
 }
 
-/// Reads the manifests and checks what makes them a pair.
+/// Reads the manifests from stdin and checks what makes them a pair. Prints, a line each: the
+/// commands, then the deployments' variables as JSON.
 const MANIFESTS: &str = r#"
-import sys, yaml
-docs = list(yaml.safe_load_all(open("docker/kubernetes/tandem.yaml")))
+import json, sys, yaml
+docs = list(yaml.safe_load_all(sys.stdin))
 kinds = {}
 for d in docs:
-    assert set(d) >= {"apiVersion", "kind", "metadata"}, d
     assert d["metadata"]["namespace"] == "tandem", d["metadata"]
     kinds.setdefault(d["kind"], []).append(d)
 deployments = kinds["Deployment"]
 assert len(deployments) == 2
 claims = {c["metadata"]["name"] for c in kinds["PersistentVolumeClaim"]}
+seconds = lambda text: int(text.removesuffix("s"))
 configs = set()
-for d in deployments:
+variables = []
+labels_of = [d["spec"]["template"]["metadata"]["labels"] for d in deployments]
+for d, labels in zip(deployments, labels_of):
     spec = d["spec"]
     pod = spec["template"]["spec"]
     box = pod["containers"][0]
-    labels = spec["template"]["metadata"]["labels"]
     assert spec["replicas"] == 1 and spec["strategy"]["type"] == "Recreate"
-    assert spec["selector"]["matchLabels"].items() <= labels.items()
+    fit = [l for l in labels_of if spec["selector"]["matchLabels"].items() <= l.items()]
+    assert fit == [labels], spec["selector"]
     for probe, path in [("livenessProbe", "/livez"), ("startupProbe", "/livez"), ("readinessProbe", "/readyz")]:
         assert box[probe]["httpGet"] == {"path": path, "port": "admin"}, box[probe]
     command = box["lifecycle"]["preStop"]["exec"]["command"]
     print(" ".join(command))
     print(" ".join(["tandem"] + box["args"]))
-    mounts = {m["name"] for m in box["volumeMounts"]}
-    assert mounts == {v["name"] for v in pod["volumes"]}, mounts
+    mounts = {m["name"]: m["mountPath"] for m in box["volumeMounts"]}
+    assert set(mounts) == {v["name"] for v in pod["volumes"]}, mounts
     claim = [v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"] if "persistentVolumeClaim" in v]
     assert claim[0] in claims
     assert box["securityContext"]["readOnlyRootFilesystem"] and pod["securityContext"]["runAsNonRoot"]
     configs.add((claim[0], box["args"][-1]))
+    # Apart from the other one, and not only from itself.
+    for rule in pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]:
+        assert all(rule["labelSelector"]["matchLabels"].items() <= l.items() for l in labels_of), rule
+    # The broker's login is a secret, and every file that is named is in a mount.
+    env = {e["name"]: e for e in box["env"]}
+    assert env["TANDEM_BROKER_USERNAME"]["valueFrom"]["secretKeyRef"]["name"] == "tandem-broker"
+    assert "TANDEM_BROKER_PASSWORD" not in env
+    given = {name: e.get("value", "tandem") for name, e in env.items()}
+    secrets = [mounts[v["name"]] for v in pod["volumes"] if "secret" in v]
+    for name, value in given.items():
+        if name.endswith("_FILE"):
+            assert any(value.startswith(mount + "/") for mount in secrets), (name, value)
+    assert command[command.index("--token-file") + 1] == given["TANDEM_ADMIN_TOKEN_FILE"]
+    # The drain, then the end, and room before SIGKILL.
+    drain = int(command[command.index("--limit") + 1])
+    needed = drain + seconds(given["TANDEM_SHUTDOWN_GRACE"]) + 5
+    assert pod["terminationGracePeriodSeconds"] >= needed, needed
+    variables.append(given)
 assert len(configs) == 2, configs
 budget = kinds["PodDisruptionBudget"][0]["spec"]
 assert budget["maxUnavailable"] == 1
-service = kinds["Service"][0]["spec"]["selector"]
-assert all(service.items() <= d["spec"]["template"]["metadata"]["labels"].items() for d in deployments)
+assert all(budget["selector"]["matchLabels"].items() <= l.items() for l in labels_of)
+# One Service an instance.
+served = []
+for service in kinds["Service"]:
+    served.append([l for l in labels_of if service["spec"]["selector"].items() <= l.items()])
+assert sorted(map(str, served)) == sorted(str([l]) for l in labels_of), served
+for given in variables:
+    print(json.dumps(given))
 "#;
 
 #[test]
 fn the_kubernetes_manifests_are_a_pair() {
+    let Some(manifests) = manifests() else {
+        return;
+    };
     match tool("python3", &["-c", "import yaml"]) {
         Some(output) if output.status.success() => {}
         _ => {
@@ -363,11 +403,44 @@ fn the_kubernetes_manifests_are_a_pair() {
             return;
         }
     }
-    let output = tool("python3", &["-c", MANIFESTS]).unwrap();
+    let mut command = Command::new("python3");
+    command.args(["-c", MANIFESTS]).stdin(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(manifests.as_bytes()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
     let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(text.lines().count(), 4, "{text}");
-    for line in text.lines() {
+    assert_eq!(text.lines().count(), 6, "{text}");
+    for line in text.lines().take(4) {
         is_a_command(&line.split(' ').collect::<Vec<_>>());
+    }
+    // The shipped files load with these variables, and their login is no default.
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "9d1f6a0b7be84a3c2f5e118c60d7e3a4").unwrap();
+    for (line, site) in text.lines().skip(4).zip(["site-1", "site-2"]) {
+        let given: BTreeMap<String, String> = serde_json::from_str(line).unwrap();
+        let asked = RefCell::new(BTreeSet::new());
+        let read = |name: &str| {
+            asked.borrow_mut().insert(name.to_owned());
+            let value = given.get(name)?;
+            let file = value.starts_with("/run/tandem/");
+            Some(if file {
+                secret.display().to_string()
+            } else {
+                value.clone()
+            })
+        };
+        let file = root().join(format!("config/active-passive/{site}.properties"));
+        let loaded = tandem::settings::load(&file, &read);
+        let loaded = loaded.unwrap_or_else(|findings| panic!("{findings}"));
+        let unknown = given.keys().find(|name| !asked.borrow().contains(*name));
+        assert!(unknown.is_none(), "{unknown:?} is no setting");
+        let of_login = |w: &&tandem::settings::Finding| w.message.contains("password of");
+        let login = loaded.warnings.iter().find(of_login);
+        assert_eq!(login, None);
     }
 }

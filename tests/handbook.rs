@@ -112,7 +112,7 @@ fn every_command_line_is_one() {
     let mut count = 0;
     for (path, text) in pages() {
         for block in blocks(&text, "sh") {
-            for line in block.lines() {
+            for line in block.replace("\\\n", " ").lines() {
                 let mut words = words(line);
                 // Within a container: docker compose exec SERVICE tandem …
                 if words.len() > 4 && words[..3] == ["docker", "compose", "exec"] {
@@ -137,6 +137,41 @@ fn every_command_line_is_one() {
         }
     }
     assert!(count > 15, "{count} command lines");
+}
+
+/// The example of two simulated nodes is one that a connector can use: `notify.port` is one port.
+#[test]
+fn the_two_simulated_nodes_are_where_the_file_beside_them_looks() {
+    let text = std::fs::read_to_string(root().join("docs/simulator.md")).unwrap();
+    let script = blocks(&text, "sh").join("\n").replace("\\\n", " ");
+    let line = words(script.lines().next().unwrap());
+    assert!(Cli::try_parse_from(&line).is_ok(), "{line:?}");
+    let given = |flag: &str| -> Vec<std::net::SocketAddr> {
+        let pairs = line.windows(2).filter(|pair| pair[0] == flag);
+        pairs.map(|pair| pair[1].parse().unwrap()).collect()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("site.properties");
+    std::fs::write(&file, &blocks(&text, "properties")[0]).unwrap();
+    let loaded = tandem::settings::load(&file, &|_| None).unwrap();
+    let settings = loaded.settings;
+    let notify: Vec<_> = given("--xmpp-listen");
+    assert_eq!(notify.len(), 2);
+    assert_eq!(settings.downstream.nodes.len(), 2);
+    for ((node, rest), notify) in settings
+        .downstream
+        .nodes
+        .iter()
+        .zip(given("--listen"))
+        .zip(notify)
+    {
+        assert_eq!(node.url, format!("http://{rest}/finesse/api"));
+        assert_eq!(node.address, rest.ip().to_string());
+        assert_eq!(
+            (notify.ip(), notify.port()),
+            (rest.ip(), settings.notify.port)
+        );
+    }
 }
 
 /// `tandem word` in running text names a command.

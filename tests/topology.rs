@@ -353,7 +353,7 @@ async fn the_command_line_sets_another_cluster(network: &BrokerNetwork) {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("site-1.properties");
     let mut text = "mode=active-active\ncluster.name=blue\ncommand.queue=Blue1\n\
-        control.key=0123456789abcdef0123456789abcdef\n\
+        control.key=6b1d9f3e07a84c52b6e8d4013f97ac25\n\
         downstream.url.1=http://127.0.0.1:1\n"
         .to_owned();
     for (n, node) in (1..).zip(network.nodes()) {

@@ -41,7 +41,7 @@ pub(super) fn readiness(view: &View) -> Result<String, String> {
 
 /// What is asked of a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum Wanted {
     /// `leader` or `leader-single-node`.
     Leader,
     /// `follower`.
@@ -49,14 +49,14 @@ pub(super) enum Asked {
 }
 
 /// Whether this instance has that role in the group; either way one line.
-pub(super) fn has_role(view: &View, group: &str, asked: Asked) -> Result<String, String> {
+pub(super) fn has_role(view: &View, group: &str, asked: Wanted) -> Result<String, String> {
     let Some(group) = view.groups.iter().find(|g| g.name == group) else {
         return Err("there is no such group".to_owned());
     };
     let line = format!("{} {}", group.name, group.role.as_str());
     let fits = match asked {
-        Asked::Leader => group.role.leads(),
-        Asked::Follower => group.role == Role::Follower,
+        Wanted::Leader => group.role.leads(),
+        Wanted::Follower => group.role == Role::Follower,
     };
     if fits { Ok(line) } else { Err(line) }
 }
@@ -115,13 +115,13 @@ mod tests {
     #[test]
     fn roles_for_load_balancers() {
         let mut view = view();
-        assert!(has_role(&view, "agents", Asked::Leader).is_ok());
-        assert!(has_role(&view, "agents", Asked::Follower).is_err());
-        assert!(has_role(&view, "nope", Asked::Leader).is_err());
+        assert!(has_role(&view, "agents", Wanted::Leader).is_ok());
+        assert!(has_role(&view, "agents", Wanted::Follower).is_err());
+        assert!(has_role(&view, "nope", Wanted::Leader).is_err());
         view.groups[0].role = Role::LeaderSingleNode;
-        assert!(has_role(&view, "agents", Asked::Leader).is_ok());
+        assert!(has_role(&view, "agents", Wanted::Leader).is_ok());
         view.groups[0].role = Role::Follower;
-        assert!(has_role(&view, "agents", Asked::Leader).is_err());
-        assert!(has_role(&view, "agents", Asked::Follower).is_ok());
+        assert!(has_role(&view, "agents", Wanted::Leader).is_err());
+        assert!(has_role(&view, "agents", Wanted::Follower).is_ok());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::sse::{Event as Message, Sse};
 use axum::response::{IntoResponse, Response};
@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use super::extract::Asked;
 use super::routes::{ask, error};
 use super::{AdminRequest, AdminState};
 use crate::engine::view::SessionQuery;
@@ -28,7 +29,7 @@ const CHANGES: usize = 100;
 /// Longest page of sessions.
 const PAGE: usize = 1_000;
 /// Longest text to search for, in characters.
-const SEARCH_CHARS: usize = 150;
+pub(super) const SEARCH_CHARS: usize = 150;
 
 /// Who may have a stream.
 #[derive(Clone)]
@@ -101,14 +102,18 @@ pub(super) struct SessionsAsked {
     /// Part of agent, extension or destination.
     q: String,
     owner: Option<String>,
-    offset: usize,
-    limit: Option<usize>,
+    offset: u32,
+    limit: Option<u32>,
+}
+
+fn whole(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// A list of sessions; the header `x-total-count` says how many fit the question.
 pub(super) async fn sessions(
     State(state): State<AdminState>,
-    Query(asked): Query<SessionsAsked>,
+    Asked(asked): Asked<SessionsAsked>,
 ) -> Response {
     if asked.q.chars().count() > SEARCH_CHARS {
         return error(StatusCode::BAD_REQUEST, "q is too long");
@@ -116,8 +121,8 @@ pub(super) async fn sessions(
     let query = SessionQuery {
         search: asked.q,
         owner: asked.owner.filter(|owner| !owner.is_empty()),
-        offset: asked.offset,
-        limit: asked.limit.map(|limit| limit.min(PAGE)),
+        offset: whole(asked.offset),
+        limit: asked.limit.map(|limit| whole(limit).min(PAGE)),
     };
     match ask(&state, |answer| AdminRequest::Sessions(query, answer)).await {
         Ok(page) => {

@@ -4,6 +4,8 @@
 //! for what must be asked, and the [`History`] that the driver feeds. Nothing here can block the
 //! engine: the channel is bounded and every question has a time limit.
 
+mod api;
+mod extract;
 mod guard;
 mod health;
 mod history;
@@ -12,6 +14,7 @@ mod live;
 mod page;
 mod pulse;
 mod routes;
+mod shapes;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -99,6 +102,12 @@ pub async fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
         };
         io::Error::new(error.kind(), text)
     })
+}
+
+/// The OpenAPI document of the listener, served at `/openapi.json`.
+#[must_use]
+pub fn openapi() -> serde_json::Value {
+    api::openapi().clone()
 }
 
 /// Serves until `shutdown` resolves, then gives open connections a second to end.

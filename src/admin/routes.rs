@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Path, Query, Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
     RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
@@ -14,15 +14,16 @@ use axum::http::header::{
 use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, post};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use super::extract::{Asked, Named};
 use super::guard::{Access, Caller, Needs, Refusal};
-use super::health::{self, Asked};
+use super::health::{self, Wanted};
 use super::listener::From;
-use super::{AdminRequest, AdminState, live, page, trace};
+use super::{AdminRequest, AdminState, api, live, page};
 use crate::engine::View;
 use crate::engine::input::Verb;
 use crate::engine::peer::Role;
@@ -35,48 +36,20 @@ const BODY: usize = 16 * 1024;
 /// How long a request body may take.
 const BODY_TIME: Duration = Duration::from_secs(5);
 /// Of the sessions.
-const SESSIONS: &str = "/api/v1/sessions";
+pub(super) const SESSIONS: &str = "/api/v1/sessions";
 /// Of a command's life.
-const TRACE: &str = "/api/v1/trace";
+pub(super) const TRACE: &str = "/api/v1/trace";
 
-/// All routes. Those for machines that probe (`/livez` and the like) have no rules; for the
-/// others see [`super::guard`].
+/// All routes: those of the table ([`api`]) and the page. Those for machines that probe (`/livez`
+/// and the like) have no rules; for the others see [`super::guard`].
 pub(super) fn router(state: AdminState, access: Access) -> Router {
     let guarded = Router::new()
         .merge(page::router())
-        .route("/metrics", get(metrics))
-        .route("/api/v1/status", get(status))
-        .route("/api/v1/members", get(members))
-        .route(SESSIONS, get(live::sessions))
-        .route("/api/v1/events", get(live::events))
-        .route(TRACE, get(trace::trace))
-        .route("/api/v1/network", get(network))
-        .route("/api/v1/groups", get(groups))
-        .route("/api/v1/history", get(history))
-        .route("/api/v1/groups/{name}/stop", group_verb(Verb::GroupStop))
-        .route("/api/v1/groups/{name}/start", group_verb(Verb::GroupStart))
-        .route(
-            "/api/v1/failover/{name}/stop",
-            group_verb(Verb::FailoverStop),
-        )
-        .route(
-            "/api/v1/failover/{name}/start",
-            group_verb(Verb::FailoverStart),
-        )
-        .route(
-            "/api/v1/failover/{name}/auto",
-            group_verb(Verb::FailoverAuto),
-        )
-        .route("/api/v1/switchover", post(switchover))
-        .route("/api/v1/members/{name}/forget", post(forget))
-        .route("/api/v1/drain", post(drain))
+        .merge(api::router(api::guarded()))
         .layer(axum::Extension(live::Streams::default()))
         .layer(middleware::from_fn_with_state(Arc::new(access), guard));
     Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/leader", get(leader))
-        .route("/follower", get(follower))
+        .merge(api::router(api::open()))
         .merge(guarded)
         .fallback(async || error(StatusCode::NOT_FOUND, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
@@ -117,8 +90,14 @@ async fn common_headers(mut response: Response) -> Response {
     response
 }
 
-/// What is read without any token: the page without what it shows, and the metrics.
-const OPEN: [&str; 4] = ["/", "/status.js", "/status.css", "/metrics"];
+/// What is read without any token: the page without what it shows, the metrics, the document.
+const OPEN: [&str; 5] = [
+    "/",
+    "/status.js",
+    "/status.css",
+    "/metrics",
+    "/openapi.json",
+];
 
 async fn guard(
     State(access): State<Arc<Access>>,
@@ -171,7 +150,7 @@ pub(super) fn error(status: StatusCode, words: &str) -> Response {
 fn line(answer: Result<String, String>) -> Response {
     match answer {
         Ok(text) => (StatusCode::OK, text + "\n").into_response(),
-        Err(text) => (StatusCode::SERVICE_UNAVAILABLE, text + "\n").into_response(),
+        Err(text) => error(StatusCode::SERVICE_UNAVAILABLE, &text),
     }
 }
 
@@ -204,11 +183,11 @@ impl AdminState {
     }
 }
 
-async fn livez(State(state): State<AdminState>) -> Response {
+pub(super) async fn livez(State(state): State<AdminState>) -> Response {
     line(state.alive().map(|()| "alive".to_owned()))
 }
 
-async fn readyz(State(state): State<AdminState>) -> Response {
+pub(super) async fn readyz(State(state): State<AdminState>) -> Response {
     line(
         state
             .alive()
@@ -217,7 +196,7 @@ async fn readyz(State(state): State<AdminState>) -> Response {
 }
 
 #[derive(Deserialize)]
-struct GroupQuery {
+pub(super) struct GroupQuery {
     #[serde(default = "default_group")]
     group: String,
 }
@@ -226,15 +205,18 @@ fn default_group() -> String {
     "agents".to_owned()
 }
 
-async fn leader(State(state): State<AdminState>, query: Query<GroupQuery>) -> Response {
-    role(&state, &query.group, Asked::Leader)
+pub(super) async fn leader(State(state): State<AdminState>, query: Asked<GroupQuery>) -> Response {
+    role(&state, &query.0.group, Wanted::Leader)
 }
 
-async fn follower(State(state): State<AdminState>, query: Query<GroupQuery>) -> Response {
-    role(&state, &query.group, Asked::Follower)
+pub(super) async fn follower(
+    State(state): State<AdminState>,
+    query: Asked<GroupQuery>,
+) -> Response {
+    role(&state, &query.0.group, Wanted::Follower)
 }
 
-fn role(state: &AdminState, group: &str, asked: Asked) -> Response {
+fn role(state: &AdminState, group: &str, asked: Wanted) -> Response {
     let view = state.current();
     line(
         state
@@ -245,16 +227,20 @@ fn role(state: &AdminState, group: &str, asked: Asked) -> Response {
 
 // ---- reading -----------------------------------------------------------------------------------
 
-async fn metrics(State(state): State<AdminState>) -> Response {
+pub(super) async fn openapi() -> Response {
+    Json(api::openapi()).into_response()
+}
+
+pub(super) async fn metrics(State(state): State<AdminState>) -> Response {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(CONTENT_TYPE, kind)], (state.metrics)()).into_response()
 }
 
-async fn status(State(state): State<AdminState>) -> Response {
+pub(super) async fn status(State(state): State<AdminState>) -> Response {
     Json(state.current().as_ref()).into_response()
 }
 
-async fn groups(State(state): State<AdminState>) -> Response {
+pub(super) async fn groups(State(state): State<AdminState>) -> Response {
     let view = state.current();
     let groups: Vec<Value> = view
         .groups
@@ -289,15 +275,15 @@ fn only_leader(members: &[Value]) -> Value {
     }
 }
 
-async fn history(State(state): State<AdminState>) -> Response {
+pub(super) async fn history(State(state): State<AdminState>) -> Response {
     Json(state.history.entries()).into_response()
 }
 
-async fn network(State(state): State<AdminState>) -> Response {
+pub(super) async fn network(State(state): State<AdminState>) -> Response {
     Json(state.network.borrow().as_ref()).into_response()
 }
 
-async fn members(State(state): State<AdminState>) -> Response {
+pub(super) async fn members(State(state): State<AdminState>) -> Response {
     let view = state.current();
     let roles: Vec<Value> = view
         .groups
@@ -322,9 +308,9 @@ async fn members(State(state): State<AdminState>) -> Response {
 // ---- verbs -------------------------------------------------------------------------------------
 
 /// A verb for the group that the path names.
-fn group_verb(verb: fn(String) -> Verb) -> MethodRouter<AdminState> {
+pub(super) fn group_verb(verb: fn(String) -> Verb) -> MethodRouter<AdminState> {
     post(
-        move |State(state): State<AdminState>, who: Who, Path(name): Path<String>| async move {
+        move |State(state): State<AdminState>, who: Who, Named(name): Named| async move {
             for_group(&state, &who, name, verb).await
         },
     )
@@ -357,24 +343,25 @@ async fn for_group(
 }
 
 #[derive(Deserialize, Default)]
-struct Target {
+pub(super) struct Target {
     #[serde(default)]
     to: String,
 }
 
 /// `?to=gc-2`, or the same in a JSON body.
-async fn switchover(
+pub(super) async fn switchover(
     State(state): State<AdminState>,
     who: Who,
-    query: Query<Target>,
+    query: Asked<Target>,
     body: axum::body::Bytes,
 ) -> Response {
-    let given = match (query.to.is_empty(), body.is_empty()) {
-        (false, _) | (true, true) => Ok(query.0),
-        (true, false) => serde_json::from_slice::<Target>(&body),
+    let given = match body.is_empty() {
+        true => Ok(Target::default()),
+        false => serde_json::from_slice::<Target>(&body),
     };
-    let to = match given {
-        Ok(target) if !target.to.is_empty() => target.to,
+    let to = match (query.0.to, given) {
+        (to, Ok(_)) if !to.is_empty() => to,
+        (_, Ok(target)) if !target.to.is_empty() => target.to,
         _ => {
             let words = "say where to: {\"to\":\"gc-2\"} or ?to=gc-2";
             return error(StatusCode::BAD_REQUEST, words);
@@ -389,7 +376,11 @@ async fn switchover(
     }
 }
 
-async fn forget(State(state): State<AdminState>, who: Who, Path(name): Path<String>) -> Response {
+pub(super) async fn forget(
+    State(state): State<AdminState>,
+    who: Who,
+    Named(name): Named,
+) -> Response {
     match run(&state, &who, Verb::Forget(name.clone())).await {
         Ok(new) => {
             let body = json!({ "instance": name, "state": new });
@@ -399,7 +390,7 @@ async fn forget(State(state): State<AdminState>, who: Who, Path(name): Path<Stri
     }
 }
 
-async fn drain(State(state): State<AdminState>, who: Who) -> Response {
+pub(super) async fn drain(State(state): State<AdminState>, who: Who) -> Response {
     match run(&state, &who, Verb::Drain).await {
         Ok(new) => (StatusCode::ACCEPTED, Json(json!({ "state": new }))).into_response(),
         Err(response) => response,

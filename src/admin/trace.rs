@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use super::extract::Asked;
 use super::routes::error;
 use super::{AdminRequest, AdminState};
 use crate::engine::limits::TRACE_ID;
@@ -23,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const ANSWERS: usize = 64;
 
 #[derive(Deserialize)]
-pub(super) struct Asked {
+pub(super) struct Question {
     #[serde(default)]
     id: String,
 }
@@ -60,11 +61,15 @@ impl Life {
 
 /// The steps of all commands with this command or correlation id, in the order of their times; the
 /// instances' clocks may differ.
-pub(super) async fn trace(State(state): State<AdminState>, query: Query<Asked>) -> Response {
+pub(super) async fn trace(State(state): State<AdminState>, query: Asked<Question>) -> Response {
     let id = query.0.id;
-    if id.is_empty() || id.len() > TRACE_ID {
+    if id.is_empty() || id.chars().count() > TRACE_ID {
         let words = "say which command: ?id=… with its message_id or correlation_id";
         return error(StatusCode::BAD_REQUEST, words);
+    }
+    if id.len() > TRACE_ID {
+        // In so many bytes no message has an id: there is nobody to ask.
+        return told(&state, &id, Life::default());
     }
     let (asker, mut answers) = mpsc::channel(ANSWERS);
     let request = AdminRequest::Trace(id.clone(), asker);
@@ -87,6 +92,10 @@ pub(super) async fn trace(State(state): State<AdminState>, query: Query<Asked>) 
         };
         return error(StatusCode::SERVICE_UNAVAILABLE, words);
     }
+    told(&state, &id, life)
+}
+
+fn told(state: &AdminState, id: &str, mut life: Life) -> Response {
     // Without a time is what only the journal knows: the end.
     life.steps.sort_by_key(|step| step.at.unwrap_or(u64::MAX));
     let own = state.current().instance.clone();

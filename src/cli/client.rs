@@ -135,7 +135,9 @@ impl Admin {
             StatusCode::SERVICE_UNAVAILABLE => false,
             _ => return Err(self.stranger()),
         };
-        let line = text.trim_end();
+        let refusal = serde_json::from_str::<Value>(&text).ok();
+        let why = refusal.as_ref().and_then(|body| body["error"].as_str());
+        let line = why.unwrap_or_else(|| text.trim_end());
         Ok((good, line.chars().filter(|c| !c.is_control()).collect()))
     }
 

@@ -1,5 +1,6 @@
 //! `tandem demo`: the two-site demo on this machine.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -47,6 +48,9 @@ pub fn run(args: &Args, json: bool) -> ExitCode {
         demo::run(options, stop).await
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
+    if result.is_ok() && !json {
+        output::print(&next(std::env::current_exe().ok().as_deref()));
+    }
     match result {
         Ok(verdict) if verdict.is_good() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(exit::FAILED),
@@ -55,6 +59,27 @@ pub fn run(args: &Args, json: bool) -> ExitCode {
             ExitCode::from(exit::FAILED)
         }
     }
+}
+
+/// What to try after the demo, and why.
+const NEXT: [(&str, &str); 3] = [
+    (
+        "demo",
+        "without an end: look at the pages that it prints, kill what you like",
+    ),
+    (
+        "drill kill-leader drain",
+        "failovers measured, on a pair of its own",
+    ),
+    ("commands", "what clients can send"),
+];
+
+/// The same, with the program as it can be called from anywhere.
+fn next(program: Option<&Path>) -> String {
+    let program = program.map_or_else(|| "tandem".into(), |path| path.display().to_string());
+    let line = |(words, why): &(&str, &str)| format!("  {program} {words:<25}# {why}\n");
+    let lines: String = NEXT.iter().map(line).collect();
+    format!("\ntry next:\n{lines}")
 }
 
 pub(super) fn stop_at_signals(stop: CancellationToken) -> std::io::Result<()> {
@@ -87,6 +112,21 @@ mod tests {
     struct Cli {
         #[command(flatten)]
         args: Args,
+    }
+
+    #[test]
+    fn what_to_try_next_are_three_commands() {
+        let text = next(Some(Path::new("/opt/tandem")));
+        let lines = text.lines().filter_map(|line| line.strip_prefix("  /opt/"));
+        let commands: Vec<Vec<&str>> = lines
+            .map(|line| line.split('#').next().unwrap_or_default())
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(commands.len(), 3, "{text}");
+        for words in commands {
+            let read = super::super::Cli::try_parse_from(&words);
+            assert!(read.is_ok(), "{words:?}: {:?}", read.err());
+        }
     }
 
     #[test]

@@ -20,7 +20,9 @@ pub mod forget;
 pub mod group;
 pub mod history;
 pub mod journal;
+pub mod man_pages;
 pub mod run;
+pub mod schema;
 pub mod send;
 pub mod sessions;
 pub mod simulate;
@@ -109,6 +111,8 @@ pub enum Command {
     Forget(forget::Args),
     /// The commands that clients can send: arguments, repeat safety, what each asks
     Commands(commands::Args),
+    /// Contracts for machines: JSON Schemas, AsyncAPI, OpenAPI
+    Schema(schema::Args),
     /// What the journal of a stopped instance holds
     Journal(journal::Args),
     /// Send one command as a client would, print its reply and events
@@ -123,6 +127,9 @@ pub enum Command {
     Drill(drill::Args),
     /// Make a token for the admin API, and its line for admin.tokens-file
     Token(token::Args),
+    /// Write the manual pages, for packages
+    #[command(hide = true)]
+    ManPages(man_pages::Args),
     /// Print the completion script of a shell
     Completions(completions::Args),
 }
@@ -160,6 +167,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Drain(args) => drain::run(args, json),
         Command::Forget(args) => forget::run(args, json),
         Command::Commands(args) => commands::run(&args, json),
+        Command::Schema(args) => schema::run(&args),
         Command::Journal(args) => journal::run(&args, json),
         Command::Send(args) => send::run(&args, json),
         Command::Deadletter(args) => deadletter::run(&args, json),
@@ -167,6 +175,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Demo(args) => demo::run(&args, json),
         Command::Drill(args) => drill::run(&args, json),
         Command::Token(args) => token::run(&args, json),
+        Command::ManPages(args) => man_pages::run(&args),
         Command::Completions(args) => completions::run(&args),
     }
 }
@@ -230,6 +239,8 @@ mod tests {
             "tandem commands",
             "tandem commands --json",
             "tandem commands --markdown",
+            "tandem schema openapi",
+            "tandem schema asyncapi",
         ] {
             assert_eq!(code(line), ExitCode::SUCCESS, "{line}");
         }

@@ -21,7 +21,7 @@ use axum::http::header::{
 };
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -94,6 +94,10 @@ pub async fn serve(
     };
     let app = Router::new()
         .route("/gc/command", post(command))
+        .route(
+            "/openapi.json",
+            get(async || Json(crate::contracts::entrance())),
+        )
         .fallback(async || refused(StatusCode::NOT_FOUND, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             refused(StatusCode::METHOD_NOT_ALLOWED, "not with this method")

@@ -19,6 +19,7 @@ mod url;
 mod validate;
 mod validate_admin;
 mod validate_broker;
+mod validate_defaults;
 mod validate_downstream;
 mod validate_rest;
 mod value;

@@ -32,6 +32,7 @@ pub(super) fn assemble(
     let instance = v.instance();
     let cluster_name = v.text("cluster.name");
     let broker = v.broker();
+    v.warn_of_defaults(&broker);
     let groups = v.groups(&cluster_name);
     let peer = v.peer();
     let downstream = v.downstream();
@@ -314,6 +315,7 @@ impl Validator<'_> {
             key: self.secret("control.key"),
             previous_key: self.secret("control.previous-key"),
         };
+        self.warn_of_guessable("control.key", control.key.as_ref());
         match (&control.key, &control.previous_key) {
             (None, Some(_)) if !self.failed("control.key") => {
                 self.about(

@@ -22,6 +22,7 @@ impl Validator<'_> {
         {
             self.about("admin.token", Finding::warning("nobody can send it: a bearer token has printable ASCII characters only, and no blanks"));
         }
+        self.warn_of_guessable("admin.token", token.as_ref());
         let tokens = self.tokens();
         let tls = self.tls(KeyNames::ADMIN, true);
         let tls = tls.has_certificate().then(|| TlsServer::new(tls));

@@ -3,6 +3,7 @@
 use super::finding::Finding;
 use super::schema;
 use super::validate::Validator;
+use super::validate_defaults::{is_example, of_example};
 use super::value::{Value, is_loopback};
 use super::{AllowRule, Credentials, Downstream, DownstreamKind, Node, Notify, NotifyTls};
 use crate::net::address::{bare, bracketed};
@@ -102,6 +103,9 @@ impl Validator<'_> {
                 address: String::new(),
             };
         };
+        if is_example(&http.host) {
+            self.about(url_key, of_example(&http.host));
+        }
         if http.user.is_some() || http.password.is_some() {
             self.about(
                 url_key,

@@ -29,6 +29,7 @@ impl Validator<'_> {
             listen: listen.unwrap_or(ORIGINAL),
             token: self.secret("rest.token"),
         };
+        self.warn_of_guessable("rest.token", rest.token.as_ref());
         let open = rest.listen.ip().is_loopback() || self.bool("rest.open");
         if rest.token.is_none() && !open && !self.failed("rest.token") {
             let words = format!(

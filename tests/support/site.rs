@@ -16,7 +16,7 @@ use super::{LIMIT, until, wait_for};
 
 /// Keys that every instance of these tests has.
 const USUAL: [(&str, &str); 6] = [
-    ("control.key", "0123456789abcdef0123456789abcdef"),
+    ("control.key", "6b1d9f3e07a84c52b6e8d4013f97ac25"),
     ("notify.tls", "false"),
     ("broker.failback-hold", "1s"),
     ("takeback.hold", "2s"),

@@ -24,6 +24,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All.
+    pub const ALL: [Self; 6] = [
+        Self::Ok,
+        Self::Accepted,
+        Self::Rejected,
+        Self::Failed,
+        Self::Expired,
+        Self::InDoubt,
+    ];
+
     /// The word on the wire; also a metric label.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -198,14 +208,7 @@ mod tests {
 
     #[test]
     fn the_word_and_the_serialised_form_agree() {
-        for outcome in [
-            Outcome::Ok,
-            Outcome::Accepted,
-            Outcome::Rejected,
-            Outcome::Failed,
-            Outcome::Expired,
-            Outcome::InDoubt,
-        ] {
+        for outcome in Outcome::ALL {
             assert_eq!(
                 serde_json::to_value(outcome).unwrap(),
                 serde_json::Value::from(outcome.as_str())

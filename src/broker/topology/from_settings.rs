@@ -42,7 +42,7 @@ mod tests {
         let file = folder.path().join("site-1.properties");
         let text = "mode=active-active\n\
             cluster.name=blue\n\
-            control.key=0123456789abcdef0123456789abcdef\n\
+            control.key=6b1d9f3e07a84c52b6e8d4013f97ac25\n\
             broker.url.1=10.0.0.1:5672\n\
             broker.url.2=amqp://u:p%40w@10.0.0.2:5673/v\n\
             broker.management-url.2=http://10.0.0.2:15673\n\

@@ -201,3 +201,73 @@ fn unreadable_files_are_one_clear_error() {
         "{latin}"
     );
 }
+
+#[test]
+fn defaults_and_examples_do_not_go_into_production_unseen() {
+    let said = |text: &str| -> Vec<String> {
+        let loaded = load_with(&format!("instance.id=gc-1\n{text}"), &[]);
+        let loaded = loaded.unwrap_or_else(|e| panic!("{e}"));
+        let warnings = loaded.warnings.iter();
+        let of_login = |w: &&Finding| !w.message.starts_with("plain ");
+        warnings
+            .filter(of_login)
+            .map(|w| format!("{}: {}", w.key.clone().unwrap_or_default(), w.message))
+            .collect()
+    };
+    let node = "downstream.url.1=https://finesse/finesse/api\n";
+    let far = format!("broker.url.1=amqps://far\nbroker.url.2=amqps://farther\n{node}");
+    for (text, wanted) in [
+        (far.clone(), vec!["broker.username: guest is the default"]),
+        (
+            format!("{far}broker.username=tandem\n"),
+            vec!["broker.username: the password of user tandem is guest's, the default"],
+        ),
+        (
+            format!("{far}broker.username=tandem\nbroker.password=tandem\n"),
+            vec!["broker.username: the password of user tandem is its name"],
+        ),
+        (
+            format!("{far}broker.username=tandem\nbroker.password=change-me\n"),
+            vec!["broker.username: the password of user tandem is an example's"],
+        ),
+        (
+            format!("{far}broker.username=tandem\nbroker.password=9d1f6a0b7be8\n"),
+            vec![],
+        ),
+        (
+            format!("broker.url.1=amqp://ops:ops@localhost\n{node}"),
+            vec!["broker.url.1: the password of user ops is its name"],
+        ),
+        (format!("broker.url.1=localhost\n{node}"), vec![]),
+        (
+            format!("broker.url.1=localhost\n{node}broker.username=tandem\n"),
+            vec!["broker.username: the password of user tandem is guest's, the default"],
+        ),
+        (
+            format!(
+                "broker.url.1=localhost\n{node}control.key=change-me-change-me-change-me-change-me\n"
+            ),
+            vec!["control.key: it can be guessed"],
+        ),
+        (
+            format!("broker.url.1=localhost\n{node}admin.token=s3cret\n"),
+            vec!["admin.token: it can be guessed"],
+        ),
+        (
+            format!(
+                "broker.url.1=localhost\n{node}rest.listen=127.0.0.1:8112\nrest.token=my-secret-token\n"
+            ),
+            vec!["rest.token: it can be guessed"],
+        ),
+    ] {
+        let said = said(&text);
+        assert_eq!(said.len(), wanted.len(), "{text}\n{said:#?}");
+        for (said, wanted) in said.iter().zip(&wanted) {
+            assert!(said.starts_with(wanted), "{text}\n{said}");
+            assert!(
+                !said.contains("change-me") && !said.contains("s3cret"),
+                "{said}"
+            );
+        }
+    }
+}

@@ -16,7 +16,7 @@ mod origins;
 mod pairs;
 mod shipped;
 
-const KEY: &str = "0123456789abcdef0123456789abcdef";
+const KEY: &str = "6b1d9f3e07a84c52b6e8d4013f97ac25";
 const LEAST: &str = "instance.id=gc-1\nbroker.url.1=localhost\ndownstream.url.1=http://localhost:8080/finesse/api\n";
 
 struct Files(TempDir);
@@ -220,10 +220,10 @@ fn a_key_given_twice_with_different_values_names_both() {
         "{error}"
     );
     let error = one_error(
-        "control.key=0123456789abcdef0123456789abcdef\nCONTROL.KEY=1123456789abcdef0123456789abcdef\n",
+        "control.key=6b1d9f3e07a84c52b6e8d4013f97ac25\nCONTROL.KEY=7b1d9f3e07a84c52b6e8d4013f97ac25\n",
     );
     assert!(
-        error.contains("control.key") && !error.contains("0123456789"),
+        error.contains("control.key") && !error.contains("b1d9f3e07a"),
         "{error}"
     );
     assert_eq!(

@@ -40,6 +40,27 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// All.
+    pub const ALL: [Self; 17] = [
+        Self::SubscriptionFailed,
+        Self::UnableToSubscribe,
+        Self::SessionInvalidated,
+        Self::MissingExtension,
+        Self::WrongExtension,
+        Self::MissingPassword,
+        Self::MissingReasonCode,
+        Self::MissingDialogId,
+        Self::MissingNumber,
+        Self::NoDialogId,
+        Self::InvalidCallData,
+        Self::PleaseRetry,
+        Self::Down,
+        Self::NotReachable,
+        Self::ReLogin,
+        Self::NotImplemented,
+        Self::NotAllowed,
+    ];
+
     /// The code on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
