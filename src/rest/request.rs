@@ -7,8 +7,10 @@ use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::callback::{Addresses, Registration};
 use crate::model::Trace;
-use crate::wire::command::{Defaults, parse};
+use crate::model::catalogue::Step;
+use crate::wire::command::{Addressed, ClientCommand, Defaults, parse};
 use crate::wire::message::RawMessage;
 
 /// Longest id that a client may give, bytes: what an AMQP short string holds.
@@ -31,8 +33,19 @@ pub(super) struct Asked {
     pub(super) trace: Option<Trace>,
     /// The envelope, as it came.
     pub(super) body: Bytes,
-    /// It wants events to be posted somewhere.
-    pub(super) names_callback: bool,
+    /// Where its client's events are to be posted.
+    pub(super) callback: Callback,
+}
+
+/// What a request says of a callback.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Callback {
+    /// Nothing.
+    None,
+    /// It names one, and there are no callbacks here, or not for such a command.
+    Ignored,
+    /// The events of a destination go there.
+    At(Registration),
 }
 
 /// Why it is none.
@@ -55,6 +68,7 @@ pub(super) fn read(
     headers: &HeaderMap,
     body: Bytes,
     defaults: &Defaults,
+    addresses: Option<&Addresses>,
 ) -> Result<Asked, Unreadable> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let kind = text(CONTENT_TYPE.as_str()).unwrap_or_default();
@@ -75,7 +89,7 @@ pub(super) fn read(
             None => Err(bad(format!("{name} is no whole number"))),
         },
     };
-    let asked = Asked {
+    let mut asked = Asked {
         id: match id(headers, "idempotency-key")? {
             Some(id) => id,
             None => fresh_id()?,
@@ -85,7 +99,7 @@ pub(super) fn read(
         deadline: number("x-deadline")?,
         timestamp: now.as_secs(),
         trace: text("traceparent").and_then(|parent| Trace::read(parent, text("tracestate"))),
-        names_callback: names_callback(&body),
+        callback: Callback::None,
         body,
     };
     let raw = RawMessage {
@@ -95,7 +109,10 @@ pub(super) fn read(
         ..RawMessage::default()
     };
     match parse(&raw, defaults, millis) {
-        Ok(_) => Ok(asked),
+        Ok(command) => {
+            asked.callback = callback(&asked.body, &command, addresses, millis)?;
+            Ok(asked)
+        }
         Err(malformed) => Err(bad(format!("{}: {}", malformed.reason, malformed.detail))),
     }
 }
@@ -124,16 +141,36 @@ fn fresh_id() -> Result<String, Unreadable> {
     Ok(format!("rest-{hex}"))
 }
 
-/// The envelope's own fields for it; what is no envelope is refused elsewhere.
-fn names_callback(body: &[u8]) -> bool {
-    let Ok(envelope) = serde_json::from_slice::<Value>(body) else {
-        return false;
+/// The envelope's own fields for it, and whose events are meant.
+fn callback(
+    body: &[u8],
+    command: &ClientCommand,
+    addresses: Option<&Addresses>,
+    now: u64,
+) -> Result<Callback, Unreadable> {
+    // What is no envelope has been refused before.
+    let envelope: Value = serde_json::from_slice(body).unwrap_or_default();
+    let named = |name: &str| match envelope["data"][name].as_str().map(str::trim) {
+        Some(text) if !text.eq_ignore_ascii_case("null") => text.to_owned(),
+        _ => String::new(),
     };
-    let named = |name: &str| {
-        let text = envelope["data"][name].as_str();
-        text.is_some_and(|text| !text.trim().is_empty())
+    let (host, endpoint) = (named("callbackFqdn"), named("callbackEndpoint"));
+    let names_one = !host.is_empty() || !endpoint.is_empty();
+    let destination = match (&command.addressee, &command.spec.step) {
+        (Addressed::Destination(destination), Step::Hello) => Some(destination.as_str()),
+        (_, Step::Connect) => command.args.get("destination"),
+        _ => None,
     };
-    named("callbackFqdn") || named("callbackEndpoint")
+    let (Some(destination), Some(addresses)) = (destination, addresses) else {
+        return Ok(match names_one {
+            true => Callback::Ignored,
+            false => Callback::None,
+        });
+    };
+    match addresses.resolve(&host, &endpoint).map_err(bad)? {
+        Some(url) => Ok(Callback::At(Registration::new(destination, url, now))),
+        None => Ok(Callback::None),
+    }
 }
 
 #[cfg(test)]
@@ -155,14 +192,14 @@ mod tests {
             max_age_ms: 30_000,
             ..Defaults::default()
         };
-        read(&map, Bytes::from(body.to_owned()), &defaults)
+        read(&map, Bytes::from(body.to_owned()), &defaults, None)
     }
 
     #[test]
     fn the_originals_envelope_is_read_and_goes_on_as_it_came() {
         let asked = ask(&[], HELLO).unwrap();
         assert_eq!(&asked.body[..], HELLO.as_bytes());
-        assert!(asked.id.starts_with("rest-") && asked.names_callback);
+        assert!(asked.id.starts_with("rest-") && asked.callback == Callback::Ignored);
         assert_ne!(asked.id, ask(&[], HELLO).unwrap().id);
         assert_eq!((asked.attempt, asked.deadline), (1, None));
     }
@@ -186,7 +223,7 @@ mod tests {
             (2, Some(1_900_000_000_000))
         );
         assert_eq!(asked.trace.unwrap().parent(), PARENT);
-        assert!(!asked.names_callback);
+        assert_eq!(asked.callback, Callback::None);
         let malformed = ask(&[("traceparent", "00-x")], body).unwrap();
         assert_eq!(malformed.trace, None);
     }
