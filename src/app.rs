@@ -191,9 +191,8 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     ));
     let proofs = tokio::spawn(prover.run(views.clone(), results.clone()));
     let beating = tokio::spawn(pulse.keep());
-    let entrance = entrance.map(|(listener, rest)| {
-        tokio::spawn(rest::serve(listener, rest, callbacks, stop.clone()))
-    });
+    let entrance = entrance
+        .map(|(listener, rest)| tokio::spawn(rest::serve(listener, rest, callbacks, stop.clone())));
     let told = Supervisor::from_environment().map(|it| tokio::spawn(it.keep(views.clone())));
     let gauges = tokio::spawn(keep_gauges(views));
     let counted = tokio::spawn(descriptors::watch(limit));

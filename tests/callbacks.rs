@@ -157,7 +157,9 @@ fn events_are_posted_in_order_and_a_wrong_server_gets_each_of_them_once() {
         sign_in(&ports, &pair, &[1001]).await;
         assert_eq!(all_posted(&server, &desk).await, Vec::<String>::new());
         let requests = server.requests();
-        let hello = requests.iter().find(|one| one.header("x-correlation-id") == "h-1");
+        let hello = requests
+            .iter()
+            .find(|one| one.header("x-correlation-id") == "h-1");
         let hello = hello.unwrap();
         assert_eq!(hello.line, "POST /event/crm HTTP/1.1");
         assert_eq!(hello.header("authorization"), format!("Bearer {BACK}"));
@@ -173,17 +175,25 @@ fn events_are_posted_in_order_and_a_wrong_server_gets_each_of_them_once() {
             ("busy", Answer::Status(429)),
             ("reset", Answer::Reset),
             ("silent", Answer::Never),
-            ("redirect", Answer::Redirect(format!("{}/event", elsewhere.url()))),
+            (
+                "redirect",
+                Answer::Redirect(format!("{}/event", elsewhere.url())),
+            ),
         ] {
             server.answer(answer);
             changes(&ports, &pair, name, 4).await;
             until("its failure is told", async || {
                 let rows = rows(&pair).await;
-                rows.iter().any(|row| row["state"] == "failing" && row["lastError"].is_string())
+                rows.iter()
+                    .any(|row| row["state"] == "failing" && row["lastError"].is_string())
             })
             .await;
             server.answer(Answer::Status(200));
-            assert_eq!(all_posted(&server, &desk).await, Vec::<String>::new(), "{name}");
+            assert_eq!(
+                all_posted(&server, &desk).await,
+                Vec::<String>::new(),
+                "{name}"
+            );
         }
         assert!(elsewhere.requests().is_empty(), "a redirect was followed");
         let slow = Answer::Slowly(Duration::from_millis(100));
@@ -208,11 +218,15 @@ fn events_are_posted_in_order_and_a_wrong_server_gets_each_of_them_once() {
         until("the status says so", async || {
             let rows = rows(&pair).await;
             let posting = |row: &Value| row["state"] == "posting" && row["waiting"] == 0;
-            rows.iter().any(|row| row["destination"] == "crm" && posting(row))
+            rows.iter()
+                .any(|row| row["destination"] == "crm" && posting(row))
         })
         .await;
         let metrics = pair.gc1.get("/metrics").await.unwrap();
-        assert!(metrics.contains("tandem_callbacks_total{outcome=\"posted\"}"), "{metrics}");
+        assert!(
+            metrics.contains("tandem_callbacks_total{outcome=\"posted\"}"),
+            "{metrics}"
+        );
     });
 }
 
@@ -224,7 +238,10 @@ fn what_may_not_be_called_is_refused_and_what_is_too_old_is_dropped_and_counted(
         let options = posting(&ports, &server).set("rest.callback.max-age", "10s");
         let pair = shared.pair(options).await;
         for (host, endpoint) in [
-            (format!("http://127.0.0.1:{}", pair.gc1.admin().port()), "/api/v1/drain"),
+            (
+                format!("http://127.0.0.1:{}", pair.gc1.admin().port()),
+                "/api/v1/drain",
+            ),
             (server.url(), "/elsewhere"),
             (server.url(), "/event/../elsewhere"),
             ("http://169.254.169.254".to_owned(), "/latest"),
@@ -245,7 +262,10 @@ fn what_may_not_be_called_is_refused_and_what_is_too_old_is_dropped_and_counted(
         let before = server.requests().len();
         changes(&ports, &pair, "refused", 1).await;
         until("it is dropped", async || {
-            rows(&pair).await.iter().any(|row| row["dropped"].as_u64() > Some(0))
+            rows(&pair)
+                .await
+                .iter()
+                .any(|row| row["dropped"].as_u64() > Some(0))
         })
         .await;
         let refused = server.requests().split_off(before);
@@ -256,7 +276,10 @@ fn what_may_not_be_called_is_refused_and_what_is_too_old_is_dropped_and_counted(
         let dropped = rows(&pair).await[0]["dropped"].as_u64().unwrap();
         deliver(&ports, "old", "MakeNotReady#1001", "").await;
         until("it is too old", async || {
-            rows(&pair).await.iter().any(|row| row["dropped"].as_u64() > Some(dropped))
+            rows(&pair)
+                .await
+                .iter()
+                .any(|row| row["dropped"].as_u64() > Some(dropped))
         })
         .await;
         server.answer(Answer::Status(200));
@@ -308,7 +331,9 @@ fn a_kill_of_either_instance_loses_no_command_and_no_event() {
             // One event is on its way when the process ends: the client knows it by its id.
             assert!(doubled.len() <= round + 1, "{doubled:?}");
             pair.instance(round).start();
-            pair.instance(round).becomes(["leader", "follower"][round]).await;
+            pair.instance(round)
+                .becomes(["leader", "follower"][round])
+                .await;
         }
     });
 }

@@ -1,5 +1,5 @@
 //! A client that nobody here wrote the library of: Java with RabbitMQ's client, by the sample of
-//! docs/clients. Where there is no JDK or no library (Debian: openjdk-17-jdk-headless and
+//! docs/clients. Where there is no JDK or no library (Debian: default-jdk-headless and
 //! librabbitmq-client-java, some 260 MB; `scripts/setup --all`), this says so and passes.
 
 #![allow(

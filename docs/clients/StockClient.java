@@ -3,7 +3,7 @@
 // Signs an agent in, makes it ready, makes a call, and prints replies and events. Where a broker is
 // lost it goes on at the next of its list.
 //
-//     apt-get install openjdk-17-jdk-headless librabbitmq-client-java    (or com.rabbitmq:amqp-client)
+//     apt-get install default-jdk-headless librabbitmq-client-java    (or com.rabbitmq:amqp-client)
 //     java -cp '/usr/share/java/amqp-client.jar:/usr/share/java/slf4j-api.jar' StockClient.java
 //         [--brokers amqp://guest:guest@127.0.0.1:5672/%2f,amqp://…] [--agent 1001]
 //         [--password pw-1001] [--extension 7001] [--call 5550142] [--seconds 5]

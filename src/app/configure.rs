@@ -12,9 +12,7 @@ use crate::engine::ids::BootId;
 use crate::model::{HttpPermission, InstanceId};
 use crate::notify::Tls;
 use crate::notify::shell::NotifyConfig;
-use crate::rest::{
-    Addresses, Allowed, CallbackConfig, Objects, PublisherConfig, RestConfig,
-};
+use crate::rest::{Addresses, Allowed, CallbackConfig, Objects, PublisherConfig, RestConfig};
 use crate::settings::{self, DownstreamKind, NotifyTls, Settings};
 use crate::wire::command::Defaults;
 use crate::wire::control::Keys;
@@ -168,11 +166,7 @@ fn callback_config(settings: &Settings, callback: &settings::RestCallback) -> Ca
             cluster: settings.cluster_name.clone(),
             queue_type: settings.queue_type,
         },
-        addresses: Addresses::new(
-            allow.collect(),
-            callback.url.clone(),
-            callback.path.clone(),
-        ),
+        addresses: Addresses::new(allow.collect(), callback.url.clone(), callback.path.clone()),
         token: callback.token.clone(),
         timeout: callback.timeout,
         max_age: callback.max_age,

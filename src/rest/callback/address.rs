@@ -158,13 +158,29 @@ mod tests {
     fn host_and_endpoint_make_a_url_that_the_list_must_have() {
         let ask = |host: &str, endpoint: &str| addresses(None, None).resolve(host, endpoint);
         for (host, endpoint, url) in [
-            ("https://crm.example", "/events/a", "https://crm.example/events/a"),
-            ("https://CRM.example:443/", "events", "https://crm.example/events"),
-            ("crm.example", "/events?site=1", "https://crm.example/events?site=1"),
+            (
+                "https://crm.example",
+                "/events/a",
+                "https://crm.example/events/a",
+            ),
+            (
+                "https://CRM.example:443/",
+                "events",
+                "https://crm.example/events",
+            ),
+            (
+                "crm.example",
+                "/events?site=1",
+                "https://crm.example/events?site=1",
+            ),
             ("10.0.0.5:8113", "/event", "http://10.0.0.5:8113/event"),
             ("", "http://[::1]/event", "http://[::1]/event"),
         ] {
-            assert_eq!(ask(host, endpoint), Ok(Some(url.to_owned())), "{host} {endpoint}");
+            assert_eq!(
+                ask(host, endpoint),
+                Ok(Some(url.to_owned())),
+                "{host} {endpoint}"
+            );
         }
         assert_eq!(ask("", ""), Ok(None));
     }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use lapin::message::Delivery;
 use lapin::types::AMQPValue;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+};
 use reqwest::{Client, StatusCode, Url, redirect, retry};
 
 use super::{Addresses, CallbackConfig};

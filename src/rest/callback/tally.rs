@@ -156,7 +156,10 @@ mod tests {
         assert_eq!(row.to, "https://crm.example");
         tally.outcome(at, Outcome::Posted);
         let row = tally.rows().remove(0);
-        assert_eq!((row.state, row.posted, row.last_error), ("posting", 1, None));
+        assert_eq!(
+            (row.state, row.posted, row.last_error),
+            ("posting", 1, None)
+        );
         tally.outcome(at, Outcome::Expired);
         assert_eq!(tally.rows()[0].dropped, 1);
         tally.remove("b-2", None);

@@ -168,7 +168,12 @@ impl Worker {
                 return Ok(Outcome::Expired);
             }
             let url = self.order.borrow_and_update().url.clone();
-            match self.shared.poster.post(&url, &self.destination, event).await {
+            match self
+                .shared
+                .poster
+                .post(&url, &self.destination, event)
+                .await
+            {
                 Posted::Taken => {
                     self.taken.store(wall_ms(), Ordering::Relaxed);
                     if failures > 0 {
