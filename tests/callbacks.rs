@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::callback::{Answer, CallbackServer};
+use support::certs::{Kind, Maker};
 use support::pair::extension;
 use support::{Desk, Pair, PairOptions, run, until};
 use tandem::lab::ReservedPort;
@@ -284,6 +285,106 @@ fn what_may_not_be_called_is_refused_and_what_is_too_old_is_dropped_and_counted(
         .await;
         server.answer(Answer::Status(200));
         hello(&ports[0], "h-2", &server).await;
+    });
+}
+
+#[test]
+fn a_callback_of_https_is_trusted_by_its_own_authority_and_not_without() {
+    run(async |shared| {
+        let maker = Maker::new();
+        let authority = Kind {
+            authority: true,
+            ..Kind::default()
+        };
+        let authority = maker.make(&["private"], authority, None);
+        let made = maker.make(&["127.0.0.1"], Kind::default(), Some(&authority));
+        let server = CallbackServer::secure(made.server(None)).await;
+        let ports = ports(2);
+        let place = format!("https://{}", server.address);
+        let options = posting(&ports, &server)
+            .set("rest.callback.allow.2", &place)
+            .set_own(
+                0,
+                "rest.callback.ca-file",
+                &authority.certificate.display().to_string(),
+            );
+        let mut pair = shared.pair(options).await;
+        // The one without the authority first.
+        pair.gc1.kill();
+        let desk = pair.desk("crm", 0).await;
+        let body = json!({"data": {"type": "Hello#crm", "body": "null", "sessionUrl": "s",
+            "callbackFqdn": server.address.to_string(), "callbackEndpoint": "/event"}});
+        // The list has this host without encryption as well, for other paths: https comes first.
+        let (status, told) = curl(&ports[1], "h-1", 1, &body).await.unwrap();
+        assert_eq!((status, &told["callback"]), (202, &json!("registered")));
+        until("its failure is told", async || {
+            let status = pair.gc2.status().await;
+            let rows = status["callbacks"].as_array().cloned().unwrap_or_default();
+            rows.iter()
+                .any(|row| row["state"] == "failing" && row["to"] == place)
+        })
+        .await;
+        assert!(server.requests().is_empty());
+        pair.gc1.start();
+        pair.gc1.attached().await;
+        pair.gc2.kill();
+        assert_eq!(all_posted(&server, &desk).await, Vec::<String>::new());
+        assert!(!server.requests().is_empty());
+    });
+}
+
+/// Rows of a destination, of both instances.
+async fn all_rows(pair: &Pair) -> Vec<Value> {
+    let mut all = Vec::new();
+    for instance in [&pair.gc1, &pair.gc2] {
+        let status = instance.status().await;
+        all.extend(status["callbacks"].as_array().cloned().unwrap_or_default());
+    }
+    all
+}
+
+#[test]
+fn after_the_loss_of_a_broker_hello_brings_events_again_and_the_old_one_lets_go() {
+    run(async |shared| {
+        let ports = ports(2);
+        let server = CallbackServer::start(None).await;
+        let pair = shared.pair(posting(&ports, &server)).await;
+        pair.gc1.leads().await;
+        hello(&ports[0], "h-1", &server).await;
+        sign_in(&ports, &pair, &[1001]).await;
+        shared.broker(0).kill();
+        until("an entrance takes it again", async || {
+            let body = json!({"data": {"type": "Hello#crm", "body": "", "sessionUrl": "s",
+                "callbackFqdn": server.url(), "callbackEndpoint": "/event/moved"}});
+            let taken = curl(&ports[0], "h-2", 1, &body).await;
+            taken.is_some_and(|(status, _)| status == 202)
+        })
+        .await;
+        let moved = || {
+            let requests = server.requests();
+            requests.iter().any(|one| one.line.contains("/event/moved"))
+        };
+        until("the answer is posted to the new place", async || moved()).await;
+        let desk = pair.desk("crm", 1).await;
+        desk.clear_events();
+        changes(&ports[1..], &pair, "alone", 4).await;
+        assert_eq!(all_posted(&server, &desk).await, Vec::<String>::new());
+
+        let before = server.taken();
+        shared.broker(0).start_again().await.expect("broker 1");
+        pair.attaches(&pair.gc1, 0).await;
+        until("one broker posts them, and it is the second", async || {
+            let rows = all_rows(&pair).await;
+            let second = pair.brokers[1].clone();
+            let at = |row: &Value| second.contains(row["broker"].as_str().unwrap());
+            !rows.is_empty() && rows.iter().all(at)
+        })
+        .await;
+        changes(&ports, &pair, "back", 4).await;
+        // What the broker was told in its last moment it may not know: that event comes again.
+        let doubled = all_posted(&server, &desk).await;
+        assert!(doubled.iter().all(|id| before.contains(id)), "{doubled:?}");
+        assert!(doubled.len() <= 1, "{doubled:?}");
     });
 }
 

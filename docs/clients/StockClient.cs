@@ -7,7 +7,7 @@
 // lost it goes on at the next of its list.
 //
 //     dotnet new console -n Stock && cd Stock && dotnet add package RabbitMQ.Client
-//     cp StockClient.cs Program.cs && dotnet run -- [--brokers amqp://guest:guest@127.0.0.1:5672/%2f,amqp://…]
+//     cp StockClient.cs Program.cs && dotnet run -- [--broker amqp://guest:guest@127.0.0.1:5672/%2f,amqp://…]
 //         [--agent 1001] [--password pw-1001] [--extension 7001] [--call 5550142] [--seconds 5]
 
 using System.Collections.Concurrent;
@@ -24,7 +24,7 @@ var agent = Option("agent", "1001");
 var password = Option("password", $"pw-{agent}");
 var destination = Option("destination", $"net-{Guid.NewGuid():N}");
 var cluster = Option("cluster", "tandem");
-var brokers = Option("brokers", "amqp://guest:guest@127.0.0.1:5672/%2f").Split(',');
+var brokers = Option("broker", "amqp://guest:guest@127.0.0.1:5672/%2f").Split(',');
 var outcomes = new ConcurrentDictionary<string, string>();
 var next = 0;
 IConnection connection = null!;

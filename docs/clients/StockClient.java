@@ -5,7 +5,7 @@
 //
 //     apt-get install default-jdk-headless librabbitmq-client-java    (or com.rabbitmq:amqp-client)
 //     java -cp '/usr/share/java/amqp-client.jar:/usr/share/java/slf4j-api.jar' StockClient.java
-//         [--brokers amqp://guest:guest@127.0.0.1:5672/%2f,amqp://…] [--agent 1001]
+//         [--broker amqp://guest:guest@127.0.0.1:5672/%2f,amqp://…] [--agent 1001]
 //         [--password pw-1001] [--extension 7001] [--call 5550142] [--seconds 5]
 //
 // Exit code 0: every command was done or accepted; 1: one was not, or had no reply in time.
@@ -41,7 +41,7 @@ public class StockClient {
 
   StockClient(String[] words) {
     for (int i = 0; i + 1 < words.length; i += 2) given.put(words[i].substring(2), words[i + 1]);
-    brokers = List.of(option("brokers", "amqp://guest:guest@127.0.0.1:5672/%2f").split(","));
+    brokers = List.of(option("broker", "amqp://guest:guest@127.0.0.1:5672/%2f").split(","));
   }
 
   String option(String name, String otherwise) {

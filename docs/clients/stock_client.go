@@ -5,7 +5,7 @@
 //
 //	go mod init stock && go get github.com/rabbitmq/amqp091-go
 //	    (or Debian's golang-github-rabbitmq-amqp091-go-dev with GO111MODULE=off GOPATH=/usr/share/gocode)
-//	go run stock_client.go [-brokers amqp://guest:guest@127.0.0.1:5672/%2f,amqp://…] [-agent 1001]
+//	go run stock_client.go [-broker amqp://guest:guest@127.0.0.1:5672/%2f,amqp://…] [-agent 1001]
 //	    [-password pw-1001] [-extension 7001] [-call 5550142] [-seconds 5]
 //
 // Exit code 0: every command was done or accepted; 1: one was not, or had no reply in time.
@@ -25,7 +25,7 @@ import (
 )
 
 var (
-	brokers     = flag.String("brokers", "amqp://guest:guest@127.0.0.1:5672/%2f", "AMQP URIs, commas between them")
+	brokers     = flag.String("broker", "amqp://guest:guest@127.0.0.1:5672/%2f", "AMQP URIs, commas between them")
 	queue       = flag.String("queue", "Connector1", "command queue")
 	cluster     = flag.String("cluster", "tandem", "cluster.name of the connectors")
 	destination = flag.String("destination", "go-"+unique(), "where events go")

@@ -175,6 +175,7 @@ fn callback(
 
 #[cfg(test)]
 mod tests {
+    use super::super::callback::Allowed;
     use super::*;
 
     const HELLO: &str = r#"{"data":{"type":"Hello#crm","body":"null","sessionUrl":"https://crm.example/s/1","callbackFqdn":"https://crm.example","callbackEndpoint":"/event"}}"#;
@@ -226,6 +227,34 @@ mod tests {
         assert_eq!(asked.callback, Callback::None);
         let malformed = ask(&[("traceparent", "00-x")], body).unwrap();
         assert_eq!(malformed.trace, None);
+    }
+
+    #[test]
+    fn hello_and_connect_name_a_callback_and_nothing_else_does() {
+        let allow = Allowed::read("https://crm.example/event").unwrap();
+        let base = Some("http://10.0.0.5:8113/all".to_owned());
+        let addresses = Addresses::new(vec![allow], base, None);
+        let defaults = Defaults::default();
+        let ask = |kind: &str, body: &str, host: &str| {
+            let body = serde_json::json!({"data": {"type": kind, "body": body,
+                "callbackFqdn": host, "callbackEndpoint": "/event"}});
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, "application/json".parse().unwrap());
+            let body = Bytes::from(body.to_string());
+            read(&headers, body, &defaults, Some(&addresses)).map(|asked| asked.callback)
+        };
+        let is_at = |asked: Result<Callback, Unreadable>, destination: &str, url: &str| matches!(asked, Ok(Callback::At(registration)) if registration.is(destination, url));
+        let crm = "https://crm.example";
+        let url = "https://crm.example/event";
+        assert!(is_at(ask("Hello#desk", "null", crm), "desk", url));
+        assert!(is_at(ask("Connect#1001", "desk,pw", crm), "desk", url));
+        let all = "http://10.0.0.5:8113/all/event";
+        assert!(is_at(ask("hello#desk", "", "null"), "desk", all));
+        assert_eq!(ask("Beat#desk", "", crm), Ok(Callback::Ignored));
+        assert_eq!(ask("MakeReady#1001", "", crm), Ok(Callback::Ignored));
+        let refused = ask("Hello#desk", "", "https://evil.example").unwrap_err();
+        assert_eq!(refused.status, 400);
+        assert!(!refused.words.contains("evil"), "{}", refused.words);
     }
 
     #[test]

@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// How it answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +76,15 @@ impl Drop for CallbackServer {
 impl CallbackServer {
     /// Listens at a port of its own, or again at one that another had.
     pub async fn start(at: Option<SocketAddr>) -> Self {
+        Self::start_with(at, None).await
+    }
+
+    /// With this certificate.
+    pub async fn secure(tls: TlsAcceptor) -> Self {
+        Self::start_with(None, Some(tls)).await
+    }
+
+    async fn start_with(at: Option<SocketAddr>, tls: Option<TlsAcceptor>) -> Self {
         let at = at.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
         let listener = super::wait_for("the callback's port", async || {
             TcpListener::bind(at).await.ok()
@@ -87,7 +99,19 @@ impl CallbackServer {
             // Ended with the task.
             let mut open = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                open.spawn(serve(stream, Arc::clone(&shared)));
+                let stream = stream.into_std().unwrap();
+                let socket = stream.try_clone().unwrap();
+                let stream = TcpStream::from_std(stream).unwrap();
+                let (shared, tls) = (Arc::clone(&shared), tls.clone());
+                open.spawn(async move {
+                    match tls {
+                        None => serve(stream, &socket, shared).await,
+                        Some(tls) => match tls.accept(stream).await {
+                            Ok(stream) => serve(stream, &socket, shared).await,
+                            Err(error) => println!("no TLS: {error}"),
+                        },
+                    }
+                });
             }
         });
         Self {
@@ -120,7 +144,11 @@ impl CallbackServer {
     }
 }
 
-async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    socket: &std::net::TcpStream,
+    state: Arc<Mutex<State>>,
+) {
     let mut stream = BufReader::new(stream);
     while let Some(mut request) = read(&mut stream).await {
         let answer = state.lock().unwrap().answer.clone();
@@ -138,7 +166,7 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
                 format!("HTTP/1.1 307 X\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n")
             }
             Answer::Reset => {
-                let _ = socket2::SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO));
+                let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
                 return;
             }
             Answer::Never => std::future::pending().await,
@@ -149,7 +177,7 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
     }
 }
 
-async fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
+async fn read(stream: &mut BufReader<impl AsyncRead + Unpin>) -> Option<Request> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();

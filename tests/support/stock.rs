@@ -22,7 +22,7 @@ pub async fn moves_to_the_next_broker(pair: &Pair, mut client: Command, dash: &s
         pair.brokers[1].clone(),
     ];
     let words = [
-        ("brokers", brokers.join(",")),
+        ("broker", brokers.join(",")),
         ("queue", pair.queue.clone()),
         ("cluster", pair.cluster.clone()),
         ("agent", "1001".to_owned()),

@@ -47,6 +47,11 @@ impl Registration {
         }
     }
 
+    #[cfg(test)]
+    pub(in crate::rest) fn is(&self, destination: &str, url: &str) -> bool {
+        self.destination == destination && self.url == url
+    }
+
     /// Which of two of one destination counts; the URL only makes it one for everybody.
     pub(super) fn rank(&self) -> (u64, &str) {
         (self.at, &self.url)
