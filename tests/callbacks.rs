@@ -367,10 +367,20 @@ fn after_the_loss_of_a_broker_hello_brings_events_again_and_the_old_one_lets_go(
         until("the answer is posted to the new place", async || moved()).await;
         let desk = pair.desk("crm", 1).await;
         desk.clear_events();
+        // What is younger than the move by more than clocks may differ is certainly not the old
+        // broker's to post.
+        let begun = std::time::Instant::now();
+        for round in 0.. {
+            changes(&ports[1..], &pair, &format!("moved-{round}"), 2).await;
+            if begun.elapsed() > Duration::from_secs(4) {
+                break;
+            }
+        }
+        assert_eq!(all_posted(&server, &desk).await, Vec::<String>::new());
+        let early = server.taken();
         changes(&ports[1..], &pair, "alone", 4).await;
         assert_eq!(all_posted(&server, &desk).await, Vec::<String>::new());
 
-        let before = server.taken();
         shared.broker(0).start_again().await.expect("broker 1");
         pair.attaches(&pair.gc1, 0).await;
         until("one broker posts them, and it is the second", async || {
@@ -381,10 +391,8 @@ fn after_the_loss_of_a_broker_hello_brings_events_again_and_the_old_one_lets_go(
         })
         .await;
         changes(&ports, &pair, "back", 4).await;
-        // What the broker was told in its last moment it may not know: that event comes again.
         let doubled = all_posted(&server, &desk).await;
-        assert!(doubled.iter().all(|id| before.contains(id)), "{doubled:?}");
-        assert!(doubled.len() <= 1, "{doubled:?}");
+        assert!(doubled.iter().all(|id| early.contains(id)), "{doubled:?}");
     });
 }
 

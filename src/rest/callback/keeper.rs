@@ -234,6 +234,7 @@ impl<'a> Session<'a> {
         let (order, _) = watch::channel(Order {
             url: registration.url.clone(),
             leaving: false,
+            since: None,
         });
         let home = Home {
             registration,
@@ -264,6 +265,7 @@ impl<'a> Session<'a> {
         let order = Order {
             url: registration.url.clone(),
             leaving: far,
+            since: far.then_some(registration.at),
         };
         if *home.order.borrow() != order {
             tally.set(at, &registration.url, far);

@@ -6,6 +6,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::wall_ms;
 use crate::model::brokers::QueueType;
 
 /// Key of registrations on the events exchange: no destination can be called so, as `|` stands in
@@ -154,7 +155,14 @@ impl Objects {
         self.declare_queue(channel, destination, queue)
             .await
             .map_err(words)?;
-        self.publish(channel, registration).await
+        // From now on its events wait here: what other brokers are told as the time of the move.
+        let now = wall_ms();
+        let registration = Registration {
+            at: now,
+            seen: now,
+            ..registration.clone()
+        };
+        self.publish(channel, &registration).await
     }
 
     /// Publishes a registration, to this broker's registry and by federation to the others'.

@@ -22,6 +22,9 @@ use crate::clock::wall_ms;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How far the clocks of two instances may be apart, milliseconds: an event that is so much younger
+/// than a move was made after it.
+const CLOCKS: u64 = 1000;
 /// What left its home is drained once nothing came for so long.
 const DRAINED: Duration = Duration::from_secs(10);
 /// A look from time to time, where there is nothing else to do.
@@ -33,6 +36,16 @@ pub(super) struct Order {
     pub(super) url: String,
     /// Another broker is the destination's home: post what is left, take nothing new.
     pub(super) leaving: bool,
+    /// Since when it is, milliseconds since the epoch: later events wait there.
+    pub(super) since: Option<u64>,
+}
+
+impl Order {
+    /// Whether the new home has this event for certain, by when it was made.
+    fn has_elsewhere(&self, made: u64) -> bool {
+        let since = self.since.filter(|_| self.leaving);
+        since.is_some_and(|since| made > since.saturating_add(CLOCKS))
+    }
 }
 
 /// Posts the events of one destination.
@@ -167,7 +180,12 @@ impl Worker {
                 tracing::warn!(destination = %self.destination, failures, "callback: an event was given up, it is older than rest.callback.max-age");
                 return Ok(Outcome::Expired);
             }
-            let url = self.order.borrow_and_update().url.clone();
+            let order = self.order.borrow_and_update().clone();
+            // After the loss of its broker everything since comes by federation once more.
+            if order.has_elsewhere(made) {
+                return Ok(Outcome::Repeated);
+            }
+            let url = order.url;
             match self
                 .shared
                 .poster
