@@ -78,11 +78,16 @@ install_missing() {
     has_rabbitmq || die "rabbitmq-server was installed but is not where it should be"
 }
 
-# Installs what is missing of Chromium and Prometheus.
+# Installs what is missing of Chromium, Prometheus, and the Java and Go of stock clients.
 install_extra() {
     packages=
     has chromium || has chromium-browser || has google-chrome || packages="chromium"
     has promtool || packages="$packages prometheus"
+    has javac || packages="$packages default-jdk-headless"
+    [ -e /usr/share/java/amqp-client.jar ] || packages="$packages librabbitmq-client-java"
+    has go || packages="$packages golang-go"
+    [ -d /usr/share/gocode/src/github.com/rabbitmq/amqp091-go ] ||
+        packages="$packages golang-github-rabbitmq-amqp091-go-dev"
     [ -n "$packages" ] || return 0
     has apt-get || die "please install $packages"
     say "installing $packages"

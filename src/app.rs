@@ -167,6 +167,7 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     );
     let stop = tokio_util::sync::CancellationToken::new();
     let rendered = metrics.clone();
+    let callbacks = rest::Callbacks::default();
     let state = AdminState {
         watchdog: watchdog.clone(),
         view: views.clone(),
@@ -178,6 +179,10 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
         history,
         pulse: pulse.clone(),
         network,
+        callbacks: entrance.as_ref().and_then(|(_, rest)| {
+            let posting = rest.callbacks.is_some();
+            posting.then(|| callbacks.clone())
+        }),
     };
     let served = tokio::spawn(admin::serve(
         listener,
@@ -186,10 +191,8 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     ));
     let proofs = tokio::spawn(prover.run(views.clone(), results.clone()));
     let beating = tokio::spawn(pulse.keep());
-    let entrance = entrance.map(|(listener, rest)| {
-        let stopped = stop.clone().cancelled_owned();
-        tokio::spawn(rest::serve(listener, rest, stopped))
-    });
+    let entrance = entrance
+        .map(|(listener, rest)| tokio::spawn(rest::serve(listener, rest, callbacks, stop.clone())));
     let told = Supervisor::from_environment().map(|it| tokio::spawn(it.keep(views.clone())));
     let gauges = tokio::spawn(keep_gauges(views));
     let counted = tokio::spawn(descriptors::watch(limit));
@@ -222,7 +225,7 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     // The listener ends by itself; a stuck connection does not hold the process.
     let _ = tokio::time::timeout(Duration::from_secs(1), served).await;
     if let Some(entrance) = entrance {
-        let _ = tokio::time::timeout(Duration::from_secs(1), entrance).await;
+        let _ = tokio::time::timeout(Duration::from_secs(2), entrance).await;
     }
     match ended {
         Ended::Done => Ok(()),

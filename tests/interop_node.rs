@@ -12,7 +12,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use support::{PairOptions, run};
+use support::{PairOptions, run, stock};
 use tokio::process::Command;
 
 #[test]
@@ -45,5 +45,21 @@ fn node_amqplib_signs_an_agent_in_and_makes_a_call() {
         let calls = kinds.iter().filter(|kind| **kind == "MAKE_CALL").count();
         assert_eq!(calls, 1, "{kinds:?}");
         assert!(kinds.contains(&"LOGIN"), "{kinds:?}");
+    });
+}
+
+#[test]
+fn node_amqplib_goes_on_at_the_next_broker() {
+    let Some(folder) = std::env::var_os("TANDEM_NODE_MODULES").map(PathBuf::from) else {
+        println!("NOT RUN: TANDEM_NODE_MODULES names no folder with amqplib in node_modules");
+        return;
+    };
+    run(async |shared| {
+        let pair = shared.pair(PairOptions::default()).await;
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/clients/node_amqplib.mjs");
+        let mut client = Command::new("node");
+        client.arg(sample).args(["--pause", "300"]);
+        client.current_dir(&folder);
+        stock::moves_to_the_next_broker(&pair, client, "--").await;
     });
 }

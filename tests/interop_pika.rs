@@ -10,7 +10,7 @@ mod support;
 
 use std::path::Path;
 
-use support::{PairOptions, run};
+use support::{PairOptions, run, stock};
 use tokio::process::Command;
 
 /// The interpreters to try: Debian's has Debian's pika.
@@ -65,6 +65,17 @@ fn python_pika_signs_an_agent_in_and_makes_a_call() {
             "{kinds:?}"
         );
         assert!(kinds.contains(&"LOGIN"), "{kinds:?}");
+    });
+}
+
+#[test]
+fn python_pika_goes_on_at_the_next_broker() {
+    run(async |shared| {
+        let pair = shared.pair(PairOptions::default()).await;
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/clients/python_pika.py");
+        let mut client = Command::new(python().await);
+        client.arg(sample).args(["--pause", "0.3"]);
+        stock::moves_to_the_next_broker(&pair, client, "--").await;
     });
 }
 

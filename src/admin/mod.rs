@@ -42,6 +42,7 @@ use crate::engine::view::{SessionPage, SessionQuery};
 use crate::net::TlsServer;
 use crate::network::Network;
 use crate::record::Told;
+use crate::rest::Callbacks;
 use crate::watchdog::Watchdog;
 
 /// How long open connections may take to end when the listener is shut down.
@@ -85,6 +86,8 @@ pub struct AdminState {
     pub pulse: Pulse,
     /// What the brokers' management says of consumers and links.
     pub network: watch::Receiver<Arc<Network>>,
+    /// What is done with HTTP callbacks, where there are any.
+    pub callbacks: Option<Callbacks>,
 }
 
 /// Opens the admin listener.

@@ -192,6 +192,7 @@ impl Fixture {
             history: history.clone(),
             pulse: Pulse::default(),
             network: watch::channel(Arc::default()).1,
+            callbacks: None,
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(serve(listener, state, async move {

@@ -12,7 +12,7 @@ use crate::engine::ids::BootId;
 use crate::model::{HttpPermission, InstanceId};
 use crate::notify::Tls;
 use crate::notify::shell::NotifyConfig;
-use crate::rest::{PublisherConfig, RestConfig};
+use crate::rest::{Addresses, Allowed, CallbackConfig, Objects, PublisherConfig, RestConfig};
 use crate::settings::{self, DownstreamKind, NotifyTls, Settings};
 use crate::wire::command::Defaults;
 use crate::wire::control::Keys;
@@ -139,6 +139,8 @@ pub(super) fn rest_config(settings: &Settings) -> Option<(SocketAddr, RestConfig
     let rest = settings.rest.as_ref()?;
     let urls = settings.broker.urls.iter();
     let group = settings.groups.first()?;
+    let callbacks = rest.callback.as_ref();
+    let callbacks = callbacks.map(|callback| callback_config(settings, callback));
     let config = RestConfig {
         token: rest.token.clone(),
         defaults: defaults(settings),
@@ -151,9 +153,26 @@ pub(super) fn rest_config(settings: &Settings) -> Option<(SocketAddr, RestConfig
             heartbeat: settings.broker.heartbeat,
             timeout: settings.broker.timeout,
             tls: settings.broker.tls.clone(),
+            callbacks: callbacks.as_ref().map(|it| it.objects.clone()),
         },
+        callbacks,
     };
     Some((rest.listen, config))
+}
+
+fn callback_config(settings: &Settings, callback: &settings::RestCallback) -> CallbackConfig {
+    let allow = callback.allow.iter().filter_map(|url| Allowed::read(url));
+    CallbackConfig {
+        objects: Objects {
+            cluster: settings.cluster_name.clone(),
+            queue_type: settings.queue_type,
+        },
+        addresses: Addresses::new(allow.collect(), callback.url.clone(), callback.path.clone()),
+        token: callback.token.clone(),
+        timeout: callback.timeout,
+        max_age: callback.max_age,
+        tls: callback.tls.clone(),
+    }
 }
 
 pub(super) fn downstream_config(settings: &Settings, requests: usize) -> downstream::Config {

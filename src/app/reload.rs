@@ -197,10 +197,15 @@ impl Reloader {
             &settings.downstream.tls,
             &settings.notify.tls_client,
         ];
-        let named = |tls: &&&TlsClient| *tls.files() != TlsFiles::default();
+        let callbacks = settings.rest.as_ref();
+        let callbacks = callbacks.and_then(|rest| rest.callback.as_ref());
+        let clients = clients
+            .into_iter()
+            .chain(callbacks.map(|callback| &callback.tls));
+        let named = |tls: &&TlsClient| *tls.files() != TlsFiles::default();
         let mut any = false;
         let words = |error: TlsError| error.to_string();
-        for tls in clients.iter().filter(named) {
+        for tls in clients.filter(named) {
             tls.reload().map_err(words)?;
             any = true;
         }

@@ -71,6 +71,12 @@ impl KeyNames {
         certificate_file: "admin.certificate-file",
         private_key_file: "admin.private-key-file",
     };
+    /// For posted events; there are no client certificates.
+    pub const CALLBACK: Self = Self {
+        ca_file: "rest.callback.ca-file",
+        certificate_file: "rest.callback.certificate-file",
+        private_key_file: "rest.callback.private-key-file",
+    };
     /// For options of the command line.
     pub const OPTIONS: Self = Self {
         ca_file: "--ca-file",

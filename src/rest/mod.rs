@@ -5,10 +5,11 @@
 //! instance consumes it runs the command. It knows nothing of the engine, and works on every
 //! instance, whatever its role.
 
+mod callback;
+mod connection;
 mod publisher;
 mod request;
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,12 +27,15 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::admin::Limited;
 use crate::model::Secret;
 use crate::wire::command::{Defaults, MAX_BODY};
 use publisher::{Failure, Publisher};
+use request::Callback;
 
+pub use callback::{Addresses, Allowed, CallbackConfig, Callbacks, Objects};
 pub use publisher::PublisherConfig;
 
 /// Requests in work at once; a further one is answered 503.
@@ -54,12 +58,15 @@ pub struct RestConfig {
     pub defaults: Defaults,
     /// Where they are put.
     pub publisher: PublisherConfig,
+    /// How events are posted; `None`: they are not.
+    pub callbacks: Option<CallbackConfig>,
 }
 
 struct Entrance {
     token: Option<Secret>,
     defaults: Defaults,
     publisher: Publisher,
+    addresses: Option<Addresses>,
     room: Semaphore,
 }
 
@@ -77,19 +84,31 @@ pub async fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
-/// Serves until `shutdown` resolves, then gives open requests a second to end.
+/// Serves until `shutdown` is cancelled, then gives open requests a second to end. What is done with
+/// callbacks is told to `told`.
 ///
 /// # Errors
 /// A broker URL or certificate that cannot be read.
 pub async fn serve(
     listener: TcpListener,
     config: RestConfig,
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    told: Callbacks,
+    shutdown: CancellationToken,
 ) -> io::Result<()> {
+    let posting = match &config.callbacks {
+        Some(callbacks) => {
+            let posting = callback::Posting::new(callbacks, &config.publisher, told);
+            let posting = posting.map_err(io::Error::other)?;
+            Some(tokio::spawn(posting.run(shutdown.clone())))
+        }
+        None => None,
+    };
+    let addresses = config.callbacks.map(|callbacks| callbacks.addresses);
     let entrance = Entrance {
         token: config.token,
         defaults: config.defaults,
         publisher: Publisher::new(config.publisher).map_err(io::Error::other)?,
+        addresses,
         room: Semaphore::new(IN_WORK),
     };
     let app = Router::new()
@@ -110,14 +129,19 @@ pub async fn serve(
             let _ = stopped.await;
         });
     let end = async move {
-        shutdown.await;
+        shutdown.cancelled().await;
         let _ = stop.send(());
         tokio::time::sleep(CLOSING).await;
     };
-    tokio::select! {
+    let served = tokio::select! {
         served = server => served,
         () = end => Ok(()),
+    };
+    if let Some(posting) = posting {
+        // It has been told as well, and bounds its own end; a panic in it has been logged.
+        let _ = posting.await;
     }
+    served
 }
 
 async fn command(State(entrance): State<Arc<Entrance>>, request: Request<Body>) -> Response {
@@ -138,16 +162,23 @@ async fn command(State(entrance): State<Arc<Entrance>>, request: Request<Body>) 
         }
         Err(_) => return refused(StatusCode::REQUEST_TIMEOUT, "the body did not arrive"),
     };
-    let asked = match request::read(&parts.headers, body, &entrance.defaults) {
+    let asked = match request::read(
+        &parts.headers,
+        body,
+        &entrance.defaults,
+        entrance.addresses.as_ref(),
+    ) {
         Ok(asked) => asked,
         Err(unreadable) => return refused(unreadable.status, &unreadable.words),
     };
-    let (id, callback) = (asked.id.clone(), asked.names_callback);
+    let (id, callback) = (asked.id.clone(), asked.callback.clone());
     match entrance.publisher.publish(asked).await {
         Ok(()) => {
             let mut taken = json!({ "id": id });
-            if callback {
-                taken["callback"] = json!("ignored");
+            match callback {
+                Callback::None => {}
+                Callback::Ignored => taken["callback"] = json!("ignored"),
+                Callback::At(_) => taken["callback"] = json!("registered"),
             }
             (StatusCode::ACCEPTED, Json(taken)).into_response()
         }

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::uri::AMQPUri;
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::request::Asked;
+use super::callback::Objects;
+use super::connection::{BadConfig, Broker, Dial};
+use super::request::{Asked, Callback};
 use crate::broker::guard;
-use crate::net::{TlsClient, TlsError, amqp};
+use crate::net::TlsClient;
 
 /// Bound of one publication with its confirm.
 const CONFIRM: Duration = Duration::from_secs(5);
@@ -39,6 +40,18 @@ pub struct PublisherConfig {
     pub timeout: Duration,
     /// Certificates.
     pub tls: TlsClient,
+    /// What callbacks need at a broker, where there are any.
+    pub callbacks: Option<Objects>,
+}
+
+impl PublisherConfig {
+    pub(super) fn dial(&self) -> Dial {
+        Dial {
+            instance: self.instance.clone(),
+            timeout: self.timeout,
+            tls: self.tls.clone(),
+        }
+    }
 }
 
 impl std::fmt::Debug for PublisherConfig {
@@ -48,15 +61,6 @@ impl std::fmt::Debug for PublisherConfig {
             .field("queue", &self.queue)
             .finish_non_exhaustive()
     }
-}
-
-/// Why there can be no publisher.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum BadConfig {
-    #[error("broker {0}: {1}")]
-    Uri(String, &'static str),
-    #[error(transparent)]
-    Tls(#[from] TlsError),
 }
 
 /// Why a command is not confirmed.
@@ -80,9 +84,8 @@ impl Failure {
     }
 }
 
-struct Broker {
-    uri: AMQPUri,
-    label: String,
+struct Way {
+    broker: Broker,
     open: Mutex<Open>,
 }
 
@@ -98,53 +101,53 @@ struct Open {
 /// Publishes commands. One connection a broker, opened at need.
 pub(super) struct Publisher {
     config: PublisherConfig,
-    brokers: Vec<Broker>,
+    dial: Dial,
+    ways: Vec<Way>,
 }
 
 impl Publisher {
     pub(super) fn new(config: PublisherConfig) -> Result<Self, BadConfig> {
         config.tls.config()?;
-        let heartbeat = u16::try_from(config.heartbeat.as_secs())
-            .unwrap_or(60)
-            .max(1);
-        let mut brokers = Vec::new();
-        for (text, label) in &config.brokers {
-            let mut uri =
-                amqp::uri(text).map_err(|reason| BadConfig::Uri(label.clone(), reason))?;
-            uri.query.heartbeat = Some(heartbeat);
-            brokers.push(Broker {
-                uri,
-                label: label.clone(),
+        let way = |named| {
+            Ok(Way {
+                broker: Broker::read(named, config.heartbeat)?,
                 open: Mutex::default(),
-            });
-        }
-        Ok(Self { config, brokers })
+            })
+        };
+        let ways = config.brokers.iter().map(way);
+        Ok(Self {
+            ways: ways.collect::<Result<_, BadConfig>>()?,
+            dial: config.dial(),
+            config,
+        })
     }
 
     /// Puts a command on the queue of the first broker that takes it. After one that may have taken
     /// it the next gets it as a further attempt of the same id, which is never run twice.
     pub(super) async fn publish(&self, mut asked: Asked) -> Result<(), Failure> {
         let mut failure = Failure::NotTaken("no broker is configured".to_owned());
-        for broker in &self.brokers {
-            match self.publish_at(broker, &asked).await {
+        for way in &self.ways {
+            let label = &way.broker.label;
+            match self.publish_at(way, &asked).await {
                 Ok(()) => return Ok(()),
                 Err(Failure::NotTaken(reason)) => {
                     // What was unknown before stays so.
                     if !matches!(failure, Failure::Unknown(_)) {
-                        failure = Failure::NotTaken(format!("{}: {reason}", broker.label));
+                        failure = Failure::NotTaken(format!("{label}: {reason}"));
                     }
                 }
                 Err(Failure::Unknown(reason)) => {
                     asked.attempt = asked.attempt.max(1).saturating_add(1);
-                    failure = Failure::Unknown(format!("{}: {reason}", broker.label));
+                    failure = Failure::Unknown(format!("{label}: {reason}"));
                 }
             }
         }
         Err(failure)
     }
 
-    async fn publish_at(&self, broker: &Broker, asked: &Asked) -> Result<(), Failure> {
-        let channel = self.channel(broker).await.map_err(Failure::NotTaken)?;
+    async fn publish_at(&self, way: &Way, asked: &Asked) -> Result<(), Failure> {
+        let channel = self.channel(way).await.map_err(Failure::NotTaken)?;
+        self.register(&channel, asked).await?;
         let publish = async {
             let options = BasicPublishOptions {
                 mandatory: true,
@@ -162,11 +165,11 @@ impl Publisher {
         };
         match tokio::time::timeout(CONFIRM, publish).await {
             Ok(Ok(Confirmation::Ack(None))) => {
-                keep(broker, channel).await;
+                keep(way, channel).await;
                 Ok(())
             }
             Ok(Ok(Confirmation::Ack(Some(_)))) => {
-                keep(broker, channel).await;
+                keep(way, channel).await;
                 let words = format!("there is no queue {}", self.config.queue);
                 Err(Failure::NotTaken(words))
             }
@@ -177,15 +180,29 @@ impl Publisher {
             }
             Err(_) => {
                 // It may hang: the next command begins with a new connection.
-                broker.open.lock().await.connection = None;
+                way.open.lock().await.connection = None;
                 Err(Failure::Unknown("no confirm in time".to_owned()))
             }
         }
     }
 
+    /// Before the command, so that the events it causes are posted, too, from the first on.
+    async fn register(&self, channel: &Channel, asked: &Asked) -> Result<(), Failure> {
+        let (Some(objects), Callback::At(registration)) = (&self.config.callbacks, &asked.callback)
+        else {
+            return Ok(());
+        };
+        let register = objects.register(channel, registration);
+        match tokio::time::timeout(CONFIRM, register).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => Err(Failure::NotTaken(format!("callback: {why}"))),
+            Err(_) => Err(Failure::NotTaken("callback: not in time".to_owned())),
+        }
+    }
+
     /// A channel with confirms that nobody else uses.
-    async fn channel(&self, broker: &Broker) -> Result<Channel, String> {
-        let mut open = broker.open.lock().await;
+    async fn channel(&self, way: &Way) -> Result<Channel, String> {
+        let mut open = way.open.lock().await;
         let alive = open
             .connection
             .as_ref()
@@ -197,9 +214,7 @@ impl Publisher {
                 return Err(why.clone());
             }
             *open = Open::default();
-            let connect = connect(&self.config, &broker.uri);
-            let opened = tokio::time::timeout(self.config.timeout, connect).await;
-            match opened.unwrap_or_else(|_| Err("not open in time".to_owned())) {
+            match way.broker.open(&self.dial, "rest").await {
                 Ok(connection) => open.connection = Some(connection),
                 Err(why) => {
                     open.failed = Some((Instant::now(), why.clone()));
@@ -238,35 +253,13 @@ impl Publisher {
 }
 
 /// Keeps a channel for the next command.
-async fn keep(broker: &Broker, channel: Channel) {
-    let mut open = broker.open.lock().await;
+async fn keep(way: &Way, channel: Channel) {
+    let mut open = way.open.lock().await;
     if open.free.len() < CHANNELS {
         open.free.push(channel);
     } else {
         drop(open);
         let _ = channel.close(200, "OK".into()).await;
-    }
-}
-
-async fn connect(config: &PublisherConfig, uri: &AMQPUri) -> Result<Connection, String> {
-    let (tls, limit) = (config.tls.clone(), config.timeout);
-    // In a thread of the library's, that outlives the caller by no more than the same bound.
-    let dial = async move |uri: AMQPUri, runtime: async_rs::TokioRuntime| {
-        let stream = amqp::connect(&uri, &tls, &runtime, |_| Ok(()));
-        let stream = tokio::time::timeout(limit, stream).await;
-        Ok(stream.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
-    };
-    let name = format!("tandem/{}/rest", config.instance);
-    let properties = ConnectionProperties::default()
-        .with_connection_name(name.into_bytes().into())
-        .with_client_property("product".into(), b"tandem".to_vec().into());
-    match guard::open(uri.clone(), properties, dial).await {
-        Ok(connection) => Ok(connection),
-        Err(error) => {
-            let reason = amqp::reason(uri, &config.tls, &error).await;
-            guard::note(&error);
-            Err(reason.unwrap_or_else(|| error.to_string()))
-        }
     }
 }
 
@@ -312,6 +305,7 @@ mod tests {
             heartbeat: Duration::from_secs(2),
             timeout: Duration::from_millis(300),
             tls: TlsClient::default(),
+            callbacks: None,
         })
         .unwrap()
     }
@@ -325,7 +319,7 @@ mod tests {
             timestamp: 0,
             trace: None,
             body: bytes::Bytes::new(),
-            names_callback: false,
+            callback: Callback::None,
         }
     }
 

@@ -7,8 +7,10 @@ use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::callback::{Addresses, Registration};
 use crate::model::Trace;
-use crate::wire::command::{Defaults, parse};
+use crate::model::catalogue::Step;
+use crate::wire::command::{Addressed, ClientCommand, Defaults, parse};
 use crate::wire::message::RawMessage;
 
 /// Longest id that a client may give, bytes: what an AMQP short string holds.
@@ -31,8 +33,19 @@ pub(super) struct Asked {
     pub(super) trace: Option<Trace>,
     /// The envelope, as it came.
     pub(super) body: Bytes,
-    /// It wants events to be posted somewhere.
-    pub(super) names_callback: bool,
+    /// Where its client's events are to be posted.
+    pub(super) callback: Callback,
+}
+
+/// What a request says of a callback.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Callback {
+    /// Nothing.
+    None,
+    /// It names one, and there are no callbacks here, or not for such a command.
+    Ignored,
+    /// The events of a destination go there.
+    At(Registration),
 }
 
 /// Why it is none.
@@ -55,6 +68,7 @@ pub(super) fn read(
     headers: &HeaderMap,
     body: Bytes,
     defaults: &Defaults,
+    addresses: Option<&Addresses>,
 ) -> Result<Asked, Unreadable> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let kind = text(CONTENT_TYPE.as_str()).unwrap_or_default();
@@ -75,7 +89,7 @@ pub(super) fn read(
             None => Err(bad(format!("{name} is no whole number"))),
         },
     };
-    let asked = Asked {
+    let mut asked = Asked {
         id: match id(headers, "idempotency-key")? {
             Some(id) => id,
             None => fresh_id()?,
@@ -85,7 +99,7 @@ pub(super) fn read(
         deadline: number("x-deadline")?,
         timestamp: now.as_secs(),
         trace: text("traceparent").and_then(|parent| Trace::read(parent, text("tracestate"))),
-        names_callback: names_callback(&body),
+        callback: Callback::None,
         body,
     };
     let raw = RawMessage {
@@ -95,7 +109,10 @@ pub(super) fn read(
         ..RawMessage::default()
     };
     match parse(&raw, defaults, millis) {
-        Ok(_) => Ok(asked),
+        Ok(command) => {
+            asked.callback = callback(&asked.body, &command, addresses, millis)?;
+            Ok(asked)
+        }
         Err(malformed) => Err(bad(format!("{}: {}", malformed.reason, malformed.detail))),
     }
 }
@@ -124,20 +141,41 @@ fn fresh_id() -> Result<String, Unreadable> {
     Ok(format!("rest-{hex}"))
 }
 
-/// The envelope's own fields for it; what is no envelope is refused elsewhere.
-fn names_callback(body: &[u8]) -> bool {
-    let Ok(envelope) = serde_json::from_slice::<Value>(body) else {
-        return false;
+/// The envelope's own fields for it, and whose events are meant.
+fn callback(
+    body: &[u8],
+    command: &ClientCommand,
+    addresses: Option<&Addresses>,
+    now: u64,
+) -> Result<Callback, Unreadable> {
+    // What is no envelope has been refused before.
+    let envelope: Value = serde_json::from_slice(body).unwrap_or_default();
+    let named = |name: &str| match envelope["data"][name].as_str().map(str::trim) {
+        Some(text) if !text.eq_ignore_ascii_case("null") => text.to_owned(),
+        _ => String::new(),
     };
-    let named = |name: &str| {
-        let text = envelope["data"][name].as_str();
-        text.is_some_and(|text| !text.trim().is_empty())
+    let (host, endpoint) = (named("callbackFqdn"), named("callbackEndpoint"));
+    let names_one = !host.is_empty() || !endpoint.is_empty();
+    let destination = match (&command.addressee, &command.spec.step) {
+        (Addressed::Destination(destination), Step::Hello) => Some(destination.as_str()),
+        (_, Step::Connect) => command.args.get("destination"),
+        _ => None,
     };
-    named("callbackFqdn") || named("callbackEndpoint")
+    let (Some(destination), Some(addresses)) = (destination, addresses) else {
+        return Ok(match names_one {
+            true => Callback::Ignored,
+            false => Callback::None,
+        });
+    };
+    match addresses.resolve(&host, &endpoint).map_err(bad)? {
+        Some(url) => Ok(Callback::At(Registration::new(destination, url, now))),
+        None => Ok(Callback::None),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::callback::Allowed;
     use super::*;
 
     const HELLO: &str = r#"{"data":{"type":"Hello#crm","body":"null","sessionUrl":"https://crm.example/s/1","callbackFqdn":"https://crm.example","callbackEndpoint":"/event"}}"#;
@@ -155,14 +193,14 @@ mod tests {
             max_age_ms: 30_000,
             ..Defaults::default()
         };
-        read(&map, Bytes::from(body.to_owned()), &defaults)
+        read(&map, Bytes::from(body.to_owned()), &defaults, None)
     }
 
     #[test]
     fn the_originals_envelope_is_read_and_goes_on_as_it_came() {
         let asked = ask(&[], HELLO).unwrap();
         assert_eq!(&asked.body[..], HELLO.as_bytes());
-        assert!(asked.id.starts_with("rest-") && asked.names_callback);
+        assert!(asked.id.starts_with("rest-") && asked.callback == Callback::Ignored);
         assert_ne!(asked.id, ask(&[], HELLO).unwrap().id);
         assert_eq!((asked.attempt, asked.deadline), (1, None));
     }
@@ -186,9 +224,37 @@ mod tests {
             (2, Some(1_900_000_000_000))
         );
         assert_eq!(asked.trace.unwrap().parent(), PARENT);
-        assert!(!asked.names_callback);
+        assert_eq!(asked.callback, Callback::None);
         let malformed = ask(&[("traceparent", "00-x")], body).unwrap();
         assert_eq!(malformed.trace, None);
+    }
+
+    #[test]
+    fn hello_and_connect_name_a_callback_and_nothing_else_does() {
+        let allow = Allowed::read("https://crm.example/event").unwrap();
+        let base = Some("http://10.0.0.5:8113/all".to_owned());
+        let addresses = Addresses::new(vec![allow], base, None);
+        let defaults = Defaults::default();
+        let ask = |kind: &str, body: &str, host: &str| {
+            let body = serde_json::json!({"data": {"type": kind, "body": body,
+                "callbackFqdn": host, "callbackEndpoint": "/event"}});
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, "application/json".parse().unwrap());
+            let body = Bytes::from(body.to_string());
+            read(&headers, body, &defaults, Some(&addresses)).map(|asked| asked.callback)
+        };
+        let is_at = |asked: Result<Callback, Unreadable>, destination: &str, url: &str| matches!(asked, Ok(Callback::At(registration)) if registration.is(destination, url));
+        let crm = "https://crm.example";
+        let url = "https://crm.example/event";
+        assert!(is_at(ask("Hello#desk", "null", crm), "desk", url));
+        assert!(is_at(ask("Connect#1001", "desk,pw", crm), "desk", url));
+        let all = "http://10.0.0.5:8113/all/event";
+        assert!(is_at(ask("hello#desk", "", "null"), "desk", all));
+        assert_eq!(ask("Beat#desk", "", crm), Ok(Callback::Ignored));
+        assert_eq!(ask("MakeReady#1001", "", crm), Ok(Callback::Ignored));
+        let refused = ask("Hello#desk", "", "https://evil.example").unwrap_err();
+        assert_eq!(refused.status, 400);
+        assert!(!refused.words.contains("evil"), "{}", refused.words);
     }
 
     #[test]

@@ -77,7 +77,8 @@ const LICENCE: &str = "there are no licences";
 const HEARTBEAT: &str = "failure detection is set by peer.heartbeat, peer.suspect and peer.lost";
 const INACTIVITY: &str =
     "idle agents are not signed out; a client ends a session with force_logout";
-const CALLBACK: &str = "events travel over the broker only";
+const CALLBACK: &str =
+    "posted events carry the bearer token of rest.callback.token-file; no token is signed";
 const STORES: &str = "Java key stores are not read; use amqps:// and broker.ca-file";
 const AGENT_LOGS: &str =
     "there is one log for all agents, on standard output; see log.format and log.level";
@@ -131,20 +132,8 @@ pub static IGNORED: &[Ignored] = &[
         why: "agent states change only as the downstream says",
     },
     Ignored {
-        name: "FRONT_END_EVENT_SEND_REST_API",
-        why: CALLBACK,
-    },
-    Ignored {
         name: "BACK_END_COMMAND_SEND_REST_API",
         why: "commands are posted to /gc/command at rest.listen",
-    },
-    Ignored {
-        name: "PEP_BASE_PATH",
-        why: CALLBACK,
-    },
-    Ignored {
-        name: "AOP_CALLBACK",
-        why: CALLBACK,
     },
     Ignored {
         name: "PRIVATE_KEY_STRING",

@@ -371,6 +371,27 @@ pub struct Rest {
     pub listen: SocketAddr,
     /// Bearer token for every command; `None`: none is asked for.
     pub token: Option<Secret>,
+    /// How events are posted; `None`: they are not.
+    pub callback: Option<RestCallback>,
+}
+
+/// How events are posted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestCallback {
+    /// URLs below which a client may have its events posted.
+    pub allow: Vec<String>,
+    /// Where they go for clients that name no place.
+    pub url: Option<String>,
+    /// Path of those that name none.
+    pub path: Option<String>,
+    /// Bearer token of every request.
+    pub token: Option<Secret>,
+    /// Bound of one request.
+    pub timeout: Duration,
+    /// Older events are dropped.
+    pub max_age: Duration,
+    /// Certificates.
+    pub tls: TlsClient,
 }
 
 /// Logging.

@@ -18,6 +18,7 @@ pub fn check_pair(all: &[Loaded]) -> Findings {
             groups(first, second, &mut findings);
             brokers(first, second, &mut findings);
             downstreams(first, second, &mut findings);
+            callbacks(first, second, &mut findings);
         }
     }
     findings.sort();
@@ -129,6 +130,34 @@ fn same(first: &Loaded, second: &Loaded, findings: &mut Findings) {
             (first, &format!("{a:?}")),
             (second, &format!("{b:?}")),
         ));
+    }
+}
+
+/// Events wait as long as only an instance is there that may not post them.
+fn callbacks(first: &Loaded, second: &Loaded, findings: &mut Findings) {
+    let of = |loaded: &Loaded| {
+        let rest = loaded.settings.rest.as_ref();
+        let callback = rest.and_then(|rest| rest.callback.as_ref());
+        let mut all: Vec<String> = callback.map_or_else(Vec::new, |callback| {
+            let places = callback.allow.iter().chain(&callback.url);
+            places.cloned().collect()
+        });
+        all.sort();
+        match all.is_empty() {
+            true => "none".to_owned(),
+            false => all.join(" "),
+        }
+    };
+    let (a, b) = (of(first), of(second));
+    if a != b {
+        let finding = both(
+            Finding::warning,
+            "rest.callback.allow.1",
+            "events may not be posted to the same places",
+            (first, &a),
+            (second, &b),
+        );
+        findings.push(finding.allowed("the same rest.listen and rest.callback keys in every file"));
     }
 }
 

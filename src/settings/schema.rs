@@ -12,6 +12,8 @@ use Translate::{LogLevelNames, Millis, Not, OnAllAddresses, RestFormat, Same, Se
 pub const MAX_BROKERS: u16 = 16;
 /// Primary and secondary.
 pub const MAX_NODES: u16 = 2;
+/// Most `rest.callback.allow.N` entries.
+pub const MAX_CALLBACKS: u16 = 64;
 /// Most `downstream.allow.N` rules.
 pub const MAX_ALLOW: u16 = 64;
 
@@ -257,6 +259,13 @@ pub static SCHEMA: &[Key] = &[
     key("rest.enabled", Bool, Computed("true where rest.listen is set"), "Whether there is an HTTP entrance. true without rest.listen: at the original's port, 0.0.0.0:8112.").alias(&[("COMMUNICATION_FORMAT", RestFormat)]),
     key("rest.token", Secret(0), NotSet, "Bearer token for every command of the HTTP entrance."),
     key("rest.open", Bool, Is("false"), "Take commands off loopback without a token. Only behind something that asks for one."),
+    key("rest.callback.allow.N", HttpUrl, NotSet, "Where events may be posted: scheme, host and port of a callback must be those of an entry, and its path must begin with the entry's. Nothing else is called, addresses of private networks included. Without an entry and without rest.callback.url callbacks are ignored. The same in all files of a cluster.").upto(MAX_CALLBACKS),
+    key("rest.callback.url", HttpUrl, NotSet, "Where the events of destinations go whose Hello or Connect came through the HTTP entrance and names no callback; allowed by itself.").alias(&[("FRONT_END_EVENT_SEND_REST_API", Same), ("PEP_BASE_PATH", Same)]),
+    key("rest.callback.path", Text, NotSet, "Path that is added to a callback that names none, rest.callback.url included.").alias(&[("AOP_CALLBACK", Same)]),
+    key("rest.callback.token", Secret(0), NotSet, "Bearer token of every posted event."),
+    key("rest.callback.ca-file", Path, NotSet, "PEM file of private certificate authorities for https callbacks, used beside the system's."),
+    key("rest.callback.timeout", Duration(100, MINUTE), Is("5s"), "Bound of one posted event, its answer included."),
+    key("rest.callback.max-age", Duration(10_000, HOUR), Is("5m"), "An event that is not taken is posted again until it is older than this, and then dropped. Clocks of the instances must agree."),
     key("trace.generate", Bool, Is("false"), "Give a command that comes without a `traceparent` a trace of its own, made from its id. The same in all files of a cluster."),
     key("shutdown.grace", Duration(0, 10 * MINUTE), Is("10s"), "How long a stop may take; shorter than the service manager's patience."),
     key("log.format", OneOf(&["text", "json"]), Is("text"), "Form of log lines."),

@@ -111,6 +111,16 @@ pub fn downstream_request(host: &str, status_class: &str, seconds: f64) {
     histogram!(names::DOWNSTREAM_REQUEST_DURATION, "downstream" => host).record(seconds);
 }
 
+/// Counts an event for an HTTP callback that is done with.
+pub fn callback(outcome: &'static str) {
+    counter!(names::CALLBACKS, "outcome" => outcome).increment(1);
+}
+
+/// Counts an attempt to post an event that failed.
+pub fn callback_failed() {
+    counter!(names::CALLBACK_FAILURES).increment(1);
+}
+
 /// Counts what could not be done for want of something on this machine.
 pub fn local_shortage(of: Resource) {
     counter!(names::LOCAL_SHORTAGES, "of" => of.as_str()).increment(1);

@@ -54,6 +54,13 @@ pub fn network(network: &Network) {
     }
 }
 
+/// Sets how many destinations of a broker have their events posted from here, and how many wait.
+pub fn callbacks(broker: &str, destinations: u64, waiting: u64) {
+    let broker = broker.to_owned();
+    gauge!(names::CALLBACK_DESTINATIONS, "broker" => broker.clone()).set(count(destinations));
+    gauge!(names::CALLBACK_WAITING, "broker" => broker).set(count(waiting));
+}
+
 /// Counts one comparison of a consumer with its broker's list.
 pub fn consumer_proof(group: &str, result: &'static str) {
     counter!(names::CONSUMER_PROOFS, "group" => group.to_owned(), "result" => result).increment(1);

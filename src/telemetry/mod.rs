@@ -18,7 +18,9 @@ pub mod names;
 mod recorder;
 mod repeats;
 
-pub use emit::{Labels, downstream_request, emit, journal_write, local_shortage};
-pub use gauges::{consumer_proof, descriptors, gauges, network};
+pub use emit::{
+    Labels, callback, callback_failed, downstream_request, emit, journal_write, local_shortage,
+};
+pub use gauges::{callbacks, consumer_proof, descriptors, gauges, network};
 pub use log::{LogError, flush, init, set_level, upkeep};
 pub use recorder::Telemetry;

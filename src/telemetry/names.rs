@@ -77,6 +77,10 @@ metrics_table! {
     BROKER_GARBLED = "broker_garbled", Gauge, Count, "Links to a broker lost in a row because what it sent could not be read; 0 where that is over.";
     BROKER_WAY_LOST = "broker_way_lost", Gauge, Count, "1 while something that a broker has to do for an instance does not work, by way: commands, replies, events, publishing, far-replies, peers, control-queue, expired, dead-letters.";
     BROKER_FAILOVERS = "broker_failovers_total", Counter, Count, "Moves of service to a broker; from is `none` where no link was left to move from.";
+    CALLBACKS = "callbacks_total", Counter, Count, "Events for HTTP callbacks that are done with, by outcome: posted, refused by the client, expired, or repeated where a copy was left out.";
+    CALLBACK_FAILURES = "callback_failures_total", Counter, Count, "Attempts to post an event that failed and are repeated.";
+    CALLBACK_DESTINATIONS = "callback_destinations", Gauge, Count, "Destinations whose events this instance posts, by the broker where they wait.";
+    CALLBACK_WAITING = "callback_waiting_events", Gauge, Count, "Events that wait to be posted by this instance, by broker.";
     IN_SERVICE = "in_service", Gauge, Count, "1 while a downstream node is usable.";
     DOWNSTREAM_UP = "downstream_up", Gauge, Count, "1 while a downstream node is usable, by node.";
     DOWNSTREAM_REQUESTS = "downstream_requests_total", Counter, Count, "Downstream requests, by node and class of the answer (`error`: none came).";

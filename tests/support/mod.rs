@@ -22,6 +22,7 @@
 )]
 
 pub mod browser;
+pub mod callback;
 #[path = "../../src/net/testing/certs.rs"]
 pub mod certs;
 pub mod crew;
@@ -33,6 +34,7 @@ pub mod pair;
 pub mod prometheus;
 pub mod raw;
 pub mod site;
+pub mod stock;
 pub mod wire;
 
 use std::sync::atomic::{AtomicU32, Ordering};

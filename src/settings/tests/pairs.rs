@@ -54,6 +54,11 @@ fn pairs_that_contradict_each_other() {
             "error: cluster.name: it differs: tandem in",
         ),
         (
+            "rest.listen=127.0.0.1:8112\nrest.callback.allow.1=https://crm.example\n",
+            "rest.listen=127.0.0.1:8112\n",
+            "warning: rest.callback.allow.1: events may not be posted to the same places: https://crm.example in",
+        ),
+        (
             "",
             "queue.type=quorum\n",
             "error: queue.type: it differs: classic in",

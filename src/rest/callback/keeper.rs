@@ -1,0 +1,420 @@
+//! Holds the registry of one broker, where no other instance does, and keeps a worker for each of
+//! its destinations.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions,
+    QueueDeclareOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Channel, Connection, Consumer};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::objects::Registration;
+use super::worker::{Order, Worker};
+use super::{DESTINATIONS, Shared};
+use crate::broker::guard;
+use crate::clock::wall_ms;
+use crate::rest::connection::{Broker, Dial};
+
+/// Registrations that the broker may hand out at once: those held, and news of each.
+const PREFETCH: u16 = 2 * DESTINATIONS as u16 + 64;
+/// Pause before the next attempt at a broker, or of a worker.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Bound of one answer of the broker's.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How often registrations are published again: other brokers hear of them that were away, and
+/// the broker does not take one for forgotten that is held for long.
+const RENEWAL: Duration = Duration::from_secs(60);
+/// The first renewal comes this soon.
+const FIRST_RENEWAL: Duration = Duration::from_secs(2);
+/// How often waiting events are counted.
+const COUNTING: Duration = Duration::from_secs(5);
+/// A client that took nothing and said nothing for so long is forgotten, milliseconds.
+const FORGOTTEN: u64 = 24 * 3_600_000;
+/// How long what is being posted may take at the end.
+const STOPPING: Duration = Duration::from_millis(800);
+
+/// At one broker.
+pub(super) struct Keeper {
+    broker: Broker,
+    dial: Dial,
+    shared: Arc<Shared>,
+}
+
+/// A destination that is at home here, or was.
+struct Home {
+    registration: Registration,
+    /// The held message; `None` where its home is elsewhere now.
+    tag: Option<u64>,
+    order: watch::Sender<Order>,
+    taken: Arc<AtomicU64>,
+}
+
+impl Home {
+    fn seen(&self) -> u64 {
+        let taken = self.taken.load(Ordering::Relaxed);
+        self.registration.seen.max(taken)
+    }
+}
+
+/// One connection's worth of it.
+struct Session<'a> {
+    keeper: &'a Keeper,
+    connection: Arc<Connection>,
+    registry: Channel,
+    /// For renewals and counts.
+    other: Channel,
+    homes: HashMap<String, Home>,
+    workers: JoinSet<(String, Result<(), String>)>,
+    stop: CancellationToken,
+}
+
+impl Keeper {
+    pub(super) fn new(broker: Broker, dial: Dial, shared: Arc<Shared>) -> Self {
+        Self {
+            broker,
+            dial,
+            shared,
+        }
+    }
+
+    /// Until it is told to stop.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let label = &self.broker.label;
+        let mut said = String::new();
+        while !stop.is_cancelled() {
+            let ended = self.hold(&stop).await;
+            self.shared.tally.remove(label, None);
+            if let Err(why) = ended
+                && why != said
+            {
+                tracing::warn!(broker = %label, why, "callbacks: nothing is posted from this broker");
+                said = why;
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
+    }
+
+    async fn hold(&self, stop: &CancellationToken) -> Result<(), String> {
+        let opened = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            opened = Session::open(self, stop) => opened,
+        };
+        let (mut session, consumer) = opened?;
+        let ended = session.go_on(consumer).await;
+        session.end().await;
+        ended
+    }
+}
+
+impl<'a> Session<'a> {
+    async fn open(
+        keeper: &'a Keeper,
+        stop: &CancellationToken,
+    ) -> Result<(Self, Consumer), String> {
+        let connection = keeper.broker.open(&keeper.dial, "callbacks").await?;
+        let begun = async {
+            let registry = connection.create_channel().await?;
+            let other = connection.create_channel().await?;
+            let confirms = ConfirmSelectOptions::default();
+            other.confirm_select(confirms).await?;
+            let objects = &keeper.shared.objects;
+            objects.declare_registry(&registry).await?;
+            let qos = BasicQosOptions::default();
+            registry.basic_qos(PREFETCH, qos).await?;
+            let tag = format!("{}.callbacks", keeper.dial.instance);
+            let consume = registry.basic_consume(
+                objects.registry(),
+                ShortString::from(tag),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            );
+            let consumer = consume.await?;
+            Ok::<_, lapin::Error>((registry, other, consumer))
+        };
+        match tokio::time::timeout(ANSWER, begun).await {
+            Ok(Ok((registry, other, consumer))) => {
+                let session = Session {
+                    keeper,
+                    connection: Arc::new(connection),
+                    registry,
+                    other,
+                    homes: HashMap::new(),
+                    workers: JoinSet::new(),
+                    stop: stop.child_token(),
+                };
+                Ok((session, consumer))
+            }
+            Ok(Err(error)) => {
+                guard::note(&error);
+                Err(error.to_string())
+            }
+            Err(_) => Err("no answer in time".to_owned()),
+        }
+    }
+
+    async fn go_on(&mut self, mut consumer: Consumer) -> Result<(), String> {
+        let begin = tokio::time::Instant::now() + FIRST_RENEWAL;
+        let mut renewal = tokio::time::interval_at(begin, RENEWAL);
+        let mut counting = tokio::time::interval(COUNTING);
+        for every in [&mut renewal, &mut counting] {
+            every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        let stop = self.stop.clone();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                next = consumer.next() => match next {
+                    Some(Ok(delivery)) => self.heard(delivery).await?,
+                    Some(Err(error)) => return Err(error.to_string()),
+                    None => return Err("the broker has ended the consumer".to_owned()),
+                },
+                Some(ended) = self.workers.join_next() => self.ended(ended).await?,
+                _ = renewal.tick() => self.renew().await?,
+                _ = counting.tick() => self.count().await?,
+            }
+        }
+    }
+
+    /// A registration: of this broker's, or one that federation brought.
+    async fn heard(&mut self, delivery: Delivery) -> Result<(), String> {
+        let objects = &self.keeper.shared.objects;
+        let read = serde_json::from_slice::<Registration>(&delivery.data).ok();
+        // Anybody may put something into a queue by its name; only instances may write there.
+        let ours = delivery.exchange == objects.exchange();
+        let Some(registration) = read.filter(|_| ours) else {
+            tracing::warn!("callbacks: a message that is no registration was dropped");
+            return self.ack(delivery.delivery_tag).await;
+        };
+        let headers = delivery.properties.headers().as_ref();
+        let far = headers.is_some_and(|table| table.inner().contains_key("x-received-from"));
+        let tag = delivery.delivery_tag;
+        match self.homes.get(&registration.destination) {
+            None if far => self.ack(tag).await,
+            None => self.settle_in(registration, tag).await,
+            Some(home) if registration.rank() < home.registration.rank() => self.ack(tag).await,
+            Some(home) if far && registration.rank() == home.registration.rank() => {
+                self.ack(tag).await
+            }
+            Some(_) => self.change(registration, tag, far).await,
+        }
+    }
+
+    async fn ack(&self, tag: u64) -> Result<(), String> {
+        let ack = self.registry.basic_ack(tag, BasicAckOptions::default());
+        ack.await.map_err(|error| error.to_string())
+    }
+
+    async fn settle_in(&mut self, registration: Registration, tag: u64) -> Result<(), String> {
+        let destination = registration.destination.clone();
+        if self.keeper.shared.objects.queue(&destination).is_none() {
+            return self.ack(tag).await;
+        }
+        let held = self.homes.iter().filter(|(_, home)| home.tag.is_some());
+        if held.clone().count() >= DESTINATIONS
+            && let Some((oldest, _)) = held.min_by_key(|(_, home)| home.seen())
+        {
+            let oldest = oldest.clone();
+            tracing::warn!(destination = %oldest, limit = DESTINATIONS, "callbacks: too many destinations, this one is let go");
+            self.leave(&oldest).await?;
+        }
+        let (order, _) = watch::channel(Order {
+            url: registration.url.clone(),
+            leaving: false,
+            since: None,
+        });
+        let home = Home {
+            registration,
+            tag: Some(tag),
+            order,
+            taken: Arc::default(),
+        };
+        self.homes.insert(destination.clone(), home);
+        self.work(&destination, Duration::ZERO);
+        Ok(())
+    }
+
+    /// Newer word of a destination that is known.
+    async fn change(
+        &mut self,
+        registration: Registration,
+        tag: u64,
+        far: bool,
+    ) -> Result<(), String> {
+        let Some(home) = self.homes.get_mut(&registration.destination) else {
+            return Ok(());
+        };
+        let at = (
+            self.keeper.broker.label.as_str(),
+            registration.destination.as_str(),
+        );
+        let tally = &self.keeper.shared.tally;
+        let order = Order {
+            url: registration.url.clone(),
+            leaving: far,
+            since: far.then_some(registration.at),
+        };
+        if *home.order.borrow() != order {
+            tally.set(at, &registration.url, far);
+            home.order.send_replace(order);
+        }
+        let before = match far {
+            true => [home.tag.take(), Some(tag)],
+            false => [home.tag.replace(tag), None],
+        };
+        home.registration = registration;
+        for tag in before.into_iter().flatten() {
+            self.ack(tag).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets a destination go.
+    async fn leave(&mut self, destination: &str) -> Result<(), String> {
+        let Some(home) = self.homes.get_mut(destination) else {
+            return Ok(());
+        };
+        home.order.send_modify(|order| order.leaving = true);
+        match home.tag.take() {
+            Some(tag) => self.ack(tag).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Starts the worker of a destination.
+    fn work(&mut self, destination: &str, after: Duration) {
+        let keeper = self.keeper;
+        let (Some(home), Some(queue)) = (
+            self.homes.get(destination),
+            keeper.shared.objects.queue(destination),
+        ) else {
+            return;
+        };
+        let order = home.order.borrow().clone();
+        let tally = &keeper.shared.tally;
+        tally.set(
+            (&keeper.broker.label, destination),
+            &order.url,
+            order.leaving,
+        );
+        let worker = Worker {
+            shared: Arc::clone(&keeper.shared),
+            broker: keeper.broker.label.clone(),
+            destination: destination.to_owned(),
+            queue,
+            order: home.order.subscribe(),
+            taken: Arc::clone(&home.taken),
+            stop: self.stop.clone(),
+        };
+        let name = destination.to_owned();
+        let connection = Arc::clone(&self.connection);
+        self.workers.spawn(async move {
+            tokio::time::sleep(after).await;
+            let done = match connection.create_channel().await {
+                Ok(channel) => worker.run(channel).await,
+                Err(error) => Err(error.to_string()),
+            };
+            (name, done)
+        });
+    }
+
+    async fn ended(
+        &mut self,
+        ended: Result<(String, Result<(), String>), tokio::task::JoinError>,
+    ) -> Result<(), String> {
+        // A panic: with a new connection everything begins anew.
+        let (destination, done) = ended.map_err(|error| error.to_string())?;
+        if !self.connection.status().connected() {
+            return Err("the connection is lost".to_owned());
+        }
+        let left = self.homes.get(&destination);
+        let left = left.is_none_or(|home| home.tag.is_none() && home.order.borrow().leaving);
+        match done {
+            Ok(()) if left => {
+                self.homes.remove(&destination);
+                let label = &self.keeper.broker.label;
+                self.keeper.shared.tally.remove(label, Some(&destination));
+            }
+            Ok(()) => self.work(&destination, PAUSE),
+            Err(why) => {
+                tracing::warn!(%destination, why, "callback: its queue is taken up again");
+                self.work(&destination, PAUSE);
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes again what is held, and forgets who is silent.
+    async fn renew(&mut self) -> Result<(), String> {
+        let now = wall_ms();
+        let held = self.homes.iter().filter(|(_, home)| home.tag.is_some());
+        let held: Vec<(String, u64)> = held
+            .map(|(name, home)| (name.clone(), home.seen()))
+            .collect();
+        for (destination, seen) in held {
+            if now.saturating_sub(seen) > FORGOTTEN {
+                tracing::info!(%destination, "callback: forgotten, nothing was heard for a day");
+                self.leave(&destination).await?;
+                continue;
+            }
+            let Some(home) = self.homes.get(&destination) else {
+                continue;
+            };
+            let again = Registration {
+                seen,
+                ..home.registration.clone()
+            };
+            let publish = self.keeper.shared.objects.publish(&self.other, &again);
+            let published = tokio::time::timeout(ANSWER, publish).await;
+            published.map_err(|_| "no confirm in time".to_owned())??;
+        }
+        Ok(())
+    }
+
+    async fn count(&mut self) -> Result<(), String> {
+        let passive = QueueDeclareOptions {
+            passive: true,
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
+        let objects = &self.keeper.shared.objects;
+        for destination in self.homes.keys() {
+            let Some(queue) = objects.queue(destination) else {
+                continue;
+            };
+            let ask = self
+                .other
+                .queue_declare(queue, passive, FieldTable::default());
+            let answer = tokio::time::timeout(ANSWER, ask).await;
+            let answer = answer.map_err(|_| "no answer in time".to_owned())?;
+            let queue = answer.map_err(|error| error.to_string())?;
+            let at = (self.keeper.broker.label.as_str(), destination.as_str());
+            let tally = &self.keeper.shared.tally;
+            tally.waiting(at, u64::from(queue.message_count()));
+        }
+        Ok(())
+    }
+
+    /// What is being posted may end; then the connection goes, and with it all that is held.
+    async fn end(mut self) {
+        self.stop.cancel();
+        let all = async { while self.workers.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(STOPPING, all).await;
+        self.workers.abort_all();
+        let close = self.connection.close(200, "OK".into());
+        let _ = tokio::time::timeout(STOPPING, close).await;
+    }
+}

@@ -1,0 +1,134 @@
+//! Events of a destination are posted to the URL that its client has named.
+//!
+//! ```text
+//!   Hello, Connect ──▶ entrance ── registration ──▶ <cluster>.events ──▶ <cluster>.callbacks   (who is called where)
+//!                         └─ declares and binds ─▶ <cluster>.callback.<destination>            (events that wait)
+//!
+//!   one instance a broker holds the registry: Keeper ── one Worker a destination ──▶ POST, then ack
+//! ```
+//!
+//! Everything that must outlive an instance is kept by the broker. Registrations are messages that
+//! the keeper holds without acknowledging them: when it is gone, whatever the way, the broker gives
+//! them to the next one, and with them what was not posted yet. Both queues have one active
+//! consumer at a time, so that the events of a destination are posted in order and by one instance.
+//!
+//! A destination is at home at the broker that its client's last Hello or Connect went to. The
+//! others learn of it by federation, and leave it alone; where one of them was its home before, it
+//! posts what is left and lets go.
+
+mod address;
+mod keeper;
+mod objects;
+mod post;
+mod tally;
+mod worker;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{BadConfig, Broker};
+use super::publisher::PublisherConfig;
+use crate::model::Secret;
+use crate::net::TlsClient;
+use keeper::Keeper;
+use post::Poster;
+
+pub use address::{Addresses, Allowed};
+pub use objects::Objects;
+pub(super) use objects::Registration;
+pub use tally::Callbacks;
+
+/// Destinations that are posted from one broker; beyond it the one that was silent longest is let
+/// go.
+const DESTINATIONS: usize = 500;
+/// Ids of events that are remembered a destination: a copy by another broker is not posted again.
+const RECENT: usize = 256;
+
+/// How events are posted.
+#[derive(Debug, Clone)]
+pub struct CallbackConfig {
+    /// What is kept at the brokers.
+    pub objects: Objects,
+    /// Where they may be posted.
+    pub addresses: Addresses,
+    /// Bearer token of every request; `None`: there is none.
+    pub token: Option<Secret>,
+    /// Bound of one request.
+    pub timeout: Duration,
+    /// An event older than this is not tried any more.
+    pub max_age: Duration,
+    /// Certificates.
+    pub tls: TlsClient,
+}
+
+/// What the keepers of all brokers share.
+#[derive(Debug)]
+struct Shared {
+    objects: Objects,
+    poster: Poster,
+    max_age: Duration,
+    tally: Callbacks,
+    recent: Mutex<HashMap<String, VecDeque<String>>>,
+}
+
+impl Shared {
+    /// Whether this event of a destination was dealt with before.
+    fn knows(&self, destination: &str, id: &str) -> bool {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = recent.get(destination);
+        known.is_some_and(|known| known.iter().any(|one| one == id))
+    }
+
+    fn note(&self, destination: &str, id: &str) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() >= 2 * DESTINATIONS && !recent.contains_key(destination) {
+            recent.clear();
+        }
+        let known = recent.entry(destination.to_owned()).or_default();
+        if known.len() >= RECENT {
+            known.pop_front();
+        }
+        known.push_back(id.to_owned());
+    }
+}
+
+/// Posts events, at every broker of the list.
+pub(super) struct Posting {
+    keepers: Vec<Keeper>,
+}
+
+impl Posting {
+    /// # Errors
+    /// A broker URL or certificate that cannot be read.
+    pub(super) fn new(
+        config: &CallbackConfig,
+        publisher: &PublisherConfig,
+        tally: Callbacks,
+    ) -> Result<Self, BadConfig> {
+        let shared = Arc::new(Shared {
+            objects: config.objects.clone(),
+            poster: Poster::new(config)?,
+            max_age: config.max_age,
+            tally,
+            recent: Mutex::default(),
+        });
+        let keeper = |named| {
+            let broker = Broker::read(named, publisher.heartbeat)?;
+            Ok(Keeper::new(broker, publisher.dial(), Arc::clone(&shared)))
+        };
+        let keepers = publisher.brokers.iter().map(keeper);
+        Ok(Self {
+            keepers: keepers.collect::<Result<_, BadConfig>>()?,
+        })
+    }
+
+    /// Goes on until it is told to stop, and then for what is being posted.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let keepers = self.keepers.into_iter();
+        let keepers = keepers.map(|keeper| keeper.run(stop.clone()));
+        futures::future::join_all(keepers).await;
+    }
+}

@@ -1,0 +1,191 @@
+//! One event, one request.
+
+use std::time::Duration;
+
+use lapin::message::Delivery;
+use lapin::types::AMQPValue;
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+};
+use reqwest::{Client, StatusCode, Url, redirect, retry};
+
+use super::{Addresses, CallbackConfig};
+use crate::rest::connection::BadConfig;
+
+/// Of an answer so much is read that the connection can be used again, bytes.
+const MAX_ANSWER: u64 = 16 * 1024;
+/// How long a connection may be idle that is used again.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Posted {
+    /// 2xx: the client has it.
+    Taken,
+    /// The client will never take it (4xx), or it may not be posted there.
+    Refused(String),
+    /// Nobody there, no answer, 5xx, a redirect: to be tried again.
+    Failed(String),
+}
+
+/// Posts events.
+#[derive(Debug, Clone)]
+pub(super) struct Poster {
+    http: Client,
+    token: Option<HeaderValue>,
+    addresses: Addresses,
+}
+
+impl Poster {
+    pub(super) fn new(config: &CallbackConfig) -> Result<Self, BadConfig> {
+        let tls = config.tls.config()?;
+        let http = Client::builder()
+            .tls_backend_preconfigured(tls.as_ref().clone())
+            .http1_only()
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .no_proxy()
+            .referer(false)
+            .tcp_nodelay(true)
+            .pool_idle_timeout(IDLE)
+            .connect_timeout(config.timeout)
+            .timeout(config.timeout)
+            .build()
+            .map_err(|error| BadConfig::Http(error.to_string()))?;
+        let token = config.token.as_ref().map(|token| {
+            let value = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
+            let mut value = value.map_err(|_| {
+                BadConfig::Http("rest.callback.token cannot stand in a header".to_owned())
+            })?;
+            value.set_sensitive(true);
+            Ok::<_, BadConfig>(value)
+        });
+        Ok(Self {
+            http,
+            token: token.transpose()?,
+            addresses: config.addresses.clone(),
+        })
+    }
+
+    /// Posts one event and waits for the answer, which the client's configuration bounds.
+    pub(super) async fn post(&self, url: &str, destination: &str, event: &Delivery) -> Posted {
+        // Whoever registered it may have had another list.
+        let url = match Url::parse(url) {
+            Ok(url) if self.addresses.allows(&url) => url,
+            _ => return Posted::Refused("not on rest.callback.allow here".to_owned()),
+        };
+        let mut headers = headers(destination, event);
+        if let Some(token) = &self.token {
+            headers.insert(AUTHORIZATION, token.clone());
+        }
+        let request = self.http.post(url).headers(headers);
+        match request.body(event.data.clone()).send().await {
+            Ok(mut answer) => {
+                let status = answer.status();
+                let posted = judged(status);
+                if answer.content_length().unwrap_or(0) <= MAX_ANSWER {
+                    let mut read = 0;
+                    while let Ok(Some(part)) = answer.chunk().await {
+                        read += part.len() as u64;
+                        if read > MAX_ANSWER {
+                            break;
+                        }
+                    }
+                }
+                posted
+            }
+            Err(error) => Posted::Failed(reason(&error)),
+        }
+    }
+}
+
+fn judged(status: StatusCode) -> Posted {
+    match status {
+        _ if status.is_success() => Posted::Taken,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
+            Posted::Failed(format!("status {}", status.as_u16()))
+        }
+        // A token or a route that is missing is mended sooner than an event is forgotten.
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+            Posted::Failed(format!("status {}", status.as_u16()))
+        }
+        _ if status.is_client_error() => Posted::Refused(format!("status {}", status.as_u16())),
+        _ if status.is_redirection() => Posted::Failed(format!(
+            "status {}: redirects are not followed",
+            status.as_u16()
+        )),
+        _ => Posted::Failed(format!("status {}", status.as_u16())),
+    }
+}
+
+/// Without the URL, which a client has written.
+fn reason(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+/// What stands in the message's properties.
+fn headers(destination: &str, event: &Delivery) -> HeaderMap {
+    let properties = &event.properties;
+    let mut headers = HeaderMap::new();
+    headers.insert(USER_AGENT, HeaderValue::from_static("tandem"));
+    let mut put = |name: HeaderName, text: Option<&str>| {
+        // What cannot stand in a header is left out: none of ours is such.
+        if let Some(value) = text.and_then(|text| HeaderValue::from_str(text).ok()) {
+            headers.insert(name, value);
+        }
+    };
+    let text = |text: &Option<lapin::types::ShortString>| text.as_ref().map(ToString::to_string);
+    let kind = text(properties.content_type()).unwrap_or_else(|| "text/plain".to_owned());
+    put(CONTENT_TYPE, Some(&kind));
+    let name = HeaderName::from_static;
+    put(name("x-destination"), Some(destination));
+    put(
+        name("idempotency-key"),
+        text(properties.message_id()).as_deref(),
+    );
+    put(
+        name("x-correlation-id"),
+        text(properties.correlation_id()).as_deref(),
+    );
+    put(name("x-instance"), text(properties.app_id()).as_deref());
+    let table = properties.headers().as_ref();
+    for (header, of) in [
+        (name("x-epoch"), "x-epoch"),
+        (name("traceparent"), "traceparent"),
+        (name("tracestate"), "tracestate"),
+    ] {
+        let value = match table.and_then(|table| table.inner().get(of)) {
+            Some(AMQPValue::LongLongInt(number)) => Some(number.to_string()),
+            Some(AMQPValue::LongString(text)) => {
+                Some(String::from_utf8_lossy(text.as_bytes()).into_owned())
+            }
+            _ => None,
+        };
+        put(header, value.as_deref());
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_tried_again_and_what_will_not_is_not() {
+        let judged = |status| judged(StatusCode::from_u16(status).unwrap());
+        assert_eq!(judged(204), Posted::Taken);
+        for status in [301, 307, 401, 404, 408, 429, 500, 503] {
+            assert!(matches!(judged(status), Posted::Failed(_)), "{status}");
+        }
+        for status in [400, 410, 413, 415, 422] {
+            assert!(matches!(judged(status), Posted::Refused(_)), "{status}");
+        }
+    }
+}

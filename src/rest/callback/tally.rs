@@ -1,0 +1,171 @@
+//! What is told of callbacks: status and metrics.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+use crate::telemetry;
+
+/// One destination at one broker.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    /// Whose events.
+    pub destination: String,
+    /// The broker where they wait.
+    pub broker: String,
+    /// Scheme, host and port of where they go.
+    pub to: String,
+    /// `posting`, `failing`, or `leaving` where another broker is its home now.
+    pub state: &'static str,
+    /// Events that wait, as last counted.
+    pub waiting: u64,
+    /// Events that the client took, counted by this process.
+    pub posted: u64,
+    /// Attempts that failed and were, or will be, repeated.
+    pub failed: u64,
+    /// Events that were given up: refused by the client or too old.
+    pub dropped: u64,
+    /// The last failure, while there is one.
+    pub last_error: Option<String>,
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Posted,
+    Refused,
+    Expired,
+    Repeated,
+}
+
+impl Outcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Posted => "posted",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+            Self::Repeated => "repeated",
+        }
+    }
+}
+
+type Rows = BTreeMap<(String, String), Row>;
+
+/// What this instance does with callbacks. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Callbacks(Arc<Mutex<Rows>>);
+
+impl Callbacks {
+    /// Every destination whose events this instance posts.
+    #[must_use]
+    pub fn rows(&self) -> Vec<Row> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Rows> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `url` is shown without its path, which may hold a key of the client's.
+    pub(super) fn set(&self, (broker, destination): (&str, &str), url: &str, leaving: bool) {
+        let to = reqwest::Url::parse(url).ok();
+        let to = to.map(|url| url.origin().ascii_serialization());
+        let mut rows = self.lock();
+        let key = (broker.to_owned(), destination.to_owned());
+        let row = rows.entry(key).or_insert_with(|| Row {
+            destination: destination.to_owned(),
+            broker: broker.to_owned(),
+            to: String::new(),
+            state: "posting",
+            waiting: 0,
+            posted: 0,
+            failed: 0,
+            dropped: 0,
+            last_error: None,
+        });
+        row.to = to.unwrap_or_default();
+        row.state = if leaving { "leaving" } else { "posting" };
+        gauges(broker, &rows);
+    }
+
+    pub(super) fn outcome(&self, at: (&str, &str), outcome: Outcome) {
+        telemetry::callback(outcome.as_str());
+        self.change(at, |row| match outcome {
+            Outcome::Posted => {
+                row.posted += 1;
+                row.last_error = None;
+                if row.state == "failing" {
+                    row.state = "posting";
+                }
+            }
+            Outcome::Refused | Outcome::Expired => row.dropped += 1,
+            Outcome::Repeated => {}
+        });
+    }
+
+    pub(super) fn failed(&self, at: (&str, &str), why: &str) {
+        telemetry::callback_failed();
+        self.change(at, |row| {
+            row.failed += 1;
+            row.last_error = Some(why.to_owned());
+            if row.state == "posting" {
+                row.state = "failing";
+            }
+        });
+    }
+
+    pub(super) fn waiting(&self, at: (&str, &str), count: u64) {
+        self.change(at, |row| row.waiting = count);
+        gauges(at.0, &self.lock());
+    }
+
+    fn change(&self, (broker, destination): (&str, &str), change: impl FnOnce(&mut Row)) {
+        let key = (broker.to_owned(), destination.to_owned());
+        if let Some(row) = self.lock().get_mut(&key) {
+            change(row);
+        }
+    }
+
+    pub(super) fn remove(&self, broker: &str, destination: Option<&str>) {
+        let mut rows = self.lock();
+        rows.retain(|(at, name), _| at != broker || destination.is_some_and(|one| one != name));
+        gauges(broker, &rows);
+    }
+}
+
+fn gauges(broker: &str, rows: &Rows) {
+    let mine = || rows.values().filter(|row| row.broker == broker);
+    let waiting = mine().map(|row| row.waiting).sum();
+    telemetry::callbacks(broker, mine().count() as u64, waiting);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_tells_how_it_goes_and_never_a_path() {
+        let tally = Callbacks::default();
+        let at = ("b-1", "crm");
+        tally.set(at, "https://crm.example/events?key=s3cret", false);
+        tally.failed(at, "status 500");
+        let row = tally.rows().remove(0);
+        assert_eq!((row.state, row.failed), ("failing", 1));
+        assert_eq!(row.to, "https://crm.example");
+        tally.outcome(at, Outcome::Posted);
+        let row = tally.rows().remove(0);
+        assert_eq!(
+            (row.state, row.posted, row.last_error),
+            ("posting", 1, None)
+        );
+        tally.outcome(at, Outcome::Expired);
+        assert_eq!(tally.rows()[0].dropped, 1);
+        tally.remove("b-2", None);
+        tally.remove("b-1", Some("other"));
+        assert_eq!(tally.rows().len(), 1);
+        tally.remove("b-1", None);
+        assert_eq!(tally.rows(), []);
+    }
+}

@@ -1,0 +1,448 @@
+//! Events that are posted to a client: in order, each once, whatever its server does, and whichever
+//! instance is killed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panic"
+)]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::callback::{Answer, CallbackServer};
+use support::certs::{Kind, Maker};
+use support::pair::extension;
+use support::{Desk, Pair, PairOptions, run, until};
+use tandem::lab::ReservedPort;
+
+const TOKEN: &str = "entrance-token";
+const BACK: &str = "callback-token";
+
+fn ports(count: usize) -> Vec<ReservedPort> {
+    (0..count).map(|_| ReservedPort::take().unwrap()).collect()
+}
+
+/// Instances whose entrances listen at these ports and post to this server.
+fn posting(ports: &[ReservedPort], server: &CallbackServer) -> PairOptions {
+    let mut options = PairOptions::default()
+        .instances(ports.len())
+        .set("rest.token", TOKEN)
+        .set("rest.callback.allow.1", &format!("{}/event", server.url()))
+        .set("rest.callback.token", BACK)
+        .set("rest.callback.timeout", "500ms");
+    for (index, port) in ports.iter().enumerate() {
+        options = options.set_own(index, "rest.listen", &port.address().to_string());
+    }
+    options
+}
+
+/// One attempt with curl, as a client's script would: status and body, or nothing.
+async fn curl(port: &ReservedPort, id: &str, attempt: usize, body: &Value) -> Option<(u16, Value)> {
+    let output = tokio::process::Command::new("curl")
+        .args(["-s", "-m", "15", "-w", "\n%{http_code}"])
+        .args(["-H", &format!("Authorization: Bearer {TOKEN}")])
+        .args(["-H", "Content-Type: application/json"])
+        .args(["-H", &format!("Idempotency-Key: {id}")])
+        .args(["-H", &format!("X-Correlation-Id: {id}")])
+        .args(["-H", &format!("X-Attempt: {attempt}")])
+        .args(["-d", &body.to_string()])
+        .arg(format!("http://{}/gc/command", port.address()))
+        .kill_on_drop(true)
+        .output()
+        .await
+        .expect("curl runs");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (body, status) = text.rsplit_once('\n')?;
+    let status: u16 = status.parse().unwrap();
+    (status != 0).then(|| (status, serde_json::from_str(body).unwrap_or_default()))
+}
+
+/// A command until an entrance has taken it, always under one id.
+async fn deliver(ports: &[ReservedPort], id: &str, kind: &str, body: &str) {
+    let body = json!({"data": {"type": kind, "body": body, "sessionUrl": "s"}});
+    for attempt in 1..200 {
+        let port = &ports[(attempt - 1) % ports.len()];
+        if let Some((202, _)) = curl(port, id, attempt, &body).await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("nobody took {id}");
+}
+
+/// Hello by curl that names the callback.
+async fn hello(port: &ReservedPort, id: &str, server: &CallbackServer) {
+    let body = json!({"data": {"type": "Hello#crm", "body": "null", "sessionUrl": "s",
+        "callbackFqdn": server.url(), "callbackEndpoint": "/event/crm"}});
+    let taken = curl(port, id, 1, &body).await.unwrap();
+    assert_eq!((taken.0, &taken.1["callback"]), (202, &json!("registered")));
+    until("the answer to Hello is posted", async || {
+        let requests = server.requests();
+        let mut requests = requests.iter().filter(|request| request.taken);
+        requests.any(|request| request.header("x-correlation-id") == id)
+    })
+    .await;
+}
+
+async fn sign_in(ports: &[ReservedPort], pair: &Pair, agents: &[u32]) {
+    for agent in agents {
+        let (connect, login) = (format!("c-{agent}"), format!("l-{agent}"));
+        let (kind, body) = (format!("Connect#{agent}"), format!("crm,pw-{agent}"));
+        deliver(ports, &connect, &kind, &body).await;
+        let body = format!("pw-{agent},{}", extension(*agent));
+        deliver(ports, &login, &format!("Login#{agent}"), &body).await;
+    }
+    for agent in agents {
+        until("it is signed in", async || {
+            pair.state(*agent) == "NOT_READY" && pair.sessions(*agent) == 1
+        })
+        .await;
+    }
+}
+
+/// What the exchange gave to another client of the same destination.
+fn heard(desk: &Desk) -> Vec<String> {
+    let events = desk.events();
+    events
+        .iter()
+        .map(|event| event.message_id.clone().unwrap())
+        .collect()
+}
+
+/// Everything that the exchange gave was posted and taken; ids that were taken more than once.
+async fn all_posted(server: &CallbackServer, desk: &Desk) -> Vec<String> {
+    until("every event is posted", async || {
+        let taken: BTreeSet<String> = server.taken().into_iter().collect();
+        heard(desk).iter().all(|id| taken.contains(id))
+    })
+    .await;
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for id in server.taken() {
+        *counts.entry(id).or_default() += 1;
+    }
+    counts.retain(|_, count| *count > 1);
+    counts.into_keys().collect()
+}
+
+/// Ready and not ready in turn, `count` times, each when the one before has its effect.
+async fn changes(ports: &[ReservedPort], pair: &Pair, name: &str, count: usize) {
+    for index in 0..count {
+        let (kind, state) = match index % 2 {
+            0 => ("MakeReady#1001", "READY"),
+            _ => ("MakeNotReady#1001", "NOT_READY"),
+        };
+        deliver(ports, &format!("{name}-{index}"), kind, "").await;
+        until("it has its effect", async || pair.state(1001) == state).await;
+    }
+}
+
+async fn rows(pair: &Pair) -> Vec<Value> {
+    let status = pair.gc1.status().await;
+    status["callbacks"].as_array().cloned().unwrap_or_default()
+}
+
+#[test]
+fn events_are_posted_in_order_and_a_wrong_server_gets_each_of_them_once() {
+    run(async |shared| {
+        let ports = ports(1);
+        let server = CallbackServer::start(None).await;
+        let elsewhere = CallbackServer::start(None).await;
+        let pair = shared.pair(posting(&ports, &server)).await;
+        let desk = pair.desk("crm", 0).await;
+        hello(&ports[0], "h-1", &server).await;
+        desk.clear_events();
+        sign_in(&ports, &pair, &[1001]).await;
+        assert_eq!(all_posted(&server, &desk).await, Vec::<String>::new());
+        let requests = server.requests();
+        let hello = requests
+            .iter()
+            .find(|one| one.header("x-correlation-id") == "h-1");
+        let hello = hello.unwrap();
+        assert_eq!(hello.line, "POST /event/crm HTTP/1.1");
+        assert_eq!(hello.header("authorization"), format!("Bearer {BACK}"));
+        assert_eq!(hello.header("content-type"), "application/json");
+        assert_eq!(hello.header("x-destination"), "crm");
+        let body: Value = serde_json::from_str(&hello.body).unwrap();
+        assert_eq!(body["type"], "System", "{body}");
+
+        // In every way in which it can be wrong events wait, and come in order when it is right.
+        for (name, answer) in [
+            ("error", Answer::Status(500)),
+            ("away", Answer::Status(404)),
+            ("busy", Answer::Status(429)),
+            ("reset", Answer::Reset),
+            ("silent", Answer::Never),
+            (
+                "redirect",
+                Answer::Redirect(format!("{}/event", elsewhere.url())),
+            ),
+        ] {
+            server.answer(answer);
+            changes(&ports, &pair, name, 4).await;
+            until("its failure is told", async || {
+                let rows = rows(&pair).await;
+                rows.iter()
+                    .any(|row| row["state"] == "failing" && row["lastError"].is_string())
+            })
+            .await;
+            server.answer(Answer::Status(200));
+            assert_eq!(
+                all_posted(&server, &desk).await,
+                Vec::<String>::new(),
+                "{name}"
+            );
+        }
+        assert!(elsewhere.requests().is_empty(), "a redirect was followed");
+        let slow = Answer::Slowly(Duration::from_millis(100));
+        server.answer(slow);
+        changes(&ports, &pair, "slow", 4).await;
+        assert_eq!(all_posted(&server, &desk).await, Vec::<String>::new());
+
+        // Nobody listens, and then a server at the same place.
+        let (address, mut taken) = (server.address, server.taken());
+        drop(server);
+        changes(&ports, &pair, "down", 4).await;
+        let server = CallbackServer::start(Some(address)).await;
+        until("the last event came", async || {
+            let last = heard(&desk).last().cloned();
+            server.taken().last().cloned() == last
+        })
+        .await;
+        taken.extend(server.taken());
+        let order: Vec<String> = heard(&desk);
+        let posted: Vec<String> = taken.into_iter().filter(|id| order.contains(id)).collect();
+        assert_eq!(posted, order, "in order, each once");
+        until("the status says so", async || {
+            let rows = rows(&pair).await;
+            let posting = |row: &Value| row["state"] == "posting" && row["waiting"] == 0;
+            rows.iter()
+                .any(|row| row["destination"] == "crm" && posting(row))
+        })
+        .await;
+        let metrics = pair.gc1.get("/metrics").await.unwrap();
+        assert!(
+            metrics.contains("tandem_callbacks_total{outcome=\"posted\"}"),
+            "{metrics}"
+        );
+    });
+}
+
+#[test]
+fn what_may_not_be_called_is_refused_and_what_is_too_old_is_dropped_and_counted() {
+    run(async |shared| {
+        let ports = ports(1);
+        let server = CallbackServer::start(None).await;
+        let options = posting(&ports, &server).set("rest.callback.max-age", "10s");
+        let pair = shared.pair(options).await;
+        for (host, endpoint) in [
+            (
+                format!("http://127.0.0.1:{}", pair.gc1.admin().port()),
+                "/api/v1/drain",
+            ),
+            (server.url(), "/elsewhere"),
+            (server.url(), "/event/../elsewhere"),
+            ("http://169.254.169.254".to_owned(), "/latest"),
+        ] {
+            let body = json!({"data": {"type": "Hello#crm", "body": "null",
+                "callbackFqdn": host, "callbackEndpoint": endpoint}});
+            let (status, told) = curl(&ports[0], "no", 1, &body).await.unwrap();
+            assert_eq!(status, 400, "{host} {told}");
+            let words = told["error"].as_str().unwrap();
+            assert!(words.contains("rest.callback.allow"), "{words}");
+        }
+        assert!(server.requests().is_empty());
+
+        hello(&ports[0], "h-1", &server).await;
+        sign_in(&ports, &pair, &[1001]).await;
+        // What the client will never take is not tried twice.
+        server.answer(Answer::Status(422));
+        let before = server.requests().len();
+        changes(&ports, &pair, "refused", 1).await;
+        until("it is dropped", async || {
+            rows(&pair)
+                .await
+                .iter()
+                .any(|row| row["dropped"].as_u64() > Some(0))
+        })
+        .await;
+        let refused = server.requests().split_off(before);
+        let ids: BTreeSet<&str> = refused.iter().map(|request| request.id()).collect();
+        assert_eq!(ids.len(), refused.len(), "{refused:?}");
+
+        server.answer(Answer::Status(503));
+        let dropped = rows(&pair).await[0]["dropped"].as_u64().unwrap();
+        deliver(&ports, "old", "MakeNotReady#1001", "").await;
+        until("it is too old", async || {
+            rows(&pair)
+                .await
+                .iter()
+                .any(|row| row["dropped"].as_u64() > Some(dropped))
+        })
+        .await;
+        server.answer(Answer::Status(200));
+        hello(&ports[0], "h-2", &server).await;
+    });
+}
+
+#[test]
+fn a_callback_of_https_is_trusted_by_its_own_authority_and_not_without() {
+    run(async |shared| {
+        let maker = Maker::new();
+        let authority = Kind {
+            authority: true,
+            ..Kind::default()
+        };
+        let authority = maker.make(&["private"], authority, None);
+        let made = maker.make(&["127.0.0.1"], Kind::default(), Some(&authority));
+        let server = CallbackServer::secure(made.server(None)).await;
+        let ports = ports(2);
+        let place = format!("https://{}", server.address);
+        let options = posting(&ports, &server)
+            .set("rest.callback.allow.2", &place)
+            .set_own(
+                0,
+                "rest.callback.ca-file",
+                &authority.certificate.display().to_string(),
+            );
+        let mut pair = shared.pair(options).await;
+        // The one without the authority first.
+        pair.gc1.kill();
+        let desk = pair.desk("crm", 0).await;
+        let body = json!({"data": {"type": "Hello#crm", "body": "null", "sessionUrl": "s",
+            "callbackFqdn": server.address.to_string(), "callbackEndpoint": "/event"}});
+        // The list has this host without encryption as well, for other paths: https comes first.
+        let (status, told) = curl(&ports[1], "h-1", 1, &body).await.unwrap();
+        assert_eq!((status, &told["callback"]), (202, &json!("registered")));
+        until("its failure is told", async || {
+            let status = pair.gc2.status().await;
+            let rows = status["callbacks"].as_array().cloned().unwrap_or_default();
+            rows.iter()
+                .any(|row| row["state"] == "failing" && row["to"] == place)
+        })
+        .await;
+        assert!(server.requests().is_empty());
+        pair.gc1.start();
+        pair.gc1.attached().await;
+        pair.gc2.kill();
+        assert_eq!(all_posted(&server, &desk).await, Vec::<String>::new());
+        assert!(!server.requests().is_empty());
+    });
+}
+
+/// Rows of a destination, of both instances.
+async fn all_rows(pair: &Pair) -> Vec<Value> {
+    let mut all = Vec::new();
+    for instance in [&pair.gc1, &pair.gc2] {
+        let status = instance.status().await;
+        all.extend(status["callbacks"].as_array().cloned().unwrap_or_default());
+    }
+    all
+}
+
+#[test]
+fn after_the_loss_of_a_broker_hello_brings_events_again_and_the_old_one_lets_go() {
+    run(async |shared| {
+        let ports = ports(2);
+        let server = CallbackServer::start(None).await;
+        let pair = shared.pair(posting(&ports, &server)).await;
+        pair.gc1.leads().await;
+        hello(&ports[0], "h-1", &server).await;
+        sign_in(&ports, &pair, &[1001]).await;
+        shared.broker(0).kill();
+        until("an entrance takes it again", async || {
+            let body = json!({"data": {"type": "Hello#crm", "body": "", "sessionUrl": "s",
+                "callbackFqdn": server.url(), "callbackEndpoint": "/event/moved"}});
+            let taken = curl(&ports[0], "h-2", 1, &body).await;
+            taken.is_some_and(|(status, _)| status == 202)
+        })
+        .await;
+        let moved = || {
+            let requests = server.requests();
+            requests.iter().any(|one| one.line.contains("/event/moved"))
+        };
+        until("the answer is posted to the new place", async || moved()).await;
+        let desk = pair.desk("crm", 1).await;
+        desk.clear_events();
+        // What is younger than the move by more than clocks may differ is certainly not the old
+        // broker's to post.
+        let begun = std::time::Instant::now();
+        for round in 0.. {
+            changes(&ports[1..], &pair, &format!("moved-{round}"), 2).await;
+            if begun.elapsed() > Duration::from_secs(4) {
+                break;
+            }
+        }
+        assert_eq!(all_posted(&server, &desk).await, Vec::<String>::new());
+        let early = server.taken();
+        changes(&ports[1..], &pair, "alone", 4).await;
+        assert_eq!(all_posted(&server, &desk).await, Vec::<String>::new());
+
+        shared.broker(0).start_again().await.expect("broker 1");
+        pair.attaches(&pair.gc1, 0).await;
+        until("one broker posts them, and it is the second", async || {
+            let rows = all_rows(&pair).await;
+            let second = pair.brokers[1].clone();
+            let at = |row: &Value| second.contains(row["broker"].as_str().unwrap());
+            !rows.is_empty() && rows.iter().all(at)
+        })
+        .await;
+        changes(&ports, &pair, "back", 4).await;
+        let doubled = all_posted(&server, &desk).await;
+        assert!(doubled.iter().all(|id| early.contains(id)), "{doubled:?}");
+    });
+}
+
+#[test]
+fn a_kill_of_either_instance_loses_no_command_and_no_event() {
+    run(async |shared| {
+        let ports = ports(2);
+        let server = CallbackServer::start(None).await;
+        let mut pair = shared.pair(posting(&ports, &server)).await;
+        pair.gc1.leads().await;
+        let desk = pair.desk("crm", 0).await;
+        hello(&ports[0], "h-1", &server).await;
+        desk.clear_events();
+        let agents: Vec<u32> = (1001..1011).collect();
+        sign_in(&ports, &pair, &agents).await;
+        // Whichever of the two posts: it is killed in one of the rounds.
+        for round in 0..2 {
+            server.answer(Answer::Slowly(Duration::from_millis(20)));
+            let calls = agents.iter().skip(round * 5).take(5).map(|agent| {
+                let (id, kind) = (format!("call-{agent}"), format!("MakeCall#{agent}"));
+                let ports = &ports;
+                async move { deliver(ports, &id, &kind, "5550142").await }
+            });
+            let kill = async {
+                tokio::time::sleep(Duration::from_millis(30)).await;
+                pair.instance(round).kill();
+            };
+            tokio::join!(futures::future::join_all(calls), kill);
+            for agent in agents.iter().skip(round * 5).take(5) {
+                let id = format!("call-{agent}");
+                let told = || {
+                    let requests = server.requests();
+                    requests.iter().any(|request| {
+                        request.header("x-correlation-id") == id
+                            && request.body.contains("\"Error\"")
+                    })
+                };
+                until("each command is done, or its client was told", async || {
+                    pair.effects_of("MAKE_CALL", &id) > 0 || told()
+                })
+                .await;
+                assert!(pair.effects_of("MAKE_CALL", &id) <= 1, "{id} twice");
+            }
+            let doubled = all_posted(&server, &desk).await;
+            // One event is on its way when the process ends: the client knows it by its id.
+            assert!(doubled.len() <= round + 1, "{doubled:?}");
+            pair.instance(round).start();
+            pair.instance(round)
+                .becomes(["leader", "follower"][round])
+                .await;
+        }
+    });
+}
