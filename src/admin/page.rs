@@ -22,6 +22,10 @@ pub(super) fn router() -> Router<AdminState> {
             get(async || page("text/javascript", include_str!("page/status.js"))),
         )
         .route(
+            "/glossary.json",
+            get(async || page("application/json", include_str!("page/glossary.json"))),
+        )
+        .route(
             "/status.css",
             get(async || page("text/css", include_str!("page/status.css"))),
         )

@@ -11,16 +11,18 @@ use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
     RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use chrono::Utc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::guard::{Access, Caller, Needs, Refusal};
 use super::health::{self, Asked};
+use super::history::{self, Given, REASON_MOST};
 use super::listener::From;
 use super::{AdminRequest, AdminState, live, page, trace};
 use crate::engine::View;
@@ -118,7 +120,13 @@ async fn common_headers(mut response: Response) -> Response {
 }
 
 /// What is read without any token: the page without what it shows, and the metrics.
-const OPEN: [&str; 4] = ["/", "/status.js", "/status.css", "/metrics"];
+const OPEN: [&str; 5] = [
+    "/",
+    "/status.js",
+    "/status.css",
+    "/glossary.json",
+    "/metrics",
+];
 
 async fn guard(
     State(access): State<Arc<Access>>,
@@ -134,6 +142,10 @@ async fn guard(
         (true, _) => Needs::Read,
     };
     match access.check(request.headers(), needs, from.0) {
+        Ok(caller) if needs == Needs::Change => match reason(request.uri()) {
+            Ok(reason) => request.extensions_mut().insert(Caller { reason, ..caller }),
+            Err(words) => return error(StatusCode::BAD_REQUEST, &words),
+        },
         Ok(caller) => request.extensions_mut().insert(caller),
         Err(refusal) => return refused(&refusal),
     };
@@ -146,6 +158,21 @@ async fn guard(
         Ok(Err(_)) => error(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
         Err(_) => error(StatusCode::REQUEST_TIMEOUT, "the body did not arrive"),
     }
+}
+
+#[derive(Deserialize)]
+struct Reason {
+    #[serde(default)]
+    reason: String,
+}
+
+/// `?reason=`: why a verb is given.
+fn reason(uri: &Uri) -> Result<String, String> {
+    let given = Query::<Reason>::try_from_uri(uri).map_err(|error| error.body_text())?;
+    if given.reason.chars().count() > REASON_MOST {
+        return Err(format!("reason: at most {REASON_MOST} characters"));
+    }
+    Ok(given.0.reason)
 }
 
 fn refused(refusal: &Refusal) -> Response {
@@ -289,8 +316,20 @@ fn only_leader(members: &[Value]) -> Value {
     }
 }
 
-async fn history(State(state): State<AdminState>) -> Response {
-    Json(state.history.entries()).into_response()
+#[derive(Deserialize)]
+struct HistoryQuery {
+    since: Option<String>,
+}
+
+/// The newest first; `?since=1h` or a time: from then on.
+async fn history(State(state): State<AdminState>, query: Query<HistoryQuery>) -> Response {
+    let Some(text) = &query.since else {
+        return Json(state.history.entries()).into_response();
+    };
+    match history::since(text, Utc::now()) {
+        Ok(from) => Json(state.history.since(from)).into_response(),
+        Err(words) => error(StatusCode::BAD_REQUEST, &format!("since: {words}")),
+    }
 }
 
 async fn network(State(state): State<AdminState>) -> Response {
@@ -411,9 +450,22 @@ type Who = axum::Extension<Caller>;
 
 async fn run(state: &AdminState, who: &Who, verb: Verb) -> Result<String, Response> {
     let token = who.token.as_deref().unwrap_or("none");
-    tracing::info!(?verb, token, from = %who.from, "admin: operator");
-    let answer = ask(state, |answer| AdminRequest::Verb(verb, answer)).await?;
-    answer.map_err(|reason| error(StatusCode::CONFLICT, &reason))
+    let reason = who.reason.as_str();
+    tracing::info!(?verb, token, from = %who.from, reason, "admin: operator");
+    let given = verb.clone();
+    let answer = ask(state, |answer| AdminRequest::Verb(verb, answer)).await;
+    let result = match &answer {
+        Ok(result) => result.clone(),
+        Err(_) => Err("not answered in time: it may be done still".to_owned()),
+    };
+    state.history.verb(&Given {
+        verb: given,
+        token: who.token.clone(),
+        from: who.from,
+        reason: who.reason.clone(),
+        result,
+    });
+    answer?.map_err(|reason| error(StatusCode::CONFLICT, &reason))
 }
 
 /// Asks the engine, within [`ANSWER`].

@@ -18,7 +18,7 @@ pub mod names;
 mod recorder;
 mod repeats;
 
-pub use emit::{Labels, downstream_request, emit, journal_write, local_shortage};
+pub use emit::{Labels, downstream_request, emit, journal_write, local_shortage, notification_unreadable};
 pub use gauges::{consumer_proof, descriptors, gauges, network};
 pub use log::{LogError, flush, init, set_level, upkeep};
 pub use recorder::Telemetry;

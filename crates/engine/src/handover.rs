@@ -221,7 +221,7 @@ impl Engine {
             state.role = Role::Follower;
         }
         let chosen = self.chosen(index, &self.cfg.instance);
-        let reason = if chosen { "operator" } else { "takeback" };
+        let reason = if chosen { "chosen" } else { "takeback" };
         let role = self.leading_role(index);
         self.set_role(index, role, reason);
     }

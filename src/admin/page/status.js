@@ -22,20 +22,76 @@ function cell(name, value) {
   } else if (value && value.state !== undefined) {
     element.textContent = value.state;
     element.className = tones[value.state] || "";
+    explain(element, value.state);
+  } else if (value && value.href !== undefined) {
+    element.append(link(value.href, value.text));
   } else {
     element.textContent = value === null || value === undefined || value === "" ? "–" : String(value);
   }
   return element;
 }
 
-function row(values, name) {
+// Only to pages: what a peer tells is no script.
+function link(href, text) {
+  if (!/^https?:\/\//.test(href || "")) return document.createTextNode(text);
+  const element = document.createElement("a");
+  element.href = href;
+  element.rel = "noreferrer";
+  element.textContent = text;
+  return element;
+}
+
+function row(values, name, heads) {
   const line = document.createElement("tr");
-  for (const value of values) {
+  values.forEach((value, i) => {
     const element = cell(name, value);
-    if (name === "th") element.scope = "col";
+    if (name === "th") {
+      element.scope = "col";
+      if (value === "why") element.replaceChildren(link(`${location.origin}/#words`, "why"));
+    } else {
+      element.dataset.label = heads[i];
+    }
     line.append(element);
-  }
+  });
   return line;
+}
+
+// ---- words -------------------------------------------------------------------------------------
+
+const meanings = new Map();
+function explain(element, word) {
+  const meaning = meanings.get(word);
+  if (meaning) {
+    element.title = `${word}: ${meaning}`;
+    element.classList.add("told");
+  }
+}
+
+async function learnWords() {
+  const answer = await fetch("/glossary.json");
+  const words = await answer.json();
+  for (const { word, means } of words) if (!meanings.has(word)) meanings.set(word, means);
+  byId("glossary").replaceChildren(...words.flatMap(({ word, means }) => [cell("dt", word), cell("dd", means)]));
+  painted.clear();
+}
+
+// "why", with who gave a verb and how often something was told.
+function because({ reason, address, token, count, last }) {
+  const parts = [reason];
+  if (address) parts.push(`(${token || "no token"}, from ${address})`);
+  if (count > 1) parts.push(`(${count} times, last ${last.slice(11, 19)})`);
+  const part = document.createElement("span");
+  part.textContent = parts.filter(Boolean).join(" ") || "–";
+  explain(part, reason);
+  return part;
+}
+
+function span(ms) {
+  const s = Math.max(0, Math.floor(ms / 1000));
+  if (s < 120) return `${s} s`;
+  if (s < 7200) return `${Math.floor(s / 60)} min`;
+  if (s < 172800) return `${Math.floor(s / 3600)} h`;
+  return `${Math.floor(s / 86400)} days`;
 }
 
 // Only what differs is painted anew: focus and selection stay.
@@ -62,7 +118,7 @@ function table(id, heads, rows, make) {
   const head = document.createElement("thead");
   const body = document.createElement("tbody");
   head.append(row(heads, "th"));
-  body.append(...rows.map((values) => row(make ? make(values) : values, "td")));
+  body.append(...rows.map((values) => row(make ? make(values) : values, "td", heads)));
   all.append(head, body);
   place.replaceChildren(all);
 }
@@ -105,7 +161,7 @@ function members(view) {
     broker: (view.brokers.find((b) => b.attached) || {}).url || "", version: view.version,
     groups: view.groups, brokers: view.brokers, downstreams: view.downstreams,
     inflight: view.inflight, subscribed: view.sessions.subscribed, finished: view.finished,
-    inService: view.inService, heard: "–", rtt: null, known: true,
+    inService: view.inService, heard: "–", rtt: null, known: true, page: "", started: view.started,
   };
   const peers = view.peers.map((p) => {
     const s = p.standing || {};
@@ -116,6 +172,7 @@ function members(view) {
       version: p.version, groups: named(groups, "broker"), brokers: named(s.brokers || [], "url"), downstreams: s.downstreams || [],
       inflight: s.inflight, subscribed: s.subscribed, finished: s.finished,
       inService: s.inService, heard: `${p.lastSeenMs} ms ago`, rtt: p.rttMs, known: full,
+      page: s.page, started: p.started,
     };
   });
   return [own, ...peers].sort((a, b) => (a.id < b.id ? -1 : 1));
@@ -196,18 +253,38 @@ function draw(name, attributes, text) {
 }
 
 const BOX = { width: 230, height: 84 };
+// On a narrow screen boxes stand two in a row, and the row's name above them.
+const slim = matchMedia("(max-width: 640px)");
 // Widths of the three rows' letters, pixels: what does not fit is cut, and told when pointed at.
 const LETTER = { name: 7.6, small: 6.3, other: 7.1 };
 const ROWS = { brokers: 24, instances: 158, nodes: 296 };
 
 function places(names, y) {
+  if (slim.matches) {
+    return new Map(names.map((name, i) => [name, {
+      x: names.length === 1 ? 190 : 95 + 190 * (i % 2), y: y + (BOX.height + 12) * Math.floor(i / 2),
+    }]));
+  }
   const step = 800 / Math.max(names.length, 1);
   BOX.width = Math.min(BOX.width, step - 14);
   return new Map(names.map((name, i) => [name, { x: 90 + step * (i + 0.5), y }]));
 }
 
-function box(at, tone, lines, led) {
-  const group = draw("g", {});
+// The tops of the three rows, by how many boxes each has; and the height of all.
+function tops(counts) {
+  if (!slim.matches) return [[ROWS.brokers, ROWS.instances, ROWS.nodes], 400];
+  const all = [];
+  let y = 24;
+  for (const count of counts) {
+    all.push(y);
+    y += Math.max(1, Math.ceil(count / 2)) * (BOX.height + 12) + 56;
+  }
+  return [all, y - 56];
+}
+
+function box(at, tone, lines, led, href) {
+  const there = /^https?:\/\//.test(href || "");
+  const group = draw(there ? "a" : "g", there ? { href, rel: "noreferrer" } : {});
   group.append(draw("title", {}, lines.map(([text]) => text).filter(Boolean).join("\n")));
   group.append(draw("rect", {
     class: `box ${tone}${led ? " leads" : ""}`, rx: 8, x: at.x - BOX.width / 2, y: at.y,
@@ -258,8 +335,13 @@ function federation(brokers, at, network, parts) {
     const text = asked.length === 0 ? "federation: not known" : `federation ${running} of ${planned} links`;
     const kind = asked.length === 0 ? "spare" : whole ? "link" : "down";
     const y = a.y + 25;
-    parts.push(draw("path", { class: kind, d: `M${a.x + BOX.width / 2},${y} H${b.x - BOX.width / 2}` }));
     const tone = kind === "down" ? "small bad" : "small";
+    if (slim.matches) {
+      if (a.y === b.y) parts.push(draw("path", { class: kind, d: `M${a.x + BOX.width / 2},${y} H${b.x - BOX.width / 2}` }));
+      if (i === 0) parts.push(draw("text", { class: tone, x: 374, y: a.y - 8, "text-anchor": "end" }, text));
+      continue;
+    }
+    parts.push(draw("path", { class: kind, d: `M${a.x + BOX.width / 2},${y} H${b.x - BOX.width / 2}` }));
     parts.push(draw("text", { class: tone, x: (a.x + b.x) / 2, y: y - 8, "text-anchor": "middle" }, text));
   }
 }
@@ -270,16 +352,19 @@ function pairMap(view, all, told) {
   const nodes = union(all, "downstreams");
   const facts = all.map((m) => [m.id, m.site, m.state, m.broker, m.owned, m.inflight, m.brokers, m.downstreams,
     m.groups.map((g) => [g.name, g.role, g.priority])]);
-  if (!changed("map", [facts, network.brokers])) return;
-  BOX.width = 230;
-  const b = places(brokers, ROWS.brokers);
-  const n = places(nodes, ROWS.nodes);
-  const s = places(all.map((m) => m.id), ROWS.instances);
+  if (!changed("map", [facts, network.brokers, slim.matches, meanings.size])) return;
+  BOX.width = slim.matches ? 176 : 230;
+  const [rows, height] = tops([brokers.length, all.length, nodes.length]);
+  byId("map").setAttribute("viewBox", slim.matches ? `0 0 380 ${height}` : "0 0 900 400");
+  const b = places(brokers, rows[0]);
+  const s = places(all.map((m) => m.id), rows[1]);
+  const n = places(nodes, rows[2]);
   const lines = [];
   const boxes = [];
-  for (const [text, y] of [["brokers", ROWS.brokers], ["instances", ROWS.instances], ["downstream", ROWS.nodes]]) {
-    boxes.push(draw("text", { class: "row", x: 8, y: y + 40 }, text));
-  }
+  ["brokers", "instances", "downstream"].forEach((text, i) => {
+    const at = slim.matches ? { x: 7, y: rows[i] - 8 } : { x: 8, y: rows[i] + 40 };
+    boxes.push(draw("text", { class: "row", ...at }, text));
+  });
   federation(brokers, b, network, lines);
   for (const m of all) {
     const from = s.get(m.id);
@@ -300,13 +385,16 @@ function pairMap(view, all, told) {
     const tone = m.state !== "alive" ? tones[m.state] : ["bad", "warn"].find((t) => roleTones.includes(t)) || "good";
     const state = m.state === "alive" ? roles(m) : m.state;
     boxes.push(box(from, tone, [[`${m.id}${here}`, "name"], [m.site, "small"], [state, tone],
-      [present(m) ? `owns ${m.owned} · in work ${m.inflight ?? "?"}` : `owned ${m.owned}`, "small"]], present(m) && led.length > 0));
+      [present(m) ? `owns ${m.owned} · in work ${m.inflight ?? "?"}` : `owned ${m.owned}`, "small"]], present(m) && led.length > 0, m.page));
   }
   for (const url of brokers) {
     const { tone, text } = brokerTone(url, all);
     const proof = (network.brokers || []).find((p) => p.broker === url);
-    const listed = proof && !proof.problem ? `${proof.consumers.length} command consumers` : "";
-    boxes.push(box(b.get(url), tone, [[url, "name"], [text, tone], [listed, "small"]]));
+    const known = proof && !proof.problem;
+    const listed = known ? `${proof.consumers.length} command consumers` : "";
+    const deep = known ? `${proof.queued ?? "?"} queued · ${proof.deadLetters ?? "?"} dead letters` : "";
+    boxes.push(box(b.get(url), tone, [[url, "name"], [text, tone], [listed, "small"],
+      [deep, proof && proof.deadLetters ? "small warn" : "small"]], false, (proof || {}).page));
   }
   for (const url of nodes) {
     const { tone, text } = nodeTone(url, all);
@@ -357,53 +445,59 @@ function groupActions(g, peers) {
   const part = document.createDocumentFragment();
   part.append(verb(g.role === "disabled" ? "start" : "stop", g.role === "disabled" ? "Start…" : "Stop…", { group: g.name }));
   for (const to of peers) part.append(verb("switchover", `Switch over to ${to}…`, { group: g.name, to }));
-  part.append(verb("failover-stop", "Stop failover…", { group: g.name }));
   part.append(verb("failover-start", "Lead here…", { group: g.name }));
+  part.append(verb("failover-auto", "Leave it to priority…", { group: g.name }));
+  const stop = verb("failover-stop", "Stop failover…", { group: g.name });
+  stop.className = "danger";
+  part.append(stop);
   return part;
 }
 
-function show({ status: view, pulse, history, network, needsToken }) {
+function show({ now, status: view, pulse, history, network, needsToken }) {
   learnAliases(view, network);
   const all = members(view);
   const [tone, sentence] = verdict(view, all, network);
+  peers = all.filter((m) => !m.self && m.page).map((m) => [m.id, m.page]);
+  own = view.instance;
   document.title = `${tone === "good" ? "" : "⚠ "}${view.instance} · tandem`;
   if (changed("instance", [view.instance, view.groups.map((g) => g.role)])) {
     const worst = view.groups.map((g) => g.role).sort((a, b) => (tones[a] === "good") - (tones[b] === "good"))[0];
     const badge = cell("span", { state: view.groups.every((g) => g.role === worst) ? worst : "several roles" });
+    badge.classList.remove("told");
     byId("instance").replaceChildren(view.instance, ...(worst ? [badge] : []));
   }
   if (changed("verdict", [tone, sentence])) {
     byId("verdict").className = tone;
     byId("verdict").textContent = sentence;
   }
-  byId("about").textContent = `${view.site} · cluster ${view.cluster} · ${view.mode} · version ${view.version}`;
+  byId("about").textContent = `${view.site} · cluster ${view.cluster} · ${view.mode} · version ${view.version} · up for ${span(now - view.started)}`;
   list("warnings", view.warnings);
   list("flow", flows(view, all), (text) => (text.includes("nobody") ? "none" : ""));
   pairMap(view, all, network);
   figures(view, pulse);
-  table("members", ["instance", "site", "state", "roles", "serves on", "owns", "in work", "commands done", "heard", "round trip", "version"],
-    all.map((m) => [m.self ? `${m.id} (this one)` : m.id, m.site, { state: m.state },
+  table("members", ["instance", "site", "state", "roles", "serves on", "owns", "in work", "commands done", "heard", "round trip", "version", "up for"],
+    all.map((m) => [m.self ? `${m.id} (this one)` : { href: m.page || "", text: m.id }, m.site, { state: m.state },
       `${present(m) ? "" : "was "}${roles(m)}`, m.broker,
       present(m) ? m.owned : null, present(m) ? m.inflight : null, m.finished,
-      m.heard, m.rtt === null ? null : `${m.rtt} ms`, m.version]));
+      m.heard, m.rtt === null ? null : `${m.rtt} ms`, m.version, present(m) && m.started ? span(now - m.started) : null]));
   const others = all.filter((m) => !m.self && m.state === "alive").map((m) => m.id);
   table("groups", ["group", "role", "queue", "broker", "priority", "term", "consumer tag", "why", "actions"],
     view.groups.map((g) => [g.name, g.role, g.queue, g.broker, g.priority, g.term, g.tag, g.reason, others]),
     ([name, role, queue, broker, priority, term, tag, why, to]) =>
       [name, { state: role }, queue, broker, priority, term, tag, why, groupActions({ name, role }, to)]);
   const proofs = network.brokers || [];
-  table("brokers", ["broker", "state here", "serves here", "preferred", "problem", "consumers in its list", "federation links"],
+  table("brokers", ["broker", "state here", "queued", "dead letters", "serves here", "preferred", "problem", "consumers in its list", "federation links"],
     view.brokers.map((b) => {
       const p = proofs.find((proof) => proof.broker === b.url);
       const links = !p ? "not asked yet" : p.problem ? p.problem : [`${p.linksRunning} of ${p.linksPlanned} run`, ...p.linksDown].join("; ");
       const consumers = p ? p.consumers.map((c) => `${c.tag} (${c.priority})`).join(", ") : "";
-      return [b.url, { state: b.state }, b.attached ? "yes" : "", b.preferred ? "yes" : "", b.problem || "", consumers, links];
+      return [{ href: (p || {}).page || "", text: b.url }, { state: b.state }, p ? p.queued : null, p ? p.deadLetters : null, b.attached ? "yes" : "", b.preferred ? "yes" : "", b.problem || "", consumers, links];
     }));
   table("downstreams", ["downstream", "state here", "current here", "reason"],
     view.downstreams.map((d) => [d.url, { state: d.state }, d.current ? "yes" : "", d.reason]));
   table("history", ["time (UTC)", "what", "which", "from", "to", "why"],
-    history.slice(0, CHANGES).map((e) => [e.at, e.kind, e.subject, e.from, e.to, e.reason]),
-    ([at, kind, subject, from, to, why]) => [moment(at), kind, subject, from, { state: to }, why]);
+    history.slice(0, CHANGES).map((e) => [e, meanings.size]),
+    ([e]) => [moment(e.at), e.kind, e.subject, e.from, { state: e.to }, because(e)]);
   tokenNeeded = needsToken;
   owners(all.map((m) => m.id));
 }
@@ -430,6 +524,7 @@ const words = {
   start: (d) => ["Start group", `Group ${d.group} starts on this instance again.`, `groups/${d.group}/start`],
   "failover-stop": (d) => ["Stop failover", `Group ${d.group} stops here and NOBODY takes its sessions over, until failover is started.`, `failover/${d.group}/stop`],
   "failover-start": (d) => ["Lead here", `This instance becomes the leader of group ${d.group} and stays it, whatever the priorities.`, `failover/${d.group}/start`],
+  "failover-auto": (d) => ["Leave it to priority", `What an operator chose for group ${d.group} ends: priority decides again, and failover is on.`, `failover/${d.group}/auto`],
   switchover: (d) => ["Switch over", `What leads now finishes what is started, then ${d.to} leads. Nothing is lost.`, `switchover?to=${encodeURIComponent(d.to)}`],
   drain: () => ["Drain", "This instance finishes what is started, hands over its sessions and stops consuming. It stays up.", "drain"],
 };
@@ -445,6 +540,7 @@ document.addEventListener("click", (event) => {
   byId("yes").textContent = title;
   byId("ask-token").hidden = !tokenNeeded;
   byId("token").value = token;
+  byId("reason").value = "";
   byId("ask").showModal();
   byId(tokenNeeded ? "token" : "no").focus();
 });
@@ -457,8 +553,10 @@ async function act({ path, title }) {
   const said = byId("said");
   said.className = "";
   said.textContent = `${title}: asked`;
+  const reason = byId("reason").value.trim();
+  const why = reason ? `${path.includes("?") ? "&" : "?"}reason=${encodeURIComponent(reason)}` : "";
   try {
-    const answer = await fetch(`/api/v1/${path}`, { method: "POST", headers, signal: AbortSignal.timeout(10000) });
+    const answer = await fetch(`/api/v1/${path}${why}`, { method: "POST", headers, signal: AbortSignal.timeout(10000) });
     const body = await answer.json();
     if (answer.status === 401) token = "";
     else if (waiting) listen();
@@ -530,6 +628,9 @@ byId("find").addEventListener("submit", (event) => { event.preventDefault(); ane
 // ---- the stream --------------------------------------------------------------------------------
 
 let heard = performance.now();
+let heardAt = new Date();
+let own = location.host;
+let peers = [];
 let stream = null;
 let tried = 0;
 let waiting = false;
@@ -568,10 +669,32 @@ async function receive(reader) {
     for (const part of parts) {
       if (!part.startsWith("data:")) continue;
       heard = performance.now();
+      heardAt = new Date();
+      contact(false);
       show(JSON.parse(part.slice(5)));
       say("live", false);
     }
   }
+}
+
+// Without contact nothing here may look as if it were so now.
+let without = false;
+function contact(lost) {
+  if (lost !== without) {
+    without = lost;
+    document.body.classList.toggle("lost", lost);
+    byId("contact").hidden = !lost;
+    byId("ask").close();
+    // Painted anew, with buttons that can be used.
+    painted.clear();
+    for (const button of document.querySelectorAll("button[data-verb]")) button.disabled = lost;
+  }
+  if (!lost) return;
+  const since = heardAt.toISOString().slice(11, 19);
+  document.title = `✖ ${own} not reached since ${since} UTC`;
+  const parts = [`${own} not reached since ${since} UTC, ${span(new Date() - heardAt)} ago. What is shown below is old.`];
+  for (const [id, page] of peers) parts.push(" ", link(page, `See ${id}'s page`));
+  if (changed("contact", [since, Math.floor((new Date() - heardAt) / 5000), peers])) byId("contact").replaceChildren(...parts);
 }
 
 byId("enter").addEventListener("submit", (event) => {
@@ -586,9 +709,17 @@ setInterval(() => {
   if (waiting) return;
   if (performance.now() - heard > QUIET_MS) {
     say("no answer: what is shown is old", true);
+    contact(true);
     if (!stream || performance.now() - tried > 2 * QUIET_MS) listen();
   }
 }, 1000);
-setInterval(() => { if (!document.hidden) sessions(); }, 3000);
+setInterval(() => { if (!document.hidden && !without) sessions(); }, 3000);
+slim.addEventListener("change", () => painted.delete("map"));
+function openWords() {
+  if (location.hash === "#words") byId("words").open = true;
+}
+addEventListener("hashchange", openWords);
+openWords();
+learnWords().catch(() => {});
 listen();
 sessions();
