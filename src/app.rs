@@ -137,7 +137,11 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     engine.restore_journal(clock.now(), journaled);
     let (view, views) = watch::channel(Arc::new(engine.view()));
     let history = History::open(&settings.data_dir);
-    history.instance(&settings.instance.id, "started", &format!("version {}", crate::VERSION));
+    history.instance(
+        &settings.instance.id,
+        "started",
+        &format!("version {}", crate::VERSION),
+    );
     let kept = history.clone();
     let pulse = Pulse::default();
     let tell = teller(

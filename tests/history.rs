@@ -9,7 +9,8 @@
 mod support;
 
 use serde_json::Value;
-use support::{Instance, PairOptions, run, until};
+use support::pair::{Instance, tandem};
+use support::{PairOptions, run, until};
 
 /// The rows of an instance, the newest first.
 async fn rows(instance: &Instance) -> Vec<Value> {
@@ -39,8 +40,16 @@ fn verbs_and_changes_are_told_after_a_restart_and_a_goodbye_is_no_loss() {
         let (code, said) = pair
             .tandem(
                 &pair.gc1,
-                &["switchover", "--to", "gc-2", "--wait", "--reason", "patch day",
-                  "--token-file", &token],
+                &[
+                    "switchover",
+                    "--to",
+                    "gc-2",
+                    "--wait",
+                    "--reason",
+                    "patch day",
+                    "--token-file",
+                    &token,
+                ],
             )
             .await;
         assert_eq!(code, 0, "{said}");
@@ -54,7 +63,10 @@ fn verbs_and_changes_are_told_after_a_restart_and_a_goodbye_is_no_loss() {
         assert!(to.starts_with("switchover: "), "{to}");
         // What is refused is told as well.
         let refused = pair
-            .tandem(&pair.gc1, &["switchover", "--to", "gc-9", "--token-file", &token])
+            .tandem(
+                &pair.gc1,
+                &["switchover", "--to", "gc-9", "--token-file", &token],
+            )
             .await;
         assert_eq!(refused.0, 1, "{}", refused.1);
         let now = rows(&pair.gc1).await;
@@ -69,7 +81,10 @@ fn verbs_and_changes_are_told_after_a_restart_and_a_goodbye_is_no_loss() {
         process.terminate();
         until("gc-2 has ended", async || !process.is_running()).await;
         pair.gc1.becomes("leader").await;
-        until("gc-2 is known to have left", async || pair.gc1.sees("gc-2").await == "left").await;
+        until("gc-2 is known to have left", async || {
+            pair.gc1.sees("gc-2").await == "left"
+        })
+        .await;
         // Longer than it takes to find a consumer gone.
         tokio::time::sleep(std::time::Duration::from_secs(4)).await;
         let now = rows(&pair.gc1).await;
@@ -77,26 +92,40 @@ fn verbs_and_changes_are_told_after_a_restart_and_a_goodbye_is_no_loss() {
         assert_eq!(seen, ["left", "alive"], "{now:#?}");
         assert!(!pair.gc1.log_text().contains("peer lost"));
         let metrics = pair.gc1.get("/metrics").await.unwrap();
-        assert!(metrics.contains("tandem_peer_left{peer=\"gc-2\"} 1"), "{metrics}");
+        assert!(
+            metrics.contains("tandem_peer_left{peer=\"gc-2\"} 1"),
+            "{metrics}"
+        );
 
         // kill -9, and a line that was torn by it.
         pair.gc1.kill();
         let text = std::fs::read_to_string(&pair.gc1.config).unwrap();
-        let dir = text.lines().find_map(|line| line.strip_prefix("data.dir=")).unwrap();
+        let dir = text
+            .lines()
+            .find_map(|line| line.strip_prefix("data.dir="))
+            .unwrap();
         let file = std::path::Path::new(dir).join("history.jsonl");
         let mut kept = std::fs::read(&file).unwrap();
         kept.truncate(kept.len() - 9);
         std::fs::write(&file, kept).unwrap();
         let config = pair.gc1.config.display().to_string();
-        let offline = pair
-            .tandem(&pair.gc1, &["history", "--offline", "--since", "1h"])
-            .await;
-        assert!(offline.1.contains("patch day (admin.token, from 127.0.0.1)"), "{config}: {}", offline.1);
+        let words = ["history", "--offline", "--since", "1h", "--config", &config];
+        let offline = tandem(words.map(str::to_owned).to_vec()).await;
+        assert!(
+            offline
+                .1
+                .contains("patch day (admin.token, from 127.0.0.1)"),
+            "{config}: {}",
+            offline.1
+        );
         pair.gc1.start();
         pair.gc1.becomes("leader").await;
         let after = rows(&pair.gc1).await;
         assert_eq!(of(&after, "operator", "gc-2").len(), 1);
-        assert_eq!(words(&of(&after, "instance", "gc-1")), ["started", "started"]);
+        assert_eq!(
+            words(&of(&after, "instance", "gc-1")),
+            ["started", "started"]
+        );
         let since = pair.gc1.json("/api/v1/history?since=1h").await;
         assert_eq!(since.as_array().unwrap().len(), after.len());
         let at = after[0]["at"].as_str().unwrap();
@@ -115,13 +144,17 @@ fn a_broker_that_is_down_is_one_row_with_a_count() {
             ..PairOptions::default()
         };
         let pair = shared.pair(options).await;
-        pair.sites[0].cut();
+        pair.sites[0].cut().await;
         until("it was tried several times", async || {
             let rows = rows(&pair.gc1).await;
-            let downs = rows.iter().filter(|row| row["kind"] == "broker" && row["to"] == "down");
+            let downs = rows
+                .iter()
+                .filter(|row| row["kind"] == "broker" && row["to"] == "down");
             let downs: Vec<&Value> = downs.collect();
             assert!(downs.len() <= 1, "{downs:#?}");
-            downs.first().is_some_and(|row| row["count"].as_u64().unwrap_or(1) >= 3)
+            downs
+                .first()
+                .is_some_and(|row| row["count"].as_u64().unwrap_or(1) >= 3)
         })
         .await;
     });

@@ -38,6 +38,8 @@ const BODY: usize = 16 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(5);
 /// Of the sessions.
 const SESSIONS: &str = "/api/v1/sessions";
+/// Of the log's last lines.
+const LOG: &str = "/api/v1/log";
 /// Of a command's life.
 const TRACE: &str = "/api/v1/trace";
 
@@ -55,6 +57,7 @@ pub(super) fn router(state: AdminState, access: Access) -> Router {
         .route("/api/v1/network", get(network))
         .route("/api/v1/groups", get(groups))
         .route("/api/v1/history", get(history))
+        .route(LOG, get(log))
         .route("/api/v1/groups/{name}/stop", group_verb(Verb::GroupStop))
         .route("/api/v1/groups/{name}/start", group_verb(Verb::GroupStart))
         .route(
@@ -137,7 +140,7 @@ async fn guard(
     let reads = request.method() == Method::GET || request.method() == Method::HEAD;
     let needs = match (reads, request.uri().path()) {
         (false, _) => Needs::Change,
-        (true, SESSIONS | TRACE) => Needs::Private,
+        (true, SESSIONS | TRACE | LOG) => Needs::Private,
         (true, path) if OPEN.contains(&path) => Needs::Nothing,
         (true, _) => Needs::Read,
     };
@@ -330,6 +333,11 @@ async fn history(State(state): State<AdminState>, query: Query<HistoryQuery>) ->
         Ok(from) => Json(state.history.since(from)).into_response(),
         Err(words) => error(StatusCode::BAD_REQUEST, &format!("since: {words}")),
     }
+}
+
+/// The last lines of the log, the oldest first.
+async fn log() -> Response {
+    Json(crate::telemetry::last_lines()).into_response()
 }
 
 async fn network(State(state): State<AdminState>) -> Response {

@@ -102,7 +102,9 @@ impl Reloader {
                     tracing::error!("SIGHUP: {finding}");
                 }
                 tracing::error!(file, "SIGHUP: the file cannot be used: nothing is changed");
-                self.parts.history.reloaded("nothing", "the file has errors");
+                self.parts
+                    .history
+                    .reloaded("nothing", "the file has errors");
                 return;
             }
         };

@@ -13,12 +13,16 @@
 
 mod emit;
 mod gauges;
+mod last;
 mod log;
 pub mod names;
 mod recorder;
 mod repeats;
 
-pub use emit::{Labels, downstream_request, emit, journal_write, local_shortage, notification_unreadable};
+pub use emit::{
+    Labels, downstream_request, emit, journal_write, local_shortage, notification_unreadable,
+};
 pub use gauges::{consumer_proof, descriptors, gauges, network};
+pub use last::last_lines;
 pub use log::{LogError, flush, init, set_level, upkeep};
 pub use recorder::Telemetry;

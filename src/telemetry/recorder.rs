@@ -37,7 +37,15 @@ const WORDS: &[(&str, &str, &[&str])] = &[
     (
         names::TAKEOVERS,
         "reason",
-        &["peer-lost", "peer-left", "takeback", "downstream", "missing", "client-moved", "healed"],
+        &[
+            "peer-lost",
+            "peer-left",
+            "takeback",
+            "downstream",
+            "missing",
+            "client-moved",
+            "healed",
+        ],
     ),
     (
         names::SUBSCRIPTIONS_LOST,

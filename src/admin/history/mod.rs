@@ -126,7 +126,10 @@ impl History {
             (Vec::new(), 0)
         });
         if unreadable > 0 {
-            tracing::info!(unreadable, "lines of the history were not whole: passed over");
+            tracing::info!(
+                unreadable,
+                "lines of the history were not whole: passed over"
+            );
         }
         let now = Utc::now();
         let last = known.last().map_or(0, |entry| entry.id);

@@ -54,7 +54,18 @@ mod tests {
         ] {
             assert_eq!(is(text).as_deref(), Ok(wanted), "{text}");
         }
-        for text in ["", "h", "1", "-1h", "1w", "1.5h", "99999999999999999999d", "9223372036854775807d", "1é", "yesterday"] {
+        for text in [
+            "",
+            "h",
+            "1",
+            "-1h",
+            "1w",
+            "1.5h",
+            "99999999999999999999d",
+            "9223372036854775807d",
+            "1é",
+            "yesterday",
+        ] {
             assert!(is(text).is_err(), "{text}");
         }
     }

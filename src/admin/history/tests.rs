@@ -69,8 +69,18 @@ fn a_broker_that_stays_down_is_one_row_with_a_count() {
     // A new start begins anew.
     history.instance("gc-1", "started", "");
     history.record(&down("again"));
-    let shape: Vec<(String, u64)> = history.entries().into_iter().map(|e| (e.to, e.count)).collect();
-    let wanted = [("down", 1), ("started", 1), ("down", 1), ("up", 1), ("down", 50)];
+    let shape: Vec<(String, u64)> = history
+        .entries()
+        .into_iter()
+        .map(|e| (e.to, e.count))
+        .collect();
+    let wanted = [
+        ("down", 1),
+        ("started", 1),
+        ("down", 1),
+        ("up", 1),
+        ("down", 50),
+    ];
     assert_eq!(shape, wanted.map(|(to, count)| (to.to_owned(), count)));
     history.close();
     let (kept, unreadable) = read(dir.path()).unwrap();
@@ -88,7 +98,10 @@ fn a_verb_says_who_whence_and_why() {
         result: Ok("draining".to_owned()),
     });
     let entry = &history.entries()[0];
-    assert_eq!((entry.kind.as_str(), entry.subject.as_str()), ("operator", "agents"));
+    assert_eq!(
+        (entry.kind.as_str(), entry.subject.as_str()),
+        ("operator", "agents")
+    );
     assert_eq!(entry.to, "group stop: draining");
     assert_eq!(entry.reason.as_deref(), Some("patch[31m day"));
     assert_eq!(entry.token.as_deref(), Some("ops"));
@@ -102,7 +115,11 @@ fn a_goodbye_is_no_loss() {
         let peer = InstanceId::new("gc-2").unwrap();
         history.record(&Event::PeerLost { peer, reason });
     }
-    let to: Vec<String> = history.entries().into_iter().map(|entry| entry.to).collect();
+    let to: Vec<String> = history
+        .entries()
+        .into_iter()
+        .map(|entry| entry.to)
+        .collect();
     assert_eq!(to, ["lost", "left"]);
 }
 
