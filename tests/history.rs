@@ -109,8 +109,8 @@ fn verbs_and_changes_are_told_after_a_restart_and_a_goodbye_is_no_loss() {
         kept.truncate(kept.len() - 9);
         std::fs::write(&file, kept).unwrap();
         let config = pair.gc1.config.display().to_string();
-        let words = ["history", "--offline", "--since", "1h", "--config", &config];
-        let offline = tandem(words.map(str::to_owned).to_vec()).await;
+        let asked = ["history", "--offline", "--since", "1h", "--config", &config];
+        let offline = tandem(asked.map(str::to_owned).to_vec()).await;
         assert!(
             offline
                 .1

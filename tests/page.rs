@@ -80,6 +80,8 @@ fn the_page_shows_the_pair_and_a_failover_from_either_side() {
         }
         first.wait("Number(document.querySelector('#counts dd').textContent) > 0");
         said_aloud(&mut first);
+        everything_is_told(&mut first);
+        sizes(&mut first, "service");
         first.dark(false);
         browser::keep("page-light.png", &first.picture());
         first.dark(true);
@@ -90,17 +92,61 @@ fn the_page_shows_the_pair_and_a_failover_from_either_side() {
         second.wait("document.getElementById('verdict').className === 'warn'");
         second.wait("document.getElementById('verdict').textContent.startsWith('gc-2 serves, but: gc-1 is ')");
         browser::keep("page-failover.png", &second.picture());
+        sizes(&mut second, "failover");
         second.wait("document.getElementById('history').innerText.includes('consumer_gone')");
+        // Nothing looks as if it were so now.
         first.wait("document.getElementById('live').textContent.startsWith('no answer')");
+        first.wait("document.body.classList.contains('lost') && document.title.startsWith('✖ gc-1 not reached since ')");
+        let banner = first.text("#contact");
+        assert!(banner.contains("gc-1 not reached since"), "{banner}");
+        let peer = first.value("document.querySelector('#contact a').href");
+        assert_eq!(peer, format!("http://{}/", pair.gc2.admin()));
+        first.wait("[...document.querySelectorAll('button[data-verb]')].every((b) => b.disabled)");
+        first.wait("getComputedStyle(document.querySelector('main')).filter.includes('grayscale')");
+        sizes(&mut first, "lost");
         pair.gc1.start();
         pair.gc1.becomes("leader").await;
         first.wait("document.getElementById('live').textContent === 'live'");
+        first.wait("!document.body.classList.contains('lost') && document.getElementById('contact').hidden");
+        first.wait("[...document.querySelectorAll('button[data-verb]')].every((b) => !b.disabled)");
         for page in [&mut first, &mut second] {
             page.wait(LED_BY_1);
             assert!(page.errors.is_empty(), "{:?}", page.errors);
         }
         load.finish(&desk).await.all_succeeded_or_in_doubt();
     });
+}
+
+/// Depths, uptime, links and meanings.
+fn everything_is_told(page: &mut Browser) {
+    page.wait("document.getElementById('map').textContent.includes('queued')");
+    page.wait("document.getElementById('map').textContent.includes('0 dead letters')");
+    page.wait("document.getElementById('about').textContent.includes('up for')");
+    page.wait("document.querySelectorAll('#brokers a[href^=http]').length === 2");
+    page.wait("document.querySelectorAll('#members a[href^=http]').length === 1");
+    page.wait("document.querySelector('#groups .told').title.startsWith('leader: ')");
+    page.wait("document.querySelectorAll('#glossary dt').length > 20");
+    let untold = "[...document.querySelectorAll('#groups .good, #members .good, #brokers .good')].filter((e) => !e.title).length";
+    assert_eq!(page.value(untold), 0);
+}
+
+/// No size needs to be scrolled sideways; kept as pictures, in light and dark.
+fn sizes(page: &mut Browser, state: &str) {
+    for (width, height) in [(390, 2400), (768, 1700), (1280, 1600)] {
+        page.resize(width, height);
+        let fits = "document.documentElement.scrollWidth <= innerWidth";
+        page.wait(fits);
+        if width == 390 {
+            let buttons = "[...document.querySelectorAll('#groups button')].map((b) => Math.round(b.getBoundingClientRect().left))";
+            let lefts = page.value(&format!("new Set({buttons}).size"));
+            assert_eq!(lefts, 1, "the buttons stand below each other");
+        }
+        for (dark, name) in [(false, "light"), (true, "dark")] {
+            page.dark(dark);
+            browser::keep(&format!("{state}-{width}-{name}.png"), &page.picture());
+        }
+    }
+    page.resize(WIDTH, HEIGHT);
 }
 
 /// Everything that can be used has a name, and the drawing is told in words.

@@ -68,7 +68,10 @@ fn no_query_is_empty_under_load_and_over_a_failover() {
                     still.push(expr.clone());
                 }
             }
-            println!("{} of {checked} queries without a series: {still:#?}", still.len());
+            println!(
+                "{} of {checked} queries without a series: {still:#?}",
+                still.len()
+            );
             empty = still;
             empty.is_empty()
         })
