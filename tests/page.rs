@@ -136,7 +136,13 @@ fn sizes(page: &mut Browser, state: &str) {
         page.resize(width, height);
         let fits = "document.documentElement.scrollWidth <= innerWidth";
         page.wait(fits);
+        // Everything that acts is to be seen without scrolling.
+        let beyond = "[...document.querySelectorAll('button[data-verb]')].filter((b) => b.getBoundingClientRect().right > innerWidth).length";
+        assert_eq!(page.value(beyond), 0, "{width}");
         if width == 390 {
+            page.wait(
+                "document.getElementById('map').getAttribute('viewBox').startsWith('0 0 380')",
+            );
             let buttons = "[...document.querySelectorAll('#groups button')].map((b) => Math.round(b.getBoundingClientRect().left))";
             let lefts = page.value(&format!("new Set({buttons}).size"));
             assert_eq!(lefts, 1, "the buttons stand below each other");

@@ -26,7 +26,9 @@ function cell(name, value) {
   } else if (value && value.href !== undefined) {
     element.append(link(value.href, value.text));
   } else {
-    element.textContent = value === null || value === undefined || value === "" ? "–" : String(value);
+    const none = value === null || value === undefined || value === "";
+    element.textContent = none ? "–" : String(value);
+    if (none) element.classList.add("none");
   }
   return element;
 }
@@ -346,7 +348,9 @@ function federation(brokers, at, network, parts) {
   }
 }
 
+let drawn = null;
 function pairMap(view, all, told) {
+  drawn = [view, all, told];
   const network = fresh(all, told);
   const brokers = union(all, "brokers");
   const nodes = union(all, "downstreams");
@@ -687,6 +691,8 @@ function contact(lost) {
     byId("ask").close();
     // Painted anew, with buttons that can be used.
     painted.clear();
+    const known = byId("verdict").textContent;
+    if (lost && known) byId("verdict").textContent = `At ${heardAt.toISOString().slice(11, 19)} UTC it was: ${known}`;
     for (const button of document.querySelectorAll("button[data-verb]")) button.disabled = lost;
   }
   if (!lost) return;
@@ -714,7 +720,8 @@ setInterval(() => {
   }
 }, 1000);
 setInterval(() => { if (!document.hidden && !without) sessions(); }, 3000);
-slim.addEventListener("change", () => painted.delete("map"));
+// The drawing has another form then, also out of contact.
+slim.addEventListener("change", () => { if (drawn) pairMap(...drawn); });
 function openWords() {
   if (location.hash === "#words") byId("words").open = true;
 }
