@@ -320,3 +320,51 @@ fn seed(config: &std::path::Path, cluster: &str, count: u32) {
     };
     store.keep(&keep).unwrap();
 }
+
+#[test]
+fn off_loopback_the_page_asks_for_a_token_and_then_lives_on_its_stream() {
+    let Some(mut page) = browser() else { return };
+    run(async |shared| {
+        let mut pair = shared.pair(PairOptions::default().instances(1)).await;
+        let token = pair.gc1.config.with_file_name("ops.token");
+        std::fs::write(&token, "a-long-secret-token").unwrap();
+        let port = pair.gc1.admin().port();
+        let text = std::fs::read_to_string(&pair.gc1.config).unwrap();
+        let near = format!("admin.listen=127.0.0.1:{port}");
+        assert!(text.contains(&near), "{text}");
+        let text = text.replace(&near, &format!("admin.listen=0.0.0.0:{port}"));
+        let text = format!("{text}admin.token-file={}\n", token.display());
+        pair.gc1.kill();
+        std::fs::write(&pair.gc1.config, text).unwrap();
+        pair.gc1.start();
+        until("it is ready", async || {
+            pair.gc1.get("/readyz").await.is_some()
+        })
+        .await;
+        page.open(&format!("http://{}/", pair.gc1.admin()));
+        page.wait("!document.getElementById('enter').hidden");
+        for (given, said) in [
+            ("", "a token is needed to see this instance"),
+            ("wrong", "that is not a token of this instance"),
+            ("a-long-secret-token", "live"),
+        ] {
+            if !given.is_empty() {
+                page.value("document.getElementById('enter-token').focus()");
+                page.insert(given);
+                page.key("Enter", 13);
+            }
+            let said = serde_json::json!(said);
+            page.wait(&format!(
+                "document.getElementById('live').textContent === {said}"
+            ));
+        }
+        page.wait("document.getElementById('enter').hidden");
+        page.wait("document.getElementById('verdict').textContent.startsWith('gc-1 serves')");
+        page.wait("document.getElementById('range').textContent === 'none of 0'");
+        // The stream goes on by itself.
+        let up = "document.getElementById('about').textContent";
+        let before = serde_json::json!(page.value(up));
+        page.wait(&format!("{up} !== {before}"));
+        assert!(page.errors.is_empty(), "{:?}", page.errors);
+    });
+}
