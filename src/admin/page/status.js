@@ -163,7 +163,7 @@ function members(view) {
     broker: (view.brokers.find((b) => b.attached) || {}).url || "", version: view.version,
     groups: view.groups, brokers: view.brokers, downstreams: view.downstreams,
     inflight: view.inflight, subscribed: view.sessions.subscribed, finished: view.finished,
-    inService: view.inService, heard: "–", rtt: null, known: true, page: "", started: view.started,
+    inService: view.inService, heard: null, rtt: null, known: true, page: "", started: view.started,
   };
   const peers = view.peers.map((p) => {
     const s = p.standing || {};
