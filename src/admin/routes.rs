@@ -123,8 +123,9 @@ async fn common_headers(mut response: Response) -> Response {
 }
 
 /// What is read without any token: the page without what it shows, and the metrics.
-const OPEN: [&str; 5] = [
+const OPEN: [&str; 6] = [
     "/",
+    "/pair.js",
     "/status.js",
     "/status.css",
     "/glossary.json",
