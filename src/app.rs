@@ -136,7 +136,13 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     );
     engine.restore_journal(clock.now(), journaled);
     let (view, views) = watch::channel(Arc::new(engine.view()));
-    let history = History::default();
+    let history = History::open(&settings.data_dir);
+    history.instance(
+        &settings.instance.id,
+        "started",
+        &format!("version {}", crate::VERSION),
+    );
+    let kept = history.clone();
     let pulse = Pulse::default();
     let tell = teller(
         &settings,
@@ -152,6 +158,7 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
         prover.renewal(),
         Arc::clone(&shells.downstream),
         Arc::clone(&shells.store),
+        history.clone(),
     );
     let reloader = Reloader::new(loaded, config, boot, parts);
     let watchdog = shells.watchdog.clone();
@@ -207,6 +214,11 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     let (shells, ended) = tokio::spawn(driver.run())
         .await
         .map_err(|error| AppError::Io(format!("the driver failed: {error}")))?;
+    let why = match &ended {
+        Ended::Done => "everything started is finished",
+        Ended::Refused(reason) => reason,
+    };
+    kept.instance(&settings.instance.id, "stopped", why);
     if ended == Ended::Done {
         tracing::info!("stopping: everything started is finished");
     }
@@ -227,6 +239,7 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     if let Some(entrance) = entrance {
         let _ = tokio::time::timeout(Duration::from_secs(2), entrance).await;
     }
+    kept.close();
     match ended {
         Ended::Done => Ok(()),
         Ended::Refused(reason) => Err(AppError::Refused(reason)),

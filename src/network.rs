@@ -19,6 +19,12 @@ pub struct Network {
 pub struct BrokerProof {
     /// `host:port`.
     pub broker: String,
+    /// Address of its management page, without user or password; of a cluster the first node's.
+    pub page: String,
+    /// Messages in the command queues: waiting, or handed out and not acknowledged.
+    pub queued: Option<u64>,
+    /// Messages in the dead letters.
+    pub dead_letters: Option<u64>,
     /// Why its management API could not be asked; `null` where it answered.
     pub problem: Option<String>,
     /// Consumers of the command queues, federation links aside.

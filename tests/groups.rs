@@ -68,7 +68,7 @@ fn gr1_stop_on_leader() {
         load.more(20).await;
         unharmed(&pair, &desk, load, &pair.gc2).await;
         refused(&pair.gc1, "groups/agents/stop", "stopped already").await;
-        assert!(in_history(&pair.gc1, "operator", "stopped here").await);
+        assert!(in_history(&pair.gc1, "choice", "stopped here").await);
     });
 }
 
@@ -289,7 +289,7 @@ fn up2_passive_test_first() {
         assert!(
             in_history(
                 &pair.gc2,
-                "operator",
+                "choice",
                 "gc-1 leads, chosen by operator on gc-1"
             )
             .await

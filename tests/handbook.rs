@@ -294,6 +294,66 @@ fn every_alert_has_its_place_in_the_handbook() {
     }
 }
 
+/// Every fixed reason of the engine, and every role and state of a peer, is in the page's glossary;
+/// and the glossary of the handbook is the page's.
+#[test]
+fn every_word_is_in_the_glossary() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let list: serde_json::Value =
+        serde_json::from_str(&read("src/admin/page/glossary.json")).unwrap();
+    let page = read("docs/glossary.md");
+    let mut known = BTreeSet::new();
+    for entry in list.as_array().unwrap() {
+        let (word, means) = (
+            entry["word"].as_str().unwrap(),
+            entry["means"].as_str().unwrap(),
+        );
+        assert!(page.contains(&format!("| `{word}` | {means} |")), "{word}");
+        known.insert(word.to_owned());
+    }
+    let rows = page.split("## Rows of the history").next().unwrap();
+    assert_eq!(
+        rows.matches("\n| `").count(),
+        list.as_array().unwrap().len()
+    );
+    let mut said: BTreeSet<String> = ["silent", "consumer_gone", "goodbye", "left", "suspect"]
+        .map(str::to_owned)
+        .into();
+    said.extend(tandem::engine::peer::Role::ALL.map(|role| role.as_str().to_owned()));
+    let calls = [
+        "look_at_roles(\"",
+        "look_at_role(",
+        "set_role(",
+        "take_from(",
+        "take_over(",
+        "take(",
+        "leave_group(",
+        "drain(",
+    ];
+    for entry in std::fs::read_dir(root().join("crates/engine/src")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ext| ext != "rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(path).unwrap();
+        for line in text
+            .lines()
+            .filter(|line| calls.iter().any(|call| line.contains(call)))
+        {
+            let parts = line.split('"').skip(1).step_by(2);
+            let word = |c: char| c.is_ascii_lowercase() || c == '-';
+            let words = parts.filter(|part| !part.is_empty() && part.chars().all(word));
+            said.extend(words.map(str::to_owned));
+        }
+    }
+    assert!(said.len() > 20, "{said:?}");
+    let missing: Vec<&String> = said.difference(&known).collect();
+    assert!(
+        missing.is_empty(),
+        "src/admin/page/glossary.json lacks {missing:?}"
+    );
+}
+
 #[test]
 fn every_dependency_has_its_reason() {
     let mut manifests = vec![root().join("Cargo.toml")];

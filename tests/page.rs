@@ -80,6 +80,8 @@ fn the_page_shows_the_pair_and_a_failover_from_either_side() {
         }
         first.wait("Number(document.querySelector('#counts dd').textContent) > 0");
         said_aloud(&mut first);
+        everything_is_told(&mut first);
+        sizes(&mut first, "service");
         first.dark(false);
         browser::keep("page-light.png", &first.picture());
         first.dark(true);
@@ -90,17 +92,71 @@ fn the_page_shows_the_pair_and_a_failover_from_either_side() {
         second.wait("document.getElementById('verdict').className === 'warn'");
         second.wait("document.getElementById('verdict').textContent.startsWith('gc-2 serves, but: gc-1 is ')");
         browser::keep("page-failover.png", &second.picture());
+        sizes(&mut second, "failover");
         second.wait("document.getElementById('history').innerText.includes('consumer_gone')");
+        // Nothing looks as if it were so now.
         first.wait("document.getElementById('live').textContent.startsWith('no answer')");
+        first.wait("document.body.classList.contains('lost') && document.title.startsWith('✖ gc-1 not reached since ')");
+        let banner = first.text("#contact");
+        assert!(banner.contains("gc-1 not reached since"), "{banner}");
+        let peer = first.value("document.querySelector('#contact a').href");
+        assert_eq!(peer, format!("http://{}/", pair.gc2.admin()));
+        first.wait("[...document.querySelectorAll('button[data-verb]')].every((b) => b.disabled)");
+        first.wait("getComputedStyle(document.querySelector('main')).filter.includes('grayscale')");
+        sizes(&mut first, "lost");
         pair.gc1.start();
         pair.gc1.becomes("leader").await;
         first.wait("document.getElementById('live').textContent === 'live'");
+        first.wait("!document.body.classList.contains('lost') && document.getElementById('contact').hidden");
+        first.wait("[...document.querySelectorAll('button[data-verb]')].every((b) => !b.disabled)");
         for page in [&mut first, &mut second] {
             page.wait(LED_BY_1);
             assert!(page.errors.is_empty(), "{:?}", page.errors);
         }
         load.finish(&desk).await.all_succeeded_or_in_doubt();
     });
+}
+
+/// Depths, uptime, links and meanings.
+fn everything_is_told(page: &mut Browser) {
+    page.wait("document.getElementById('map').textContent.includes('queued')");
+    page.wait("document.getElementById('map').textContent.includes('0 dead letters')");
+    page.wait("document.getElementById('about').textContent.includes('up for')");
+    page.wait("document.querySelectorAll('#brokers a[href^=http]').length === 2");
+    page.wait("document.querySelectorAll('#members a[href^=http]').length === 1");
+    page.wait("document.querySelector('#groups .told').title.startsWith('leader: ')");
+    page.wait("document.querySelectorAll('#glossary dt').length > 20");
+    let untold = "[...document.querySelectorAll('#groups .good, #members .good, #brokers .good')].filter((e) => !e.title).length";
+    assert_eq!(page.value(untold), 0);
+}
+
+/// No size needs to be scrolled sideways; kept as pictures, in light and dark.
+fn sizes(page: &mut Browser, state: &str) {
+    for (width, height) in [(390, 2400), (768, 1700), (1280, 1600)] {
+        page.resize(width, height);
+        let fits = "document.documentElement.scrollWidth <= innerWidth";
+        page.wait(fits);
+        // Everything that acts is to be seen without scrolling.
+        let beyond = "[...document.querySelectorAll('button[data-verb]')].filter((b) => b.getBoundingClientRect().right > innerWidth).length";
+        assert_eq!(page.value(beyond), 0, "{width}");
+        if width > 640 {
+            let apart = "[...document.querySelectorAll('#history td:last-child')].filter((td) => Math.abs(td.getBoundingClientRect().left - document.querySelector('#history th:last-child').getBoundingClientRect().left) > 2).length";
+            assert_eq!(page.value(apart), 0, "{width}: under another head");
+        }
+        if width == 390 {
+            page.wait(
+                "document.getElementById('map').getAttribute('viewBox').startsWith('0 0 380')",
+            );
+            let buttons = "[...document.querySelectorAll('#groups button')].map((b) => Math.round(b.getBoundingClientRect().left))";
+            let lefts = page.value(&format!("new Set({buttons}).size"));
+            assert_eq!(lefts, 1, "the buttons stand below each other");
+        }
+        for (dark, name) in [(false, "light"), (true, "dark")] {
+            page.dark(dark);
+            browser::keep(&format!("{state}-{width}-{name}.png"), &page.picture());
+        }
+    }
+    page.resize(WIDTH, HEIGHT);
 }
 
 /// Everything that can be used has a name, and the drawing is told in words.
@@ -267,4 +323,52 @@ fn seed(config: &std::path::Path, cluster: &str, count: u32) {
         groups: Vec::new(),
     };
     store.keep(&keep).unwrap();
+}
+
+#[test]
+fn off_loopback_the_page_asks_for_a_token_and_then_lives_on_its_stream() {
+    let Some(mut page) = browser() else { return };
+    run(async |shared| {
+        let mut pair = shared.pair(PairOptions::default().instances(1)).await;
+        let token = pair.gc1.config.with_file_name("ops.token");
+        std::fs::write(&token, "a-long-secret-token").unwrap();
+        let port = pair.gc1.admin().port();
+        let text = std::fs::read_to_string(&pair.gc1.config).unwrap();
+        let near = format!("admin.listen=127.0.0.1:{port}");
+        assert!(text.contains(&near), "{text}");
+        let text = text.replace(&near, &format!("admin.listen=0.0.0.0:{port}"));
+        let text = format!("{text}admin.token-file={}\n", token.display());
+        pair.gc1.kill();
+        std::fs::write(&pair.gc1.config, text).unwrap();
+        pair.gc1.start();
+        until("it is ready", async || {
+            pair.gc1.get("/readyz").await.is_some()
+        })
+        .await;
+        page.open(&format!("http://{}/", pair.gc1.admin()));
+        page.wait("!document.getElementById('enter').hidden");
+        for (given, said) in [
+            ("", "a token is needed to see this instance"),
+            ("wrong", "that is not a token of this instance"),
+            ("a-long-secret-token", "live"),
+        ] {
+            if !given.is_empty() {
+                page.value("document.getElementById('enter-token').focus()");
+                page.insert(given);
+                page.key("Enter", 13);
+            }
+            let said = serde_json::json!(said);
+            page.wait(&format!(
+                "document.getElementById('live').textContent === {said}"
+            ));
+        }
+        page.wait("document.getElementById('enter').hidden");
+        page.wait("document.getElementById('verdict').textContent.startsWith('gc-1 serves')");
+        page.wait("document.getElementById('range').textContent === 'none of 0'");
+        // The stream goes on by itself.
+        let up = "document.getElementById('about').textContent";
+        let before = serde_json::json!(page.value(up));
+        page.wait(&format!("{up} !== {before}"));
+        assert!(page.errors.is_empty(), "{:?}", page.errors);
+    });
 }

@@ -83,6 +83,8 @@ fn a_trace_reaches_the_request_the_reply_and_the_event_and_a_malformed_one_nothi
         ] {
             assert!(line.contains(part), "{part}: {line}");
         }
+        // What an agent signed in with stands nowhere, at any level.
+        assert!(!log.contains("pw-1001"), "a password in the log");
         let (code, told) = pair.tandem(&pair.gc1, &["trace", "t-1"]).await;
         assert_eq!(code, 0, "{told}");
         assert!(

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::routing::{MethodRouter, get, post};
 use serde_json::{Value, json};
 
+use super::history::REASON_MOST;
 use super::{AdminState, live, routes, shapes, trace};
 use crate::contracts::openapi::{Asks, Operation, document};
 use crate::contracts::shape::{count, list, refers, text};
@@ -122,6 +123,16 @@ pub(super) fn guarded() -> Vec<Route> {
 }
 
 fn shown() -> Vec<Route> {
+    let since = |o: Operation| {
+        asks(o, Asks::MaybeToken)
+            .query(
+                "since",
+                text(),
+                "From then on: a time (RFC 3339) or how long ago, as 1h.",
+            )
+            .json(200, list(refers("HistoryEntry")), "The newest first.")
+            .refuses(400, "The time cannot be read.")
+    };
     let metrics = |o: Operation| {
         o.asks(Asks::Nothing)
             .answers(200, "text/plain", text(), "Prometheus's text format.")
@@ -175,7 +186,7 @@ fn shown() -> Vec<Route> {
             "What changed lately",
             get(routes::history),
         )
-        .shows(list(refers("HistoryEntry")), "The newest first."),
+        .with(since),
     ]
 }
 
@@ -233,6 +244,13 @@ fn asked() -> Vec<Route> {
         )
         .with(life),
         reads(
+            routes::LOG,
+            "getLog",
+            "The last lines of the log",
+            get(routes::log),
+        )
+        .shows(list(text()), "The oldest first."),
+        reads(
             "/api/v1/events",
             "getEvents",
             "All that the status page shows, as a stream",
@@ -249,7 +267,13 @@ fn verb(
     handler: MethodRouter<AdminState>,
 ) -> Route {
     let operation = asks(Operation::new("post", path, id, summary), Asks::Token)
+        .query(
+            "reason",
+            json!({ "type": "string", "maxLength": REASON_MOST }),
+            "Why; it stands in the history.",
+        )
         .json(202, refers("Done"), "Taken.")
+        .refuses(400, "A part of it cannot be read.")
         .refuses(408, "The body did not arrive in time.")
         .refuses(409, "It cannot be done as things stand.")
         .refuses(413, "The body is too large.")
@@ -262,19 +286,14 @@ fn verbs() -> Vec<Route> {
     let of_group = |path, id, summary, verb_of| {
         verb(path, id, summary, routes::group_verb(verb_of)).with(|o| {
             o.in_path("name", name.clone(), "Group of command queues.")
-                .refuses(400, "The name cannot be read.")
                 .refuses(404, "There is no such group.")
         })
     };
     let target = |o: Operation| {
         o.query("to", text(), "In place of the body.")
             .body(true, refers("Target"))
-            .refuses(400, "It does not say where to.")
     };
-    let forgotten = |o: Operation| {
-        o.in_path("name", name.clone(), "Instance.")
-            .refuses(400, "The name cannot be read.")
-    };
+    let forgotten = |o: Operation| o.in_path("name", name.clone(), "Instance.");
     vec![
         of_group(
             "/api/v1/groups/{name}/stop",

@@ -46,6 +46,19 @@ pub(super) struct Refusal {
 pub(super) struct Caller {
     pub(super) token: Option<String>,
     pub(super) from: IpAddr,
+    /// Why, in the caller's words; empty where nothing was said.
+    pub(super) reason: String,
+}
+
+impl Caller {
+    fn new(token: Option<String>, from: IpAddr) -> Self {
+        let reason = String::new();
+        Self {
+            token,
+            from,
+            reason,
+        }
+    }
 }
 
 /// The tokens, and what is open without one. Clones share it, and it can be replaced while the
@@ -143,7 +156,7 @@ impl Access {
         if wanted {
             self.authorize(headers, &set, needs, from)
         } else {
-            Ok(Caller { token: None, from })
+            Ok(Caller::new(None, from))
         }
     }
 
@@ -189,10 +202,7 @@ impl Access {
             let words = format!("the token {} may read only", token.name);
             return Err(refused(StatusCode::FORBIDDEN, &words));
         }
-        Ok(Caller {
-            token: Some(token.name.clone()),
-            from,
-        })
+        Ok(Caller::new(Some(token.name.clone()), from))
     }
 
     fn is_ours(&self, host: &Authority) -> bool {
@@ -267,6 +277,7 @@ mod tests {
             token: token.map(Secret::new),
             tokens: token.map_or_else(Vec::new, |_| vec![read, operate]),
             open_reads,
+            page: String::new(),
             tls: None,
         }
     }

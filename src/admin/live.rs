@@ -18,6 +18,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::extract::Asked;
 use super::routes::{ask, error};
 use super::{AdminRequest, AdminState};
+use crate::clock::wall_ms;
 use crate::engine::view::SessionQuery;
 
 /// How often the page is told how things stand.
@@ -83,9 +84,9 @@ fn stream(feed: Feed) -> impl Stream<Item = Result<Message, Infallible>> {
 impl AdminState {
     /// All that the page shows but the sessions.
     fn now(&self) -> serde_json::Value {
-        let mut changes = self.history.entries();
-        changes.truncate(CHANGES);
+        let changes = self.history.newest(CHANGES);
         json!({
+            "now": wall_ms(),
             "status": self.current().as_ref(),
             "pulse": self.pulse.seconds(),
             "history": changes,

@@ -33,6 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use guard::Rules;
 pub use history::{History, HistoryEntry};
+pub(crate) use history::{read as read_history, since};
 pub(crate) use listener::Limited;
 pub use pulse::{Pulse, Second};
 

@@ -1,4 +1,4 @@
-//! The status page: one document, one script, one style sheet, nothing from elsewhere.
+//! The status page: one document, two scripts, one style sheet, nothing from elsewhere.
 
 use axum::Router;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
@@ -18,8 +18,16 @@ pub(super) fn router() -> Router<AdminState> {
             get(async || page("text/html", include_str!("page/status.html"))),
         )
         .route(
+            "/pair.js",
+            get(async || page("text/javascript", include_str!("page/pair.js"))),
+        )
+        .route(
             "/status.js",
             get(async || page("text/javascript", include_str!("page/status.js"))),
+        )
+        .route(
+            "/glossary.json",
+            get(async || page("application/json", include_str!("page/glossary.json"))),
         )
         .route(
             "/status.css",

@@ -11,10 +11,11 @@ use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
     RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, post};
+use chrono::Utc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -22,6 +23,7 @@ use tokio::sync::oneshot;
 use super::extract::{Asked, Named};
 use super::guard::{Access, Caller, Needs, Refusal};
 use super::health::{self, Wanted};
+use super::history::{self, Given, REASON_MOST};
 use super::listener::From;
 use super::{AdminRequest, AdminState, api, live, page};
 use crate::engine::View;
@@ -37,6 +39,8 @@ const BODY: usize = 16 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(5);
 /// Of the sessions.
 pub(super) const SESSIONS: &str = "/api/v1/sessions";
+/// Of the log's last lines.
+pub(super) const LOG: &str = "/api/v1/log";
 /// Of a command's life.
 pub(super) const TRACE: &str = "/api/v1/trace";
 
@@ -91,10 +95,12 @@ async fn common_headers(mut response: Response) -> Response {
 }
 
 /// What is read without any token: the page without what it shows, the metrics, the document.
-const OPEN: [&str; 5] = [
+const OPEN: [&str; 7] = [
     "/",
+    "/pair.js",
     "/status.js",
     "/status.css",
+    "/glossary.json",
     "/metrics",
     "/openapi.json",
 ];
@@ -108,11 +114,15 @@ async fn guard(
     let reads = request.method() == Method::GET || request.method() == Method::HEAD;
     let needs = match (reads, request.uri().path()) {
         (false, _) => Needs::Change,
-        (true, SESSIONS | TRACE) => Needs::Private,
+        (true, SESSIONS | TRACE | LOG) => Needs::Private,
         (true, path) if OPEN.contains(&path) => Needs::Nothing,
         (true, _) => Needs::Read,
     };
     match access.check(request.headers(), needs, from.0) {
+        Ok(caller) if needs == Needs::Change => match reason(request.uri()) {
+            Ok(reason) => request.extensions_mut().insert(Caller { reason, ..caller }),
+            Err(words) => return error(StatusCode::BAD_REQUEST, &words),
+        },
         Ok(caller) => request.extensions_mut().insert(caller),
         Err(refusal) => return refused(&refusal),
     };
@@ -125,6 +135,22 @@ async fn guard(
         Ok(Err(_)) => error(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
         Err(_) => error(StatusCode::REQUEST_TIMEOUT, "the body did not arrive"),
     }
+}
+
+#[derive(Deserialize)]
+struct Reason {
+    #[serde(default)]
+    reason: String,
+}
+
+/// `?reason=`: why a verb is given.
+fn reason(uri: &Uri) -> Result<String, String> {
+    let given =
+        axum::extract::Query::<Reason>::try_from_uri(uri).map_err(|error| error.body_text())?;
+    if given.reason.chars().count() > REASON_MOST {
+        return Err(format!("reason: at most {REASON_MOST} characters"));
+    }
+    Ok(given.0.reason)
 }
 
 fn refused(refusal: &Refusal) -> Response {
@@ -281,8 +307,28 @@ fn only_leader(members: &[Value]) -> Value {
     }
 }
 
-pub(super) async fn history(State(state): State<AdminState>) -> Response {
-    Json(state.history.entries()).into_response()
+#[derive(Deserialize)]
+pub(super) struct HistoryQuery {
+    since: Option<String>,
+}
+
+/// The newest first; `?since=1h` or a time: from then on.
+pub(super) async fn history(
+    State(state): State<AdminState>,
+    Asked(query): Asked<HistoryQuery>,
+) -> Response {
+    let Some(text) = &query.since else {
+        return Json(state.history.entries()).into_response();
+    };
+    match history::since(text, Utc::now()) {
+        Ok(from) => Json(state.history.since(from)).into_response(),
+        Err(words) => error(StatusCode::BAD_REQUEST, &format!("since: {words}")),
+    }
+}
+
+/// The last lines of the log, the oldest first.
+pub(super) async fn log() -> Response {
+    Json(crate::telemetry::last_lines()).into_response()
 }
 
 pub(super) async fn network(State(state): State<AdminState>) -> Response {
@@ -408,9 +454,22 @@ type Who = axum::Extension<Caller>;
 
 async fn run(state: &AdminState, who: &Who, verb: Verb) -> Result<String, Response> {
     let token = who.token.as_deref().unwrap_or("none");
-    tracing::info!(?verb, token, from = %who.from, "admin: operator");
-    let answer = ask(state, |answer| AdminRequest::Verb(verb, answer)).await?;
-    answer.map_err(|reason| error(StatusCode::CONFLICT, &reason))
+    let reason = who.reason.as_str();
+    tracing::info!(?verb, token, from = %who.from, reason, "admin: operator");
+    let given = verb.clone();
+    let answer = ask(state, |answer| AdminRequest::Verb(verb, answer)).await;
+    let result = match &answer {
+        Ok(result) => result.clone(),
+        Err(_) => Err("not answered in time: it may be done still".to_owned()),
+    };
+    state.history.verb(&Given {
+        verb: given,
+        token: who.token.clone(),
+        from: who.from,
+        reason: who.reason.clone(),
+        result,
+    });
+    answer?.map_err(|reason| error(StatusCode::CONFLICT, &reason))
 }
 
 /// Asks the engine, within [`ANSWER`].

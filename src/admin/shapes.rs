@@ -33,6 +33,17 @@ fn status() -> Value {
                 count(),
                 "Publications that wait for a broker or its confirm.",
             ),
+            field(
+                "started",
+                count(),
+                "When the process started, milliseconds since the epoch.",
+            ),
+            maybe("page", text(), "Address of its status page."),
+            maybe(
+                "callbacks",
+                list(refers("Callback")),
+                "Of the HTTP entrance, where it has any.",
+            ),
             field("inService", flag(), "Whether a downstream node is usable."),
             field("attached", flag(), "Whether peers can be heard."),
             field(
@@ -179,6 +190,11 @@ fn peer_fields() -> Vec<Field> {
         field("owned", count(), "Sessions it owns, by its own account."),
         field("broker", text(), "It is attached to, by its own account."),
         field("version", text(), ""),
+        field(
+            "started",
+            count(),
+            "When it started, milliseconds since the epoch; 0 where it is not known.",
+        ),
         field("rttMs", or_null(count()), "Round trip, milliseconds."),
     ]
 }
@@ -224,6 +240,7 @@ fn standing() -> Value {
     object(
         "How a peer stands, by its own account.",
         [
+            maybe("page", text(), "Address of its status page."),
             field("brokers", list(refers("Broker")), ""),
             field("downstreams", list(refers("Downstream")), ""),
             field("groups", list(refers("Group")), ""),
@@ -263,16 +280,58 @@ fn history_entry() -> Value {
     object(
         "A change.",
         [
+            field("id", count(), "Rises, over restarts too."),
             field("at", text(), "RFC 3339 in UTC, with milliseconds."),
             field(
                 "kind",
                 text(),
-                "role, operator, alarm, broker, consumer, downstream, service, peer, takeover, pause.",
+                "role, operator, choice, alarm, broker, consumer, downstream, service, peer, takeover, pause, instance, reload.",
             ),
-            field("subject", text(), "Which group, broker, node or peer."),
+            field(
+                "subject",
+                text(),
+                "Which group, broker, node, peer or instance.",
+            ),
             field("from", or_null(text()), "State before, where it is known."),
-            field("to", text(), "State after."),
-            field("reason", or_null(text()), ""),
+            field(
+                "to",
+                text(),
+                "State after; of a verb: which, and what came of it.",
+            ),
+            field(
+                "reason",
+                or_null(text()),
+                "Why; of a verb: what its giver said.",
+            ),
+            maybe(
+                "count",
+                count(),
+                "How often it was told without a change in between, where more than once.",
+            ),
+            maybe("last", text(), "When it was told last, likewise."),
+            maybe(
+                "token",
+                text(),
+                "Name of the token that the verb came with.",
+            ),
+            maybe("address", text(), "Address that the verb came from."),
+        ],
+    )
+}
+
+fn callback() -> Value {
+    object(
+        "A destination whose events are posted.",
+        [
+            field("destination", text(), ""),
+            field("broker", text(), "Where its events wait."),
+            field("to", text(), "Address without query."),
+            field("state", text(), ""),
+            field("waiting", count(), ""),
+            field("posted", count(), ""),
+            field("failed", count(), ""),
+            field("dropped", count(), ""),
+            field("lastError", or_null(text()), ""),
         ],
     )
 }
@@ -302,6 +361,17 @@ fn broker_proof() -> Value {
         "A broker's word.",
         [
             field("broker", text(), "host:port"),
+            field("page", text(), "Address of its management page."),
+            field(
+                "queued",
+                or_null(count()),
+                "Messages in the command queues.",
+            ),
+            field(
+                "deadLetters",
+                or_null(count()),
+                "Messages in the dead letters.",
+            ),
             field(
                 "problem",
                 or_null(text()),
@@ -377,6 +447,7 @@ fn live() -> Value {
     object(
         "What a message of the event stream holds.",
         [
+            field("now", count(), "Milliseconds since the epoch."),
             field("status", refers("Status"), ""),
             field(
                 "pulse",
@@ -430,6 +501,7 @@ pub(super) fn definitions() -> Map<String, Value> {
         ("SessionCounts", object("Agent sessions.", counts)),
         ("Session", session()),
         ("HistoryEntry", history_entry()),
+        ("Callback", callback()),
         ("Network", network()),
         ("BrokerProof", broker_proof()),
         ("Life", life()),

@@ -40,6 +40,8 @@ pub(crate) fn view() -> View {
         cluster: "tandem".to_owned(),
         mode: "active-passive".to_owned(),
         version: "0.1.0".to_owned(),
+        started: 1_700_000_000_000,
+        page: "http://127.0.0.1:9601".to_owned(),
         groups: vec![GroupView {
             name: "agents".to_owned(),
             role: Role::Leader,
@@ -69,6 +71,7 @@ pub(crate) fn view() -> View {
             owned: 0,
             broker: "127.0.0.1:5673".to_owned(),
             version: "0.1.0".to_owned(),
+            started: 1_700_000_000_000,
             groups: vec![PeerGroupView {
                 name: "agents".to_owned(),
                 role: Role::Follower,
@@ -99,6 +102,7 @@ pub(crate) fn admin(listen: &str, token: Option<&str>) -> Admin {
         token: token.map(Secret::new),
         tokens: Vec::new(),
         open_reads: false,
+        page: String::new(),
         tls: None,
     }
 }

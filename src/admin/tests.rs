@@ -219,6 +219,8 @@ async fn off_loopback_agents_and_changes_want_the_token() {
         "/metrics",
         "/",
         "/status.js",
+        "/pair.js",
+        "/glossary.json",
     ] {
         assert_eq!(it.get(path).await.0, 200, "{path}");
     }
@@ -296,6 +298,7 @@ async fn the_page_needs_nothing_from_elsewhere() {
     let html = page.text().await.unwrap();
     for (path, kind) in [
         ("/status.js", "text/javascript"),
+        ("/pair.js", "text/javascript"),
         ("/status.css", "text/css"),
     ] {
         assert!(html.contains(path), "{path}");

@@ -82,6 +82,7 @@ pub(super) fn engine_config(
         },
         parse: defaults(settings),
         shutdown_grace: millis(settings.shutdown_grace),
+        page: settings.admin.page.clone(),
         planted: crate::engine::config::Planted::default(),
     })
 }

@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::admin::Rules;
+use crate::admin::{History, Rules};
 use crate::broker::topology::{TopologyInput, topology_input};
 use crate::broker::{self, Broker};
 use crate::downstream::FinesseClient;
@@ -42,6 +42,7 @@ pub(super) struct Parts {
     pub(super) prover: Box<dyn Fn(&TopologyInput) + Send + Sync>,
     pub(super) downstream: Arc<FinesseClient>,
     pub(super) store: Arc<Store>,
+    pub(super) history: History,
 }
 
 impl Parts {
@@ -51,6 +52,7 @@ impl Parts {
         prover: impl Fn(&TopologyInput) + Send + Sync + 'static,
         downstream: Arc<FinesseClient>,
         store: Arc<Store>,
+        history: History,
     ) -> Self {
         Self {
             rules,
@@ -58,6 +60,7 @@ impl Parts {
             prover: Box::new(prover),
             downstream,
             store,
+            history,
         }
     }
 }
@@ -99,6 +102,9 @@ impl Reloader {
                     tracing::error!("SIGHUP: {finding}");
                 }
                 tracing::error!(file, "SIGHUP: the file cannot be used: nothing is changed");
+                self.parts
+                    .history
+                    .reloaded("nothing", "the file has errors");
                 return;
             }
         };
@@ -133,6 +139,7 @@ impl Reloader {
             true => "nothing".to_owned(),
             false => changed.join(", "),
         };
+        self.parts.history.reloaded(&changed, "SIGHUP");
         tracing::info!(file, changed, "SIGHUP: the file was read again");
     }
 

@@ -95,7 +95,11 @@ impl Prover {
         let mut brokers = Vec::new();
         let topology = Arc::clone(&lock(&self.topology));
         for (at, plan) in topology.brokers.iter().enumerate() {
+            let letters = format!("{}.dead-letter", topology.cluster_name);
             let mut proof = ask(plan, &self.queues).await;
+            if proof.problem.is_none() {
+                proof.dead_letters = depth(plan, &letters).await;
+            }
             let known = self.known_unplanned(at);
             let look = compared || known.is_some();
             proof.unplanned = match look && proof.problem.is_none() {
@@ -163,11 +167,15 @@ impl Prover {
 pub async fn ask(plan: &BrokerPlan, queues: &[String]) -> BrokerProof {
     let mut proof = BrokerProof {
         broker: plan.broker.label.clone(),
+        page: first_address(&plan.broker.management_url),
         links_planned: plan.links.len(),
         ..BrokerProof::default()
     };
     match consumers(plan, queues).await {
-        Ok(consumers) => proof.consumers = consumers,
+        Ok((consumers, queued)) => {
+            proof.consumers = consumers;
+            proof.queued = Some(queued);
+        }
         Err(error) => {
             proof.problem = Some(error.to_string());
             return proof;
@@ -226,17 +234,31 @@ fn link_words(link: &LinkState) -> String {
 async fn consumers(
     plan: &BrokerPlan,
     queues: &[String],
-) -> Result<Vec<Registered>, ManagementError> {
+) -> Result<(Vec<Registered>, u64), ManagementError> {
     let broker = &plan.broker;
     let client = broker.client()?;
     let mut all = Vec::new();
+    let mut queued = 0;
     for queue in queues {
         let path = format!("queues/{}/{}", segment(&plan.vhost), segment(queue));
         // A queue that does not exist has no consumers.
         let live = client.get(&path).await?.unwrap_or_default();
         all.extend(registered(queue, &live));
+        queued += live["messages"].as_u64().unwrap_or_default();
     }
-    Ok(all)
+    Ok((all, queued))
+}
+
+/// Messages in a queue; `None` where nobody tells.
+async fn depth(plan: &BrokerPlan, queue: &str) -> Option<u64> {
+    let client = plan.broker.client().ok()?;
+    let path = format!("queues/{}/{}", segment(&plan.vhost), segment(queue));
+    client.get(&path).await.ok()??["messages"].as_u64()
+}
+
+/// Where people go: of a cluster to its first node.
+fn first_address(list: &str) -> String {
+    list.split(',').next().unwrap_or_default().trim().to_owned()
 }
 
 /// Consumers of a queue from the management API's description of it.

@@ -55,6 +55,14 @@ impl ClientError {
     }
 }
 
+/// Why a verb is given.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Why {
+    /// Why: kept in the instance's history, with who asks
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
 /// The client.
 pub(super) struct Admin {
     client: reqwest::Client,
@@ -182,6 +190,14 @@ impl Admin {
         self.asking(query).call(Method::POST, path, None).await
     }
 
+    /// The same, giving this reason.
+    pub(super) fn because(self, why: &Why) -> Self {
+        match &why.reason {
+            Some(reason) => self.asking(&[("reason", reason)]),
+            None => self,
+        }
+    }
+
     fn asking(&self, query: &[(&str, &str)]) -> Self {
         let mut url = self.base.clone();
         url.query_pairs_mut().extend_pairs(query);
@@ -254,14 +270,21 @@ impl Admin {
             self.tls.explain(error).unwrap_or_else(|| innermost(error))
         };
         ClientError::Unreachable {
-            url: self.base.to_string(),
+            url: self.shown(),
             reason,
         }
     }
 
+    /// Where it asks, without what it asks.
+    fn shown(&self) -> String {
+        let mut url = self.base.clone();
+        url.set_query(None);
+        url.to_string()
+    }
+
     fn stranger(&self) -> ClientError {
         ClientError::Unreachable {
-            url: self.base.to_string(),
+            url: self.shown(),
             reason: "what answers there is not tandem".to_owned(),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::client::{Admin, ClientError, Target};
+use super::client::{Admin, ClientError, Target, Why};
 use super::{block_on, exit, output};
 use crate::engine::View;
 
@@ -23,6 +23,9 @@ pub struct Args {
     /// Which instance.
     #[command(flatten)]
     pub target: Target,
+    /// Why.
+    #[command(flatten)]
+    pub why: Why,
     /// Return at once; `tandem status` shows when it is drained
     #[arg(long)]
     pub no_wait: bool,
@@ -50,7 +53,7 @@ pub fn run(args: Args, json: bool) -> ExitCode {
 }
 
 async fn drain(args: &Args) -> Result<(Value, bool), ClientError> {
-    let admin = Admin::new(&args.target)?;
+    let admin = Admin::new(&args.target)?.because(&args.why);
     let mut answer = admin.post(&["drain"]).await?;
     if args.no_wait {
         return Ok((answer, true));

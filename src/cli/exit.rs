@@ -18,7 +18,7 @@ pub const INTERNAL: u8 = 70;
 pub fn of_client(error: &ClientError) -> u8 {
     match error {
         ClientError::Url { .. } | ClientError::Tls(_) => USAGE,
-        ClientError::Unreachable(_) => UNREACHABLE,
+        ClientError::Unreachable(_) | ClientError::Away { .. } => UNREACHABLE,
         ClientError::Refused { .. } | ClientError::Closed => FAILED,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::client::{Admin, ClientError, Target};
+use super::client::{Admin, ClientError, Target, Why};
 use super::{block_on, exit, output};
 
 /// Arguments of `tandem forget`.
@@ -19,6 +19,9 @@ pub struct Args {
     /// Which instance to tell.
     #[command(flatten)]
     pub target: Target,
+    /// Why.
+    #[command(flatten)]
+    pub why: Why,
 }
 
 /// Gives the verb and prints what became of it.
@@ -45,6 +48,7 @@ async fn forget(args: &Args) -> Result<serde_json::Value, ClientError> {
         ));
     }
     Admin::new(&args.target)?
+        .because(&args.why)
         .post(&["members", &args.name, "forget"])
         .await
 }

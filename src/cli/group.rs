@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::client::{Admin, ClientError, Target};
+use super::client::{Admin, ClientError, Target, Why};
 use super::{block_on, exit, output};
 
 /// Arguments of `tandem group`.
@@ -34,6 +34,9 @@ pub struct Which {
     /// Which instance.
     #[command(flatten)]
     pub target: Target,
+    /// Why.
+    #[command(flatten)]
+    pub why: Why,
 }
 
 /// Stops or starts the group and prints its new role.
@@ -74,6 +77,7 @@ impl Which {
 
     async fn post(&self, kind: &str, verb: &str) -> Result<serde_json::Value, ClientError> {
         Admin::new(&self.target)?
+            .because(&self.why)
             .post(&[kind, self.checked()?, verb])
             .await
     }

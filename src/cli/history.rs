@@ -3,60 +3,113 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use chrono::{DateTime, SecondsFormat, Utc};
+
 use super::client::{Admin, ClientError, Target};
+use super::context;
 use super::output::Look;
 use super::table::{plain, render, state};
 use super::{block_on, exit, output};
-use crate::admin::HistoryEntry;
+use crate::admin::{self, HistoryEntry};
 
 /// How often `--watch` asks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Arguments of `tandem history`.
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "Exit codes: 0 shown; 64 usage; 69 the instance cannot be reached")]
+#[command(after_help = "\
+The words under \"why\" are in docs/glossary.md.
+Exit codes: 0 shown; 64 usage; 69 the instance cannot be reached")]
 pub struct Args {
     /// Which instance.
     #[command(flatten)]
     pub target: Target,
-    /// Show the last N changes
-    #[arg(long, value_name = "N", default_value_t = 30)]
-    pub last: usize,
+    /// Show the last N changes [default: 30, with --since all]
+    #[arg(long, value_name = "N")]
+    pub last: Option<usize>,
+    /// Show what changed since then: 90s, 30m, 1h, 7d ago, or a time as 2026-11-30T08:00:00Z
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
+    /// Read the files of a stopped instance: those in data.dir of --config
+    #[arg(long, requires = "config", conflicts_with_all = ["watch", "url"])]
+    pub offline: bool,
     /// Go on and print each further change until ctrl-c; with --json one line a change
     #[arg(long)]
     pub watch: bool,
 }
 
+/// Changes that are shown where nothing else is asked for.
+const USUAL: usize = 30;
+
 /// Prints the last changes, the newest at the end.
 pub fn run(args: Args, json: bool) -> ExitCode {
     block_on(async move {
-        let admin = match Admin::new(&args.target) {
-            Ok(admin) => admin,
+        let shown = match first(&args).await {
+            Ok(shown) => shown,
             Err(error) => return error.report(),
         };
-        let shown = match read(&admin, args.last).await {
-            Ok(entries) => entries,
-            Err(error) => return error.report(),
-        };
-        if !args.watch {
-            output::print(&whole(&shown, json));
-            return exit::DONE;
+        match shown {
+            (Some(admin), shown) if args.watch => watch(&admin, shown, json).await,
+            (_, shown) => {
+                output::print(&whole(&shown, json));
+                exit::DONE
+            }
         }
-        watch(&admin, shown, json).await
     })
 }
 
+/// What is asked for, the oldest first; and whom to ask for more.
+async fn first(args: &Args) -> Result<(Option<Admin>, Vec<HistoryEntry>), ClientError> {
+    let since = args.since.as_deref();
+    let from = since.map(|text| admin::since(text, Utc::now())).transpose();
+    let from = from.map_err(|words| ClientError::Usage(format!("--since: {words}")))?;
+    let most = (args.last).unwrap_or(if from.is_some() { usize::MAX } else { USUAL });
+    let (admin, mut entries) = if args.offline {
+        (None, kept(args)?)
+    } else {
+        let admin = Admin::new(&args.target)?;
+        let entries = read(&admin, from).await?;
+        (Some(admin), entries)
+    };
+    if let Some(from) = from {
+        entries.retain(|entry| entry.touches(from));
+    }
+    entries.drain(..entries.len().saturating_sub(most));
+    Ok((admin, entries))
+}
+
+/// What the files of a stopped instance hold, the oldest first.
+fn kept(args: &Args) -> Result<Vec<HistoryEntry>, ClientError> {
+    let Some(config) = args.target.config.as_deref() else {
+        return Err(ClientError::Usage("--offline needs --config".to_owned()));
+    };
+    let dir = context::load(config)?.data_dir;
+    let (entries, _) = admin::read_history(&dir).map_err(|error| {
+        ClientError::Refused(format!("the history in {}: {error}", dir.display()))
+    })?;
+    Ok(entries)
+}
+
 /// The oldest first.
-async fn read(admin: &Admin, last: usize) -> Result<Vec<HistoryEntry>, ClientError> {
-    let mut entries: Vec<HistoryEntry> = admin.get(&["history"]).await?;
-    entries.truncate(last);
+async fn read(
+    admin: &Admin,
+    from: Option<DateTime<Utc>>,
+) -> Result<Vec<HistoryEntry>, ClientError> {
+    let mut entries: Vec<HistoryEntry> = match from {
+        None => admin.get(&["history"]).await?,
+        Some(from) => {
+            let from = from.to_rfc3339_opts(SecondsFormat::Millis, true);
+            admin.get_with(&["history"], &[("since", &from)]).await?
+        }
+    };
     entries.reverse();
     Ok(entries)
 }
 
 /// An instance that goes away is waited for.
-async fn watch(admin: &Admin, mut shown: Vec<HistoryEntry>, json: bool) -> u8 {
-    let mut fresh = shown.clone();
+async fn watch(admin: &Admin, shown: Vec<HistoryEntry>, json: bool) -> u8 {
+    let mut last = shown.last().cloned();
+    let mut fresh = shown;
     loop {
         if !fresh.is_empty() && !output::print(&lines(&fresh, json)) {
             return exit::DONE;
@@ -65,10 +118,12 @@ async fn watch(admin: &Admin, mut shown: Vec<HistoryEntry>, json: bool) -> u8 {
             () = tokio::time::sleep(INTERVAL) => {}
             _ = tokio::signal::ctrl_c() => return exit::DONE,
         }
-        match read(admin, usize::MAX).await {
+        match read(admin, last.as_ref().and_then(at)).await {
             Ok(now) => {
-                fresh = news(&shown, &now).to_vec();
-                shown = now;
+                let after = last.as_ref().map_or(0, |entry| entry.id);
+                fresh = now;
+                fresh.retain(|entry| entry.id > after);
+                last = fresh.last().cloned().or(last);
             }
             Err(ClientError::Unreachable { .. }) => fresh.clear(),
             Err(error) => return error.report(),
@@ -76,17 +131,15 @@ async fn watch(admin: &Admin, mut shown: Vec<HistoryEntry>, json: bool) -> u8 {
     }
 }
 
-/// What stands behind the last change that was shown. After a restart everything is new.
-fn news<'a>(shown: &[HistoryEntry], now: &'a [HistoryEntry]) -> &'a [HistoryEntry] {
-    let last = shown.last();
-    let at = now.iter().rposition(|entry| Some(entry) == last);
-    &now[at.map_or(0, |at| at + 1)..]
+fn at(entry: &HistoryEntry) -> Option<DateTime<Utc>> {
+    let at = DateTime::parse_from_rfc3339(&entry.at).ok()?;
+    Some(at.to_utc())
 }
 
 fn whole(entries: &[HistoryEntry], json: bool) -> String {
     match (json, entries.is_empty()) {
         (true, _) => format!("{:#}\n", serde_json::json!(entries)),
-        (false, true) => "nothing has changed since the start\n".to_owned(),
+        (false, true) => "nothing has changed\n".to_owned(),
         (false, false) => table(entries, output::look()),
     }
 }
@@ -109,7 +162,7 @@ fn table(entries: &[HistoryEntry], look: Look) -> String {
                 plain(&entry.subject),
                 plain(entry.from.as_deref().unwrap_or("")),
                 state(&entry.to),
-                plain(entry.reason.as_deref().unwrap_or("")),
+                plain(why(entry)),
             ]
         })
         .collect();
@@ -118,6 +171,20 @@ fn table(entries: &[HistoryEntry], look: Look) -> String {
         &rows,
         look,
     )
+}
+
+/// The reason; of a verb with who gave it; of what repeats itself how often.
+fn why(entry: &HistoryEntry) -> String {
+    let mut parts: Vec<String> = entry.reason.iter().cloned().collect();
+    if let Some(address) = &entry.address {
+        let who = entry.token.as_deref().unwrap_or("no token");
+        parts.push(format!("({who}, from {address})"));
+    }
+    if entry.count > 1 {
+        let last = entry.last.as_deref().map(moment).unwrap_or_default();
+        parts.push(format!("({} times, last {last})", entry.count));
+    }
+    parts.join(" ")
 }
 
 /// Month to second: what `2026-11-21T17:02:43.012Z` tells people about a list of some minutes.
@@ -131,34 +198,33 @@ mod tests {
     use super::*;
 
     fn entry(at: &str) -> HistoryEntry {
-        HistoryEntry {
-            at: at.to_owned(),
-            kind: "role".to_owned(),
-            subject: "agents".to_owned(),
-            from: Some("follower".to_owned()),
-            to: "leader".to_owned(),
-            reason: Some("peer-lost".to_owned()),
-        }
+        let row = serde_json::json!({"at": at, "kind": "role", "subject": "agents",
+            "from": "follower", "to": "leader", "reason": "peer-lost"});
+        serde_json::from_value(row).unwrap()
     }
 
     #[test]
-    fn a_line_a_change_and_only_new_ones_again() {
-        let (a, b, c) = (entry("1"), entry("2"), entry("3"));
+    fn a_row_says_what_when_and_why() {
+        let a = entry("1");
         let text = table(std::slice::from_ref(&a), Look::PAGE);
         assert!(
             text.contains("1           role  agents  follower  leader  peer-lost"),
             "{text}"
         );
         assert_eq!(moment("2026-11-21T17:02:43.012Z"), "11-21 17:02:43");
-        let shown = [a.clone(), b.clone()];
-        assert_eq!(
-            news(&shown, &[b.clone(), c.clone()]),
-            std::slice::from_ref(&c)
-        );
-        assert_eq!(news(&shown, &[a, b]), []);
-        let only = std::slice::from_ref(&c);
-        assert_eq!(news(&shown, only), only);
-        assert_eq!(news(&[], only), only);
+    }
+
+    #[test]
+    fn a_row_says_who_and_how_often() {
+        let mut row = entry("1");
+        row.reason = Some("patch day".to_owned());
+        row.address = Some("10.0.0.7".to_owned());
+        assert_eq!(why(&row), "patch day (no token, from 10.0.0.7)");
+        row.token = Some("ops".to_owned());
+        row.count = 3;
+        row.last = Some("2026-11-21T17:02:43.012Z".to_owned());
+        let wanted = "patch day (ops, from 10.0.0.7) (3 times, last 11-21 17:02:43)";
+        assert_eq!(why(&row), wanted);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 // First: its macro is everybody's.
 #[macro_use]
 mod output;
+mod prompt;
 
 pub mod check;
 mod client;

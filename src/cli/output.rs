@@ -128,8 +128,27 @@ pub(super) fn speak_json(json: bool) {
 
 /// A line for machines.
 fn as_json(line: &str) -> String {
-    let line = line.strip_prefix("tandem: ").unwrap_or(line);
+    let line = without_name(line);
     serde_json::json!({ "error": line }).to_string()
+}
+
+/// Without the `tandem deadletter: ` that tells people who speaks.
+fn without_name(line: &str) -> &str {
+    let Some((name, rest)) = line.split_once(": ") else {
+        return line;
+    };
+    let word = |c: char| c.is_ascii_lowercase() || c == '-';
+    match name.strip_prefix("tandem") {
+        Some("") => rest,
+        Some(verb)
+            if verb
+                .strip_prefix(' ')
+                .is_some_and(|verb| verb.chars().all(word)) =>
+        {
+            rest
+        }
+        _ => line,
+    }
 }
 
 /// Writes a line to stderr. Where that is full or gone there is nobody left to tell, and no reason
@@ -153,6 +172,19 @@ mod tests {
         assert_eq!(judged(done, None), done);
         assert_eq!(judged(done, Some("full")), ExitCode::from(exit::FAILED));
         assert_eq!(judged(usage, Some("full")), usage);
+    }
+
+    #[test]
+    fn the_speakers_name_is_for_people() {
+        for (line, wanted) in [
+            ("tandem deadletter: no such letter", "no such letter"),
+            ("tandem support-bundle: full: disk", "full: disk"),
+            ("tandem: a: b", "a: b"),
+            ("tandem.properties: line 3", "tandem.properties: line 3"),
+            ("broker a: refused", "broker a: refused"),
+        ] {
+            assert_eq!(without_name(line), wanted);
+        }
     }
 
     #[test]

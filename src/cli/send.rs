@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
-use super::{block_on, context, exit};
+use super::{block_on, context, exit, prompt};
 use crate::client::{Client, ClientError, ClientOptions, Command, Inbox, Incoming, Message};
 use crate::model::text::without_mark;
 use crate::net::{KeyNames, TlsClient, TlsFiles, amqp};
@@ -26,11 +26,11 @@ pub struct Args {
     /// Broker, host:port or amqp://user:password@host:port/vhost; give it again for a failover list
     #[arg(long, value_name = "URL", required_unless_present = "config")]
     pub broker: Vec<String>,
-    /// User for brokers whose URL has none; with --password-file, so that no password is in a
-    /// list of processes
-    #[arg(long, value_name = "NAME", requires = "password_file")]
+    /// User for brokers whose URL has none; the password comes from --password-file or is asked
+    /// for, so that it is in no list of processes
+    #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
-    /// File that holds the password of --user
+    /// File that holds the password of --user; without it a terminal is asked
     #[arg(long, value_name = "FILE", requires = "user")]
     pub password_file: Option<PathBuf>,
     /// Property file of a site: its brokers, their user and certificates, cluster.name and
@@ -96,11 +96,16 @@ pub fn run(args: &Args, json: bool) -> ExitCode {
 
 /// Puts user and password into the URLs that name nobody.
 fn as_user(args: &mut Args) -> Result<(), String> {
-    let (Some(user), Some(file)) = (&args.user, &args.password_file) else {
+    let Some(user) = &args.user else {
         return Ok(());
     };
-    let text = context::secret_file("--password-file", file);
-    let text = text.map_err(|error| error.to_string())?;
+    let text = match &args.password_file {
+        Some(file) => {
+            context::secret_file("--password-file", file).map_err(|error| error.to_string())?
+        }
+        None => prompt::password(&format!("Password of {user}: "))
+            .map_err(|error| format!("--user wants --password-file, or a terminal: {error}"))?,
+    };
     let password = without_mark(text.expose()).trim_end_matches(['\r', '\n']);
     let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let login = format!("{}:{}@", encoded(user), encoded(password));

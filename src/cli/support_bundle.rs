@@ -1,9 +1,7 @@
 //! `tandem support-bundle`: one archive for those who help, without secrets.
 
 mod scrub;
-mod tar;
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -25,9 +23,9 @@ const ASKED: [&str; 4] = ["status", "groups", "history", "network"];
 /// Arguments of `tandem support-bundle`.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
-Holds the configuration as `tandem check` shows it, status, groups, history, network and metrics of
-the instance (and of those behind --peer), the doctor's report, counts of the journal of a stopped
-instance, and the end of the log where --log names it. Every file is searched for each secret of
+Holds the configuration as `tandem check` shows it, status, groups, history, network, metrics and
+last log lines of the instance (and of those behind --peer), the doctor's report, counts of the
+journal of a stopped instance, and the end of further log files that --log names. Every file is searched for each secret of
 the configuration, which is replaced. What cannot be had is said in its place. Agents' ids may be
 in log and history: look before you send it.
 Exit codes: 0 written; 1 it cannot be written; 64 usage",
@@ -91,12 +89,17 @@ pub fn run(args: Args, json: bool) -> ExitCode {
 }
 
 fn write(out: &Path, parts: &[Part], scrub: &Scrub) -> std::io::Result<()> {
-    let mut file = data_dir::new_file(out)?;
+    let mut archive = tar::Builder::new(data_dir::new_file(out)?);
+    let now = chrono::Utc::now().timestamp();
     for (name, text) in parts {
-        file.write_all(&tar::entry(name, scrub.clean(text).as_bytes()))?;
+        let text = scrub.clean(text);
+        let mut header = tar::Header::new_ustar();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o600);
+        header.set_mtime(u64::try_from(now).unwrap_or_default());
+        archive.append_data(&mut header, name, text.as_bytes())?;
     }
-    file.write_all(&tar::END)?;
-    file.sync_all()
+    archive.into_inner()?.sync_all()
 }
 
 async fn collect(args: &Args, loaded: &Loaded) -> Vec<Part> {
@@ -172,6 +175,9 @@ async fn instance(admin: &Admin, folder: &str, parts: &mut Vec<Part>) {
         };
         parts.push((format!("{folder}/{what}.json"), text));
     }
+    let log: Result<Vec<String>, _> = admin.get(&["log"]).await;
+    let text = log.map_or_else(|error| format!("{error}\n"), |lines| lines.concat());
+    parts.push((format!("{folder}/log.txt"), text));
     let metrics = admin.metrics().await;
     let text = metrics.unwrap_or_else(|error| error.to_string());
     parts.push((format!("{folder}/metrics.txt"), text));
@@ -265,6 +271,7 @@ mod tests {
             "config.txt",
             "instance/status.json",
             "peer-1/metrics.txt",
+            "instance/log.txt",
             "journal.txt",
             "log-1.txt",
             "broker.url.1 = localhost:1",

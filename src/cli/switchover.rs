@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::client::{Admin, ClientError, Target};
+use super::client::{Admin, ClientError, Target, Why};
 use super::{block_on, exit, output};
 use crate::engine::View;
 
@@ -31,6 +31,9 @@ pub struct Args {
     /// Which instance to ask.
     #[command(flatten)]
     pub target: Target,
+    /// Why.
+    #[command(flatten)]
+    pub why: Why,
 }
 
 /// Gives the verb; with `--wait` follows it to its end.
@@ -51,7 +54,7 @@ pub fn run(args: Args, json: bool) -> ExitCode {
 }
 
 async fn switch(args: &Args) -> Result<(Value, bool), ClientError> {
-    let admin = Admin::new(&args.target)?;
+    let admin = Admin::new(&args.target)?.because(&args.why);
     let mut answer = admin
         .post_json(&["switchover"], &json!({ "to": args.to }))
         .await?;

@@ -220,8 +220,9 @@ impl Letters {
         match tokio::time::timeout(ANSWER_LIMIT, work).await {
             Ok(done) => done.map_err(|error| failed(&self.broker, error.into())),
             Err(_) => {
-                let reason = format!("{}: no answer within {ANSWER_LIMIT:?}", self.broker);
-                Err(ClientError::Unreachable(reason))
+                let reason = format!("no answer within {ANSWER_LIMIT:?}");
+                let broker = self.broker.clone();
+                Err(ClientError::Away { broker, reason })
             }
         }
     }
@@ -232,7 +233,7 @@ fn failed(broker: &str, failure: Failure) -> ClientError {
     let reason = failure.reason;
     match failure.refused {
         true => ClientError::Refused { broker, reason },
-        false => ClientError::Unreachable(format!("{broker}: {reason}")),
+        false => ClientError::Away { broker, reason },
     }
 }
 

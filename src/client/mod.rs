@@ -197,6 +197,14 @@ pub enum ClientError {
     /// No broker of the list could be reached in time.
     #[error("no broker reachable: {0}")]
     Unreachable(String),
+    /// One broker of several cannot be reached, or does not answer.
+    #[error("broker {broker} cannot be used: {reason}")]
+    Away {
+        /// `host:port`.
+        broker: String,
+        /// Why.
+        reason: String,
+    },
     /// A broker is there but refuses or lacks what the client needs.
     #[error("{broker}: {reason}")]
     Refused {

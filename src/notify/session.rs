@@ -359,6 +359,7 @@ impl<'a> Session<'a> {
         let readable = |update: Notification| {
             update
                 .inspect_err(|error| {
+                    crate::telemetry::notification_unreadable();
                     tracing::warn!(agent = %self.report.spec.agent, %error, "unreadable notification");
                 })
                 .ok()

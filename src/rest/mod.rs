@@ -35,7 +35,7 @@ use crate::wire::command::{Defaults, MAX_BODY};
 use publisher::{Failure, Publisher};
 use request::Callback;
 
-pub use callback::{Addresses, Allowed, CallbackConfig, Callbacks, Objects};
+pub use callback::{Addresses, Allowed, CallbackConfig, CallbackRow, Callbacks, Objects};
 pub use publisher::PublisherConfig;
 
 /// Requests in work at once; a further one is answered 503.

@@ -360,6 +360,8 @@ pub struct Admin {
     pub tokens: Vec<Token>,
     /// Off loopback too nobody needs a token to read, agents aside.
     pub open_reads: bool,
+    /// Address of the status page as people reach it; empty where it is not known.
+    pub page: String,
     /// Certificate; plain HTTP without.
     pub tls: Option<TlsServer>,
 }

@@ -253,6 +253,7 @@ pub static SCHEMA: &[Key] = &[
     key("admin.token", Secret(0), NotSet, "Bearer token for every call that wants one (see docs/security.md). Without it and without admin.tokens-file such calls are refused unless the listener is loopback."),
     key("admin.tokens-file", Path, NotSet, "Named tokens with a role, `read` or `operate`, one line each: NAME ROLE sha256:HASH. `tandem token` makes token and line. Used beside admin.token, which is good for everything."),
     key("admin.open-reads", Bool, Is("false"), "true: off loopback too nobody needs a token to read, agents and verbs aside. Health (/livez, /readyz, /leader, /follower) and /metrics are open in any case."),
+    key("admin.page-url", HttpUrl, Computed("admin.listen, where that is one address"), "Address of the status page as people reach it. The peers' pages link to it."),
     key("admin.certificate-file", Path, NotSet, "PEM file of the certificate that the admin listener shows, followed by those that lead to its authority; together with admin.private-key-file. The listener then speaks https only."),
     key("admin.private-key-file", Path, NotSet, "PEM file of the key of admin.certificate-file: PKCS#8, PKCS#1 or SEC1, not encrypted, readable for this user only."),
     key("rest.listen", Listen, NotSet, "HTTP entrance for commands (`POST /gc/command`). Without it there is none, unless rest.enabled says so. The original's port number means all addresses, and off loopback rest.token-file is needed.").alias(&[("SPRING_PORT", OnAllAddresses)]),

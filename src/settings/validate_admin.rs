@@ -45,8 +45,16 @@ impl Validator<'_> {
                 self.about("admin.listen", Finding::warning(words));
             }
         }
+        let page = match self.value("admin.page-url") {
+            Some(Value::Http(address)) => address.url,
+            // Where it listens, if that is an address to go to.
+            _ if listen.ip().is_unspecified() => String::new(),
+            _ if tls.is_some() => format!("https://{listen}"),
+            _ => format!("http://{listen}"),
+        };
         Admin {
             listen,
+            page,
             token,
             tokens,
             open_reads,

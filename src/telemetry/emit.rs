@@ -6,6 +6,7 @@ use tracing::{debug, error, info, trace, warn};
 use super::gauges::bit;
 use super::names;
 use crate::engine::Event;
+use crate::engine::members::GOODBYE;
 use crate::engine::peer::Role;
 use crate::model::Resource;
 use crate::wire::reply::Outcome;
@@ -124,6 +125,11 @@ pub fn callback_failed() {
 /// Counts what could not be done for want of something on this machine.
 pub fn local_shortage(of: Resource) {
     counter!(names::LOCAL_SHORTAGES, "of" => of.as_str()).increment(1);
+}
+
+/// Counts a notification that could not be read.
+pub fn notification_unreadable() {
+    counter!(names::NOTIFICATIONS_UNREADABLE).increment(1);
 }
 
 /// Tells a journal write that is durable, and how long it took.
@@ -344,7 +350,7 @@ fn instance_wide(event: &Event, instance: &str) {
         }
         Event::Operator { group, what } => {
             let (group, what) = (group.as_str(), what.as_str());
-            info!(instance, group, what, "operator's choice");
+            info!(instance, group, what, "choice of the leader");
         }
         Event::Alone {
             group,
@@ -416,6 +422,12 @@ fn peers(event: &Event, instance: &str) {
         Event::PeerSuspect { peer } => {
             gauge!(names::PEER_UP, "peer" => peer.to_string()).set(0.0);
             warn!(instance, peer = peer.as_str(), "peer not heard");
+        }
+        Event::PeerLost { peer, reason } if *reason == GOODBYE => {
+            gauge!(names::PEER_LEFT, "peer" => peer.to_string()).set(1.0);
+            gauge!(names::PEER_UP, "peer" => peer.to_string()).set(0.0);
+            counter!(names::PEER_LOST, "reason" => *reason).increment(1);
+            info!(instance, peer = peer.as_str(), "peer said goodbye");
         }
         Event::PeerLost { peer, reason } => {
             gauge!(names::PEER_UP, "peer" => peer.to_string()).set(0.0);

@@ -36,6 +36,7 @@ pub fn gauges(view: &View) {
     }
     for peer in &view.peers {
         gauge!(names::PEER_UP, "peer" => peer.instance.clone()).set(bit(peer.state == "alive"));
+        gauge!(names::PEER_LEFT, "peer" => peer.instance.clone()).set(bit(peer.state == "left"));
     }
 }
 

@@ -8,6 +8,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
+use super::last::Last;
 use super::repeats::{self, Kinds, Repeats, Style};
 use crate::settings::LogFormat;
 
@@ -62,7 +63,7 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), LogError> {
         LogFormat::Text => {
             let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             let lines = tracing_subscriber::fmt::layer()
-                .with_writer(std::io::stderr)
+                .with_writer(Last::writer)
                 .with_ansi(colours)
                 .map_event_format(|format| Repeats::new(format.with_ansi(colours), limited));
             registry.with(lines).try_init()
@@ -71,7 +72,7 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), LogError> {
             let lines = tracing_subscriber::fmt::layer()
                 .json()
                 .flatten_event(true)
-                .with_writer(std::io::stderr)
+                .with_writer(Last::writer)
                 .map_event_format(|format| Repeats::new(format, limited));
             registry.with(lines).try_init()
         }
@@ -128,7 +129,7 @@ fn write_held(all: bool) {
     };
     for line in kinds.due(repeats::now(), all) {
         // As with every line: where nobody reads, nobody is told.
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        let _ = Last::writer().write_all(line.as_bytes());
     }
 }
 

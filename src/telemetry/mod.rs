@@ -13,6 +13,7 @@
 
 mod emit;
 mod gauges;
+mod last;
 mod log;
 pub mod names;
 mod recorder;
@@ -20,7 +21,9 @@ mod repeats;
 
 pub use emit::{
     Labels, callback, callback_failed, downstream_request, emit, journal_write, local_shortage,
+    notification_unreadable,
 };
 pub use gauges::{callbacks, consumer_proof, descriptors, gauges, network};
+pub use last::last_lines;
 pub use log::{LogError, flush, init, set_level, upkeep};
 pub use recorder::Telemetry;

@@ -87,7 +87,9 @@ metrics_table! {
     DOWNSTREAM_REQUEST_DURATION = "downstream_request_duration_seconds", Histogram(REQUEST_SECONDS), Seconds, "Downstream requests from sending to answer, by node.";
     DOWNSTREAM_FAILOVERS = "downstream_failovers_total", Counter, Count, "Moves of requests and subscriptions to another downstream node.";
     SUBSCRIPTIONS_LOST = "subscriptions_lost_total", Counter, Count, "Notification subscriptions that could not be had or were lost, by kind.";
+    NOTIFICATIONS_UNREADABLE = "notifications_unreadable_total", Counter, Count, "Notifications of the platform that could not be read: what they told is lost.";
     PEER_UP = "peer_up", Gauge, Count, "1 while a peer is heard.";
+    PEER_LEFT = "peer_left", Gauge, Count, "1 while a peer is away that said goodbye: a planned stop.";
     PEER_LOST = "peer_lost_total", Counter, Count, "Peers that were lost, by reason.";
     PEER_REJECTED = "peer_rejected_total", Counter, Count, "Peer messages that were not authentic or not understood, by reason.";
     PEER_RTT = "peer_rtt_seconds", Histogram(RTT_SECONDS), Seconds, "Round trip of heartbeats, by peer.";

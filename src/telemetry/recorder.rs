@@ -8,6 +8,8 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
+use metrics_process::Collector;
+
 use super::names::{self, Kind, METRICS};
 use crate::catalogue::commands;
 use crate::wire::reply::Outcome;
@@ -35,7 +37,15 @@ const WORDS: &[(&str, &str, &[&str])] = &[
     (
         names::TAKEOVERS,
         "reason",
-        &["peer-lost", "takeback", "downstream", "operator", "peers"],
+        &[
+            "peer-lost",
+            "peer-left",
+            "takeback",
+            "downstream",
+            "missing",
+            "client-moved",
+            "healed",
+        ],
     ),
     (
         names::SUBSCRIPTIONS_LOST,
@@ -72,6 +82,7 @@ const LATER: &[&str] = &[
     names::DOWNSTREAM_UP,
     names::DOWNSTREAM_REQUESTS,
     names::DOWNSTREAM_REQUEST_DURATION,
+    names::PEER_LEFT,
     names::PEER_UP,
     names::PEER_RTT,
     names::ROLE,
@@ -114,6 +125,9 @@ impl Telemetry {
         metrics::set_global_recorder(recorder)
             .map_err(|_| "another metrics recorder is installed".to_owned())?;
         register();
+        let process = Collector::default();
+        process.describe();
+        process.collect();
         *installed = Some(telemetry.clone());
         Ok(telemetry)
     }
@@ -158,6 +172,9 @@ impl Telemetry {
         loop {
             interval.tick().await;
             self.handle.run_upkeep();
+            // With tens of thousands of open files it takes its time. What it panics with is
+            // in the log.
+            let _ = tokio::task::spawn_blocking(|| Collector::default().collect()).await;
         }
     }
 }

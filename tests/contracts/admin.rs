@@ -11,6 +11,7 @@ use tandem::engine::view::{
     SessionsView, StandingView, View,
 };
 use tandem::network::{BrokerProof, Network, Registered};
+use tandem::rest::CallbackRow;
 
 use crate::schema::Judge;
 use crate::support::{Pair, PairOptions, run, until};
@@ -71,6 +72,7 @@ fn peer() -> PeerView {
         owned: 1,
         broker: text(),
         version: text(),
+        started: 1,
         groups: vec![PeerGroupView {
             name: text(),
             role: Role::Follower,
@@ -78,6 +80,7 @@ fn peer() -> PeerView {
         }],
         rtt_ms: Some(1),
         standing: StandingView {
+            page: text(),
             brokers: vec![broker()],
             downstreams: vec![downstream()],
             groups: vec![group()],
@@ -109,6 +112,8 @@ fn view() -> View {
         },
         inflight: 1,
         outbox: 1,
+        started: 1,
+        page: text(),
         in_service: true,
         attached: true,
         drain: Some(text()),
@@ -121,6 +126,9 @@ fn network() -> Network {
     Network {
         brokers: vec![BrokerProof {
             broker: text(),
+            page: text(),
+            queued: Some(1),
+            dead_letters: Some(1),
             problem: Some(text()),
             consumers: vec![Registered {
                 queue: text(),
@@ -137,6 +145,20 @@ fn network() -> Network {
     }
 }
 
+fn callback() -> CallbackRow {
+    CallbackRow {
+        destination: text(),
+        broker: text(),
+        to: text(),
+        state: "posting",
+        waiting: 1,
+        posted: 1,
+        failed: 1,
+        dropped: 1,
+        last_error: Some(text()),
+    }
+}
+
 /// A full value of each type, by the name of its schema.
 fn full() -> Vec<(&'static str, Value)> {
     let session = SessionView {
@@ -149,6 +171,11 @@ fn full() -> Vec<(&'static str, Value)> {
         subscribed: true,
     };
     let entry = HistoryEntry {
+        id: 1,
+        count: 2,
+        last: Some(text()),
+        token: Some(text()),
+        address: Some(text()),
         at: text(),
         kind: text(),
         subject: text(),
@@ -173,10 +200,13 @@ fn full() -> Vec<(&'static str, Value)> {
         p50_ms: Some(1),
         p99_ms: Some(1),
     };
-    let live = json!({ "status": view(), "pulse": [second], "history": [entry], "network": network(), "needsToken": true });
+    let mut status = json!(view());
+    status["callbacks"] = json!([callback()]);
+    let live = json!({ "now": 1, "status": view(), "pulse": [second], "history": [entry], "network": network(), "needsToken": true });
     let life = json!({ "id": "x", "answered": ["x"], "silent": ["x"], "steps": [row] });
     vec![
-        ("Status", json!(view())),
+        ("Status", status),
+        ("Callback", json!(callback())),
         ("Group", json!(group())),
         ("Broker", json!(broker())),
         ("Downstream", json!(downstream())),

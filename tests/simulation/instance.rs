@@ -127,6 +127,7 @@ impl World {
             agents: AgentPolicy::default(),
             parse: self.defaults.clone(),
             shutdown_grace: 3_000,
+            page: String::new(),
             planted: self.planted,
         }
     }

@@ -118,6 +118,11 @@ impl Browser {
         ] {
             self.call(domain, json!({}));
         }
+        self.resize(width, height);
+    }
+
+    /// Another size of the window.
+    pub fn resize(&mut self, width: u32, height: u32) {
         let size =
             json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.call("Emulation.setDeviceMetricsOverride", size);

@@ -32,6 +32,9 @@ pub fn expressions() -> Vec<String> {
                 let targets = panel["targets"].as_array().into_iter().flatten();
                 all.extend(targets.filter_map(|t| t["expr"].as_str().map(filled)));
             }
+            let annotations = dashboard["annotations"]["list"].as_array();
+            let annotations = annotations.into_iter().flatten();
+            all.extend(annotations.filter_map(|a| a["expr"].as_str().map(filled)));
         }
     }
     assert!(all.len() > 10, "{all:?}");
@@ -49,6 +52,7 @@ fn filled(expr: &str) -> String {
         "downstream",
         "site",
         "command",
+        "queue",
     ] {
         text = text.replace(&format!("${{{variable}}}"), ".*");
         text = text.replace(&format!("${variable}"), ".*");

@@ -22,20 +22,78 @@ function cell(name, value) {
   } else if (value && value.state !== undefined) {
     element.textContent = value.state;
     element.className = tones[value.state] || "";
+    explain(element, value.state);
+  } else if (value && value.href !== undefined) {
+    element.append(link(value.href, value.text));
   } else {
-    element.textContent = value === null || value === undefined || value === "" ? "–" : String(value);
+    const none = value === null || value === undefined || value === "";
+    element.textContent = none ? "–" : String(value);
+    if (none) element.classList.add("none");
   }
   return element;
 }
 
-function row(values, name) {
+// Only to pages: what a peer tells is no script.
+function link(href, text) {
+  if (!/^https?:\/\//.test(href || "")) return document.createTextNode(text);
+  const element = document.createElement("a");
+  element.href = href;
+  element.rel = "noreferrer";
+  element.textContent = text;
+  return element;
+}
+
+function row(values, name, heads) {
   const line = document.createElement("tr");
-  for (const value of values) {
+  values.forEach((value, i) => {
     const element = cell(name, value);
-    if (name === "th") element.scope = "col";
+    if (name === "th") {
+      element.scope = "col";
+      if (value === "why") element.replaceChildren(link(`${location.origin}/#words`, "why"));
+    } else {
+      element.dataset.label = heads[i];
+    }
     line.append(element);
-  }
+  });
   return line;
+}
+
+// ---- words -------------------------------------------------------------------------------------
+
+const meanings = new Map();
+function explain(element, word) {
+  const meaning = meanings.get(word);
+  if (meaning) {
+    element.title = `${word}: ${meaning}`;
+    element.classList.add("told");
+  }
+}
+
+async function learnWords() {
+  const answer = await fetch("/glossary.json");
+  const words = await answer.json();
+  for (const { word, means } of words) if (!meanings.has(word)) meanings.set(word, means);
+  byId("glossary").replaceChildren(...words.flatMap(({ word, means }) => [cell("dt", word), cell("dd", means)]));
+  painted.clear();
+}
+
+// "why", with who gave a verb and how often something was told.
+function because({ reason, address, token, count, last }) {
+  const parts = [reason];
+  if (address) parts.push(`(${token || "no token"}, from ${address})`);
+  if (count > 1) parts.push(`(${count} times, last ${last.slice(11, 19)})`);
+  const part = document.createElement("span");
+  part.textContent = parts.filter(Boolean).join(" ") || "–";
+  explain(part, reason);
+  return part;
+}
+
+function span(ms) {
+  const s = Math.max(0, Math.floor(ms / 1000));
+  if (s < 120) return `${s} s`;
+  if (s < 7200) return `${Math.floor(s / 60)} min`;
+  if (s < 172800) return `${Math.floor(s / 3600)} h`;
+  return `${Math.floor(s / 86400)} days`;
 }
 
 // Only what differs is painted anew: focus and selection stay.
@@ -62,7 +120,7 @@ function table(id, heads, rows, make) {
   const head = document.createElement("thead");
   const body = document.createElement("tbody");
   head.append(row(heads, "th"));
-  body.append(...rows.map((values) => row(make ? make(values) : values, "td")));
+  body.append(...rows.map((values) => row(make ? make(values) : values, "td", heads)));
   all.append(head, body);
   place.replaceChildren(all);
 }
@@ -74,245 +132,6 @@ function list(id, texts, tone) {
     if (tone) item.className = tone(text);
     return item;
   }));
-}
-
-// ---- the pair ----------------------------------------------------------------------------------
-
-// A peer may call the same brokers otherwise. The broker that lists its consumer is the one it
-// means; where one name is left on both sides, these two are the same as well.
-const aliases = new Map();
-function learnAliases(view, network) {
-  const own = view.brokers.map((b) => b.url);
-  for (const { standing } of view.peers) {
-    const theirs = ((standing || {}).brokers || []).map((b) => b.url);
-    const strange = theirs.filter((url) => !own.includes(url));
-    for (const g of strange.length ? standing.groups || [] : []) {
-      const at = (network.brokers || []).find((p) => p.consumers.some((c) => c.tag === g.tag));
-      if (at && strange.includes(g.broker)) aliases.set(g.broker, at.broker);
-    }
-    const left = strange.filter((url) => !aliases.has(url));
-    const meant = theirs.map((url) => aliases.get(url) ?? url);
-    const free = own.filter((url) => !meant.includes(url));
-    if (left.length === 1 && free.length === 1) aliases.set(left[0], free[0]);
-  }
-}
-const called = (url) => aliases.get(url) ?? url;
-const named = (list, key) => list.map((one) => ({ ...one, [key]: called(one[key]) }));
-
-function members(view) {
-  const own = {
-    id: view.instance, site: view.site, state: "alive", self: true, owned: view.sessions.owned,
-    broker: (view.brokers.find((b) => b.attached) || {}).url || "", version: view.version,
-    groups: view.groups, brokers: view.brokers, downstreams: view.downstreams,
-    inflight: view.inflight, subscribed: view.sessions.subscribed, finished: view.finished,
-    inService: view.inService, heard: "–", rtt: null, known: true,
-  };
-  const peers = view.peers.map((p) => {
-    const s = p.standing || {};
-    const full = (s.groups || []).length > 0;
-    const groups = p.groups.map((g) => (s.groups || []).find((f) => f.name === g.name) || g);
-    return {
-      id: p.instance, site: p.site, state: p.state, self: false, owned: p.owned, broker: called(p.broker),
-      version: p.version, groups: named(groups, "broker"), brokers: named(s.brokers || [], "url"), downstreams: s.downstreams || [],
-      inflight: s.inflight, subscribed: s.subscribed, finished: s.finished,
-      inService: s.inService, heard: `${p.lastSeenMs} ms ago`, rtt: p.rttMs, known: full,
-    };
-  });
-  return [own, ...peers].sort((a, b) => (a.id < b.id ? -1 : 1));
-}
-
-const present = (m) => m.state === "alive" || m.state === "suspect";
-
-function union(all, key) {
-  const names = new Set();
-  for (const member of all) for (const one of member[key]) names.add(one.url);
-  if (key === "brokers") for (const m of all) if (m.broker) names.add(m.broker);
-  return [...names].sort();
-}
-
-// Where commands flow, in words: the drawing says the same. Groups that take the same way share
-// a line.
-function flows(view, all) {
-  const ways = new Map();
-  for (const own of view.groups) {
-    const at = serving(own.name, all);
-    const way = at.length === 0 ? "nobody serves it now; commands wait in the brokers" : at.map(({ m, g }) => {
-      const node = (m.downstreams.find((d) => d.current) || {}).url || "no downstream";
-      return `${g.broker || m.broker || "no broker"} → ${m.id} (${g.role}) → ${node}`;
-    }).join("; ");
-    ways.set(way, [...(ways.get(way) || []), own.name]);
-  }
-  return [...ways].map(([way, names]) => `${names.join(", ")}: ${way}`);
-}
-
-function serving(group, all) {
-  return all.filter(present).flatMap((m) => m.groups
-    .filter((g) => g.name === group && leads(g.role)).map((g) => ({ m, g })));
-}
-
-// One sentence for who looks up for a second only.
-function verdict(view, all, network) {
-  const idle = view.groups.filter((own) => serving(own.name, all).length === 0).map((g) => g.name);
-  const leading = all.filter((m) => present(m) && m.groups.some((g) => leads(g.role)));
-  const cut = leading.filter((m) => m.inService === false);
-  if (idle.length) return ["bad", `No service: nobody serves ${idle.join(", ")}`];
-  if (leading.length && cut.length === leading.length) return ["bad", "No service: no downstream can be used"];
-  const worries = all.filter((m) => m.state !== "alive").map((m) => `${m.id} is ${m.state}`);
-  for (const url of union(all, "brokers")) {
-    const { tone, text } = brokerTone(url, all);
-    if (tone !== "good") worries.push(`broker ${url}: ${text}`);
-  }
-  for (const url of union(all, "downstreams")) {
-    const { tone, text } = nodeTone(url, all);
-    if (tone !== "good") worries.push(`downstream ${url}: ${text}`);
-  }
-  const asked = (network.brokers || []).filter((p) => !p.problem);
-  const down = asked.reduce((sum, p) => sum + p.linksPlanned - p.linksRunning, 0);
-  if (down) worries.push(`${down} federation links do not run`);
-  if (all.length === 1) worries.push("no other instance is known: nobody can take over");
-  for (const g of view.groups) if (["disabled", "draining", "joining"].includes(g.role)) worries.push(`${g.name} is ${g.role} here`);
-  const who = leading.map((m) => m.id).join(" and ") || "nobody";
-  const serve = leading.length > 1 ? "serve" : "serves";
-  if (worries.length) return ["warn", `${who} ${serve}, but: ${worries.join("; ")}`];
-  if (view.warnings.length) return ["warn", `${who} ${serve}, with warnings`];
-  const ready = all.filter((m) => present(m) && !leading.includes(m)).map((m) => m.id);
-  return ["good", ready.length ? `All is well: ${who} ${serve}, ${ready.join(" and ")} can take over` : `All is well: ${who} ${serve}`];
-}
-
-// All groups of an instance in a few words.
-function roles(m) {
-  if (m.groups.length < 3) return m.groups.map((g) => `${g.name} ${g.role}`).join(", ") || "no group";
-  const by = new Map();
-  for (const g of m.groups) by.set(g.role, [...(by.get(g.role) || []), g.name]);
-  return [...by].map(([role, names]) => `${role}: ${names.length === m.groups.length ? `all ${names.length} groups` : names.join(", ")}`).join(" · ");
-}
-
-const SVG = "http://www.w3.org/2000/svg";
-function draw(name, attributes, text) {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  if (text !== undefined) element.textContent = text;
-  return element;
-}
-
-const BOX = { width: 230, height: 84 };
-// Widths of the three rows' letters, pixels: what does not fit is cut, and told when pointed at.
-const LETTER = { name: 7.6, small: 6.3, other: 7.1 };
-const ROWS = { brokers: 24, instances: 158, nodes: 296 };
-
-function places(names, y) {
-  const step = 800 / Math.max(names.length, 1);
-  BOX.width = Math.min(BOX.width, step - 14);
-  return new Map(names.map((name, i) => [name, { x: 90 + step * (i + 0.5), y }]));
-}
-
-function box(at, tone, lines, led) {
-  const group = draw("g", {});
-  group.append(draw("title", {}, lines.map(([text]) => text).filter(Boolean).join("\n")));
-  group.append(draw("rect", {
-    class: `box ${tone}${led ? " leads" : ""}`, rx: 8, x: at.x - BOX.width / 2, y: at.y,
-    width: BOX.width, height: BOX.height,
-  }));
-  lines.forEach(([text, kind], i) => {
-    const most = Math.floor((BOX.width - 12) / (LETTER[kind] || LETTER.other));
-    const cut = text.length > most ? `${text.slice(0, most - 1)}…` : text;
-    group.append(draw("text", { class: kind, x: at.x, y: at.y + 21 + i * 17, "text-anchor": "middle" }, cut));
-  });
-  return group;
-}
-
-const curve = (a, b) => `M${a.x},${a.y} C${a.x},${(a.y + b.y) / 2} ${b.x},${(a.y + b.y) / 2} ${b.x},${b.y}`;
-
-function brokerTone(url, all) {
-  const words = all.filter(present).flatMap((m) => m.brokers.filter((b) => b.url === url)
-    .map((b) => ({ who: m.id, state: b.state })));
-  const bad = words.filter((w) => tones[w.state] !== "good");
-  const tone = bad.length === 0 ? "good" : bad.length < words.length ? "warn" : "bad";
-  const text = bad.length === 0 ? "connected" : bad.map((w) => `${w.who}: ${w.state}`).join(", ");
-  return { tone: words.length ? tone : "warn", text: words.length ? text : "unknown" };
-}
-
-function nodeTone(url, all) {
-  const words = all.filter(present).flatMap((m) => m.downstreams.filter((d) => d.url === url)
-    .map((d) => ({ who: m.id, state: d.state })));
-  const bad = words.filter((w) => w.state !== "up");
-  const tone = bad.length === 0 ? "good" : bad.length < words.length ? "warn" : "bad";
-  const text = bad.length === 0 ? "up" : bad.map((w) => `${w.who}: ${w.state}`).join(", ");
-  return { tone: words.length ? tone : "warn", text: words.length ? text : "unknown" };
-}
-
-// The list of a broker that nobody reaches is an old one.
-function fresh(all, network) {
-  const reached = (url) => all.some((m) => present(m) && m.brokers.some((b) => b.url === url && tones[b.state] === "good"));
-  return { brokers: (network.brokers || []).filter((p) => reached(p.broker)) };
-}
-
-function federation(brokers, at, network, parts) {
-  for (let i = 0; i + 1 < brokers.length; i += 1) {
-    const [a, b] = [at.get(brokers[i]), at.get(brokers[i + 1])];
-    const ends = (network.brokers || []).filter((p) => [brokers[i], brokers[i + 1]].includes(p.broker));
-    const asked = ends.filter((p) => !p.problem);
-    const running = asked.reduce((sum, p) => sum + p.linksRunning, 0);
-    const planned = asked.reduce((sum, p) => sum + p.linksPlanned, 0);
-    const whole = asked.length === 2 && running === planned;
-    const text = asked.length === 0 ? "federation: not known" : `federation ${running} of ${planned} links`;
-    const kind = asked.length === 0 ? "spare" : whole ? "link" : "down";
-    const y = a.y + 25;
-    parts.push(draw("path", { class: kind, d: `M${a.x + BOX.width / 2},${y} H${b.x - BOX.width / 2}` }));
-    const tone = kind === "down" ? "small bad" : "small";
-    parts.push(draw("text", { class: tone, x: (a.x + b.x) / 2, y: y - 8, "text-anchor": "middle" }, text));
-  }
-}
-
-function pairMap(view, all, told) {
-  const network = fresh(all, told);
-  const brokers = union(all, "brokers");
-  const nodes = union(all, "downstreams");
-  const facts = all.map((m) => [m.id, m.site, m.state, m.broker, m.owned, m.inflight, m.brokers, m.downstreams,
-    m.groups.map((g) => [g.name, g.role, g.priority])]);
-  if (!changed("map", [facts, network.brokers])) return;
-  BOX.width = 230;
-  const b = places(brokers, ROWS.brokers);
-  const n = places(nodes, ROWS.nodes);
-  const s = places(all.map((m) => m.id), ROWS.instances);
-  const lines = [];
-  const boxes = [];
-  for (const [text, y] of [["brokers", ROWS.brokers], ["instances", ROWS.instances], ["downstream", ROWS.nodes]]) {
-    boxes.push(draw("text", { class: "row", x: 8, y: y + 40 }, text));
-  }
-  federation(brokers, b, network, lines);
-  for (const m of all) {
-    const from = s.get(m.id);
-    const led = m.groups.filter((g) => leads(g.role));
-    for (const broker of present(m) ? m.brokers : []) {
-      const kind = broker.attached ? (led.length ? "flow" : "line") : tones[broker.state] === "good" ? "spare" : "down";
-      const to = b.get(broker.url);
-      // Commands run down from the broker.
-      lines.push(draw("path", { class: kind, d: curve({ x: to.x, y: to.y + BOX.height }, from) }));
-    }
-    for (const node of present(m) ? m.downstreams : []) {
-      const kind = node.current ? (led.length ? "flow" : "line") : node.state === "up" ? "spare" : "down";
-      const to = n.get(node.url);
-      lines.push(draw("path", { class: kind, d: curve({ x: from.x, y: from.y + BOX.height }, to) }));
-    }
-    const here = m.self ? " (this one)" : "";
-    const roleTones = m.groups.map((g) => tones[g.role]);
-    const tone = m.state !== "alive" ? tones[m.state] : ["bad", "warn"].find((t) => roleTones.includes(t)) || "good";
-    const state = m.state === "alive" ? roles(m) : m.state;
-    boxes.push(box(from, tone, [[`${m.id}${here}`, "name"], [m.site, "small"], [state, tone],
-      [present(m) ? `owns ${m.owned} · in work ${m.inflight ?? "?"}` : `owned ${m.owned}`, "small"]], present(m) && led.length > 0));
-  }
-  for (const url of brokers) {
-    const { tone, text } = brokerTone(url, all);
-    const proof = (network.brokers || []).find((p) => p.broker === url);
-    const listed = proof && !proof.problem ? `${proof.consumers.length} command consumers` : "";
-    boxes.push(box(b.get(url), tone, [[url, "name"], [text, tone], [listed, "small"]]));
-  }
-  for (const url of nodes) {
-    const { tone, text } = nodeTone(url, all);
-    boxes.push(box(n.get(url), tone, [[url, "name"], [text, tone]]));
-  }
-  byId("map").replaceChildren(...lines, ...boxes);
 }
 
 // ---- figures -----------------------------------------------------------------------------------
@@ -357,53 +176,59 @@ function groupActions(g, peers) {
   const part = document.createDocumentFragment();
   part.append(verb(g.role === "disabled" ? "start" : "stop", g.role === "disabled" ? "Start…" : "Stop…", { group: g.name }));
   for (const to of peers) part.append(verb("switchover", `Switch over to ${to}…`, { group: g.name, to }));
-  part.append(verb("failover-stop", "Stop failover…", { group: g.name }));
   part.append(verb("failover-start", "Lead here…", { group: g.name }));
+  part.append(verb("failover-auto", "Leave it to priority…", { group: g.name }));
+  const stop = verb("failover-stop", "Stop failover…", { group: g.name });
+  stop.className = "danger";
+  part.append(stop);
   return part;
 }
 
-function show({ status: view, pulse, history, network, needsToken }) {
+function show({ now, status: view, pulse, history, network, needsToken }) {
   learnAliases(view, network);
   const all = members(view);
   const [tone, sentence] = verdict(view, all, network);
+  peers = all.filter((m) => !m.self && m.page).map((m) => [m.id, m.page]);
+  own = view.instance;
   document.title = `${tone === "good" ? "" : "⚠ "}${view.instance} · tandem`;
   if (changed("instance", [view.instance, view.groups.map((g) => g.role)])) {
     const worst = view.groups.map((g) => g.role).sort((a, b) => (tones[a] === "good") - (tones[b] === "good"))[0];
     const badge = cell("span", { state: view.groups.every((g) => g.role === worst) ? worst : "several roles" });
+    badge.classList.remove("told");
     byId("instance").replaceChildren(view.instance, ...(worst ? [badge] : []));
   }
   if (changed("verdict", [tone, sentence])) {
     byId("verdict").className = tone;
     byId("verdict").textContent = sentence;
   }
-  byId("about").textContent = `${view.site} · cluster ${view.cluster} · ${view.mode} · version ${view.version}`;
+  byId("about").textContent = `${view.site} · cluster ${view.cluster} · ${view.mode} · version ${view.version} · up for ${span(now - view.started)}`;
   list("warnings", view.warnings);
   list("flow", flows(view, all), (text) => (text.includes("nobody") ? "none" : ""));
   pairMap(view, all, network);
   figures(view, pulse);
-  table("members", ["instance", "site", "state", "roles", "serves on", "owns", "in work", "commands done", "heard", "round trip", "version"],
-    all.map((m) => [m.self ? `${m.id} (this one)` : m.id, m.site, { state: m.state },
+  table("members", ["instance", "site", "state", "roles", "serves on", "owns", "in work", "commands done", "heard", "round trip", "version", "up for"],
+    all.map((m) => [m.self ? `${m.id} (this one)` : { href: m.page || "", text: m.id }, m.site, { state: m.state },
       `${present(m) ? "" : "was "}${roles(m)}`, m.broker,
       present(m) ? m.owned : null, present(m) ? m.inflight : null, m.finished,
-      m.heard, m.rtt === null ? null : `${m.rtt} ms`, m.version]));
+      m.heard, m.rtt === null ? null : `${m.rtt} ms`, m.version, present(m) && m.started ? span(now - m.started) : null]));
   const others = all.filter((m) => !m.self && m.state === "alive").map((m) => m.id);
   table("groups", ["group", "role", "queue", "broker", "priority", "term", "consumer tag", "why", "actions"],
     view.groups.map((g) => [g.name, g.role, g.queue, g.broker, g.priority, g.term, g.tag, g.reason, others]),
     ([name, role, queue, broker, priority, term, tag, why, to]) =>
       [name, { state: role }, queue, broker, priority, term, tag, why, groupActions({ name, role }, to)]);
   const proofs = network.brokers || [];
-  table("brokers", ["broker", "state here", "serves here", "preferred", "problem", "consumers in its list", "federation links"],
+  table("brokers", ["broker", "state here", "queued", "dead letters", "serves here", "preferred", "problem", "consumers in its list", "federation links"],
     view.brokers.map((b) => {
       const p = proofs.find((proof) => proof.broker === b.url);
       const links = !p ? "not asked yet" : p.problem ? p.problem : [`${p.linksRunning} of ${p.linksPlanned} run`, ...p.linksDown].join("; ");
       const consumers = p ? p.consumers.map((c) => `${c.tag} (${c.priority})`).join(", ") : "";
-      return [b.url, { state: b.state }, b.attached ? "yes" : "", b.preferred ? "yes" : "", b.problem || "", consumers, links];
+      return [{ href: (p || {}).page || "", text: b.url }, { state: b.state }, p ? p.queued : null, p ? p.deadLetters : null, b.attached ? "yes" : "", b.preferred ? "yes" : "", b.problem || "", consumers, links];
     }));
   table("downstreams", ["downstream", "state here", "current here", "reason"],
     view.downstreams.map((d) => [d.url, { state: d.state }, d.current ? "yes" : "", d.reason]));
   table("history", ["time (UTC)", "what", "which", "from", "to", "why"],
-    history.slice(0, CHANGES).map((e) => [e.at, e.kind, e.subject, e.from, e.to, e.reason]),
-    ([at, kind, subject, from, to, why]) => [moment(at), kind, subject, from, { state: to }, why]);
+    history.slice(0, CHANGES).map((e) => [e, meanings.size]),
+    ([e]) => [moment(e.at), e.kind, e.subject, e.from, { state: e.to }, because(e)]);
   tokenNeeded = needsToken;
   owners(all.map((m) => m.id));
 }
@@ -430,6 +255,7 @@ const words = {
   start: (d) => ["Start group", `Group ${d.group} starts on this instance again.`, `groups/${d.group}/start`],
   "failover-stop": (d) => ["Stop failover", `Group ${d.group} stops here and NOBODY takes its sessions over, until failover is started.`, `failover/${d.group}/stop`],
   "failover-start": (d) => ["Lead here", `This instance becomes the leader of group ${d.group} and stays it, whatever the priorities.`, `failover/${d.group}/start`],
+  "failover-auto": (d) => ["Leave it to priority", `What an operator chose for group ${d.group} ends: priority decides again, and failover is on.`, `failover/${d.group}/auto`],
   switchover: (d) => ["Switch over", `What leads now finishes what is started, then ${d.to} leads. Nothing is lost.`, `switchover?to=${encodeURIComponent(d.to)}`],
   drain: () => ["Drain", "This instance finishes what is started, hands over its sessions and stops consuming. It stays up.", "drain"],
 };
@@ -445,6 +271,7 @@ document.addEventListener("click", (event) => {
   byId("yes").textContent = title;
   byId("ask-token").hidden = !tokenNeeded;
   byId("token").value = token;
+  byId("reason").value = "";
   byId("ask").showModal();
   byId(tokenNeeded ? "token" : "no").focus();
 });
@@ -457,8 +284,10 @@ async function act({ path, title }) {
   const said = byId("said");
   said.className = "";
   said.textContent = `${title}: asked`;
+  const reason = byId("reason").value.trim();
+  const why = reason ? `${path.includes("?") ? "&" : "?"}reason=${encodeURIComponent(reason)}` : "";
   try {
-    const answer = await fetch(`/api/v1/${path}`, { method: "POST", headers, signal: AbortSignal.timeout(10000) });
+    const answer = await fetch(`/api/v1/${path}${why}`, { method: "POST", headers, signal: AbortSignal.timeout(10000) });
     const body = await answer.json();
     if (answer.status === 401) token = "";
     else if (waiting) listen();
@@ -530,6 +359,9 @@ byId("find").addEventListener("submit", (event) => { event.preventDefault(); ane
 // ---- the stream --------------------------------------------------------------------------------
 
 let heard = performance.now();
+let heardAt = new Date();
+let own = location.host;
+let peers = [];
 let stream = null;
 let tried = 0;
 let waiting = false;
@@ -568,10 +400,34 @@ async function receive(reader) {
     for (const part of parts) {
       if (!part.startsWith("data:")) continue;
       heard = performance.now();
+      heardAt = new Date();
+      contact(false);
       show(JSON.parse(part.slice(5)));
       say("live", false);
     }
   }
+}
+
+// Without contact nothing here may look as if it were so now.
+let without = false;
+function contact(lost) {
+  if (lost !== without) {
+    without = lost;
+    document.body.classList.toggle("lost", lost);
+    byId("contact").hidden = !lost;
+    byId("ask").close();
+    // Painted anew, with buttons that can be used.
+    painted.clear();
+    const known = byId("verdict").textContent;
+    if (lost && known) byId("verdict").textContent = `At ${heardAt.toISOString().slice(11, 19)} UTC it was: ${known}`;
+    for (const button of document.querySelectorAll("button[data-verb]")) button.disabled = lost;
+  }
+  if (!lost) return;
+  const since = heardAt.toISOString().slice(11, 19);
+  document.title = `✖ ${own} not reached since ${since} UTC`;
+  const parts = [`${own} not reached since ${since} UTC, ${span(new Date() - heardAt)} ago. What is shown below is old.`];
+  for (const [id, page] of peers) parts.push(" ", link(page, `See ${id}'s page`));
+  if (changed("contact", [since, Math.floor((new Date() - heardAt) / 5000), peers])) byId("contact").replaceChildren(...parts);
 }
 
 byId("enter").addEventListener("submit", (event) => {
@@ -586,9 +442,18 @@ setInterval(() => {
   if (waiting) return;
   if (performance.now() - heard > QUIET_MS) {
     say("no answer: what is shown is old", true);
+    contact(true);
     if (!stream || performance.now() - tried > 2 * QUIET_MS) listen();
   }
 }, 1000);
-setInterval(() => { if (!document.hidden) sessions(); }, 3000);
+setInterval(() => { if (!document.hidden && !without) sessions(); }, 3000);
+// The drawing has another form then, also out of contact.
+slim.addEventListener("change", () => { if (drawn) pairMap(...drawn); });
+function openWords() {
+  if (location.hash === "#words") byId("words").open = true;
+}
+addEventListener("hashchange", openWords);
+openWords();
+learnWords().catch(() => {});
 listen();
 sessions();

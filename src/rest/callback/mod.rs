@@ -39,7 +39,7 @@ use post::Poster;
 pub use address::{Addresses, Allowed};
 pub use objects::Objects;
 pub(super) use objects::Registration;
-pub use tally::Callbacks;
+pub use tally::{Callbacks, Row as CallbackRow};
 
 /// Destinations that are posted from one broker; beyond it the one that was silent longest is let
 /// go.

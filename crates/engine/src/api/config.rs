@@ -191,6 +191,8 @@ pub struct Config {
     pub parse: crate::wire::command::Defaults,
     /// `shutdown.grace`.
     pub shutdown_grace: u64,
+    /// Address of the status page, for the peers' pages; empty where nobody told it.
+    pub page: String,
     /// For tests of the simulation.
     pub planted: Planted,
 }

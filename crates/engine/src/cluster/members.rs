@@ -206,6 +206,9 @@ impl Peer {
     }
 }
 
+/// Why a peer is gone that said so itself.
+pub const GOODBYE: &str = "goodbye";
+
 /// A change that others must know of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
@@ -303,7 +306,9 @@ impl Members {
         let patient = now.mono < peer.lost_at + limits::FORMER_HEARD_MS;
         let former =
             peer.former.contains(&boot) && (there || heartbeat.started <= started && patient);
-        if late || earlier || former {
+        // The last word of a start is its goodbye: what comes behind it was on its way before.
+        let ended = peer.boot == boot && peer.liveness == Liveness::Left;
+        if late || earlier || former || ended {
             return None;
         }
         let restarted = peer.boot != boot;
@@ -383,7 +388,7 @@ impl Members {
         for group in &mut peer.heartbeat.groups {
             group.role = Role::Disabled;
         }
-        Some(Change::Lost(id.clone(), "goodbye"))
+        Some(Change::Lost(id.clone(), GOODBYE))
     }
 
     /// This process was away: its silence is not the peers' silence.

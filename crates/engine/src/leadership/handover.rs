@@ -214,7 +214,7 @@ impl Engine {
         }
         self.members.believe_role(from, name, Role::Follower);
         let chosen = self.chosen(index, &self.cfg.instance);
-        let reason = if chosen { "operator" } else { "takeback" };
+        let reason = if chosen { "chosen" } else { "takeback" };
         let role = self.leading_role(index);
         self.set_role(index, role, reason);
     }

@@ -90,7 +90,8 @@ impl Engine {
                 });
                 self.judge_lost(&peer, reason);
                 self.journal_member_gone(&peer);
-                self.look_at_roles("peer-lost");
+                let left = reason == crate::cluster::members::GOODBYE;
+                self.look_at_roles(if left { "peer-left" } else { "peer-lost" });
                 self.take_from(&peer, reason);
                 self.release_held();
             }

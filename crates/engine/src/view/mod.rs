@@ -42,6 +42,11 @@ pub struct View {
     pub inflight: u64,
     /// Publications that wait for a broker or its confirm.
     pub outbox: u64,
+    /// When the process started, milliseconds since the epoch by its own clock.
+    pub started: u64,
+    /// Address of its status page; empty where nobody told it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub page: String,
     /// Whether a downstream node is usable.
     pub in_service: bool,
     /// Whether the own control queue is consumed: peers can be heard.
@@ -162,6 +167,8 @@ pub struct PeerView {
     pub broker: String,
     /// Version.
     pub version: String,
+    /// When it started, milliseconds since the epoch by its own clock; 0 where it is not known.
+    pub started: u64,
     /// Roles, by its own account.
     pub groups: Vec<PeerGroupView>,
     /// Round trip, milliseconds.
@@ -259,6 +266,8 @@ impl Engine {
             },
             inflight: self.jobs.len() as u64,
             outbox: self.outbox.len() as u64,
+            started: self.cfg.started,
+            page: self.cfg.page.clone(),
             in_service: self.route.available(),
             attached: self.attached.hears(),
             drain: self.ending.is_draining().then(|| {
@@ -385,6 +394,7 @@ impl Engine {
                 owned: peer.heartbeat.owned,
                 broker: peer.heartbeat.broker.clone(),
                 version: peer.heartbeat.version.clone(),
+                started: peer.heartbeat.started,
                 groups: peer
                     .heartbeat
                     .groups

@@ -12,6 +12,9 @@ use crate::{Engine, limits};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct StandingView {
+    /// Address of its status page; empty where it does not know one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub page: String,
     /// Brokers as it sees them.
     pub brokers: Vec<BrokerView>,
     /// Downstream nodes as it sees them.
@@ -34,6 +37,7 @@ impl Engine {
     /// What heartbeats tell the peers of the picture.
     pub(crate) fn standing(&self) -> Standing {
         Standing {
+            page: self.cfg.page.clone(),
             brokers: self.broker_views().into_iter().map(Into::into).collect(),
             downstreams: self
                 .downstream_views()
@@ -106,6 +110,7 @@ impl From<GroupView> for GroupStanding {
 impl From<&Standing> for StandingView {
     fn from(told: &Standing) -> Self {
         Self {
+            page: told.page.clone(),
             brokers: told.brokers.iter().map(Into::into).collect(),
             downstreams: told.downstreams.iter().map(Into::into).collect(),
             groups: told.groups.iter().map(Into::into).collect(),

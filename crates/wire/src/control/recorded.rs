@@ -357,6 +357,7 @@ fn standing() -> Standing {
                 at: AT,
             }),
         }],
+        page: String::new(),
         in_service: true,
         inflight: 3,
         outbox: 1,

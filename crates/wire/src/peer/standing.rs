@@ -10,6 +10,9 @@ use super::Role;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Standing {
+    /// Address of its status page; empty where it does not know one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub page: String,
     /// Brokers as it sees them.
     pub brokers: Vec<BrokerStanding>,
     /// Downstream nodes as it sees them.

@@ -151,6 +151,20 @@ fn a_late_goodbye_of_an_earlier_start_is_not_that_of_the_later_one() {
 }
 
 #[test]
+fn what_comes_behind_a_goodbye_was_on_its_way_before_it() {
+    let mut members = members();
+    let boot = BootId(1);
+    members.on_heartbeat(at(10), &id(), boot, beat(1));
+    assert!(members.on_goodbye(at(20), &id(), boot).is_some());
+    assert_eq!(members.on_heartbeat(at(30), &id(), boot, beat(2)), None);
+    let left = members.get(&id()).map(|peer| peer.liveness);
+    assert_eq!(left, Some(Liveness::Left));
+    // The next start is heard.
+    let up = members.on_heartbeat(at(40), &id(), BootId(2), beat(1));
+    assert_eq!(up, Some(Change::Up(id())));
+}
+
+#[test]
 fn a_start_that_was_taken_for_an_earlier_one_is_heard_in_the_end() {
     let started = |seq, started| Heartbeat {
         started,

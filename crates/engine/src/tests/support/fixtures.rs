@@ -58,6 +58,7 @@ pub fn config() -> Config {
             command_queues: vec!["Connector1".into()],
         },
         shutdown_grace: 10_000,
+        page: String::new(),
         planted: Planted::default(),
     }
 }
