@@ -83,7 +83,7 @@ fn a_memory_alarm_blocks_a_broker_and_nothing_is_lost() {
             .inbound("0612", &extension, Vec::new())
             .expect("a call");
         // Longer than it takes to declare a silent peer lost.
-        tokio::time::sleep(Duration::from_secs(4)).await;
+        tokio::time::sleep(Duration::from_secs(std::env::var("BLOCK").map_or(4, |s| s.parse().unwrap()))).await;
         let broker = shared.broker(0);
         broker
             .evaluate(&set("{absolute, \"512MB\"}"))

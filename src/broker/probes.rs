@@ -89,6 +89,14 @@ impl Probes {
         })
     }
 
+    /// The brokers that are reached: label and connection.
+    pub(super) fn reached(&self) -> impl Iterator<Item = (&str, &Conn)> {
+        self.brokers.iter().filter_map(|(label, reached)| {
+            let conn = reached.opened.as_ref().ok()?;
+            Some((label.as_str(), conn))
+        })
+    }
+
     /// Sends a probe through these exchanges, between all brokers that are reached, both ways.
     /// `key` must be nobody's: the routing key of the probes.
     pub async fn cross(&self, exchanges: &[String], key: &str) -> Vec<Crossing> {

@@ -49,10 +49,11 @@ pub(super) fn reached(probes: &Probes, report: &mut Report) {
     }
 }
 
+/// `served`: the command queues and how long lists may be behind, where somebody should consume by
+/// now.
 pub(super) async fn managed(
     topology: &Topology,
-    queues: &[String],
-    patience: Patience,
+    served: Option<(&[String], Patience)>,
     report: &mut Report,
 ) {
     let mut names: BTreeMap<String, String> = BTreeMap::new();
@@ -94,8 +95,10 @@ pub(super) async fn managed(
         clock(&part, &client, report).await;
         planned(&part, plan, report).await;
         judged_links(&part, plan, &version, report);
-        left_behind(&part, plan, &client, report).await;
-        unconsumed(&part, plan, (&client, queues), patience, report).await;
+        if let Some((queues, patience)) = served {
+            left_behind(&part, plan, &client, report).await;
+            unconsumed(&part, plan, (&client, queues), patience, report).await;
+        }
     }
 }
 
