@@ -1,17 +1,17 @@
 //! Whether the user has the rights that an instance needs: asked of the broker itself, in ways that
 //! change nothing.
 
+use lapin::BasicProperties;
 use lapin::options::{
-    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
-    QueueDeclareOptions,
+    BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel};
 
 use super::classify::{Class, Problem};
 use super::connect::{Conn, rpc};
 use super::encode::short;
 use super::probes::Probes;
+use super::ways::{close, may_consume};
 
 /// What an instance does with objects of the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,10 +67,13 @@ async fn try_all(conn: &Conn, needs: &Needs, key: &str) -> Vec<(String, Result<(
             "" => "the default exchange",
             name => name,
         };
-        tried.push((format!("publish to {name}"), write(conn, exchange, key).await));
+        tried.push((
+            format!("publish to {name}"),
+            write(conn, exchange, key).await,
+        ));
     }
     for queue in &needs.read {
-        tried.push((format!("consume {queue}"), read(conn, queue).await));
+        tried.push((format!("consume {queue}"), may_consume(conn, queue).await));
     }
     let made = format!("{}.{key}", needs.made);
     let act = format!("make a queue {}.… bound to {}", needs.made, needs.bound_to);
@@ -89,24 +92,6 @@ async fn write(conn: &Conn, exchange: &str, key: &str) -> Result<(), Problem> {
     let confirm = rpc("publish", publish).await?;
     rpc("publish", confirm).await?;
     close(channel).await;
-    Ok(())
-}
-
-/// A consumer with a priority that is no number: brokers look at the right first, then at that, and
-/// register none. So nothing is taken from the queue.
-async fn read(conn: &Conn, queue: &str) -> Result<(), Problem> {
-    let channel = conn.channel().await?;
-    let mut arguments = FieldTable::default();
-    let none = AMQPValue::LongString("none".into());
-    arguments.insert("x-priority".into(), none);
-    let options = BasicConsumeOptions::default();
-    let consume = channel.basic_consume(short(queue), short(""), options, arguments);
-    match rpc("consume", consume).await {
-        // What this broker has given in spite of it goes back.
-        Ok(_) => close(channel).await,
-        Err(problem) if problem.class == Class::Precondition => {}
-        Err(problem) => return Err(problem),
-    }
     Ok(())
 }
 
@@ -132,8 +117,4 @@ async fn make(conn: &Conn, queue: &str, exchange: &str, key: &str) -> Result<(),
         close(channel).await;
     }
     bound
-}
-
-async fn close(channel: Channel) {
-    let _ = rpc("close a channel", channel.close(200, "OK".into())).await;
 }

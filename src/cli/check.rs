@@ -64,7 +64,9 @@ fn online(report: &Report, json: bool) -> ExitCode {
             };
             worst = worst.max(code(found.worst()));
             if json {
-                each.push(json!({"file": path, "worst": found.worst(), "findings": found.findings}));
+                each.push(
+                    json!({"file": path, "worst": found.worst(), "findings": found.findings}),
+                );
             } else {
                 let heading = format!("\nbrokers of {}\n", path.display());
                 output::print(&(heading + &text(&found, output::look())));

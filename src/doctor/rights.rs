@@ -8,7 +8,8 @@ use crate::broker::topology;
 use crate::settings::Settings;
 
 /// What to do about a right that is missing.
-const CURE: &str = "give the user the rights that docs/security.md names: rabbitmqctl set_permissions";
+const CURE: &str =
+    "give the user the rights that docs/security.md names: rabbitmqctl set_permissions";
 
 pub(super) async fn denied(probes: &Probes, settings: &Settings, report: &mut Report) {
     let denied = probes.denied(&needs(settings), &address()).await;

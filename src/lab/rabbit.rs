@@ -162,7 +162,7 @@ impl RabbitNode {
     }
 
     /// Its name among Erlang nodes.
-    pub(super) fn erlang_name(&self) -> String {
+    pub fn erlang_name(&self) -> String {
         self.spec.env[setup::NODE_NAME].clone()
     }
 
