@@ -20,8 +20,8 @@ use tandem::lab::RabbitNode;
 /// What differs from a site that is in order.
 type Keys<'a> = &'a [(&'static str, String)];
 
-/// A property file for both brokers.
-async fn site(shared: &mut Shared, keys: Keys<'_>) -> Site {
+/// A property file for both brokers, with objects of the test's own.
+async fn site(shared: &mut Shared, name: &str, keys: Keys<'_>) -> Site {
     let network = shared.network().await;
     let nodes = network.nodes();
     let mut all = vec![
@@ -33,12 +33,18 @@ async fn site(shared: &mut Shared, keys: Keys<'_>) -> Site {
             "downstream.url.1",
             "http://127.0.0.1:1/finesse/api".to_owned(),
         ),
+        ("cluster.name", name.to_owned()),
+        ("command.queue", queue_of(name)),
     ];
     for (key, value) in keys {
         all.retain(|(known, _)| known != key);
         all.push((key, value.clone()));
     }
     Site::new("gc-1", &all)
+}
+
+fn queue_of(name: &str) -> String {
+    format!("queue-{name}")
 }
 
 /// Exit code and what is said of the brokers.
@@ -70,11 +76,11 @@ async fn objects(node: &RabbitNode) -> Value {
 #[test]
 fn brokers_in_order_are_told_so_and_stay_as_they_are() {
     run(async |shared| {
-        let site = site(shared, &[]).await;
+        let site = site(shared, "whole", &[]).await;
         let (code, said) = asked(&site).await;
         assert_eq!(code, 1, "{said}");
         for part in [
-            "queue Connector1: does not exist",
+            "queue queue-whole: does not exist",
             "`tandem topology apply`",
         ] {
             assert!(said.contains(part), "{part}: {said}");
@@ -109,13 +115,13 @@ fn brokers_in_order_are_told_so_and_stay_as_they_are() {
 #[test]
 fn rights_that_an_instance_lacks_are_named_one_by_one() {
     run(async |shared| {
-        applied(&site(shared, &[]).await).await;
+        applied(&site(shared, "limited", &[]).await).await;
         let mut uris = Vec::new();
         for node in shared.network().await.nodes() {
             let api = node.management().unwrap();
-            let user = json!({"password": "pw", "tags": "policymaker monitoring"});
+            let user = json!({"password": "pw", "tags": "policymaker,monitoring"});
             api.put("users/limited", &user).await.unwrap();
-            let rights = json!({"configure": "^x$", "write": r"^(tandem\.events|amq\.default)$", "read": "^x$"});
+            let rights = json!({"configure": "^x$", "write": r"^(limited\.events|amq\.default)$", "read": "^x$"});
             api.put("permissions/%2f/limited", &rights).await.unwrap();
             uris.push(node.amqp_uri().replace("guest:guest", "limited:pw"));
         }
@@ -123,25 +129,25 @@ fn rights_that_an_instance_lacks_are_named_one_by_one() {
             ("broker.url.1", uris[0].clone()),
             ("broker.url.2", uris[1].clone()),
         ];
-        let limited = site(shared, &keys).await;
+        let limited = site(shared, "limited", &keys).await;
         let (code, said) = asked(&limited).await;
         assert_eq!(code, 1, "{said}");
         for part in [
-            "may not publish to tandem.replies",
-            "may not publish to tandem.control",
-            "may not consume Connector1",
-            "may not consume tandem.expired",
-            "may not make a queue tandem.control.gc-1.…",
+            "may not publish to limited.replies",
+            "may not publish to limited.control",
+            "may not consume queue-limited",
+            "may not consume limited.expired",
+            "may not make a queue limited.control.gc-1.…",
         ] {
             let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
             assert_eq!(words.matches(part).count(), 2, "{part}: {said}");
         }
-        assert!(!said.contains("publish to tandem.events"), "{said}");
+        assert!(!said.contains("publish to limited.events"), "{said}");
         assert!(!said.contains("publish to the default"), "{said}");
         assert!(said.contains("docs/security.md"), "{said}");
         let wrong = uris[0].replace("limited:pw", "limited:wrong");
         let keys = [("broker.url.1", wrong)];
-        let (code, said) = asked(&site(shared, &keys).await).await;
+        let (code, said) = asked(&site(shared, "limited", &keys).await).await;
         assert_eq!(code, 69, "{said}");
         assert!(said.contains("ACCESS_REFUSED"), "{said}");
     });
@@ -152,7 +158,7 @@ fn rights_that_an_instance_lacks_are_named_one_by_one() {
 #[test]
 fn what_the_broker_list_gets_wrong_is_said_with_the_cure() {
     run(async |shared| {
-        applied(&site(shared, &[]).await).await;
+        applied(&site(shared, "listed", &[]).await).await;
         let network = shared.network().await;
         let (amqp, api) = (
             network.nodes()[0].amqp_uri(),
@@ -165,7 +171,7 @@ fn what_the_broker_list_gets_wrong_is_said_with_the_cure() {
                 api.replace("127.0.0.1", "localhost"),
             ),
         ];
-        let (code, said) = asked(&site(shared, &twice).await).await;
+        let (code, said) = asked(&site(shared, "listed", &twice).await).await;
         assert_eq!(code, 1, "{said}");
         let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(words.contains("are one cluster"), "{said}");
@@ -183,7 +189,7 @@ fn what_the_broker_list_gets_wrong_is_said_with_the_cure() {
             ),
             ("broker.management-url.1", format!("http://{dead},{api}")),
         ];
-        let (code, said) = asked(&site(shared, &one_wrong).await).await;
+        let (code, said) = asked(&site(shared, "listed", &one_wrong).await).await;
         let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
         let part = format!("its address {dead} cannot be used");
         assert!(
@@ -227,13 +233,15 @@ fn site_as_it_is(shared: &Shared) -> Site {
 #[test]
 fn a_queue_type_that_cannot_be_is_refused_and_messages_stay() {
     run(async |shared| {
-        applied(&site(shared, &[]).await).await;
+        applied(&site(shared, "typed", &[]).await).await;
+        let quorum = [("queue.type", "quorum".to_owned())];
+        let quorum = site(shared, "typed", &quorum).await;
         let node = shared.network().await.nodes()[0];
         let api = node.management().unwrap();
         let version = version_of(&api.get("overview").await.unwrap().unwrap());
         fill(&node.amqp_uri()).await;
         let waiting = async || {
-            let queue = api.get("queues/%2f/Connector1").await.unwrap().unwrap();
+            let queue = api.get("queues/%2f/queue-typed").await.unwrap().unwrap();
             queue["messages"].as_u64()
         };
         until("the messages are counted", async || {
@@ -241,13 +249,14 @@ fn a_queue_type_that_cannot_be_is_refused_and_messages_stay() {
         })
         .await;
 
-        let quorum = site(shared, &[("queue.type", "quorum".to_owned())]).await;
         let (code, said) = asked(&quorum).await;
         assert_eq!(code, 1, "{said}");
         let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
         let config = quorum.config.display().to_string();
+        let before = objects(node).await;
         let (code, applied) = tandem(&["topology", "apply", "--config", &config]).await;
         assert_ne!(code, 0, "{applied}");
+        assert_eq!(objects(node).await, before, "nothing is set by halves");
         if version.starts_with("3.") {
             let part = format!("queue.type is quorum and this is RabbitMQ {version}");
             assert!(
@@ -256,14 +265,14 @@ fn a_queue_type_that_cannot_be_is_refused_and_messages_stay() {
             );
             assert!(words.contains("set queue.type=classic"), "{said}");
         } else {
-            let part = "queue Connector1: ";
+            let part = "queue queue-typed: ";
             assert!(words.contains(part), "{said}");
             assert!(words.contains("a queue keeps its type"), "{said}");
             assert!(words.contains("with a shovel"), "{said}");
-            assert!(applied.contains("Connector1"), "{applied}");
+            assert!(applied.contains("queue-typed"), "{applied}");
         }
         assert_eq!(waiting().await, Some(FILL));
-        api.delete("queues/%2f/Connector1/contents").await.unwrap();
+        api.delete("queues/%2f/queue-typed/contents").await.unwrap();
     });
 }
 
@@ -281,7 +290,7 @@ async fn fill(uri: &str) {
     for _ in 0..FILL {
         let options = BasicPublishOptions::default();
         let kept = BasicProperties::default().with_delivery_mode(2);
-        let publish = channel.basic_publish("".into(), "Connector1".into(), options, b"x", kept);
+        let publish = channel.basic_publish("".into(), "queue-typed".into(), options, b"x", kept);
         publish.await.unwrap().await.unwrap();
     }
 }

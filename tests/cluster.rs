@@ -12,12 +12,18 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lapin::ConnectionProperties;
+use lapin::options::{QueueBindOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
 use serde_json::Value;
 use support::load::{Account, Load};
+use support::site::tandem_until;
 use support::{Crew, Desk, Pair, PairOptions, Shared, Watch, run, until, wait_for};
+use tandem::broker::guard;
 use tandem::lab::rabbit::server_version;
 use tandem::lab::{BrokerNetwork, NetworkOptions};
 
@@ -262,16 +268,23 @@ impl<'s> Trial<'s> {
         self.blow(what, (node + 1) % NODES, kill).await
     }
 
-    /// Two of three, the client at the last: the other site serves.
+    /// Two of three, the client at the last: the other site serves, and whoever asks is told why.
     async fn two_nodes(&mut self) {
+        let config = self.pair.gc1.config.display().to_string();
+        let mut said = String::new();
         let two = async |network: &mut BrokerNetwork| {
             for node in &mut network.brokers_mut()[0].nodes_mut()[..2] {
                 node.kill();
             }
+            said = tandem_until(69, &["check", "--online", &config]).await;
         };
-        self.blow("two nodes killed", 2, two)
-            .await
-            .is_good(SITE_LIMIT);
+        let row = self.blow("two nodes killed", 2, two).await;
+        row.is_good(SITE_LIMIT);
+        for node in self.shared.brokers().brokers()[0].nodes() {
+            let place = node.place().to_string();
+            assert!(said.contains(&place), "{place}: {said}");
+        }
+        assert!(said.contains("GONE") && said.contains("majority"), "{said}");
     }
 }
 
@@ -315,7 +328,8 @@ fn quorum() -> PairOptions {
     PairOptions::default().set("queue.type", "quorum")
 }
 
-/// With quorum queues one node of three is no loss: nobody goes to the other site. Two are.
+/// With quorum queues one node of three is no loss: who was connected to it is served by way of the
+/// other site until it has another node. Two are one: the other site serves.
 #[test]
 fn a_quorum_queue_serves_whichever_node_is_killed() {
     run(async |shared| {
@@ -325,6 +339,98 @@ fn a_quorum_queue_serves_whichever_node_is_killed() {
         trial.each_node(NODE_LIMIT).await;
         trial.two_nodes().await;
     });
+}
+
+/// A queue on this node that hears what this client hears, as a wallboard's would.
+async fn board(shared: &Shared, pair: &Pair, node: usize, key: &str) {
+    let uri = shared.brokers().brokers()[0].nodes()[node].amqp_uri();
+    let properties = ConnectionProperties::default();
+    let connection = guard::connect(uri.parse().unwrap(), properties).await;
+    let channel = connection.unwrap().create_channel().await.unwrap();
+    let name = format!("board-{}", pair.cluster);
+    let options = QueueDeclareOptions::durable();
+    let declared = channel.queue_declare(name.as_str().into(), options, FieldTable::default());
+    declared.await.unwrap();
+    let events = format!("{}.events", pair.cluster);
+    let bound = channel.queue_bind(
+        name.as_str().into(),
+        events.as_str().into(),
+        key.into(),
+        QueueBindOptions::default(),
+        FieldTable::default(),
+    );
+    bound.await.unwrap();
+}
+
+/// From 4.0 on a broker refuses an event where one of the queues that are bound for it is on a node
+/// that is down, though the others have got it.
+#[test]
+fn a_clients_queue_on_a_dead_node_costs_nobody_else_an_event() {
+    run(async |shared| {
+        let Some(mut trial) = Trial::start(shared, "quorum", quorum()).await else {
+            return;
+        };
+        // Not where the client is, nor, most likely, the instances.
+        let dead = 2;
+        let (ours, theirs) = (CREW.others.start, CREW.others.end - 1);
+        let desk = desk_at(trial.shared, &trial.pair, "beside-board", 0).await;
+        let other = desk_at(trial.shared, &trial.pair, "without-board", 0).await;
+        for (desk, agent) in [(&desk, ours), (&other, theirs)] {
+            trial.pair.sign_in(desk, &[agent]).await;
+            desk.expect(&format!("MakeNotReady#{agent}"), "", "ACCEPTED")
+                .await;
+        }
+        board(trial.shared, &trial.pair, dead, "beside-board").await;
+        trial.shared.network_as_it_is().brokers_mut()[0].nodes_mut()[dead].kill();
+        trial.pair.gc1.leads().await;
+        let dropped = events_dropped(&trial.pair).await;
+        for desk in [&desk, &other] {
+            desk.clear_events();
+        }
+        for round in 0..CHANGES {
+            let verb = ["MakeReady", "MakeNotReady"][round % 2];
+            for (desk, agent) in [(&desk, ours), (&other, theirs)] {
+                desk.expect(&format!("{verb}#{agent}"), "", "ACCEPTED")
+                    .await;
+            }
+        }
+        for desk in [&desk, &other] {
+            let name = &desk.destination;
+            until(&format!("all events at {name}"), async || {
+                told(desk).len() >= CHANGES
+            })
+            .await;
+        }
+        let most = |desk: &Desk| told(desk).into_values().max().unwrap_or_default();
+        println!(
+            "a queue on a dead node: {CHANGES} events each, the same one at most {} times, for another \
+             client {} times, {} given up",
+            most(&desk),
+            most(&other),
+            events_dropped(&trial.pair).await - dropped
+        );
+        assert!(most(&desk) <= REPEATS, "{:?}", told(&desk));
+        assert_eq!(most(&other), 1, "{:?}", told(&other));
+        assert!(events_dropped(&trial.pair).await - dropped <= 0.0);
+        trial.mended().await;
+    });
+}
+
+/// Changes of state, an event each; and how often one may come.
+const CHANGES: usize = 40;
+const REPEATS: usize = 8;
+
+/// State events by message id, and how often each came.
+fn told(desk: &Desk) -> BTreeMap<String, usize> {
+    let mut count = BTreeMap::new();
+    for event in desk.events() {
+        if event.field("type") == "State" {
+            *count
+                .entry(event.message_id.unwrap_or_default())
+                .or_default() += 1;
+        }
+    }
+    count
 }
 
 /// A node that the others cannot reach, an operator's rolling restart, and all nodes at once.

@@ -18,6 +18,10 @@ const CLOCK: Duration = Duration::from_secs(2);
 /// An upstream that is as planned but for the address.
 const OTHER_ROUTE: &str = "differs in uri";
 
+/// What to do about a broker that cannot be reached.
+const DOWN_CURE: &str = "start the broker, open its port, or correct broker.url.N, broker.username and \
+                         broker.password";
+
 /// What to do about a link that is down for no reason that is known here.
 const LINK_CURE: &str = "look whether the other broker can be reached from this one, with the user \
                          and URI of the upstream; then run `tandem topology apply --wait`";
@@ -42,8 +46,10 @@ pub(super) fn reached(probes: &Probes, report: &mut Report) {
             Some(why) => report.unreachable(
                 part,
                 format!("AMQP: {why}"),
-                "start the broker, open its port, or correct broker.url.N, broker.username and \
-                 broker.password",
+                match broker.nodes {
+                    1 => DOWN_CURE.to_owned(),
+                    _ => format!("{DOWN_CURE}; nodes of a cluster that has lost its majority refuse too (pause_minority): start the others"),
+                },
             ),
         }
     }
