@@ -141,13 +141,7 @@ fn gr4_two_groups() {
             .pair(options.set("group.batch.queues", "Batch-{cluster}"))
             .await;
         verb(&pair.gc2, "failover/batch/start").await;
-        until("each leads one group", async || {
-            let first = (pair.gc1.role_in(0).await, pair.gc1.role_in(1).await);
-            let second = (pair.gc2.role_in(0).await, pair.gc2.role_in(1).await);
-            let follows = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-            first == follows("leader", "follower") && second == follows("follower", "leader")
-        })
-        .await;
+        each_leads_one(&pair).await;
         let desk = pair.desk("desk", 0).await;
         let queue = format!("Batch-{}", pair.cluster);
         let batch = pair.desk_of(&queue, "batch", 0).await;
@@ -168,6 +162,50 @@ fn gr4_two_groups() {
         assert_eq!(pair.gc1.status().await["groups"][0]["tag"], before);
         pair.one_subscription_each(&[1001, 1002, 1003, 1004]).await;
     });
+}
+
+/// Each instance has the higher priority in one group: each leads it, stands in for the other's,
+/// and gives that back.
+#[test]
+fn two_instances_lead_a_group_each_by_priority() {
+    run(async |shared| {
+        let options = PairOptions {
+            queues: vec!["Batch-{cluster}"],
+            ..PairOptions::default()
+        };
+        let options = options
+            .set("group.batch.queues", "Batch-{cluster}")
+            .set_own(0, "group.batch.priority", "90")
+            .set_own(1, "group.batch.priority", "120");
+        let mut pair = shared.pair(options).await;
+        each_leads_one(&pair).await;
+        let desk = pair.desk("desk", 0).await;
+        let queue = format!("Batch-{}", pair.cluster);
+        let batch = pair.desk_of(&queue, "batch", 0).await;
+        pair.sign_in(&desk, &[1001, 1002]).await;
+        pair.sign_in(&batch, &[1003, 1004]).await;
+        served_by(&desk, 1001, "gc-1").await;
+        served_by(&batch, 1003, "gc-2").await;
+        pair.gc2.kill();
+        pair.owns(&pair.gc1, 4).await;
+        served_by(&batch, 1003, "gc-1").await;
+        pair.gc2.start();
+        each_leads_one(&pair).await;
+        pair.owns(&pair.gc2, 2).await;
+        served_by(&desk, 1001, "gc-1").await;
+        served_by(&batch, 1003, "gc-2").await;
+        pair.one_subscription_each(&[1001, 1002, 1003, 1004]).await;
+    });
+}
+
+async fn each_leads_one(pair: &Pair) {
+    until("each leads one group", async || {
+        let first = (pair.gc1.role_in(0).await, pair.gc1.role_in(1).await);
+        let second = (pair.gc2.role_in(0).await, pair.gc2.role_in(1).await);
+        let roles = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        first == roles("leader", "follower") && second == roles("follower", "leader")
+    })
+    .await;
 }
 
 #[test]

@@ -50,6 +50,7 @@ pub(super) fn engine_config(
             .map(|g| g.queues.first().cloned().unwrap_or_default())
             .collect(),
         priority: settings.consumer.priority,
+        group_priorities: settings.groups.iter().map(|g| g.priority).collect(),
         prefetch: usize::from(settings.consumer.prefetch),
         brokers: broker_policy(settings),
         peers: PeerTimers {

@@ -204,6 +204,8 @@ pub struct Group {
     pub name: String,
     /// Queues, at least one.
     pub queues: Vec<String>,
+    /// Consumer priority, 0 to 127; `None`: that of the instance.
+    pub priority: Option<u8>,
 }
 
 /// The command consumer.

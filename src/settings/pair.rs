@@ -54,22 +54,33 @@ fn unique(first: &Loaded, second: &Loaded, findings: &mut Findings) {
         );
         findings.push(finding.allowed("a different id in each file"));
     }
-    if a.mode == Mode::ActivePassive
-        && b.mode == Mode::ActivePassive
-        && a.consumer.priority == b.consumer.priority
-    {
-        let (p, q) = (
-            a.consumer.priority.to_string(),
-            b.consumer.priority.to_string(),
-        );
-        let finding = both(
-            Finding::warning,
-            "consumer.priority",
-            "equal priorities in active-passive: whoever comes first leads",
-            (first, &p),
-            (second, &q),
-        );
-        findings.push(finding.allowed("127 for the preferred site, 100 for the other"));
+    if a.mode != Mode::ActivePassive || b.mode != Mode::ActivePassive {
+        return;
+    }
+    for group in &a.groups {
+        let priority = |settings: &Settings| {
+            let same = |other: &&super::Group| other.name == group.name;
+            let own = settings.groups.iter().find(same)?.priority;
+            Some(own.unwrap_or(settings.consumer.priority))
+        };
+        let key = match (group.priority, group.name.as_str()) {
+            (None, "agents") => "consumer.priority".to_owned(),
+            // Said above.
+            (None, _) if a.consumer.priority == b.consumer.priority => continue,
+            _ => format!("group.{}.priority", group.name),
+        };
+        if let (Some(p), Some(q)) = (priority(a), priority(b))
+            && p == q
+        {
+            let finding = both(
+                Finding::warning,
+                &key,
+                "equal priorities in active-passive: whoever comes first leads",
+                (first, &p.to_string()),
+                (second, &q.to_string()),
+            );
+            findings.push(finding.allowed("127 for the preferred site, 100 for the other"));
+        }
     }
 }
 

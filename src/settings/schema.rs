@@ -204,6 +204,7 @@ pub static SCHEMA: &[Key] = &[
         "Type of the command, expired and dead-letter queues. quorum: replicated between the nodes of a cluster, so that a lost node stops nothing; needs RabbitMQ 4.0 or later on every broker. A queue keeps the type it was declared with. The same in all files of a cluster."),
     key("command.queue", Queue, Is("Connector1"), "The command queue of group `agents`. The same in all files of a cluster."),
     key("group.NAME.queues", Queues, NotSet, "A further group and its command queues, started, stopped and failed over as one. NAME is [a-z0-9-]{1,32}, not `agents`."),
+    key("group.NAME.priority", Int(0, 127), NotSet, "Consumer priority of that group; without it consumer.priority. Two instances can so lead a group each and stand in for each other."),
     key("command.max-age", Duration(SECOND, 24 * HOUR), Is("30s"),
         "A command without its own deadline is not started later than this after its timestamp; also the command queue's message TTL. A little longer than clients wait. The same in all files of a cluster."),
     key("consumer.priority", Int(0, 127), Is("127"), "Consumer priority. Active-passive: highest leads, so give the second site a lower one (100).").alias(&[("GRC_CONSUMER_PRIORITY", Same)]),
@@ -361,7 +362,7 @@ fn matches(pattern: &str, lower: &str, key: &Key) -> Match {
                 Match::Yes(group.to_owned())
             }
             Some(_) => Match::BadIndex(format!(
-                "{pattern} with NAME as [a-z0-9-]{{1,32}}, not `agents` (its queue is command.queue)"
+                "{pattern} with NAME as [a-z0-9-]{{1,32}}, not `agents` (it has command.queue and consumer.priority)"
             )),
         };
     }
@@ -455,6 +456,7 @@ mod tests {
             "Finesse_3",
             "downstream.url.99999",
             "group.agents.queues",
+            "group.agents.priority",
             "group.A_B.queues",
         ] {
             assert!(matches!(find(name), Lookup::BadIndex(_)), "{name}");

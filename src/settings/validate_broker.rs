@@ -232,6 +232,7 @@ impl Validator<'_> {
         let mut groups = vec![Group {
             name: "agents".into(),
             queues: vec![self.text("command.queue")],
+            priority: None,
         }];
         let mut keys = vec!["command.queue".to_owned()];
         for (key, candidate) in &self.given.values {
@@ -239,10 +240,12 @@ impl Validator<'_> {
                 groups.push(Group {
                     name: name.to_owned(),
                     queues: queues.clone(),
+                    priority: self.priority_of(name),
                 });
                 keys.push(key.clone());
             }
         }
+        self.no_group(&groups);
         let own = format!("{cluster}.");
         for (at, key) in keys.iter().enumerate() {
             for queue in &groups[at].queues {
@@ -267,6 +270,42 @@ impl Validator<'_> {
             }
         }
         groups
+    }
+}
+
+/// Priorities of groups.
+impl Validator<'_> {
+    fn priority_of(&self, group: &str) -> Option<u8> {
+        match self.value(&format!("group.{group}.priority")) {
+            Some(Value::Int(priority)) => u8::try_from(priority).ok(),
+            _ => None,
+        }
+    }
+
+    /// A priority for a group that has no queues.
+    fn no_group(&mut self, groups: &[Group]) {
+        let name = |key: &str| {
+            Some(
+                key.strip_prefix("group.")?
+                    .strip_suffix(".priority")?
+                    .to_owned(),
+            )
+        };
+        let unknown = |group: &String| !groups.iter().any(|known| known.name == *group);
+        let all: Vec<String> = self
+            .given
+            .values
+            .keys()
+            .filter_map(|key| name(key))
+            .collect();
+        for group in all.into_iter().filter(unknown) {
+            let message = format!("there is no group {group}");
+            self.about(
+                &format!("group.{group}.priority"),
+                Finding::error(message)
+                    .allowed(format!("a group with queues: group.{group}.queues")),
+            );
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use tandem_engine::input::Verb;
 
 use crate::broker::Conn;
 use crate::instance::{OTHER, START, name_of};
-use crate::plan::{Fault, Kind, Trouble};
+use crate::plan::{ASKED_AGAIN_MS, Fault, Kind, Trouble};
 use crate::world::{Ev, World};
 
 const GROUP: &str = "agents";
@@ -109,7 +109,7 @@ impl World {
         if !self.nodes[node].to_start {
             return;
         }
-        self.after(700, Ev::StartGroup(node, failover));
+        self.after(ASKED_AGAIN_MS, Ev::StartGroup(node, failover));
         let verb = if failover {
             Verb::FailoverStart
         } else {

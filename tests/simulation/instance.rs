@@ -100,6 +100,7 @@ impl World {
                 Mode::ActivePassive => [127, 100, 90][node],
                 Mode::ActiveActive => 127,
             },
+            group_priorities: Vec::new(),
             prefetch: PREFETCH,
             brokers: BrokerPolicy {
                 labels: vec![labels[node % 2].to_owned(), labels[1 - node % 2].to_owned()],

@@ -129,6 +129,9 @@ pub struct Plan {
     pub end_at: u64,
 }
 
+/// When an operator gives a verb again that failed, milliseconds.
+pub const ASKED_AGAIN_MS: u64 = 700;
+
 impl Plan {
     pub fn new(seed: u64, choice: Choice) -> Self {
         let mut rng = Rng::new(seed);
@@ -260,7 +263,7 @@ impl Plan {
     }
 
     /// The node's group was started again while its disk failed, and it ended before it could keep
-    /// that: it comes back with the group stopped.
+    /// that or its operator, who was told so, asked again: it comes back with the group stopped.
     pub fn start_not_kept(&self, node: usize) -> bool {
         let end = |fault: &Fault| fault.at + fault.millis;
         let of = |wanted: fn(&Kind, usize) -> bool| {
@@ -283,7 +286,8 @@ impl Plan {
             let started = of(stop)
                 .map(end)
                 .find(|at| (disk.at..=end(disk)).contains(at));
-            started.is_some_and(|at| of(ends).any(|fault| may_end(fault, at, end(disk))))
+            let kept = end(disk) + ASKED_AGAIN_MS;
+            started.is_some_and(|at| of(ends).any(|fault| may_end(fault, at, kept)))
         })
     }
 

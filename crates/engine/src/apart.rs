@@ -8,10 +8,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::catalogue::Repeat;
 use crate::model::InstanceId;
 
 use super::config::PeerTimers;
-use super::ids::{JobId, LinkEpoch, Now};
+use super::ids::{BootId, JobId, LinkEpoch, Now};
 use super::members::Peer;
 use super::{Engine, limits};
 
@@ -35,6 +36,10 @@ pub(super) struct Apart {
     consuming: Option<u64>,
     /// When it was away lately, monotonic milliseconds.
     pauses: Vec<u64>,
+    /// The end of the last pause in which others may have served.
+    thawed: Option<Now>,
+    /// Which start of each member was known before such a pause.
+    boots: BTreeMap<InstanceId, BootId>,
     /// Since when a broker of the list is out of reach, monotonic milliseconds.
     unwatched: Option<u64>,
     /// When each broker answered a question for consumers last, monotonic milliseconds: a link
@@ -57,6 +62,19 @@ impl Engine {
         self.apart.pauses.retain(|at| now < at + limits::STARVED_MS);
         self.apart.pauses.truncate(limits::STARVED_PAUSES);
         self.apart.pauses.push(now);
+    }
+
+    /// This process was away for so long that others may have served. Who starts anew before it
+    /// has told us has forgotten how commands that may be repeated ended.
+    pub(super) fn note_thaw(&mut self, now: Now) {
+        let before = self.apart.thawed.replace(now);
+        if before.is_none_or(|at| now.mono > at.mono + limits::FEDERATED_BACKLOG_MS) {
+            self.apart.boots.clear();
+        }
+        for (id, peer) in self.members.present() {
+            let known = self.apart.boots.entry(id.clone());
+            known.or_insert(peer.boot);
+        }
     }
 
     /// The timers by which peers are lost. On a machine that has been short of time again and again
@@ -113,15 +131,35 @@ impl Engine {
     /// Whether another instance may have carried out a resend of this command while this one was
     /// out of sight.
     pub(super) fn may_have_missed(&self, id: JobId) -> bool {
-        let Some(Back { at, .. }) = self.apart.back else {
-            return false;
-        };
         // Who keeps no journal never had a proof to act on.
         let told = |peer: &Peer| peer.synced || !peer.heartbeat.journal;
         let behind = |id: &InstanceId| !self.members.get(id).is_some_and(told);
-        if !self.book.members.keys().any(behind) {
+        let Some(Back { at, .. }) = self.apart.back else {
             return false;
-        }
+        };
+        self.book.members.keys().any(behind) && self.sent_before(id, at, self.apart.consuming)
+    }
+
+    /// Whether another instance may have told another outcome of this command, which may be
+    /// repeated, while this one was away, and knows no more of it.
+    pub(super) fn may_be_forgotten(&self, id: JobId) -> bool {
+        let command = self.jobs.get(id).and_then(|job| job.command.as_ref());
+        let Some(at) = self.apart.thawed else {
+            return false;
+        };
+        let repeatable = command.is_some_and(|command| command.repeat == Repeat::Safe);
+        let same = |id: &InstanceId, boot: BootId| {
+            (self.members.get(id)).is_some_and(|peer| peer.boot == boot)
+        };
+        let mut before = self.apart.boots.iter();
+        repeatable
+            && before.any(|(id, boot)| !same(id, *boot))
+            && self.sent_before(id, at, Some(at.mono))
+    }
+
+    /// Whether the command was sent before that time, as far as can be told. `consuming`: since
+    /// when commands are consumed, monotonic milliseconds.
+    fn sent_before(&self, id: JobId, at: Now, consuming: Option<u64>) -> bool {
         let Some(job) = self.jobs.get(id) else {
             return false;
         };
@@ -136,7 +174,7 @@ impl Engine {
                     true => limits::FEDERATED_BACKLOG_MS,
                     false => limits::BACKLOG_MS,
                 };
-                let since = self.apart.consuming.unwrap_or(job.received);
+                let since = consuming.unwrap_or(job.received);
                 job.received < since + rest
             }
         }

@@ -45,10 +45,18 @@ impl Engine {
         }
     }
 
+    /// What is asked for is so. Where it could not be written, it is tried again.
+    fn already(&self, index: usize, refusal: String) -> Result<String, String> {
+        match self.groups[index].unkept {
+            true => Ok(self.groups[index].role.as_str().to_owned()),
+            false => Err(refusal),
+        }
+    }
+
     fn stop_group(&mut self, name: &str) -> Result<String, String> {
         let index = self.group_index(name)?;
         if self.groups[index].stopped {
-            return Err(format!("group {name} is stopped already"));
+            return self.already(index, format!("group {name} is stopped already"));
         }
         self.groups[index].stopped = true;
         self.groups[index].unkept = true;
@@ -62,7 +70,7 @@ impl Engine {
         let group = &self.groups[index];
         let out = group.stopped || group.role == Role::Disabled || group.leaving.is_some();
         if !out {
-            return Err(format!("group {name} is not stopped"));
+            return self.already(index, format!("group {name} is not stopped"));
         }
         self.not_ending()?;
         if let Some(choice) = &group.choice
@@ -90,9 +98,9 @@ impl Engine {
             ..
         }) = &self.groups[index].choice
         {
-            return Err(format!(
-                "failover of group {name} is switched off already, stopped on {stopped}"
-            ));
+            let refusal =
+                format!("failover of group {name} is switched off already, stopped on {stopped}");
+            return self.already(index, refusal);
         }
         let stopped = self.cfg.instance.clone();
         self.decide(index, Wish::FailoverOff { stopped });
@@ -123,10 +131,8 @@ impl Engine {
             } else {
                 ""
             };
-            return Err(format!(
-                "{} leads group {name} already{by}",
-                self.cfg.instance
-            ));
+            let refusal = format!("{} leads group {name} already{by}", self.cfg.instance);
+            return self.already(index, refusal);
         }
         self.come_back(index);
         self.decide(index, wish);
@@ -152,9 +158,8 @@ impl Engine {
                 wish: Wish::Priority,
                 ..
             }) => {
-                return Err(format!(
-                    "no choice stands for group {name}: priority decides"
-                ));
+                let refusal = format!("no choice stands for group {name}: priority decides");
+                return self.already(index, refusal);
             }
             Some(_) => {}
         }

@@ -157,6 +157,9 @@ pub struct Config {
     pub queues: Vec<String>,
     /// `consumer.priority`.
     pub priority: u8,
+    /// `group.NAME.priority` of each group, in the order of `groups`; `None`, and none: as
+    /// `priority`.
+    pub group_priorities: Vec<Option<u8>>,
     /// Commands that may be in work at once: the prefetch.
     pub prefetch: usize,
     /// Brokers.
@@ -190,4 +193,13 @@ pub struct Config {
     pub shutdown_grace: u64,
     /// For tests of the simulation.
     pub planted: Planted,
+}
+
+impl Config {
+    /// Consumer priority of a group.
+    #[must_use]
+    pub fn priority_of(&self, group: usize) -> u8 {
+        let own = self.group_priorities.get(group).copied().flatten();
+        own.unwrap_or(self.priority)
+    }
 }

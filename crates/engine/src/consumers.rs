@@ -95,7 +95,7 @@ impl Engine {
         if closing || self.stands_aside || !self.route.available() || self.links.mute() {
             return None;
         }
-        let own = i32::from(self.cfg.priority);
+        let own = i32::from(self.cfg.priority_of(index));
         match group.role {
             Role::Joining | Role::Disabled => None,
             _ if self.stands_back() => Some(STANDS_BACK),

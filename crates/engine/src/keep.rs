@@ -190,6 +190,8 @@ impl Engine {
             return;
         }
         self.keeping.answers.push((id, said, false));
+        // The operator may have made room.
+        self.keeping.not_before = self.now.mono;
         self.keep();
     }
 }

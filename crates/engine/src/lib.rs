@@ -402,6 +402,7 @@ impl Engine {
                     && self.members.present().next().is_some()
                 {
                     self.stands_aside |= late >= self.cfg.peers.silent();
+                    self.note_thaw(now);
                     self.fence_until_heard(now.mono);
                 }
             }

@@ -15,10 +15,12 @@ impl Engine {
     /// What may have been carried out before, by somebody whose answer is not known here (also by
     /// an owner to whom it was handed and who is gone), is not said to have failed: that somebody
     /// may have said otherwise. Likewise after a pause, in
-    /// which another one may have taken over. The reason is kept.
+    /// which another one may have taken over (and have started anew since). The reason is kept.
     pub(super) fn honest(&self, id: JobId, mut answered: Answered) -> Answered {
         let seen = |job: &Job| job.seen && !job.proven;
-        let others_may_know = self.jobs.get(id).is_some_and(seen) || self.fenced_until.is_some();
+        let others_may_know = self.jobs.get(id).is_some_and(seen)
+            || self.fenced_until.is_some()
+            || self.may_be_forgotten(id);
         if others_may_know && Self::may_differ(&answered) {
             answered.outcome = Outcome::InDoubt;
         }

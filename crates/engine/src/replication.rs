@@ -330,7 +330,7 @@ impl Engine {
             .map(|(index, group)| GroupState {
                 name: group.name.clone(),
                 role: group.role,
-                priority: self.cfg.priority,
+                priority: self.cfg.priority_of(index),
                 term: group.term,
                 eligible: group.role != Role::Joining && self.eligible(index),
                 leaving: group.leaving.is_some_and(|leaving| !leaving.closing),

@@ -335,7 +335,7 @@ impl Engine {
         let me = &self.cfg.instance;
         (
             self.chosen(index, me),
-            self.cfg.priority,
+            self.cfg.priority_of(index),
             Reverse(self.cfg.started),
             Reverse(me.clone()),
         )

@@ -24,6 +24,7 @@ fn contradictions_between_keys_are_errors() {
     assert!(
         one_error("group.night.queues=Connector1\n").contains("belongs to group agents already")
     );
+    assert!(one_error("group.night.priority=5\n").contains("there is no group night"));
     assert!(one_error("command.queue=tandem.control\n").contains("this cluster's own objects"));
     assert!(one_error("broker.ca-file=none.pem\n").contains("none.pem cannot be read"));
     assert!(

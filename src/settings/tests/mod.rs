@@ -101,7 +101,8 @@ fn the_least_file_has_the_contracts_defaults() {
         s.groups,
         [Group {
             name: "agents".into(),
-            queues: vec!["Connector1".into()]
+            queues: vec!["Connector1".into()],
+            priority: None,
         }]
     );
     assert_eq!(

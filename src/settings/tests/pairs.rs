@@ -78,6 +78,11 @@ fn pairs_that_contradict_each_other() {
             "group.a.queues=B\n",
             "error: group.a.queues: the queues differ",
         ),
+        (
+            "group.a.queues=A\ngroup.a.priority=100\n",
+            "group.a.queues=A\n",
+            "warning: group.a.priority: equal priorities",
+        ),
         ("", "command.queue=C2\n", "error: command.queue"),
         (
             "",

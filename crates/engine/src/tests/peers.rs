@@ -438,21 +438,35 @@ fn a_thawed_leader_starts_nothing_before_it_heard_who_leads_now() {
     rig.peer_beat(seq, Role::Follower, 100);
     assert!(rig.calls.is_empty(), "an old heartbeat lifted the fence");
     // One that answers a heartbeat of ours since then does: here, that the peer leads.
-    let own = rig
-        .said
-        .iter()
-        .rev()
-        .find_map(|(_, m)| match m {
-            PeerMessage::Heartbeat(beat) => Some(beat.seq),
-            _ => None,
-        })
-        .unwrap();
+    let own = rig.own_seq();
     let mut heartbeat = rig.heartbeat(seq + 1, Role::Leader, 127);
     heartbeat.groups[0].term = 99;
     heartbeat.echo = vec![(instance("gc-1"), rig.config.boot, own, 0)];
     rig.peer("gc-2", PeerMessage::Heartbeat(heartbeat));
     assert_eq!(rig.role(), Role::Follower);
     assert!(rig.calls.is_empty(), "started though another one leads");
+}
+
+/// While it was frozen its peer served, and has started anew since: it knows no more how it
+/// answered what may be repeated.
+#[test]
+fn what_a_thawed_instance_fails_at_is_in_doubt_where_the_peer_may_have_forgotten_another_outcome() {
+    for (boot, outcome) in [(22, Outcome::Failed), (23, Outcome::InDoubt)] {
+        let mut rig = Rig::with_agent();
+        let mut seq = 0;
+        rig.advance_with_peer(1_000, &mut seq, Role::Follower, 100);
+        rig.forget();
+        rig.freeze(8_000);
+        rig.input(Input::Tick);
+        let own = rig.own_seq();
+        let mut heartbeat = rig.heartbeat(seq + 1, Role::Follower, 100);
+        heartbeat.echo = vec![(instance("gc-1"), rig.config.boot, own, 0)];
+        rig.peer_boot("gc-2", boot, PeerMessage::Heartbeat(heartbeat));
+        rig.answers.push_back(refused(400));
+        rig.send("MakeReady#1001", "", "m1");
+        rig.advance(100);
+        assert_eq!(rig.outcomes(), [outcome], "start {boot}");
+    }
 }
 
 #[test]

@@ -54,6 +54,7 @@ pub fn config() -> Config {
         groups: vec!["agents".into()],
         queues: vec!["Connector1".into()],
         priority: 127,
+        group_priorities: Vec::new(),
         prefetch: 100,
         brokers: BrokerPolicy {
             labels: vec!["b0".into(), "b1".into()],
@@ -509,6 +510,15 @@ impl Rig {
             boot: BootId(boot),
             message,
         });
+    }
+
+    /// Number of its own last heartbeat.
+    pub fn own_seq(&self) -> u64 {
+        let beat = self.said.iter().rev().find_map(|(_, m)| match m {
+            PeerMessage::Heartbeat(beat) => Some(beat.seq),
+            _ => None,
+        });
+        beat.unwrap()
     }
 
     pub fn peer_beat(&mut self, seq: u64, role: Role, priority: u8) {

@@ -417,6 +417,16 @@ fn an_answer_waits_for_the_disk_and_says_when_it_failed() {
     rig.store_fails = false;
     rig.advance(6_000);
     assert!(rig.kept.groups[0].stopped, "it is written later");
+    // Asked again, it is tried again at once.
+    rig.store_fails = true;
+    let reason = give(&mut rig, Verb::GroupStart("agents".into())).unwrap_err();
+    assert!(reason.contains("disk full"), "{reason}");
+    rig.store_fails = false;
+    let said = give(&mut rig, Verb::GroupStart("agents".into()));
+    assert_eq!(said, Ok("leader".into()));
+    assert!(!rig.kept.groups[0].stopped, "a restart would forget it");
+    let again = give(&mut rig, Verb::GroupStart("agents".into())).unwrap_err();
+    assert!(again.contains("is not stopped"), "{again}");
 }
 
 #[test]
