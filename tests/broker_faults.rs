@@ -58,43 +58,45 @@ fn slow(action: &str, delay_ms: u64) -> Fault {
     }
 }
 
-/// Whether a broker is shown as blocked.
-async fn blocked(instance: &support::pair::Instance, broker: usize) -> bool {
-    instance.status().await["brokers"][broker]["state"] == "blocked"
-}
+/// Shorter than an instance stays with a broker that blocks, and longer than it takes to declare a
+/// silent peer lost.
+const SHORT_ALARM: Duration = Duration::from_millis(3_300);
 
 #[test]
 fn a_memory_alarm_blocks_a_broker_and_nothing_is_lost() {
     run(async |shared| {
-        let (pair, desk) = CREW.settled(shared, PairOptions::default()).await;
+        let pair = shared.pair(PairOptions::default()).await;
+        let desk = Arc::new(pair.desk("desk", 0).await);
+        // It sends nothing while the broker blocks. A client that does goes to the other broker after
+        // some seconds, and what is told meanwhile waits in the queue that it has left.
+        let ear = pair.desk_at("ear", 0).await;
+        let senders: Vec<u32> = (CREW.callers.start..CREW.others.end).collect();
+        pair.sign_in(&desk, &senders).await;
+        pair.sign_in(&ear, &[CREW.quiet.start]).await;
+        pair.owns(&pair.gc1, CREW.count()).await;
         let load = CREW.load(&desk);
         load.more(20).await;
-        let set = |to: &str| format!("vm_memory_monitor:set_vm_memory_high_watermark({to}).");
-        let broker = shared.broker(0);
-        broker.evaluate(&set("0.000001")).await.unwrap();
-        for instance in [&pair.gc1, &pair.gc2] {
-            let what = format!("{} shows that broker 1 blocks", instance.name);
-            until(&what, async || blocked(instance, 0).await).await;
-        }
+        shared.alarm(&pair, true).await;
+        tokio::time::sleep(SHORT_ALARM).await;
+        shared.alarm(&pair, false).await;
+        load.more(20).await;
+        // So long that both leave.
+        shared.alarm(&pair, true).await;
         // What happens meanwhile is told afterwards.
         let world = pair.simulator.world();
         let extension = support::pair::extension(CREW.quiet.start).to_string();
         world
             .inbound("0612", &extension, Vec::new())
             .expect("a call");
-        // Longer than it takes to declare a silent peer lost.
-        tokio::time::sleep(Duration::from_secs(4)).await;
-        let broker = shared.broker(0);
-        broker
-            .evaluate(&set("{absolute, \"512MB\"}"))
-            .await
-            .unwrap();
         for instance in [&pair.gc1, &pair.gc2] {
-            let what = format!("{} shows that it does no more", instance.name);
-            until(&what, async || !blocked(instance, 0).await).await;
+            pair.attaches(instance, 1).await;
         }
-        desk.event("the offered call", |m| m.field("type") == "NewInboundCall")
+        shared.alarm(&pair, false).await;
+        ear.event("the offered call", |m| m.field("type") == "NewInboundCall")
             .await;
+        for instance in [&pair.gc1, &pair.gc2] {
+            pair.attaches(instance, 0).await;
+        }
         unharmed(&pair, &desk, load).await;
     });
 }

@@ -36,6 +36,7 @@ pub mod probes;
 pub mod proof;
 mod publish;
 mod rescue;
+pub mod rights;
 mod run;
 mod second;
 mod settle;

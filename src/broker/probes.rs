@@ -45,6 +45,8 @@ struct Reached {
     node: Option<String>,
     /// Addresses beside it that cannot be used, and why.
     wrong: Vec<(String, String)>,
+    /// Addresses in all.
+    nodes: usize,
 }
 
 /// How a broker of the list was reached.
@@ -58,6 +60,8 @@ pub struct Reach<'p> {
     pub node: Option<&'p str>,
     /// Addresses beside it that cannot be used, and why.
     pub wrong: &'p [(String, String)],
+    /// How many addresses are configured.
+    pub nodes: usize,
 }
 
 /// Connections of the doctor.
@@ -86,6 +90,15 @@ impl Probes {
             problem: reached.opened.as_ref().err().map(String::as_str),
             node: reached.node.as_deref(),
             wrong: &reached.wrong,
+            nodes: reached.nodes,
+        })
+    }
+
+    /// The brokers that are reached: label and connection.
+    pub(super) fn reached(&self) -> impl Iterator<Item = (&str, &Conn)> {
+        self.brokers.iter().filter_map(|(label, reached)| {
+            let conn = reached.opened.as_ref().ok()?;
+            Some((label.as_str(), conn))
         })
     }
 
@@ -153,11 +166,13 @@ async fn open_nodes(config: &BrokerConfig, endpoint: &Endpoint) -> Reached {
             opened: Ok(conn),
             node: (nodes.len() > 1).then_some(node),
             wrong,
+            nodes: nodes.len(),
         },
         None => Reached {
             opened: Err(dial::in_words(nodes.len() == 1, wrong)),
             node: None,
             wrong: Vec::new(),
+            nodes: nodes.len(),
         },
     }
 }

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
@@ -18,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::classify::{Class, Problem};
-use super::connect::rpc;
+use super::connect::{Conn, rpc};
 use super::declare::Declarer;
 use super::encode::short;
 use super::link::Link;
@@ -109,11 +110,25 @@ pub(super) async fn run(link: Arc<Link>, mut ways: mpsc::Receiver<Way>) -> Strin
                 };
                 let link = Arc::clone(&link);
                 proofs.spawn(async move {
-                    let result = prove(&link, way).await;
-                    link.proved(way, result).await;
+                    let proof = tokio::time::timeout(limit_of(way), prove(&link, way)).await;
+                    let silent = |_| Err(Problem::timeout(way.words()));
+                    link.proved(way, proof.unwrap_or_else(silent)).await;
                 });
             }
         }
+    }
+}
+
+/// From 4.0 on a broker answers nothing, for a minute, where the node of a classic queue is dead. Twice
+/// this long commands wait until another broker is asked for them.
+const COMMANDS_LIMIT: Duration = Duration::from_millis(1_500);
+/// Other ways end by the limits of their steps, see [`rpc`].
+const WAY_LIMIT: Duration = Duration::from_secs(60);
+
+fn limit_of(way: Way) -> Duration {
+    match way {
+        Way::Commands => COMMANDS_LIMIT,
+        _ => WAY_LIMIT,
     }
 }
 
@@ -187,8 +202,6 @@ async fn rolled_back(link: &Link, exchange: &str) -> Result<(), Problem> {
     }
 }
 
-/// A consumer with an argument that cannot be: refused for want of rights or of a queue, else for
-/// that. A real one might be given a message, which would then count as seen.
 async fn commands(link: &Link) -> Result<(), Problem> {
     let groups = &link.context.config.groups;
     for queue in groups.iter().flat_map(|group| &group.queues) {
@@ -196,17 +209,24 @@ async fn commands(link: &Link) -> Result<(), Problem> {
         let mut declarer = Declarer::new(&link.context, &link.consume);
         declarer.queue(&spec).await?;
         declarer.finish().await;
-        let channel = link.consume.channel().await?;
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-priority".into(), AMQPValue::LongString("none".into()));
-        let options = BasicConsumeOptions::default();
-        let consume = channel.basic_consume(short(queue), "proof".into(), options, arguments);
-        match rpc(&format!("consume {queue}"), consume).await {
-            Err(problem) if problem.class == Class::Precondition => {}
-            Err(problem) => return Err(problem),
-            // Not as the broker should: it goes with its channel.
-            Ok(_) => close(channel).await,
-        }
+        may_consume(&link.consume, queue).await?;
+    }
+    Ok(())
+}
+
+/// A consumer with an argument that cannot be: refused for want of rights or of a queue, else for
+/// that. A real one might be given a message, which would then count as seen.
+pub(super) async fn may_consume(conn: &Conn, queue: &str) -> Result<(), Problem> {
+    let channel = conn.channel().await?;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-priority".into(), AMQPValue::LongString("none".into()));
+    let options = BasicConsumeOptions::default();
+    let consume = channel.basic_consume(short(queue), "proof".into(), options, arguments);
+    match rpc(&format!("consume {queue}"), consume).await {
+        Err(problem) if problem.class == Class::Precondition => {}
+        Err(problem) => return Err(problem),
+        // Not as the broker should: it goes with its channel.
+        Ok(_) => close(channel).await,
     }
     Ok(())
 }
@@ -240,7 +260,7 @@ async fn control_queue(link: &Link) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn close(channel: lapin::Channel) {
+pub(super) async fn close(channel: lapin::Channel) {
     let _ = rpc("close a channel", channel.close(200, "OK".into())).await;
 }
 

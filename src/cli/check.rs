@@ -5,12 +5,22 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::exit;
+use super::doctor::{code, text};
+use super::{block_on, exit, output};
+use crate::doctor;
 use crate::settings::{self, Effective, Finding, Findings, Loaded};
 
 /// Arguments of `tandem check`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Exit codes: 0 no errors (warnings allowed); 64 a file has errors. With --online also: 1 something
+is wrong on a broker; 69 a broker or its management API cannot be reached")]
 pub struct Args {
+    /// Ask the brokers of each file too, where no file has errors: reached, each entry of the list
+    /// a broker of its own, versions and queue types, objects and links as planned, the user's
+    /// rights. Needs no instance and changes nothing
+    #[arg(long)]
+    pub online: bool,
     /// Property files; two or more are also checked against each other
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
@@ -19,16 +29,55 @@ pub struct Args {
 /// Checks the files and prints what was found: exit 0 without errors (warnings are allowed), 64 with.
 pub fn run(args: Args, json: bool) -> ExitCode {
     let report = Report::make(&args.files, &|name| std::env::var(name).ok());
+    if args.online && report.ok() {
+        return online(&report, json);
+    }
     if json {
-        super::output::print(&format!("{:#}\n", report.json()));
+        output::print(&format!("{:#}\n", report.json()));
     } else {
-        super::output::print(&report.text());
+        output::print(&report.text());
     }
     if report.ok() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(exit::USAGE)
     }
+}
+
+/// Files without errors, and what their brokers are like.
+fn online(report: &Report, json: bool) -> ExitCode {
+    if !json {
+        output::print(&report.text());
+    }
+    let mut told = report.json();
+    block_on(async move {
+        let mut worst = exit::DONE;
+        let mut each = Vec::new();
+        for (path, loaded) in &report.files {
+            let Ok(loaded) = loaded else { continue };
+            let found = match doctor::look(&loaded.settings).await {
+                Ok(found) => found,
+                Err(error) => {
+                    complain!("tandem check: {}: {error}", path.display());
+                    return exit::USAGE;
+                }
+            };
+            worst = worst.max(code(found.worst()));
+            if json {
+                each.push(
+                    json!({"file": path, "worst": found.worst(), "findings": found.findings}),
+                );
+            } else {
+                let heading = format!("\nbrokers of {}\n", path.display());
+                output::print(&(heading + &text(&found, output::look())));
+            }
+        }
+        if json {
+            told["online"] = json!(each);
+            output::print(&format!("{told:#}\n"));
+        }
+        worst
+    })
 }
 
 /// The result for all files.

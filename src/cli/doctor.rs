@@ -75,7 +75,7 @@ pub fn run(args: Args, json: bool) -> ExitCode {
     })
 }
 
-fn code(worst: Verdict) -> u8 {
+pub(super) fn code(worst: Verdict) -> u8 {
     match worst {
         Verdict::Good | Verdict::Warning => exit::DONE,
         Verdict::Bad => exit::FAILED,
@@ -83,7 +83,7 @@ fn code(worst: Verdict) -> u8 {
     }
 }
 
-fn text(report: &Report, look: Look) -> String {
+pub(super) fn text(report: &Report, look: Look) -> String {
     let mut out = String::new();
     let mut counts = [0_usize; 4];
     for finding in &report.findings {

@@ -53,7 +53,7 @@ pub struct ClientOptions {
     /// reconnects for ever.
     pub first_limit: Duration,
     /// A command whose reply is outstanding this long after the connection it went over was lost
-    /// is sent again.
+    /// is sent again; after ten times as long, where that connection stands.
     pub resend_after: Duration,
     /// A command without reply is forgotten after this.
     pub give_up_after: Duration,

@@ -7,6 +7,9 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Command;
 
+/// How much longer than after a lost connection a reply is waited for on one that stands.
+const ON_THIS_LINK: u32 = 10;
+
 /// A command as [`super::Client::send`] hands it over.
 #[derive(Debug)]
 pub(super) struct Request {
@@ -123,12 +126,16 @@ impl Pending {
         waiting.map(|(key, _)| *key).collect()
     }
 
-    /// Commands whose last copy went over an older connection and has no reply after `patience`.
+    /// Commands whose last copy went over an older connection and has no reply after `patience`;
+    /// over this one, after [`ON_THIS_LINK`] times that: a reply that came before the other brokers
+    /// knew of this connection's queue found none.
     pub(super) fn stale(&self, link: u64, patience: Duration, now: Instant) -> Vec<u64> {
         let old = self.entries.iter().filter(|(_, entry)| {
-            entry.confirmed
-                && entry.link != link
-                && now.saturating_duration_since(entry.sent) >= patience
+            let patience = match entry.link == link {
+                true => ON_THIS_LINK * patience,
+                false => patience,
+            };
+            entry.confirmed && now.saturating_duration_since(entry.sent) >= patience
         });
         old.map(|(key, _)| *key).collect()
     }
@@ -192,12 +199,13 @@ mod tests {
     }
 
     #[test]
-    fn only_confirmed_commands_of_older_connections_become_stale() {
+    fn confirmed_commands_become_stale_on_older_connections_first() {
         let (mut pending, now) = (Pending::default(), Instant::now());
         let (key, _confirm) = add(&mut pending, "a", now);
         pending.copy(key, 1, now);
         pending.confirmed(key);
         assert!(pending.stale(1, SECOND, now + 9 * SECOND).is_empty());
+        assert_eq!(pending.stale(1, SECOND, now + 10 * SECOND), [key]);
         assert!(pending.stale(2, 3 * SECOND, now + SECOND).is_empty());
         assert_eq!(pending.stale(2, 3 * SECOND, now + 3 * SECOND), [key]);
         pending.answered("a");

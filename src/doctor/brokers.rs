@@ -18,6 +18,10 @@ const CLOCK: Duration = Duration::from_secs(2);
 /// An upstream that is as planned but for the address.
 const OTHER_ROUTE: &str = "differs in uri";
 
+/// What to do about a broker that cannot be reached.
+const DOWN_CURE: &str = "start the broker, open its port, or correct broker.url.N, broker.username and \
+                         broker.password";
+
 /// What to do about a link that is down for no reason that is known here.
 const LINK_CURE: &str = "look whether the other broker can be reached from this one, with the user \
                          and URI of the upstream; then run `tandem topology apply --wait`";
@@ -42,17 +46,20 @@ pub(super) fn reached(probes: &Probes, report: &mut Report) {
             Some(why) => report.unreachable(
                 part,
                 format!("AMQP: {why}"),
-                "start the broker, open its port, or correct broker.url.N, broker.username and \
-                 broker.password",
+                match broker.nodes {
+                    1 => DOWN_CURE.to_owned(),
+                    _ => format!("{DOWN_CURE}; nodes of a cluster that has lost its majority refuse too (pause_minority): start the others"),
+                },
             ),
         }
     }
 }
 
+/// `served`: the command queues and how long lists may be behind, where somebody should consume by
+/// now.
 pub(super) async fn managed(
     topology: &Topology,
-    queues: &[String],
-    patience: Patience,
+    served: Option<(&[String], Patience)>,
     report: &mut Report,
 ) {
     let mut names: BTreeMap<String, String> = BTreeMap::new();
@@ -94,8 +101,10 @@ pub(super) async fn managed(
         clock(&part, &client, report).await;
         planned(&part, plan, report).await;
         judged_links(&part, plan, &version, report);
-        left_behind(&part, plan, &client, report).await;
-        unconsumed(&part, plan, (&client, queues), patience, report).await;
+        if let Some((queues, patience)) = served {
+            left_behind(&part, plan, &client, report).await;
+            unconsumed(&part, plan, (&client, queues), patience, report).await;
+        }
     }
 }
 

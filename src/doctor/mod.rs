@@ -12,6 +12,9 @@
 //! What the brokers' lists say may be some seconds old, see `patience.rs`: nothing is called bad
 //! because of a list that may be older than the question.
 //!
+//! `tandem check --online` is the part of it that needs neither an instance nor a downstream:
+//! [`look`], with the user's rights besides (rights.rs).
+//!
 //! It changes nothing: its queues end with its connections, its command is one that only asks.
 
 mod brokers;
@@ -19,6 +22,7 @@ mod consumers;
 mod downstream;
 mod patience;
 mod report;
+mod rights;
 mod travel;
 
 pub use report::{Finding, Report, Verdict};
@@ -46,6 +50,22 @@ pub trait Asked {
     fn view(&self) -> impl Future<Output = Result<View, String>>;
 }
 
+/// Looks at the brokers of this configuration before an instance runs there: reached, one broker an
+/// entry, new enough, objects and links as planned, the user's rights. No message passes a link.
+///
+/// # Errors
+/// As [`examine`].
+pub async fn look(settings: &Settings) -> Result<Report, AppError> {
+    let mut report = Report::default();
+    let topology = Topology::of(&topology::topology_input(settings));
+    let probes = Probes::open(&crate::app::doctor_config(settings)?).await?;
+    brokers::reached(&probes, &mut report);
+    brokers::managed(&topology, None, &mut report).await;
+    rights::denied(&probes, settings, &mut report).await;
+    probes.close().await;
+    Ok(report)
+}
+
 /// Examines everything that this configuration names. `admin` is the instance's
 /// admin API; `patience` how long the brokers' lists may be behind.
 ///
@@ -63,7 +83,8 @@ pub async fn examine(
     let config = crate::app::doctor_config(settings)?;
     let probes = Probes::open(&config).await?;
     brokers::reached(&probes, &mut report);
-    brokers::managed(&topology, &input.command_queues, patience, &mut report).await;
+    let served = Some((input.command_queues.as_slice(), patience));
+    brokers::managed(&topology, served, &mut report).await;
     consumers::compare(
         &topology,
         &input.command_queues,

@@ -48,7 +48,7 @@ pub(super) async fn probes(probes: &Probes, settings: &Settings, report: &mut Re
 }
 
 /// An address that is nobody's.
-fn address() -> String {
+pub(super) fn address() -> String {
     let number = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
     format!("tandem-doctor-{number:016x}")
 }

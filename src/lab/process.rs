@@ -52,6 +52,12 @@ impl ProcessSpec {
     /// [`LabError::Io`] where the log cannot be opened or the shell not be started. A program
     /// that does not exist shows as a process that ends with status 127.
     pub fn start(&self) -> Result<GuardedChild, LabError> {
+        self.start_in(None)
+    }
+
+    /// The same with this working directory instead of this process's own: for programs that leave
+    /// files where they stand.
+    pub(super) fn start_in(&self, folder: Option<&Path>) -> Result<GuardedChild, LabError> {
         let log = File::options()
             .create(true)
             .append(true)
@@ -60,7 +66,11 @@ impl ProcessSpec {
         let copy = log
             .try_clone()
             .map_err(LabError::io("duplicate the log's descriptor"))?;
-        let mut child = Command::new("/bin/sh")
+        let mut command = Command::new("/bin/sh");
+        if let Some(folder) = folder {
+            command.current_dir(folder);
+        }
+        let mut child = command
             .args(["-c", GUARD, "sh"])
             .arg(&self.program)
             .args(&self.args)

@@ -162,7 +162,7 @@ impl RabbitNode {
     }
 
     /// Its name among Erlang nodes.
-    pub(super) fn erlang_name(&self) -> String {
+    pub fn erlang_name(&self) -> String {
         self.spec.env[setup::NODE_NAME].clone()
     }
 
@@ -303,7 +303,8 @@ impl RabbitNode {
         self.server = None;
         let server = &self.spec.program;
         self.mapper.ensure(server, self.folder.path()).await?;
-        self.server = Some(self.spec.start()?);
+        // Erlang's database makes its folder where the node stands, until it is told another.
+        self.server = Some(self.spec.start_in(Some(self.folder.path()))?);
         Ok(())
     }
 
@@ -355,6 +356,7 @@ impl RabbitNode {
         let tool = self.spec.program.with_file_name("rabbitmqctl");
         let mut command = tokio::process::Command::new(tool);
         command.args(["eval", expression]).kill_on_drop(true);
+        command.current_dir(self.folder.path());
         // The port is the server's own.
         let env = self
             .spec

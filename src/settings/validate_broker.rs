@@ -9,6 +9,9 @@ use super::{Broker, BrokerUrl, FederationFiles, Group, ManagementUrl};
 use crate::model::Secret;
 use crate::net::{KeyNames, TlsClient};
 
+/// What brokers do with links to an amqps URL that say nothing of certificates.
+const UNJUDGED: &str = "the brokers' own links to it name no file of authorities: RabbitMQ 3.10 believes any certificate there, 4.0 does not connect, later ones judge by the system's authorities";
+
 impl Validator<'_> {
     pub(super) fn broker(&mut self) -> Broker {
         let tls = self.tls(KeyNames::BROKER, true);
@@ -61,6 +64,17 @@ impl Validator<'_> {
             let message =
                 "no broker's URL is amqps, so the links between the brokers do not use it";
             self.about(ca, Finding::warning(message));
+        }
+        let secure = (1..=schema::MAX_BROKERS).map(|n| format!("broker.url.{n}"));
+        let mut secure =
+            secure.filter(|name| matches!(self.value(name), Some(Value::Broker(it)) if it.tls));
+        // A broker alone has no links.
+        if self.candidate(ca).is_none()
+            && urls.len() > 1
+            && let Some(name) = secure.next()
+        {
+            let finding = Finding::warning(UNJUDGED).allowed("federation.ca-file set");
+            self.about(&name, finding);
         }
         let given = |key| match self.value(key) {
             Some(Value::Text(path)) => Some(path),

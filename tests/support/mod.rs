@@ -35,6 +35,7 @@ pub mod prometheus;
 pub mod raw;
 pub mod site;
 pub mod stock;
+pub mod watch;
 pub mod wire;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -48,6 +49,7 @@ pub use crew::Crew;
 pub use desk::Desk;
 pub use pair::{Pair, PairOptions};
 pub use site::Site;
+pub use watch::Watch;
 pub use wire::Wire;
 
 /// Generous: only a failing test waits this long.
@@ -143,6 +145,24 @@ impl Shared {
             self.named.insert(name, pair);
         }
         self.named.get_mut(name).expect("just set")
+    }
+
+    /// Broker 1 takes no publications for want of memory, or does again; all instances show it.
+    pub async fn alarm(&mut self, pair: &Pair, on: bool) {
+        let to = match on {
+            true => "0.000001",
+            false => "{absolute, \"512MB\"}",
+        };
+        let set = format!("vm_memory_monitor:set_vm_memory_high_watermark({to}).");
+        let done = self.broker(0).evaluate(&set).await;
+        done.expect("the broker takes it");
+        for instance in [&pair.gc1, &pair.gc2] {
+            let what = format!("{} shows that broker 1 blocks: {on}", instance.name);
+            until(&what, async || {
+                (instance.status().await["brokers"][0]["state"] == "blocked") == on
+            })
+            .await;
+        }
     }
 
     /// Broker 1 (index 0) or 2.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tandem::broker::topology::{self, Topology};
-use tandem::lab::{BrokerNetwork, Relay, ReservedPort, TandemProcess};
+use tandem::lab::{BrokerNetwork, RabbitCluster, Relay, ReservedPort, TandemProcess};
 use tandem::model::brokers::QueueType;
 use tandem::simulator::faults::Fault;
 use tandem::simulator::ledger::Entry;
@@ -274,6 +274,12 @@ impl Instance {
         until(&what, async || self.role().await.starts_with("leader")).await;
     }
 
+    /// Where its status is asked for, by whom.
+    pub fn pages(&self) -> (reqwest::Client, String) {
+        let url = format!("http://{}/api/v1/status", self.admin.address());
+        (self.http.clone(), url)
+    }
+
     /// Everything it has said.
     pub fn log_text(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -283,6 +289,15 @@ impl Instance {
     /// times a minute for one reason.
     pub fn lost_links(&self) -> usize {
         self.log_text().matches("broker not connected").count()
+    }
+
+    /// Events that it has dropped since it started.
+    pub async fn events_dropped(&self) -> f64 {
+        let text = self.get("/metrics").await.unwrap_or_default();
+        let lines = text.lines();
+        let lines = lines.filter(|line| line.starts_with("tandem_events_dropped_total"));
+        let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.sum()
     }
 
     /// Address of the admin listener.
@@ -364,7 +379,11 @@ impl Pair {
             gc3: instance("gc-3", folder.path()),
             simulator,
             brokers: network.uris_from(0),
-            management: network.nodes().iter().map(|n| n.management_url()).collect(),
+            management: network
+                .brokers()
+                .iter()
+                .map(RabbitCluster::management_urls)
+                .collect(),
             agents: options.agents,
             active: options.mode == "active-active",
             relays: Vec::new(),

@@ -1,11 +1,13 @@
-//! Whether live brokers are what the plan takes them for: brokers of their own, new enough.
+//! Whether live brokers are what the plan takes them for: brokers of their own, new enough, their
+//! queues of the planned type.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 use super::apply::{Change, Step, Target};
-use crate::model::brokers::{ONE_CLUSTER_CURE, QueueType, one_cluster};
+use super::compare::{Live, declared};
+use crate::model::brokers::{ONE_CLUSTER_CURE, OTHER_TYPE_CURE, QueueType, one_cluster};
 
 /// What speaks against setting anything; empty where nothing does. A broker that cannot be asked
 /// says nothing: what is set on it fails by itself.
@@ -16,7 +18,29 @@ pub(super) async fn conflicts(targets: &[Target<'_>], kind: QueueType) -> Vec<St
         let label = target.plan.broker.label.as_str();
         said.push((label, overview.unwrap_or_default()));
     }
-    found(&said, kind)
+    let mut steps = found(&said, kind);
+    if steps.is_empty() {
+        // Policies for one type on a queue of the other are a half-working link.
+        for target in targets {
+            steps.extend(other_types(target).await);
+        }
+    }
+    steps
+}
+
+async fn other_types(target: &Target<'_>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for object in declared(target.plan) {
+        if let Ok(Live::OtherType(why)) = target.live(&object).await {
+            steps.push(Step {
+                broker: target.plan.broker.label.clone(),
+                kind: object.kind,
+                name: object.name.to_owned(),
+                change: Change::Conflict(format!("{why}; {OTHER_TYPE_CURE}")),
+            });
+        }
+    }
+    steps
 }
 
 /// The same from each broker's label and its word about itself (`/api/overview`).

@@ -43,7 +43,7 @@ impl PortMapper {
             return Ok(());
         }
         let spec = self.spec(server, folder);
-        let mut process = spec.start()?;
+        let mut process = spec.start_in(Some(folder))?;
         let deadline = Instant::now() + START_LIMIT;
         while TcpStream::connect(self.port.address()).await.is_err() {
             super::check_alive(&mut process, &spec)?;

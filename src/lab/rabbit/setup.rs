@@ -149,7 +149,8 @@ pub(super) fn environment(
 /// The server script itself: the one on PATH in Debian insists on the user `rabbitmq`.
 pub(super) fn find_server() -> Result<PathBuf, LabError> {
     match std::env::var_os(SERVER_VARIABLE) {
-        Some(path) => Ok(PathBuf::from(path)),
+        // Nodes have working directories of their own.
+        Some(path) => std::path::absolute(path).map_err(LabError::io("find the server script")),
         None => installed_server(),
     }
 }
@@ -186,6 +187,7 @@ pub fn installed_server() -> Result<PathBuf, LabError> {
 pub async fn server_version() -> Result<String, LabError> {
     let tool = find_server()?.with_file_name("rabbitmqctl");
     let mut command = tokio::process::Command::new(&tool);
+    command.current_dir(std::env::temp_dir());
     let output = command.arg("version").kill_on_drop(true).output().await;
     let output = output.map_err(LabError::io(format!("run {}", tool.display())))?;
     let said = String::from_utf8_lossy(&output.stdout);

@@ -150,6 +150,28 @@ fn the_addresses_of_a_cluster_are_one_broker() {
 }
 
 #[test]
+fn links_that_judge_nobody_are_warned_of() {
+    let warned = |more: &str| {
+        let all = good(more).warnings;
+        let all = all.iter().map(ToString::to_string);
+        all.filter(|said| said.contains("name no file of authorities"))
+            .collect::<Vec<_>>()
+    };
+    let two = "broker.url.2=amqps://127.0.0.2\n";
+    let said = warned(two);
+    assert_eq!(said.len(), 1, "{said:?}");
+    for part in ["broker.url.2", "4.0 does not connect", "federation.ca-file"] {
+        assert!(said[0].contains(part), "{part}: {said:?}");
+    }
+    let judged = format!("{two}federation.ca-file=/etc/rabbitmq/ca.pem\n");
+    assert_eq!(warned(&judged), [""; 0]);
+    // No links, or none of TLS.
+    for none in ["", "broker.url.2=127.0.0.2\n"] {
+        assert_eq!(warned(none), [""; 0]);
+    }
+}
+
+#[test]
 fn brokers_with_one_management_api_are_warned_of() {
     let second = |more: &str| {
         good(&format!("broker.url.2=localhost:5673\n{more}"))
