@@ -123,11 +123,14 @@ pub(super) fn guarded() -> Vec<Route> {
 }
 
 fn shown() -> Vec<Route> {
+    let times = json!({ "type": "string", "anyOf": [
+        { "format": "date-time" }, { "format": "date" }, { "pattern": "^[0-9]{1,4}[smhd]$" },
+    ] });
     let since = |o: Operation| {
         asks(o, Asks::MaybeToken)
             .query(
                 "since",
-                text(),
+                times,
                 "From then on: a time (RFC 3339) or how long ago, as 1h.",
             )
             .json(200, list(refers("HistoryEntry")), "The newest first.")

@@ -345,7 +345,7 @@ pub(super) async fn members(State(state): State<AdminState>) -> Response {
     let broker = view.brokers.iter().find(|broker| broker.attached);
     let own = json!({
         "instance": view.instance, "self": true, "site": view.site, "state": "alive",
-        "lastSeenMs": 0, "owned": view.sessions.owned, "version": view.version,
+        "lastSeenMs": 0, "owned": view.sessions.owned, "version": view.version, "started": view.started,
         "broker": broker.map_or("", |broker| broker.url.as_str()), "groups": roles, "rttMs": null,
     });
     let peers = view.peers.iter().map(|peer| {

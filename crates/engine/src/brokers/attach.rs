@@ -284,7 +284,8 @@ impl Engine {
         }
     }
 
-    /// Closes links that were left, once nothing delivered on them is unsettled, or after a while.
+    /// Closes links that were left, once nothing delivered on them is unsettled, or after a while;
+    /// at once where nothing can be settled on the serving broker and that one takes answers again.
     /// The broker is dialled again as the spare.
     pub(crate) fn leave_links(&mut self) {
         self.close_left(self.now.mono);
@@ -297,7 +298,9 @@ impl Engine {
             .attached
             .leaving
             .iter()
-            .filter(|(link, since)| over(*since) || !self.jobs.any_on(*link))
+            .filter(|(link, since)| {
+                over(*since) || !self.jobs.any_on(*link) || self.links.is_way_out(*link)
+            })
             .map(|(link, _)| *link)
             .collect();
         for link in done {

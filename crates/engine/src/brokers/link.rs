@@ -354,6 +354,14 @@ impl Links {
         self.stuck() && self.active.is_some_and(mute)
     }
 
+    /// The serving broker lacks something vital; that of this link, which was left, does not (any
+    /// more).
+    #[must_use]
+    pub fn is_way_out(&self, link: LinkEpoch) -> bool {
+        let vital = |broker: usize| self.weight(broker) == Weight::Vital;
+        self.active.is_some_and(vital) && self.broker_of(link).is_some_and(|broker| !vital(broker))
+    }
+
     /// The worst of what a broker lacks.
     #[must_use]
     pub fn weight(&self, broker: usize) -> Weight {
