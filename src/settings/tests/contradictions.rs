@@ -237,7 +237,9 @@ fn defaults_and_examples_do_not_go_into_production_unseen() {
             .collect()
     };
     let node = "downstream.url.1=https://finesse/finesse/api\n";
-    let far = format!("broker.url.1=amqps://far\nbroker.url.2=amqps://farther\n{node}");
+    let far = format!(
+        "broker.url.1=amqps://far\nbroker.url.2=amqps://farther\nfederation.ca-file=/etc/rabbitmq/ca.pem\n{node}"
+    );
     for (text, wanted) in [
         (far.clone(), vec!["broker.username: guest is the default"]),
         (
