@@ -78,8 +78,13 @@ impl Engine {
             let Some(owed) = self.book.owed.get_mut(&member) else {
                 continue;
             };
-            let late = now >= owed.sent_at + limits::JOURNAL_RESEND_MS;
-            if owed.keys.is_empty() || (!owed.under_way.is_empty() && !late) {
+            if owed.keys.is_empty() {
+                continue;
+            }
+            let again_at = owed.sent_at + limits::JOURNAL_RESEND_MS;
+            if !owed.under_way.is_empty() && now < again_at {
+                // The timer may have been needed earlier for something else.
+                self.timers.set_by(Timer::Journal, again_at);
                 continue;
             }
             let next = owed.keys.iter().take(limits::JOURNAL_RECORDS).copied();

@@ -263,6 +263,26 @@ fn an_intent_that_was_taken_back_is_not_acknowledged_and_one_made_anew_is() {
 }
 
 #[test]
+fn what_a_member_missed_is_told_again_though_the_timer_was_wanted_earlier() {
+    let raw = seen("m1");
+    let mut rig = restored(|rig| Restored {
+        intents: vec![intent_of(&raw, rig, "gc-1", 5)],
+        ..Restored::default()
+    });
+    beat(&mut rig, &mut 0);
+    // Its acknowledgements are gathered for a moment: that is the timer's next time.
+    for id in ["m2", "m3"] {
+        let intent = intent_of(&message("MakeCall#1001", "5000", id), &rig, "gc-2", 22);
+        tell(&mut rig, vec![intent], Vec::new());
+    }
+    rig.advance(1_000);
+    let told = rig.said.iter().filter(|(_, message)| {
+        matches!(message, PeerMessage::Journal { history: true, intents, .. } if !intents.is_empty())
+    });
+    assert!(told.count() >= 3, "nothing was acknowledged");
+}
+
+#[test]
 fn an_intent_told_by_a_third_member_is_acknowledged_to_its_maker_too() {
     let mut seq = 0;
     let mut rig = pair(&mut seq);
