@@ -452,7 +452,17 @@ pub(super) async fn drain(State(state): State<AdminState>, who: Who) -> Response
 /// Who gives a verb; [`guard`] has put it there.
 type Who = axum::Extension<Caller>;
 
+/// Carries a verb out and writes it down, whether or not its giver waits for the answer.
 async fn run(state: &AdminState, who: &Who, verb: Verb) -> Result<String, Response> {
+    let (state, who) = (state.clone(), who.0.clone());
+    let done = tokio::spawn(async move { carry_out(&state, &who, verb).await });
+    done.await.unwrap_or_else(|_| {
+        let words = "the verb's answer was lost";
+        Err(error(StatusCode::INTERNAL_SERVER_ERROR, words))
+    })
+}
+
+async fn carry_out(state: &AdminState, who: &Caller, verb: Verb) -> Result<String, Response> {
     let token = who.token.as_deref().unwrap_or("none");
     let reason = who.reason.as_str();
     tracing::info!(?verb, token, from = %who.from, reason, "admin: operator");

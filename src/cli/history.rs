@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 use super::client::{Admin, ClientError, Target};
 use super::context;
@@ -38,6 +38,9 @@ pub struct Args {
     pub watch: bool,
 }
 
+/// So much earlier than the newest change it is asked for more.
+const AGAIN: TimeDelta = TimeDelta::minutes(10);
+
 /// Changes that are shown where nothing else is asked for.
 const USUAL: usize = 30;
 
@@ -49,8 +52,8 @@ pub fn run(args: Args, json: bool) -> ExitCode {
             Err(error) => return error.report(),
         };
         match shown {
-            (Some(admin), shown) if args.watch => watch(&admin, shown, json).await,
-            (_, shown) => {
+            (Some(admin), newest, shown) if args.watch => watch(&admin, newest, shown, json).await,
+            (_, _, shown) => {
                 output::print(&whole(&shown, json));
                 exit::DONE
             }
@@ -58,8 +61,11 @@ pub fn run(args: Args, json: bool) -> ExitCode {
     })
 }
 
-/// What is asked for, the oldest first; and whom to ask for more.
-async fn first(args: &Args) -> Result<(Option<Admin>, Vec<HistoryEntry>), ClientError> {
+/// Whom to ask for more; the newest change of all where changes are watched; and what is asked for,
+/// the oldest first.
+type First = (Option<Admin>, Option<HistoryEntry>, Vec<HistoryEntry>);
+
+async fn first(args: &Args) -> Result<First, ClientError> {
     let since = args.since.as_deref();
     let from = since.map(|text| admin::since(text, Utc::now())).transpose();
     let from = from.map_err(|words| ClientError::Usage(format!("--since: {words}")))?;
@@ -68,14 +74,15 @@ async fn first(args: &Args) -> Result<(Option<Admin>, Vec<HistoryEntry>), Client
         (None, kept(args)?)
     } else {
         let admin = Admin::new(&args.target)?;
-        let entries = read(&admin, from).await?;
+        let entries = read(&admin, from.filter(|_| !args.watch)).await?;
         (Some(admin), entries)
     };
+    let newest = entries.last().cloned();
     if let Some(from) = from {
         entries.retain(|entry| entry.touches(from));
     }
     entries.drain(..entries.len().saturating_sub(most));
-    Ok((admin, entries))
+    Ok((admin, newest, entries))
 }
 
 /// What the files of a stopped instance hold, the oldest first.
@@ -107,8 +114,14 @@ async fn read(
 }
 
 /// An instance that goes away is waited for.
-async fn watch(admin: &Admin, shown: Vec<HistoryEntry>, json: bool) -> u8 {
-    let mut last = shown.last().cloned();
+async fn watch(
+    admin: &Admin,
+    newest: Option<HistoryEntry>,
+    shown: Vec<HistoryEntry>,
+    json: bool,
+) -> u8 {
+    // The newest that is there counts, shown or not: what comes behind it is new.
+    let mut last = newest;
     let mut fresh = shown;
     loop {
         if !fresh.is_empty() && !output::print(&lines(&fresh, json)) {
@@ -118,7 +131,9 @@ async fn watch(admin: &Admin, shown: Vec<HistoryEntry>, json: bool) -> u8 {
             () = tokio::time::sleep(INTERVAL) => {}
             _ = tokio::signal::ctrl_c() => return exit::DONE,
         }
-        match read(admin, last.as_ref().and_then(at)).await {
+        // The instance's clock may have been set back since; the number decides.
+        let from = last.as_ref().and_then(at).map(|at| at - AGAIN);
+        match read(admin, from).await {
             Ok(now) => {
                 let after = last.as_ref().map_or(0, |entry| entry.id);
                 fresh = now;

@@ -400,6 +400,7 @@ fn instance_wide(event: &Event, instance: &str) {
             );
         }
         Event::ImpossibleStep { state, evidence } => {
+            counter!(names::STALE, "what" => "impossible_step").increment(1);
             error!(
                 instance,
                 state, evidence, "refused: this cannot follow in the life of a command (a bug)"

@@ -193,9 +193,10 @@ impl History {
     /// Rows from that time on, the newest first. One that was told again since belongs to them.
     #[must_use]
     pub fn since(&self, from: DateTime<Utc>) -> Vec<HistoryEntry> {
-        let mut entries = self.entries();
-        entries.retain(|entry| entry.touches(from));
-        entries
+        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = rows.list.iter().rev();
+        let asked = newest.filter(|row| row.entry.touches(from));
+        asked.map(|row| row.entry.clone()).collect()
     }
 
     /// Gives what was counted to the file, and waits a moment until all is written.

@@ -469,7 +469,9 @@ impl Engine {
     }
 
     pub(crate) fn wait_for(&mut self, id: JobId, first: JobId) {
-        self.step(id, Evidence::SameIdInWork);
+        if self.step(id, Evidence::SameIdInWork).is_none() {
+            return;
+        }
         if let Some(job) = self.jobs.get_mut(first) {
             job.waiters.push(id);
         }

@@ -180,7 +180,9 @@ impl Engine {
             return;
         }
         let since = self.now.mono;
-        self.step(id, Evidence::NotOurs { since });
+        if self.step(id, Evidence::NotOurs { since }).is_none() {
+            return;
+        }
         self.stage(id, Stage::Held);
         self.jobs.hold(id);
         self.timers.set_by(Timer::Evidence, self.now.mono);

@@ -124,7 +124,11 @@ impl Engine {
             at: now.wall,
             alone: self.misses_a_member(),
         };
-        self.step(id, evidence(key, epoch));
+        if self.step(id, evidence(key, epoch)).is_none() {
+            // Nothing would ever take back what was written for it.
+            self.leave_lane(id, command);
+            return;
+        }
         self.stage(
             id,
             Stage::Intended {

@@ -121,7 +121,9 @@ impl Engine {
             self.overloaded(id);
             return;
         }
-        self.step(id, Evidence::Ours);
+        if self.step(id, Evidence::Ours).is_none() {
+            self.jobs.lanes.take_out(id, &key);
+        }
         self.advance_lane(&key);
     }
 
@@ -170,7 +172,10 @@ impl Engine {
                 return;
             };
             self.start_job(id);
-            if self.jobs.lanes.running(key) == Some(id) {
+            if self.jobs.get(id).is_none() {
+                // Nothing ever leaves the lane for a job that is not there.
+                self.jobs.lanes.take_out(id, key);
+            } else if self.jobs.lanes.running(key) == Some(id) {
                 return;
             }
         }

@@ -194,7 +194,10 @@ impl Engine {
             self.intend(id, Box::new(work), command);
             return;
         }
-        self.step(id, Evidence::Planned(Box::new(work)));
+        if self.step(id, Evidence::Planned(Box::new(work))).is_none() {
+            self.leave_lane(id, command);
+            return;
+        }
         let node = self.route.current();
         self.issue(id, node);
     }
