@@ -294,6 +294,21 @@ fn every_alert_has_its_place_in_the_handbook() {
     }
 }
 
+/// The product's Rust files below a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap_or_default();
+        if path.is_dir() && name != "tests" {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|ext| ext == "rs") && name != "tests.rs" {
+            found.push(path);
+        }
+    }
+    found
+}
+
 /// Every fixed reason of the engine, and every role and state of a peer, is in the page's glossary;
 /// and the glossary of the handbook is the page's.
 #[test]
@@ -330,11 +345,7 @@ fn every_word_is_in_the_glossary() {
         "leave_group(",
         "drain(",
     ];
-    for entry in std::fs::read_dir(root().join("crates/engine/src")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|ext| ext != "rs") {
-            continue;
-        }
+    for path in sources(&root().join("crates/engine/src")) {
         let text = std::fs::read_to_string(path).unwrap();
         for line in text
             .lines()

@@ -40,6 +40,7 @@ struct Prosody {
     folder: TempDir,
     plain: ReservedPort,
     direct: ReservedPort,
+    has_direct: bool,
     domain: String,
     child: Option<Child>,
 }
@@ -70,6 +71,7 @@ impl Prosody {
             folder: tempfile::tempdir().unwrap(),
             plain: ReservedPort::take().unwrap(),
             direct: ReservedPort::take().unwrap(),
+            has_direct: !matches!(protection, Protection::None),
             domain: domain.to_owned(),
             child: None,
         };
@@ -129,12 +131,14 @@ impl Prosody {
             .spawn()
             .expect("Prosody (Debian: prosody); run scripts/setup");
         self.child = Some(child);
-        until("Prosody listens", async || {
-            TcpStream::connect(("127.0.0.1", self.plain.number()))
-                .await
-                .is_ok()
-        })
-        .await;
+        // It opens them one after another.
+        let direct = self.has_direct.then_some(self.direct.number());
+        for port in std::iter::once(self.plain.number()).chain(direct) {
+            until("Prosody listens", async || {
+                TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+            })
+            .await;
+        }
     }
 
     fn kill(&mut self) {
