@@ -352,7 +352,7 @@ mod tests {
         assert!(waited.is_err());
         // The place is free once the attempt has ended.
         let ended = tokio::time::timeout(Duration::from_secs(20), room.acquire()).await;
-        ended.unwrap().unwrap();
+        drop(ended.unwrap().unwrap());
         assert!(publisher.ways[0].open.lock().await.failed.is_some());
     }
 

@@ -206,8 +206,10 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_on_this_instances_list_is_tried_again() {
         let addresses = Addresses::new(Vec::new(), None, None);
+        let tls = crate::net::TlsClient::default().config().unwrap();
+        let http = Client::builder().tls_backend_preconfigured(tls.as_ref().clone());
         let poster = Poster {
-            http: Client::new(),
+            http: http.build().unwrap(),
             token: None,
             addresses,
         };
