@@ -9,6 +9,7 @@ mod callback;
 mod connection;
 mod publisher;
 mod request;
+mod server;
 
 use std::io;
 use std::net::SocketAddr;
@@ -40,8 +41,9 @@ pub use publisher::PublisherConfig;
 
 /// Requests in work at once; a further one is answered 503.
 const IN_WORK: usize = 64;
-/// Connections at once; further ones wait in the system's backlog.
-const CONNECTIONS: usize = 64;
+/// Connections at once, so many that there is one to say 503 on; further ones wait in the system's
+/// backlog.
+const CONNECTIONS: usize = 4 * IN_WORK;
 /// How long a body may take.
 const BODY_TIME: Duration = Duration::from_secs(5);
 /// When a client may try again that was refused for want of room or of a broker, seconds.
@@ -65,9 +67,9 @@ pub struct RestConfig {
 struct Entrance {
     token: Option<Secret>,
     defaults: Defaults,
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
     addresses: Option<Addresses>,
-    room: Semaphore,
+    room: Arc<Semaphore>,
 }
 
 /// Opens the listener.
@@ -107,9 +109,9 @@ pub async fn serve(
     let entrance = Entrance {
         token: config.token,
         defaults: config.defaults,
-        publisher: Publisher::new(config.publisher).map_err(io::Error::other)?,
+        publisher: Arc::new(Publisher::new(config.publisher).map_err(io::Error::other)?),
         addresses,
-        room: Semaphore::new(IN_WORK),
+        room: Arc::new(Semaphore::new(IN_WORK)),
     };
     let app = Router::new()
         .route("/gc/command", post(command))
@@ -122,33 +124,20 @@ pub async fn serve(
             refused(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
         })
         .with_state(Arc::new(entrance));
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = axum::serve(Limited::new(listener, CONNECTIONS, None), app)
-        .with_graceful_shutdown(async move {
-            // An error says that the sender is gone, which is the end as well.
-            let _ = stopped.await;
-        });
-    let end = async move {
-        shutdown.cancelled().await;
-        let _ = stop.send(());
-        tokio::time::sleep(CLOSING).await;
-    };
-    let served = tokio::select! {
-        served = server => served,
-        () = end => Ok(()),
-    };
+    let listener = Limited::new(listener, CONNECTIONS, None);
+    server::serve(listener, app, shutdown, CLOSING).await;
     if let Some(posting) = posting {
         // It has been told as well, and bounds its own end; a panic in it has been logged.
         let _ = posting.await;
     }
-    served
+    Ok(())
 }
 
 async fn command(State(entrance): State<Arc<Entrance>>, request: Request<Body>) -> Response {
     if let Err((status, words)) = entrance.admits(request.headers()) {
         return refused(status, words);
     }
-    let Ok(_place) = entrance.room.try_acquire() else {
+    let Ok(place) = Arc::clone(&entrance.room).try_acquire_owned() else {
         let words = "too many commands at once; try again";
         return refused(StatusCode::SERVICE_UNAVAILABLE, words);
     };
@@ -172,7 +161,8 @@ async fn command(State(entrance): State<Arc<Entrance>>, request: Request<Body>) 
         Err(unreadable) => return refused(unreadable.status, &unreadable.words),
     };
     let (id, callback) = (asked.id.clone(), asked.callback.clone());
-    match entrance.publisher.publish(asked).await {
+    let published = entrance.publisher.publish_to_the_end(asked, place);
+    match published.await {
         Ok(()) => {
             let mut taken = json!({ "id": id });
             match callback {

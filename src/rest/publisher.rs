@@ -1,12 +1,13 @@
 //! Puts commands on the command queue: the first broker of the list that takes them, a confirm for
 //! each, and mandatory, so that a queue that is missing is noticed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
 use super::callback::Objects;
@@ -122,9 +123,25 @@ impl Publisher {
         })
     }
 
+    /// As `publish`, and to its end whoever still waits for it: a client that hangs up must not keep
+    /// the others from learning that a broker cannot be reached. `place` is given back at the end.
+    pub(super) async fn publish_to_the_end(
+        self: &Arc<Self>,
+        asked: Asked,
+        place: OwnedSemaphorePermit,
+    ) -> Result<(), Failure> {
+        let publisher = Arc::clone(self);
+        let publishing = tokio::spawn(async move {
+            let _place = place;
+            publisher.publish(asked).await
+        });
+        let published = publishing.await;
+        published.unwrap_or_else(|error| Err(Failure::Unknown(error.to_string())))
+    }
+
     /// Puts a command on the queue of the first broker that takes it. After one that may have taken
     /// it the next gets it as a further attempt of the same id, which is never run twice.
-    pub(super) async fn publish(&self, mut asked: Asked) -> Result<(), Failure> {
+    async fn publish(&self, mut asked: Asked) -> Result<(), Failure> {
         let mut failure = Failure::NotTaken("no broker is configured".to_owned());
         for way in &self.ways {
             let label = &way.broker.label;
@@ -321,6 +338,22 @@ mod tests {
             body: bytes::Bytes::new(),
             callback: Callback::None,
         }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_hangs_up_does_not_keep_a_silent_broker_from_being_found_out() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = silent.local_addr().unwrap().to_string();
+        let publisher = Arc::new(publisher(&[&address]));
+        let room = Arc::new(tokio::sync::Semaphore::new(1));
+        let place = Arc::clone(&room).try_acquire_owned().unwrap();
+        let client = publisher.publish_to_the_end(asked(), place);
+        let waited = tokio::time::timeout(Duration::from_millis(20), client).await;
+        assert!(waited.is_err());
+        // The place is free once the attempt has ended.
+        let ended = tokio::time::timeout(Duration::from_secs(20), room.acquire()).await;
+        drop(ended.unwrap().unwrap());
+        assert!(publisher.ways[0].open.lock().await.failed.is_some());
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! Where events may be posted, and where those of a client are.
 
+use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
 /// Longest URL of a callback, bytes.
@@ -48,8 +49,25 @@ impl Allowed {
     fn covers(&self, url: &Url) -> bool {
         let within = url.path().strip_prefix(self.path.as_str());
         let within = within.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        within && Origin::of(url).as_ref() == Some(&self.origin)
+        within && is_plain(url.path()) && Origin::of(url).as_ref() == Some(&self.origin)
     }
+}
+
+/// Whether every server sees the same segments in a path: one that decodes it before it splits it,
+/// or cuts a segment's parameters (`..;`), would leave what the entry names.
+fn is_plain(path: &str) -> bool {
+    let lower = path.to_ascii_lowercase();
+    let leaves = |segment: &str| {
+        let mut decoded = percent_decode_str(segment);
+        decoded.next() == Some(b'.') && decoded.next() == Some(b'.')
+    };
+    !lower.contains("%2f") && !lower.contains("%5c") && !lower.split('/').any(leaves)
+}
+
+/// Whether a text names a scheme; a URL in its query is not meant.
+fn has_scheme(text: &str) -> bool {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| !scheme.contains(['/', '?', '#']))
 }
 
 fn is_http(url: &Url) -> bool {
@@ -85,7 +103,7 @@ impl Addresses {
         endpoint: &str,
     ) -> Result<Option<String>, String> {
         let base = match (host, endpoint, &self.base) {
-            ("", whole, _) if whole.contains("://") => return self.checked(whole).map(Some),
+            ("", whole, _) if has_scheme(whole) => return self.checked(whole).map(Some),
             ("", "", None) => return Ok(None),
             ("", _, None) => return Err("callbackEndpoint without a callbackFqdn".to_owned()),
             ("", _, Some(base)) => base,
@@ -95,7 +113,7 @@ impl Addresses {
             "" => self.path.as_deref().unwrap_or_default(),
             given => given,
         };
-        if base.contains("://") {
+        if has_scheme(base) {
             return self.checked(&joined(base, endpoint)).map(Some);
         }
         // A bare name: as the list has it.
@@ -193,6 +211,10 @@ mod tests {
             ("https://crm.example", "/events/../admin"),
             ("https://crm.example", "/events/%2e%2e/admin"),
             ("https://crm.example", "/events\\..\\..\\admin"),
+            ("https://crm.example", "/events/..%2fadmin"),
+            ("https://crm.example", "/events/a%5C..%5Cadmin"),
+            ("https://crm.example", "/events/..;x/admin"),
+            ("https://crm.example", "/events/.%2e%3b/admin"),
             ("http://crm.example", "/events"),
             ("https://crm.example:8443", "/events"),
             ("https://crm.example@evil.example", "/events"),
@@ -222,6 +244,10 @@ mod tests {
         assert_eq!(
             all.resolve("", ""),
             url("http://client.example:8113/voice/submit/v1")
+        );
+        assert_eq!(
+            all.resolve("", "/e?return=https://x"),
+            url("http://client.example:8113/e?return=https://x")
         );
         assert_eq!(
             all.resolve("", "/other"),

@@ -8,18 +8,16 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use lapin::message::Delivery;
-use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions,
-    QueueDeclareOptions,
-};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::objects::Registration;
+use super::chores;
+use super::objects::{Registration, explained};
 use super::worker::{Order, Worker};
 use super::{DESTINATIONS, Shared};
 use crate::broker::guard;
@@ -41,6 +39,11 @@ const FIRST_RENEWAL: Duration = Duration::from_secs(2);
 const COUNTING: Duration = Duration::from_secs(5);
 /// A client that took nothing and said nothing for so long is forgotten, milliseconds.
 const FORGOTTEN: u64 = 24 * 3_600_000;
+/// Destinations that may leave at once; beyond it one goes without what still waits for it, which
+/// stays in its queue.
+const LEAVING: usize = DESTINATIONS;
+/// The same warning is not said again before this.
+const QUIET: Duration = Duration::from_secs(60);
 /// How long what is being posted may take at the end.
 const STOPPING: Duration = Duration::from_millis(800);
 
@@ -72,11 +75,53 @@ struct Session<'a> {
     keeper: &'a Keeper,
     connection: Arc<Connection>,
     registry: Channel,
-    /// For renewals and counts.
-    other: Channel,
     homes: HashMap<String, Home>,
     workers: JoinSet<(String, Result<(), String>)>,
+    /// One at most, as below: what goes wrong with either is no reason to begin anew.
+    counting: JoinSet<()>,
+    renewing: JoinSet<()>,
+    crowded: Warned,
+    failing: Warned,
     stop: CancellationToken,
+}
+
+/// When a warning was last given.
+#[derive(Debug, Default)]
+struct Warned(Option<Instant>);
+
+impl Warned {
+    /// Whether it is time for it; then it counts as given.
+    fn is_due(&mut self) -> bool {
+        let due = self.0.is_none_or(|at| at.elapsed() >= QUIET);
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
+    }
+}
+
+/// What a registration is, to one who has these homes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    /// Nothing.
+    Old,
+    /// A destination that was not known.
+    Settles,
+    /// Another place, or another time, of one that is.
+    Changes,
+}
+
+/// `far`: federation brought it.
+fn news(home: Option<&Home>, registration: &Registration, far: bool) -> News {
+    let Some(home) = home else {
+        return if far { News::Old } else { News::Settles };
+    };
+    match registration.rank().cmp(&home.registration.rank()) {
+        std::cmp::Ordering::Less => News::Old,
+        // Our own renewal of what has been let go meanwhile must not bring it back.
+        std::cmp::Ordering::Equal if far || home.tag.is_none() => News::Old,
+        _ => News::Changes,
+    }
 }
 
 impl Keeper {
@@ -128,9 +173,6 @@ impl<'a> Session<'a> {
         let connection = keeper.broker.open(&keeper.dial, "callbacks").await?;
         let begun = async {
             let registry = connection.create_channel().await?;
-            let other = connection.create_channel().await?;
-            let confirms = ConfirmSelectOptions::default();
-            other.confirm_select(confirms).await?;
             let objects = &keeper.shared.objects;
             objects.declare_registry(&registry).await?;
             let qos = BasicQosOptions::default();
@@ -143,31 +185,34 @@ impl<'a> Session<'a> {
                 FieldTable::default(),
             );
             let consumer = consume.await?;
-            Ok::<_, lapin::Error>((registry, other, consumer))
+            Ok::<_, lapin::Error>((registry, consumer))
         };
         match tokio::time::timeout(ANSWER, begun).await {
-            Ok(Ok((registry, other, consumer))) => {
+            Ok(Ok((registry, consumer))) => {
                 let session = Session {
                     keeper,
                     connection: Arc::new(connection),
                     registry,
-                    other,
                     homes: HashMap::new(),
                     workers: JoinSet::new(),
+                    counting: JoinSet::new(),
+                    renewing: JoinSet::new(),
+                    crowded: Warned::default(),
+                    failing: Warned::default(),
                     stop: stop.child_token(),
                 };
                 Ok((session, consumer))
             }
             Ok(Err(error)) => {
                 guard::note(&error);
-                Err(error.to_string())
+                Err(explained(&error))
             }
             Err(_) => Err("no answer in time".to_owned()),
         }
     }
 
     async fn go_on(&mut self, mut consumer: Consumer) -> Result<(), String> {
-        let begin = tokio::time::Instant::now() + FIRST_RENEWAL;
+        let begin = Instant::now() + FIRST_RENEWAL;
         let mut renewal = tokio::time::interval_at(begin, RENEWAL);
         let mut counting = tokio::time::interval(COUNTING);
         for every in [&mut renewal, &mut counting] {
@@ -184,7 +229,7 @@ impl<'a> Session<'a> {
                 },
                 Some(ended) = self.workers.join_next() => self.ended(ended).await?,
                 _ = renewal.tick() => self.renew().await?,
-                _ = counting.tick() => self.count().await?,
+                _ = counting.tick() => self.count(),
             }
         }
     }
@@ -202,14 +247,14 @@ impl<'a> Session<'a> {
         let headers = delivery.properties.headers().as_ref();
         let far = headers.is_some_and(|table| table.inner().contains_key("x-received-from"));
         let tag = delivery.delivery_tag;
-        match self.homes.get(&registration.destination) {
-            None if far => self.ack(tag).await,
-            None => self.settle_in(registration, tag).await,
-            Some(home) if registration.rank() < home.registration.rank() => self.ack(tag).await,
-            Some(home) if far && registration.rank() == home.registration.rank() => {
-                self.ack(tag).await
-            }
-            Some(_) => self.change(registration, tag, far).await,
+        match news(
+            self.homes.get(&registration.destination),
+            &registration,
+            far,
+        ) {
+            News::Old => self.ack(tag).await,
+            News::Settles => self.settle_in(registration, tag).await,
+            News::Changes => self.change(registration, tag, far).await,
         }
     }
 
@@ -223,17 +268,11 @@ impl<'a> Session<'a> {
         if self.keeper.shared.objects.queue(&destination).is_none() {
             return self.ack(tag).await;
         }
-        let held = self.homes.iter().filter(|(_, home)| home.tag.is_some());
-        if held.clone().count() >= DESTINATIONS
-            && let Some((oldest, _)) = held.min_by_key(|(_, home)| home.seen())
-        {
-            let oldest = oldest.clone();
-            tracing::warn!(destination = %oldest, limit = DESTINATIONS, "callbacks: too many destinations, this one is let go");
-            self.leave(&oldest).await?;
-        }
+        self.make_room().await?;
         let (order, _) = watch::channel(Order {
             url: registration.url.clone(),
             leaving: false,
+            drain: true,
             since: None,
         });
         let home = Home {
@@ -247,6 +286,31 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Lets those go that were silent longest, until one more may be held.
+    async fn make_room(&mut self) -> Result<(), String> {
+        loop {
+            let held = self.homes.iter().filter(|(_, home)| home.tag.is_some());
+            if held.clone().count() < DESTINATIONS {
+                return Ok(());
+            }
+            let Some((oldest, _)) = held.min_by_key(|(_, home)| home.seen()) else {
+                return Ok(());
+            };
+            let oldest = oldest.clone();
+            if self.crowded.is_due() {
+                let broker = &self.keeper.broker.label;
+                tracing::warn!(%broker, destination = %oldest, limit = DESTINATIONS, "callbacks: too many destinations, those that were silent longest are let go");
+            }
+            self.leave(&oldest).await?;
+        }
+    }
+
+    /// Whether one that leaves may take its time.
+    fn may_drain(&self) -> bool {
+        let leaving = |home: &&Home| home.order.borrow().leaving;
+        self.homes.values().filter(leaving).count() < LEAVING
+    }
+
     /// Newer word of a destination that is known.
     async fn change(
         &mut self,
@@ -254,6 +318,11 @@ impl<'a> Session<'a> {
         tag: u64,
         far: bool,
     ) -> Result<(), String> {
+        let known = self.homes.get(&registration.destination);
+        if !far && known.is_some_and(|home| home.tag.is_none()) {
+            self.make_room().await?;
+        }
+        let drain = !far || self.may_drain();
         let Some(home) = self.homes.get_mut(&registration.destination) else {
             return Ok(());
         };
@@ -265,6 +334,7 @@ impl<'a> Session<'a> {
         let order = Order {
             url: registration.url.clone(),
             leaving: far,
+            drain,
             since: far.then_some(registration.at),
         };
         if *home.order.borrow() != order {
@@ -284,10 +354,14 @@ impl<'a> Session<'a> {
 
     /// Lets a destination go.
     async fn leave(&mut self, destination: &str) -> Result<(), String> {
+        let drain = self.may_drain();
         let Some(home) = self.homes.get_mut(destination) else {
             return Ok(());
         };
-        home.order.send_modify(|order| order.leaving = true);
+        home.order.send_modify(|order| {
+            order.leaving = true;
+            order.drain = drain;
+        });
         match home.tag.take() {
             Some(tag) => self.ack(tag).await,
             None => Ok(()),
@@ -350,7 +424,10 @@ impl<'a> Session<'a> {
             }
             Ok(()) => self.work(&destination, PAUSE),
             Err(why) => {
-                tracing::warn!(%destination, why, "callback: its queue is taken up again");
+                if self.failing.is_due() {
+                    let broker = &self.keeper.broker.label;
+                    tracing::warn!(%broker, %destination, why, "callback: its queue is taken up again; others of this broker are not told of for a minute");
+                }
                 self.work(&destination, PAUSE);
             }
         }
@@ -364,48 +441,42 @@ impl<'a> Session<'a> {
         let held: Vec<(String, u64)> = held
             .map(|(name, home)| (name.clone(), home.seen()))
             .collect();
+        let mut again = Vec::with_capacity(held.len());
         for (destination, seen) in held {
             if now.saturating_sub(seen) > FORGOTTEN {
                 tracing::info!(%destination, "callback: forgotten, nothing was heard for a day");
                 self.leave(&destination).await?;
-                continue;
+            } else if let Some(home) = self.homes.get(&destination) {
+                let registration = home.registration.clone();
+                again.push(Registration {
+                    seen,
+                    ..registration
+                });
             }
-            let Some(home) = self.homes.get(&destination) else {
-                continue;
-            };
-            let again = Registration {
-                seen,
-                ..home.registration.clone()
-            };
-            let publish = self.keeper.shared.objects.publish(&self.other, &again);
-            let published = tokio::time::timeout(ANSWER, publish).await;
-            published.map_err(|_| "no confirm in time".to_owned())??;
+        }
+        while self.renewing.try_join_next().is_some() {}
+        if !again.is_empty() && self.renewing.is_empty() {
+            let keeper = self.keeper;
+            let (broker, dial) = (keeper.broker.clone(), keeper.dial.clone());
+            let objects = keeper.shared.objects.clone();
+            self.renewing
+                .spawn(chores::renew(broker, dial, objects, again));
         }
         Ok(())
     }
 
-    async fn count(&mut self) -> Result<(), String> {
-        let passive = QueueDeclareOptions {
-            passive: true,
-            durable: true,
-            ..QueueDeclareOptions::default()
-        };
-        let objects = &self.keeper.shared.objects;
-        for destination in self.homes.keys() {
-            let Some(queue) = objects.queue(destination) else {
-                continue;
-            };
-            let ask = self
-                .other
-                .queue_declare(queue, passive, FieldTable::default());
-            let answer = tokio::time::timeout(ANSWER, ask).await;
-            let answer = answer.map_err(|_| "no answer in time".to_owned())?;
-            let queue = answer.map_err(|error| error.to_string())?;
-            let at = (self.keeper.broker.label.as_str(), destination.as_str());
-            let tally = &self.keeper.shared.tally;
-            tally.waiting(at, u64::from(queue.message_count()));
+    fn count(&mut self) {
+        while self.counting.try_join_next().is_some() {}
+        if !self.counting.is_empty() {
+            return;
         }
-        Ok(())
+        let shared = &self.keeper.shared;
+        let queue = |name: &String| Some((name.clone(), shared.objects.queue(name)?));
+        let queues = self.homes.keys().filter_map(queue).collect();
+        let connection = Arc::clone(&self.connection);
+        let (tally, broker) = (shared.tally.clone(), self.keeper.broker.label.clone());
+        self.counting
+            .spawn(chores::count(connection, broker, queues, tally));
     }
 
     /// What is being posted may end; then the connection goes, and with it all that is held.
@@ -416,5 +487,54 @@ impl<'a> Session<'a> {
         self.workers.abort_all();
         let close = self.connection.close(200, "OK".into());
         let _ = tokio::time::timeout(STOPPING, close).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registration(at: u64) -> Registration {
+        Registration::new("crm", "https://crm.example/".to_owned(), at)
+    }
+
+    fn home(tag: Option<u64>) -> Home {
+        let (order, _) = watch::channel(Order {
+            url: String::new(),
+            leaving: tag.is_none(),
+            drain: true,
+            since: None,
+        });
+        Home {
+            registration: registration(7),
+            tag,
+            order,
+            taken: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn a_late_renewal_brings_nobody_back_who_was_let_go_and_a_new_word_does() {
+        let (held, gone) = (home(Some(1)), home(None));
+        for (home, at, far, expected) in [
+            (None, 7, false, News::Settles),
+            (None, 7, true, News::Old),
+            (Some(&held), 6, false, News::Old),
+            (Some(&held), 7, false, News::Changes),
+            (Some(&held), 7, true, News::Old),
+            (Some(&held), 8, true, News::Changes),
+            (Some(&gone), 7, false, News::Old),
+            (Some(&gone), 8, false, News::Changes),
+        ] {
+            assert_eq!(news(home, &registration(at), far), expected, "{at} {far}");
+        }
+    }
+
+    #[test]
+    fn a_warning_is_given_once_in_a_while() {
+        let mut warned = Warned::default();
+        assert!(warned.is_due() && !warned.is_due());
+        warned.0 = warned.0.and_then(|at| at.checked_sub(QUIET));
+        assert!(warned.is_due());
     }
 }

@@ -17,6 +17,7 @@
 //! posts what is left and lets go.
 
 mod address;
+mod chores;
 mod keeper;
 mod objects;
 mod post;

@@ -59,6 +59,18 @@ impl Registration {
     }
 }
 
+/// An error of a declaration in words, and what can be done where there is a queue of that name.
+pub(super) fn explained(error: &lapin::Error) -> String {
+    let words = error.to_string();
+    match words.contains("PRECONDITION_FAILED") {
+        true => format!(
+            "{words}: it exists with other properties (of another queue.type, or made by hand); \
+             delete it and it is made anew, without what waits in it"
+        ),
+        false => words,
+    }
+}
+
 /// The names of one cluster's objects, and how its queues are declared.
 #[derive(Debug, Clone)]
 pub struct Objects {
@@ -148,7 +160,7 @@ impl Objects {
         registration: &Registration,
     ) -> Result<(), String> {
         let destination = registration.destination.as_str();
-        let words = |error: lapin::Error| error.to_string();
+        let words = |error: lapin::Error| explained(&error);
         let queue = self.queue(destination);
         let queue = queue.ok_or("the destination's name is too long for a queue's")?;
         self.declare_registry(channel).await.map_err(words)?;

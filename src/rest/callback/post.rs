@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lapin::message::Delivery;
 use lapin::types::AMQPValue;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::header::{
     AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
@@ -14,6 +15,8 @@ use crate::rest::connection::BadConfig;
 
 /// Of an answer so much is read that the connection can be used again, bytes.
 const MAX_ANSWER: u64 = 16 * 1024;
+/// What is encoded of a text that cannot stand in a header as it is, besides letters beyond ASCII.
+const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
 /// How long a connection may be idle that is used again.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -22,9 +25,9 @@ const IDLE: Duration = Duration::from_secs(10);
 pub(super) enum Posted {
     /// 2xx: the client has it.
     Taken,
-    /// The client will never take it (4xx), or it may not be posted there.
+    /// The client will never take it (4xx).
     Refused(String),
-    /// Nobody there, no answer, 5xx, a redirect: to be tried again.
+    /// Nobody there, no answer, 5xx, a redirect, not on this instance's list: to be tried again.
     Failed(String),
 }
 
@@ -72,7 +75,8 @@ impl Poster {
         // Whoever registered it may have had another list.
         let url = match Url::parse(url) {
             Ok(url) if self.addresses.allows(&url) => url,
-            _ => return Posted::Refused("not on rest.callback.allow here".to_owned()),
+            // The other instance's may have it, and this one's soon.
+            _ => return Posted::Failed("not on rest.callback.allow here".to_owned()),
         };
         let mut headers = headers(destination, event);
         if let Some(token) = &self.token {
@@ -130,14 +134,25 @@ fn reason(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
+/// As it is where that is printable ASCII, else percent-encoded: a destination may have any letters.
+fn header_value(text: &str) -> Option<HeaderValue> {
+    let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    match printable {
+        true => HeaderValue::from_str(text).ok(),
+        false => {
+            let encoded = utf8_percent_encode(text, ENCODED).to_string();
+            HeaderValue::from_str(&encoded).ok()
+        }
+    }
+}
+
 /// What stands in the message's properties.
 fn headers(destination: &str, event: &Delivery) -> HeaderMap {
     let properties = &event.properties;
     let mut headers = HeaderMap::new();
     headers.insert(USER_AGENT, HeaderValue::from_static("tandem"));
     let mut put = |name: HeaderName, text: Option<&str>| {
-        // What cannot stand in a header is left out: none of ours is such.
-        if let Some(value) = text.and_then(|text| HeaderValue::from_str(text).ok()) {
+        if let Some(value) = text.and_then(header_value) {
             headers.insert(name, value);
         }
     };
@@ -176,6 +191,33 @@ fn headers(destination: &str, event: &Delivery) -> HeaderMap {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_has_any_letters_percent_encoded() {
+        for (text, value) in [
+            ("crm 50%", "crm 50%"),
+            ("büro 50%", "b%C3%BCro 50%25"),
+            ("a\nb", "a%0Ab"),
+        ] {
+            assert_eq!(header_value(text).unwrap(), value);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_on_this_instances_list_is_tried_again() {
+        let addresses = Addresses::new(Vec::new(), None, None);
+        let tls = crate::net::TlsClient::default().config().unwrap();
+        let http = Client::builder().tls_backend_preconfigured(tls.as_ref().clone());
+        let poster = Poster {
+            http: http.build().unwrap(),
+            token: None,
+            addresses,
+        };
+        let exchange = lapin::types::ShortString::from("e");
+        let event = Delivery::mock(1, exchange, "crm".into(), false, Vec::new());
+        let posted = poster.post("https://crm.example/", "crm", &event).await;
+        assert!(matches!(posted, Posted::Failed(_)), "{posted:?}");
+    }
 
     #[test]
     fn what_may_pass_is_tried_again_and_what_will_not_is_not() {

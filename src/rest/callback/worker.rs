@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::objects::explained;
 use super::post::Posted;
 use super::tally::Outcome;
 use crate::broker::guard;
@@ -36,11 +37,18 @@ pub(super) struct Order {
     pub(super) url: String,
     /// Another broker is the destination's home: post what is left, take nothing new.
     pub(super) leaving: bool,
+    /// Where it leaves: whether what is left is posted. Else it stays in the queue.
+    pub(super) drain: bool,
     /// Since when it is, milliseconds since the epoch: later events wait there.
     pub(super) since: Option<u64>,
 }
 
 impl Order {
+    /// Whether nothing is posted any more.
+    fn ends_at_once(&self) -> bool {
+        self.leaving && !self.drain
+    }
+
     /// Whether the new home has this event for certain, by when it was made.
     fn has_elsewhere(&self, made: u64) -> bool {
         let since = self.since.filter(|_| self.leaving);
@@ -63,6 +71,8 @@ pub(super) struct Worker {
 /// Why an event is not dealt with.
 enum Interrupted {
     Stopped,
+    /// The destination is let go, and nothing is posted any more.
+    LetGo,
     /// The broker has ended the consumer.
     Ended,
     Broker(lapin::Error),
@@ -77,12 +87,16 @@ impl From<lapin::Error> for Interrupted {
 impl Worker {
     /// Until it is told to stop, or has left; an error is the broker's.
     pub(super) async fn run(mut self, channel: Channel) -> Result<(), String> {
-        match self.work(&channel).await {
-            Ok(()) | Err(Interrupted::Stopped) => Ok(()),
+        let mut ended = self.work(&channel).await;
+        if matches!(ended, Err(Interrupted::LetGo)) {
+            ended = self.bind(&channel, false).await.map_err(Into::into);
+        }
+        match ended {
+            Ok(()) | Err(Interrupted::Stopped | Interrupted::LetGo) => Ok(()),
             Err(Interrupted::Ended) => Err("the broker has ended the consumer".to_owned()),
             Err(Interrupted::Broker(error)) => {
                 guard::note(&error);
-                Err(error.to_string())
+                Err(explained(&error))
             }
         }
     }
@@ -95,7 +109,11 @@ impl Worker {
         let mut consumer = self.consume(channel).await?;
         let mut bound = true;
         loop {
-            let leaving = self.order.borrow_and_update().leaving;
+            let order = self.order.borrow_and_update().clone();
+            if order.ends_at_once() {
+                return Err(Interrupted::LetGo);
+            }
+            let leaving = order.leaving;
             if leaving == bound {
                 self.bind(channel, !leaving).await?;
                 bound = !leaving;
@@ -172,7 +190,8 @@ impl Worker {
         event: &Delivery,
     ) -> Result<Outcome, Interrupted> {
         let came = wall_ms();
-        let made = (*event.properties.timestamp()).map_or(came, |seconds| seconds * 1000);
+        let made =
+            (*event.properties.timestamp()).map_or(came, |seconds| seconds.saturating_mul(1000));
         let limit = u64::try_from(self.shared.max_age.as_millis()).unwrap_or(u64::MAX);
         let (mut pause, mut failures) = (FIRST_PAUSE, 0_u32);
         loop {
@@ -181,6 +200,9 @@ impl Worker {
                 return Ok(Outcome::Expired);
             }
             let order = self.order.borrow_and_update().clone();
+            if order.ends_at_once() {
+                return Err(Interrupted::LetGo);
+            }
             // After the loss of its broker everything since comes by federation once more.
             if order.has_elsewhere(made) {
                 return Ok(Outcome::Repeated);
