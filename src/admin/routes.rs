@@ -456,10 +456,13 @@ type Who = axum::Extension<Caller>;
 async fn run(state: &AdminState, who: &Who, verb: Verb) -> Result<String, Response> {
     let (state, who) = (state.clone(), who.0.clone());
     let done = tokio::spawn(async move { carry_out(&state, &who, verb).await });
-    done.await.unwrap_or_else(|_| {
-        let words = "the verb's answer was lost";
-        Err(error(StatusCode::INTERNAL_SERVER_ERROR, words))
-    })
+    match done.await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let words = "the verb's answer was lost";
+            Err(error(StatusCode::INTERNAL_SERVER_ERROR, words))
+        }
+    }
 }
 
 async fn carry_out(state: &AdminState, who: &Caller, verb: Verb) -> Result<String, Response> {
