@@ -116,6 +116,14 @@ pub(super) struct Access {
     throttle: Throttle,
 }
 
+/// The bearer token that comes with a request. Secrets compare in constant time.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<Secret> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, given) = value.split_once(' ')?;
+    let token = || Secret::new(given.trim());
+    scheme.eq_ignore_ascii_case("bearer").then(token)
+}
+
 impl Access {
     pub(super) fn of(listen: SocketAddr, tls: bool, rules: Rules) -> Self {
         let machine = hostname::get()
@@ -174,13 +182,7 @@ impl Access {
                  loopback listener only",
             );
         }
-        let given = headers
-            .get(AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, given)| Secret::new(given.trim()));
-        let Some(given) = given else {
+        let Some(given) = bearer(headers) else {
             return unauthorized("a bearer token is needed");
         };
         if let Some(retry) = self.throttle.wait(from, now()) {

@@ -32,6 +32,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use guard::Rules;
+pub(crate) use guard::bearer;
 pub use history::{History, HistoryEntry};
 pub(crate) use history::{read as read_history, since};
 pub(crate) use listener::Limited;

@@ -19,7 +19,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderValue, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
+    CACHE_CONTROL, HeaderMap, HeaderValue, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -31,6 +31,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Limited;
+use crate::admin::bearer;
 use crate::model::Secret;
 use crate::wire::command::{Defaults, MAX_BODY};
 use publisher::{Failure, Publisher};
@@ -186,14 +187,7 @@ impl Entrance {
         let Some(token) = &self.token else {
             return Ok(());
         };
-        let given = headers
-            .get(AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, given)| Secret::new(given.trim()));
-        // Secrets compare in constant time.
-        match given {
+        match bearer(headers) {
             Some(given) if given == *token => Ok(()),
             Some(_) => Err((StatusCode::UNAUTHORIZED, "wrong token")),
             None => Err((StatusCode::UNAUTHORIZED, "a bearer token is needed")),

@@ -163,7 +163,7 @@ impl<'a> Placement<'a> {
         let Some(name) = self.groups.first().map(|group| &group.name) else {
             return false;
         };
-        let me = (self.cfg.priority, Reverse(self.me()));
+        let me = (self.cfg.priority_of(0), Reverse(self.me()));
         self.members
             .present()
             .filter(|(_, peer)| peer.group(name).is_some_and(|group| group.role.leads()))

@@ -2,7 +2,7 @@
 
 use crate::api::command::{BrokerCommand, LifeCommand};
 use crate::api::ids::{BootId, LinkEpoch};
-use crate::brokers::fitness::{Way, Weight};
+use crate::brokers::fitness::Way;
 use crate::brokers::link::LinkStep;
 use crate::model::brokers::one_cluster;
 use crate::peer::Heartbeat;
@@ -109,7 +109,7 @@ impl Engine {
                     .push(BrokerCommand::StopConsuming { link: old, group });
             }
             self.attached.leaving.push((old, self.now.mono));
-            if former.is_some_and(|former| self.links.weight(former) == Weight::Vital) {
+            if former.is_some_and(|former| self.links.lacks_vital(former)) {
                 // Its broker may never answer.
                 self.outbox.take_back(old);
             }

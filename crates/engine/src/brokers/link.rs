@@ -339,51 +339,6 @@ impl Links {
             .map_or(Pass::Open, |slot| slot.fitness.pass(way))
     }
 
-    /// The serving broker lacks something vital, and no better one is connected: nothing can be
-    /// served from here.
-    #[must_use]
-    pub fn stuck(&self) -> bool {
-        let vital = |broker: usize| self.weight(broker) == Weight::Vital;
-        self.active.is_some_and(vital) && self.candidates().all(vital)
-    }
-
-    /// The same, and commands that are taken could not be answered.
-    #[must_use]
-    pub fn mute(&self) -> bool {
-        let mute = |broker: usize| self.slots[broker].fitness.mute();
-        self.stuck() && self.active.is_some_and(mute)
-    }
-
-    /// The serving broker lacks something vital; that of this link, which was left, does not (any
-    /// more).
-    #[must_use]
-    pub fn is_way_out(&self, link: LinkEpoch) -> bool {
-        let vital = |broker: usize| self.weight(broker) == Weight::Vital;
-        self.active.is_some_and(vital) && self.broker_of(link).is_some_and(|broker| !vital(broker))
-    }
-
-    /// The worst of what a broker lacks.
-    #[must_use]
-    pub fn weight(&self, broker: usize) -> Weight {
-        let slot = self.slots.get(broker);
-        slot.map_or(Weight::Minor, |slot| slot.fitness.weight())
-    }
-
-    /// What is wrong with a broker, for people; empty where nothing is.
-    #[must_use]
-    pub fn problem(&self, broker: usize) -> String {
-        let Some(slot) = self.slots.get(broker) else {
-            return String::new();
-        };
-        let mut problems: Vec<String> = Vec::new();
-        if !matches!(slot.state, State::Up { .. }) && !slot.reason.is_empty() {
-            problems.push(slot.reason.clone());
-        }
-        let lost = slot.fitness.lost();
-        problems.extend(lost.map(|(way, reason)| format!("{}: {reason}", way.words())));
-        problems.join("; ")
-    }
-
     /// What has changed since the last call, by broker.
     pub fn take_changes(&mut self) -> Vec<(usize, Change)> {
         let slots = self.slots.iter_mut().enumerate();
@@ -474,7 +429,7 @@ impl Links {
         let fitness = &self.slots[broker].fitness;
         let active = self.active?;
         // At once: from one that takes no answers, and to one that did not fail itself.
-        let urgent = self.weight(active) == Weight::Vital;
+        let urgent = self.lacks_vital(active);
         if urgent || (self.weight(active) > self.weight(broker) && fitness.fit_since() == 0) {
             return Some(0);
         }
@@ -602,5 +557,6 @@ impl Links {
     }
 }
 
+mod lacks;
 #[cfg(test)]
 mod tests;

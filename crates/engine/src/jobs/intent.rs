@@ -113,9 +113,7 @@ impl Engine {
         let intent = IntentRecord {
             key,
             body,
-            until: command
-                .deadline_ms
-                .max(now.wall + limits::LEDGER_RETENTION_MS),
+            until: self.remembered_until(command),
             agent: agent.clone(),
             command: command.spec.name.to_owned(),
             epoch,
@@ -138,6 +136,12 @@ impl Engine {
         self.journal().write_intent(id, intent);
         self.timers
             .set_by(Timer::Journal, now.mono + limits::JOURNAL_RESEND_MS);
+    }
+
+    /// Until when an id is remembered, milliseconds since the epoch.
+    fn remembered_until(&self, command: &ClientCommand) -> u64 {
+        let retention = self.now.wall + limits::LEDGER_RETENTION_MS;
+        command.deadline_ms.max(retention)
     }
 
     /// Whether a member that was ever heard is not there.
@@ -405,9 +409,7 @@ impl Engine {
         let record = OutcomeRecord {
             key,
             body,
-            until: command
-                .deadline_ms
-                .max(now.wall + limits::LEDGER_RETENTION_MS),
+            until: self.remembered_until(&command),
             reply: self.reply_to_command(&command, &answered),
         };
         let own = Recording {

@@ -154,15 +154,7 @@ fn a_drained_instance_of_an_active_pair_leaves_its_agents_to_the_other() {
     rig.start();
     let mut seq = 1;
     rig.peer_beat(seq, Role::Leader, 100);
-    rig.peer(
-        "gc-2",
-        PeerMessage::Snapshot {
-            part: 0,
-            parts: 1,
-            sessions: vec![Rig::record("1001", "gc-2", 5)],
-            destinations: Vec::new(),
-        },
-    );
+    rig.peer_snapshot_of(vec![Rig::record("1001", "gc-2", 5)]);
     rig.advance_with_peer(2_000, &mut seq, Role::Leader, 100);
     assert_eq!(rig.engine.view().sessions.owned, 0);
     seq += 1;

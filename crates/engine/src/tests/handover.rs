@@ -10,15 +10,7 @@ fn a_returned_instance_takes_back_after_hold_preparation_and_grant() {
     let mut seq = 1;
     rig.start();
     rig.peer_beat(1, Role::Leader, 100);
-    rig.peer(
-        "gc-2",
-        PeerMessage::Snapshot {
-            part: 0,
-            parts: 1,
-            sessions: vec![Rig::record("1001", "gc-2", 5)],
-            destinations: Vec::new(),
-        },
-    );
+    rig.peer_snapshot_of(vec![Rig::record("1001", "gc-2", 5)]);
     rig.advance_with_peer(9_000, &mut seq, Role::Leader, 100);
     assert_eq!(rig.role(), Role::Follower);
     assert!(rig.subscribed.is_empty());
@@ -87,15 +79,7 @@ fn a_takeback_that_is_given_up_leaves_no_second_subscription() {
     let mut seq = 1;
     rig.start();
     rig.peer_beat(1, Role::Leader, 100);
-    rig.peer(
-        "gc-2",
-        PeerMessage::Snapshot {
-            part: 0,
-            parts: 1,
-            sessions: vec![Rig::record("1001", "gc-2", 5)],
-            destinations: Vec::new(),
-        },
-    );
+    rig.peer_snapshot_of(vec![Rig::record("1001", "gc-2", 5)]);
     rig.advance_with_peer(12_000, &mut seq, Role::Leader, 100);
     assert_eq!(rig.subscribed.len(), 1);
     rig.nodes = vec![unreachable(), unreachable()];
@@ -112,15 +96,7 @@ fn what_was_prepared_is_let_go_when_a_higher_one_leads() {
     let mut seq = 1;
     rig.start();
     rig.peer_beat(1, Role::Leader, 90);
-    rig.peer(
-        "gc-2",
-        PeerMessage::Snapshot {
-            part: 0,
-            parts: 1,
-            sessions: vec![Rig::record("1001", "gc-2", 5)],
-            destinations: Vec::new(),
-        },
-    );
+    rig.peer_snapshot_of(vec![Rig::record("1001", "gc-2", 5)]);
     rig.advance_with_peer(12_000, &mut seq, Role::Leader, 90);
     assert_eq!(rig.subscribed.len(), 1, "prepared");
     let mut first = rig.heartbeat(1, Role::Leader, 127);
@@ -141,15 +117,7 @@ fn stopping_a_group_lets_go_what_was_prepared_for_it() {
     let mut seq = 1;
     rig.start();
     rig.peer_beat(1, Role::Leader, 100);
-    rig.peer(
-        "gc-2",
-        PeerMessage::Snapshot {
-            part: 0,
-            parts: 1,
-            sessions: vec![Rig::record("1001", "gc-2", 5)],
-            destinations: Vec::new(),
-        },
-    );
+    rig.peer_snapshot_of(vec![Rig::record("1001", "gc-2", 5)]);
     rig.advance_with_peer(12_000, &mut seq, Role::Leader, 100);
     assert_eq!(rig.subscribed.len(), 1, "prepared");
     rig.input(Input::Operator {

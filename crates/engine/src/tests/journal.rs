@@ -17,18 +17,10 @@ type Key = [u8; 16];
 
 /// A heartbeat of a member that keeps a journal, owes us nothing and has heard our last one.
 pub(super) fn heartbeat(rig: &Rig, seq: u64) -> Heartbeat {
-    let own = rig
-        .said
-        .iter()
-        .rev()
-        .find_map(|(_, message)| match message {
-            PeerMessage::Heartbeat(beat) => Some(beat.seq),
-            _ => None,
-        });
     let mut beat = rig.heartbeat(seq, Role::Follower, 100);
     beat.journal = true;
     beat.settled = vec![instance("gc-1")];
-    beat.echo = vec![(instance("gc-1"), rig.config.boot, own.unwrap_or(0), 0)];
+    beat.echo = vec![(instance("gc-1"), rig.config.boot, rig.own_seq(), 0)];
     beat
 }
 

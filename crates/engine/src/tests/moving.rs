@@ -224,15 +224,10 @@ fn after_a_cut_who_hears_the_client_keeps_the_agent() {
         ..Rig::record(name, "gc-2", epoch)
     };
     beat(&mut rig, &mut seq, 1);
-    rig.peer(
-        "gc-2",
-        PeerMessage::Snapshot {
-            part: 0,
-            parts: 1,
-            sessions: vec![theirs("1001", 100 + Version::LOCAL), theirs("1002", 100)],
-            destinations: Vec::new(),
-        },
-    );
+    rig.peer_snapshot_of(vec![
+        theirs("1001", 100 + Version::LOCAL),
+        theirs("1002", 100),
+    ]);
     let owners: Vec<String> = rig
         .engine
         .session_views()

@@ -399,15 +399,7 @@ fn a_leader_owns_the_agents_that_a_healed_peer_brings() {
     rig.peer_beat(1, Role::Follower, 100);
     let mut record = Rig::record("1001", "gc-2", 90);
     record.destination = destination("desk");
-    rig.peer(
-        "gc-2",
-        PeerMessage::Snapshot {
-            part: 0,
-            parts: 1,
-            sessions: vec![record],
-            destinations: Vec::new(),
-        },
-    );
+    rig.peer_snapshot_of(vec![record]);
     rig.advance(5_000);
     let session = &rig.engine.session_views()[0];
     assert_eq!(session.owner, "gc-1");

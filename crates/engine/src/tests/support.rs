@@ -382,13 +382,13 @@ impl Rig {
         });
     }
 
-    /// Number of its own last heartbeat.
+    /// Number of its own last heartbeat; 0 where it sent none.
     pub fn own_seq(&self) -> u64 {
         let beat = self.said.iter().rev().find_map(|(_, m)| match m {
             PeerMessage::Heartbeat(beat) => Some(beat.seq),
             _ => None,
         });
-        beat.unwrap()
+        beat.unwrap_or(0)
     }
 
     pub fn peer_beat(&mut self, seq: u64, role: Role, priority: u8) {
@@ -406,12 +406,17 @@ impl Rig {
 
     /// The peer's empty snapshot.
     pub fn peer_snapshot(&mut self) {
+        self.peer_snapshot_of(Vec::new());
+    }
+
+    /// The peer's snapshot in one part.
+    pub fn peer_snapshot_of(&mut self, sessions: Vec<crate::peer::SessionRecord>) {
         self.peer(
             "gc-2",
             PeerMessage::Snapshot {
                 part: 0,
                 parts: 1,
-                sessions: Vec::new(),
+                sessions,
                 destinations: Vec::new(),
             },
         );
