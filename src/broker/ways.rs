@@ -29,6 +29,9 @@ use crate::engine::fitness::{Proof, Way};
 
 /// Routing key of what is rolled back.
 const KEY: &str = "tandem.proof";
+/// How often a proof is begun whose channel was closed between two of its steps: the library says why
+/// only to what waits for an answer then, and a reason is what a proof is for.
+const TRIES: usize = 4;
 /// How long a proof's message to the own control queue waits for a consumer, milliseconds.
 const EXPIRATION_MS: &str = "1000";
 
@@ -180,6 +183,16 @@ async fn exchange_of_ours(link: &Link, exchange: &str) -> Result<(), Problem> {
 
 /// Rights and existence are looked at when a message is taken, not when its transaction ends.
 async fn rolled_back(link: &Link, exchange: &str) -> Result<(), Problem> {
+    for _ in 1..TRIES {
+        match roll_back_once(link, exchange).await {
+            Err(problem) if problem.class == Class::Local => {}
+            result => return result,
+        }
+    }
+    roll_back_once(link, exchange).await
+}
+
+async fn roll_back_once(link: &Link, exchange: &str) -> Result<(), Problem> {
     let channel = link.publish.channel().await?;
     rpc("begin a transaction", channel.tx_select()).await?;
     let publish = channel.basic_publish(
@@ -189,9 +202,13 @@ async fn rolled_back(link: &Link, exchange: &str) -> Result<(), Problem> {
         b"",
         BasicProperties::default(),
     );
-    drop(rpc("publish", publish).await?);
-    let ended = rpc("publish", channel.tx_rollback()).await;
-    match ended {
+    // Both are on their way before the broker can refuse the first, so that the second is told why.
+    let both = async {
+        let (published, ended) = futures::join!(publish, channel.tx_rollback());
+        drop(published?);
+        ended
+    };
+    match rpc("publish", both).await {
         // The exchange's own right is looked at before.
         Err(problem) if refused_topic(&problem).is_some() => Ok(()),
         Err(problem) => Err(problem),
