@@ -111,9 +111,7 @@ impl Engine {
             match self.ledger.look_up(&key, body) {
                 Known::No => {}
                 Known::OtherBody => {
-                    self.duplicate(id, "other_body");
-                    let words = "the same message_id came before with another body";
-                    self.answer_without_record(id, Outcome::Rejected, words);
+                    self.refuse_other_body(id);
                     return;
                 }
                 Known::Finished(reply) => {
@@ -145,6 +143,13 @@ impl Engine {
             return;
         }
         self.place(id, &command);
+    }
+
+    /// The id is another command's: what became of that one is no answer to this.
+    pub(crate) fn refuse_other_body(&mut self, id: JobId) {
+        self.duplicate(id, "other_body");
+        let words = "the same message_id came before with another body";
+        self.answer_without_record(id, Outcome::Rejected, words);
     }
 
     /// Answers a command that waits with the outcome that a peer has told since.

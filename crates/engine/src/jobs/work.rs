@@ -425,7 +425,6 @@ impl Engine {
             let mut answered = Answered::error(Outcome::InDoubt, "IN_DOUBT", reason);
             answered.status = status;
             answered.downstream = Some(self.route.host(node).to_owned());
-            self.out.tell(crate::Event::InDoubt);
             self.finish(id, answered);
             return;
         }
