@@ -119,6 +119,7 @@ impl World {
             takeback_hold: 2_000,
             takeover_rate: 200,
             nodes: vec!["f0".into(), "f1".into()],
+            node_urls: Vec::new(),
             seats: usize::MAX,
             probe_interval: 1_000,
             request_timeout: REQUEST_TIMEOUT_MS,
