@@ -118,6 +118,7 @@ impl World {
             fence: false,
             takeback_hold: 2_000,
             takeover_rate: 200,
+            remembered: 500_000,
             nodes: vec!["f0".into(), "f1".into()],
             seats: usize::MAX,
             probe_interval: 1_000,

@@ -3,8 +3,13 @@
 /// Commands waiting for one agent; the next is `REJECTED` with `retryAfterMs`.
 pub const LANE_DEPTH: usize = 200;
 
-/// Outcomes remembered for duplicates; at the bound the oldest is forgotten, and counted.
-pub const LEDGER_ENTRIES: usize = 500_000;
+/// Outcomes that are remembered with words or values of their own; further ones with their error's
+/// code only.
+pub const LEDGER_ENDS: usize = 100_000;
+
+/// Outcomes that are remembered with their answer's body; a repeat of a further one is answered
+/// without it.
+pub const LEDGER_BODIES: usize = 100_000;
 
 /// How long an outcome is remembered at least, milliseconds (or until the deadline, if later).
 pub const LEDGER_RETENTION_MS: u64 = 600_000;

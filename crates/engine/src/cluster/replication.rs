@@ -276,7 +276,7 @@ impl Engine {
     /// What was said while a peer could not hear it is said again: a table that stays different
     /// gets a snapshot, whoever of the two is behind.
     fn compare_tables(&mut self, from: &InstanceId) {
-        let own = self.sessions.digest();
+        let own = self.sessions.tally(&self.cfg.instance).digest();
         if self.members.differs(from, own) {
             self.send_snapshot(from);
         }
@@ -291,7 +291,7 @@ impl Engine {
         }
         let seq = self.cluster.replication.beats(self.now.mono);
         self.book.note_beat(seq, self.now.mono);
-        let (total, owned) = self.sessions.count(&self.cfg.instance);
+        let sessions = self.sessions.tally(&self.cfg.instance);
         let broker = self
             .links
             .active_broker()
@@ -313,14 +313,14 @@ impl Engine {
             started: self.cfg.started,
             groups: self.group_states(),
             broker,
-            owned: owned as u64,
-            total: total as u64,
-            digest: self.sessions.digest(),
+            owned: sessions.owned,
+            total: sessions.total,
+            digest: sessions.digest(),
             echo,
             journal: true,
             shares: true,
             settled: self.settled(),
-            standing: self.standing(),
+            standing: self.standing(sessions.subscribed),
             control_node: String::new(),
         };
         self.say(None, PeerMessage::Heartbeat(heartbeat));

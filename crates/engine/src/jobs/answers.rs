@@ -54,17 +54,17 @@ impl Engine {
         let answered = self.honest(id, answered);
         let reply = Arc::new(self.reply_to_command(&command, &answered));
         if let Some((key, _)) = key
-            && let Some((record, early)) = self.ledger.finish(
+            && let Some((record, shrunk)) = self.ledger.finish(
                 self.retention.now(),
                 key,
-                crate::downstream::http::to_remember(&reply),
+                &crate::downstream::http::to_remember(&reply),
             )
         {
             if !told {
                 self.cluster.replication.tell_outcome(record);
             }
-            if early {
-                self.out.tell(Event::LedgerOverflow);
+            if let Some(for_ms) = shrunk {
+                self.out.tell(Event::LedgerOverflow { for_ms });
             }
             if Self::may_differ(&answered) {
                 self.send_delta();

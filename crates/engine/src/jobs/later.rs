@@ -170,8 +170,7 @@ impl Engine {
     /// What was in doubt is known: duplicates get the definite outcome from now on, and the
     /// client is told once, by the instance that had answered in doubt.
     fn resolve(&mut self, record: &OutcomeRecord) {
-        self.ledger
-            .resolve(&record.key, Arc::new(record.reply.clone()));
+        self.ledger.resolve(&record.key, &record.reply);
         let Some(doubt) = self.jobs.doubts.take(&record.key) else {
             return;
         };

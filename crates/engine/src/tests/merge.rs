@@ -7,6 +7,7 @@ use crate::api::ids::Now;
 use crate::jobs::ledger::{Known, Ledger};
 use crate::peer::{OutcomeRecord, SessionRecord, Version};
 use crate::state::session::Sessions;
+use crate::state::tally::Tally;
 use crate::wire::reply::{Outcome, Reply};
 
 const NOW: Now = Now {
@@ -21,6 +22,29 @@ fn version() -> impl Strategy<Value = Version> {
         owner: instance(["gc-1", "gc-2", "gc-3"][owner]),
         counter,
     })
+}
+
+/// What the table counted as it went, and what a new one counts that was given all at once.
+fn counted(records: &[SessionRecord]) -> (Tally, Tally) {
+    let me = instance("gc-1");
+    let mut sessions = Sessions::default();
+    for (number, record) in records.iter().enumerate() {
+        sessions.merge(record.clone());
+        match number % 4 {
+            0 => drop(sessions.tally(&me)),
+            1 => sessions.own(&record.agent, &me, 7, 0),
+            2 => sessions.touch(&record.agent),
+            _ if record.tombstone => sessions.remove(&record.agent),
+            _ => {}
+        }
+        assert_eq!(sessions.count(&me), sessions.clone().tally(&me));
+    }
+    let mut anew = Sessions::default();
+    anew.restore(
+        sessions.iter().map(|s| s.record.clone()).collect(),
+        Vec::new(),
+    );
+    (sessions.tally(&me), anew.tally(&me))
 }
 
 /// Content follows from the version: an owner writes each version once.
@@ -97,7 +121,7 @@ fn known(ledger: &Ledger, record: &OutcomeRecord) -> Option<Reply> {
 
 /// What a ledger holds of each id, and for how long, after these were heard in this order.
 fn held(outcomes: &[OutcomeRecord]) -> Vec<(u8, [u8; 8], Outcome, u64)> {
-    let mut ledger = Ledger::default();
+    let mut ledger = Ledger::with_bound(100);
     for record in outcomes {
         ledger.learn(NOW, record.clone(), |_| false);
     }
@@ -128,6 +152,12 @@ proptest! {
         prop_assert_eq!(table(&first), table(&second));
     }
 
+    #[test]
+    fn sessions_are_counted_as_they_change(records in prop::collection::vec(record(), 0..24)) {
+        let (as_it_went, anew) = counted(&records);
+        prop_assert_eq!(as_it_went, anew);
+    }
+
     /// What one table took from another, merged once more, changes nothing.
     #[test]
     fn tables_merge_to_the_same_from_either_side(
@@ -154,7 +184,7 @@ proptest! {
     fn a_definite_outcome_is_never_replaced(
         outcomes in prop::collection::vec(outcome(), 0..12),
     ) {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::with_bound(100);
         for record in &outcomes {
             let before = known(&ledger, record);
             ledger.learn(NOW, record.clone(), |_| false);
