@@ -72,6 +72,8 @@ impl Disk {
             };
         }
         self.destinations.extend(keep.destinations);
+        let gone = |one: &Destination| keep.forgotten.contains(one);
+        self.destinations.retain(|one| !gone(one));
         self.epoch = keep.epoch;
         let groups = keep.groups.into_iter();
         self.groups

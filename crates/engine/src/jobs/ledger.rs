@@ -117,16 +117,18 @@ impl Ledger {
         }
     }
 
-    /// What is known of an id.
+    /// What is known of an id. What is older than the promise is not: clients may count their
+    /// commands anew.
     #[must_use]
-    pub fn look_up(&self, key: &Key, body: [u8; 8]) -> Known {
+    pub fn look_up(&self, now: Now, key: &Key, body: [u8; 8]) -> Known {
         if let Some(running) = self.running.get(key) {
             return match running.body == body {
                 true => Known::Running(running.job),
                 false => Known::OtherBody,
             };
         }
-        match self.finished.get(key) {
+        let entry = self.finished.get(key);
+        match entry.filter(|entry| entry.until > now.wall) {
             None => Known::No,
             Some(entry) if entry.body != body => Known::OtherBody,
             Some(entry) => match self.reply(key, entry) {
@@ -188,9 +190,13 @@ impl Ledger {
 
     /// A command is finished. Returns the record for the peers, and for how long outcomes are
     /// remembered, milliseconds, where an older one had to be forgotten early.
+    ///
+    /// `now` has the time to forget by, `wall` what the wall clock says: where that was set forward,
+    /// the former follows it later.
     pub fn finish(
         &mut self,
         now: Now,
+        wall: u64,
         key: Key,
         reply: &Reply,
     ) -> Option<(OutcomeRecord, Option<u64>)> {
@@ -201,7 +207,7 @@ impl Ledger {
                 (entry.body, entry.until)
             }
         };
-        let until = until.max(now.wall + limits::LEDGER_RETENTION_MS);
+        let until = until.max(now.wall.max(wall) + limits::LEDGER_RETENTION_MS);
         self.put(key, body, until, reply);
         self.order.push_back(key);
         let reply = reply.clone();
@@ -233,7 +239,9 @@ impl Ledger {
                 return;
             }
             self.running.remove(&record.key);
-        } else if self.finished.contains_key(&record.key) {
+        } else if let Some(known) = self.finished.get(&record.key)
+            && known.until > now.wall
+        {
             return self.join(now, &record);
         }
         let until = until(now, &record);
@@ -308,6 +316,12 @@ impl Ledger {
                 self.bodies.remove(key);
             }
         }
+    }
+
+    /// Number of different ends and of different addressees.
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> (usize, usize) {
+        (self.ends.len(), self.addressees.len())
     }
 
     /// Number of entries, those of running commands included.

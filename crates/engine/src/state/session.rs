@@ -82,6 +82,8 @@ pub struct PendingConnect {
     pub epoch: SubscriptionEpoch,
     /// Nodes tried.
     pub tried: u32,
+    /// The node that is being tried.
+    pub node: usize,
     /// Name of the group whose queue the command came through; empty is the first group.
     pub group: String,
 }

@@ -9,6 +9,17 @@ use crate::peer::{SessionRecord, Version};
 use super::session::Session;
 use super::tally::Tally;
 
+/// What the store is to be given.
+#[derive(Debug, Default)]
+pub struct Unkept {
+    /// Changed sessions; one that is gone has no record.
+    pub sessions: Vec<(AgentId, Option<SessionRecord>)>,
+    /// New destinations.
+    pub destinations: Vec<Destination>,
+    /// Destinations to forget.
+    pub forgotten: Vec<Destination>,
+}
+
 /// All sessions and destinations.
 #[derive(Debug, Clone, Default)]
 pub struct Sessions {
@@ -16,12 +27,16 @@ pub struct Sessions {
     map: BTreeMap<AgentId, Session>,
     by_destination: HashMap<Destination, BTreeSet<AgentId>>,
     destinations: BTreeMap<Destination, u64>,
+    /// The same in the order in which they were heard.
+    by_age: BTreeMap<u64, Destination>,
     next_seen: u64,
     dirty: BTreeSet<AgentId>,
     new_destinations: Vec<Destination>,
     /// Sessions and destinations that the store does not have as they are.
     unkept: BTreeSet<AgentId>,
     unkept_destinations: BTreeSet<Destination>,
+    /// Destinations that the store is to forget.
+    forgotten: BTreeSet<Destination>,
     /// A planted fault: wall-clock time, which then stands for versions.
     clock: Option<u64>,
     /// A planted fault: another owner's account is taken whatever its epoch.
@@ -186,9 +201,7 @@ impl Sessions {
             return None;
         }
         let record = session.record.clone();
-        if let Some(agents) = self.by_destination.get_mut(&former) {
-            agents.remove(agent);
-        }
+        self.unbind(&former, agent);
         self.index(&record);
         Some(former)
     }
@@ -204,9 +217,7 @@ impl Sessions {
         match self.get_mut(&record.agent) {
             Some(session) => {
                 let former = std::mem::replace(&mut session.record, record.clone());
-                if let Some(agents) = self.by_destination.get_mut(&former.destination) {
-                    agents.remove(&record.agent);
-                }
+                self.unbind(&former.destination, &record.agent);
                 let same = former.same_but_state(&record);
                 self.index(&record);
                 if !same {
@@ -228,9 +239,7 @@ impl Sessions {
     pub fn remove(&mut self, agent: &AgentId) {
         if let Some(session) = self.map.remove(agent) {
             self.tally.subtract(session.counted);
-            if let Some(agents) = self.by_destination.get_mut(&session.record.destination) {
-                agents.remove(agent);
-            }
+            self.unbind(&session.record.destination, agent);
         }
         self.dirty.remove(agent);
         self.unkept.insert(agent.clone());
@@ -239,21 +248,27 @@ impl Sessions {
     /// A client made itself known. Returns whether it is new.
     pub fn learn_destination(&mut self, destination: &Destination, tell_peers: bool) -> bool {
         self.next_seen += 1;
-        let new = self
+        self.by_age.insert(self.next_seen, destination.clone());
+        let former = self
             .destinations
-            .insert(destination.clone(), self.next_seen)
-            .is_none();
+            .insert(destination.clone(), self.next_seen);
+        if let Some(former) = former {
+            self.by_age.remove(&former);
+        }
+        let new = former.is_none();
         if new {
+            self.forgotten.remove(destination);
             self.unkept_destinations.insert(destination.clone());
         }
         if new && tell_peers {
             self.new_destinations.push(destination.clone());
         }
-        if self.destinations.len() > limits::DESTINATIONS {
-            let oldest = self.destinations.iter().min_by_key(|(_, seen)| **seen);
-            if let Some((oldest, _)) = oldest.map(|(d, s)| (d.clone(), *s)) {
-                self.destinations.remove(&oldest);
-            }
+        if self.destinations.len() > limits::DESTINATIONS
+            && let Some((_, oldest)) = self.by_age.pop_first()
+        {
+            self.destinations.remove(&oldest);
+            self.unkept_destinations.remove(&oldest);
+            self.forgotten.insert(oldest);
         }
         new
     }
@@ -273,15 +288,18 @@ impl Sessions {
         self.destinations.keys()
     }
 
-    /// Takes what is to be told to the peers, at most `max` records.
+    /// Takes what is to be told to the peers, at most `max` records and what one message holds.
     pub fn take_changes(&mut self, max: usize) -> (Vec<SessionRecord>, Vec<Destination>) {
         let mut records = Vec::new();
+        let mut bytes = 0;
         while records.len() < max
+            && bytes < limits::PART_BYTES
             && let Some(agent) = self.dirty.pop_first()
         {
             if let Some(session) = self.map.get(&agent)
                 && session.told()
             {
+                bytes += session.record.weight();
                 records.push(session.record.clone());
             }
         }
@@ -291,25 +309,22 @@ impl Sessions {
 
     /// Takes what the store is to keep, at most `max` of each; a session that is gone has no
     /// record. Not before its first Connect is proven.
-    pub fn take_unkept(
-        &mut self,
-        max: usize,
-    ) -> (Vec<(AgentId, Option<SessionRecord>)>, Vec<Destination>) {
-        let mut sessions = Vec::new();
-        while sessions.len() < max
+    pub fn take_unkept(&mut self, max: usize) -> Unkept {
+        let mut unkept = Unkept::default();
+        while unkept.sessions.len() < max
             && let Some(agent) = self.unkept.pop_first()
         {
             let session = self.map.get(&agent).filter(|session| session.told());
             let record = session.map(|session| session.record.clone());
-            sessions.push((agent, record));
+            unkept.sessions.push((agent, record));
         }
-        let mut destinations = Vec::new();
-        while destinations.len() < max
-            && let Some(destination) = self.unkept_destinations.pop_first()
-        {
-            destinations.push(destination);
-        }
-        (sessions, destinations)
+        let first = |from: &mut BTreeSet<Destination>| {
+            let taken = std::iter::from_fn(|| from.pop_first());
+            taken.take(max).collect()
+        };
+        unkept.destinations = first(&mut self.unkept_destinations);
+        unkept.forgotten = first(&mut self.forgotten);
+        unkept
     }
 
     /// Whether the store lacks something of a session.
@@ -319,15 +334,26 @@ impl Sessions {
     }
 
     /// What was taken could not be kept: it is to be kept later.
-    pub fn keep_later(&mut self, agents: Vec<AgentId>, destinations: Vec<Destination>) {
+    pub fn keep_later(
+        &mut self,
+        agents: Vec<AgentId>,
+        destinations: Vec<Destination>,
+        forgotten: Vec<Destination>,
+    ) {
         self.unkept.extend(agents);
-        self.unkept_destinations.extend(destinations);
+        let known = |destination: &Destination| self.destinations.contains_key(destination);
+        let (again, gone): (Vec<_>, Vec<_>) = destinations.into_iter().partition(known);
+        let (_, forgotten): (Vec<_>, Vec<_>) = forgotten.into_iter().partition(known);
+        self.unkept_destinations.extend(again);
+        self.forgotten.extend(gone.into_iter().chain(forgotten));
     }
 
     /// Whether the store lacks something.
     #[must_use]
     pub fn has_unkept(&self) -> bool {
-        !self.unkept.is_empty() || !self.unkept_destinations.is_empty()
+        !(self.unkept.is_empty()
+            && self.unkept_destinations.is_empty()
+            && self.forgotten.is_empty())
     }
 
     /// Puts back what the store kept; nothing of it counts as changed.
@@ -347,6 +373,15 @@ impl Sessions {
     #[must_use]
     pub fn has_changes(&self) -> bool {
         !self.dirty.is_empty() || !self.new_destinations.is_empty()
+    }
+
+    fn unbind(&mut self, destination: &Destination, agent: &AgentId) {
+        if let Some(agents) = self.by_destination.get_mut(destination) {
+            agents.remove(agent);
+            if agents.is_empty() {
+                self.by_destination.remove(destination);
+            }
+        }
     }
 
     fn index(&mut self, record: &SessionRecord) {
