@@ -14,6 +14,7 @@ use crate::wire::reply::Outcome;
 const INNER: &str = "TANDEM_GROWTH";
 const FEW: usize = 100;
 const MANY: usize = 3_000;
+/// 50 ms each.
 const ROUNDS: usize = 300;
 
 fn name(number: usize) -> String {
