@@ -344,6 +344,7 @@ mod tests {
                 .map(|agent| (AgentId::new(agent).unwrap(), Some(record(agent))))
                 .collect(),
             destinations: vec![Destination::new("desk").unwrap()],
+            forgotten: Vec::new(),
             epoch: 9,
             groups: vec![stopped()],
         }
@@ -377,6 +378,7 @@ mod tests {
         let gone = Keep {
             sessions: vec![(AgentId::new("1002").unwrap(), None)],
             destinations: Vec::new(),
+            forgotten: Vec::new(),
             epoch: 10,
             groups: Vec::new(),
         };

@@ -469,7 +469,7 @@ fn a_node_is_shown_by_its_base_url_and_its_name_here_and_by_the_peers() {
     let nodes = rig.engine.view().downstreams;
     let first = (nodes[0].url.as_str(), nodes[0].host.as_str());
     assert_eq!(first, ("http://f0/api", "f0"));
-    let mut told = rig.engine.standing();
+    let mut told = rig.engine.standing(0);
     assert_eq!(StandingView::from(&told).downstreams, nodes);
     // An older instance tells the name only.
     told.downstreams[1].base.clear();
