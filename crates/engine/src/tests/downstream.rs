@@ -5,6 +5,7 @@ use crate::Event;
 use crate::api::input::Input;
 use crate::api::input::Notice;
 use crate::model::Action;
+use crate::view::StandingView;
 use crate::wire::event::{ClientEvent, SystemStatus};
 use crate::wire::reply::Outcome;
 
@@ -460,4 +461,18 @@ fn new_credentials_are_proven_and_then_used() {
     rig.calls.clear();
     rig.send("MakeReady#1001", "", "m1");
     assert_eq!(rig.calls.last().unwrap().password.expose(), "new-pw");
+}
+
+#[test]
+fn a_node_is_shown_by_its_base_url_and_its_name_here_and_by_the_peers() {
+    let rig = Rig::leader();
+    let nodes = rig.engine.view().downstreams;
+    let first = (nodes[0].url.as_str(), nodes[0].host.as_str());
+    assert_eq!(first, ("http://f0/api", "f0"));
+    let mut told = rig.engine.standing();
+    assert_eq!(StandingView::from(&told).downstreams, nodes);
+    // An older instance tells the name only.
+    told.downstreams[1].base.clear();
+    let old = &StandingView::from(&told).downstreams[1];
+    assert_eq!((old.url.as_str(), old.host.as_str()), ("f1", "f1"));
 }

@@ -338,6 +338,7 @@ fn standing() -> Standing {
             state: "down".into(),
             current: false,
             reason: Some("out of service".into()),
+            ..NodeStanding::default()
         }],
         groups: vec![GroupStanding {
             name: "agents".into(),
