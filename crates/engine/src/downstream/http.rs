@@ -50,14 +50,23 @@ pub(crate) fn answered(status: u16, answers: Vec<Answer>, host: String) -> Answe
 
 /// A reply as it is remembered and told to peers: without a long body.
 pub(crate) fn to_remember(reply: &Arc<Reply>) -> Arc<Reply> {
-    let long = reply
-        .body
-        .as_ref()
-        .is_some_and(|body| body.as_str().len() > limits::REMEMBERED_BODY);
-    if !long {
+    if !is_long(reply) {
         return reply.clone();
     }
     let mut short = Reply::clone(reply);
     short.body = None;
     Arc::new(short)
+}
+
+/// A reply as the journal remembers it and tells it to members: likewise.
+pub(crate) fn to_record(mut reply: Reply) -> Reply {
+    if is_long(&reply) {
+        reply.body = None;
+    }
+    reply
+}
+
+fn is_long(reply: &Reply) -> bool {
+    let body = reply.body.as_ref();
+    body.is_some_and(|body| body.as_str().len() > limits::REMEMBERED_BODY)
 }

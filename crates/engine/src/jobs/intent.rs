@@ -17,6 +17,7 @@ use crate::wire::command::{Addressed, ClientCommand};
 use crate::wire::reply::Outcome;
 
 use crate::api::ids::JobId;
+use crate::downstream::http::to_record;
 use crate::jobs::ledger::Key;
 use crate::jobs::life::Stage;
 use crate::jobs::work::Work;
@@ -410,7 +411,8 @@ impl Engine {
             key,
             body,
             until: self.remembered_until(&command),
-            reply: self.reply_to_command(&command, &answered),
+            // The client's own reply is made of what was answered.
+            reply: to_record(self.reply_to_command(&command, &answered)),
         };
         let own = Recording {
             answered,

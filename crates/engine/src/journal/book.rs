@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::api::ids::{JobId, JournalId, Now};
+use crate::api::ids::{BootId, JobId, JournalId, Now};
 use crate::api::limits;
 use crate::jobs::ledger::Key;
 use crate::model::InstanceId;
@@ -15,16 +15,49 @@ pub(crate) struct Entry {
     pub outcome: Option<OutcomeRecord>,
     /// Members that have the newest of the two.
     pub acked: BTreeSet<InstanceId>,
+    /// Those of them that have it in memory only: their disks did not take it.
+    pub(super) unkept_by: BTreeSet<InstanceId>,
+    /// The disk here did not take it, though it is `durable`: it is written again when it is told
+    /// again.
+    pub(super) unkept: bool,
     /// Whether the intent is on disk here.
     pub durable: bool,
 }
 
 impl Entry {
+    /// A member has it. `kept`: on its disk.
+    pub(super) fn note_acked(&mut self, member: &InstanceId, kept: bool) {
+        self.acked.insert(member.clone());
+        if kept {
+            self.unkept_by.remove(member);
+        } else {
+            self.unkept_by.insert(member.clone());
+        }
+    }
+
+    /// There is something newer, which nobody has.
+    pub(super) fn nobody_has(&mut self) {
+        self.acked.clear();
+        self.unkept_by.clear();
+    }
+
     fn until(&self) -> u64 {
         let intent = self.intent.as_ref().map_or(0, |intent| intent.until);
         let outcome = self.outcome.as_ref().map_or(0, |outcome| outcome.until);
         intent.max(outcome)
     }
+}
+
+/// A member that was ever heard.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heard {
+    /// When last, or when this process started if that is later, monotonic milliseconds. By the
+    /// wall clock, time in which this process was not there would count as the member's silence.
+    pub(super) at: u64,
+    /// When last according to the disk, milliseconds since the epoch.
+    on_disk: u64,
+    /// Which of its starts.
+    pub(super) boot: Option<BootId>,
 }
 
 /// What a write to the disk was for.
@@ -44,6 +77,8 @@ pub(super) enum Pending {
         from: InstanceId,
         key: Key,
     },
+    /// When a member was heard.
+    Member(InstanceId),
     Other,
 }
 
@@ -56,7 +91,20 @@ pub(super) struct Outgoing {
     /// With when they were made.
     pub(super) acked_intents: BTreeMap<Key, u64>,
     pub(super) acked_outcomes: BTreeSet<Key>,
+    /// Those of both that the disk did not take.
+    pub(super) unkept: BTreeSet<Key>,
     pub(super) refused: Vec<(Key, IntentRefusal)>,
+}
+
+impl Outgoing {
+    /// Whether the disk has what is acknowledged: the last word counts.
+    pub(super) fn note_kept(&mut self, key: Key, kept: bool) {
+        if kept {
+            self.unkept.remove(&key);
+        } else {
+            self.unkept.insert(key);
+        }
+    }
 }
 
 /// What a member that was away has not been told yet.
@@ -90,7 +138,7 @@ pub(crate) struct Book {
     pub(super) next_write: u64,
     pub(super) failing: bool,
     /// Members that were ever heard.
-    pub(super) members: BTreeMap<InstanceId, u64>,
+    members: BTreeMap<InstanceId, Heard>,
     pub(super) lost_until: u64,
     pub(super) out: BTreeMap<InstanceId, Outgoing>,
     pub(super) owed: BTreeMap<InstanceId, Owed>,
@@ -119,6 +167,73 @@ impl Book {
     /// Members that were ever heard.
     pub(crate) fn known_members(&self) -> impl Iterator<Item = &InstanceId> {
         self.members.keys()
+    }
+
+    pub(super) fn knows_member(&self, id: &InstanceId) -> bool {
+        self.members.contains_key(id)
+    }
+
+    /// A member of before. However long ago it was heard: nobody was here to hear it since.
+    pub(super) fn restore_member(&mut self, id: InstanceId, on_disk: u64, now: Now) {
+        let heard = Heard {
+            at: now.mono,
+            on_disk,
+            boot: None,
+        };
+        self.members.insert(id, heard);
+        self.bound_members();
+    }
+
+    /// A member is there. `true`: the disk is to know that.
+    pub(super) fn note_heard(&mut self, id: &InstanceId, now: Now) -> bool {
+        let heard = self.members.entry(id.clone()).or_insert(Heard {
+            at: 0,
+            on_disk: 0,
+            boot: None,
+        });
+        heard.at = now.mono;
+        let stale = now.wall.abs_diff(heard.on_disk) > limits::MEMBER_NOTED_MS;
+        if stale {
+            heard.on_disk = now.wall;
+        }
+        self.bound_members();
+        stale
+    }
+
+    /// The disk did not take that a member is there.
+    pub(super) fn member_unkept(&mut self, id: &InstanceId) {
+        if let Some(heard) = self.members.get_mut(id) {
+            heard.on_disk = 0;
+        }
+    }
+
+    /// A member speaks. `true`: in another start than before.
+    pub(super) fn note_boot(&mut self, id: &InstanceId, boot: BootId) -> bool {
+        let heard = self.members.get_mut(id);
+        heard.is_some_and(|heard| heard.boot.replace(boot).is_some_and(|known| known != boot))
+    }
+
+    pub(super) fn forget_member(&mut self, id: &InstanceId) {
+        self.members.remove(id);
+    }
+
+    /// Members that have been silent for as long as anybody waits for them.
+    pub(super) fn long_silent(&self, now: Now) -> Vec<InstanceId> {
+        let silent =
+            |heard: &Heard| now.mono.saturating_sub(heard.at) > limits::MEMBER_FORGET_MS;
+        let members = self.members.iter().filter(|(_, heard)| silent(heard));
+        members.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Names that came and went while no process was here for long enough to forget them.
+    fn bound_members(&mut self) {
+        while self.members.len() > limits::KNOWN_MEMBERS {
+            let oldest = (self.members.iter()).min_by_key(|(_, heard)| (heard.at, heard.on_disk));
+            let Some(oldest) = oldest.map(|(id, _)| id.clone()) else {
+                return;
+            };
+            self.members.remove(&oldest);
+        }
     }
 
     /// A journal was lost: until then (milliseconds since the epoch) it proves nothing that an id
@@ -161,6 +276,7 @@ impl Book {
                 return;
             };
             self.entries.remove(&oldest);
+            self.owe_nothing_of(&oldest);
         }
     }
 
@@ -168,6 +284,11 @@ impl Book {
         if let Some(entry) = self.entries.remove(key) {
             self.by_age.remove(&(entry.until(), *key));
         }
+        self.owe_nothing_of(key);
+    }
+
+    /// What is not there cannot be told, and nobody would ever acknowledge it.
+    fn owe_nothing_of(&mut self, key: &Key) {
         for owed in self.owed.values_mut() {
             owed.keys.remove(key);
             owed.under_way.remove(key);
@@ -175,7 +296,7 @@ impl Book {
     }
 
     /// Forgets what is past its time.
-    pub(crate) fn sweep(&mut self, now: Now) {
+    pub(super) fn sweep(&mut self, now: Now) {
         while let Some((until, key)) = self.by_age.first().copied() {
             if until > now.wall {
                 break;
@@ -183,8 +304,15 @@ impl Book {
             self.by_age.pop_first();
             self.remove(&key);
         }
-        let forget = now.wall.saturating_sub(limits::MEMBER_FORGET_MS);
-        self.members.retain(|_, heard| *heard >= forget);
+    }
+
+    /// A member has started anew: what it had in memory only is gone.
+    pub(super) fn lost_unkept(&mut self, member: &InstanceId) {
+        for entry in self.entries.values_mut() {
+            if entry.unkept_by.remove(member) {
+                entry.acked.remove(member);
+            }
+        }
     }
 
     pub(crate) fn note_beat(&mut self, seq: u64, at: u64) {
