@@ -5,8 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::api::ids::{BootId, JobId, JournalId, Now};
 use crate::api::limits;
 use crate::jobs::ledger::Key;
-use crate::model::InstanceId;
+use crate::model::{AgentId, InstanceId};
 use crate::peer::{IntentRecord, IntentRefusal, OutcomeRecord};
+use crate::wire::reply::Outcome;
+
+/// The command that calls a number.
+const CALL: &str = "MakeCall";
 
 /// What is known of one journaled command.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +49,36 @@ impl Entry {
         let intent = self.intent.as_ref().map_or(0, |intent| intent.until);
         let outcome = self.outcome.as_ref().map_or(0, |outcome| outcome.until);
         intent.max(outcome)
+    }
+
+    /// The agent whose call to a number this is.
+    fn caller(&self) -> Option<AgentId> {
+        match (&self.intent, &self.outcome) {
+            (Some(intent), _) => (intent.command == CALL).then(|| intent.agent.clone()),
+            // Members that were away are told no more of what is over.
+            (None, Some(outcome)) if outcome.reply.command == CALL => {
+                AgentId::new(&outcome.reply.id).ok()
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the platform may have begun this call at that time (milliseconds since the epoch) or
+    /// later. One that is in doubt may come to it at any time.
+    fn may_have_called_since(&self, time: u64) -> bool {
+        let made = |outcome: &OutcomeRecord| match &self.intent {
+            Some(intent) => intent.at,
+            // At the latest.
+            None => outcome.until.saturating_sub(limits::LEDGER_RETENTION_MS),
+        };
+        match &self.outcome {
+            None => true,
+            Some(outcome) => match outcome.reply.outcome {
+                Outcome::InDoubt => true,
+                Outcome::Ok | Outcome::Accepted => made(outcome) >= time,
+                Outcome::Rejected | Outcome::Failed | Outcome::Expired => false,
+            },
+        }
     }
 }
 
@@ -134,6 +168,8 @@ pub struct Restored {
 pub(crate) struct Book {
     pub(super) entries: BTreeMap<Key, Entry>,
     by_age: BTreeSet<(u64, Key)>,
+    /// The entries that are calls of an agent to a number.
+    calls: BTreeSet<(AgentId, Key)>,
     pub(super) writes: BTreeMap<JournalId, Pending>,
     pub(super) next_write: u64,
     pub(super) failing: bool,
@@ -157,6 +193,15 @@ impl Book {
     /// What is known of a journaled command.
     pub(crate) fn entry(&self, key: &Key) -> Option<&Entry> {
         self.entries.get(key)
+    }
+
+    /// Whether a call that the platform has of an agent, made at that time (milliseconds since the
+    /// epoch) or later, may be that of another command than `key`.
+    pub(crate) fn may_be_anothers(&self, agent: &AgentId, key: &Key, not_before: u64) -> bool {
+        let all = (agent.clone(), [u8::MIN; 16])..=(agent.clone(), [u8::MAX; 16]);
+        let others = self.calls.range(all).filter(|(_, other)| other != key);
+        let mut others = others.filter_map(|(_, other)| self.entries.get(other));
+        others.any(|entry| entry.may_have_called_since(not_before))
     }
 
     /// All that is known.
@@ -219,8 +264,7 @@ impl Book {
 
     /// Members that have been silent for as long as anybody waits for them.
     pub(super) fn long_silent(&self, now: Now) -> Vec<InstanceId> {
-        let silent =
-            |heard: &Heard| now.mono.saturating_sub(heard.at) > limits::MEMBER_FORGET_MS;
+        let silent = |heard: &Heard| now.mono.saturating_sub(heard.at) > limits::MEMBER_FORGET_MS;
         let members = self.members.iter().filter(|(_, heard)| silent(heard));
         members.map(|(id, _)| id.clone()).collect()
     }
@@ -266,29 +310,31 @@ impl Book {
     /// Changes an entry, which is made where it is missing.
     pub(super) fn change(&mut self, key: Key, f: impl FnOnce(&mut Entry)) {
         let entry = self.entries.entry(key).or_default();
-        let before = entry.until();
+        let (before, caller) = (entry.until(), entry.caller());
         f(entry);
-        let after = entry.until();
+        let (after, calls) = (entry.until(), entry.caller());
         self.by_age.remove(&(before, key));
         self.by_age.insert((after, key));
+        if caller != calls {
+            caller.map(|agent| self.calls.remove(&(agent, key)));
+            calls.map(|agent| self.calls.insert((agent, key)));
+        }
         while self.entries.len() > limits::JOURNAL_ENTRIES {
             let Some((_, oldest)) = self.by_age.pop_first() else {
                 return;
             };
-            self.entries.remove(&oldest);
-            self.owe_nothing_of(&oldest);
+            self.remove(&oldest);
         }
     }
 
     pub(super) fn remove(&mut self, key: &Key) {
         if let Some(entry) = self.entries.remove(key) {
             self.by_age.remove(&(entry.until(), *key));
+            entry
+                .caller()
+                .map(|agent| self.calls.remove(&(agent, *key)));
         }
-        self.owe_nothing_of(key);
-    }
-
-    /// What is not there cannot be told, and nobody would ever acknowledge it.
-    fn owe_nothing_of(&mut self, key: &Key) {
+        // What is not there cannot be told, and nobody would ever acknowledge it.
         for owed in self.owed.values_mut() {
             owed.keys.remove(key);
             owed.under_way.remove(key);
