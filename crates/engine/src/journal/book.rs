@@ -385,3 +385,6 @@ impl Book {
             .is_none_or(|owed| owed.keys.is_empty())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,7 @@ mod peers;
 mod promises;
 mod random;
 mod redelivered;
+mod remembered;
 mod replies;
 mod shortage;
 mod strangers;
