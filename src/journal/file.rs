@@ -1,5 +1,6 @@
 //! The file: tables, transactions, and its replacement after a failure.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -165,10 +166,8 @@ pub(super) fn check(path: &Path) -> Result<Summary, JournalError> {
         .check_integrity()
         .map_err(|error| unusable(path, &error))?;
     let restored = load(&db).map_err(|error| unusable(path, &error))?;
-    let finished = |intent: &&IntentRecord| {
-        let outcome = |outcome: &OutcomeRecord| outcome.key == intent.key;
-        restored.outcomes.iter().any(outcome)
-    };
+    let outcomes: HashSet<_> = restored.outcomes.iter().map(|o| o.key).collect();
+    let finished = |intent: &&IntentRecord| outcomes.contains(&intent.key);
     Ok(Summary {
         open: restored.intents.len() - restored.intents.iter().filter(finished).count(),
         finished: restored.outcomes.len(),
@@ -261,7 +260,11 @@ impl<'change> Tables<'change> {
                 self.intents.remove(key)?;
             }
             JournalWrite::Member(id, heard) => {
-                self.members.insert(id.as_str(), *heard)?;
+                match heard {
+                    // Forgotten.
+                    0 => self.members.remove(id.as_str())?,
+                    heard => self.members.insert(id.as_str(), *heard)?,
+                };
             }
         }
         Ok(())

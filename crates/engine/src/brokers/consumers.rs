@@ -41,12 +41,12 @@ impl Engine {
             let wanted = self.wanted_priority(index);
             let group = &self.groups[index];
             match (wanted, &group.consumer) {
-                (None, Some(_)) => {
-                    self.groups.stop_consumer(index);
-                    self.out
-                        .push(BrokerCommand::StopConsuming { link, group: index });
+                (None, _) => {
+                    if self.groups.stop_consumer(index) {
+                        self.out
+                            .push(BrokerCommand::StopConsuming { link, group: index });
+                    }
                 }
-                (None, None) => {}
                 (Some(priority), consumer) => {
                     let marker = format!(
                         "{}.{}.{}.",

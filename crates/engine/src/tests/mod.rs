@@ -22,6 +22,7 @@ mod peers;
 mod promises;
 mod random;
 mod redelivered;
+mod remembered;
 mod replies;
 mod shortage;
 mod strangers;
