@@ -15,6 +15,7 @@ mod joining;
 mod journal;
 mod keep;
 mod late;
+mod leaving;
 mod merge;
 mod moving;
 mod peers;
