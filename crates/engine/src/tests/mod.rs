@@ -16,6 +16,7 @@ mod joining;
 mod journal;
 mod keep;
 mod late;
+mod leaving;
 mod merge;
 mod moving;
 mod peers;
