@@ -47,8 +47,13 @@ pub struct Wire {
 impl Wire {
     /// Connects to broker 1 (0) or 2 of a pair.
     pub async fn open(pair: &Pair, broker: usize) -> Self {
+        Self::open_at(pair, &pair.brokers[broker]).await
+    }
+
+    /// Connects to this address.
+    pub async fn open_at(pair: &Pair, uri: &str) -> Self {
         let properties = ConnectionProperties::default();
-        let uri = pair.brokers[broker].parse().expect("a URI");
+        let uri = uri.parse().expect("a URI");
         let connection = tandem::broker::guard::connect(uri, properties).await;
         let connection = connection.expect("a connection");
         let channel = connection.create_channel().await.expect("a channel");

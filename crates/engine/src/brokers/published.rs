@@ -30,12 +30,14 @@ impl Engine {
                     self.reroute(sent);
                 }
             }
-            PublishOutcome::Refused => self.on_refused(id),
-            PublishOutcome::Barred if self.outbox.far_reply(id) => {
+            // The queue in which federation keeps it may be on a node that is down: that says nothing
+            // about the client's.
+            PublishOutcome::Refused | PublishOutcome::Barred if self.outbox.far_reply(id) => {
                 if let Some(sent) = self.outbox.remove(id) {
                     self.reroute(sent);
                 }
             }
+            PublishOutcome::Refused => self.on_refused(id),
             PublishOutcome::Barred | PublishOutcome::Failed => {
                 if outcome == PublishOutcome::Failed {
                     self.look_at_failures(id);

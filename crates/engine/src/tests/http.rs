@@ -2,6 +2,7 @@
 
 use super::support::*;
 use crate::api::command::JournalWrite;
+use crate::limits;
 use crate::model::{Action, Answer, CallOutcome, HttpAnswer, HttpPermission};
 use crate::wire::reply::Outcome;
 
@@ -23,12 +24,31 @@ fn leader() -> Rig {
 }
 
 fn created() -> CallOutcome {
+    answer(serde_json::json!({"n": 1}))
+}
+
+fn answer(body: serde_json::Value) -> CallOutcome {
     CallOutcome::Done {
         status: 201,
-        answer: Answer::Http(Box::new(HttpAnswer {
-            body: serde_json::json!({"n": 1}).into(),
-        })),
+        answer: Answer::Http(Box::new(HttpAnswer { body: body.into() })),
     }
+}
+
+#[test]
+fn a_long_answer_goes_to_the_client_and_not_to_the_journal() {
+    let mut rig = leader();
+    rig.send("Call#order:42", POST, "m1");
+    rig.answer(answer("x".repeat(limits::REMEMBERED_BODY + 1).into()));
+    rig.send("Call#order:42", POST, "m2");
+    rig.answer(created());
+    let outcomes = rig.journal.iter().filter_map(|(_, write)| match write {
+        JournalWrite::Outcome(outcome) => Some(outcome.reply.body.is_some()),
+        _ => None,
+    });
+    assert_eq!(outcomes.collect::<Vec<_>>(), [false, true]);
+    let replies = rig.replies();
+    assert!(replies.iter().all(|(_, reply)| reply.body.is_some()));
+    assert_eq!(replies.len(), 2);
 }
 
 #[test]

@@ -101,6 +101,20 @@ fn a_client_that_is_full_does_not_keep_its_commands() {
 }
 
 #[test]
+fn a_reply_that_federation_cannot_keep_takes_the_other_way_at_once() {
+    let mut rig = Rig::with_agent();
+    rig.broker = Broker::FarRepliesAreRefused;
+    let mut raw = message("MakeReady#1001", "", "m1");
+    raw.federated = true;
+    let id = rig.deliver(raw);
+    let name = "replies-of-client".to_owned();
+    let (first, second) = (ReplyRoute::Federated(name.clone()), ReplyRoute::Queue(name));
+    let routes: Vec<ReplyRoute> = rig.replies().into_iter().map(|(route, _)| route).collect();
+    assert_eq!(routes, [first, second]);
+    assert_eq!(rig.acks, [id]);
+}
+
+#[test]
 fn replies_are_published_again_on_the_next_link() {
     let mut rig = Rig::with_agent();
     rig.broker = Broker::Holds;
