@@ -59,7 +59,7 @@ impl Engine {
         }
         if let Some(known) = self.book.open_intent(&key).cloned() {
             if (&known.by, known.boot) == (&intent.by, intent.boot) {
-                self.ack_again(from, known);
+                self.ack_again(from, known, intent.at);
                 return;
             }
             if !self.gives_way(&known, &intent) {
@@ -116,9 +116,10 @@ impl Engine {
     }
 
     /// An intent that is known here is told again: its acknowledgement was lost, or the disk here
-    /// has not taken it.
-    fn ack_again(&mut self, from: &InstanceId, known: IntentRecord) {
-        let (key, made) = (known.key, known.at);
+    /// has not taken it. `made`: it may have been taken back and made anew meanwhile, which was not
+    /// heard here. Its maker waits for the word on the newer one, and what is known does for it.
+    fn ack_again(&mut self, from: &InstanceId, known: IntentRecord, made: u64) {
+        let key = known.key;
         let Some(entry) = self.book.entries.get_mut(&key) else {
             return;
         };
@@ -126,6 +127,7 @@ impl Engine {
             entry.unkept = false;
             entry.durable = false;
             let from = from.clone();
+            let made = known.at;
             let pending = Pending::ForeignIntent { from, key, made };
             self.journal().write(JournalWrite::Intent(known), pending);
         } else if entry.durable {
