@@ -337,12 +337,12 @@ impl Engine {
         self.advance_all();
     }
 
-    /// A lead that was lost soon, and not because somebody wanted that: the next way back takes
+    /// A takeback that did not last, and not because somebody wanted that: the next one takes
     /// longer.
     fn note_lead_lost(&mut self, index: usize, now: u64, from: Role) {
         let wanted = from == Role::Draining || self.groups[index].leaving.is_some();
         let group = self.groups.edit(index);
-        let Some(since) = group.led_since.take() else {
+        let Some(since) = group.took_back.take() else {
             return;
         };
         if now.saturating_sub(since) >= limits::STEADY_LEAD_MS {
@@ -376,7 +376,6 @@ impl Engine {
         let term = self.next_epoch().unwrap_or(self.keeping.epoch());
         let group = self.groups.edit(index);
         group.term = term;
-        group.led_since = Some(now);
         group.at_once = false;
         if self.cfg.mode == Mode::ActivePassive {
             let mut agents = self.placement().agents_of(index);
