@@ -241,6 +241,9 @@ impl Store {
             for destination in &changes.destinations {
                 table.insert(destination.as_str(), ())?;
             }
+            for destination in &changes.forgotten {
+                table.remove(destination.as_str())?;
+            }
             let mut table = tables.open_table(NUMBERS)?;
             table.insert(EPOCH, changes.epoch)?;
             let mut table = tables.open_table(GROUPS)?;

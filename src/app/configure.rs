@@ -61,6 +61,7 @@ pub(super) fn engine_config(
         fence: settings.broker.fence,
         takeback_hold: millis(settings.takeback_hold),
         takeover_rate: u64::from(settings.takeover_rate),
+        remembered: settings.remembered,
         nodes: settings
             .downstream
             .nodes

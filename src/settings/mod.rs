@@ -67,6 +67,8 @@ pub struct Settings {
     pub takeback_hold: Duration,
     /// Notification sign-ins a second during takeover.
     pub takeover_rate: u32,
+    /// Outcomes of commands remembered for duplicates, at most.
+    pub remembered: usize,
     /// Where commands go.
     pub downstream: Downstream,
     /// Defaults for agents.

@@ -215,6 +215,8 @@ pub static SCHEMA: &[Key] = &[
     key("group.NAME.hash-weight", Int(0, MAX_WEIGHT), NotSet, "The same for each queue of that group; without it 1."),
     key("command.max-age", Duration(SECOND, 24 * HOUR), Is("30s"),
         "A command without its own deadline is not started later than this after its timestamp; also the command queue's message TTL. A little longer than clients wait. The same in all files of a cluster."),
+    key("command.remembered", Int(1_000, 50_000_000), Is("3000000"),
+        "Outcomes of commands that are remembered, so that a command sent again is answered and not run again. The promise is ten minutes; 3,000,000 are 5,000 commands a second for so long, at 80 to 120 bytes each. When there are more the oldest are forgotten early, with a warning."),
     key("consumer.priority", Int(0, 127), Is("127"), "Consumer priority. Active-passive: highest leads, so give the second site a lower one (100).").alias(&[("GRC_CONSUMER_PRIORITY", Same)]),
     key("consumer.prefetch", Int(1, 65_535), Is("1000"), "Commands that the broker hands out before acknowledgement. Higher only with very slow downstreams: what is handed out to a frozen instance waits with it.")
         .alias(&[("PREFETCH_SIZE", Same), ("PREFECT_SIZE", Same)]),

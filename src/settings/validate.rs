@@ -58,6 +58,7 @@ pub(super) fn assemble(
         peer,
         takeback_hold: v.duration("takeback.hold"),
         takeover_rate: u32::try_from(v.int("takeover.rate")).unwrap_or(u32::MAX),
+        remembered: usize::try_from(v.int("command.remembered")).unwrap_or(usize::MAX),
         agent: v.agent(),
         notify,
         message_format: match v.text("message.format").as_str() {

@@ -130,7 +130,7 @@ impl Engine {
             sessions: Sessions::default(),
             agents: Agents::default(),
             jobs: Jobs::default(),
-            ledger: Ledger::default(),
+            ledger: Ledger::with_bound(cfg.remembered),
             book: Book::default(),
             keeping: Keeping::default(),
             route: Route::new(&cfg.nodes, cfg.failback),

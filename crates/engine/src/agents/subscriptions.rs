@@ -92,14 +92,18 @@ impl Engine {
     }
 
     pub(crate) fn on_connect_notice(&mut self, agent: &AgentId, notice: Notice) {
-        let node = self.route.current();
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
         };
         match notice {
             Notice::Up => {
                 if let Some(pending) = session.connecting.take() {
+                    let node = pending.node;
                     self.connect_succeeded(agent, pending, node);
+                    // The instance has moved meanwhile.
+                    if node != self.route.current() {
+                        self.take(vec![agent.clone()], "downstream");
+                    }
                 }
             }
             Notice::Refused { reason } => {
@@ -107,28 +111,41 @@ impl Engine {
             }
             Notice::NoRoom(shortage) => self.connect_without_room(agent, shortage),
             Notice::Unreachable { reason } | Notice::Lost { reason, .. } => {
-                let tried = session.connecting.as_ref().map_or(0, |p| p.tried);
-                let other = self.route.other(node).filter(|_| tried < 2);
-                match other {
-                    Some(_) => {
-                        let changes = self.route.prefer_other();
-                        self.apply_route(changes);
-                        let epoch = self.next_subscription();
-                        if let Some(pending) = self
-                            .sessions
-                            .get_mut(agent)
-                            .and_then(|session| session.connecting.as_mut())
-                        {
-                            pending.epoch = epoch;
-                        }
-                        let node = self.route.current();
-                        self.try_connect(agent, node);
-                    }
-                    None => self.connect_failed(agent, ErrorCode::UnableToSubscribe, &reason),
+                if !self.connect_elsewhere(agent) {
+                    self.connect_failed(agent, ErrorCode::UnableToSubscribe, &reason);
                 }
             }
             Notice::Update(_) => {}
         }
+    }
+
+    /// Tries the other node, once: the one that the instance has moved to meanwhile, or the
+    /// instance moves with it. `false`: there is none.
+    fn connect_elsewhere(&mut self, agent: &AgentId) -> bool {
+        // Also one that is not there yet, but for its Connect.
+        let session = self.sessions.get_mut(agent);
+        let pending = session.and_then(|session| session.connecting.as_ref());
+        let Some((tried, node)) = pending.map(|pending| (pending.tried, pending.node)) else {
+            return false;
+        };
+        if tried >= 2 {
+            return false;
+        }
+        if node == self.route.current() {
+            if self.route.other(node).is_none() {
+                return false;
+            }
+            let changes = self.route.prefer_other();
+            self.apply_route(changes);
+        }
+        let epoch = self.next_subscription();
+        let session = self.sessions.get_mut(agent);
+        if let Some(pending) = session.and_then(|session| session.connecting.as_mut()) {
+            pending.epoch = epoch;
+        }
+        let node = self.route.current();
+        self.try_connect(agent, node);
+        true
     }
 
     pub(crate) fn subscribe(&mut self, agent: &AgentId) {

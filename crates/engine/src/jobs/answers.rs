@@ -54,17 +54,18 @@ impl Engine {
         let answered = self.honest(id, answered);
         let reply = Arc::new(self.reply_to_command(&command, &answered));
         if let Some((key, _)) = key
-            && let Some((record, early)) = self.ledger.finish(
+            && let Some((record, shrunk)) = self.ledger.finish(
                 self.retention.now(),
+                self.now.wall,
                 key,
-                crate::downstream::http::to_remember(&reply),
+                &crate::downstream::http::to_remember(&reply),
             )
         {
             if !told {
                 self.cluster.replication.tell_outcome(record);
             }
-            if early {
-                self.out.tell(Event::LedgerOverflow);
+            if let Some(for_ms) = shrunk {
+                self.out.tell(Event::LedgerOverflow { for_ms });
             }
             if Self::may_differ(&answered) {
                 self.send_delta();
@@ -172,7 +173,21 @@ impl Engine {
             },
         };
         let cause = command.cause();
-        self.tell(&destination, event, cause, self.keeping.epoch(), Some(id));
+        let epoch = match &command.addressee {
+            Addressed::Agent(agent) => self.epoch_told(Some(agent)),
+            Addressed::Destination(_) => self.epoch_told(None),
+        };
+        self.tell(&destination, event, cause, epoch, Some(id));
+    }
+
+    /// The epoch of an agent's owner, as all events about the agent carry it: clients drop what
+    /// carries a lower one than they have seen. Where there is no session there are no others.
+    fn epoch_told(&self, agent: Option<&AgentId>) -> u64 {
+        let session = agent.and_then(|agent| self.sessions.get(agent));
+        session.map_or_else(
+            || self.keeping.epoch(),
+            |session| session.record.version.epoch,
+        )
     }
 
     /// The destination that hears of this command: the one that the agent is to be bound to, that of
@@ -379,7 +394,7 @@ impl Engine {
             let delivered = job.raw.put_aside.is_some_and(PutAside::was_delivered);
             job.seen |= delivered || command.repeat != Repeat::Safe;
         }
-        match key.map(|(key, body)| self.ledger.look_up(&key, body)) {
+        match key.map(|(key, body)| self.ledger.look_up(self.retention.now(), &key, body)) {
             Some(Known::Finished(reply)) => self.answer_again(id, &reply),
             Some(Known::Running(first)) if self.jobs.get(first).is_some() => {
                 self.wait_for(id, first);
@@ -419,7 +434,8 @@ impl Engine {
                 message: malformed.detail.clone(),
             };
             let cause = malformed.cause();
-            self.tell(destination, event, cause, self.keeping.epoch(), Some(id));
+            let epoch = self.epoch_told(malformed.agent.as_ref());
+            self.tell(destination, event, cause, epoch, Some(id));
         }
         self.reply_to_malformed(id, malformed, known.as_ref());
         if let Some(raw) = self.jobs.get(id).map(|job| job.raw.clone()) {

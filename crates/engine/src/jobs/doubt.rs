@@ -253,7 +253,12 @@ impl Engine {
 
     pub(crate) fn finished_elsewhere(&self, id: JobId) -> bool {
         let key = self.jobs.get(id).and_then(|job| job.key);
-        key.is_some_and(|(key, body)| matches!(self.ledger.look_up(&key, body), Known::Finished(_)))
+        key.is_some_and(|(key, body)| {
+            matches!(
+                self.ledger.look_up(self.retention.now(), &key, body),
+                Known::Finished(_)
+            )
+        })
     }
 
     // ---- asking the platform ------------------------------------------------------------------

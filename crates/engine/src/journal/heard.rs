@@ -48,7 +48,9 @@ impl Engine {
             self.journal().ack_intent(from, key, intent.at);
             return;
         }
-        if let Known::Finished(_) | Known::OtherBody = self.ledger.look_up(&key, intent.body) {
+        if let Known::Finished(_) | Known::OtherBody =
+            self.ledger.look_up(self.retention.now(), &key, intent.body)
+        {
             // The outcome is told in its place.
             self.tell_outcome(from, key);
             self.journal()
@@ -156,7 +158,9 @@ impl Engine {
     /// is told in its place.
     fn objects(&mut self, from: &InstanceId, outcome: &OutcomeRecord) -> bool {
         let refusal = matches!(outcome.reply.outcome, Outcome::Expired | Outcome::Rejected);
-        let known = self.ledger.look_up(&outcome.key, outcome.body);
+        let known = self
+            .ledger
+            .look_up(self.retention.now(), &outcome.key, outcome.body);
         let other = matches!(&known, Known::Finished(ours) if ours.outcome != outcome.reply.outcome
             && ours.outcome != Outcome::InDoubt);
         if refusal && other {
@@ -189,7 +193,10 @@ impl Engine {
             .learn(self.retention.now(), outcome.clone(), |job| {
                 jobs.started(job)
             });
-        let ours = match self.ledger.look_up(&key, outcome.body) {
+        let ours = match self
+            .ledger
+            .look_up(self.retention.now(), &key, outcome.body)
+        {
             Known::Finished(reply) => reply,
             _ => Arc::new(outcome.reply.clone()),
         };

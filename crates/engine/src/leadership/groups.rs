@@ -46,8 +46,9 @@ pub(crate) struct Group {
     pub(crate) claimed: Option<(u64, u64)>,
     /// Whose claim this leader drains for, its term and until when.
     pub(crate) granting: Option<(InstanceId, u64, u64)>,
-    /// Doubles when a takeback did not last.
+    /// Doubles when a lead did not last.
     pub(crate) hold_factor: u64,
+    /// Monotonic milliseconds.
     pub(crate) led_since: Option<u64>,
 }
 

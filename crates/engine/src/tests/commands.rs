@@ -176,17 +176,22 @@ fn too_many_commands_for_one_agent_are_rejected_with_advice_and_may_come_again()
     assert_eq!(rig.outcomes(), [Outcome::Rejected, Outcome::Accepted]);
 }
 
+/// Room for what one command takes, not for two hundred of them in one another.
 #[test]
 fn a_long_lane_of_commands_that_end_at_once_is_worked_off_without_deep_recursion() {
-    let mut rig = Rig::with_agent();
-    rig.answers_calls = false;
-    rig.send("MakeReady#1001", "", "first");
-    for n in 0..crate::api::limits::LANE_DEPTH {
-        // An extension that is no number is rejected before any request.
-        rig.send("Login#1001", "pw,x", &format!("l{n}"));
-    }
-    rig.answer(done());
-    assert_eq!(rig.acks.len(), 1 + crate::api::limits::LANE_DEPTH);
+    let work = || {
+        let mut rig = Rig::with_agent();
+        rig.answers_calls = false;
+        rig.send("MakeReady#1001", "", "first");
+        for n in 0..crate::api::limits::LANE_DEPTH {
+            // An extension that is no number is rejected before any request.
+            rig.send("Login#1001", "pw,x", &format!("l{n}"));
+        }
+        rig.answer(done());
+        assert_eq!(rig.acks.len(), 1 + crate::api::limits::LANE_DEPTH);
+    };
+    let small = std::thread::Builder::new().stack_size(512 * 1024);
+    small.spawn(work).unwrap().join().unwrap();
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod ending;
 mod garbled;
 mod grey;
 mod groups;
+mod growth;
 mod handover;
 mod http;
 mod joining;

@@ -248,7 +248,7 @@ impl Engine {
     /// The picture.
     #[must_use]
     pub fn view(&self) -> View {
-        let (total, owned) = self.sessions.count(&self.cfg.instance);
+        let sessions = self.sessions.count(&self.cfg.instance);
         View {
             instance: self.cfg.instance.to_string(),
             site: self.cfg.site.clone(),
@@ -260,9 +260,9 @@ impl Engine {
             downstreams: self.downstream_views(),
             peers: self.peer_views(),
             sessions: SessionsView {
-                total: total as u64,
-                owned: owned as u64,
-                subscribed: self.count_subscribed(),
+                total: sessions.total,
+                owned: sessions.owned,
+                subscribed: sessions.subscribed,
             },
             inflight: self.jobs.len() as u64,
             outbox: self.outbox.len() as u64,
@@ -281,11 +281,6 @@ impl Engine {
             finished: self.jobs.finished(),
             warnings: self.warnings(),
         }
-    }
-
-    fn count_subscribed(&self) -> u64 {
-        let live = self.sessions.iter().filter(|session| session.live());
-        live.filter(|session| session.subscription.is_up()).count() as u64
     }
 
     fn group_views(&self) -> Vec<GroupView> {

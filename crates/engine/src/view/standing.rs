@@ -34,8 +34,8 @@ pub struct StandingView {
 }
 
 impl Engine {
-    /// What heartbeats tell the peers of the picture.
-    pub(crate) fn standing(&self) -> Standing {
+    /// What heartbeats tell the peers of the picture; `subscribed`: own subscriptions that stand.
+    pub(crate) fn standing(&self, subscribed: u64) -> Standing {
         Standing {
             page: self.cfg.page.clone(),
             brokers: self.broker_views().into_iter().map(Into::into).collect(),
@@ -48,7 +48,7 @@ impl Engine {
             in_service: self.route.available(),
             inflight: self.jobs.len() as u64,
             outbox: self.outbox.len() as u64,
-            subscribed: self.count_subscribed(),
+            subscribed,
             finished: self.jobs.finished(),
         }
     }

@@ -44,6 +44,7 @@ pub fn config() -> Config {
         fence: false,
         takeback_hold: 10_000,
         takeover_rate: 200,
+        remembered: 500_000,
         nodes: vec!["f0".into(), "f1".into()],
         seats: usize::MAX,
         probe_interval: 5_000,
