@@ -16,13 +16,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lapin::ConnectionProperties;
 use lapin::options::{QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
+use lapin::{Channel, ConnectionProperties};
 use serde_json::Value;
 use support::load::{Account, Load};
 use support::site::tandem_until;
-use support::{Crew, Desk, Pair, PairOptions, Shared, Watch, run, until, wait_for};
+use support::wire::command;
+use support::{Crew, Desk, Pair, PairOptions, Shared, Watch, Wire, run, silence, until, wait_for};
 use tandem::broker::guard;
 use tandem::lab::rabbit::server_version;
 use tandem::lab::{BrokerNetwork, NetworkOptions};
@@ -139,6 +140,7 @@ impl<'s> Trial<'s> {
             agents: u32::try_from(CREW.count()).unwrap(),
             ..options
         };
+        let options = options.set("log.level", "info,tandem::broker=debug");
         let network = NetworkOptions::clusters(&[NODES, 1]);
         shared.network_with(network).await;
         let pair = shared.pair(options).await;
@@ -169,7 +171,6 @@ impl<'s> Trial<'s> {
         let desk = desk_at(self.shared, pair, &name, client_at).await;
         let (links, flaps, dropped) =
             (lost_links(pair), flaps_of(pair), events_dropped(pair).await);
-        let said = pair.gc1.log_text().len();
         let watch = self.watch();
         let callers = self.callers.by_ref().take(CALLERS).collect();
         let load = Load::start(desk.clone(), callers, CREW.others.clone().collect());
@@ -206,8 +207,8 @@ impl<'s> Trial<'s> {
             },
         };
         row.print();
-        if row.first.is_none_or(|first| first > SLOW) {
-            println!("gc-1 said:\n{}", &pair.gc1.log_text()[said..]);
+        if row.first.is_none_or(|first| first > SLOW) || row.gap > SLOW {
+            silence::tell(pair, self.shared.brokers(), &account);
         }
         pair.one_subscription_each(&CREW.all()).await;
         row
@@ -348,16 +349,22 @@ fn a_quorum_queue_serves_whichever_node_is_killed() {
     });
 }
 
-/// A queue on this node that hears what this client hears, as a wallboard's would.
-async fn board(shared: &Shared, pair: &Pair, node: usize, key: &str) {
+/// A classic queue on this node, and a channel there.
+async fn queue_on(shared: &Shared, node: usize, name: &str) -> Channel {
     let uri = shared.brokers().brokers()[0].nodes()[node].amqp_uri();
     let properties = ConnectionProperties::default();
     let connection = guard::connect(uri.parse().unwrap(), properties).await;
     let channel = connection.unwrap().create_channel().await.unwrap();
-    let name = format!("board-{}", pair.cluster);
     let options = QueueDeclareOptions::durable();
-    let declared = channel.queue_declare(name.as_str().into(), options, FieldTable::default());
+    let declared = channel.queue_declare(name.into(), options, FieldTable::default());
     declared.await.unwrap();
+    channel
+}
+
+/// A queue on this node that hears what this client hears, as a wallboard's would.
+async fn board(shared: &Shared, pair: &Pair, node: usize, key: &str) {
+    let name = format!("board-{}", pair.cluster);
+    let channel = queue_on(shared, node, &name).await;
     let events = format!("{}.events", pair.cluster);
     let bound = channel.queue_bind(
         name.as_str().into(),
@@ -422,6 +429,65 @@ fn a_clients_queue_on_a_dead_node_costs_nobody_else_an_event() {
         trial.mended().await;
     });
 }
+
+/// A client whose reply queue is on a node that is down: from 4.0 on the broker does not say that there
+/// is no such queue, it refuses each reply. That client's replies end among the dead letters; nobody
+/// else waits for them, and nothing moves.
+#[test]
+fn replies_for_a_queue_on_a_dead_node_cost_nobody_else_an_answer() {
+    run(async |shared| {
+        let Some(mut trial) = Trial::start(shared, "quorum", quorum()).await else {
+            return;
+        };
+        let dead = 2;
+        let desk = desk_at(trial.shared, &trial.pair, "beside-gone", 0).await;
+        let gone = format!("gone-{}", trial.pair.cluster);
+        drop(queue_on(trial.shared, dead, &gone).await);
+        let uri = trial.shared.brokers().brokers()[0].nodes()[0].amqp_uri();
+        let mut wire = Wire::open_at(&trial.pair, &uri).await;
+        trial.shared.network_as_it_is().brokers_mut()[0].nodes_mut()[dead].kill();
+        // Who was connected to it has moved, and is back.
+        desk.expect(&format!("GetState#{}", CREW.others.start), "", "OK")
+            .await;
+        trial.pair.attaches(&trial.pair.gc1, 0).await;
+        trial.pair.gc1.becomes("leader").await;
+        let pair = &trial.pair;
+        let before = (flaps_of(pair), lost_links(pair));
+        let callers: Vec<u32> = CREW.callers.clone().take(CALLS).collect();
+        let mut worst = Duration::ZERO;
+        for caller in &callers {
+            let (kind, id) = (format!("MakeCall#{caller}"), format!("gone-{caller}"));
+            let call = command(&kind, &id).with_reply_to(gone.as_str().into());
+            wire.publish(call, format!("555{caller}").as_bytes()).await;
+            let begin = Instant::now();
+            desk.expect(&format!("GetState#{}", CREW.others.start), "", "OK")
+                .await;
+            worst = worst.max(begin.elapsed());
+        }
+        for caller in &callers {
+            let letter = wire.dead_letter(&format!("gone-{caller}")).await;
+            assert_eq!(letter.reason, "unroutable-reply");
+            assert_eq!(letter.json()["outcome"], "ACCEPTED");
+            assert_eq!(pair.effects_of("MAKE_CALL", &format!("gone-{caller}")), 1);
+        }
+        until("all is settled", async || {
+            pair.gc1.status().await["inflight"] == 0
+        })
+        .await;
+        println!(
+            "{CALLS} replies for a queue on a dead node: another client waited {worst:?} at most"
+        );
+        assert!(worst < OTHERS_WAIT, "{worst:?}");
+        assert_eq!((flaps_of(pair), lost_links(pair)), before);
+        assert_eq!(wire.other_dead_letters().await.len(), 0);
+        trial.mended().await;
+    });
+}
+
+/// Commands of a client that cannot be answered, and how long another one may wait meanwhile on a
+/// machine that is short of CPU.
+const CALLS: usize = 20;
+const OTHERS_WAIT: Duration = Duration::from_secs(3);
 
 /// Changes of state, an event each; and how often one may come.
 const CHANGES: usize = 40;

@@ -276,7 +276,7 @@ fn a_federation_under_other_names_is_as_good_and_its_faults_are_found() {
         assert_eq!(code, Some(1), "{report:#}");
         let warned = findings(&report, "warning");
         assert!(
-            has(&warned, &["reconnect-delay is 60, should be 1"]),
+            has(&warned, &["reconnect-delay is 60, should be 0.5"]),
             "{warned:?}"
         );
         let bad = findings(&report, "bad");

@@ -366,6 +366,8 @@ impl Validator<'_> {
                     origin: c.origin_text(),
                 })
                 .collect();
+            // What was made of a given value is what counts.
+            own.retain(|line| !self.derived.iter().any(|(name, _)| *name == line.key));
             let derived = self.derived.iter().filter(|(name, _)| belongs(name, key));
             own.extend(derived.map(|(name, value)| Effective {
                 key: name.clone(),

@@ -1,12 +1,10 @@
 //! Groups of command queues, and what spreads agents over them.
 
 use super::finding::Finding;
+use super::schema;
 use super::validate::Validator;
 use super::value::Value;
 use super::{Group, HashBy};
-
-/// Endings of the keys that say something of a group and do not make it one.
-const OF_GROUPS: [&str; 2] = ["priority", "hash-weight"];
 
 impl Validator<'_> {
     pub(super) fn groups(&mut self, cluster: &str) -> Vec<Group> {
@@ -103,9 +101,9 @@ impl Validator<'_> {
     /// A key for a group that has no queues.
     fn no_group(&mut self, groups: &[Group]) {
         let unknown = |key: &String| {
-            let group = group_of(key)?;
+            let group = schema::group_of(key)?;
             let known = groups.iter().any(|known| known.name == group);
-            (!known).then(|| (key.clone(), group.to_owned()))
+            (!known).then(|| (key.clone(), group))
         };
         let all: Vec<(String, String)> = self.given.values.keys().filter_map(unknown).collect();
         for (key, group) in all {
@@ -121,10 +119,4 @@ impl Validator<'_> {
 
 fn group_name(key: &str) -> Option<&str> {
     key.strip_prefix("group.")?.strip_suffix(".queues")
-}
-
-/// The group that such a key says something of.
-fn group_of(key: &str) -> Option<&str> {
-    let (name, what) = key.strip_prefix("group.")?.split_once('.')?;
-    OF_GROUPS.contains(&what).then_some(name)
 }

@@ -122,6 +122,7 @@ impl World {
             takeover_rate: 200,
             remembered: 500_000,
             nodes: vec!["f0".into(), "f1".into()],
+            node_urls: Vec::new(),
             seats: usize::MAX,
             probe_interval: 1_000,
             request_timeout: REQUEST_TIMEOUT_MS,

@@ -158,10 +158,16 @@ impl Account {
 
     /// The longest time without an answer to anything, while commands were sent.
     pub fn longest_gap(&self) -> Duration {
+        let silence = self.longest_silence();
+        silence.map_or(Duration::ZERO, |(from, to)| to - from)
+    }
+
+    /// When that was.
+    pub fn longest_silence(&self) -> Option<(Instant, Instant)> {
         let mut answers: Vec<Instant> = self.times.iter().map(|(_, answered)| *answered).collect();
         answers.sort();
-        let gaps = answers.windows(2).map(|pair| pair[1] - pair[0]);
-        gaps.max().unwrap_or_default()
+        let gaps = answers.windows(2).map(|pair| (pair[0], pair[1]));
+        gaps.max_by_key(|(from, to)| *to - *from)
     }
 
     /// How many calls there were of which nobody can know.

@@ -49,7 +49,12 @@ pub struct Wire {
 impl Wire {
     /// Connects to broker 1 (0) or 2 of a pair.
     pub async fn open(pair: &Pair, broker: usize) -> Self {
-        Self::of(&pair.brokers[broker], &pair.queue, &pair.cluster).await
+        Self::open_at(pair, &pair.brokers[broker]).await
+    }
+
+    /// Connects to this address.
+    pub async fn open_at(pair: &Pair, uri: &str) -> Self {
+        Self::of(uri, &pair.queue, &pair.cluster).await
     }
 
     /// Connects to a broker for a command queue of a cluster.

@@ -376,6 +376,10 @@ pub enum PeerMessage {
         made: Vec<u64>,
         /// Outcomes that are durable.
         outcomes: Vec<[u8; 16]>,
+        /// Those of both that the sender's disk did not take: it forgets them when it ends. Not told
+        /// by earlier versions.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unkept: Vec<[u8; 16]>,
         /// Intents that are not acknowledged.
         refused: Vec<([u8; 16], IntentRefusal)>,
     },

@@ -42,7 +42,7 @@ fn an_upstream_is_safe_bounded_and_carries_credentials() {
     assert_eq!(main.name, "tandem.main.site-2");
     assert_eq!(main.value["ack-mode"], "on-confirm");
     assert_eq!(main.value["max-hops"], 1);
-    assert_eq!(main.value["reconnect-delay"], 1);
+    assert_eq!(main.value["reconnect-delay"], 0.5);
     let uri = main.value["uri"].as_str().unwrap();
     assert!(
         uri.starts_with("amqp://tandem:pass%2Fword@host-2:5672/%2F?"),

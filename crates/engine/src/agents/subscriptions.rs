@@ -26,6 +26,8 @@ pub(crate) struct Takeover {
     started: u64,
     agents: usize,
     reason: &'static str,
+    /// When the next batch may be had, monotonic milliseconds.
+    next_at: u64,
 }
 
 impl Takeover {
@@ -337,7 +339,7 @@ impl Engine {
         if agents.is_empty() {
             return;
         }
-        if self.agents.takeover.idle() {
+        if self.agents.takeover.pending.is_empty() {
             self.agents.takeover.started = self.now.mono;
             self.agents.takeover.agents = 0;
             self.agents.takeover.reason = reason;
@@ -352,10 +354,25 @@ impl Engine {
             self.agents.takeover.push(&agent, first);
             self.agents.takeover.pending.insert(agent);
         }
-        self.timers.set_by(Timer::Takeover, self.now.mono);
+        self.takeover_soon();
+    }
+
+    /// The next batch: at once, where none was had just now.
+    pub(crate) fn takeover_soon(&mut self) {
+        let at = self.agents.takeover.next_at.max(self.now.mono);
+        self.timers.set_by(Timer::Takeover, at);
+    }
+
+    /// A subscription that was lost is had again. Where a platform has ended those of all agents,
+    /// they do not all sign in at one time.
+    fn subscribe_in_turn(&mut self, agent: &AgentId) {
+        let first = self.jobs.lanes.has(agent);
+        self.agents.takeover.push(agent, first);
+        self.takeover_soon();
     }
 
     pub(crate) fn takeover_step(&mut self) {
+        self.agents.takeover.next_at = self.now.mono + BATCH_MS;
         let batch = (self.cfg.takeover_rate * BATCH_MS / 1_000).max(1);
         for _ in 0..batch {
             let Some(agent) = self.agents.takeover.pop() else {
@@ -390,12 +407,13 @@ impl Engine {
             }
         }
         if !self.agents.takeover.queue.is_empty() {
-            self.timers.set(Timer::Takeover, self.now.mono + BATCH_MS);
+            self.takeover_soon();
         }
     }
 
     pub(crate) fn takeover_done(&mut self, agent: &AgentId) {
-        if self.agents.takeover.pending.remove(agent) && self.agents.takeover.idle() {
+        let takeover = &mut self.agents.takeover;
+        if takeover.pending.remove(agent) && takeover.pending.is_empty() {
             self.out.tell(Event::TakeoverFinished {
                 reason: self.agents.takeover.reason,
                 agents: self.agents.takeover.agents,
@@ -434,10 +452,13 @@ impl Engine {
             if !still || session.moving.is_some() {
                 continue;
             }
+            // It was due, and a Connect was in its way, which has failed since.
+            let missed = matches!(session.subscription,
+                Subscription::Waiting { not_before, .. } if not_before < self.now.mono);
             let held = session.subscription != Subscription::None;
             let agent = &session.record.agent;
             let own = session.live() && session.owned_by(&me);
-            if own && !held && !session.refused {
+            if own && (!held || missed) && !session.refused {
                 missing.push(agent.clone());
             } else if !own && held {
                 left.push(agent.clone());
@@ -495,7 +516,7 @@ impl Engine {
         let owned = session.owned_by(&self.cfg.instance);
         if resubscribe.is_some_and(|at| at <= now) {
             if owned || self.placement().prepares(agent) || self.fetches(agent) {
-                self.subscribe(agent);
+                self.subscribe_in_turn(agent);
             } else if let Some(session) = self.sessions.get_mut(agent) {
                 // Its new owner has its own.
                 session.subscription = Subscription::None;

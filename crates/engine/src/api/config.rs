@@ -176,6 +176,8 @@ pub struct Config {
     pub remembered: usize,
     /// Hosts of the downstream nodes, primary first.
     pub nodes: Vec<String>,
+    /// Their base URLs, for the status.
+    pub node_urls: Vec<String>,
     /// Notification sessions that this process has room for at a time.
     pub seats: usize,
     /// Interval of health probes.

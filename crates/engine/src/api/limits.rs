@@ -323,8 +323,15 @@ pub const ASK_LATER_MS: u64 = 2_000;
 /// Answers in doubt that may still be resolved; beyond it the oldest is not.
 pub const DOUBTS: usize = 10_000;
 
-/// A member that was not heard for this long is forgotten, milliseconds.
+/// A member that was not heard for this long by a process that was there all the time is forgotten,
+/// milliseconds.
 pub const MEMBER_FORGET_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+
+/// How often the disk is told that a member is there, milliseconds.
+pub const MEMBER_NOTED_MS: u64 = 60 * 60 * 1000;
+
+/// Members of now and before that are remembered; beyond it the one heard longest ago is forgotten.
+pub const KNOWN_MEMBERS: usize = 64;
 /// How much of a downstream's reason a heartbeat carries, characters.
 pub const STANDING_REASON_CHARS: usize = 120;
 

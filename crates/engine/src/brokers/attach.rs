@@ -2,7 +2,7 @@
 
 use crate::api::command::{BrokerCommand, LifeCommand};
 use crate::api::ids::{BootId, LinkEpoch};
-use crate::brokers::fitness::Way;
+use crate::brokers::fitness::{Pass, Way};
 use crate::brokers::link::LinkStep;
 use crate::model::brokers::one_cluster;
 use crate::peer::Heartbeat;
@@ -22,14 +22,23 @@ pub(crate) struct Twin {
     beats: u32,
 }
 
+/// A link that is being left.
+#[derive(Debug)]
+struct Left {
+    link: LinkEpoch,
+    /// Monotonic milliseconds.
+    since: u64,
+    /// Groups whose commands are consumed on it until the new link gives them.
+    groups: Vec<usize>,
+}
+
 /// How this instance is attached to the brokers.
 #[derive(Debug, Default)]
 pub(crate) struct Attachment {
     /// The link on which the own control queue is consumed.
     control_on: Option<LinkEpoch>,
-    /// Links that are left as soon as their deliveries are settled, and since when, monotonic
-    /// milliseconds.
-    leaving: Vec<(LinkEpoch, u64)>,
+    /// Links that are left as soon as their deliveries are settled.
+    leaving: Vec<Left>,
     /// The broker that served last.
     last_broker: Option<usize>,
     /// Since when no peer can be heard: the own control queue is not consumed.
@@ -88,7 +97,7 @@ impl Engine {
         }
         self.tell_ways();
         let left = self.attached.leaving.iter();
-        let left = left.map(|(_, since)| since + limits::LEAVING_MS).min();
+        let left = left.map(|left| left.since + limits::LEAVING_MS).min();
         match self.links.next_at(self.now).into_iter().chain(left).min() {
             Some(at) => self.timers.set(Timer::Links, at),
             None => self.timers.stop(&Timer::Links),
@@ -104,12 +113,13 @@ impl Engine {
             });
         }
         if let Some(old) = leave {
-            for group in 0..self.groups.len() {
-                self.out
-                    .push(BrokerCommand::StopConsuming { link: old, group });
-            }
-            self.attached.leaving.push((old, self.now.mono));
+            self.attached.leaving.push(Left {
+                link: old,
+                since: self.now.mono,
+                groups: (0..self.groups.len()).collect(),
+            });
             if former.is_some_and(|former| self.links.lacks_vital(former)) {
+                (0..self.groups.len()).for_each(|group| self.stop_left(group));
                 // Its broker may never answer.
                 self.outbox.take_back(old);
             }
@@ -151,9 +161,7 @@ impl Engine {
     }
 
     pub(crate) fn on_link_down(&mut self, link: LinkEpoch, reason: String) {
-        self.attached
-            .leaving
-            .retain(|(leaving, _)| *leaving != link);
+        self.attached.leaving.retain(|left| left.link != link);
         let label = self.links.broker_of(link);
         let Some((_, serving)) = self.links.on_down(self.now, link) else {
             self.stale("link");
@@ -291,22 +299,39 @@ impl Engine {
         self.close_left(self.now.mono);
     }
 
+    /// A group's commands are not consumed any more on links that are being left.
+    pub(crate) fn stop_left(&mut self, group: usize) {
+        for left in &mut self.attached.leaving {
+            let before = left.groups.len();
+            left.groups.retain(|consumed| *consumed != group);
+            if left.groups.len() < before {
+                let link = left.link;
+                self.out.push(BrokerCommand::StopConsuming { link, group });
+            }
+        }
+    }
+
+    /// Whether a link that is being left has nothing to do any more. Where peers look for this
+    /// instance there is a consumer of its control queue at any time, or they would take it for
+    /// gone: so the new link has one first, unless its broker gives none.
+    fn has_settled(&self, left: &Left) -> bool {
+        let active = self.links.active_broker();
+        let way = Way::ControlQueue;
+        let refused = active.is_some_and(|broker| self.links.pass(broker, way) != Pass::Open);
+        let heard = self.attached.control_on != Some(left.link) || refused;
+        heard && left.groups.is_empty() && !self.jobs.any_on(left.link)
+    }
+
     /// Closes those that are settled, or whose time is over at `now`.
     fn close_left(&mut self, now: u64) {
-        let over = |since: u64| since.saturating_add(limits::LEAVING_MS) <= now;
-        let done: Vec<LinkEpoch> = self
-            .attached
-            .leaving
-            .iter()
-            .filter(|(link, since)| {
-                over(*since) || !self.jobs.any_on(*link) || self.links.is_way_out(*link)
-            })
-            .map(|(link, _)| *link)
-            .collect();
+        let over = |left: &Left| left.since.saturating_add(limits::LEAVING_MS) <= now;
+        let left = self.attached.leaving.iter();
+        let done = left.filter(|left| {
+            over(left) || self.has_settled(left) || self.links.is_way_out(left.link)
+        });
+        let done: Vec<LinkEpoch> = done.map(|left| left.link).collect();
         for link in done {
-            self.attached
-                .leaving
-                .retain(|(leaving, _)| *leaving != link);
+            self.attached.leaving.retain(|left| left.link != link);
             self.out.push(BrokerCommand::CloseLink { link });
             self.deaf_on(link);
             self.members.on_link_down(link);

@@ -41,12 +41,13 @@ impl Engine {
             let wanted = self.wanted_priority(index);
             let group = &self.groups[index];
             match (wanted, &group.consumer) {
-                (None, Some(_)) => {
-                    self.groups.stop_consumer(index);
-                    self.out
-                        .push(BrokerCommand::StopConsuming { link, group: index });
+                (None, _) => {
+                    if self.groups.stop_consumer(index) {
+                        let group = index;
+                        self.out.push(BrokerCommand::StopConsuming { link, group });
+                    }
+                    self.stop_left(index);
                 }
-                (None, None) => {}
                 (Some(priority), consumer) => {
                     let marker = format!(
                         "{}.{}.{}.",
@@ -59,6 +60,11 @@ impl Engine {
                             && consumer.priority == priority
                             && consumer.tag.starts_with(&marker)
                     });
+                    let changed = consumer.is_some();
+                    if !fits && changed {
+                        // What is consumed on a link that is being left does not fit either.
+                        self.stop_left(index);
+                    }
                     if !fits && may_ask {
                         self.register(index, link, priority, &marker);
                     }
@@ -186,6 +192,7 @@ impl Engine {
     pub(crate) fn on_consuming(&mut self, link: LinkEpoch, group: usize, tag: &str) {
         if self.groups.confirm_consumer(group, link, tag) {
             self.consumes_now();
+            self.stop_left(group);
             self.way_works(link, Way::Commands);
         } else {
             self.stale("consumer");

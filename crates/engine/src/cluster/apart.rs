@@ -207,6 +207,7 @@ impl Engine {
             true => self.cluster.apart.unwatched.take(),
             false => Some(*self.cluster.apart.unwatched.get_or_insert(now)),
         };
+        self.members.note_blind(since.filter(|_| !all));
         if since.is_some_and(|since| now >= since + limits::UNWATCHED_MS) {
             self.members.unwatched();
         }

@@ -190,11 +190,12 @@ impl Peer {
         first < last && last >= since
     }
 
-    /// Whether the brokers' counts say that it is gone.
-    fn counted_out(&self, links: Option<&[LinkEpoch]>, now: Now) -> bool {
+    /// Whether the brokers' counts say that it is gone. `blind`: whether a broker is out of reach to
+    /// which it may be on its way.
+    fn counted_out(&self, links: Option<&[LinkEpoch]>, now: Now, blind: bool) -> bool {
         now.mono >= self.counts_from
             && self.zero_counts >= 2
-            && links.is_none_or(|links| self.nowhere(links, 0))
+            && links.map_or(!blind, |links| self.nowhere(links, 0))
     }
 
     /// Whether nothing that must not be done twice may be done without its word: it is there, or
@@ -224,6 +225,8 @@ pub enum Change {
 #[derive(Debug, Default)]
 pub struct Members {
     peers: BTreeMap<InstanceId, Peer>,
+    /// Since when a broker of the list is out of reach, monotonic milliseconds.
+    blind_since: Option<u64>,
 }
 
 impl Members {
@@ -431,6 +434,12 @@ impl Members {
         }
     }
 
+    /// Since when a broker of the list is out of reach, monotonic milliseconds; `None`: all are
+    /// reached.
+    pub fn note_blind(&mut self, since: Option<u64>) {
+        self.blind_since = since;
+    }
+
     /// A peer that was lost `patience` milliseconds ago and may be serving still.
     #[must_use]
     pub fn doubtful(&self, now: Now, patience: u64) -> Option<&InstanceId> {
@@ -460,7 +469,9 @@ impl Members {
     }
 
     /// Time passes. `links`: one to each broker of the list, where all are reached; a peer that
-    /// has moved is on one of them. Where one is not, the broker on which it was seen last counts.
+    /// has moved is on one of them. Where one is not, the broker on which it was seen last counts,
+    /// but not at once: one that restarts is out of reach for a moment, and brokers that restart are
+    /// when peers move.
     pub fn tick(
         &mut self,
         now: Now,
@@ -468,6 +479,8 @@ impl Members {
         links: Option<&[LinkEpoch]>,
     ) -> Vec<Change> {
         let mut changes = Vec::new();
+        let blind = |since: u64| now.mono < since + timers.lost;
+        let blind = self.blind_since.is_some_and(blind);
         for (id, peer) in &mut self.peers {
             if !peer.liveness.present() {
                 continue;
@@ -475,7 +488,7 @@ impl Members {
             let silent = now.mono.saturating_sub(peer.last_seen);
             let reason = if silent >= timers.silent() {
                 Some("silent")
-            } else if peer.counted_out(links, now) && silent >= limits::EVIDENCE_LOST_MS {
+            } else if peer.counted_out(links, now, blind) && silent >= limits::EVIDENCE_LOST_MS {
                 Some("consumer_gone")
             } else {
                 None

@@ -2,7 +2,7 @@
 
 use crate::api::command::{BrokerCommand, Outbound, ReplyRoute};
 use crate::api::ids::JobId;
-use crate::catalogue::{ErrorCode, Repeat, Step};
+use crate::catalogue::{self, ErrorCode, Repeat, Step};
 use crate::jobs::ledger::Known;
 use crate::jobs::life::Stage;
 use crate::jobs::{Answered, Evidence, Origin};
@@ -116,7 +116,20 @@ impl Engine {
         }
     }
 
+    /// Tells that a command has its outcome: the line of the log, its numbers, its trace.
     pub(crate) fn report(&mut self, id: JobId, command: &ClientCommand, answered: &Answered) {
+        let known = (command.spec.name, command.identity.is_some());
+        self.report_as(id, known, answered);
+    }
+
+    /// [`Engine::report`] of a command of which only the catalogue's name is certain, and whether
+    /// its client gave it an id.
+    fn report_as(
+        &mut self,
+        id: JobId,
+        (command, identified): (&'static str, bool),
+        answered: &Answered,
+    ) {
         let outcome = answered.outcome;
         let code = answered.error.as_ref().map(|(code, _)| code.clone());
         let now = self.now.mono;
@@ -127,7 +140,7 @@ impl Engine {
         let millis = now.saturating_sub(job.received);
         let tag = job.tag.clone();
         self.out.tell(Event::CommandFinished {
-            command: command.spec.name,
+            command,
             tag: tag.clone(),
             outcome,
             code: code.clone(),
@@ -136,8 +149,11 @@ impl Engine {
             request_id: job.request_id.clone(),
             millis,
             waited: started.saturating_sub(job.received),
-            identified: command.identity.is_some(),
+            identified,
         });
+        if outcome == Outcome::InDoubt {
+            self.out.tell(Event::InDoubt);
+        }
         self.jobs.count_finished();
         let stage = Stage::Finished {
             outcome,
@@ -342,7 +358,6 @@ impl Engine {
     }
 
     pub(crate) fn in_doubt(&mut self, id: JobId, why: &str) {
-        self.out.tell(Event::InDoubt);
         if let Some((command, Some((key, body)))) = self.job_command(id) {
             self.ledger.start(key, body, id, command.deadline_ms);
         }
@@ -399,7 +414,7 @@ impl Engine {
             Some(Known::Running(first)) if self.jobs.get(first).is_some() => {
                 self.wait_for(id, first);
             }
-            Some(Known::OtherBody) => self.settle(id),
+            Some(Known::OtherBody) => self.refuse_other_body(id),
             Some(Known::Running(_) | Known::No) | None => {
                 let Some((command, key)) = self.job_command(id) else {
                     return;
@@ -424,6 +439,7 @@ impl Engine {
                 reason: malformed.reason,
             },
         );
+        self.report_malformed(id, malformed);
         let known = (malformed.destination.clone())
             .or_else(|| self.asker(malformed.agent.as_ref(), malformed.reply_to.as_ref()));
         let code = malformed.code.as_str();
@@ -449,6 +465,17 @@ impl Engine {
             );
         }
         self.settle(id);
+    }
+
+    /// What was understood by its name is told like any other command that has its outcome.
+    fn report_malformed(&mut self, id: JobId, malformed: &Malformed) {
+        let name = malformed.command.as_deref().unwrap_or_default();
+        let Some(spec) = catalogue::find(name) else {
+            return;
+        };
+        let code = malformed.code.as_str();
+        let answered = Answered::error(Outcome::Rejected, code, malformed.detail.clone());
+        self.report_as(id, (spec.name, malformed.identity.is_some()), &answered);
     }
 
     pub(crate) fn reply_to_malformed(

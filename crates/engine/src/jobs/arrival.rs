@@ -112,9 +112,7 @@ impl Engine {
             match self.or_journaled(&key, body, known) {
                 Known::No => {}
                 Known::OtherBody => {
-                    self.duplicate(id, "other_body");
-                    let words = "the same message_id came before with another body";
-                    self.answer_without_record(id, Outcome::Rejected, words);
+                    self.refuse_other_body(id);
                     return;
                 }
                 Known::Finished(reply) => {
@@ -146,6 +144,13 @@ impl Engine {
             return;
         }
         self.place(id, &command);
+    }
+
+    /// The id is another command's: what became of that one is no answer to this.
+    pub(crate) fn refuse_other_body(&mut self, id: JobId) {
+        self.duplicate(id, "other_body");
+        let words = "the same message_id came before with another body";
+        self.answer_without_record(id, Outcome::Rejected, words);
     }
 
     /// The journal remembers outcomes of calls when too many others have pushed them out.

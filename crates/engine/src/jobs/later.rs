@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::api::ids::JobId;
 use crate::downstream::calls::CallFor;
-use crate::jobs::doubt::{Proof, proves};
+use crate::jobs::doubt::Proof;
 use crate::jobs::ledger::{Key, Known};
 use crate::jobs::life::{Stage, Tag};
 use crate::model::{Action, AgentId, CallOutcome, Cause, Destination, Trace};
@@ -131,7 +131,7 @@ impl Engine {
         outcome: &CallOutcome,
         node: usize,
     ) {
-        if !proves(outcome, proof) {
+        if !self.proven(&key, proof, outcome) {
             return;
         }
         let Some(record) = self.ledger.record(&key) else {

@@ -86,6 +86,12 @@ fn outcome_of(raw: &crate::wire::message::RawMessage, rig: &Rig) -> OutcomeRecor
     }
 }
 
+/// How often an answer in doubt was told to whoever counts.
+fn doubts(rig: &Rig) -> usize {
+    let told = |event: &&Event| matches!(event, Event::InDoubt);
+    rig.events.iter().filter(told).count()
+}
+
 #[test]
 fn what_another_one_has_told_is_the_outcome_of_a_command_that_runs_here_too() {
     let refusal = || refused(401);
@@ -117,6 +123,7 @@ fn what_another_one_has_told_is_the_outcome_of_a_command_that_runs_here_too() {
         rig.answer(ours);
         rig.advance(100);
         assert_eq!(rig.outcomes(), [told], "theirs was {theirs:?}");
+        assert_eq!(doubts(&rig), usize::from(told == Outcome::InDoubt));
     }
 }
 

@@ -45,6 +45,7 @@ fn answer(rig: &mut Rig) {
                 intents: intents.iter().map(|intent| intent.key).collect(),
                 made: intents.iter().map(|intent| intent.at).collect(),
                 outcomes: outcomes.iter().map(|outcome| outcome.key).collect(),
+                unkept: Vec::new(),
                 refused: Vec::new(),
             },
             _ => continue,
@@ -64,6 +65,16 @@ fn pair(seq: &mut u64, at: usize) -> Rig {
     }
     rig.forget();
     rig
+}
+
+/// The other broker is out of reach, for longer than one that restarts.
+fn lose_far(rig: &mut Rig, seq: &mut u64) {
+    let far = rig.links.iter().find(|(_, broker)| *broker == 1).unwrap().0;
+    rig.refuses_links = true;
+    rig.lose(far);
+    for _ in 0..6 {
+        beat(rig, seq, 500);
+    }
 }
 
 fn resent(id: &str) -> RawMessage {
@@ -96,15 +107,30 @@ fn a_peer_that_moves_to_another_broker_is_not_lost_by_the_count_of_the_former_on
 }
 
 #[test]
+fn a_peer_may_move_to_a_broker_that_is_out_of_reach_for_a_moment() {
+    let mut seq = 0;
+    let mut rig = pair(&mut seq, 0);
+    let far = rig.links.iter().find(|(_, broker)| *broker == 1).unwrap().0;
+    rig.refuses_links = true;
+    rig.lose(far);
+    beat(&mut rig, &mut seq, 100);
+    // It is there now, and is heard late.
+    rig.peers_at = Some(1);
+    rig.advance(1_200);
+    assert_eq!(lost(&rig), [""; 0]);
+    rig.refuses_links = false;
+    rig.advance(1_000);
+    assert_eq!(lost(&rig), [""; 0]);
+}
+
+#[test]
 fn a_resend_runs_once_no_broker_has_the_lost_peer_and_not_on_the_word_of_one() {
     // The broker that it may have moved to is out of reach.
     for (reached, outcome) in [(true, Outcome::Accepted), (false, Outcome::InDoubt)] {
         let mut seq = 0;
         let mut rig = pair(&mut seq, 0);
         if !reached {
-            let far = rig.links.iter().find(|(_, broker)| *broker == 1).unwrap().0;
-            rig.refuses_links = true;
-            rig.lose(far);
+            lose_far(&mut rig, &mut seq);
         }
         rig.counts.insert(instance(PEER), 0);
         rig.advance(1_100);
@@ -174,9 +200,7 @@ fn the_proof_is_looked_at_again_when_a_member_is_lost_before_the_call() {
 fn who_is_lost_by_a_count_has_a_say_until_it_must_have_noticed() {
     let mut seq = 0;
     let mut rig = pair(&mut seq, 0);
-    let far = rig.links.iter().find(|(_, broker)| *broker == 1).unwrap().0;
-    rig.refuses_links = true;
-    rig.lose(far);
+    lose_far(&mut rig, &mut seq);
     beat(&mut rig, &mut seq, 100);
     rig.counts.insert(instance(PEER), 0);
     rig.advance(1_100);

@@ -44,6 +44,8 @@ pub enum Broker {
     Fails,
     /// Refuses what is for clients.
     ClientsAreFull,
+    /// Refuses replies that go by federation.
+    FarRepliesAreRefused,
     /// Refuses events.
     EventsAreRefused,
     /// Refuses events with this address.
@@ -75,6 +77,8 @@ pub struct Rig {
     pub dials: bool,
     pub silent_probes: bool,
     pub refuses_links: bool,
+    /// The own control queue is not given, nor refused.
+    pub slow_control: bool,
     /// Consumers of peers' control queues, where they are answered for.
     pub counts: BTreeMap<InstanceId, u32>,
     /// The broker that peers' control queues are consumed on; `None`: on any.
@@ -140,6 +144,7 @@ impl Rig {
             dials: true,
             silent_probes: false,
             refuses_links: false,
+            slow_control: false,
             counts: BTreeMap::new(),
             peers_at: None,
             mute: None,

@@ -139,8 +139,10 @@ fn none(count: &u32) -> bool {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DownstreamView {
-    /// Host.
+    /// Base URL.
     pub url: String,
+    /// Host, with its port where the URL has one: as in metrics and replies.
+    pub host: String,
     /// `unknown`, `up`, `down`.
     pub state: String,
     /// Whether requests go there.
@@ -368,8 +370,10 @@ impl Engine {
                     NodeState::Up => ("up", None),
                     NodeState::Down { reason } => ("down", Some(reason.clone())),
                 };
+                let url = self.cfg.node_urls.get(index);
                 DownstreamView {
-                    url: node.host.clone(),
+                    url: url.unwrap_or(&node.host).clone(),
+                    host: node.host.clone(),
                     state: state.to_owned(),
                     current: index == self.route.current(),
                     reason,

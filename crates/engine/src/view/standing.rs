@@ -77,7 +77,9 @@ impl From<DownstreamView> for NodeStanding {
     fn from(view: DownstreamView) -> Self {
         Self {
             reason: view.reason.as_deref().map(short),
-            url: view.url,
+            // Older instances take this for a name.
+            base: view.url,
+            url: view.host,
             state: view.state,
             current: view.current,
         }
@@ -140,8 +142,10 @@ impl From<&BrokerStanding> for BrokerView {
 
 impl From<&NodeStanding> for DownstreamView {
     fn from(told: &NodeStanding) -> Self {
+        let base = Some(&told.base).filter(|base| !base.is_empty());
         Self {
-            url: told.url.clone(),
+            url: base.unwrap_or(&told.url).clone(),
+            host: told.url.clone(),
             state: told.state.clone(),
             current: told.current,
             reason: told.reason.clone(),

@@ -79,6 +79,40 @@ fn a_vanished_consumer_on_its_own_broker_makes_it_lost_sooner() {
 }
 
 #[test]
+fn a_peer_may_be_on_its_way_to_a_broker_that_is_out_of_reach_for_a_moment() {
+    let mut members = members();
+    members.on_consumers(LinkEpoch(1), &id(), 1, 0);
+    members.on_consumers(LinkEpoch(1), &id(), 0, 400);
+    members.on_consumers(LinkEpoch(1), &id(), 0, 650);
+    members.note_blind(Some(300));
+    assert!(members.tick(at(1_400), TIMERS, None).is_empty());
+    // It is reached again, and the peer is not there.
+    let links = [LinkEpoch(1), LinkEpoch(2)];
+    members.note_blind(None);
+    members.on_consumers(LinkEpoch(2), &id(), 0, 1_410);
+    assert!(members.tick(at(1_420), TIMERS, Some(&links)).is_empty());
+    members.on_consumers(LinkEpoch(1), &id(), 0, 1_450);
+    members.on_consumers(LinkEpoch(2), &id(), 0, 1_450);
+    let gone = Change::Lost(id(), "consumer_gone");
+    assert_eq!(members.tick(at(1_460), TIMERS, Some(&links)), [gone]);
+}
+
+#[test]
+fn a_broker_that_stays_out_of_reach_holds_no_evidence_up() {
+    let mut members = members();
+    members.note_blind(Some(0));
+    for (seq, now) in [(2, 1_000), (3, 2_000), (4, 2_400)] {
+        members.on_heartbeat(at(now), &id(), BootId(1), beat(seq));
+    }
+    members.on_consumers(LinkEpoch(1), &id(), 1, 2_400);
+    members.on_consumers(LinkEpoch(1), &id(), 0, 2_650);
+    members.on_consumers(LinkEpoch(1), &id(), 0, 2_900);
+    assert!(members.tick(at(2_950), TIMERS, None).is_empty());
+    let gone = Change::Lost(id(), "consumer_gone");
+    assert_eq!(members.tick(at(3_000), TIMERS, None), [gone]);
+}
+
+#[test]
 fn counts_on_another_broker_prove_nothing() {
     let mut members = members();
     members.on_consumers(LinkEpoch(1), &id(), 1, 0);

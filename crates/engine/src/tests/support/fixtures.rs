@@ -46,6 +46,7 @@ pub fn config() -> Config {
         takeover_rate: 200,
         remembered: 500_000,
         nodes: vec!["f0".into(), "f1".into()],
+        node_urls: vec!["http://f0/api".into(), "http://f1/api".into()],
         seats: usize::MAX,
         probe_interval: 5_000,
         request_timeout: 3_000,

@@ -84,6 +84,7 @@ impl Rig {
                 }
                 inputs.push_back(Input::Proved { link, way, proof });
             }
+            Command::Broker(BrokerCommand::AttachControl { .. }) if self.slow_control => {}
             Command::Broker(BrokerCommand::AttachControl { link }) => {
                 match self.refusal(link, Way::ControlQueue) {
                     Some(refused) => inputs.push_back(refused),
@@ -234,6 +235,7 @@ impl Rig {
                 ..
             }
         );
+        let far = way == Way::FarReplies;
         let for_people = matches!(
             message,
             Outbound::DeadLetter { .. } | Outbound::ParkedReply { .. }
@@ -261,6 +263,7 @@ impl Rig {
             Broker::Returns if mandatory => PublishOutcome::Returned,
             Broker::Fails => PublishOutcome::Failed,
             Broker::ClientsAreFull if for_client => PublishOutcome::Refused,
+            Broker::FarRepliesAreRefused if far => PublishOutcome::Refused,
             Broker::EventsAreRefused if event_to.is_some() => PublishOutcome::Refused,
             Broker::Refuses(client) if event_to.is_some_and(|to| to.as_str() == client) => {
                 PublishOutcome::Refused
@@ -269,6 +272,7 @@ impl Rig {
             Broker::Confirms
             | Broker::Returns
             | Broker::ClientsAreFull
+            | Broker::FarRepliesAreRefused
             | Broker::EventsAreRefused
             | Broker::Refuses(_)
             | Broker::NoDeadLetters => PublishOutcome::Confirmed,
