@@ -16,6 +16,8 @@ pub const MAX_NODES: u16 = 2;
 pub const MAX_CALLBACKS: u16 = 64;
 /// Most `downstream.allow.N` rules.
 pub const MAX_ALLOW: u16 = 64;
+/// Largest share of a queue: the broker keeps so many entries for it.
+pub const MAX_WEIGHT: u64 = 100;
 
 /// What a key's value must look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,6 +209,10 @@ pub static SCHEMA: &[Key] = &[
     key("command.queue", Queue, Is("Connector1"), "The command queue of group `agents`. The same in all files of a cluster."),
     key("group.NAME.queues", Queues, NotSet, "A further group and its command queues, started, stopped and failed over as one. NAME is [a-z0-9-]{1,32}, not `agents`."),
     key("group.NAME.priority", Int(0, 127), NotSet, "Consumer priority of that group; without it consumer.priority. Two instances can so lead a group each and stand in for each other."),
+    key("command.hash-exchange", OneOf(&["off", "routing-key", "header"]), Is("off"),
+        "An exchange, `tandem.commands` where cluster.name is tandem, made by `tandem topology apply`, which spreads agents over the command queues of all groups: all commands of one agent go to one queue. Told apart by the routing key, which clients then set to the agent's id, or by the header `x-agent`. Needs RabbitMQ's plug-in rabbitmq_consistent_hash_exchange on every broker; see docs/tuning.md. The same in all files of a cluster."),
+    key("command.hash-weight", Int(0, MAX_WEIGHT), Is("1"), "Share of command.queue in that, against the others' weights; 0: no agent is sent there. The same in all files of a cluster."),
+    key("group.NAME.hash-weight", Int(0, MAX_WEIGHT), NotSet, "The same for each queue of that group; without it 1."),
     key("command.max-age", Duration(SECOND, 24 * HOUR), Is("30s"),
         "A command without its own deadline is not started later than this after its timestamp; also the command queue's message TTL. A little longer than clients wait. The same in all files of a cluster."),
     key("command.remembered", Int(1_000, 50_000_000), Is("3000000"),
@@ -389,7 +395,7 @@ pub fn is_group(name: &str) -> bool {
 /// What a group's name in a key may be, in words.
 pub fn group_allowed(pattern: &str) -> String {
     format!(
-        "{pattern} with NAME as [a-z0-9-]{{1,32}}, not `agents` (it has command.queue and consumer.priority)"
+        "{pattern} with NAME as [a-z0-9-]{{1,32}}, not `agents` (it has command.queue, command.hash-weight and consumer.priority)"
     )
 }
 
@@ -488,6 +494,7 @@ mod tests {
             "downstream.url.99999",
             "group.agents.queues",
             "group.agents.priority",
+            "group.agents.hash-weight",
             "group.A_B.queues",
         ] {
             assert!(matches!(find(name), Lookup::BadIndex(_)), "{name}");

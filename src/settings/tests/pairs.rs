@@ -68,6 +68,16 @@ fn pairs_that_contradict_each_other() {
             "broker.url.1=localhost:1,localhost:3\nbroker.url.2=localhost:2\n",
             "error: broker.url.N: one broker is listed with different addresses: localhost:1 in",
         ),
+        (
+            "group.a.queues=A\ncommand.hash-exchange=header\n",
+            "group.a.queues=A\n",
+            "error: command.hash-exchange: it differs: header in",
+        ),
+        (
+            "group.a.queues=A\ncommand.hash-exchange=header\n",
+            "group.a.queues=A\ncommand.hash-exchange=header\ngroup.a.hash-weight=2\n",
+            "error: group.a.hash-weight: it differs: 1 in",
+        ),
         ("", "mode=active-active\n", "error: mode"),
         ("peer.lost=4s\n", "", "error: peer.lost: it differs: 4s in"),
         ("", "command.max-age=10s\n", "error: command.max-age"),
