@@ -78,6 +78,14 @@ install_missing() {
     has_rabbitmq || die "rabbitmq-server was installed but is not where it should be"
 }
 
+# The engine's growth is counted in instructions.
+install_valgrind() {
+    has valgrind && return 0
+    has apt-get || die "please install valgrind"
+    say "installing valgrind"
+    apt_install valgrind || die "could not install valgrind"
+}
+
 # Installs what is missing of Chromium, Prometheus, and the Java and Go of stock clients.
 install_extra() {
     packages=

@@ -159,6 +159,7 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
         Arc::clone(&shells.downstream),
         Arc::clone(&shells.store),
         history.clone(),
+        entrance.as_ref().map(|(_, rest)| rest::Renewal::of(rest)),
     );
     let reloader = Reloader::new(loaded, config, boot, parts);
     let watchdog = shells.watchdog.clone();

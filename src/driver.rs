@@ -328,7 +328,9 @@ fn spawn_probe(shells: &Shells, results: &mpsc::Sender<Input>, node: usize) {
 /// Metric label of a request's end.
 fn status_class(outcome: &CallOutcome) -> &'static str {
     let status = match outcome {
-        CallOutcome::Done { status, .. } | CallOutcome::Refused { status, .. } => Some(*status),
+        CallOutcome::Done { status, .. }
+        | CallOutcome::Refused { status, .. }
+        | CallOutcome::Unsettled { status, .. } => Some(*status),
         CallOutcome::OutOfService { .. } => Some(503),
         CallOutcome::Unknown { status, .. } => *status,
         CallOutcome::NotSent { .. } | CallOutcome::NoRoom(_) | CallOutcome::Withheld => None,

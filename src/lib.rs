@@ -37,6 +37,7 @@ pub mod net;
 pub mod network;
 pub mod notify;
 pub mod record;
+pub mod renewed;
 pub mod rest;
 pub mod retry;
 pub mod settings;

@@ -241,6 +241,9 @@ impl Store {
             for destination in &changes.destinations {
                 table.insert(destination.as_str(), ())?;
             }
+            for destination in &changes.forgotten {
+                table.remove(destination.as_str())?;
+            }
             let mut table = tables.open_table(NUMBERS)?;
             table.insert(EPOCH, changes.epoch)?;
             let mut table = tables.open_table(GROUPS)?;
@@ -340,7 +343,11 @@ mod tests {
                 .iter()
                 .map(|agent| (AgentId::new(agent).unwrap(), Some(record(agent))))
                 .collect(),
-            destinations: vec![Destination::new("desk").unwrap()],
+            destinations: vec![
+                Destination::new("desk").unwrap(),
+                Destination::new("old").unwrap(),
+            ],
+            forgotten: Vec::new(),
             epoch: 9,
             groups: vec![stopped()],
         }
@@ -374,6 +381,7 @@ mod tests {
         let gone = Keep {
             sessions: vec![(AgentId::new("1002").unwrap(), None)],
             destinations: Vec::new(),
+            forgotten: vec![Destination::new("old").unwrap()],
             epoch: 10,
             groups: Vec::new(),
         };
@@ -384,7 +392,7 @@ mod tests {
         assert!(!bytes.windows(planted.len()).any(|part| part == planted));
         let kept = Store::open(dir.path(), keys(KEY)).unwrap().load().unwrap();
         assert_eq!(kept.sessions, [record("1001")]);
-        assert_eq!(kept.destinations.len(), 1);
+        assert_eq!(kept.destinations, [Destination::new("desk").unwrap()]);
         assert_eq!(kept.groups, [stopped()]);
         assert_eq!((kept.epoch, kept.unreadable), (10, 0));
     }
@@ -421,7 +429,7 @@ mod tests {
         let both = [record("1001"), record("1002")];
         let kept = Store::open(dir.path(), no_key()).unwrap().load().unwrap();
         assert_eq!(kept.sessions, both);
-        assert_eq!(kept.destinations.len(), 1);
+        assert_eq!(kept.destinations.len(), 2);
         assert_eq!(kept.groups, [stopped()]);
         assert_eq!((kept.epoch, kept.unreadable), (9, 0));
         let store = Store::open(dir.path(), keys(KEY)).unwrap();

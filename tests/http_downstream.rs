@@ -108,7 +108,11 @@ async fn answer(
             let to = [(header::LOCATION, "/base/v1/items")];
             (StatusCode::FOUND, to).into_response()
         }
-        "broken" => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        "broken" => {
+            let why = axum::Json(json!({"why": "broken"}));
+            (StatusCode::INTERNAL_SERVER_ERROR, why).into_response()
+        }
+        "hugely-missing" => (StatusCode::NOT_FOUND, "x".repeat(300 * 1024)).into_response(),
         "never" => std::future::pending().await,
         "huge" => "x".repeat(300 * 1024).into_response(),
         "text" => "plain".into_response(),
@@ -322,9 +326,27 @@ fn one_keys_calls_run_in_order_and_doubt_is_never_repeated() {
             .call(json!({"method": "POST", "path": "/v1/items/broken"}))
             .await;
         assert_eq!(broken.field("outcome"), "IN_DOUBT", "{}", broken.text);
+        assert_eq!(broken.json["status"], 500);
+        assert_eq!(broken.json["body"]["why"], "broken");
         // Idempotent by the command's own word: asked again at the other node.
         let word = json!({"method": "POST", "path": "/v1/items/broken", "idempotent": true});
-        assert_eq!(stage.call(word).await.field("outcome"), "FAILED");
+        let broken = stage.call(word).await;
+        assert_eq!(broken.field("outcome"), "FAILED", "{}", broken.text);
+        assert_eq!(broken.error_code(), "HTTP_500");
+        assert_eq!(broken.json["body"]["why"], "broken");
+        // The status says what became of it, whatever there is of the body.
+        for (method, word, outcome, status) in [
+            ("POST", "items/huge", "OK", 200),
+            ("POST", "items/hugely-missing", "FAILED", 404),
+            ("GET", "hugely-missing", "FAILED", 404),
+        ] {
+            let reply = stage
+                .call(json!({"method": method, "path": format!("/v1/{word}")}))
+                .await;
+            assert_eq!(reply.field("outcome"), outcome, "{}", reply.text);
+            assert_eq!(reply.json["status"], status, "{}", reply.text);
+            assert!(reply.json["body"].is_null(), "{}", reply.text);
+        }
         for (path, why) in [("/v1/moved", "redirect"), ("/v1/huge", "bytes")] {
             let reply = stage.call(json!({"method": "GET", "path": path})).await;
             assert_eq!(reply.field("outcome"), "FAILED", "{}", reply.text);

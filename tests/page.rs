@@ -319,6 +319,7 @@ fn seed(config: &std::path::Path, cluster: &str, count: u32) {
     let keep = Keep {
         sessions: sessions.collect(),
         destinations: Vec::new(),
+        forgotten: Vec::new(),
         epoch: 1,
         groups: Vec::new(),
     };

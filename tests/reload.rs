@@ -11,6 +11,7 @@ mod support;
 
 use support::pair::{Instance, SUPERVISOR, accepted};
 use support::{PairOptions, run, until};
+use tandem::lab::ReservedPort;
 
 /// Changes lines of an instance's file and sends SIGHUP; waits until it says that it is done.
 async fn reload(instance: &mut Instance, lines: &[(&str, &str)]) {
@@ -96,6 +97,38 @@ fn a_new_downstream_password_counts_for_the_next_request() {
         let id = desk.send(asks, "1001".to_owned()).await;
         let reply = desk.reply(&id).await;
         assert!(accepted(reply.field("outcome")), "{}", reply.text);
+    });
+}
+
+#[test]
+fn the_entrance_asks_for_the_new_token_and_posts_with_it() {
+    run(async |shared| {
+        let port = ReservedPort::take().unwrap();
+        let options = PairOptions::default()
+            .instances(1)
+            .set("rest.listen", &port.address().to_string())
+            .set("rest.token", "entrance-token-of-old");
+        let mut pair = shared.pair(options).await;
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let url = format!("http://{}/gc/command", port.address());
+        let status = async |token: &str| {
+            let request = http.post(&url).bearer_auth(token);
+            let body = r#"{"data":{"type":"Hello#desk","body":""}}"#;
+            request.body(body).send().await.unwrap().status().as_u16()
+        };
+        let (old, new) = ("entrance-token-of-old", "entrance-token-of-new");
+        assert_eq!((status(old).await, status(new).await), (202, 401));
+        reload(&mut pair.gc1, &[("rest.token", new)]).await;
+        assert_eq!((status(old).await, status(new).await), (401, 202));
+        let log = pair.gc1.log_text();
+        assert!(log.contains("HTTP entrance's tokens"), "{log}");
+        // It is not opened by a line that is gone.
+        reload(&mut pair.gc1, &[("rest.token", "")]).await;
+        assert_eq!((status("").await, status(new).await), (401, 202));
+        let log = pair.gc1.log_text();
+        let waits =
+            |line: &str| line.contains("a restart is needed") && line.contains("rest.token");
+        assert!(log.lines().any(waits), "{log}");
     });
 }
 

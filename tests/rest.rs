@@ -113,7 +113,11 @@ fn a_command_is_taken_with_its_id_and_runs_once_and_refusals_say_why() {
             (vec![("authorization", "Bearer wrong")], ready.clone(), 401),
             (vec![("authorization", "Basic eDp5")], ready.clone(), 401),
             (vec![("origin", "http://evil.example")], ready.clone(), 403),
-            (vec![("content-type", "text/plain")], ready.clone(), 415),
+            (
+                vec![("origin", "null"), ("content-type", "text/plain")],
+                ready.clone(),
+                403,
+            ),
             (vec![], "{".to_owned(), 400),
             (vec![], envelope("Fly#1001", "").to_string(), 400),
             (vec![("x-attempt", "x")], ready.clone(), 400),
@@ -127,6 +131,17 @@ fn a_command_is_taken_with_its_id_and_runs_once_and_refusals_say_why() {
             assert_eq!(status, wanted, "{headers:?} {body}");
             assert!(body["error"].is_string(), "{body}");
         }
+        // As `curl -d` and many a library send it.
+        let form = [
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("idempotency-key", "r-2"),
+        ];
+        let (status, body) = send(&form, ready.clone()).await;
+        assert_eq!((status, &body["id"]), (202, &json!("r-2")), "{body}");
+        until("it has its effect, too", async || {
+            pair.effects_of("READY", "r-2") == 1
+        })
+        .await;
         let url = format!("http://{}/gc/command", ports[0].address());
         assert_eq!(http.get(url).send().await.unwrap().status(), 405);
         assert_eq!(pair.effects_of("READY", "r-1"), 1);

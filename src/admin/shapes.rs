@@ -173,7 +173,12 @@ fn downstream() -> Value {
     object(
         "A downstream node.",
         [
-            field("url", text(), "Host."),
+            field("url", text(), "Base URL."),
+            field(
+                "host",
+                text(),
+                "Host, with its port where the URL has one: as in metrics and replies.",
+            ),
             field("state", one_of(["unknown", "up", "down"]), ""),
             field("current", flag(), "Whether requests go there."),
             field("reason", or_null(text()), "Why it is down."),

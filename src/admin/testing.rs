@@ -23,9 +23,10 @@ fn broker(url: &str, state: &str, attached: bool) -> BrokerView {
     }
 }
 
-fn node(url: &str, state: &str, current: bool, reason: Option<&str>) -> DownstreamView {
+fn node(host: &str, state: &str, current: bool, reason: Option<&str>) -> DownstreamView {
     DownstreamView {
-        url: url.to_owned(),
+        url: format!("https://{host}:8445/finesse/api"),
+        host: host.to_owned(),
         state: state.to_owned(),
         current,
         reason: reason.map(str::to_owned),

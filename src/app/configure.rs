@@ -12,6 +12,7 @@ use crate::engine::ids::BootId;
 use crate::model::{HttpPermission, InstanceId};
 use crate::notify::Tls;
 use crate::notify::shell::NotifyConfig;
+use crate::renewed::Renewed;
 use crate::rest::{Addresses, Allowed, CallbackConfig, Objects, PublisherConfig, RestConfig};
 use crate::settings::{self, DownstreamKind, NotifyTls, Settings};
 use crate::wire::command::Defaults;
@@ -61,11 +62,15 @@ pub(super) fn engine_config(
         fence: settings.broker.fence,
         takeback_hold: millis(settings.takeback_hold),
         takeover_rate: u64::from(settings.takeover_rate),
+        remembered: settings.remembered,
         nodes: settings
             .downstream
             .nodes
             .iter()
             .map(|node| node_label(&node.url))
+            .collect(),
+        node_urls: (settings.downstream.nodes.iter())
+            .map(|node| node.url.clone())
             .collect(),
         seats,
         probe_interval: millis(settings.downstream.probe_interval),
@@ -138,18 +143,15 @@ fn defaults(settings: &Settings) -> Defaults {
 /// The HTTP entrance and where it listens, where there is one.
 pub(super) fn rest_config(settings: &Settings) -> Option<(SocketAddr, RestConfig)> {
     let rest = settings.rest.as_ref()?;
-    let urls = settings.broker.urls.iter();
     let group = settings.groups.first()?;
     let callbacks = rest.callback.as_ref();
     let callbacks = callbacks.map(|callback| callback_config(settings, callback));
     let config = RestConfig {
-        token: rest.token.clone(),
+        token: Renewed::new(rest.token.clone()),
         defaults: defaults(settings),
         publisher: PublisherConfig {
             instance: settings.instance.id.clone(),
-            brokers: urls
-                .map(|url| (url.amqp.clone(), url.label.clone()))
-                .collect(),
+            brokers: Renewed::new(rest_brokers(settings)),
             queue: group.queues.first()?.clone(),
             heartbeat: settings.broker.heartbeat,
             timeout: settings.broker.timeout,
@@ -161,6 +163,13 @@ pub(super) fn rest_config(settings: &Settings) -> Option<(SocketAddr, RestConfig
     Some((rest.listen, config))
 }
 
+/// URIs and labels of the brokers, as the entrance reaches them.
+pub(super) fn rest_brokers(settings: &Settings) -> Vec<(String, String)> {
+    let urls = settings.broker.urls.iter();
+    urls.map(|url| (url.amqp.clone(), url.label.clone()))
+        .collect()
+}
+
 fn callback_config(settings: &Settings, callback: &settings::RestCallback) -> CallbackConfig {
     let allow = callback.allow.iter().filter_map(|url| Allowed::read(url));
     CallbackConfig {
@@ -169,7 +178,7 @@ fn callback_config(settings: &Settings, callback: &settings::RestCallback) -> Ca
             queue_type: settings.queue_type,
         },
         addresses: Addresses::new(allow.collect(), callback.url.clone(), callback.path.clone()),
-        token: callback.token.clone(),
+        token: Renewed::new(callback.token.clone()),
         timeout: callback.timeout,
         max_age: callback.max_age,
         tls: callback.tls.clone(),

@@ -15,11 +15,12 @@ use crate::downstream::FinesseClient;
 use crate::engine::Config;
 use crate::engine::ids::BootId;
 use crate::net::{TlsClient, TlsError, TlsFiles};
+use crate::rest;
 use crate::settings::{self, Effective, Loaded, Settings};
 use crate::store::Store;
 use crate::telemetry;
 
-use super::configure::{broker_config, control_keys};
+use super::configure::{broker_config, control_keys, rest_brokers};
 
 /// Keys whose new values are taken.
 const TAKEN: &[&str] = &[
@@ -33,6 +34,8 @@ const TAKEN: &[&str] = &[
     "downstream.admin-password",
     "control.key",
     "control.previous-key",
+    "rest.token",
+    "rest.callback.token",
 ];
 
 /// The parts that can change while they run.
@@ -43,6 +46,7 @@ pub(super) struct Parts {
     pub(super) downstream: Arc<FinesseClient>,
     pub(super) store: Arc<Store>,
     pub(super) history: History,
+    pub(super) entrance: Option<rest::Renewal>,
 }
 
 impl Parts {
@@ -53,6 +57,7 @@ impl Parts {
         downstream: Arc<FinesseClient>,
         store: Arc<Store>,
         history: History,
+        entrance: Option<rest::Renewal>,
     ) -> Self {
         Self {
             rules,
@@ -61,6 +66,7 @@ impl Parts {
             downstream,
             store,
             history,
+            entrance,
         }
     }
 }
@@ -118,6 +124,7 @@ impl Reloader {
             ("log.level", self.log_level(&new.settings)),
             ("certificates", self.certificates()),
             ("tokens", self.tokens(&new.settings)),
+            ("HTTP entrance's tokens", self.entrance(&new.settings)),
             ("broker passwords", self.brokers(&new.settings)),
             ("downstream password", self.downstream(&new.settings)),
             ("control keys", self.keys(&new.settings)),
@@ -177,6 +184,11 @@ impl Reloader {
             .zip(pairs)
             .filter(|(_, (old, new))| !same_broker(old, new));
         keys.extend(moved.map(|(n, _)| format!("broker.url.{n}")));
+        // A running entrance is not opened to everybody.
+        let token = |settings: &Settings| settings.rest.as_ref().map(|rest| rest.token.is_some());
+        if (token(&self.running), token(&new.settings)) == (Some(true), Some(false)) {
+            keys.push("rest.token".to_owned());
+        }
         let (old, new) = (&self.running.control.key, &new.settings.control.key);
         if old.is_some() != new.is_some() {
             keys.push("control.key".to_owned());
@@ -240,6 +252,29 @@ impl Reloader {
         Ok(true)
     }
 
+    /// What the entrance asks for, and what it shows to those whom it calls.
+    fn entrance(&mut self, new: &Settings) -> Result<bool, String> {
+        let (Some(old), Some(new), Some(entrance)) =
+            (&mut self.running.rest, &new.rest, &self.parts.entrance)
+        else {
+            return Ok(false);
+        };
+        let mut any = false;
+        if new.token.is_some() && old.token != new.token {
+            entrance.token(new.token.clone());
+            old.token.clone_from(&new.token);
+            any = true;
+        }
+        if let (Some(old), Some(new)) = (&mut old.callback, &new.callback)
+            && old.token != new.token
+        {
+            entrance.callback_token(new.token.clone())?;
+            old.token.clone_from(&new.token);
+            any = true;
+        }
+        Ok(any)
+    }
+
     /// Users and passwords, where the list of brokers is the same.
     fn brokers(&mut self, new: &Settings) -> Result<bool, String> {
         let (old_urls, new_urls) = (&self.running.broker.urls, &new.broker.urls);
@@ -264,6 +299,9 @@ impl Reloader {
         let renewed = self.parts.broker.credentials(&config);
         renewed.map_err(|error| error.to_string())?;
         (self.parts.prover)(&topology_input(&next));
+        if let Some(entrance) = &self.parts.entrance {
+            entrance.brokers(rest_brokers(&next));
+        }
         self.running = next;
         Ok(true)
     }

@@ -28,7 +28,11 @@ pub struct Args {
 
 /// Checks the files and prints what was found: exit 0 without errors (warnings are allowed), 64 with.
 pub fn run(args: Args, json: bool) -> ExitCode {
-    let report = Report::make(&args.files, &|name| std::env::var(name).ok());
+    let report = Report::make(
+        &args.files,
+        &|name| std::env::var(name).ok(),
+        &settings::variables(),
+    );
     if args.online && report.ok() {
         return online(&report, json);
     }
@@ -88,10 +92,10 @@ struct Report {
 }
 
 impl Report {
-    fn make(paths: &[PathBuf], env: settings::Env<'_>) -> Self {
+    fn make(paths: &[PathBuf], env: settings::Env<'_>, variables: &[String]) -> Self {
         let files: Vec<_> = paths
             .iter()
-            .map(|path| (path.clone(), settings::load(path, env)))
+            .map(|path| (path.clone(), settings::load_named(path, env, variables)))
             .collect();
         let loaded: Vec<Loaded> = files
             .iter()
@@ -211,7 +215,7 @@ mod tests {
             path
         };
         let paths: Vec<_> = texts.iter().enumerate().map(write).collect();
-        Report::make(&paths, &|_| None)
+        Report::make(&paths, &|_| None, &[])
     }
 
     fn instance(id: &str, more: &str) -> String {

@@ -16,8 +16,9 @@ const EXIT_SIGNAL: i32 = 130;
 /// Arguments of `tandem demo`.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Args {
-    /// End after this many seconds of load, both kills included; without it, at ctrl-c
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(20..=86_400))]
+    /// End after this many seconds of load; from 10 on the leader is killed in them, from 20 on a
+    /// broker as well. Without it, at ctrl-c
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: Option<u64>,
 }
 

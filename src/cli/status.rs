@@ -193,7 +193,7 @@ fn tables(view: &View) -> [Table; 4] {
     });
     let downstreams = view.downstreams.iter().map(|node| {
         vec![
-            plain(&node.url),
+            plain(&node.host),
             state(&node.state),
             yes(node.current),
             plain(node.reason.as_deref().unwrap_or("")),

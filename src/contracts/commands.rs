@@ -160,7 +160,9 @@ pub(crate) fn schema() -> Value {
 /// The file `docs/api/replies.schema.json`.
 pub(crate) fn reply() -> Value {
     let own = ErrorCode::ALL.map(ErrorCode::as_str).join(", ");
-    let code = format!("One of {own}, EXPIRED, IN_DOUBT, HTTP_4xx, or a constant of the platform.");
+    let code = format!(
+        "One of {own}, EXPIRED, IN_DOUBT, HTTP_3xx, HTTP_4xx, HTTP_5xx, or a constant of the platform."
+    );
     let mut error = object(
         "",
         [

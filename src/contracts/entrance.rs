@@ -69,7 +69,6 @@ fn command() -> Operation {
     .refuses(403, "The request comes from a web page.")
     .refuses(408, "The body did not arrive in time.")
     .refuses(413, "The body is larger than 64 KiB.")
-    .refuses(415, "It is not application/json.")
     .json(503, unavailable, "No broker took it, or none confirmed it.")
 }
 

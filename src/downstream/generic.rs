@@ -17,7 +17,8 @@ pub(super) fn method(request: &HttpRequest) -> Method {
 }
 
 /// What an answer means: 2xx and 4xx are answers. A redirect is not followed and a 5xx may hide an
-/// effect: both are unknown, so that only what is idempotent is tried again.
+/// effect: both leave open what became of the request, so that only what is idempotent is tried
+/// again; what they say is passed on.
 pub(super) async fn answered(request: &HttpRequest, response: Response) -> CallOutcome {
     let code = response.status();
     let status = code.as_u16();
@@ -27,44 +28,43 @@ pub(super) async fn answered(request: &HttpRequest, response: Response) -> CallO
         } else {
             format!("HTTP {status}")
         };
-        return CallOutcome::Unknown {
-            status: Some(status),
-            timed_out: false,
+        let body = read(response).await.unwrap_or_else(|_| Json::null());
+        return CallOutcome::Unsettled {
+            status,
+            answer: Box::new(HttpAnswer { body }),
             reason,
         };
     }
-    // What was asked for is this body, or it is done and the body is only lost.
+    // What was asked for is this body; else the status says what became of it, and the body is only
+    // lost.
+    let body_is_all = request.method == "GET" && code.is_success();
+    match read(response).await {
+        Err((timed_out, reason)) if body_is_all => CallOutcome::Unknown {
+            status: Some(status),
+            timed_out,
+            reason,
+        },
+        body => CallOutcome::Done {
+            status,
+            answer: Answer::Http(Box::new(HttpAnswer {
+                body: body.unwrap_or_else(|_| Json::null()),
+            })),
+        },
+    }
+}
+
+/// The body, or whether the time was up and why it cannot be read.
+async fn read(response: Response) -> Result<Json, (bool, String)> {
     if let Some(reason) = classify::encoded(&response) {
-        return match request.method {
-            "GET" => CallOutcome::Unknown {
-                status: Some(status),
-                timed_out: false,
-                reason,
-            },
-            _ => CallOutcome::Done {
-                status,
-                answer: Answer::Http(Box::new(HttpAnswer { body: Json::null() })),
-            },
-        };
+        return Err((false, reason));
     }
     let json = response
         .headers()
         .get(reqwest::header::CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok())
         .is_some_and(|kind| kind.to_ascii_lowercase().contains("json"));
-    match classify::body_of(response).await {
-        Ok(bytes) => CallOutcome::Done {
-            status,
-            answer: Answer::Http(Box::new(HttpAnswer {
-                body: shown(&bytes, json),
-            })),
-        },
-        Err((timed_out, reason)) => CallOutcome::Unknown {
-            status: Some(status),
-            timed_out,
-            reason,
-        },
-    }
+    let bytes = classify::body_of(response).await?;
+    Ok(shown(&bytes, json))
 }
 
 /// A body as the reply carries it.

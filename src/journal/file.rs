@@ -1,11 +1,12 @@
 //! The file: tables, transactions, and its replacement after a failure.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable,
-    ReadableTableMetadata, TableDefinition, WriteTransaction,
+    ReadableTableMetadata, Table, TableDefinition, WriteTransaction,
 };
 use serde::de::DeserializeOwned;
 
@@ -165,10 +166,8 @@ pub(super) fn check(path: &Path) -> Result<Summary, JournalError> {
         .check_integrity()
         .map_err(|error| unusable(path, &error))?;
     let restored = load(&db).map_err(|error| unusable(path, &error))?;
-    let finished = |intent: &&IntentRecord| {
-        let outcome = |outcome: &OutcomeRecord| outcome.key == intent.key;
-        restored.outcomes.iter().any(outcome)
-    };
+    let outcomes: HashSet<_> = restored.outcomes.iter().map(|o| o.key).collect();
+    let finished = |intent: &&IntentRecord| outcomes.contains(&intent.key);
     Ok(Summary {
         open: restored.intents.len() - restored.intents.iter().filter(finished).count(),
         finished: restored.outcomes.len(),
@@ -211,83 +210,111 @@ fn note_loss(db: &Database, until: u64) -> Result<(), redb::Error> {
 
 fn commit(db: &Database, writes: &[&JournalWrite], now_wall: u64) -> Result<(), redb::Error> {
     let change = db.begin_write()?;
-    for write in writes {
-        apply(&change, write)?;
+    {
+        let mut tables = Tables::open(&change)?;
+        for write in writes {
+            tables.apply(write)?;
+        }
+        tables.purge(now_wall)?;
     }
-    purge(&change, now_wall)?;
     change.commit()?;
     Ok(())
 }
 
-fn apply(change: &WriteTransaction, write: &JournalWrite) -> Result<(), redb::Error> {
-    match write {
-        JournalWrite::Intent(intent) => {
-            let bytes = encode(intent)?;
-            let mut table = change.open_table(INTENTS)?;
-            table.insert(intent.key, bytes.as_slice())?;
-            // A withdrawn or lost maker's outcome says nothing of a new intent.
-            change.open_table(OUTCOMES)?.remove(intent.key)?;
-            let mut ages = change.open_table(AGES)?;
-            ages.insert((intent.until, intent.key), ())?;
-        }
-        JournalWrite::Outcome(outcome) => {
-            let mut kept = outcome.clone();
-            // It may hold anything that a platform says.
-            kept.reply.body = None;
-            let bytes = encode(&kept)?;
-            let mut table = change.open_table(OUTCOMES)?;
-            table.insert(outcome.key, bytes.as_slice())?;
-            let mut ages = change.open_table(AGES)?;
-            ages.insert((outcome.until, outcome.key), ())?;
-        }
-        JournalWrite::Withdraw(key) => {
-            change.open_table(INTENTS)?.remove(key)?;
-        }
-        JournalWrite::Member(id, heard) => {
-            change.open_table(MEMBERS)?.insert(id.as_str(), *heard)?;
-        }
-    }
-    Ok(())
+/// The tables of one transaction, each opened once.
+struct Tables<'change> {
+    intents: Table<'change, [u8; 16], &'static [u8]>,
+    outcomes: Table<'change, [u8; 16], &'static [u8]>,
+    ages: Table<'change, (u64, [u8; 16]), ()>,
+    members: Table<'change, &'static str, u64>,
 }
 
-/// Forgets what is past its time, and what is too much.
-fn purge(change: &WriteTransaction, now_wall: u64) -> Result<(), redb::Error> {
-    let mut ages = change.open_table(AGES)?;
-    let over = ages.len()?.saturating_sub(MOST);
-    let mut gone = Vec::new();
-    for entry in ages.iter()? {
-        let (until, key) = entry?.0.value();
-        let early = (gone.len() as u64) < over;
-        if gone.len() >= PURGE || (until > now_wall && !early) {
-            break;
-        }
-        gone.push((until, key));
+impl<'change> Tables<'change> {
+    fn open(change: &'change WriteTransaction) -> Result<Self, redb::Error> {
+        Ok(Self {
+            intents: change.open_table(INTENTS)?,
+            outcomes: change.open_table(OUTCOMES)?,
+            ages: change.open_table(AGES)?,
+            members: change.open_table(MEMBERS)?,
+        })
     }
-    if gone.is_empty() {
-        return Ok(());
-    }
-    let mut intents = change.open_table(INTENTS)?;
-    let mut outcomes = change.open_table(OUTCOMES)?;
-    for (until, key) in gone {
-        ages.remove((until, key))?;
-        // A later entry stands for what was made to last longer.
-        let old = |bytes: &[u8], of: fn(&[u8]) -> Option<u64>| of(bytes).is_none_or(|u| u <= until);
-        let intent: fn(&[u8]) -> Option<u64> = |bytes| Some(decode::<IntentRecord>(bytes)?.until);
-        let outcome: fn(&[u8]) -> Option<u64> = |bytes| Some(decode::<OutcomeRecord>(bytes)?.until);
-        if intents
-            .get(key)?
-            .is_some_and(|kept| old(kept.value(), intent))
-        {
-            intents.remove(key)?;
+
+    fn apply(&mut self, write: &JournalWrite) -> Result<(), redb::Error> {
+        match write {
+            JournalWrite::Intent(intent) => {
+                let bytes = encode(intent)?;
+                self.intents.insert(intent.key, bytes.as_slice())?;
+                // A withdrawn or lost maker's outcome says nothing of a new intent.
+                self.outcomes.remove(intent.key)?;
+                self.ages.insert((intent.until, intent.key), ())?;
+            }
+            JournalWrite::Outcome(outcome) => {
+                let mut kept = outcome.clone();
+                // It may hold anything that a platform says.
+                kept.reply.body = None;
+                let bytes = encode(&kept)?;
+                self.outcomes.insert(outcome.key, bytes.as_slice())?;
+                self.ages.insert((outcome.until, outcome.key), ())?;
+            }
+            JournalWrite::Withdraw(key) => {
+                self.intents.remove(key)?;
+            }
+            JournalWrite::Member(id, heard) => {
+                match heard {
+                    // Forgotten.
+                    0 => self.members.remove(id.as_str())?,
+                    heard => self.members.insert(id.as_str(), *heard)?,
+                };
+            }
         }
-        if outcomes
-            .get(key)?
-            .is_some_and(|kept| old(kept.value(), outcome))
-        {
-            outcomes.remove(key)?;
-        }
+        Ok(())
     }
-    Ok(())
+
+    /// Forgets what is past its time, and what is too much.
+    fn purge(&mut self, now_wall: u64) -> Result<(), redb::Error> {
+        let Self {
+            intents,
+            outcomes,
+            ages,
+            ..
+        } = self;
+        let over = ages.len()?.saturating_sub(MOST);
+        let mut gone = Vec::new();
+        for entry in ages.iter()? {
+            let (until, key) = entry?.0.value();
+            let early = (gone.len() as u64) < over;
+            if gone.len() >= PURGE || (until > now_wall && !early) {
+                break;
+            }
+            gone.push((until, key));
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        for (until, key) in gone {
+            ages.remove((until, key))?;
+            // A later entry stands for what was made to last longer.
+            let old =
+                |bytes: &[u8], of: fn(&[u8]) -> Option<u64>| of(bytes).is_none_or(|u| u <= until);
+            let intent: fn(&[u8]) -> Option<u64> =
+                |bytes| Some(decode::<IntentRecord>(bytes)?.until);
+            let outcome: fn(&[u8]) -> Option<u64> =
+                |bytes| Some(decode::<OutcomeRecord>(bytes)?.until);
+            if intents
+                .get(key)?
+                .is_some_and(|kept| old(kept.value(), intent))
+            {
+                intents.remove(key)?;
+            }
+            if outcomes
+                .get(key)?
+                .is_some_and(|kept| old(kept.value(), outcome))
+            {
+                outcomes.remove(key)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn load(db: &Database) -> Result<Restored, redb::Error> {

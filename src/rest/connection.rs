@@ -7,6 +7,7 @@ use lapin::{Connection, ConnectionProperties};
 
 use crate::broker::guard;
 use crate::net::{TlsClient, TlsError, amqp};
+use crate::renewed::Renewed;
 
 /// How a broker is reached.
 #[derive(Clone)]
@@ -30,30 +31,48 @@ pub(super) enum BadConfig {
     Http(String),
 }
 
-/// A broker: one address, or those of a cluster's nodes.
+/// A broker: one address, or those of a cluster's nodes. Its user and password are those of the time
+/// when a connection is opened.
 #[derive(Clone)]
 pub(super) struct Broker {
-    uris: Vec<AMQPUri>,
+    /// URIs and labels of all brokers, and which of them it is.
+    all: Renewed<Vec<(String, String)>>,
+    index: usize,
+    heartbeat: Duration,
     /// What it is called.
     pub(super) label: String,
 }
 
 impl Broker {
-    /// Reads `(URI, label)`.
-    pub(super) fn read(
-        (text, label): &(String, String),
+    /// Each of these, which are `(URI, label)`.
+    pub(super) fn all(
+        all: &Renewed<Vec<(String, String)>>,
         heartbeat: Duration,
-    ) -> Result<Self, BadConfig> {
-        let seconds = u16::try_from(heartbeat.as_secs()).unwrap_or(60).max(1);
-        let uris = amqp::uris(text).map_err(|reason| BadConfig::Uri(label.clone(), reason))?;
-        let beating = |mut uri: AMQPUri| {
+    ) -> Result<Vec<Self>, BadConfig> {
+        let brokers = all.get();
+        let each = brokers.iter().enumerate().map(|(index, (_, label))| {
+            let broker = Self {
+                all: all.clone(),
+                index,
+                heartbeat,
+                label: label.clone(),
+            };
+            broker.uris()?;
+            Ok(broker)
+        });
+        each.collect()
+    }
+
+    fn uris(&self) -> Result<Vec<AMQPUri>, BadConfig> {
+        let seconds = u16::try_from(self.heartbeat.as_secs()).unwrap_or(60).max(1);
+        let all = self.all.get();
+        let text = all.get(self.index).map_or("", |(uri, _)| uri.as_str());
+        let bad = |reason| BadConfig::Uri(self.label.clone(), reason);
+        let mut uris = amqp::uris(text).map_err(bad)?;
+        for uri in &mut uris {
             uri.query.heartbeat = Some(seconds);
-            uri
-        };
-        Ok(Self {
-            uris: uris.into_iter().map(beating).collect(),
-            label: label.clone(),
-        })
+        }
+        Ok(uris)
     }
 
     /// Opens a connection for this purpose to the first address that gives one.
@@ -62,7 +81,7 @@ impl Broker {
     /// Why the last address gave none.
     pub(super) async fn open(&self, dial: &Dial, purpose: &str) -> Result<Connection, String> {
         let mut why = "it has no address".to_owned();
-        for uri in &self.uris {
+        for uri in &self.uris().map_err(|error| error.to_string())? {
             let opened = tokio::time::timeout(dial.timeout, connect(dial, uri, purpose)).await;
             match opened.unwrap_or_else(|_| Err("not open in time".to_owned())) {
                 Ok(connection) => return Ok(connection),
@@ -102,7 +121,28 @@ mod tests {
     #[test]
     fn a_cluster_is_one_broker_with_several_addresses() {
         let text = "amqp://u:p@127.0.0.1:5672,127.0.0.1:5673/%2f".to_owned();
-        let broker = Broker::read(&(text, "b".to_owned()), Duration::from_secs(2));
-        assert_eq!(broker.ok().unwrap().uris.len(), 2);
+        let all = Renewed::new(vec![(text, "b".to_owned())]);
+        let brokers = Broker::all(&all, Duration::from_secs(2));
+        let brokers = brokers.ok().unwrap();
+        assert_eq!(brokers[0].uris().ok().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_new_password_counts_for_the_next_connection() {
+        let named = |password: &str| {
+            let each = ["a", "b"].map(|host| (format!("amqp://u:{password}@{host}"), host.into()));
+            each.to_vec()
+        };
+        let all = Renewed::new(named("old"));
+        let brokers = Broker::all(&all, Duration::from_secs(2)).ok().unwrap();
+        all.set(named("new"));
+        for (broker, host) in brokers.iter().zip(["a", "b"]) {
+            let uri = broker.uris().ok().unwrap().remove(0);
+            let user = &uri.authority.userinfo;
+            assert_eq!(
+                (uri.authority.host.as_str(), user.password.as_str()),
+                (host, "new")
+            );
+        }
     }
 }

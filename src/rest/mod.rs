@@ -8,6 +8,7 @@
 mod callback;
 mod connection;
 mod publisher;
+mod renewal;
 mod request;
 mod server;
 
@@ -33,12 +34,14 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Limited;
 use crate::admin::bearer;
 use crate::model::Secret;
+use crate::renewed::Renewed;
 use crate::wire::command::{Defaults, MAX_BODY};
 use publisher::{Failure, Publisher};
 use request::Callback;
 
 pub use callback::{Addresses, Allowed, CallbackConfig, CallbackRow, Callbacks, Objects};
 pub use publisher::PublisherConfig;
+pub use renewal::Renewal;
 
 /// Requests in work at once; a further one is answered 503.
 const IN_WORK: usize = 64;
@@ -56,7 +59,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct RestConfig {
     /// Bearer token; `None`: none is asked for.
-    pub token: Option<Secret>,
+    pub token: Renewed<Option<Secret>>,
     /// How commands are read.
     pub defaults: Defaults,
     /// Where they are put.
@@ -66,7 +69,7 @@ pub struct RestConfig {
 }
 
 struct Entrance {
-    token: Option<Secret>,
+    token: Renewed<Option<Secret>>,
     defaults: Defaults,
     publisher: Arc<Publisher>,
     addresses: Option<Addresses>,
@@ -184,7 +187,8 @@ impl Entrance {
             let words = "calls from web pages are refused";
             return Err((StatusCode::FORBIDDEN, words));
         }
-        let Some(token) = &self.token else {
+        let token = self.token.get();
+        let Some(token) = token.as_ref() else {
             return Ok(());
         };
         match bearer(headers) {

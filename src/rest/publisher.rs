@@ -15,6 +15,7 @@ use super::connection::{BadConfig, Broker, Dial};
 use super::request::{Asked, Callback};
 use crate::broker::guard;
 use crate::net::TlsClient;
+use crate::renewed::Renewed;
 
 /// Bound of one publication with its confirm.
 const CONFIRM: Duration = Duration::from_secs(5);
@@ -32,7 +33,7 @@ pub struct PublisherConfig {
     /// `instance.id`, shown at the broker.
     pub instance: String,
     /// AMQP URIs with credentials, and what they are called; in order of preference.
-    pub brokers: Vec<(String, String)>,
+    pub brokers: Renewed<Vec<(String, String)>>,
     /// The command queue.
     pub queue: String,
     /// AMQP heartbeat, whole seconds.
@@ -109,15 +110,13 @@ pub(super) struct Publisher {
 impl Publisher {
     pub(super) fn new(config: PublisherConfig) -> Result<Self, BadConfig> {
         config.tls.config()?;
-        let way = |named| {
-            Ok(Way {
-                broker: Broker::read(named, config.heartbeat)?,
-                open: Mutex::default(),
-            })
+        let way = |broker| Way {
+            broker,
+            open: Mutex::default(),
         };
-        let ways = config.brokers.iter().map(way);
+        let brokers = Broker::all(&config.brokers, config.heartbeat)?;
         Ok(Self {
-            ways: ways.collect::<Result<_, BadConfig>>()?,
+            ways: brokers.into_iter().map(way).collect(),
             dial: config.dial(),
             config,
         })
@@ -317,7 +316,7 @@ mod tests {
             .map(|uri| ((*uri).to_owned(), (*uri).to_owned()));
         Publisher::new(PublisherConfig {
             instance: "gc-1".to_owned(),
-            brokers: brokers.collect(),
+            brokers: Renewed::new(brokers.collect()),
             queue: "Connector1".to_owned(),
             heartbeat: Duration::from_secs(2),
             timeout: Duration::from_millis(300),

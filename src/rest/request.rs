@@ -2,7 +2,6 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use serde_json::Value;
@@ -63,7 +62,8 @@ fn bad(words: impl Into<String>) -> Unreadable {
     }
 }
 
-/// Reads a request as the connector itself will read the message.
+/// Reads a request as the connector itself will read the message: what its Content-Type says does
+/// not matter, as many clients call JSON a form, or say nothing.
 pub(super) fn read(
     headers: &HeaderMap,
     body: Bytes,
@@ -71,14 +71,6 @@ pub(super) fn read(
     addresses: Option<&Addresses>,
 ) -> Result<Asked, Unreadable> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let kind = text(CONTENT_TYPE.as_str()).unwrap_or_default();
-    let essence = kind.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
-        return Err(Unreadable {
-            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            words: "Content-Type must be application/json".to_owned(),
-        });
-    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.unwrap_or_default();
     let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
@@ -175,6 +167,8 @@ fn callback(
 
 #[cfg(test)]
 mod tests {
+    use axum::http::header::CONTENT_TYPE;
+
     use super::super::callback::Allowed;
     use super::*;
 
@@ -278,7 +272,26 @@ mod tests {
             assert!(error.words.contains(part), "{body}: {}", error.words);
             assert!(!error.words.contains("s3cret"), "{}", error.words);
         }
-        let plain = ask(&[("content-type", "text/plain")], body).unwrap_err();
-        assert_eq!(plain.status, 415);
+    }
+
+    #[test]
+    fn a_body_is_json_whatever_it_is_called() {
+        for kind in [
+            "application/x-www-form-urlencoded",
+            "text/plain;charset=UTF-8",
+            "application/vnd.api+json",
+            "no type at all",
+            "",
+        ] {
+            assert_eq!(
+                &ask(&[("content-type", kind)], HELLO).unwrap().body[..],
+                HELLO.as_bytes()
+            );
+            let form = "type=MakeReady%231001";
+            let refused = ask(&[("content-type", kind)], form).unwrap_err();
+            assert_eq!(refused.status, 400, "{kind}");
+        }
+        let body = Bytes::from(HELLO);
+        assert!(read(&HeaderMap::new(), body, &Defaults::default(), None).is_ok());
     }
 }

@@ -64,6 +64,8 @@ pub struct Settings {
     pub takeback_hold: Duration,
     /// Notification sign-ins a second during takeover.
     pub takeover_rate: u32,
+    /// Outcomes of commands remembered for duplicates, at most.
+    pub remembered: usize,
     /// Where commands go.
     pub downstream: Downstream,
     /// Defaults for agents.
@@ -444,8 +446,16 @@ pub struct Loaded {
 /// All findings, at least one of them an error: file unreadable, lines that cannot be read, unknown
 /// keys, bad or contradictory values. Nothing in them shows a secret.
 pub fn load(path: &Path, env: Env<'_>) -> Result<Loaded, Findings> {
+    load_named(path, env, &[])
+}
+
+/// [`load`] with the names of the environment's variables: a group may be given by them alone.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_named(path: &Path, env: Env<'_>, variables: &[String]) -> Result<Loaded, Findings> {
     let mut findings = Findings::default();
-    let given = source::read(path, env, &mut findings);
+    let given = source::read(path, env, variables, &mut findings);
     let unreadable = given.values.is_empty() && findings.errors().any(|f| f.key.is_none());
     if unreadable {
         return Err(findings);
@@ -468,9 +478,16 @@ pub fn load(path: &Path, env: Env<'_>) -> Result<Loaded, Findings> {
 /// # Errors
 /// As [`load`].
 pub fn load_from_process(path: &Path) -> Result<Loaded, Findings> {
-    let mut loaded = load(path, &|name| std::env::var(name).ok())?;
+    let mut loaded = load_named(path, &|name| std::env::var(name).ok(), &variables())?;
     loaded.warnings.extend(unknown_variables());
     Ok(loaded)
+}
+
+/// Names of this process's variables.
+#[must_use]
+pub fn variables() -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    names.collect()
 }
 
 /// Warnings for variables of this process that look like keys and are none; one for all those that

@@ -209,6 +209,8 @@ pub static SCHEMA: &[Key] = &[
     key("group.NAME.priority", Int(0, 127), NotSet, "Consumer priority of that group; without it consumer.priority. Two instances can so lead a group each and stand in for each other."),
     key("command.max-age", Duration(SECOND, 24 * HOUR), Is("30s"),
         "A command without its own deadline is not started later than this after its timestamp; also the command queue's message TTL. A little longer than clients wait. The same in all files of a cluster."),
+    key("command.remembered", Int(1_000, 50_000_000), Is("3000000"),
+        "Outcomes of commands that are remembered, so that a command sent again is answered and not run again. The promise is ten minutes; 3,000,000 are 5,000 commands a second for so long, at 80 to 120 bytes each. When there are more the oldest are forgotten early, with a warning."),
     key("consumer.priority", Int(0, 127), Is("127"), "Consumer priority. Active-passive: highest leads, so give the second site a lower one (100).").alias(&[("GRC_CONSUMER_PRIORITY", Same)]),
     key("consumer.prefetch", Int(1, 65_535), Is("1000"), "Commands that the broker hands out before acknowledgement. Higher only with very slow downstreams: what is handed out to a frozen instance waits with it.")
         .alias(&[("PREFETCH_SIZE", Same), ("PREFECT_SIZE", Same)]),
@@ -256,8 +258,8 @@ pub static SCHEMA: &[Key] = &[
     key("admin.page-url", HttpUrl, Computed("admin.listen, where that is one address"), "Address of the status page as people reach it. The peers' pages link to it."),
     key("admin.certificate-file", Path, NotSet, "PEM file of the certificate that the admin listener shows, followed by those that lead to its authority; together with admin.private-key-file. The listener then speaks https only."),
     key("admin.private-key-file", Path, NotSet, "PEM file of the key of admin.certificate-file: PKCS#8, PKCS#1 or SEC1, not encrypted, readable for this user only."),
-    key("rest.listen", Listen, NotSet, "HTTP entrance for commands (`POST /gc/command`). Without it there is none, unless rest.enabled says so. The original's port number means all addresses, and off loopback rest.token-file is needed.").alias(&[("SPRING_PORT", OnAllAddresses)]),
-    key("rest.enabled", Bool, Computed("true where rest.listen is set"), "Whether there is an HTTP entrance. true without rest.listen: at the original's port, 0.0.0.0:8112.").alias(&[("COMMUNICATION_FORMAT", RestFormat)]),
+    key("rest.listen", Listen, NotSet, "HTTP entrance for commands (`POST /gc/command`). Without it there is none, unless rest.enabled says so. Off loopback rest.token-file is needed. The original's port number means all addresses; without a token this machine only, with a warning.").alias(&[("SPRING_PORT", OnAllAddresses)]),
+    key("rest.enabled", Bool, Computed("true where rest.listen is set"), "Whether there is an HTTP entrance. true without rest.listen: at the original's port, 0.0.0.0:8112; by the original's name and without a token 127.0.0.1:8112.").alias(&[("COMMUNICATION_FORMAT", RestFormat)]),
     key("rest.token", Secret(0), NotSet, "Bearer token for every command of the HTTP entrance."),
     key("rest.open", Bool, Is("false"), "Take commands off loopback without a token. Only behind something that asks for one."),
     key("rest.callback.allow.N", HttpUrl, NotSet, "Where events may be posted: scheme, host and port of a callback must be those of an entry, and its path must begin with the entry's. Nothing else is called, addresses of private networks included. Without an entry and without rest.callback.url callbacks are ignored. The same in all files of a cluster.").upto(MAX_CALLBACKS),
@@ -368,12 +370,8 @@ fn matches(pattern: &str, lower: &str, key: &Key) -> Match {
             .and_then(|rest| rest.strip_suffix(after));
         return match group {
             None => Match::No,
-            Some(group) if super::value::is_id(group) && group != "agents" => {
-                Match::Yes(group.to_owned())
-            }
-            Some(_) => Match::BadIndex(format!(
-                "{pattern} with NAME as [a-z0-9-]{{1,32}}, not `agents` (it has command.queue and consumer.priority)"
-            )),
+            Some(group) if is_group(group) => Match::Yes(group.to_owned()),
+            Some(_) => Match::BadIndex(group_allowed(pattern)),
         };
     }
     if pattern.eq_ignore_ascii_case(lower) {
@@ -381,6 +379,29 @@ fn matches(pattern: &str, lower: &str, key: &Key) -> Match {
     } else {
         Match::No
     }
+}
+
+/// Whether a further group may have this name.
+pub fn is_group(name: &str) -> bool {
+    super::value::is_id(name) && name != "agents"
+}
+
+/// What a group's name in a key may be, in words.
+pub fn group_allowed(pattern: &str) -> String {
+    format!(
+        "{pattern} with NAME as [a-z0-9-]{{1,32}}, not `agents` (it has command.queue and consumer.priority)"
+    )
+}
+
+/// The group that a full name is a key of.
+pub fn group_of(name: &str) -> Option<String> {
+    let keys = SCHEMA.iter().filter(|key| key.name.contains("NAME"));
+    let mut groups = keys.filter_map(|key| {
+        let (before, after) = key.name.split_once("NAME")?;
+        let group = name.strip_prefix(before)?.strip_suffix(after)?;
+        is_group(group).then(|| group.to_owned())
+    });
+    groups.next()
 }
 
 /// Slips from one name to another: letters wrong, missing, surplus or swapped. `None` where they

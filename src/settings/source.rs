@@ -3,14 +3,14 @@
 //! Both become layers of the `config` crate, which decides who wins. A layer holds positions in a
 //! table of candidates instead of the values, so that no secret is copied into the library's cache.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use config::{Config, ConfigError, Map, Source, Value as Cell};
 use zeroize::Zeroizing;
 
 use super::alias::Translate;
-use super::finding::{Finding, Findings, shown, sounds_secret};
+use super::finding::{Finding, Findings, Severity, shown, sounds_secret};
 use super::properties::{self, Entry, MAX_FILE_BYTES};
 use super::schema::{self, Key, Lookup, SCHEMA};
 use super::value::{self, Value};
@@ -22,9 +22,8 @@ mod expand;
 mod variables;
 
 use expand::expand;
-use variables::of_service;
-use variables::passed_over;
 pub use variables::unknown_variables;
+use variables::{group_of_variable, of_service, passed_over};
 
 /// Largest file that may hold one secret, in bytes.
 const MAX_SECRET_FILE_BYTES: usize = 64 * 1024;
@@ -68,6 +67,14 @@ impl Candidate {
             .value(&self.written)
     }
 
+    /// Whether it stands there under one of the original's names.
+    pub fn by_alias(&self) -> bool {
+        let spelled = self.spelled.as_str();
+        let spelled = spelled.strip_prefix("TANDEM_").unwrap_or(spelled);
+        let mut aliases = self.key.aliases.iter();
+        aliases.any(|(alias, _)| alias.eq_ignore_ascii_case(spelled))
+    }
+
     /// Where it was found, in a few words.
     pub fn origin_text(&self) -> String {
         match &self.origin {
@@ -96,8 +103,9 @@ pub struct Given {
     pub failed: Vec<String>,
 }
 
-/// Reads both layers. Everything wrong is added to `findings`.
-pub fn read(path: &Path, env: Env<'_>, findings: &mut Findings) -> Given {
+/// Reads both layers. Everything wrong is added to `findings`. `variables`: names of the environment's
+/// variables, where they are known; by them groups are found that the file does not name.
+pub fn read(path: &Path, env: Env<'_>, variables: &[String], findings: &mut Findings) -> Given {
     let entries = match read_bounded(path, MAX_FILE_BYTES) {
         Ok(bytes) => {
             let (entries, errors) = properties::parse(&bytes);
@@ -115,7 +123,7 @@ pub fn read(path: &Path, env: Env<'_>, findings: &mut Findings) -> Given {
         path,
         env,
         findings,
-        failed: Vec::new(),
+        wrong: Vec::new(),
     };
     let mut file: Vec<Candidate> = entries
         .iter()
@@ -123,9 +131,14 @@ pub fn read(path: &Path, env: Env<'_>, findings: &mut Findings) -> Given {
         .collect();
     reader.second_broker(&mut file);
     let file = reader.without_duplicates(file);
-    let environment = reader.environment(&file);
+    let wrong_in_file = std::mem::take(&mut reader.wrong);
+    let named = file.iter().map(|candidate| candidate.name.as_str());
+    let named = named.chain(wrong_in_file.iter().map(|wrong| wrong.name.as_str()));
+    let groups = groups(named, variables);
+    let environment = reader.environment(&groups);
     let environment = reader.without_duplicates(environment);
-    let failed = reader.failed;
+    reader.overridden(wrong_in_file, &environment);
+    let failed = reader.report_wrong();
     match layered(file, environment) {
         Ok(values) => Given { values, failed },
         Err(e) => {
@@ -140,7 +153,17 @@ struct Reader<'a> {
     path: &'a Path,
     env: Env<'a>,
     findings: &'a mut Findings,
-    failed: Vec<String>,
+    /// What cannot be used of the layer that is being read.
+    wrong: Vec<Wrong>,
+}
+
+/// A value of a key that cannot be used, or two that contradict each other.
+struct Wrong {
+    /// Full name of the key.
+    name: String,
+    finding: Finding,
+    /// Whether the key has no value now.
+    missing: bool,
 }
 
 impl Reader<'_> {
@@ -165,10 +188,9 @@ impl Reader<'_> {
                         let finding = locate(Finding::error(message), &origin)
                             .key(&entry.key)
                             .value(value);
-                        self.findings.push(
-                            finding.allowed("${NAME} or ${NAME:-default}; $${ for a literal ${"),
-                        );
-                        self.failed.push(name);
+                        let finding =
+                            finding.allowed("${NAME} or ${NAME:-default}; $${ for a literal ${");
+                        self.missing(name, finding);
                         return None;
                     }
                 };
@@ -266,11 +288,48 @@ impl Reader<'_> {
                     .key(spelled)
                     .value(shown)
                     .allowed(allowed);
-                self.findings.push(locate(finding, &origin));
-                self.failed.push(name);
+                self.missing(name, locate(finding, &origin));
                 None
             }
         }
+    }
+
+    fn missing(&mut self, name: String, finding: Finding) {
+        self.wrong.push(Wrong {
+            name,
+            finding,
+            missing: true,
+        });
+    }
+
+    /// What is wrong in the file harms nobody where a variable has the value that is used.
+    fn overridden(&mut self, wrong: Vec<Wrong>, environment: &[Candidate]) {
+        for wrong in wrong {
+            let winner = environment.iter().find(|given| given.name == wrong.name);
+            let Some(winner) = winner else {
+                self.wrong.push(wrong);
+                continue;
+            };
+            let words = format!(
+                "{}; not used: {} wins",
+                wrong.finding.message, winner.spelled
+            );
+            self.findings.push(Finding {
+                severity: Severity::Warning,
+                message: words,
+                ..wrong.finding
+            });
+        }
+    }
+
+    /// Reports what cannot be used; the names of keys that have no value for that reason.
+    fn report_wrong(self) -> Vec<String> {
+        let mut failed = Vec::new();
+        for wrong in self.wrong {
+            self.findings.push(wrong.finding);
+            failed.extend(wrong.missing.then_some(wrong.name));
+        }
+        failed
     }
 
     /// A secret's file; a relative path in a property file starts at that file's folder.
@@ -306,14 +365,14 @@ impl Reader<'_> {
         Ok(Zeroizing::new(text.replace("\r\n", "\n")))
     }
 
-    /// Every variable that could be meant: of native keys, of aliases, of groups that the file names.
-    fn environment(&mut self, file: &[Candidate]) -> Vec<Candidate> {
+    /// Every variable that could be meant: of native keys, of aliases, of these groups.
+    fn environment(&mut self, groups: &BTreeSet<String>) -> Vec<Candidate> {
         let mut found = Vec::new();
         for key in SCHEMA {
             for (pattern, translate) in
                 std::iter::once((key.name, Translate::Same)).chain(key.aliases.iter().copied())
             {
-                for (spelled, name) in spellings(key, pattern, file) {
+                for (spelled, name) in spellings(key, pattern, groups) {
                     self.variable(key, &name, &spelled, translate, false, &mut found);
                 }
             }
@@ -403,8 +462,12 @@ impl Reader<'_> {
                         first.shown
                     );
                     let finding = candidate.locate(Finding::error(message));
-                    self.findings
-                        .push(finding.allowed(format!("{} once", candidate.name)));
+                    let finding = finding.allowed(format!("{} once", candidate.name));
+                    self.wrong.push(Wrong {
+                        name: candidate.name,
+                        finding,
+                        missing: false,
+                    });
                 }
             }
         }
@@ -412,8 +475,15 @@ impl Reader<'_> {
     }
 }
 
+/// Groups of which a key is named in the file, or a variable in the environment.
+fn groups<'a>(names: impl Iterator<Item = &'a str>, variables: &[String]) -> BTreeSet<String> {
+    let in_file = names.filter_map(schema::group_of);
+    let in_environment = variables.iter().filter_map(|name| group_of_variable(name));
+    in_file.chain(in_environment).collect()
+}
+
 /// How a key may be spelled, each with the full name it stands for.
-fn spellings(key: &Key, pattern: &str, file: &[Candidate]) -> Vec<(String, String)> {
+fn spellings(key: &Key, pattern: &str, groups: &BTreeSet<String>) -> Vec<(String, String)> {
     if key.max_index > 0 {
         let (stem, own) = (
             pattern.trim_end_matches('N'),
@@ -424,8 +494,8 @@ fn spellings(key: &Key, pattern: &str, file: &[Candidate]) -> Vec<(String, Strin
             .collect();
     }
     if pattern.contains("NAME") {
-        let groups = file.iter().filter(|c| c.key.name == key.name);
-        return groups.map(|c| (c.name.clone(), c.name.clone())).collect();
+        let of = |group: &String| key.name.replace("NAME", group);
+        return groups.iter().map(|g| (of(g), of(g))).collect();
     }
     vec![(pattern.to_owned(), key.name.to_owned())]
 }

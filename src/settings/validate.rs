@@ -57,6 +57,7 @@ pub(super) fn assemble(
         peer,
         takeback_hold: v.duration("takeback.hold"),
         takeover_rate: u32::try_from(v.int("takeover.rate")).unwrap_or(u32::MAX),
+        remembered: usize::try_from(v.int("command.remembered")).unwrap_or(usize::MAX),
         agent: v.agent(),
         notify,
         message_format: match v.text("message.format").as_str() {
@@ -364,6 +365,8 @@ impl Validator<'_> {
                     origin: c.origin_text(),
                 })
                 .collect();
+            // What was made of a given value is what counts.
+            own.retain(|line| !self.derived.iter().any(|(name, _)| *name == line.key));
             let derived = self.derived.iter().filter(|(name, _)| belongs(name, key));
             own.extend(derived.map(|(name, value)| Effective {
                 key: name.clone(),

@@ -1,16 +1,16 @@
 //! The HTTP entrance: where it listens, and who may use it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::finding::Finding;
+use super::source::Candidate;
 use super::validate::Validator;
 use super::value::{Value, is_loopback};
 use super::{Rest, RestCallback, schema};
 use crate::net::KeyNames;
 
 /// The original's port, on all addresses.
-const ORIGINAL: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8112);
+const ORIGINAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8112);
 
 impl Validator<'_> {
     /// The entrance, where one is wanted.
@@ -26,12 +26,15 @@ impl Validator<'_> {
         if !wanted {
             return None;
         }
-        let rest = Rest {
+        let mut rest = Rest {
             listen: listen.unwrap_or(ORIGINAL),
             token: self.secret("rest.token"),
             callback: self.callback(),
         };
         self.warn_of_guessable("rest.token", rest.token.as_ref());
+        if rest.token.is_none() && !self.failed("rest.token") {
+            rest.listen = self.kept_in(rest.listen);
+        }
         let open = rest.listen.ip().is_loopback() || self.bool("rest.open");
         if rest.token.is_none() && !open && !self.failed("rest.token") {
             let words = format!(
@@ -44,6 +47,28 @@ impl Validator<'_> {
             self.about("rest.listen", finding);
         }
         Some(rest)
+    }
+
+    /// The original's entrance asks nobody who they are: what its keys open to everybody is opened to
+    /// this machine only.
+    fn kept_in(&mut self, listen: SocketAddr) -> SocketAddr {
+        let by = match self.candidate("rest.listen") {
+            Some(_) => "rest.listen",
+            None => "rest.enabled",
+        };
+        let originals = self.candidate(by).is_some_and(Candidate::by_alias);
+        if !originals || listen.ip().is_loopback() || self.bool("rest.open") {
+            return listen;
+        }
+        let kept = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listen.port());
+        let words = format!(
+            "there is no rest.token-file, so the HTTP entrance listens on this machine only, at \
+             {kept}: else anybody could send commands"
+        );
+        let finding = Finding::warning(words);
+        self.about(by, finding.allowed("rest.token-file; or rest.open=true"));
+        self.derive("rest.listen", &kept.to_string());
+        kept
     }
 
     /// How events are posted, where they may be posted anywhere.

@@ -33,7 +33,7 @@ macro_rules! about_messages {
             | Event::ReplyUnroutable
             | Event::Resolved { .. }
             | Event::DoubleEffect { .. }
-            | Event::LedgerOverflow
+            | Event::LedgerOverflow { .. }
     };
 }
 
@@ -187,9 +187,15 @@ fn messages(event: &Event, instance: &str) {
             counter!(names::REPLIES_UNROUTABLE).increment(1);
             warn!(instance, "reply found no queue");
         }
-        Event::LedgerOverflow => {
+        Event::LedgerOverflow { for_ms } => {
             counter!(names::LEDGER_OVERFLOWS).increment(1);
-            warn!(instance, "outcome forgotten early: too many are remembered");
+            let seconds = for_ms / 1_000;
+            warn!(
+                instance,
+                seconds,
+                "outcomes are remembered for less than ten minutes: a command sent again later than \
+                 that is run again; raise command.remembered"
+            );
         }
         about_brokers!() | about_the_instance!() | about_peers!() | about_downstreams!() => {}
     }

@@ -32,7 +32,8 @@ pub fn gauges(view: &View) {
             .set(f64::from(broker.garbled));
     }
     for node in &view.downstreams {
-        gauge!(names::DOWNSTREAM_UP, "downstream" => node.url.clone()).set(bit(node.state == "up"));
+        gauge!(names::DOWNSTREAM_UP, "downstream" => node.host.clone())
+            .set(bit(node.state == "up"));
     }
     for peer in &view.peers {
         gauge!(names::PEER_UP, "peer" => peer.instance.clone()).set(bit(peer.state == "alive"));

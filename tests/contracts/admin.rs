@@ -57,6 +57,7 @@ fn broker() -> BrokerView {
 fn downstream() -> DownstreamView {
     DownstreamView {
         url: text(),
+        host: text(),
         state: "down".to_owned(),
         current: true,
         reason: Some(text()),

@@ -72,6 +72,8 @@ impl Disk {
             };
         }
         self.destinations.extend(keep.destinations);
+        let gone = |one: &Destination| keep.forgotten.contains(one);
+        self.destinations.retain(|one| !gone(one));
         self.epoch = keep.epoch;
         let groups = keep.groups.into_iter();
         self.groups
@@ -118,7 +120,9 @@ impl World {
             fence: false,
             takeback_hold: 2_000,
             takeover_rate: 200,
+            remembered: 500_000,
             nodes: vec!["f0".into(), "f1".into()],
+            node_urls: Vec::new(),
             seats: usize::MAX,
             probe_interval: 1_000,
             request_timeout: REQUEST_TIMEOUT_MS,

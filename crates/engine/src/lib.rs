@@ -130,7 +130,7 @@ impl Engine {
             sessions: Sessions::default(),
             agents: Agents::default(),
             jobs: Jobs::default(),
-            ledger: Ledger::default(),
+            ledger: Ledger::with_bound(cfg.remembered),
             book: Book::default(),
             keeping: Keeping::default(),
             route: Route::new(&cfg.nodes, cfg.failback),
@@ -344,7 +344,7 @@ impl Engine {
         for agent in old {
             self.sessions.remove(&agent);
         }
-        self.book.sweep(self.retention.now());
+        self.sweep_journal();
         self.timers.set(Timer::Sweep, now + 1_000);
         self.forget_strangers();
         self.return_strays();

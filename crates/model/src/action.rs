@@ -396,4 +396,13 @@ pub enum CallOutcome {
         /// Why, without secrets.
         reason: String,
     },
+    /// A generic HTTP downstream answered what leaves open whether it was executed: 5xx, a redirect.
+    Unsettled {
+        /// HTTP status.
+        status: u16,
+        /// What it said.
+        answer: Box<HttpAnswer>,
+        /// Why it says nothing, without secrets.
+        reason: String,
+    },
 }

@@ -31,7 +31,7 @@ use keys::{Material, NONCE, Purpose};
 use window::Window;
 
 /// Largest sealed message, in bytes.
-pub const MAX_SEALED: usize = 64 * 1024;
+pub const MAX_SEALED: usize = 128 * 1024;
 
 /// (Sender, boot) pairs whose sequence numbers are remembered; the one heard longest ago goes.
 const MAX_WINDOWS: usize = 256;

@@ -116,6 +116,23 @@ pub struct SessionRecord {
 }
 
 impl SessionRecord {
+    /// About as many bytes as it takes in a message, on the high side.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        // Names of fields, quotes, and the short texts.
+        const REST: usize = 1_000;
+        const TEAM: usize = 32;
+        let user = self.user.as_deref();
+        let teams = user.map_or(0, |user| {
+            let teams = user.teams.iter();
+            teams
+                .map(|team| TEAM + team.id.len() + team.name.len())
+                .sum()
+        });
+        let watched: usize = self.watched.iter().map(|team| TEAM + team.len()).sum();
+        REST + self.destination.as_str().len() + teams + watched
+    }
+
     /// Whether two accounts differ in nothing that must survive a restart: state is read anew.
     #[must_use]
     pub fn same_but_state(&self, other: &Self) -> bool {
@@ -359,6 +376,10 @@ pub enum PeerMessage {
         made: Vec<u64>,
         /// Outcomes that are durable.
         outcomes: Vec<[u8; 16]>,
+        /// Those of both that the sender's disk did not take: it forgets them when it ends. Not told
+        /// by earlier versions.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unkept: Vec<[u8; 16]>,
         /// Intents that are not acknowledged.
         refused: Vec<([u8; 16], IntentRefusal)>,
     },

@@ -55,7 +55,7 @@ impl std::fmt::Display for Outcome {
 }
 
 /// Why a command was not done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
 pub struct ReplyError {
     /// Code of the connector or of the platform.
     pub code: String,
@@ -65,7 +65,7 @@ pub struct ReplyError {
 
 /// A reply. As it is serialised it goes to peers and into the journal; [`Reply::to_json`] is what
 /// clients get.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
 pub struct Reply {
     /// Command name in the spelling of the catalogue, or as the client wrote an unknown one.
     pub command: String,

@@ -364,7 +364,7 @@ fn entry(event: &Event) -> Option<HistoryEntry> {
         | Event::EventPublished
         | Event::EventDropped
         | Event::ReplyUnroutable
-        | Event::LedgerOverflow
+        | Event::LedgerOverflow { .. }
         | Event::AgentMoved { .. }
         | Event::PeerRejected { .. }
         | Event::PeerRoundTrip { .. }

@@ -52,7 +52,7 @@ const present = (m) => m.state === "alive" || m.state === "suspect";
 
 function union(all, key) {
   const names = new Set();
-  for (const member of all) for (const one of member[key]) names.add(one.url);
+  for (const member of all) for (const one of member[key]) names.add(one.host || one.url);
   if (key === "brokers") for (const m of all) if (m.broker) names.add(m.broker);
   return [...names].sort();
 }
@@ -64,7 +64,7 @@ function flows(view, all) {
   for (const own of view.groups) {
     const at = serving(own.name, all);
     const way = at.length === 0 ? "nobody serves it now; commands wait in the brokers" : at.map(({ m, g }) => {
-      const node = (m.downstreams.find((d) => d.current) || {}).url || "no downstream";
+      const node = (m.downstreams.find((d) => d.current) || {}).host || "no downstream";
       return `${g.broker || m.broker || "no broker"} → ${m.id} (${g.role}) → ${node}`;
     }).join("; ");
     ways.set(way, [...(ways.get(way) || []), own.name]);
@@ -180,7 +180,7 @@ function brokerTone(url, all) {
 }
 
 function nodeTone(url, all) {
-  const words = all.filter(present).flatMap((m) => m.downstreams.filter((d) => d.url === url)
+  const words = all.filter(present).flatMap((m) => m.downstreams.filter((d) => d.host === url)
     .map((d) => ({ who: m.id, state: d.state })));
   const bad = words.filter((w) => w.state !== "up");
   const tone = bad.length === 0 ? "good" : bad.length < words.length ? "warn" : "bad";
@@ -249,7 +249,7 @@ function pairMap(view, all, told) {
     }
     for (const node of present(m) ? m.downstreams : []) {
       const kind = node.current ? (led.length ? "flow" : "line") : node.state === "up" ? "spare" : "down";
-      const to = n.get(node.url);
+      const to = n.get(node.host);
       lines.push(draw("path", { class: kind, d: curve({ x: from.x, y: from.y + BOX.height }, to) }));
     }
     const here = m.self ? " (this one)" : "";

@@ -10,15 +10,20 @@ use super::tally::{Gap, Tally};
 use super::verdict::show_gap;
 use crate::lab::LabError;
 
+/// From this length on both kills fit in, with time between them.
+const FOR_BOTH: Duration = Duration::from_secs(20);
+/// From this length on the kill of the leader fits in.
+const FOR_ONE: Duration = Duration::from_secs(10);
+
 /// When what happens, from the start of the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
-    /// gc-1 is killed.
-    pub kill_instance: Duration,
+    /// gc-1 is killed; `None`: the run is too short.
+    pub kill_instance: Option<Duration>,
     /// It is started again this long after.
     pub instance_away: Duration,
-    /// Broker 1 is killed.
-    pub kill_broker: Duration,
+    /// Broker 1 is killed; `None`: the run is too short.
+    pub kill_broker: Option<Duration>,
     /// It is started again this long after.
     pub broker_away: Duration,
     /// How long after a kill the service is watched.
@@ -30,12 +35,15 @@ impl Plan {
     /// to lead again, where the run is long enough.
     pub fn of(length: Option<Duration>) -> Self {
         let length = length.unwrap_or(Duration::from_secs(60));
+        let both = length >= FOR_BOTH;
+        // Without a second kill there is more time for the first.
+        let watched = length.mul_f64(if both { 0.12 } else { 0.5 });
         Self {
-            kill_instance: length.mul_f64(0.15),
+            kill_instance: (length >= FOR_ONE).then(|| length.mul_f64(0.15)),
             instance_away: length.mul_f64(0.05),
-            kill_broker: length.mul_f64(0.65),
+            kill_broker: both.then(|| length.mul_f64(0.65)),
             broker_away: length.mul_f64(0.10),
-            watched: length.mul_f64(0.12).min(Duration::from_secs(8)),
+            watched: watched.min(Duration::from_secs(8)),
         }
     }
 }
@@ -57,7 +65,11 @@ pub async fn run(
         let left = at.saturating_sub(started.elapsed());
         tokio::time::timeout(left, stop.cancelled()).await.is_err()
     };
-    if !until(plan.kill_instance).await {
+    let Some(kill_instance) = plan.kill_instance else {
+        out.say("too short for a kill: load only");
+        return Ok(gaps);
+    };
+    if !until(kill_instance).await {
         return Ok(gaps);
     }
     out.say("KILL -9 gc-1, the leading instance");
@@ -65,12 +77,15 @@ pub async fn run(
     // From here on it is gone, so that what is sent now is another's to answer.
     tally.watch(Instant::now());
     let (back, watched) = (plan.instance_away, plan.watched);
-    let went_on = until(plan.kill_instance + back.min(watched)).await;
+    let went_on = until(kill_instance + back.min(watched)).await;
     out.say("gc-1 is started again");
     stage.instances[0].restart()?;
-    let went_on = went_on && until(plan.kill_instance + watched).await;
+    let went_on = went_on && until(kill_instance + watched).await;
     note(&mut gaps, "gc-1", tally, out);
-    if !went_on || !until(plan.kill_broker).await {
+    let Some(kill_broker) = plan.kill_broker.filter(|_| went_on) else {
+        return Ok(gaps);
+    };
+    if !until(kill_broker).await {
         return Ok(gaps);
     }
     out.say("KILL -9 broker 1");
@@ -79,13 +94,13 @@ pub async fn run(
     }
     tally.watch(Instant::now());
     let (back, watched) = (plan.broker_away, plan.watched);
-    let went_on = until(plan.kill_broker + back.min(watched)).await;
+    let went_on = until(kill_broker + back.min(watched)).await;
     out.say("broker 1 is started again");
     if let Some(broker) = stage.network.node(0) {
         broker.launch().await?;
     }
     if went_on {
-        until(plan.kill_broker + watched).await;
+        until(kill_broker + watched).await;
     }
     note(&mut gaps, "broker 1", tally, out);
     Ok(gaps)
@@ -108,10 +123,30 @@ mod tests {
         for seconds in [20, 40, 600] {
             let length = Duration::from_secs(seconds);
             let plan = Plan::of(Some(length));
-            assert!(plan.kill_instance + plan.watched < plan.kill_broker);
-            assert!(plan.kill_instance + plan.instance_away < plan.kill_broker);
-            assert!(plan.kill_broker + plan.watched < length);
-            assert!(plan.kill_broker + plan.broker_away < length);
+            let kill_instance = plan.kill_instance.unwrap();
+            let kill_broker = plan.kill_broker.unwrap();
+            assert!(kill_instance + plan.watched < kill_broker);
+            assert!(kill_instance + plan.instance_away < kill_broker);
+            assert!(kill_broker + plan.watched < length);
+            assert!(kill_broker + plan.broker_away < length);
+        }
+        assert!(Plan::of(None).kill_broker.is_some());
+    }
+
+    #[test]
+    fn a_short_run_goes_without_the_kills_that_do_not_fit() {
+        for seconds in [10, 15, 19] {
+            let length = Duration::from_secs(seconds);
+            let plan = Plan::of(Some(length));
+            let kill_instance = plan.kill_instance.unwrap();
+            // A takeover takes two seconds and more on a slow machine.
+            assert!(plan.watched >= Duration::from_secs(5));
+            assert!(kill_instance + plan.watched < length);
+            assert_eq!(plan.kill_broker, None);
+        }
+        for seconds in [1, 9] {
+            let plan = Plan::of(Some(Duration::from_secs(seconds)));
+            assert_eq!((plan.kill_instance, plan.kill_broker), (None, None));
         }
     }
 }

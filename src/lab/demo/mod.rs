@@ -290,9 +290,9 @@ async fn play(
         signed_in_again: load.signed_in_again(),
         subscriptions,
         kill_due: match script {
-            Script::Demo(length, plan) => {
-                length.is_some() || started.elapsed() > plan.kill_instance + plan.watched
-            }
+            Script::Demo(length, plan) => plan
+                .kill_instance
+                .is_some_and(|at| length.is_some() || started.elapsed() > at + plan.watched),
             Script::Drill(_) => !stop.is_cancelled(),
         },
         gaps: gaps?,

@@ -34,12 +34,14 @@ use super::connection::{BadConfig, Broker};
 use super::publisher::PublisherConfig;
 use crate::model::Secret;
 use crate::net::TlsClient;
+use crate::renewed::Renewed;
 use keeper::Keeper;
 use post::Poster;
 
 pub use address::{Addresses, Allowed};
 pub use objects::Objects;
 pub(super) use objects::Registration;
+pub(super) use post::bearer_header;
 pub use tally::{Callbacks, Row as CallbackRow};
 
 /// Destinations that are posted from one broker; beyond it the one that was silent longest is let
@@ -56,7 +58,7 @@ pub struct CallbackConfig {
     /// Where they may be posted.
     pub addresses: Addresses,
     /// Bearer token of every request; `None`: there is none.
-    pub token: Option<Secret>,
+    pub token: Renewed<Option<Secret>>,
     /// Bound of one request.
     pub timeout: Duration,
     /// An event older than this is not tried any more.
@@ -116,13 +118,10 @@ impl Posting {
             tally,
             recent: Mutex::default(),
         });
-        let keeper = |named| {
-            let broker = Broker::read(named, publisher.heartbeat)?;
-            Ok(Keeper::new(broker, publisher.dial(), Arc::clone(&shared)))
-        };
-        let keepers = publisher.brokers.iter().map(keeper);
+        let keeper = |broker| Keeper::new(broker, publisher.dial(), Arc::clone(&shared));
+        let brokers = Broker::all(&publisher.brokers, publisher.heartbeat)?;
         Ok(Self {
-            keepers: keepers.collect::<Result<_, BadConfig>>()?,
+            keepers: brokers.into_iter().map(keeper).collect(),
         })
     }
 

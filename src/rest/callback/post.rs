@@ -11,6 +11,8 @@ use reqwest::header::{
 use reqwest::{Client, StatusCode, Url, redirect, retry};
 
 use super::{Addresses, CallbackConfig};
+use crate::model::Secret;
+use crate::renewed::Renewed;
 use crate::rest::connection::BadConfig;
 
 /// Of an answer so much is read that the connection can be used again, bytes.
@@ -35,7 +37,7 @@ pub(super) enum Posted {
 #[derive(Debug, Clone)]
 pub(super) struct Poster {
     http: Client,
-    token: Option<HeaderValue>,
+    token: Renewed<Option<Secret>>,
     addresses: Addresses,
 }
 
@@ -55,17 +57,12 @@ impl Poster {
             .timeout(config.timeout)
             .build()
             .map_err(|error| BadConfig::Http(error.to_string()))?;
-        let token = config.token.as_ref().map(|token| {
-            let value = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
-            let mut value = value.map_err(|_| {
-                BadConfig::Http("rest.callback.token cannot stand in a header".to_owned())
-            })?;
-            value.set_sensitive(true);
-            Ok::<_, BadConfig>(value)
-        });
+        if let Some(token) = config.token.get().as_ref() {
+            bearer_header(token)?;
+        }
         Ok(Self {
             http,
-            token: token.transpose()?,
+            token: config.token.clone(),
             addresses: config.addresses.clone(),
         })
     }
@@ -79,8 +76,9 @@ impl Poster {
             _ => return Posted::Failed("not on rest.callback.allow here".to_owned()),
         };
         let mut headers = headers(destination, event);
-        if let Some(token) = &self.token {
-            headers.insert(AUTHORIZATION, token.clone());
+        // One that cannot stand there has been refused before.
+        if let Some(Ok(token)) = self.token.get().as_ref().as_ref().map(bearer_header) {
+            headers.insert(AUTHORIZATION, token);
         }
         let request = self.http.post(url).headers(headers);
         match request.body(event.data.clone()).send().await {
@@ -101,6 +99,18 @@ impl Poster {
             Err(error) => Posted::Failed(reason(&error)),
         }
     }
+}
+
+/// How a token stands in a request.
+///
+/// # Errors
+/// It cannot.
+pub(in crate::rest) fn bearer_header(token: &Secret) -> Result<HeaderValue, BadConfig> {
+    let value = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
+    let mut value = value
+        .map_err(|_| BadConfig::Http("rest.callback.token cannot stand in a header".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn judged(status: StatusCode) -> Posted {
@@ -210,7 +220,7 @@ mod tests {
         let http = Client::builder().tls_backend_preconfigured(tls.as_ref().clone());
         let poster = Poster {
             http: http.build().unwrap(),
-            token: None,
+            token: Renewed::new(None),
             addresses,
         };
         let exchange = lapin::types::ShortString::from("e");

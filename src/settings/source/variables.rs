@@ -58,13 +58,17 @@ pub fn unknown_variables(given: impl Iterator<Item = (String, String)>) -> Vec<F
         let Some(name) = variable.strip_prefix(PREFIX) else {
             continue;
         };
-        if known_variable(name) || OTHERS.contains(&variable.as_str()) {
+        if OTHERS.contains(&variable.as_str()) {
             continue;
         }
-        if of_service(&variable, &value) {
-            services.push(variable);
-        } else {
-            findings.push(unknown(&variable, name));
+        match named(name) {
+            Named::Key => {}
+            _ if of_service(&variable, &value) => services.push(variable),
+            Named::BadIndex(allowed) => {
+                let words = "this variable is no key and not used";
+                findings.push(Finding::warning(words).key(variable).allowed(allowed));
+            }
+            Named::No => findings.push(unknown(&variable, name)),
         }
     }
     if !services.is_empty() {
@@ -94,23 +98,75 @@ fn upper(key: &str) -> String {
     key.to_ascii_uppercase().replace(['.', '-'], "_")
 }
 
-fn known_variable(given: &str) -> bool {
-    let matches = |key: &Key, pattern: &str| {
-        let pattern = upper(pattern);
-        if key.max_index > 0 {
-            let stem = pattern.trim_end_matches('N');
-            let index = given.strip_prefix(stem).map(str::parse::<usize>);
-            return matches!(index, Some(Ok(n)) if n > 0);
-        }
-        match pattern.split_once("NAME") {
-            Some((before, behind)) => given.starts_with(before) && given.ends_with(behind),
-            None => {
-                given == pattern || (key.kind.is_secret() && given == format!("{pattern}_FILE"))
+/// Whether a variable's name, without what stands before every key, is one that a key has.
+enum Named {
+    Key,
+    /// A number or a group that the key cannot have; what is allowed.
+    BadIndex(String),
+    No,
+}
+
+fn named(given: &str) -> Named {
+    let mut bad = None;
+    for key in SCHEMA {
+        let patterns = std::iter::once(key.name).chain(key.aliases.iter().map(|(alias, _)| *alias));
+        for pattern in patterns {
+            match named_by(key, pattern, given) {
+                Named::Key => return Named::Key,
+                Named::BadIndex(allowed) => bad = Some(allowed),
+                Named::No => {}
             }
         }
-    };
-    SCHEMA.iter().any(|key| {
-        let mut aliases = key.aliases.iter().map(|(alias, _)| *alias);
-        matches(key, key.name) || aliases.any(|alias| matches(key, alias))
+    }
+    bad.map_or(Named::No, Named::BadIndex)
+}
+
+fn named_by(key: &Key, pattern: &str, given: &str) -> Named {
+    let spelled = upper(pattern);
+    if key.max_index > 0 {
+        let number = given.strip_prefix(spelled.trim_end_matches('N'));
+        // As text: one of too many digits is a number, too.
+        let digits = |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let Some(number) = number.filter(digits) else {
+            return Named::No;
+        };
+        let index = number.parse::<u16>().ok();
+        return match index.filter(|n| (1..=key.max_index).contains(n) && number == n.to_string()) {
+            Some(_) => Named::Key,
+            None => Named::BadIndex(format!("{pattern} with N from 1 to {}", key.max_index)),
+        };
+    }
+    if let Some((before, behind)) = spelled.split_once("NAME") {
+        let group = given.strip_prefix(before);
+        return match group.and_then(|rest| rest.strip_suffix(behind)) {
+            None => Named::No,
+            Some(group) if group_named(group).is_some() => Named::Key,
+            Some(_) => Named::BadIndex(schema::group_allowed(pattern)),
+        };
+    }
+    let file = || key.kind.is_secret() && given == format!("{}_FILE", upper(key.name));
+    match given == spelled || file() {
+        true => Named::Key,
+        false => Named::No,
+    }
+}
+
+/// The group whose name is spelled so in a variable: no group's name has an underscore, so that
+/// each stands for a dash.
+fn group_named(spelled: &str) -> Option<String> {
+    let group = spelled.to_ascii_lowercase().replace('_', "-");
+    let given = upper(&group) == spelled && schema::is_group(&group);
+    given.then_some(group)
+}
+
+/// The group that a variable's key is of.
+pub(super) fn group_of_variable(variable: &str) -> Option<String> {
+    let given = variable.strip_prefix(PREFIX)?;
+    let keys = SCHEMA.iter().filter(|key| key.name.contains("NAME"));
+    keys.filter_map(|key| {
+        let spelled = upper(key.name);
+        let (before, behind) = spelled.split_once("NAME")?;
+        group_named(given.strip_prefix(before)?.strip_suffix(behind)?)
     })
+    .next()
 }

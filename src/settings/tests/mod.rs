@@ -12,6 +12,7 @@ use super::*;
 
 mod certificates;
 mod contradictions;
+mod entrance;
 mod origins;
 mod pairs;
 mod shipped;
@@ -40,7 +41,8 @@ fn load_with(text: &str, env: &[(&str, &str)]) -> Result<Loaded, Findings> {
         .iter()
         .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
         .collect();
-    load(&path, &|name| env.get(name).cloned())
+    let names: Vec<String> = env.keys().cloned().collect();
+    load_named(&path, &|name| env.get(name).cloned(), &names)
 }
 
 fn good(text: &str) -> Loaded {
@@ -322,6 +324,20 @@ fn a_variable_that_looks_like_a_key_and_is_none_is_warned_of() {
         "PATH",
     ] {
         assert!(warnings(&[(known, "x")]).is_empty(), "{known}");
+    }
+    for (none, allowed) in [
+        ("TANDEM_BROKER_URL_17", "broker.url.N with N from 1 to 16"),
+        ("TANDEM_BROKER_URL_0", "broker.url.N with N from 1 to 16"),
+        ("TANDEM_BROKER_URL_01", "broker.url.N with N from 1 to 16"),
+        ("TANDEM_BROKER_URL_99999999", "broker.url.N with N from 1"),
+        ("TANDEM_FINESSE_3", "Finesse_N with N from 1 to 2"),
+        ("TANDEM_GROUP_AGENTS_QUEUES", "group.NAME.queues with NAME"),
+        ("TANDEM_GROUP_night_PRIORITY", "group.NAME.priority with"),
+    ] {
+        let said = warnings(&[(none, "x")]);
+        let ours = format!("{none}: this variable is no key and not used");
+        assert!(said[0].contains(&ours), "{said:?}");
+        assert!(said[0].contains(allowed), "{said:?}");
     }
 }
 

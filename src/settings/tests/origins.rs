@@ -42,6 +42,95 @@ fn the_environment_wins_over_the_file() {
 }
 
 #[test]
+fn a_group_may_be_given_in_the_environment_alone_and_in_part() {
+    let groups = |text: &str, env: &[(&str, &str)]| {
+        let loaded = load_with(&format!("{LEAST}{text}"), env);
+        let loaded = loaded.unwrap_or_else(|findings| panic!("{findings}"));
+        let groups = loaded.settings.groups.into_iter().skip(1);
+        let of = |group: Group| (group.name, group.queues.concat(), group.priority);
+        groups.map(of).collect::<Vec<_>>()
+    };
+    let named = |name: &str, queue: &str, priority| (name.to_owned(), queue.to_owned(), priority);
+    let priority = ("TANDEM_GROUP_SALES_PRIORITY", "50");
+    let queues = ("TANDEM_GROUP_SALES_QUEUES", "S");
+    let in_file = "group.sales.queues=F\n";
+    for (text, env, wanted) in [
+        (in_file, vec![priority], named("sales", "F", Some(50))),
+        ("", vec![queues], named("sales", "S", None)),
+        ("", vec![queues, priority], named("sales", "S", Some(50))),
+        (
+            "group.sales.priority=9\n",
+            vec![queues],
+            named("sales", "S", Some(9)),
+        ),
+        // Its name in the file cannot be used, and is named there all the same.
+        (
+            "group.sales.queues=a,,b\n",
+            vec![queues],
+            named("sales", "S", None),
+        ),
+        (
+            "",
+            vec![("TANDEM_GROUP_NIGHT_SHIFT_2_QUEUES", "N")],
+            named("night-shift-2", "N", None),
+        ),
+    ] {
+        assert_eq!(groups(text, &env), [wanted], "{text}{env:?}");
+    }
+    let said = load_with(LEAST, &[priority]).unwrap_err().to_string();
+    assert!(said.contains("there is no group sales"), "{said}");
+    assert_eq!(groups("", &[("TANDEM_GROUP_AGENTS_QUEUES", "S")]), []);
+    assert_eq!(groups("", &[("TANDEM_GROUP_SALES_QUEUES", "")]), []);
+}
+
+#[test]
+fn what_is_wrong_in_the_file_is_no_error_where_a_variable_wins() {
+    let password = ("TANDEM_BROKER_PASSWORD", "s3cret");
+    let key = ("TANDEM_CONTROL_KEY", KEY);
+    for (text, variable, words) in [
+        ("broker.password=${PW}", password, "PW is not set"),
+        (
+            "broker.password-file=/missing/pw",
+            password,
+            "cannot be read",
+        ),
+        (
+            "broker.password=a\nbroker.password=b",
+            password,
+            "already given",
+        ),
+        ("control.key-file=/missing/key", key, "cannot be read"),
+        ("control.key=short", key, "32 bytes"),
+        ("peer.lost=4", ("TANDEM_PEER_LOST", "4s"), "needs a unit"),
+        (
+            "broker.url.2=/",
+            ("TANDEM_BROKER_URL_2", "b2"),
+            "broker.url.2",
+        ),
+        (
+            "ActiveMq_Timeout=x",
+            ("TANDEM_BROKER_TIMEOUT", "4s"),
+            "not a value",
+        ),
+    ] {
+        let text = format!("{LEAST}{text}\n");
+        let loaded = load_with(&text, &[variable]);
+        let loaded = loaded.unwrap_or_else(|findings| panic!("{text}{findings}"));
+        let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        let wins = format!("not used: {} wins", variable.0);
+        let told = |said: &&String| said.contains(words) && said.contains(&wins);
+        assert_eq!(warnings.iter().filter(told).count(), 1, "{warnings:#?}");
+        assert!(!format!("{warnings:?}").contains("s3cret"));
+        // Not where it has nothing to say, or is wrong as well.
+        let empty = load_with(&text, &[(variable.0, " ")]).unwrap_err();
+        assert!(empty.to_string().contains(words), "{empty}");
+    }
+    let bad = [("TANDEM_PEER_LOST", "5")];
+    let both = load_with(&format!("{LEAST}peer.lost=4\n"), &bad).unwrap_err();
+    assert_eq!(both.errors().count(), 2, "{both}");
+}
+
+#[test]
 fn every_plain_key_can_be_set_by_its_variable() {
     for key in SCHEMA
         .iter()

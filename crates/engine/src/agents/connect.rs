@@ -68,6 +68,7 @@ impl Engine {
             password,
             epoch,
             tried: 0,
+            node: self.route.current(),
             group: self.placement().record_group(command.group),
         };
         if self.sessions.get(agent).is_none() {
@@ -131,6 +132,7 @@ impl Engine {
             return;
         };
         pending.tried += 1;
+        pending.node = node;
         let (epoch, password) = (pending.epoch, pending.password.clone());
         self.out.push(NotifyCommand::Subscribe {
             agent: agent.clone(),

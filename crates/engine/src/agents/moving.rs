@@ -105,7 +105,7 @@ impl Engine {
         });
         session.linger_until = None;
         self.agents.takeover.push(agent, true);
-        self.timers.set_by(Timer::Takeover, now);
+        self.takeover_soon();
         self.timers
             .set_by(Timer::Agent(agent.clone()), now + MOVE_MS);
     }

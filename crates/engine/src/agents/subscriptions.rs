@@ -26,6 +26,8 @@ pub(crate) struct Takeover {
     started: u64,
     agents: usize,
     reason: &'static str,
+    /// When the next batch may be had, monotonic milliseconds.
+    next_at: u64,
 }
 
 impl Takeover {
@@ -92,14 +94,18 @@ impl Engine {
     }
 
     pub(crate) fn on_connect_notice(&mut self, agent: &AgentId, notice: Notice) {
-        let node = self.route.current();
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
         };
         match notice {
             Notice::Up => {
                 if let Some(pending) = session.connecting.take() {
+                    let node = pending.node;
                     self.connect_succeeded(agent, pending, node);
+                    // The instance has moved meanwhile.
+                    if node != self.route.current() {
+                        self.take(vec![agent.clone()], "downstream");
+                    }
                 }
             }
             Notice::Refused { reason } => {
@@ -107,28 +113,41 @@ impl Engine {
             }
             Notice::NoRoom(shortage) => self.connect_without_room(agent, shortage),
             Notice::Unreachable { reason } | Notice::Lost { reason, .. } => {
-                let tried = session.connecting.as_ref().map_or(0, |p| p.tried);
-                let other = self.route.other(node).filter(|_| tried < 2);
-                match other {
-                    Some(_) => {
-                        let changes = self.route.prefer_other();
-                        self.apply_route(changes);
-                        let epoch = self.next_subscription();
-                        if let Some(pending) = self
-                            .sessions
-                            .get_mut(agent)
-                            .and_then(|session| session.connecting.as_mut())
-                        {
-                            pending.epoch = epoch;
-                        }
-                        let node = self.route.current();
-                        self.try_connect(agent, node);
-                    }
-                    None => self.connect_failed(agent, ErrorCode::UnableToSubscribe, &reason),
+                if !self.connect_elsewhere(agent) {
+                    self.connect_failed(agent, ErrorCode::UnableToSubscribe, &reason);
                 }
             }
             Notice::Update(_) => {}
         }
+    }
+
+    /// Tries the other node, once: the one that the instance has moved to meanwhile, or the
+    /// instance moves with it. `false`: there is none.
+    fn connect_elsewhere(&mut self, agent: &AgentId) -> bool {
+        // Also one that is not there yet, but for its Connect.
+        let session = self.sessions.get_mut(agent);
+        let pending = session.and_then(|session| session.connecting.as_ref());
+        let Some((tried, node)) = pending.map(|pending| (pending.tried, pending.node)) else {
+            return false;
+        };
+        if tried >= 2 {
+            return false;
+        }
+        if node == self.route.current() {
+            if self.route.other(node).is_none() {
+                return false;
+            }
+            let changes = self.route.prefer_other();
+            self.apply_route(changes);
+        }
+        let epoch = self.next_subscription();
+        let session = self.sessions.get_mut(agent);
+        if let Some(pending) = session.and_then(|session| session.connecting.as_mut()) {
+            pending.epoch = epoch;
+        }
+        let node = self.route.current();
+        self.try_connect(agent, node);
+        true
     }
 
     pub(crate) fn subscribe(&mut self, agent: &AgentId) {
@@ -320,7 +339,7 @@ impl Engine {
         if agents.is_empty() {
             return;
         }
-        if self.agents.takeover.idle() {
+        if self.agents.takeover.pending.is_empty() {
             self.agents.takeover.started = self.now.mono;
             self.agents.takeover.agents = 0;
             self.agents.takeover.reason = reason;
@@ -335,10 +354,25 @@ impl Engine {
             self.agents.takeover.push(&agent, first);
             self.agents.takeover.pending.insert(agent);
         }
-        self.timers.set_by(Timer::Takeover, self.now.mono);
+        self.takeover_soon();
+    }
+
+    /// The next batch: at once, where none was had just now.
+    pub(crate) fn takeover_soon(&mut self) {
+        let at = self.agents.takeover.next_at.max(self.now.mono);
+        self.timers.set_by(Timer::Takeover, at);
+    }
+
+    /// A subscription that was lost is had again. Where a platform has ended those of all agents,
+    /// they do not all sign in at one time.
+    fn subscribe_in_turn(&mut self, agent: &AgentId) {
+        let first = self.jobs.lanes.has(agent);
+        self.agents.takeover.push(agent, first);
+        self.takeover_soon();
     }
 
     pub(crate) fn takeover_step(&mut self) {
+        self.agents.takeover.next_at = self.now.mono + BATCH_MS;
         let batch = (self.cfg.takeover_rate * BATCH_MS / 1_000).max(1);
         for _ in 0..batch {
             let Some(agent) = self.agents.takeover.pop() else {
@@ -373,12 +407,13 @@ impl Engine {
             }
         }
         if !self.agents.takeover.queue.is_empty() {
-            self.timers.set(Timer::Takeover, self.now.mono + BATCH_MS);
+            self.takeover_soon();
         }
     }
 
     pub(crate) fn takeover_done(&mut self, agent: &AgentId) {
-        if self.agents.takeover.pending.remove(agent) && self.agents.takeover.idle() {
+        let takeover = &mut self.agents.takeover;
+        if takeover.pending.remove(agent) && takeover.pending.is_empty() {
             self.out.tell(Event::TakeoverFinished {
                 reason: self.agents.takeover.reason,
                 agents: self.agents.takeover.agents,
@@ -417,10 +452,13 @@ impl Engine {
             if !still || session.moving.is_some() {
                 continue;
             }
+            // It was due, and a Connect was in its way, which has failed since.
+            let missed = matches!(session.subscription,
+                Subscription::Waiting { not_before, .. } if not_before < self.now.mono);
             let held = session.subscription != Subscription::None;
             let agent = &session.record.agent;
             let own = session.live() && session.owned_by(&me);
-            if own && !held && !session.refused {
+            if own && (!held || missed) && !session.refused {
                 missing.push(agent.clone());
             } else if !own && held {
                 left.push(agent.clone());
@@ -478,7 +516,7 @@ impl Engine {
         let owned = session.owned_by(&self.cfg.instance);
         if resubscribe.is_some_and(|at| at <= now) {
             if owned || self.placement().prepares(agent) || self.fetches(agent) {
-                self.subscribe(agent);
+                self.subscribe_in_turn(agent);
             } else if let Some(session) = self.sessions.get_mut(agent) {
                 // Its new owner has its own.
                 session.subscription = Subscription::None;

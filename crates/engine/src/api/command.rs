@@ -144,6 +144,8 @@ pub struct Keep {
     pub sessions: Vec<(AgentId, Option<SessionRecord>)>,
     /// New client destinations.
     pub destinations: Vec<Destination>,
+    /// Client destinations that are to be forgotten.
+    pub forgotten: Vec<Destination>,
     /// No fencing epoch above this one is used before it is durable.
     pub epoch: u64,
     /// Changed groups.

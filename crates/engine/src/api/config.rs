@@ -172,8 +172,12 @@ pub struct Config {
     pub takeback_hold: u64,
     /// Subscriptions a second during takeover.
     pub takeover_rate: u64,
+    /// Outcomes remembered for duplicates; at the bound the oldest is forgotten, and told.
+    pub remembered: usize,
     /// Hosts of the downstream nodes, primary first.
     pub nodes: Vec<String>,
+    /// Their base URLs, for the status.
+    pub node_urls: Vec<String>,
     /// Notification sessions that this process has room for at a time.
     pub seats: usize,
     /// Interval of health probes.

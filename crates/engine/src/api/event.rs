@@ -277,7 +277,10 @@ pub enum Event {
         what: &'static str,
     },
     /// An outcome was forgotten early because too many are remembered.
-    LedgerOverflow,
+    LedgerOverflow {
+        /// For how long outcomes are remembered now, milliseconds.
+        for_ms: u64,
+    },
     /// This process was stopped or starved and doubts what it knows.
     OwnPause {
         /// Milliseconds.

@@ -3,8 +3,13 @@
 /// Commands waiting for one agent; the next is `REJECTED` with `retryAfterMs`.
 pub const LANE_DEPTH: usize = 200;
 
-/// Outcomes remembered for duplicates; at the bound the oldest is forgotten, and counted.
-pub const LEDGER_ENTRIES: usize = 500_000;
+/// Outcomes that are remembered with words or values of their own; further ones with their error's
+/// code only.
+pub const LEDGER_ENDS: usize = 100_000;
+
+/// Outcomes that are remembered with their answer's body; a repeat of a further one is answered
+/// without it.
+pub const LEDGER_BODIES: usize = 100_000;
 
 /// How long an outcome is remembered at least, milliseconds (or until the deadline, if later).
 pub const LEDGER_RETENTION_MS: u64 = 600_000;
@@ -102,8 +107,11 @@ pub const FORMER_BOOTS: usize = 8;
 /// lost, milliseconds.
 pub const FORMER_HEARD_MS: u64 = 10_000;
 
-/// Sessions in one part of a snapshot: 64 KiB a message, some 400 bytes a session.
+/// Sessions in one part of a snapshot: some 700 bytes each.
 pub const SNAPSHOT_PART: usize = 60;
+/// Bytes after which a message to peers takes no further session: supervisors of many teams have
+/// large ones. Sealed messages may have 128 KiB.
+pub const PART_BYTES: usize = 48 * 1024;
 
 /// Records in one delta.
 pub const DELTA_RECORDS: usize = 60;
@@ -239,6 +247,11 @@ pub const RESEND_MS: u64 = 1_000;
 /// half of them are used.
 pub const EPOCH_BLOCK: u64 = 10_000;
 
+/// A lead that is lost sooner than this makes the next takeback wait twice as long, milliseconds.
+pub const STEADY_LEAD_MS: u64 = 60_000;
+/// As many times `takeback.hold` at most.
+pub const HOLD_FACTOR: u64 = 32;
+
 /// How long a planned handover waits for its claimant before the instance leaves without one,
 /// milliseconds.
 pub const HANDOVER_WAIT_MS: u64 = 20_000;
@@ -310,8 +323,15 @@ pub const ASK_LATER_MS: u64 = 2_000;
 /// Answers in doubt that may still be resolved; beyond it the oldest is not.
 pub const DOUBTS: usize = 10_000;
 
-/// A member that was not heard for this long is forgotten, milliseconds.
+/// A member that was not heard for this long by a process that was there all the time is forgotten,
+/// milliseconds.
 pub const MEMBER_FORGET_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+
+/// How often the disk is told that a member is there, milliseconds.
+pub const MEMBER_NOTED_MS: u64 = 60 * 60 * 1000;
+
+/// Members of now and before that are remembered; beyond it the one heard longest ago is forgotten.
+pub const KNOWN_MEMBERS: usize = 64;
 /// How much of a downstream's reason a heartbeat carries, characters.
 pub const STANDING_REASON_CHARS: usize = 120;
 

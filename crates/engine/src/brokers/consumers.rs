@@ -41,10 +41,9 @@ impl Engine {
             let wanted = self.wanted_priority(index);
             let group = &self.groups[index];
             match (wanted, &group.consumer) {
-                (None, known) => {
-                    if known.is_some() {
+                (None, _) => {
+                    if self.groups.stop_consumer(index) {
                         let group = index;
-                        self.groups.stop_consumer(index);
                         self.out.push(BrokerCommand::StopConsuming { link, group });
                     }
                     self.stop_left(index);

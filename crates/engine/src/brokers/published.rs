@@ -2,11 +2,10 @@
 //! take.
 
 use crate::api::command::{Outbound, ReplyRoute};
-use crate::api::ids::{LinkEpoch, PublishId};
+use crate::api::ids::{JobId, LinkEpoch, PublishId};
 use crate::api::input::PublishOutcome;
 use crate::brokers::fitness::Way;
 use crate::brokers::outbox::Sent;
-use crate::model::Destination;
 use crate::state::timer::Timer;
 use crate::{Engine, Event, limits};
 
@@ -89,6 +88,12 @@ impl Engine {
         self.reroute(sent);
     }
 
+    /// Whether an event of the command has said to the address of its reply what became of it.
+    fn told_by_event(&self, job: Option<JobId>) -> bool {
+        let job = job.and_then(|job| self.jobs.get(job));
+        job.is_some_and(|job| job.asker_told)
+    }
+
     /// A reply found no queue: the other way, then the other brokers themselves, as the link that
     /// would carry it there may not be up yet; then the dead letters.
     pub(crate) fn reroute(&mut self, sent: Sent) {
@@ -129,21 +134,16 @@ impl Engine {
                     | ReplyRoute::Direct(name),
                     _,
                 ) => {
-                    let client = Destination::new(name);
-                    if client.is_ok_and(|client| self.sessions.knows_destination(&client)) {
-                        // It was told by events.
-                        if let Some(job) = job {
-                            self.publish_settled(job);
-                        }
-                        return;
-                    }
                     self.out.tell(Event::ReplyUnroutable);
                     let parked = Outbound::ParkedReply {
                         reply_to: name.clone(),
                         reply: reply.clone(),
                         cause: cause.clone(),
                     };
-                    self.post(parked, job);
+                    // Whoever was told by an event needs no letter: clients name themselves.
+                    if !self.told_by_event(job) {
+                        self.post(parked, job);
+                    }
                 }
             }
         }

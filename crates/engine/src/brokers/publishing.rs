@@ -24,6 +24,11 @@ impl Engine {
     ) {
         let message_id = self.message_id();
         self.out.tell(Event::EventPublished);
+        if let Some(job) = job.and_then(|job| self.jobs.get_mut(job))
+            && job.raw.reply_to.as_deref() == Some(to.as_str())
+        {
+            job.asker_told = true;
+        }
         self.post(
             Outbound::Event {
                 to: to.clone(),

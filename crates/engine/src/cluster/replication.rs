@@ -1,6 +1,6 @@
 //! What instances tell each other: heartbeats, snapshots, changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::model::InstanceId;
 
@@ -124,8 +124,9 @@ impl Engine {
                 intents,
                 made,
                 outcomes,
+                unkept,
                 refused,
-            } => self.on_journal_ack(from, (&intents, &made), &outcomes, &refused),
+            } => self.on_journal_ack(from, (&intents, &made), (&outcomes, &unkept), &refused),
             PeerMessage::Claim { group, term } => self.on_claim(from, &group, term),
             PeerMessage::Grant { group, term } => self.on_grant(from, &group, term),
             PeerMessage::ClaimAgent { agent } => self.on_claim_agent(from, &agent),
@@ -276,7 +277,7 @@ impl Engine {
     /// What was said while a peer could not hear it is said again: a table that stays different
     /// gets a snapshot, whoever of the two is behind.
     fn compare_tables(&mut self, from: &InstanceId) {
-        let own = self.sessions.digest();
+        let own = self.sessions.tally(&self.cfg.instance).digest();
         if self.members.differs(from, own) {
             self.send_snapshot(from);
         }
@@ -291,7 +292,7 @@ impl Engine {
         }
         let seq = self.cluster.replication.beats(self.now.mono);
         self.book.note_beat(seq, self.now.mono);
-        let (total, owned) = self.sessions.count(&self.cfg.instance);
+        let sessions = self.sessions.tally(&self.cfg.instance);
         let broker = self
             .links
             .active_broker()
@@ -313,14 +314,14 @@ impl Engine {
             started: self.cfg.started,
             groups: self.group_states(),
             broker,
-            owned: owned as u64,
-            total: total as u64,
-            digest: self.sessions.digest(),
+            owned: sessions.owned,
+            total: sessions.total,
+            digest: sessions.digest(),
             echo,
             journal: true,
             shares: true,
             settled: self.settled(),
-            standing: self.standing(),
+            standing: self.standing(sessions.subscribed),
             control_node: String::new(),
         };
         self.say(None, PeerMessage::Heartbeat(heartbeat));
@@ -436,28 +437,30 @@ impl Engine {
     }
 
     fn send_snapshot(&mut self, to: &InstanceId) {
-        let records: Vec<SessionRecord> = self
-            .sessions
-            .iter()
-            .filter(|session| session.told())
-            .map(|session| session.record.clone())
-            .collect();
+        let told = self.sessions.iter().filter(|session| session.told());
+        let mut sessions = VecDeque::new();
+        let mut part = Vec::new();
+        let mut bytes = 0;
+        for session in told {
+            let weight = session.record.weight();
+            let full = part.len() >= limits::SNAPSHOT_PART || bytes + weight > limits::PART_BYTES;
+            if full && !part.is_empty() {
+                sessions.push_back(std::mem::take(&mut part));
+                bytes = 0;
+            }
+            bytes += weight;
+            part.push(session.record.clone());
+        }
+        sessions.push_back(part);
         let destinations: Vec<_> = self.sessions.destinations().cloned().collect();
-        let parts = records
-            .len()
-            .div_ceil(limits::SNAPSHOT_PART)
-            .max(destinations.len().div_ceil(limits::SNAPSHOT_PART))
-            .max(1);
+        let mut destinations = destinations.chunks(limits::SNAPSHOT_PART);
+        let parts = sessions.len().max(destinations.len());
         for part in 0..parts {
-            let range = |len: usize| {
-                let from = (part * limits::SNAPSHOT_PART).min(len);
-                from..(from + limits::SNAPSHOT_PART).min(len)
-            };
             let message = PeerMessage::Snapshot {
                 part: part as u32,
                 parts: parts as u32,
-                sessions: records[range(records.len())].to_vec(),
-                destinations: destinations[range(destinations.len())].to_vec(),
+                sessions: sessions.pop_front().unwrap_or_default(),
+                destinations: destinations.next().unwrap_or_default().to_vec(),
             };
             self.say(Some(to), message);
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::catalogue::ErrorCode;
-use crate::model::{Action, Answer, HttpPermission};
+use crate::model::{Action, Answer, HttpAnswer, HttpPermission};
 use crate::wire::command::ClientCommand;
 use crate::wire::http_call;
 use crate::wire::reply::{Outcome, Reply};
@@ -48,16 +48,32 @@ pub(crate) fn answered(status: u16, answers: Vec<Answer>, host: String) -> Answe
     answered
 }
 
+/// What there is to say of an answer that leaves open whether the request was carried out.
+pub(crate) fn unsettled(status: u16, answer: HttpAnswer, reason: String) -> Answered {
+    let mut answered = Answered::error(Outcome::Failed, &format!("HTTP_{status}"), reason);
+    answered.status = Some(status);
+    answered.body = Some(answer.body);
+    answered
+}
+
 /// A reply as it is remembered and told to peers: without a long body.
 pub(crate) fn to_remember(reply: &Arc<Reply>) -> Arc<Reply> {
-    let long = reply
-        .body
-        .as_ref()
-        .is_some_and(|body| body.as_str().len() > limits::REMEMBERED_BODY);
-    if !long {
-        return reply.clone();
+    match is_long(reply) {
+        true => Arc::new(shortened(Reply::clone(reply))),
+        false => reply.clone(),
     }
-    let mut short = Reply::clone(reply);
-    short.body = None;
-    Arc::new(short)
+}
+
+/// A reply as it goes into the journal and to the peers, whose messages have a bound: without a long
+/// body.
+pub(crate) fn shortened(mut reply: Reply) -> Reply {
+    if is_long(&reply) {
+        reply.body = None;
+    }
+    reply
+}
+
+fn is_long(reply: &Reply) -> bool {
+    let body = reply.body.as_ref();
+    body.is_some_and(|body| body.as_str().len() > limits::REMEMBERED_BODY)
 }

@@ -43,7 +43,8 @@ impl Engine {
             | CallOutcome::Withheld
             | CallOutcome::Done { .. }
             | CallOutcome::Refused { .. }
-            | CallOutcome::Unknown { .. } => return,
+            | CallOutcome::Unknown { .. }
+            | CallOutcome::Unsettled { .. } => return,
         };
         let changes = self.route.on_failure(node, reason.clone());
         if !changes.is_empty() {

@@ -142,8 +142,8 @@ impl Engine {
         let mut warnings = Vec::new();
         let seats = self.cfg.seats;
         if self.sessions.number() > seats {
-            let (known, _) = self.sessions.count(&self.cfg.instance);
-            if known > seats {
+            let known = self.sessions.count(&self.cfg.instance).total;
+            if known > seats as u64 {
                 warnings.push(format!(
                     "the limit of open files leaves room for the notification sessions of {seats} \
                      agents, {known} are known: raise it (LimitNOFILE, ulimit -Hn) and restart"

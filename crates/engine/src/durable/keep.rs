@@ -112,15 +112,16 @@ impl Engine {
         if !self.to_keep() || self.now.mono < self.keeping.not_before {
             return;
         }
-        let (sessions, destinations) = self.sessions.take_unkept(limits::KEEP_RECORDS);
+        let unkept = self.sessions.take_unkept(limits::KEEP_RECORDS);
         let groups = self.groups.take_unkept();
         let epoch = match self.wants_epochs() {
             true => self.keeping.epoch.saturating_add(limits::EPOCH_BLOCK),
             false => self.keeping.reserved,
         };
         let keep = Keep {
-            sessions,
-            destinations,
+            sessions: unkept.sessions,
+            destinations: unkept.destinations,
+            forgotten: unkept.forgotten,
             epoch,
             groups,
         };
@@ -161,7 +162,8 @@ impl Engine {
             Some(reason) => {
                 self.out.tell(Event::NotKept { reason });
                 let agents = keep.sessions.into_iter().map(|(agent, _)| agent).collect();
-                self.sessions.keep_later(agents, keep.destinations);
+                self.sessions
+                    .keep_later(agents, keep.destinations, keep.forgotten);
                 for kept in keep.groups {
                     self.groups.keep_later(&kept.name);
                 }

@@ -2,7 +2,7 @@
 
 use crate::api::command::{BrokerCommand, Outbound, ReplyRoute};
 use crate::api::ids::JobId;
-use crate::catalogue::{ErrorCode, Repeat, Step};
+use crate::catalogue::{self, ErrorCode, Repeat, Step};
 use crate::jobs::ledger::Known;
 use crate::jobs::life::Stage;
 use crate::jobs::{Answered, Evidence, Origin};
@@ -54,17 +54,18 @@ impl Engine {
         let answered = self.honest(id, answered);
         let reply = Arc::new(self.reply_to_command(&command, &answered));
         if let Some((key, _)) = key
-            && let Some((record, early)) = self.ledger.finish(
+            && let Some((record, shrunk)) = self.ledger.finish(
                 self.retention.now(),
+                self.now.wall,
                 key,
-                crate::downstream::http::to_remember(&reply),
+                &crate::downstream::http::to_remember(&reply),
             )
         {
             if !told {
                 self.cluster.replication.tell_outcome(record);
             }
-            if early {
-                self.out.tell(Event::LedgerOverflow);
+            if let Some(for_ms) = shrunk {
+                self.out.tell(Event::LedgerOverflow { for_ms });
             }
             if Self::may_differ(&answered) {
                 self.send_delta();
@@ -115,7 +116,20 @@ impl Engine {
         }
     }
 
+    /// Tells that a command has its outcome: the line of the log, its numbers, its trace.
     pub(crate) fn report(&mut self, id: JobId, command: &ClientCommand, answered: &Answered) {
+        let known = (command.spec.name, command.identity.is_some());
+        self.report_as(id, known, answered);
+    }
+
+    /// [`Engine::report`] of a command of which only the catalogue's name is certain, and whether
+    /// its client gave it an id.
+    fn report_as(
+        &mut self,
+        id: JobId,
+        (command, identified): (&'static str, bool),
+        answered: &Answered,
+    ) {
         let outcome = answered.outcome;
         let code = answered.error.as_ref().map(|(code, _)| code.clone());
         let now = self.now.mono;
@@ -126,7 +140,7 @@ impl Engine {
         let millis = now.saturating_sub(job.received);
         let tag = job.tag.clone();
         self.out.tell(Event::CommandFinished {
-            command: command.spec.name,
+            command,
             tag: tag.clone(),
             outcome,
             code: code.clone(),
@@ -135,8 +149,11 @@ impl Engine {
             request_id: job.request_id.clone(),
             millis,
             waited: started.saturating_sub(job.received),
-            identified: command.identity.is_some(),
+            identified,
         });
+        if outcome == Outcome::InDoubt {
+            self.out.tell(Event::InDoubt);
+        }
         self.jobs.count_finished();
         let stage = Stage::Finished {
             outcome,
@@ -172,7 +189,21 @@ impl Engine {
             },
         };
         let cause = command.cause();
-        self.tell(&destination, event, cause, self.keeping.epoch(), Some(id));
+        let epoch = match &command.addressee {
+            Addressed::Agent(agent) => self.epoch_told(Some(agent)),
+            Addressed::Destination(_) => self.epoch_told(None),
+        };
+        self.tell(&destination, event, cause, epoch, Some(id));
+    }
+
+    /// The epoch of an agent's owner, as all events about the agent carry it: clients drop what
+    /// carries a lower one than they have seen. Where there is no session there are no others.
+    fn epoch_told(&self, agent: Option<&AgentId>) -> u64 {
+        let session = agent.and_then(|agent| self.sessions.get(agent));
+        session.map_or_else(
+            || self.keeping.epoch(),
+            |session| session.record.version.epoch,
+        )
     }
 
     /// The destination that hears of this command: the one that the agent is to be bound to, that of
@@ -327,7 +358,6 @@ impl Engine {
     }
 
     pub(crate) fn in_doubt(&mut self, id: JobId, why: &str) {
-        self.out.tell(Event::InDoubt);
         if let Some((command, Some((key, body)))) = self.job_command(id) {
             self.ledger.start(key, body, id, command.deadline_ms);
         }
@@ -379,12 +409,12 @@ impl Engine {
             let delivered = job.raw.put_aside.is_some_and(PutAside::was_delivered);
             job.seen |= delivered || command.repeat != Repeat::Safe;
         }
-        match key.map(|(key, body)| self.ledger.look_up(&key, body)) {
+        match key.map(|(key, body)| self.ledger.look_up(self.retention.now(), &key, body)) {
             Some(Known::Finished(reply)) => self.answer_again(id, &reply),
             Some(Known::Running(first)) if self.jobs.get(first).is_some() => {
                 self.wait_for(id, first);
             }
-            Some(Known::OtherBody) => self.settle(id),
+            Some(Known::OtherBody) => self.refuse_other_body(id),
             Some(Known::Running(_) | Known::No) | None => {
                 let Some((command, key)) = self.job_command(id) else {
                     return;
@@ -409,6 +439,7 @@ impl Engine {
                 reason: malformed.reason,
             },
         );
+        self.report_malformed(id, malformed);
         let known = (malformed.destination.clone())
             .or_else(|| self.asker(malformed.agent.as_ref(), malformed.reply_to.as_ref()));
         let code = malformed.code.as_str();
@@ -419,7 +450,8 @@ impl Engine {
                 message: malformed.detail.clone(),
             };
             let cause = malformed.cause();
-            self.tell(destination, event, cause, self.keeping.epoch(), Some(id));
+            let epoch = self.epoch_told(malformed.agent.as_ref());
+            self.tell(destination, event, cause, epoch, Some(id));
         }
         self.reply_to_malformed(id, malformed, known.as_ref());
         if let Some(raw) = self.jobs.get(id).map(|job| job.raw.clone()) {
@@ -433,6 +465,17 @@ impl Engine {
             );
         }
         self.settle(id);
+    }
+
+    /// What was understood by its name is told like any other command that has its outcome.
+    fn report_malformed(&mut self, id: JobId, malformed: &Malformed) {
+        let name = malformed.command.as_deref().unwrap_or_default();
+        let Some(spec) = catalogue::find(name) else {
+            return;
+        };
+        let code = malformed.code.as_str();
+        let answered = Answered::error(Outcome::Rejected, code, malformed.detail.clone());
+        self.report_as(id, (spec.name, malformed.identity.is_some()), &answered);
     }
 
     pub(crate) fn reply_to_malformed(

@@ -11,7 +11,7 @@ use crate::wire::reply::Outcome;
 
 use crate::api::ids::{JobId, LinkEpoch};
 use crate::api::input::{Delivery, Source};
-use crate::jobs::ledger::{self, Known};
+use crate::jobs::ledger::{self, Key, Known};
 use crate::jobs::life::{Stage, Tag};
 use crate::jobs::{Answered, Evidence, Job, Origin, Transition};
 use crate::state::timer::Timer;
@@ -108,12 +108,11 @@ impl Engine {
             return;
         }
         if let Some((key, body)) = key {
-            match self.ledger.look_up(&key, body) {
+            let known = self.ledger.look_up(self.retention.now(), &key, body);
+            match self.or_journaled(&key, body, known) {
                 Known::No => {}
                 Known::OtherBody => {
-                    self.duplicate(id, "other_body");
-                    let words = "the same message_id came before with another body";
-                    self.answer_without_record(id, Outcome::Rejected, words);
+                    self.refuse_other_body(id);
                     return;
                 }
                 Known::Finished(reply) => {
@@ -147,12 +146,36 @@ impl Engine {
         self.place(id, &command);
     }
 
+    /// The id is another command's: what became of that one is no answer to this.
+    pub(crate) fn refuse_other_body(&mut self, id: JobId) {
+        self.duplicate(id, "other_body");
+        let words = "the same message_id came before with another body";
+        self.answer_without_record(id, Outcome::Rejected, words);
+    }
+
+    /// The journal remembers outcomes of calls when too many others have pushed them out.
+    fn or_journaled(&self, key: &Key, body: [u8; 8], known: Known) -> Known {
+        let Known::No = known else {
+            return known;
+        };
+        let now = self.retention.now().wall;
+        let entry = self
+            .book
+            .entry(key)
+            .and_then(|entry| entry.outcome.as_ref());
+        match entry.filter(|outcome| outcome.until > now) {
+            None => Known::No,
+            Some(outcome) if outcome.body != body => Known::OtherBody,
+            Some(outcome) => Known::Finished(Arc::new(outcome.reply.clone())),
+        }
+    }
+
     /// Answers a command that waits with the outcome that a peer has told since.
     pub(crate) fn answered_elsewhere(&mut self, id: JobId) -> bool {
         let Some((key, body)) = self.jobs.get(id).and_then(|job| job.key) else {
             return false;
         };
-        let Known::Finished(reply) = self.ledger.look_up(&key, body) else {
+        let Known::Finished(reply) = self.ledger.look_up(self.retention.now(), &key, body) else {
             return false;
         };
         self.answer_again(id, &reply);

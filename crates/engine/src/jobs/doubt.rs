@@ -5,10 +5,10 @@ use crate::api::ids::{CallId, JobId};
 use crate::catalogue::{Repeat, Step, Subject};
 use crate::cluster::members::{Liveness, Peer};
 use crate::downstream::calls::CallFor;
-use crate::jobs::ledger::Known;
+use crate::jobs::ledger::{Key, Known};
 use crate::jobs::life::Stage;
 use crate::jobs::{Answered, Evidence, State};
-use crate::model::{Action, Answer, CallOutcome, Dialog};
+use crate::model::{Action, AgentId, Answer, CallOutcome, Dialog};
 use crate::wire::command::{Addressed, ClientCommand};
 use crate::wire::reply::Outcome;
 use crate::{Engine, limits};
@@ -16,6 +16,7 @@ use crate::{Engine, limits};
 /// A call that would prove that a command ran.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Proof {
+    agent: AgentId,
     from: String,
     to: String,
     /// Not created before, milliseconds since the epoch.
@@ -253,7 +254,12 @@ impl Engine {
 
     pub(crate) fn finished_elsewhere(&self, id: JobId) -> bool {
         let key = self.jobs.get(id).and_then(|job| job.key);
-        key.is_some_and(|(key, body)| matches!(self.ledger.look_up(&key, body), Known::Finished(_)))
+        key.is_some_and(|(key, body)| {
+            matches!(
+                self.ledger.look_up(self.retention.now(), &key, body),
+                Known::Finished(_)
+            )
+        })
     }
 
     // ---- asking the platform ------------------------------------------------------------------
@@ -277,6 +283,7 @@ impl Engine {
         };
         match plan(&subject, &command.args) {
             Ok(Action::MakeCall { from, to }) => Some(Proof {
+                agent: agent.clone(),
                 from,
                 to,
                 not_before: not_before?,
@@ -324,17 +331,25 @@ impl Engine {
             self.leave_lane(id, &command);
             return;
         }
-        if proves(outcome, proof) {
+        let key = self.jobs.get(id).and_then(|job| job.key);
+        if key.is_some_and(|(key, _)| self.proven(&key, proof, outcome)) {
             let host = Some(self.route.host(node).to_owned());
             self.finish(id, Answered::ok(Outcome::Accepted, Some(202), host));
         } else {
             self.in_doubt(id, "it may have been started before and is not repeated");
         }
     }
+
+    /// Whether an answer of the platform proves that a command ran: the call is there, and is no
+    /// other command's. A client that hears of a doubt may well dial again at once.
+    pub(super) fn proven(&self, key: &Key, proof: &Proof, outcome: &CallOutcome) -> bool {
+        let other = || (self.book).may_be_anothers(&proof.agent, key, proof.not_before);
+        is_there(outcome, proof) && !other()
+    }
 }
 
-/// Whether an answer of the platform proves it.
-pub(super) fn proves(outcome: &CallOutcome, proof: &Proof) -> bool {
+/// Whether the platform has such a call.
+fn is_there(outcome: &CallOutcome, proof: &Proof) -> bool {
     let CallOutcome::Done {
         answer: Answer::Dialogs(dialogs),
         ..

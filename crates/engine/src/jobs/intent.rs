@@ -12,6 +12,7 @@
 //! member has shown lately that it hears us.
 
 use crate::catalogue::Repeat;
+use crate::downstream::http::shortened;
 use crate::model::{AgentId, InstanceId};
 use crate::wire::command::{Addressed, ClientCommand};
 use crate::wire::reply::Outcome;
@@ -410,7 +411,7 @@ impl Engine {
             key,
             body,
             until: self.remembered_until(&command),
-            reply: self.reply_to_command(&command, &answered),
+            reply: shortened(self.reply_to_command(&command, &answered)),
         };
         let own = Recording {
             answered,

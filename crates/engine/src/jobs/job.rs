@@ -179,6 +179,8 @@ pub(crate) struct Job {
     pub started: Option<u64>,
     state: State,
     pub unconfirmed: u32,
+    /// An event of its own went to the address that it asks an answer to.
+    pub asker_told: bool,
     /// Jobs of the same id that wait for this one's outcome.
     pub waiters: Vec<JobId>,
 }
@@ -209,6 +211,7 @@ impl Job {
             started: None,
             state: State::Arrived,
             unconfirmed: 0,
+            asker_told: false,
             waiters: Vec::new(),
         }
     }

@@ -35,6 +35,8 @@ struct Lane {
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
     map: BTreeMap<LaneKey, Lane>,
+    /// Those that are being gone through: one or two.
+    going: Vec<LaneKey>,
 }
 
 impl Lanes {
@@ -160,9 +162,19 @@ impl Engine {
         self.unpark();
     }
 
-    /// Starts the lane's next command, if it may. One that finishes at once has left the lane, and
-    /// with that the next one may have started.
+    /// Starts the lane's next command, if it may, and where that one finishes at once the one after
+    /// it. A command that leaves the lane meanwhile needs nothing more: else as many calls would
+    /// stand in one another as commands wait.
     fn advance_lane(&mut self, key: &LaneKey) {
+        if self.jobs.lanes.going.contains(key) {
+            return;
+        }
+        self.jobs.lanes.going.push(key.clone());
+        self.go_through(key);
+        self.jobs.lanes.going.pop();
+    }
+
+    fn go_through(&mut self, key: &LaneKey) {
         loop {
             let closed = key.0 && (!self.route.available() || self.yields(&key.1));
             if closed || self.placement().paused(key) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::api::ids::JobId;
 use crate::downstream::calls::CallFor;
-use crate::jobs::doubt::{Proof, proves};
+use crate::jobs::doubt::Proof;
 use crate::jobs::ledger::{Key, Known};
 use crate::jobs::life::{Stage, Tag};
 use crate::model::{Action, AgentId, CallOutcome, Cause, Destination, Trace};
@@ -131,7 +131,7 @@ impl Engine {
         outcome: &CallOutcome,
         node: usize,
     ) {
-        if !proves(outcome, proof) {
+        if !self.proven(&key, proof, outcome) {
             return;
         }
         let Some(record) = self.ledger.record(&key) else {
@@ -154,7 +154,10 @@ impl Engine {
 
     /// A peer tells an outcome that may differ from ours.
     pub(crate) fn compare_outcomes(&mut self, theirs: &OutcomeRecord) {
-        let Known::Finished(ours) = self.ledger.look_up(&theirs.key, theirs.body) else {
+        let Known::Finished(ours) =
+            self.ledger
+                .look_up(self.retention.now(), &theirs.key, theirs.body)
+        else {
             return;
         };
         let doubt = Outcome::InDoubt;
@@ -170,8 +173,7 @@ impl Engine {
     /// What was in doubt is known: duplicates get the definite outcome from now on, and the
     /// client is told once, by the instance that had answered in doubt.
     fn resolve(&mut self, record: &OutcomeRecord) {
-        self.ledger
-            .resolve(&record.key, Arc::new(record.reply.clone()));
+        self.ledger.resolve(&record.key, &record.reply);
         let Some(doubt) = self.jobs.doubts.take(&record.key) else {
             return;
         };

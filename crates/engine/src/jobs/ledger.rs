@@ -2,21 +2,29 @@
 //!
 //! Keyed by (addressee, command, id). Bounded in number and age; an entry of a command that is
 //! still running is never forgotten.
+//!
+//! Millions are remembered, so an entry is of fixed size: what replies have in common (all of one
+//! agent's, all that ended alike) is kept once, in `shared`.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::model::Json;
 use crate::wire::command::ClientCommand;
 use crate::wire::reply::{Outcome, Reply};
 
+use super::shared::Shared;
 use crate::api::ids::{JobId, Now};
 use crate::api::limits;
 use crate::peer::OutcomeRecord;
 
 /// Digest of (addressee, command, id).
 pub type Key = [u8; 16];
+
+/// Stands for an error's words that are not remembered.
+const FORGOTTEN_WORDS: &str = "as it was answered before";
 
 /// What is known of a command id.
 #[derive(Debug, Clone)]
@@ -31,32 +39,38 @@ pub enum Known {
     OtherBody,
 }
 
+/// A command that is being worked on.
 #[derive(Debug)]
-enum State {
-    Running(JobId),
-    Finished(Arc<Reply>),
+struct Running {
+    body: [u8; 8],
+    deadline: u64,
+    job: JobId,
 }
 
-#[derive(Debug)]
+/// A finished command: 24 bytes.
+#[derive(Debug, Clone, Copy)]
 struct Entry {
     body: [u8; 8],
     until: u64,
-    state: State,
+    /// In `Ledger::ends`.
+    end: u32,
+    /// In `Ledger::addressees`.
+    addressee: u32,
 }
 
 /// The ledger.
 #[derive(Debug)]
 pub struct Ledger {
-    entries: HashMap<Key, Entry>,
-    /// Finished entries in the order in which they were finished.
+    running: HashMap<Key, Running>,
+    finished: HashMap<Key, Entry>,
+    /// Finished ones in the order in which they were finished.
     order: VecDeque<Key>,
+    /// How commands ended: a reply without addressee and body.
+    ends: Shared<Reply>,
+    addressees: Shared<String>,
+    /// Bodies of the replies that have one.
+    bodies: HashMap<Key, Json>,
     bound: usize,
-}
-
-impl Default for Ledger {
-    fn default() -> Self {
-        Self::with_bound(limits::LEDGER_ENTRIES)
-    }
 }
 
 /// Key and short body digest of a command, where it has an id.
@@ -93,21 +107,33 @@ impl Ledger {
     #[must_use]
     pub fn with_bound(bound: usize) -> Self {
         Self {
-            entries: HashMap::new(),
+            running: HashMap::new(),
+            finished: HashMap::new(),
             order: VecDeque::new(),
+            ends: Shared::default(),
+            addressees: Shared::default(),
+            bodies: HashMap::new(),
             bound,
         }
     }
 
-    /// What is known of an id.
+    /// What is known of an id. What is older than the promise is not: clients may count their
+    /// commands anew.
     #[must_use]
-    pub fn look_up(&self, key: &Key, body: [u8; 8]) -> Known {
-        match self.entries.get(key) {
+    pub fn look_up(&self, now: Now, key: &Key, body: [u8; 8]) -> Known {
+        if let Some(running) = self.running.get(key) {
+            return match running.body == body {
+                true => Known::Running(running.job),
+                false => Known::OtherBody,
+            };
+        }
+        let entry = self.finished.get(key);
+        match entry.filter(|entry| entry.until > now.wall) {
             None => Known::No,
             Some(entry) if entry.body != body => Known::OtherBody,
-            Some(entry) => match &entry.state {
-                State::Running(job) => Known::Running(*job),
-                State::Finished(reply) => Known::Finished(reply.clone()),
+            Some(entry) => match self.reply(key, entry) {
+                Some(reply) => Known::Finished(Arc::new(reply)),
+                None => Known::No,
             },
         }
     }
@@ -115,100 +141,91 @@ impl Ledger {
     /// The job that works on it.
     #[must_use]
     pub fn running(&self, key: &Key) -> Option<JobId> {
-        match self.entries.get(key)?.state {
-            State::Running(job) => Some(job),
-            State::Finished(_) => None,
-        }
+        self.running.get(key).map(|running| running.job)
     }
 
     /// Its outcome, as it is told to peers.
     #[must_use]
     pub fn record(&self, key: &Key) -> Option<OutcomeRecord> {
-        let entry = self.entries.get(key)?;
-        match &entry.state {
-            State::Running(_) => None,
-            State::Finished(reply) => Some(OutcomeRecord {
-                key: *key,
-                body: entry.body,
-                until: entry.until,
-                reply: reply.as_ref().clone(),
-            }),
-        }
+        let entry = self.finished.get(key)?;
+        Some(OutcomeRecord {
+            key: *key,
+            body: entry.body,
+            until: entry.until,
+            reply: self.reply(key, entry)?,
+        })
+    }
+
+    fn reply(&self, key: &Key, entry: &Entry) -> Option<Reply> {
+        let mut reply = self.ends.get(entry.end)?.clone();
+        reply.id.clone_from(self.addressees.get(entry.addressee)?);
+        reply.body = self.bodies.get(key).cloned();
+        Some(reply)
     }
 
     /// What was in doubt is known.
-    pub fn resolve(&mut self, key: &Key, reply: Arc<Reply>) {
-        if let Some(entry) = self.entries.get_mut(key)
-            && matches!(entry.state, State::Finished(_))
-        {
-            entry.state = State::Finished(reply);
+    pub fn resolve(&mut self, key: &Key, reply: &Reply) {
+        if let Some(entry) = self.finished.get(key).copied() {
+            self.put(*key, entry.body, entry.until, reply);
         }
     }
 
     /// A command is being worked on.
     pub fn start(&mut self, key: Key, body: [u8; 8], job: JobId, deadline: u64) {
-        self.entries.insert(
+        self.remove(&key);
+        self.running.insert(
             key,
-            Entry {
+            Running {
                 body,
-                until: deadline,
-                state: State::Running(job),
+                deadline,
+                job,
             },
         );
     }
 
     /// A command that was being worked on was given up without an outcome: its delivery went back.
     pub fn forget(&mut self, key: &Key) {
-        if matches!(
-            self.entries.get(key),
-            Some(Entry {
-                state: State::Running(_),
-                ..
-            })
-        ) {
-            self.entries.remove(key);
-        }
+        self.running.remove(key);
     }
 
-    /// A command is finished. Returns the record for the peers, and whether an older one had to
-    /// be forgotten early.
+    /// A command is finished. Returns the record for the peers, and for how long outcomes are
+    /// remembered, milliseconds, where an older one had to be forgotten early.
+    ///
+    /// `now` has the time to forget by, `wall` what the wall clock says: where that was set forward,
+    /// the former follows it later.
     pub fn finish(
         &mut self,
         now: Now,
+        wall: u64,
         key: Key,
-        reply: Arc<Reply>,
-    ) -> Option<(OutcomeRecord, bool)> {
-        let entry = self.entries.get_mut(&key)?;
-        entry.until = entry.until.max(now.wall + limits::LEDGER_RETENTION_MS);
-        entry.state = State::Finished(reply.clone());
+        reply: &Reply,
+    ) -> Option<(OutcomeRecord, Option<u64>)> {
+        let (body, until) = match self.running.remove(&key) {
+            Some(running) => (running.body, running.deadline),
+            None => {
+                let entry = self.finished.get(&key)?;
+                (entry.body, entry.until)
+            }
+        };
+        let until = until.max(now.wall.max(wall) + limits::LEDGER_RETENTION_MS);
+        self.put(key, body, until, reply);
+        self.order.push_back(key);
+        let reply = reply.clone();
         let record = OutcomeRecord {
             key,
-            body: entry.body,
-            until: entry.until,
-            reply: reply.as_ref().clone(),
+            body,
+            until,
+            reply,
         };
-        self.order.push_back(key);
-        let overflow = self.trim(now);
-        Some((record, overflow))
+        Some((record, self.trim(now)))
     }
 
     /// At most `max` of the newest outcomes, the newest first: what a peer may not have heard.
     #[must_use]
     pub fn newest(&self, now: Now, max: usize) -> Vec<OutcomeRecord> {
         let keys = self.order.iter().rev().take(max);
-        keys.filter_map(|key| {
-            let entry = self.entries.get(key)?;
-            let State::Finished(reply) = &entry.state else {
-                return None;
-            };
-            (entry.until > now.wall).then(|| OutcomeRecord {
-                key: *key,
-                body: entry.body,
-                until: entry.until,
-                reply: reply.as_ref().clone(),
-            })
-        })
-        .collect()
+        let known = keys.filter_map(|key| self.record(key));
+        known.filter(|record| record.until > now.wall).collect()
     }
 
     /// A peer's outcome. A definite outcome is never replaced, nor is a command that was started
@@ -217,73 +234,124 @@ impl Ledger {
         if record.until <= now.wall {
             return;
         }
-        match self.entries.get(&record.key) {
-            None => {}
-            Some(Entry {
-                state: State::Running(job),
-                body,
-                ..
-            }) if *body == record.body && !started(*job) => {}
-            Some(_) => return self.join(now, record),
+        if let Some(running) = self.running.get(&record.key) {
+            if running.body != record.body || started(running.job) {
+                return;
+            }
+            self.running.remove(&record.key);
+        } else if let Some(known) = self.finished.get(&record.key)
+            && known.until > now.wall
+        {
+            return self.join(now, &record);
         }
-        self.entries.insert(
-            record.key,
-            Entry {
-                body: record.body,
-                until: until(now, &record),
-                state: State::Finished(Arc::new(record.reply)),
-            },
-        );
+        let until = until(now, &record);
+        self.put(record.key, record.body, until, &record.reply);
         self.order.push_back(record.key);
         self.trim(now);
     }
 
     /// Another account of a command that is known: a definite outcome takes the place of one in
     /// doubt, else the first stands. A client may have been told it.
-    fn join(&mut self, now: Now, record: OutcomeRecord) {
-        let Some(entry) = self.entries.get_mut(&record.key) else {
-            return;
-        };
-        let State::Finished(known) = &entry.state else {
+    fn join(&mut self, now: Now, record: &OutcomeRecord) {
+        let Some(entry) = self.finished.get_mut(&record.key) else {
             return;
         };
         if entry.body != record.body {
             return;
         }
-        entry.until = entry.until.max(until(now, &record));
-        if known.outcome == Outcome::InDoubt && record.reply.outcome != Outcome::InDoubt {
-            entry.state = State::Finished(Arc::new(record.reply));
+        entry.until = entry.until.max(until(now, record));
+        let entry = *entry;
+        let known = self.ends.get(entry.end).map(|end| end.outcome);
+        if known == Some(Outcome::InDoubt) && record.reply.outcome != Outcome::InDoubt {
+            self.put(record.key, entry.body, entry.until, &record.reply);
         }
     }
 
-    /// Number of entries.
+    fn put(&mut self, key: Key, body: [u8; 8], until: u64, reply: &Reply) {
+        let end = self.ends.take(&self.end_of(reply));
+        let addressee = self.addressees.take(&reply.id);
+        self.remove(&key);
+        if let Some(text) = &reply.body
+            && self.bodies.len() < limits::LEDGER_BODIES
+        {
+            self.bodies.insert(key, text.clone());
+        }
+        let entry = Entry {
+            body,
+            until,
+            end,
+            addressee,
+        };
+        self.finished.insert(key, entry);
+    }
+
+    /// What other replies may have in common with this one. Words that no other has are not worth
+    /// their memory where there are many of them.
+    fn end_of(&self, reply: &Reply) -> Reply {
+        let mut error = reply.error.clone();
+        if self.ends.len() >= limits::LEDGER_ENDS
+            && let Some(error) = &mut error
+        {
+            FORGOTTEN_WORDS.clone_into(&mut error.message);
+        }
+        Reply {
+            id: String::new(),
+            body: None,
+            error,
+            command: reply.command.clone(),
+            outcome: reply.outcome,
+            status: reply.status,
+            instance: reply.instance.clone(),
+            downstream: reply.downstream.clone(),
+            retry_after_ms: reply.retry_after_ms,
+        }
+    }
+
+    fn remove(&mut self, key: &Key) {
+        if let Some(entry) = self.finished.remove(key) {
+            self.ends.release(entry.end);
+            self.addressees.release(entry.addressee);
+            // Few have one: most look-ups would be for nothing.
+            if !self.bodies.is_empty() {
+                self.bodies.remove(key);
+            }
+        }
+    }
+
+    /// Number of different ends and of different addressees.
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> (usize, usize) {
+        (self.ends.len(), self.addressees.len())
+    }
+
+    /// Number of entries, those of running commands included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.running.len() + self.finished.len()
     }
 
     /// Whether nothing is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
-    /// Forgets what is old; returns whether something young had to go.
-    fn trim(&mut self, now: Now) -> bool {
-        let mut early = false;
+    /// Forgets what is old; returns for how long outcomes are remembered, milliseconds, where
+    /// something young had to go.
+    fn trim(&mut self, now: Now) -> Option<u64> {
+        let mut shrunk = None;
         while let Some(key) = self.order.front().copied() {
-            let expired = self
-                .entries
-                .get(&key)
-                .is_none_or(|entry| entry.until <= now.wall);
-            let over = self.order.len() > self.bound;
-            if !expired && !over {
+            let until = self.finished.get(&key).map(|entry| entry.until);
+            let left = until.map_or(0, |until| until.saturating_sub(now.wall));
+            if left > 0 && self.order.len() <= self.bound {
                 break;
             }
-            early |= !expired;
+            if left > 0 {
+                shrunk = Some(limits::LEDGER_RETENTION_MS.saturating_sub(left));
+            }
             self.order.pop_front();
-            self.entries.remove(&key);
+            self.remove(&key);
         }
-        early
+        shrunk
     }
 }

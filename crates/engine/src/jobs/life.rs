@@ -263,6 +263,7 @@ impl Stage {
             CallOutcome::Withheld => (None, "withheld"),
             CallOutcome::OutOfService { .. } => (None, "out of service"),
             CallOutcome::Unknown { status, .. } => (*status, "no answer that tells"),
+            CallOutcome::Unsettled { status, .. } => (Some(*status), "no answer that tells"),
         };
         Self::Called {
             node,

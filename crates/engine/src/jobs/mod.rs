@@ -33,6 +33,7 @@ pub mod life;
 mod lists;
 mod outcomes;
 mod sequence;
+mod shared;
 pub(crate) mod sharing;
 mod table;
 mod withheld;

@@ -314,7 +314,24 @@ impl Engine {
                 status,
                 timed_out,
                 reason,
-            } => self.unknown(id, node, status, timed_out, &reason),
+            } => {
+                let code = if timed_out || status.is_some() {
+                    ErrorCode::PleaseRetry
+                } else {
+                    ErrorCode::Down
+                };
+                let mut answered = Answered::error(Outcome::Failed, code.as_str(), reason);
+                answered.status = status;
+                self.unknown(id, node, answered);
+            }
+            CallOutcome::Unsettled {
+                status,
+                answer,
+                reason,
+            } => {
+                let answered = crate::downstream::http::unsettled(status, *answer, reason);
+                self.unknown(id, node, answered);
+            }
         }
     }
 
@@ -399,14 +416,8 @@ impl Engine {
     }
 
     /// It may have been executed: an idempotent request is sent again, another is in doubt.
-    fn unknown(
-        &mut self,
-        id: JobId,
-        node: usize,
-        status: Option<u16>,
-        timed_out: bool,
-        reason: &str,
-    ) {
+    /// `answered`: what there is to say where it is not sent again.
+    fn unknown(&mut self, id: JobId, node: usize, mut answered: Answered) {
         self.timers
             .set_by(crate::state::timer::Timer::Probe(node), self.now.mono);
         let wall = self.now.wall;
@@ -421,11 +432,13 @@ impl Engine {
             return;
         };
         let idempotent = work.actions.front().is_some_and(Action::idempotent);
+        answered.downstream = Some(self.route.host(node).to_owned());
         if !idempotent {
-            let mut answered = Answered::error(Outcome::InDoubt, "IN_DOUBT", reason);
-            answered.status = status;
-            answered.downstream = Some(self.route.host(node).to_owned());
-            self.out.tell(crate::Event::InDoubt);
+            let doubt = Outcome::InDoubt;
+            answered.outcome = doubt;
+            if let Some((code, _)) = &mut answered.error {
+                doubt.as_str().clone_into(code);
+            }
             self.finish(id, answered);
             return;
         }
@@ -434,12 +447,7 @@ impl Engine {
             self.issue(id, next);
             return;
         }
-        let code = if timed_out || status.is_some() {
-            ErrorCode::PleaseRetry
-        } else {
-            ErrorCode::Down
-        };
-        self.fail(id, node, status, code.as_str(), reason);
+        self.finish(id, answered);
     }
 
     /// All requests are done.

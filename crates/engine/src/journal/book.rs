@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::api::ids::{JobId, JournalId, Now};
+use crate::api::ids::{BootId, JobId, JournalId, Now};
 use crate::api::limits;
 use crate::jobs::ledger::Key;
-use crate::model::InstanceId;
+use crate::model::{AgentId, InstanceId};
 use crate::peer::{IntentRecord, IntentRefusal, OutcomeRecord};
+use crate::wire::reply::Outcome;
+
+/// The command that calls a number.
+const CALL: &str = "MakeCall";
 
 /// What is known of one journaled command.
 #[derive(Debug, Clone, Default)]
@@ -15,16 +19,79 @@ pub(crate) struct Entry {
     pub outcome: Option<OutcomeRecord>,
     /// Members that have the newest of the two.
     pub acked: BTreeSet<InstanceId>,
+    /// Those of them that have it in memory only: their disks did not take it.
+    pub(super) unkept_by: BTreeSet<InstanceId>,
+    /// The disk here did not take it, though it is `durable`: it is written again when it is told
+    /// again.
+    pub(super) unkept: bool,
     /// Whether the intent is on disk here.
     pub durable: bool,
 }
 
 impl Entry {
+    /// A member has it. `kept`: on its disk.
+    pub(super) fn note_acked(&mut self, member: &InstanceId, kept: bool) {
+        self.acked.insert(member.clone());
+        if kept {
+            self.unkept_by.remove(member);
+        } else {
+            self.unkept_by.insert(member.clone());
+        }
+    }
+
+    /// There is something newer, which nobody has.
+    pub(super) fn nobody_has(&mut self) {
+        self.acked.clear();
+        self.unkept_by.clear();
+    }
+
     fn until(&self) -> u64 {
         let intent = self.intent.as_ref().map_or(0, |intent| intent.until);
         let outcome = self.outcome.as_ref().map_or(0, |outcome| outcome.until);
         intent.max(outcome)
     }
+
+    /// The agent whose call to a number this is.
+    fn caller(&self) -> Option<AgentId> {
+        match (&self.intent, &self.outcome) {
+            (Some(intent), _) => (intent.command == CALL).then(|| intent.agent.clone()),
+            // Members that were away are told no more of what is over.
+            (None, Some(outcome)) if outcome.reply.command == CALL => {
+                AgentId::new(&outcome.reply.id).ok()
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the platform may have begun this call at that time (milliseconds since the epoch) or
+    /// later. One that is in doubt may come to it at any time.
+    fn may_have_called_since(&self, time: u64) -> bool {
+        let made = |outcome: &OutcomeRecord| match &self.intent {
+            Some(intent) => intent.at,
+            // At the latest.
+            None => outcome.until.saturating_sub(limits::LEDGER_RETENTION_MS),
+        };
+        match &self.outcome {
+            None => true,
+            Some(outcome) => match outcome.reply.outcome {
+                Outcome::InDoubt => true,
+                Outcome::Ok | Outcome::Accepted => made(outcome) >= time,
+                Outcome::Rejected | Outcome::Failed | Outcome::Expired => false,
+            },
+        }
+    }
+}
+
+/// A member that was ever heard.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heard {
+    /// When last, or when this process started if that is later, monotonic milliseconds. By the
+    /// wall clock, time in which this process was not there would count as the member's silence.
+    pub(super) at: u64,
+    /// When last according to the disk, milliseconds since the epoch.
+    on_disk: u64,
+    /// Which of its starts.
+    pub(super) boot: Option<BootId>,
 }
 
 /// What a write to the disk was for.
@@ -44,6 +111,8 @@ pub(super) enum Pending {
         from: InstanceId,
         key: Key,
     },
+    /// When a member was heard.
+    Member(InstanceId),
     Other,
 }
 
@@ -56,7 +125,20 @@ pub(super) struct Outgoing {
     /// With when they were made.
     pub(super) acked_intents: BTreeMap<Key, u64>,
     pub(super) acked_outcomes: BTreeSet<Key>,
+    /// Those of both that the disk did not take.
+    pub(super) unkept: BTreeSet<Key>,
     pub(super) refused: Vec<(Key, IntentRefusal)>,
+}
+
+impl Outgoing {
+    /// Whether the disk has what is acknowledged: the last word counts.
+    pub(super) fn note_kept(&mut self, key: Key, kept: bool) {
+        if kept {
+            self.unkept.remove(&key);
+        } else {
+            self.unkept.insert(key);
+        }
+    }
 }
 
 /// What a member that was away has not been told yet.
@@ -86,11 +168,13 @@ pub struct Restored {
 pub(crate) struct Book {
     pub(super) entries: BTreeMap<Key, Entry>,
     by_age: BTreeSet<(u64, Key)>,
+    /// The entries that are calls of an agent to a number.
+    calls: BTreeSet<(AgentId, Key)>,
     pub(super) writes: BTreeMap<JournalId, Pending>,
     pub(super) next_write: u64,
     pub(super) failing: bool,
     /// Members that were ever heard.
-    pub(super) members: BTreeMap<InstanceId, u64>,
+    members: BTreeMap<InstanceId, Heard>,
     pub(super) lost_until: u64,
     pub(super) out: BTreeMap<InstanceId, Outgoing>,
     pub(super) owed: BTreeMap<InstanceId, Owed>,
@@ -111,6 +195,15 @@ impl Book {
         self.entries.get(key)
     }
 
+    /// Whether a call that the platform has of an agent, made at that time (milliseconds since the
+    /// epoch) or later, may be that of another command than `key`.
+    pub(crate) fn may_be_anothers(&self, agent: &AgentId, key: &Key, not_before: u64) -> bool {
+        let all = (agent.clone(), [u8::MIN; 16])..=(agent.clone(), [u8::MAX; 16]);
+        let others = self.calls.range(all).filter(|(_, other)| other != key);
+        let mut others = others.filter_map(|(_, other)| self.entries.get(other));
+        others.any(|entry| entry.may_have_called_since(not_before))
+    }
+
     /// All that is known.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
         self.entries.iter()
@@ -119,6 +212,72 @@ impl Book {
     /// Members that were ever heard.
     pub(crate) fn known_members(&self) -> impl Iterator<Item = &InstanceId> {
         self.members.keys()
+    }
+
+    pub(super) fn knows_member(&self, id: &InstanceId) -> bool {
+        self.members.contains_key(id)
+    }
+
+    /// A member of before. However long ago it was heard: nobody was here to hear it since.
+    pub(super) fn restore_member(&mut self, id: InstanceId, on_disk: u64, now: Now) {
+        let heard = Heard {
+            at: now.mono,
+            on_disk,
+            boot: None,
+        };
+        self.members.insert(id, heard);
+        self.bound_members();
+    }
+
+    /// A member is there. `true`: the disk is to know that.
+    pub(super) fn note_heard(&mut self, id: &InstanceId, now: Now) -> bool {
+        let heard = self.members.entry(id.clone()).or_insert(Heard {
+            at: 0,
+            on_disk: 0,
+            boot: None,
+        });
+        heard.at = now.mono;
+        let stale = now.wall.abs_diff(heard.on_disk) > limits::MEMBER_NOTED_MS;
+        if stale {
+            heard.on_disk = now.wall;
+        }
+        self.bound_members();
+        stale
+    }
+
+    /// The disk did not take that a member is there.
+    pub(super) fn member_unkept(&mut self, id: &InstanceId) {
+        if let Some(heard) = self.members.get_mut(id) {
+            heard.on_disk = 0;
+        }
+    }
+
+    /// A member speaks. `true`: in another start than before.
+    pub(super) fn note_boot(&mut self, id: &InstanceId, boot: BootId) -> bool {
+        let heard = self.members.get_mut(id);
+        heard.is_some_and(|heard| heard.boot.replace(boot).is_some_and(|known| known != boot))
+    }
+
+    pub(super) fn forget_member(&mut self, id: &InstanceId) {
+        self.members.remove(id);
+    }
+
+    /// Members that have been silent for as long as anybody waits for them.
+    pub(super) fn long_silent(&self, now: Now) -> Vec<InstanceId> {
+        let silent = |heard: &Heard| now.mono.saturating_sub(heard.at) > limits::MEMBER_FORGET_MS;
+        let members = self.members.iter().filter(|(_, heard)| silent(heard));
+        members.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Names that came and went while no process was here for long enough to forget them.
+    fn bound_members(&mut self) {
+        while self.members.len() > limits::KNOWN_MEMBERS {
+            let oldest = (self.members.iter()).min_by_key(|(_, heard)| (heard.at, heard.on_disk));
+            let Some(oldest) = oldest.map(|(id, _)| id.clone()) else {
+                return;
+            };
+            self.members.remove(&oldest);
+        }
     }
 
     /// A journal was lost: until then (milliseconds since the epoch) it proves nothing that an id
@@ -151,23 +310,31 @@ impl Book {
     /// Changes an entry, which is made where it is missing.
     pub(super) fn change(&mut self, key: Key, f: impl FnOnce(&mut Entry)) {
         let entry = self.entries.entry(key).or_default();
-        let before = entry.until();
+        let (before, caller) = (entry.until(), entry.caller());
         f(entry);
-        let after = entry.until();
+        let (after, calls) = (entry.until(), entry.caller());
         self.by_age.remove(&(before, key));
         self.by_age.insert((after, key));
+        if caller != calls {
+            caller.map(|agent| self.calls.remove(&(agent, key)));
+            calls.map(|agent| self.calls.insert((agent, key)));
+        }
         while self.entries.len() > limits::JOURNAL_ENTRIES {
             let Some((_, oldest)) = self.by_age.pop_first() else {
                 return;
             };
-            self.entries.remove(&oldest);
+            self.remove(&oldest);
         }
     }
 
     pub(super) fn remove(&mut self, key: &Key) {
         if let Some(entry) = self.entries.remove(key) {
             self.by_age.remove(&(entry.until(), *key));
+            entry
+                .caller()
+                .map(|agent| self.calls.remove(&(agent, *key)));
         }
+        // What is not there cannot be told, and nobody would ever acknowledge it.
         for owed in self.owed.values_mut() {
             owed.keys.remove(key);
             owed.under_way.remove(key);
@@ -175,7 +342,7 @@ impl Book {
     }
 
     /// Forgets what is past its time.
-    pub(crate) fn sweep(&mut self, now: Now) {
+    pub(super) fn sweep(&mut self, now: Now) {
         while let Some((until, key)) = self.by_age.first().copied() {
             if until > now.wall {
                 break;
@@ -183,8 +350,15 @@ impl Book {
             self.by_age.pop_first();
             self.remove(&key);
         }
-        let forget = now.wall.saturating_sub(limits::MEMBER_FORGET_MS);
-        self.members.retain(|_, heard| *heard >= forget);
+    }
+
+    /// A member has started anew: what it had in memory only is gone.
+    pub(super) fn lost_unkept(&mut self, member: &InstanceId) {
+        for entry in self.entries.values_mut() {
+            if entry.unkept_by.remove(member) {
+                entry.acked.remove(member);
+            }
+        }
     }
 
     pub(crate) fn note_beat(&mut self, seq: u64, at: u64) {
@@ -211,3 +385,6 @@ impl Book {
             .is_none_or(|owed| owed.keys.is_empty())
     }
 }
+
+#[cfg(test)]
+mod tests;

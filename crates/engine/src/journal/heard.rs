@@ -45,10 +45,12 @@ impl Engine {
     fn on_intent(&mut self, from: &InstanceId, intent: IntentRecord, history: bool) {
         let key = intent.key;
         if intent.until <= self.retention.now().wall {
-            self.journal().ack_intent(from, key, intent.at);
+            self.journal().ack_intent(from, key, intent.at, true);
             return;
         }
-        if let Known::Finished(_) | Known::OtherBody = self.ledger.look_up(&key, intent.body) {
+        if let Known::Finished(_) | Known::OtherBody =
+            self.ledger.look_up(self.retention.now(), &key, intent.body)
+        {
             // The outcome is told in its place.
             self.tell_outcome(from, key);
             self.journal()
@@ -57,10 +59,7 @@ impl Engine {
         }
         if let Some(known) = self.book.open_intent(&key).cloned() {
             if (&known.by, known.boot) == (&intent.by, intent.boot) {
-                if self.book.entries.get(&key).is_some_and(|e| e.durable) {
-                    self.journal().ack_intent(from, key, intent.at);
-                }
-                // Else it is asked for again when the disk has it.
+                self.ack_again(from, known);
                 return;
             }
             if !self.gives_way(&known, &intent) {
@@ -85,7 +84,7 @@ impl Engine {
                 intent: Some(record),
                 ..Entry::default()
             };
-            entry.acked.insert(maker);
+            entry.note_acked(&maker, true);
         });
         let from = from.clone();
         let made = intent.at;
@@ -108,10 +107,31 @@ impl Engine {
         if known.boot != self.cfg.boot || job.is_none() || calls || !outranked {
             return false;
         }
+        // The others hold ours, and would refuse them the other one for it.
+        self.journal().withdraw_intent(&key);
         if let Some(job) = job {
             self.abandon_intent(job);
         }
         true
+    }
+
+    /// An intent that is known here is told again: its acknowledgement was lost, or the disk here
+    /// has not taken it.
+    fn ack_again(&mut self, from: &InstanceId, known: IntentRecord) {
+        let (key, made) = (known.key, known.at);
+        let Some(entry) = self.book.entries.get_mut(&key) else {
+            return;
+        };
+        if entry.unkept {
+            entry.unkept = false;
+            entry.durable = false;
+            let from = from.clone();
+            let pending = Pending::ForeignIntent { from, key, made };
+            self.journal().write(JournalWrite::Intent(known), pending);
+        } else if entry.durable {
+            self.journal().ack_intent(from, key, made, true);
+        }
+        // Else it is asked for again when the disk has it.
     }
 
     /// Whether that start of an instance may still be at work.
@@ -127,7 +147,13 @@ impl Engine {
 
     /// An intent that a member told (its own, or what this one had missed) is on disk: the member is
     /// told so, unless the intent was taken back meanwhile.
-    pub(super) fn foreign_intent_written(&mut self, from: &InstanceId, key: Key, made: u64) {
+    pub(super) fn foreign_intent_written(
+        &mut self,
+        from: &InstanceId,
+        key: Key,
+        made: u64,
+        kept: bool,
+    ) {
         let Some(entry) = self.book.entries.get_mut(&key) else {
             return;
         };
@@ -137,7 +163,8 @@ impl Engine {
             .is_some_and(|intent| intent.at == made)
         {
             entry.durable = true;
-            self.journal().ack_intent(from, key, made);
+            entry.unkept = !kept;
+            self.journal().ack_intent(from, key, made, kept);
         }
     }
 
@@ -156,7 +183,9 @@ impl Engine {
     /// is told in its place.
     fn objects(&mut self, from: &InstanceId, outcome: &OutcomeRecord) -> bool {
         let refusal = matches!(outcome.reply.outcome, Outcome::Expired | Outcome::Rejected);
-        let known = self.ledger.look_up(&outcome.key, outcome.body);
+        let known = self
+            .ledger
+            .look_up(self.retention.now(), &outcome.key, outcome.body);
         let other = matches!(&known, Known::Finished(ours) if ours.outcome != outcome.reply.outcome
             && ours.outcome != Outcome::InDoubt);
         if refusal && other {
@@ -170,8 +199,7 @@ impl Engine {
     fn on_outcome(&mut self, from: &InstanceId, outcome: OutcomeRecord) {
         let key = outcome.key;
         if outcome.until <= self.retention.now().wall {
-            let out = self.book.out.entry(from.clone()).or_default();
-            out.acked_outcomes.insert(key);
+            self.journal().ack_outcome(from, key, true);
             return;
         }
         // What is being carried out here ends with an outcome of its own.
@@ -189,7 +217,10 @@ impl Engine {
             .learn(self.retention.now(), outcome.clone(), |job| {
                 jobs.started(job)
             });
-        let ours = match self.ledger.look_up(&key, outcome.body) {
+        let ours = match self
+            .ledger
+            .look_up(self.retention.now(), &key, outcome.body)
+        {
             Known::Finished(reply) => reply,
             _ => Arc::new(outcome.reply.clone()),
         };
@@ -202,9 +233,9 @@ impl Engine {
         let write = JournalWrite::Outcome(kept.clone());
         self.book.change(key, |entry| {
             entry.outcome = Some(kept);
-            entry.acked.clear();
+            entry.nobody_has();
             if same {
-                entry.acked.insert(from.clone());
+                entry.note_acked(from, true);
             }
         });
         // Who is in doubt is told. Two definite outcomes both stand: told to each other, they
@@ -224,7 +255,7 @@ impl Engine {
         &mut self,
         from: &InstanceId,
         (intents, made): (&[Key], &[u64]),
-        outcomes: &[Key],
+        (outcomes, unkept): (&[Key], &[Key]),
         refused: &[(Key, IntentRefusal)],
     ) {
         for (at, key) in intents.iter().enumerate() {
@@ -235,13 +266,13 @@ impl Engine {
             // The word on one that was taken back says nothing of the one that was made since.
             let ours = entry.intent.as_ref().map(|intent| intent.at);
             if made.get(at).is_none_or(|made| Some(*made) == ours) {
-                entry.acked.insert(from.clone());
+                entry.note_acked(from, !unkept.contains(key));
             }
         }
         for key in outcomes {
             let entry = self.book.entries.get_mut(key);
             if let Some(entry) = entry.filter(|entry| entry.outcome.is_some()) {
-                entry.acked.insert(from.clone());
+                entry.note_acked(from, !unkept.contains(key));
             }
         }
         let all = intents.iter().chain(outcomes);

@@ -12,11 +12,10 @@ use super::book::{Entry, Outgoing, Owed, Pending};
 impl Engine {
     /// A member was heard, for the first time or again: it is owed what it has not acknowledged.
     pub(crate) fn journal_member_up(&mut self, id: &InstanceId) {
-        let known = self.book.members.insert(id.clone(), self.now.wall);
-        // Heard within the hour: the disk need not know it better.
-        if known.is_none_or(|heard| heard + 3_600_000 < self.now.wall) {
-            let write = JournalWrite::Member(id.clone(), self.now.wall);
-            self.journal().write(write, Pending::Other);
+        self.note_heard(id);
+        let boot = self.members.get(id).map(|peer| peer.boot);
+        if boot.is_some_and(|boot| self.book.note_boot(id, boot)) {
+            self.book.lost_unkept(id);
         }
         self.book.out.remove(id);
         let missing = |(key, entry): (&Key, &Entry)| (!entry.acked.contains(id)).then_some(*key);
@@ -29,6 +28,40 @@ impl Engine {
         self.tell_owed();
     }
 
+    /// A member is there; the disk knows that to the hour.
+    fn note_heard(&mut self, id: &InstanceId) {
+        let now = self.retention.now();
+        if self.book.note_heard(id, now) {
+            let write = JournalWrite::Member(id.clone(), now.wall);
+            let pending = Pending::Member(id.clone());
+            self.journal().write(write, pending);
+        }
+    }
+
+    /// Forgets what is past its time: commands, and members that were silent for too long. Who is
+    /// there is not silent, however long ago it came.
+    pub(crate) fn sweep_journal(&mut self) {
+        let present: Vec<InstanceId> = self.members.present().map(|(id, _)| id.clone()).collect();
+        for id in &present {
+            self.note_heard(id);
+        }
+        let now = self.retention.now();
+        self.book.sweep(now);
+        for id in self.book.long_silent(now) {
+            self.forget_for_good(id);
+        }
+    }
+
+    /// A member's silence is no cause of doubt any more; here and on disk.
+    fn forget_for_good(&mut self, id: InstanceId) {
+        self.book.forget_member(&id);
+        self.members.forget(&id);
+        // Heard at no time at all.
+        self.journal()
+            .write(JournalWrite::Member(id, 0), Pending::Other);
+        self.look_at_waiting();
+    }
+
     /// An operator says that a member is gone for good, so that its silence is no cause of doubt any
     /// more. What it may have called before is over once nobody remembers a command that long.
     pub(crate) fn forget_member(&mut self, name: &str) -> Result<String, String> {
@@ -38,7 +71,7 @@ impl Engine {
             return Err(format!("{name} is this instance itself"));
         }
         let peer = self.members.get(&id);
-        if peer.is_none() && !self.book.members.contains_key(&id) {
+        if peer.is_none() && !self.book.knows_member(&id) {
             return Err(unknown());
         }
         if peer.is_some_and(|peer| peer.liveness.present()) {
@@ -54,17 +87,12 @@ impl Engine {
                  what it may have called can still come back"
             ));
         }
-        self.book.members.remove(&id);
-        self.members.forget(&id);
-        // Heard at no time at all.
-        self.journal()
-            .write(JournalWrite::Member(id, 0), Pending::Other);
-        self.look_at_waiting();
+        self.forget_for_good(id);
         Ok("forgotten".to_owned())
     }
 
     pub(crate) fn journal_member_gone(&mut self, id: &InstanceId) {
-        self.book.members.insert(id.clone(), self.now.wall);
+        self.note_heard(id);
         self.book.out.remove(id);
         self.book.owed.remove(id);
         self.look_at_waiting();
@@ -163,6 +191,7 @@ impl Engine {
                 intents,
                 made,
                 outcomes: out.acked_outcomes.into_iter().collect(),
+                unkept: out.unkept.into_iter().collect(),
                 refused: out.refused,
             };
             self.say(Some(member), message);

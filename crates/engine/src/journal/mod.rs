@@ -31,9 +31,11 @@ impl Engine {
     /// Puts back what the journal kept. Before [`Engine::start`].
     pub fn restore_journal(&mut self, now: Now, kept: Restored) {
         self.book.lost_until = kept.lost_until;
-        let heard = kept.members.into_iter().filter(|(_, heard)| *heard > 0);
-        self.book.members = heard.collect();
-        self.book.members.remove(&self.cfg.instance);
+        for (id, heard) in kept.members {
+            if heard > 0 && id != self.cfg.instance {
+                self.book.restore_member(id, heard, now);
+            }
+        }
         for intent in kept.intents {
             if intent.until > now.wall {
                 self.book.change(intent.key, |entry| {
@@ -72,18 +74,19 @@ impl Engine {
             match self.book.writes.remove(id) {
                 None => self.stale("journal"),
                 Some(Pending::Other) => {}
+                Some(Pending::Member(id)) if failure.is_some() => self.book.member_unkept(&id),
+                Some(Pending::Member(_)) => {}
                 Some(Pending::OwnIntent(job, made)) => self.intent_written(job, made, failure),
                 Some(Pending::OwnOutcome(job)) => self.outcome_written(job),
                 // A member whose disk fails still remembers: after a crash of both, the maker's
                 // disk has the intent, and this one never takes an unknown id of a member that it
-                // cannot ask for unmade.
+                // cannot ask for unmade. After its own crash it is told again: so it says that.
                 Some(Pending::ForeignOutcome { from, key }) => {
                     self.book.note_durable(&key);
-                    let out = self.book.out.entry(from).or_default();
-                    out.acked_outcomes.insert(key);
+                    self.journal().ack_outcome(&from, key, failure.is_none());
                 }
                 Some(Pending::ForeignIntent { from, key, made }) => {
-                    self.foreign_intent_written(&from, key, made);
+                    self.foreign_intent_written(&from, key, made, failure.is_none());
                 }
             }
         }
@@ -143,7 +146,7 @@ impl Journal<'_> {
         let key = outcome.key;
         let record = outcome.clone();
         self.book.change(key, |entry| {
-            entry.acked.clear();
+            entry.nobody_has();
             entry.outcome = Some(record);
         });
         for member in self.members.journaling() {
@@ -165,10 +168,18 @@ impl Journal<'_> {
         self.write(JournalWrite::Withdraw(*key), Pending::Other);
     }
 
-    /// A member is told that its intent is on disk here.
-    fn ack_intent(&mut self, to: &InstanceId, key: Key, made: u64) {
+    /// A member is told that its intent is known here. `kept`: on disk.
+    fn ack_intent(&mut self, to: &InstanceId, key: Key, made: u64, kept: bool) {
         let out = self.book.out.entry(to.clone()).or_default();
         out.acked_intents.insert(key, made);
+        out.note_kept(key, kept);
+    }
+
+    /// Likewise of an outcome.
+    fn ack_outcome(&mut self, to: &InstanceId, key: Key, kept: bool) {
+        let out = self.book.out.entry(to.clone()).or_default();
+        out.acked_outcomes.insert(key);
+        out.note_kept(key, kept);
     }
 
     /// A member is told that its intent is not taken.

@@ -37,6 +37,9 @@ pub(crate) struct Group {
     /// An operator has chosen this instance: no hold.
     pub(crate) at_once: bool,
     pub consumer: Option<Consumer>,
+    /// One was lost, and the one before it may still be there: the shell gives it up only for a new
+    /// one, or when it is told to.
+    former: bool,
     pub(crate) generation: u64,
     /// The higher-priority follower's way back: since when it could lead.
     pub(crate) stable_since: Option<u64>,
@@ -46,8 +49,9 @@ pub(crate) struct Group {
     pub(crate) claimed: Option<(u64, u64)>,
     /// Whose claim this leader drains for, its term and until when.
     pub(crate) granting: Option<(InstanceId, u64, u64)>,
-    /// Doubles when a takeback did not last.
+    /// Doubles when a lead did not last.
     pub(crate) hold_factor: u64,
+    /// Monotonic milliseconds.
     pub(crate) led_since: Option<u64>,
 }
 
@@ -63,6 +67,7 @@ impl Group {
             leaving: None,
             at_once: false,
             consumer: None,
+            former: false,
             generation: 0,
             stable_since: None,
             preparing: None,
@@ -125,6 +130,7 @@ impl Groups {
         match consumer {
             Some(consumer) if consumer.link == link && consumer.tag == tag => {
                 consumer.confirmed = true;
+                self.0[index].former = false;
                 true
             }
             _ => false,
@@ -140,19 +146,23 @@ impl Groups {
         let current = known.is_some_and(|known| known.link == link && known.tag == tag);
         if current {
             group.consumer = None;
+            group.former = true;
         }
         current
     }
 
-    /// It is given back.
-    pub(crate) fn stop_consumer(&mut self, index: usize) {
-        self.0[index].consumer = None;
+    /// All are given back. `false`: there is none.
+    pub(crate) fn stop_consumer(&mut self, index: usize) -> bool {
+        let group = &mut self.0[index];
+        let former = std::mem::take(&mut group.former);
+        group.consumer.take().is_some() || former
     }
 
     /// The link of all consumers is gone, or is left.
     pub(crate) fn forget_consumers(&mut self) {
         for group in &mut self.0 {
             group.consumer = None;
+            group.former = false;
         }
     }
 

@@ -327,7 +327,7 @@ impl Engine {
         // Also at the end of a drain: what waits must be handed over before anything starts.
         let served = from.leads() || from == Role::Draining;
         if served && !role.leads() && role != Role::Draining {
-            self.groups.edit(index).led_since = None;
+            self.note_lead_lost(index, now, from);
             self.step_down(index);
         }
         self.end_choice_of_the_lost(index);
@@ -335,6 +335,21 @@ impl Engine {
         self.beat();
         self.release_held();
         self.advance_all();
+    }
+
+    /// A lead that was lost soon, and not because somebody wanted that: the next way back takes
+    /// longer.
+    fn note_lead_lost(&mut self, index: usize, now: u64, from: Role) {
+        let wanted = from == Role::Draining || self.groups[index].leaving.is_some();
+        let group = self.groups.edit(index);
+        let Some(since) = group.led_since.take() else {
+            return;
+        };
+        if now.saturating_sub(since) >= limits::STEADY_LEAD_MS {
+            group.hold_factor = 1;
+        } else if !wanted && !group.stopped {
+            group.hold_factor = (group.hold_factor * 2).min(limits::HOLD_FACTOR);
+        }
     }
 
     fn tell_alone(&mut self, index: usize) {

@@ -2,5 +2,7 @@
 
 pub(crate) mod rng;
 pub(crate) mod session;
+mod sessions;
 pub mod steady;
+pub(crate) mod tally;
 pub(crate) mod timer;

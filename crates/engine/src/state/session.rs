@@ -1,14 +1,16 @@
-//! Agent sessions and client destinations.
+//! What is known of one agent.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-
-use crate::model::{AgentId, Cause, Destination, Dialog, InstanceId, Secret, User};
+use crate::model::{Cause, Destination, Dialog, InstanceId, Secret, User};
 use crate::wire::event::continued;
 
 use crate::agents::correlation::Expectation;
 use crate::api::ids::{CallId, JobId, SubscriptionEpoch};
 use crate::api::limits;
-use crate::peer::{SessionRecord, Version};
+use crate::peer::SessionRecord;
+
+use super::tally::Tally;
+
+pub use super::sessions::Sessions;
 
 /// A notification subscription of this instance for an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +82,8 @@ pub struct PendingConnect {
     pub epoch: SubscriptionEpoch,
     /// Nodes tried.
     pub tried: u32,
+    /// The node that is being tried.
+    pub node: usize,
     /// Name of the group whose queue the command came through; empty is the first group.
     pub group: String,
 }
@@ -178,6 +182,10 @@ pub struct Session {
     pub heard_at: Option<u64>,
     /// No move before then, monotonic milliseconds: after one, or after one was refused.
     pub still_until: u64,
+    /// Its part in the tally.
+    pub(super) counted: Tally,
+    /// It may have changed since it was counted.
+    pub(super) stale: bool,
 }
 
 impl Session {
@@ -203,6 +211,8 @@ impl Session {
             moving: None,
             heard_at: None,
             still_until: 0,
+            counted: Tally::default(),
+            stale: true,
         }
     }
 
@@ -256,334 +266,5 @@ impl Session {
         }
         self.dialogs.push(dialog.clone());
         false
-    }
-}
-
-/// All sessions and destinations.
-#[derive(Debug, Default)]
-pub struct Sessions {
-    // Ordered: what the engine does must depend on its inputs alone.
-    map: BTreeMap<AgentId, Session>,
-    by_destination: HashMap<Destination, BTreeSet<AgentId>>,
-    destinations: BTreeMap<Destination, u64>,
-    next_seen: u64,
-    dirty: BTreeSet<AgentId>,
-    new_destinations: Vec<Destination>,
-    /// Sessions and destinations that the store does not have as they are.
-    unkept: BTreeSet<AgentId>,
-    unkept_destinations: BTreeSet<Destination>,
-    /// A planted fault: wall-clock time, which then stands for versions.
-    clock: Option<u64>,
-    /// A planted fault: another owner's account is taken whatever its epoch.
-    any_epoch: bool,
-}
-
-impl Sessions {
-    /// A living session.
-    #[must_use]
-    pub fn get(&self, agent: &AgentId) -> Option<&Session> {
-        self.map.get(agent).filter(|session| session.live())
-    }
-
-    /// A session to change, tombstone or not. Changes of the record are to be marked with
-    /// [`Self::touch`].
-    pub fn get_mut(&mut self, agent: &AgentId) -> Option<&mut Session> {
-        self.map.get_mut(agent)
-    }
-
-    /// All, tombstones included.
-    pub fn iter(&self) -> impl Iterator<Item = &Session> {
-        self.map.values()
-    }
-
-    /// Digest of the living sessions' versions, never 0: equal tables have equal digests.
-    #[must_use]
-    pub fn digest(&self) -> u64 {
-        const PRIME: u64 = 0x0000_0100_0000_01B3;
-        let mut digest: u64 = 0xCBF2_9CE4_8422_2325;
-        for session in self.map.values().filter(|session| session.live()) {
-            let version = &session.record.version;
-            let texts = [session.record.agent.as_str(), version.owner.as_str()];
-            for byte in texts.into_iter().flat_map(str::bytes) {
-                digest = (digest ^ u64::from(byte)).wrapping_mul(PRIME);
-            }
-            for number in [version.epoch, version.counter] {
-                digest = (digest ^ number).wrapping_mul(PRIME);
-            }
-        }
-        digest | 1
-    }
-
-    /// The planted fault `MergeByClock`: later wall-clock time wins.
-    pub(crate) fn merge_by_clock(&mut self, wall: u64) {
-        self.clock = Some(wall);
-    }
-
-    /// The planted fault `SkipEpochCheck`: any owner is believed.
-    pub(crate) fn take_any_epoch(&mut self) {
-        self.any_epoch = true;
-    }
-
-    /// Whether an account wins over the one that is known.
-    fn newer(&self, record: &SessionRecord, known: &SessionRecord) -> bool {
-        let (theirs, ours) = (&record.version, &known.version);
-        match self.clock {
-            None if self.any_epoch => theirs.owner != ours.owner || theirs > ours,
-            None => theirs > ours,
-            Some(_) => theirs.counter > ours.counter,
-        }
-    }
-
-    /// Number of living sessions, and of those with that owner.
-    #[must_use]
-    pub fn count(&self, owner: &InstanceId) -> (usize, usize) {
-        let live = self.map.values().filter(|session| session.live());
-        live.fold((0, 0), |(total, owned), session| {
-            let own = session.owned_by(owner);
-            (total + 1, owned + usize::from(own))
-        })
-    }
-
-    /// Number of all, tombstones included.
-    #[must_use]
-    pub fn number(&self) -> usize {
-        self.map.len()
-    }
-
-    /// Whether another session finds room.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.map.len() < limits::SESSIONS
-    }
-
-    /// Adds or replaces a session that this instance owns.
-    pub fn insert(&mut self, session: Session) {
-        let agent = session.record.agent.clone();
-        self.index(&session.record);
-        self.map.insert(agent.clone(), session);
-        self.unkept.insert(agent.clone());
-        self.dirty.insert(agent);
-    }
-
-    /// The owner changed a record: counts its version and marks it for the peers.
-    pub fn touch(&mut self, agent: &AgentId) {
-        if let Some(session) = self.map.get_mut(agent) {
-            let counter = &mut session.record.version.counter;
-            *counter = self.clock.unwrap_or(*counter + 1);
-            self.dirty.insert(agent.clone());
-            self.unkept.insert(agent.clone());
-        }
-    }
-
-    /// As [`Self::touch`], where only the agent's state changed: that is read anew after a restart
-    /// and not worth a write to disk.
-    pub fn touch_state(&mut self, agent: &AgentId) {
-        if let Some(session) = self.map.get_mut(agent) {
-            let counter = &mut session.record.version.counter;
-            *counter = self.clock.unwrap_or(*counter + 1);
-            self.dirty.insert(agent.clone());
-        }
-    }
-
-    /// Makes `owner` the owner of a session in `epoch`.
-    pub fn own(&mut self, agent: &AgentId, owner: &InstanceId, epoch: u64, rank: u16) {
-        if let Some(session) = self.map.get_mut(agent) {
-            session.record.version = Version {
-                epoch,
-                rank,
-                owner: owner.clone(),
-                counter: self.clock.unwrap_or(1),
-            };
-            self.dirty.insert(agent.clone());
-            self.unkept.insert(agent.clone());
-        }
-    }
-
-    /// The owner grants a session to another instance, whose word on it is told from now on.
-    /// Returns the record as it stands.
-    pub fn give(&mut self, agent: &AgentId, version: Version) -> Option<SessionRecord> {
-        let session = self.map.get_mut(agent)?;
-        session.record.version = version;
-        self.dirty.remove(agent);
-        self.unkept.insert(agent.clone());
-        Some(session.record.clone())
-    }
-
-    /// Binds an agent to a destination; returns the former one where it differs.
-    pub fn rebind(&mut self, agent: &AgentId, destination: &Destination) -> Option<Destination> {
-        let session = self.map.get_mut(agent)?;
-        let former = std::mem::replace(&mut session.record.destination, destination.clone());
-        if former == *destination {
-            return None;
-        }
-        if let Some(agents) = self.by_destination.get_mut(&former) {
-            agents.remove(agent);
-        }
-        let record = session.record.clone();
-        self.index(&record);
-        Some(former)
-    }
-
-    /// A peer's account of a session. The greater version wins. Returns whether it was taken and
-    /// the owner before.
-    pub fn merge(&mut self, record: SessionRecord) -> Option<Option<InstanceId>> {
-        let room = self.has_room();
-        let known = self.map.get(&record.agent);
-        if known.is_some_and(|known| !self.newer(&record, &known.record)) {
-            return None;
-        }
-        match self.map.get_mut(&record.agent) {
-            Some(session) => {
-                let former = session.record.clone();
-                if let Some(agents) = self.by_destination.get_mut(&former.destination) {
-                    agents.remove(&record.agent);
-                }
-                let same = former.same_but_state(&record);
-                session.record = record.clone();
-                self.index(&record);
-                if !same {
-                    self.unkept.insert(record.agent);
-                }
-                Some(Some(former.version.owner))
-            }
-            None if room => {
-                self.index(&record);
-                self.unkept.insert(record.agent.clone());
-                self.map.insert(record.agent.clone(), Session::new(record));
-                Some(None)
-            }
-            None => None,
-        }
-    }
-
-    /// Removes a tombstone that is old enough.
-    pub fn remove(&mut self, agent: &AgentId) {
-        if let Some(session) = self.map.remove(agent)
-            && let Some(agents) = self.by_destination.get_mut(&session.record.destination)
-        {
-            agents.remove(agent);
-        }
-        self.dirty.remove(agent);
-        self.unkept.insert(agent.clone());
-    }
-
-    /// A client made itself known. Returns whether it is new.
-    pub fn learn_destination(&mut self, destination: &Destination, tell_peers: bool) -> bool {
-        self.next_seen += 1;
-        let new = self
-            .destinations
-            .insert(destination.clone(), self.next_seen)
-            .is_none();
-        if new {
-            self.unkept_destinations.insert(destination.clone());
-        }
-        if new && tell_peers {
-            self.new_destinations.push(destination.clone());
-        }
-        if self.destinations.len() > limits::DESTINATIONS {
-            let oldest = self.destinations.iter().min_by_key(|(_, seen)| **seen);
-            if let Some((oldest, _)) = oldest.map(|(d, s)| (d.clone(), *s)) {
-                self.destinations.remove(&oldest);
-            }
-        }
-        new
-    }
-
-    /// Whether a client made itself known, here or at a peer.
-    #[must_use]
-    pub fn knows_destination(&self, destination: &Destination) -> bool {
-        self.destinations.contains_key(destination)
-            || self
-                .by_destination
-                .get(destination)
-                .is_some_and(|agents| !agents.is_empty())
-    }
-
-    /// All known destinations.
-    pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
-        self.destinations.keys()
-    }
-
-    /// Takes what is to be told to the peers, at most `max` records.
-    pub fn take_changes(&mut self, max: usize) -> (Vec<SessionRecord>, Vec<Destination>) {
-        let mut records = Vec::new();
-        while records.len() < max
-            && let Some(agent) = self.dirty.pop_first()
-        {
-            if let Some(session) = self.map.get(&agent)
-                && session.told()
-            {
-                records.push(session.record.clone());
-            }
-        }
-        let count = self.new_destinations.len().min(max);
-        (records, self.new_destinations.drain(..count).collect())
-    }
-
-    /// Takes what the store is to keep, at most `max` of each; a session that is gone has no
-    /// record. Not before its first Connect is proven.
-    pub fn take_unkept(
-        &mut self,
-        max: usize,
-    ) -> (Vec<(AgentId, Option<SessionRecord>)>, Vec<Destination>) {
-        let mut sessions = Vec::new();
-        while sessions.len() < max
-            && let Some(agent) = self.unkept.pop_first()
-        {
-            let session = self.map.get(&agent).filter(|session| session.told());
-            let record = session.map(|session| session.record.clone());
-            sessions.push((agent, record));
-        }
-        let mut destinations = Vec::new();
-        while destinations.len() < max
-            && let Some(destination) = self.unkept_destinations.pop_first()
-        {
-            destinations.push(destination);
-        }
-        (sessions, destinations)
-    }
-
-    /// Whether the store lacks something of a session.
-    #[must_use]
-    pub fn is_unkept(&self, agent: &AgentId) -> bool {
-        self.unkept.contains(agent)
-    }
-
-    /// What was taken could not be kept: it is to be kept later.
-    pub fn keep_later(&mut self, agents: Vec<AgentId>, destinations: Vec<Destination>) {
-        self.unkept.extend(agents);
-        self.unkept_destinations.extend(destinations);
-    }
-
-    /// Whether the store lacks something.
-    #[must_use]
-    pub fn has_unkept(&self) -> bool {
-        !self.unkept.is_empty() || !self.unkept_destinations.is_empty()
-    }
-
-    /// Puts back what the store kept; nothing of it counts as changed.
-    pub fn restore(&mut self, records: Vec<SessionRecord>, destinations: Vec<Destination>) {
-        for record in records {
-            self.index(&record);
-            self.map.insert(record.agent.clone(), Session::new(record));
-        }
-        for destination in destinations {
-            self.learn_destination(&destination, false);
-        }
-        self.unkept.clear();
-        self.unkept_destinations.clear();
-    }
-
-    /// Whether there is something to tell.
-    #[must_use]
-    pub fn has_changes(&self) -> bool {
-        !self.dirty.is_empty() || !self.new_destinations.is_empty()
-    }
-
-    fn index(&mut self, record: &SessionRecord) {
-        self.by_destination
-            .entry(record.destination.clone())
-            .or_default()
-            .insert(record.agent.clone());
     }
 }

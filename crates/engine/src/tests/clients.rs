@@ -2,6 +2,7 @@
 
 use super::support::*;
 use crate::Event;
+use crate::api::command::Outbound;
 use crate::api::input::{Input, Notice};
 use crate::model::{Action, Answer, CallOutcome};
 use crate::view::SessionQuery;
@@ -102,6 +103,58 @@ fn an_unreachable_service_is_tried_on_the_other_node_then_fails() {
     rig.notifications = Notifications::Up;
     rig.send("Connect#1001", "desk,pw", "c2");
     assert_eq!(rig.outcomes(), [Outcome::Failed, Outcome::Ok]);
+}
+
+fn fails(rig: &mut Rig, name: &str) {
+    let reason = "so said the test".to_owned();
+    rig.notify(name, Notice::Unreachable { reason });
+}
+
+#[test]
+fn connects_that_fail_at_the_same_node_move_the_instance_once() {
+    let mut rig = Rig::leader();
+    rig.notifications = Notifications::Silent;
+    for name in ["1001", "1002", "1003"] {
+        rig.send(&format!("Connect#{name}"), "desk,pw", &format!("c-{name}"));
+    }
+    for name in ["1001", "1002", "1003"] {
+        fails(&mut rig, name);
+    }
+    let nodes: Vec<usize> = rig.subscribed.iter().map(|(.., node)| *node).collect();
+    assert_eq!(nodes, [0, 0, 0, 1, 1, 1]);
+    for name in ["1001", "1002", "1003"] {
+        rig.notify(name, Notice::Up);
+    }
+    assert_eq!(rig.outcomes(), [Outcome::Ok; 3]);
+}
+
+#[test]
+fn a_connect_whose_node_fails_after_the_move_is_tried_on_the_new_one() {
+    let mut rig = Rig::leader();
+    rig.notifications = Notifications::Silent;
+    rig.send("Connect#1001", "desk,pw", "c1");
+    rig.nodes[0] = unreachable();
+    rig.advance(20_000);
+    fails(&mut rig, "1001");
+    let nodes: Vec<usize> = rig.subscribed.iter().map(|(.., node)| *node).collect();
+    assert_eq!(nodes, [0, 1]);
+    rig.notify("1001", Notice::Up);
+    assert_eq!(rig.outcomes(), [Outcome::Ok]);
+}
+
+#[test]
+fn a_connect_that_succeeds_at_the_node_that_was_left_is_moved() {
+    let mut rig = Rig::leader();
+    rig.notifications = Notifications::Silent;
+    rig.send("Connect#1001", "desk,pw", "c1");
+    rig.nodes[0] = unreachable();
+    rig.advance(20_000);
+    rig.notify("1001", Notice::Up);
+    rig.notifications = Notifications::Up;
+    rig.advance(1_000);
+    let nodes: Vec<usize> = rig.subscribed.iter().map(|(.., node)| *node).collect();
+    assert_eq!(nodes, [0, 1]);
+    assert_eq!(rig.unsubscribed.len(), 1, "one subscription an agent");
 }
 
 #[test]
@@ -291,4 +344,25 @@ fn a_consumer_that_the_broker_does_not_list_is_registered_anew() {
     assert!(rig.consumers.values().any(|(_, tag)| *tag == after));
     let lost = |event: &Event| matches!(event, Event::ConsumerLost { .. });
     assert_eq!(rig.events.iter().filter(|event| lost(event)).count(), 1);
+}
+
+#[test]
+fn an_error_carries_the_epoch_of_its_agent_as_the_states_do() {
+    let mut rig = Rig::with_agent();
+    for name in ["1002", "1003", "1004"] {
+        rig.sign_in(name, "desk");
+    }
+    rig.answers.push_back(refused(400));
+    rig.send("MakeReady#1001", "", "m1");
+    rig.notify_state("1001", "READY", None);
+    let epochs: Vec<u64> = rig
+        .published
+        .iter()
+        .filter_map(|(.., message)| match message {
+            Outbound::Event { epoch, .. } => Some(*epoch),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(epochs.len(), 2, "the error and the state");
+    assert_eq!(epochs[0], epochs[1]);
 }

@@ -143,6 +143,20 @@ fn the_same_id_with_another_body_is_rejected_and_changes_nothing() {
 }
 
 #[test]
+fn an_expired_one_under_the_id_of_another_is_rejected_as_well() {
+    let mut rig = Rig::with_agent();
+    rig.send("MakeCall#1001", "5000", "m1");
+    let link = rig.active();
+    let other = message("MakeCall#1001", "6000", "m1");
+    let id = rig.deliver_on(link, Source::Expired, other);
+    assert_eq!(rig.outcomes(), [Outcome::Accepted, Outcome::Rejected]);
+    assert_eq!(rig.acks.last(), Some(&id));
+    assert_eq!(rig.calls.len(), 1);
+    let twice = Event::Duplicate { kind: "other_body" };
+    assert!(rig.events.contains(&twice));
+}
+
+#[test]
 fn an_unsafe_command_that_may_have_been_seen_is_in_doubt_and_a_safe_one_runs() {
     let mut rig = Rig::with_agent();
     // A member that keeps no journal may have started it.
@@ -176,17 +190,22 @@ fn too_many_commands_for_one_agent_are_rejected_with_advice_and_may_come_again()
     assert_eq!(rig.outcomes(), [Outcome::Rejected, Outcome::Accepted]);
 }
 
+/// Room for what one command takes, not for two hundred of them in one another.
 #[test]
 fn a_long_lane_of_commands_that_end_at_once_is_worked_off_without_deep_recursion() {
-    let mut rig = Rig::with_agent();
-    rig.answers_calls = false;
-    rig.send("MakeReady#1001", "", "first");
-    for n in 0..crate::api::limits::LANE_DEPTH {
-        // An extension that is no number is rejected before any request.
-        rig.send("Login#1001", "pw,x", &format!("l{n}"));
-    }
-    rig.answer(done());
-    assert_eq!(rig.acks.len(), 1 + crate::api::limits::LANE_DEPTH);
+    let work = || {
+        let mut rig = Rig::with_agent();
+        rig.answers_calls = false;
+        rig.send("MakeReady#1001", "", "first");
+        for n in 0..crate::api::limits::LANE_DEPTH {
+            // An extension that is no number is rejected before any request.
+            rig.send("Login#1001", "pw,x", &format!("l{n}"));
+        }
+        rig.answer(done());
+        assert_eq!(rig.acks.len(), 1 + crate::api::limits::LANE_DEPTH);
+    };
+    let small = std::thread::Builder::new().stack_size(512 * 1024);
+    small.spawn(work).unwrap().join().unwrap();
 }
 
 #[test]
@@ -226,6 +245,40 @@ fn what_cannot_be_understood_is_kept_answered_and_acknowledged() {
     assert_eq!(rig.dead_letters().len(), 1);
     assert_eq!(rig.outcomes(), [Outcome::Rejected]);
     assert_eq!(rig.acks, [id]);
+}
+
+#[test]
+fn what_is_refused_is_counted_where_its_name_was_understood() {
+    let mut rig = Rig::with_agent();
+    rig.send("MakeCall#1001", "", "m1");
+    rig.send("hello#", "", "");
+    rig.send("Frobnicate#1001", "", "x1");
+    assert_eq!(rig.dead_letters().len(), 3);
+    let counted = rig.events.iter().filter_map(|event| match event {
+        Event::CommandFinished {
+            command,
+            tag,
+            outcome,
+            code,
+            identified,
+            ..
+        } => Some((
+            *command,
+            tag.addressee.as_str(),
+            *outcome,
+            code.as_deref(),
+            *identified,
+        )),
+        _ => None,
+    });
+    let refused = Outcome::Rejected;
+    assert_eq!(
+        counted.collect::<Vec<_>>(),
+        [
+            ("MakeCall", "1001", refused, Some("MISSING_NUMBER"), true),
+            ("Hello", "", refused, Some("PLEASE_RETRY"), false),
+        ]
+    );
 }
 
 #[test]

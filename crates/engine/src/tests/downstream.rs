@@ -5,6 +5,7 @@ use crate::Event;
 use crate::api::input::Input;
 use crate::api::input::Notice;
 use crate::model::Action;
+use crate::view::StandingView;
 use crate::wire::event::{ClientEvent, SystemStatus};
 use crate::wire::reply::Outcome;
 
@@ -460,4 +461,49 @@ fn new_credentials_are_proven_and_then_used() {
     rig.calls.clear();
     rig.send("MakeReady#1001", "", "m1");
     assert_eq!(rig.calls.last().unwrap().password.expose(), "new-pw");
+}
+
+#[test]
+fn a_node_is_shown_by_its_base_url_and_its_name_here_and_by_the_peers() {
+    let rig = Rig::leader();
+    let nodes = rig.engine.view().downstreams;
+    let first = (nodes[0].url.as_str(), nodes[0].host.as_str());
+    assert_eq!(first, ("http://f0/api", "f0"));
+    let mut told = rig.engine.standing(0);
+    assert_eq!(StandingView::from(&told).downstreams, nodes);
+    // An older instance tells the name only.
+    told.downstreams[1].base.clear();
+    let old = &StandingView::from(&told).downstreams[1];
+    assert_eq!((old.url.as_str(), old.host.as_str()), ("f1", "f1"));
+}
+
+#[test]
+fn streams_that_are_all_lost_at_once_are_had_again_at_the_rate_of_a_takeover() {
+    let mut rig = Rig::leader();
+    let names: Vec<String> = (0..100).map(|n| format!("2{n:03}")).collect();
+    for name in &names {
+        rig.sign_in(name, "desk");
+    }
+    let lost = || Notice::Lost {
+        reason: "the service has ended".into(),
+        conflict: false,
+    };
+    rig.forget();
+    rig.notify(&names[0], lost());
+    rig.advance(160);
+    assert_eq!(rig.subscribed.len(), 1, "one alone does not wait");
+    rig.advance(1_000);
+    rig.forget();
+    for name in &names {
+        rig.notify(name, lost());
+    }
+    let mut most = 0;
+    for _ in 0..40 {
+        let before = rig.subscribed.len();
+        rig.advance(50);
+        most = most.max(rig.subscribed.len() - before);
+    }
+    let rate = usize::try_from(rig.config.takeover_rate).unwrap();
+    assert_eq!(rig.subscribed.len(), names.len());
+    assert!(most <= rate * 2 * 50 / 1_000, "{most} in 50 ms");
 }

@@ -3,7 +3,7 @@
 use super::support::*;
 use crate::Event;
 use crate::api::command::ReplyRoute;
-use crate::api::input::{Input, Source};
+use crate::api::input::{Input, Source, Verb};
 use crate::brokers::fitness::Way;
 use crate::peer::Role;
 use crate::wire::reply::Outcome;
@@ -414,4 +414,19 @@ fn the_one_in_use_is_lost_while_the_former_one_is_being_left() {
     let view = rig.engine.view();
     assert!(view.attached, "it is heard");
     assert!(view.groups[0].consuming);
+}
+
+#[test]
+fn a_group_that_is_stopped_gives_up_the_consumer_that_a_failed_one_was_to_replace() {
+    let mut rig = alone();
+    // The broker refuses the new one; the one before it consumes still.
+    lose_consumer(&mut rig);
+    assert_eq!(rig.consumers.len(), 1);
+    rig.refused.insert((0, Way::Commands));
+    rig.input(Input::Operator {
+        id: crate::api::ids::VerbId(1),
+        verb: Verb::FailoverStop("agents".into()),
+    });
+    rig.advance(100);
+    assert!(rig.consumers.is_empty());
 }

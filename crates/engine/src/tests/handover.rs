@@ -127,3 +127,48 @@ fn stopping_a_group_lets_go_what_was_prepared_for_it() {
     rig.advance_with_peer(3_000, &mut seq, Role::Leader, 100);
     assert_eq!(rig.unsubscribed.len(), 1);
 }
+
+/// The lead is lost to another claim right after it was had: the next way back takes longer.
+#[test]
+fn the_hold_doubles_where_a_lead_did_not_last() {
+    let mut rig = Rig::leader();
+    let mut seq = 0;
+    let mut waits = Vec::new();
+    for turn in 1..=3 {
+        // Another one leads in a later term.
+        let mut beat = rig.heartbeat(seq + 1, Role::Leader, 100);
+        seq += 1;
+        beat.groups[0].term = 1_000 * turn;
+        rig.peer("gc-2", PeerMessage::Heartbeat(beat));
+        if turn == 1 {
+            rig.peer_snapshot();
+        }
+        assert_eq!(rig.role(), Role::Follower, "turn {turn}");
+        rig.said.clear();
+        let since = rig.mono;
+        let claimed = |rig: &Rig| {
+            rig.said.iter().find_map(|(_, m)| match m {
+                PeerMessage::Claim { term, .. } => Some(*term),
+                _ => None,
+            })
+        };
+        let term = loop {
+            rig.advance(250);
+            seq += 1;
+            let mut beat = rig.heartbeat(seq, Role::Leader, 100);
+            beat.groups[0].term = 1_000 * turn;
+            rig.peer("gc-2", PeerMessage::Heartbeat(beat));
+            assert!(rig.mono < since + 200_000, "it never claims");
+            if let Some(term) = claimed(&rig) {
+                break term;
+            }
+        };
+        waits.push(rig.mono - since);
+        let group = "agents".to_owned();
+        rig.peer("gc-2", PeerMessage::Grant { group, term });
+        assert_eq!(rig.role(), Role::Leader);
+    }
+    assert!(waits[0] >= 20_000 && waits[0] < 25_000, "{waits:?}");
+    assert!(waits[1] >= 40_000 && waits[1] < 45_000, "{waits:?}");
+    assert!(waits[2] >= 80_000 && waits[2] < 85_000, "{waits:?}");
+}

@@ -88,6 +88,7 @@ pub(super) fn ack(rig: &mut Rig, intents: &[Key], outcomes: &[Key]) {
         intents: intents.to_vec(),
         made: Vec::new(),
         outcomes: outcomes.to_vec(),
+        unkept: Vec::new(),
         refused: Vec::new(),
     };
     rig.peer("gc-2", message);
@@ -211,6 +212,7 @@ fn the_word_on_an_intent_that_was_taken_back_is_no_word_on_the_one_made_since() 
         intents: vec![intent.key],
         made: vec![made],
         outcomes: Vec::new(),
+        unkept: Vec::new(),
         refused: Vec::new(),
     };
     rig.peer("gc-2", word(intent.at - 1));

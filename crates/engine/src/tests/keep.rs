@@ -33,3 +33,20 @@ fn a_failed_write_is_tried_again_with_what_changed_meanwhile() {
     rig.advance(6_000);
     assert!(known(&rig.kept));
 }
+
+#[test]
+fn the_store_forgets_the_destinations_that_are_forgotten() {
+    let mut rig = Rig::leader();
+    for number in 0..crate::limits::DESTINATIONS + 3 {
+        rig.send(&format!("Hello#d-{number}"), "", &format!("h-{number}"));
+        if number % 500 == 0 {
+            rig.advance(100);
+            rig.forget();
+        }
+    }
+    // Heard again, it is none of the oldest.
+    rig.advance(5_000);
+    let known = |rig: &Rig, name: &str| rig.kept.destinations.contains(&destination(name));
+    assert_eq!(rig.kept.destinations.len(), crate::limits::DESTINATIONS);
+    assert!(!known(&rig, "d-0") && !known(&rig, "d-2") && known(&rig, "d-3"));
+}

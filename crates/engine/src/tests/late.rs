@@ -290,12 +290,19 @@ fn a_command_of_another_known_client_is_answered_to_that_client() {
         "{told:?}"
     );
     assert_eq!(rig.told("desk"), []);
-    // It has no queue of that name, and is told by events: nothing for people to look at.
+    // It has no queue of that name: where an event has told it, there is nothing for people to look
+    // at.
     rig.broker = Broker::Returns;
-    let mut ready = message("MakeReady#1001", "", "r1");
-    ready.reply_to = Some("boss".into());
-    let id = rig.deliver(ready);
-    assert!(rig.acks.contains(&id));
-    let parked = |message: &Outbound| matches!(message, Outbound::ParkedReply { .. });
-    assert!(!rig.published.iter().any(|(.., message)| parked(message)));
+    let parked = |rig: &Rig| {
+        let parked = |message: &Outbound| matches!(message, Outbound::ParkedReply { .. });
+        let all = rig.published.iter();
+        all.filter(|(.., message)| parked(message)).count()
+    };
+    for (kind, id, letters) in [("GetState#1001", "g2", 0), ("MakeReady#1001", "r1", 1)] {
+        let mut ask = message(kind, "", id);
+        ask.reply_to = Some("boss".into());
+        let id = rig.deliver(ask);
+        assert!(rig.acks.contains(&id));
+        assert_eq!(parked(&rig), letters, "{kind}");
+    }
 }

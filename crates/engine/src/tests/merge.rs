@@ -3,10 +3,11 @@
 use proptest::prelude::*;
 
 use super::support::*;
-use crate::api::ids::Now;
+use crate::api::ids::{JobId, Now};
 use crate::jobs::ledger::{Known, Ledger};
 use crate::peer::{OutcomeRecord, SessionRecord, Version};
 use crate::state::session::Sessions;
+use crate::state::tally::Tally;
 use crate::wire::reply::{Outcome, Reply};
 
 const NOW: Now = Now {
@@ -21,6 +22,29 @@ fn version() -> impl Strategy<Value = Version> {
         owner: instance(["gc-1", "gc-2", "gc-3"][owner]),
         counter,
     })
+}
+
+/// What the table counted as it went, and what a new one counts that was given all at once.
+fn counted(records: &[SessionRecord]) -> (Tally, Tally) {
+    let me = instance("gc-1");
+    let mut sessions = Sessions::default();
+    for (number, record) in records.iter().enumerate() {
+        sessions.merge(record.clone());
+        match number % 4 {
+            0 => drop(sessions.tally(&me)),
+            1 => sessions.own(&record.agent, &me, 7, 0),
+            2 => sessions.touch(&record.agent),
+            _ if record.tombstone => sessions.remove(&record.agent),
+            _ => {}
+        }
+        assert_eq!(sessions.count(&me), sessions.clone().tally(&me));
+    }
+    let mut anew = Sessions::default();
+    anew.restore(
+        sessions.iter().map(|s| s.record.clone()).collect(),
+        Vec::new(),
+    );
+    (sessions.tally(&me), anew.tally(&me))
 }
 
 /// Content follows from the version: an owner writes each version once.
@@ -89,7 +113,7 @@ fn honest_outcome() -> impl Strategy<Value = OutcomeRecord> {
 }
 
 fn known(ledger: &Ledger, record: &OutcomeRecord) -> Option<Reply> {
-    match ledger.look_up(&record.key, record.body) {
+    match ledger.look_up(NOW, &record.key, record.body) {
         Known::Finished(reply) => Some(reply.as_ref().clone()),
         _ => None,
     }
@@ -97,7 +121,7 @@ fn known(ledger: &Ledger, record: &OutcomeRecord) -> Option<Reply> {
 
 /// What a ledger holds of each id, and for how long, after these were heard in this order.
 fn held(outcomes: &[OutcomeRecord]) -> Vec<(u8, [u8; 8], Outcome, u64)> {
-    let mut ledger = Ledger::default();
+    let mut ledger = Ledger::with_bound(100);
     for record in outcomes {
         ledger.learn(NOW, record.clone(), |_| false);
     }
@@ -128,6 +152,12 @@ proptest! {
         prop_assert_eq!(table(&first), table(&second));
     }
 
+    #[test]
+    fn sessions_are_counted_as_they_change(records in prop::collection::vec(record(), 0..24)) {
+        let (as_it_went, anew) = counted(&records);
+        prop_assert_eq!(as_it_went, anew);
+    }
+
     /// What one table took from another, merged once more, changes nothing.
     #[test]
     fn tables_merge_to_the_same_from_either_side(
@@ -154,7 +184,7 @@ proptest! {
     fn a_definite_outcome_is_never_replaced(
         outcomes in prop::collection::vec(outcome(), 0..12),
     ) {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::with_bound(100);
         for record in &outcomes {
             let before = known(&ledger, record);
             ledger.learn(NOW, record.clone(), |_| false);
@@ -181,4 +211,97 @@ proptest! {
             prop_assert!(a <= c);
         }
     }
+}
+
+fn later(millis: u64) -> Now {
+    Now {
+        mono: millis,
+        wall: WALL + millis,
+    }
+}
+
+fn reply(outcome: Outcome) -> Reply {
+    Reply {
+        command: "MakeCall".into(),
+        id: "1001".into(),
+        outcome,
+        status: Some(202),
+        instance: "gc-1".into(),
+        downstream: Some("f0".into()),
+        error: None,
+        retry_after_ms: None,
+        body: None,
+    }
+}
+
+fn finished(ledger: &mut Ledger, now: Now, wall: u64, key: u8, deadline: u64) {
+    ledger.start([key; 16], [key; 8], JobId(u64::from(key)), deadline);
+    let done = ledger.finish(now, wall, [key; 16], &reply(Outcome::Accepted));
+    assert!(done.is_some());
+}
+
+fn is_known(ledger: &Ledger, now: Now, key: u8) -> bool {
+    matches!(
+        ledger.look_up(now, &[key; 16], [key; 8]),
+        Known::Finished(_)
+    )
+}
+
+/// What is behind a command with a long deadline, too: clients may count theirs anew.
+#[test]
+fn an_outcome_is_known_for_ten_minutes_or_until_its_deadline() {
+    let mut ledger = Ledger::with_bound(100);
+    finished(&mut ledger, NOW, WALL, 1, WALL + 24 * 3_600_000);
+    finished(&mut ledger, NOW, WALL, 2, WALL + 30_000);
+    for key in [1, 2] {
+        assert!(is_known(&ledger, later(599_000), key));
+    }
+    assert!(is_known(&ledger, later(3_600_000), 1));
+    assert!(!is_known(&ledger, later(601_000), 2));
+    finished(
+        &mut ledger,
+        later(601_000),
+        WALL + 601_000,
+        2,
+        WALL + 640_000,
+    );
+    assert!(is_known(&ledger, later(1_200_000), 2));
+}
+
+/// The time to forget by follows a clock that was set forward ten minutes later.
+#[test]
+fn a_clock_that_was_set_forward_does_not_end_the_promise_early() {
+    let mut ledger = Ledger::with_bound(100);
+    let ahead = WALL + 900_000;
+    finished(&mut ledger, NOW, ahead, 1, WALL + 30_000);
+    let caught_up = Now {
+        mono: 1,
+        wall: ahead + 590_000,
+    };
+    assert!(is_known(&ledger, caught_up, 1));
+}
+
+/// One for each agent and for each way to end, however many commands; and of bounded size.
+#[test]
+fn outcomes_share_what_they_have_in_common() {
+    let mut ledger = Ledger::with_bound(1_000);
+    let mut shrunk = None;
+    for number in 0..5_000_u32 {
+        let mut key = [0; 16];
+        key[..4].copy_from_slice(&number.to_be_bytes());
+        ledger.start(key, [0; 8], JobId(u64::from(number)), WALL);
+        let mut reply = reply(Outcome::Ok);
+        reply.id = format!("{}", number % 10);
+        let (record, early) = ledger.finish(NOW, WALL, key, &reply).unwrap();
+        assert_eq!(record.reply, reply);
+        assert_eq!(ledger.record(&key).unwrap().reply, reply);
+        shrunk = shrunk.or(early);
+    }
+    assert_eq!(ledger.len(), 1_000);
+    assert_eq!(
+        shrunk,
+        Some(0),
+        "forgotten at once: it is said for how long they are known"
+    );
+    assert_eq!(ledger.shared(), (1, 10));
 }

@@ -86,6 +86,12 @@ fn outcome_of(raw: &crate::wire::message::RawMessage, rig: &Rig) -> OutcomeRecor
     }
 }
 
+/// How often an answer in doubt was told to whoever counts.
+fn doubts(rig: &Rig) -> usize {
+    let told = |event: &&Event| matches!(event, Event::InDoubt);
+    rig.events.iter().filter(told).count()
+}
+
 #[test]
 fn what_another_one_has_told_is_the_outcome_of_a_command_that_runs_here_too() {
     let refusal = || refused(401);
@@ -117,6 +123,7 @@ fn what_another_one_has_told_is_the_outcome_of_a_command_that_runs_here_too() {
         rig.answer(ours);
         rig.advance(100);
         assert_eq!(rig.outcomes(), [told], "theirs was {theirs:?}");
+        assert_eq!(doubts(&rig), usize::from(told == Outcome::InDoubt));
     }
 }
 
@@ -514,4 +521,32 @@ fn two_instances_do_not_wait_for_each_other_with_the_same_command() {
     rig.advance(200);
     assert_eq!(rig.outcomes(), [Outcome::Accepted]);
     assert_eq!(rig.acks.len(), 1);
+}
+
+/// Supervisors of many teams are large: each message to the peers has a size.
+#[test]
+fn a_snapshot_of_supervisors_is_told_in_parts_that_fit() {
+    let mut rig = Rig::leader();
+    let team = |n: usize| crate::model::Team {
+        id: format!("{n}"),
+        name: format!("a team with a long name, number {n}"),
+    };
+    for number in 0..40 {
+        let name = format!("{}", 2_000 + number);
+        let mut supervisor = user(&name, "NOT_READY");
+        supervisor.teams = (0..300).map(team).collect();
+        rig.users.insert(agent(&name), supervisor);
+        rig.send(&format!("Connect#{name}"), "desk,pw", &format!("c-{name}"));
+        rig.send(&format!("Login#{name}"), "pw,2001", &format!("l-{name}"));
+    }
+    rig.advance(2_000);
+    rig.forget();
+    rig.peer_beat(1, Role::Follower, 100);
+    let sizes: Vec<usize> = rig
+        .said
+        .iter()
+        .map(|(_, message)| serde_json::to_vec(message).unwrap().len())
+        .collect();
+    assert!(sizes.iter().sum::<usize>() > 400_000, "{sizes:?}");
+    assert!(sizes.iter().all(|size| *size < 100_000), "{sizes:?}");
 }

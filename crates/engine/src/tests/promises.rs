@@ -45,6 +45,7 @@ fn answer(rig: &mut Rig) {
                 intents: intents.iter().map(|intent| intent.key).collect(),
                 made: intents.iter().map(|intent| intent.at).collect(),
                 outcomes: outcomes.iter().map(|outcome| outcome.key).collect(),
+                unkept: Vec::new(),
                 refused: Vec::new(),
             },
             _ => continue,

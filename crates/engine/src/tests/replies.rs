@@ -1,6 +1,7 @@
 //! The way of replies, and that an acknowledgement waits for their confirm.
 
 use super::support::*;
+use crate::Event;
 use crate::api::command::{Outbound, ReplyRoute};
 use crate::wire::reply::Outcome;
 
@@ -155,4 +156,31 @@ fn a_client_that_gets_events_gets_no_reply_on_the_same_address() {
     rig.deliver(raw);
     assert!(rig.replies().is_empty());
     assert_eq!(rig.acks.len(), 1);
+}
+
+#[test]
+fn a_reply_to_another_client_than_the_agents_is_counted_and_kept_unless_an_event_told_it() {
+    for (kind, answer, told) in [
+        ("MakeNotReady#1001", None, false),
+        // Events of a query and of an error go to whoever asked.
+        ("GetState#1001", None, true),
+        ("MakeNotReady#1001", Some(refused(400)), true),
+    ] {
+        let mut rig = Rig::with_agent();
+        rig.send("Hello#other", "", "h1");
+        rig.forget();
+        rig.broker = Broker::Returns;
+        rig.answers.extend(answer);
+        let mut raw = message(kind, "", "m1");
+        raw.reply_to = Some("other".into());
+        let id = rig.deliver(raw);
+        rig.advance(100);
+        assert_eq!(rig.told("other").len(), usize::from(told), "{kind}");
+        let lost = |event: &&Event| matches!(event, Event::ReplyUnroutable);
+        assert_eq!(rig.events.iter().filter(lost).count(), 1, "{kind}");
+        let parked = |message: &Outbound| matches!(message, Outbound::ParkedReply { .. });
+        let kept = rig.published.iter().any(|(.., message)| parked(message));
+        assert_eq!(kept, !told, "{kind}");
+        assert_eq!(rig.acks, [id], "{kind}");
+    }
 }

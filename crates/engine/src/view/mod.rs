@@ -139,8 +139,10 @@ fn none(count: &u32) -> bool {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DownstreamView {
-    /// Host.
+    /// Base URL.
     pub url: String,
+    /// Host, with its port where the URL has one: as in metrics and replies.
+    pub host: String,
     /// `unknown`, `up`, `down`.
     pub state: String,
     /// Whether requests go there.
@@ -248,7 +250,7 @@ impl Engine {
     /// The picture.
     #[must_use]
     pub fn view(&self) -> View {
-        let (total, owned) = self.sessions.count(&self.cfg.instance);
+        let sessions = self.sessions.count(&self.cfg.instance);
         View {
             instance: self.cfg.instance.to_string(),
             site: self.cfg.site.clone(),
@@ -260,9 +262,9 @@ impl Engine {
             downstreams: self.downstream_views(),
             peers: self.peer_views(),
             sessions: SessionsView {
-                total: total as u64,
-                owned: owned as u64,
-                subscribed: self.count_subscribed(),
+                total: sessions.total,
+                owned: sessions.owned,
+                subscribed: sessions.subscribed,
             },
             inflight: self.jobs.len() as u64,
             outbox: self.outbox.len() as u64,
@@ -281,11 +283,6 @@ impl Engine {
             finished: self.jobs.finished(),
             warnings: self.warnings(),
         }
-    }
-
-    fn count_subscribed(&self) -> u64 {
-        let live = self.sessions.iter().filter(|session| session.live());
-        live.filter(|session| session.subscription.is_up()).count() as u64
     }
 
     fn group_views(&self) -> Vec<GroupView> {
@@ -373,8 +370,10 @@ impl Engine {
                     NodeState::Up => ("up", None),
                     NodeState::Down { reason } => ("down", Some(reason.clone())),
                 };
+                let url = self.cfg.node_urls.get(index);
                 DownstreamView {
-                    url: node.host.clone(),
+                    url: url.unwrap_or(&node.host).clone(),
+                    host: node.host.clone(),
                     state: state.to_owned(),
                     current: index == self.route.current(),
                     reason,

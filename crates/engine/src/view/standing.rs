@@ -34,8 +34,8 @@ pub struct StandingView {
 }
 
 impl Engine {
-    /// What heartbeats tell the peers of the picture.
-    pub(crate) fn standing(&self) -> Standing {
+    /// What heartbeats tell the peers of the picture; `subscribed`: own subscriptions that stand.
+    pub(crate) fn standing(&self, subscribed: u64) -> Standing {
         Standing {
             page: self.cfg.page.clone(),
             brokers: self.broker_views().into_iter().map(Into::into).collect(),
@@ -48,7 +48,7 @@ impl Engine {
             in_service: self.route.available(),
             inflight: self.jobs.len() as u64,
             outbox: self.outbox.len() as u64,
-            subscribed: self.count_subscribed(),
+            subscribed,
             finished: self.jobs.finished(),
         }
     }
@@ -77,7 +77,9 @@ impl From<DownstreamView> for NodeStanding {
     fn from(view: DownstreamView) -> Self {
         Self {
             reason: view.reason.as_deref().map(short),
-            url: view.url,
+            // Older instances take this for a name.
+            base: view.url,
+            url: view.host,
             state: view.state,
             current: view.current,
         }
@@ -140,8 +142,10 @@ impl From<&BrokerStanding> for BrokerView {
 
 impl From<&NodeStanding> for DownstreamView {
     fn from(told: &NodeStanding) -> Self {
+        let base = Some(&told.base).filter(|base| !base.is_empty());
         Self {
-            url: told.url.clone(),
+            url: base.unwrap_or(&told.url).clone(),
+            host: told.url.clone(),
             state: told.state.clone(),
             current: told.current,
             reason: told.reason.clone(),

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::{Fault, args};
-use crate::catalogue::{Args, CommandSpec};
+use crate::catalogue::{self, Args, CommandSpec};
 use crate::message::RawMessage;
 use crate::model::json;
 use crate::model::text::{trimmed, without_mark};
@@ -96,17 +96,31 @@ fn keep_as_written(spec: &CommandSpec, args: &mut Args, written: &str) {
 
 /// Tells the forms apart.
 pub(super) fn open<'a>(raw: &RawMessage, body: &'a str) -> Result<Source<'a>, Fault> {
-    let typed = raw
-        .kind
-        .as_ref()
-        .is_some_and(|kind| !trimmed(kind).is_empty());
-    if !typed {
+    let typed = raw.kind.as_deref().map(trimmed);
+    let Some(kind) = typed.filter(|kind| !kind.is_empty()) else {
         return envelope(body);
+    };
+    if is_a_librarys(kind)
+        && let Ok(source) = envelope(body)
+        && source.kind().is_some_and(names_command)
+    {
+        return Ok(source);
     }
     match body.trim_start().chars().next() {
         Some('{' | '[' | '"') if json_typed(raw) => as_json(body),
         _ => Ok(Source::Text(body.into())),
     }
+}
+
+/// Whether it may be a word that a client's library puts there (`TextMessage`), and hides no command.
+fn is_a_librarys(kind: &str) -> bool {
+    !kind.contains('#') && !names_command(kind)
+}
+
+/// Whether `Command#id` begins with a command.
+fn names_command(kind: &str) -> bool {
+    let (name, _) = kind.split_once('#').unwrap_or((kind, ""));
+    catalogue::find(trimmed(name)).is_some()
 }
 
 /// A body that calls itself JSON and begins as such: an object, or the text in quotes. What begins

@@ -75,6 +75,7 @@ fn samples() -> Vec<PeerMessage> {
             intents: vec![KEY],
             made: vec![7],
             outcomes: vec![[2; 16]],
+            unkept: Vec::new(),
             refused: vec![
                 ([3; 16], IntentRefusal::Stale),
                 ([4; 16], IntentRefusal::Known),
@@ -338,6 +339,7 @@ fn standing() -> Standing {
             state: "down".into(),
             current: false,
             reason: Some("out of service".into()),
+            ..NodeStanding::default()
         }],
         groups: vec![GroupStanding {
             name: "agents".into(),

@@ -67,6 +67,9 @@ fn none(count: &u32) -> bool {
 pub struct NodeStanding {
     /// Host.
     pub url: String,
+    /// Base URL; empty where an older instance tells it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub base: String,
     /// `unknown`, `up`, `down`.
     pub state: String,
     /// Whether requests go there.

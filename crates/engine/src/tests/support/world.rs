@@ -33,6 +33,8 @@ impl Rig {
             self.kept.sessions.push((agent, record));
         }
         self.kept.destinations.extend(keep.destinations);
+        let gone = |one: &crate::model::Destination| keep.forgotten.contains(one);
+        self.kept.destinations.retain(|one| !gone(one));
         self.kept.epoch = keep.epoch;
         for group in keep.groups {
             self.kept.groups.retain(|known| known.name != group.name);

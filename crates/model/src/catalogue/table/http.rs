@@ -21,5 +21,5 @@ pub(super) static COMMANDS: &[CommandSpec] = &[agent(
 .asks("the request, below the base URL (`downstream.kind = http` only)")
 .tells(
     "none: the reply carries `status` and `body`",
-    "NOT_ALLOWED, HTTP_4xx, NOT_IMPLEMENTED",
+    "NOT_ALLOWED, HTTP_3xx, HTTP_4xx, HTTP_5xx, NOT_IMPLEMENTED",
 )];

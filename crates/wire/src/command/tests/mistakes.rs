@@ -76,6 +76,36 @@ fn a_plain_body_that_calls_itself_json_is_the_text_that_it_is() {
 }
 
 #[test]
+fn a_word_of_a_library_in_type_does_not_hide_an_envelope() {
+    for word in ["TextMessage", " application/json ", "jms-map-message"] {
+        for body in [
+            r#"{"type":"Login#1001","body":"s3cret,2001"}"#,
+            r#"{"data":{"type":"login # 1001","body":{"password":"s3cret","extension":"2001"}}}"#,
+        ] {
+            for message in [raw(word, body), json(word, body)] {
+                assert_eq!(password(&message), "s3cret", "{message:?}");
+                assert_eq!(ok(&message).addressee.as_str(), "1001");
+                assert_ne!(redacted_body(&message), message.body.to_vec());
+            }
+        }
+        let hello = raw(word, r#"{"type":"Hello#desk"}"#);
+        assert_eq!(ok(&hello).addressee.as_str(), "desk");
+        // The answer names what stands there, as where there is no envelope.
+        for body in ["Hello#desk", r#"{"type":"Fly#1"}"#, r#"{"type":1}"#, "{"] {
+            let refused = bad(&raw(word, body));
+            assert_eq!(refused.reason, "unknown_command", "{body}");
+            assert_eq!(refused.command.as_deref(), Some(word.trim()));
+        }
+        let nameless = bad(&raw(word, r#"{"type":"MakeReady"}"#));
+        assert_eq!(nameless.reason, "bad_id");
+    }
+    // What is written as a command is one, and so is a command's name.
+    let body = r#"{"type":"Hello#desk"}"#;
+    assert_eq!(bad(&raw("Fly#1001", body)).reason, "unknown_command");
+    assert_eq!(bad(&raw("MakeReady", body)).reason, "bad_id");
+}
+
+#[test]
 fn plain_values_in_an_envelope_are_the_texts_that_they_are() {
     for (body, dialog) in [
         ("77", "77"),
