@@ -182,6 +182,9 @@ fn real_labels() -> BTreeMap<&'static str, BTreeSet<String>> {
     telemetry::downstream_request("finesse-1", "2xx", 0.01);
     telemetry::consumer_proof("agents", "listed");
     telemetry::descriptors(Some(60), 200);
+    telemetry::callbacks("broker-1:5672", telemetry::CallbackGauges::default());
+    telemetry::callback("posted");
+    telemetry::callback_failed();
     let network = json!({"brokers": [{"broker": "broker-1:5672", "linksPlanned": 8}]});
     telemetry::network(&serde_json::from_value(network).unwrap());
     let text = telemetry.render();

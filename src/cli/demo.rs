@@ -131,10 +131,11 @@ mod tests {
     }
 
     #[test]
-    fn a_run_too_short_for_both_kills_is_refused() {
+    fn a_run_may_be_short_and_lasts_a_second_at_least() {
         let read = |words: &[&str]| Cli::try_parse_from(["demo"].iter().chain(words));
         assert_eq!(read(&["--seconds", "40"]).unwrap().args.seconds, Some(40));
         assert_eq!(read(&[]).unwrap().args.seconds, None);
-        assert!(read(&["--seconds", "5"]).is_err());
+        assert_eq!(read(&["--seconds", "1"]).unwrap().args.seconds, Some(1));
+        assert!(read(&["--seconds", "0"]).is_err());
     }
 }

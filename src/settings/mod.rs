@@ -380,6 +380,8 @@ pub struct Rest {
     pub listen: SocketAddr,
     /// Bearer token for every command; `None`: none is asked for.
     pub token: Option<Secret>,
+    /// Certificate; plain HTTP without.
+    pub tls: Option<TlsServer>,
     /// How events are posted; `None`: they are not.
     pub callback: Option<RestCallback>,
 }
@@ -395,6 +397,8 @@ pub struct RestCallback {
     pub path: Option<String>,
     /// Bearer token of every request.
     pub token: Option<Secret>,
+    /// Key by which every request is signed.
+    pub sign_key: Option<Secret>,
     /// Bound of one request.
     pub timeout: Duration,
     /// Older events are dropped.

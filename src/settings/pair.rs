@@ -19,6 +19,7 @@ pub fn check_pair(all: &[Loaded]) -> Findings {
             brokers(first, second, &mut findings);
             downstreams(first, second, &mut findings);
             callbacks(first, second, &mut findings);
+            sign_keys(first, second, &mut findings);
         }
     }
     findings.sort();
@@ -161,6 +162,26 @@ fn callbacks(first: &Loaded, second: &Loaded, findings: &mut Findings) {
             (second, &b),
         );
         findings.push(finding.allowed("the same rest.listen and rest.callback keys in every file"));
+    }
+}
+
+/// Whichever instance posts, the client checks by one key.
+fn sign_keys(first: &Loaded, second: &Loaded, findings: &mut Findings) {
+    let of = |loaded: &Loaded| {
+        let rest = loaded.settings.rest.clone();
+        rest.and_then(|rest| rest.callback)
+    };
+    let (Some(a), Some(b)) = (of(first), of(second)) else {
+        return;
+    };
+    if a.sign_key != b.sign_key {
+        let finding = Finding::warning(format!(
+            "{} and {} sign posted events with different keys, or one of them with none",
+            first.path.display(),
+            second.path.display()
+        ));
+        let finding = finding.key("rest.callback.sign-key");
+        findings.push(finding.allowed("the same key in every file of a cluster"));
     }
 }
 

@@ -59,6 +59,11 @@ fn pairs_that_contradict_each_other() {
             "warning: rest.callback.allow.1: events may not be posted to the same places: https://crm.example in",
         ),
         (
+            "rest.listen=127.0.0.1:8112\nrest.callback.allow.1=https://crm.example\nrest.callback.sign-key=0123456789abcdef0123456789abcdef\n",
+            "rest.listen=127.0.0.1:8112\nrest.callback.allow.1=https://crm.example\n",
+            "warning: rest.callback.sign-key: ",
+        ),
+        (
             "",
             "queue.type=quorum\n",
             "error: queue.type: it differs: classic in",

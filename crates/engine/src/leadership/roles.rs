@@ -322,7 +322,7 @@ impl Engine {
             self.tell_alone(index);
         }
         if role.leads() && !from.leads() {
-            self.lead(index, now, reason);
+            self.lead(index, reason);
         }
         // Also at the end of a drain: what waits must be handed over before anything starts.
         let served = from.leads() || from == Role::Draining;
@@ -363,7 +363,7 @@ impl Engine {
         });
     }
 
-    pub(crate) fn lead(&mut self, index: usize, now: u64, reason: &'static str) {
+    pub(crate) fn lead(&mut self, index: usize, reason: &'static str) {
         let seen = self
             .members
             .iter()
