@@ -10,6 +10,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -20,6 +21,8 @@ use support::{Desk, Pair, PairOptions, run, until};
 use tandem::lab::ReservedPort;
 
 const TOKEN: &str = "entrance-token";
+/// As `openssl rand -hex 32` makes one.
+const SIGN_KEY: &str = "6b0f3fdbb0a1d7c4a3f6c2d9e1b8475566778899aabbccddeeff001122334455";
 const BACK: &str = "callback-token";
 
 fn ports(count: usize) -> Vec<ReservedPort> {
@@ -189,6 +192,13 @@ fn events_are_posted_in_order_and_a_wrong_server_gets_each_of_them_once() {
                     .any(|row| row["state"] == "failing" && row["lastError"].is_string())
             })
             .await;
+            let failing = async |count: &str| {
+                let metrics = pair.gc1.get("/metrics").await.unwrap();
+                let mut lines = metrics.lines();
+                let of = "tandem_callback_failing_destinations{";
+                lines.any(|line| line.starts_with(of) && line.ends_with(count))
+            };
+            until("an alert could tell it", async || failing(" 1").await).await;
             server.answer(Answer::Status(200));
             assert_eq!(
                 all_posted(&server, &desk).await,
@@ -360,6 +370,8 @@ fn after_the_loss_of_a_broker_hello_brings_events_again_and_the_old_one_lets_go(
             taken.is_some_and(|(status, _)| status == 202)
         })
         .await;
+        // The old one posts nothing any more.
+        let before = server.taken();
         let moved = || {
             let requests = server.requests();
             requests.iter().any(|one| one.line.contains("/event/moved"))
@@ -376,10 +388,13 @@ fn after_the_loss_of_a_broker_hello_brings_events_again_and_the_old_one_lets_go(
                 break;
             }
         }
-        assert_eq!(all_posted(&server, &desk).await, Vec::<String>::new());
+        // What was made about the time of the loss may come from both.
+        let doubled = all_posted(&server, &desk).await;
+        assert!(doubled.iter().all(|id| before.contains(id)), "{doubled:?}");
         let early = server.taken();
         changes(&ports[1..], &pair, "alone", 4).await;
-        assert_eq!(all_posted(&server, &desk).await, Vec::<String>::new());
+        let doubled = all_posted(&server, &desk).await;
+        assert!(doubled.iter().all(|id| before.contains(id)), "{doubled:?}");
 
         shared.broker(0).start_again().await.expect("broker 1");
         pair.attaches(&pair.gc1, 0).await;
@@ -390,6 +405,54 @@ fn after_the_loss_of_a_broker_hello_brings_events_again_and_the_old_one_lets_go(
             !rows.is_empty() && rows.iter().all(at)
         })
         .await;
+        changes(&ports, &pair, "back", 4).await;
+        let doubled = all_posted(&server, &desk).await;
+        assert!(doubled.iter().all(|id| early.contains(id)), "{doubled:?}");
+    });
+}
+
+#[test]
+fn after_the_loss_of_a_broker_events_go_on_without_another_hello() {
+    run(async |shared| {
+        let ports = ports(2);
+        let server = CallbackServer::start(None).await;
+        let pair = shared.pair(posting(&ports, &server)).await;
+        pair.gc1.leads().await;
+        hello(&ports[0], "h-1", &server).await;
+        sign_in(&ports, &pair, &[1001]).await;
+        let (home, second) = (pair.brokers[0].clone(), pair.brokers[1].clone());
+        let all_at = async |broker: &str| {
+            let rows = all_rows(&pair).await;
+            let at = |row: &Value| broker.contains(row["broker"].as_str().unwrap());
+            !rows.is_empty() && rows.iter().all(at)
+        };
+        until("the first posts", async || all_at(&home).await).await;
+        // The other broker has heard of it, and collects.
+        let queue = format!("queues/%2F/{}.callback.crm", pair.cluster);
+        until("it stands by", async || {
+            let there = pair
+                .manage(1)
+                .get(&queue)
+                .await
+                .unwrap()
+                .unwrap_or_default();
+            there["consumers"].as_u64() == Some(1)
+        })
+        .await;
+        let desk = pair.desk("crm", 1).await;
+        changes(&ports, &pair, "before", 2).await;
+        assert_eq!(all_posted(&server, &desk).await, Vec::<String>::new());
+        let early = server.taken();
+        shared.broker(0).kill();
+        // Among them those of the time when nobody knew yet that it is lost.
+        changes(&ports, &pair, "lost", 4).await;
+        let doubled = all_posted(&server, &desk).await;
+        assert!(doubled.iter().all(|id| early.contains(id)), "{doubled:?}");
+        until("the second posts", async || all_at(&second).await).await;
+        let early = server.taken();
+        shared.broker(0).start_again().await.expect("broker 1");
+        pair.attaches(&pair.gc1, 0).await;
+        until("it stays there", async || all_at(&second).await).await;
         changes(&ports, &pair, "back", 4).await;
         let doubled = all_posted(&server, &desk).await;
         assert!(doubled.iter().all(|id| early.contains(id)), "{doubled:?}");
@@ -444,5 +507,213 @@ fn a_kill_of_either_instance_loses_no_command_and_no_event() {
                 .becomes(["leader", "follower"][round])
                 .await;
         }
+    });
+}
+
+/// Hello of this destination: status and answer.
+async fn hello_of(
+    port: &ReservedPort,
+    destination: &str,
+    server: &CallbackServer,
+) -> Option<(u16, Value)> {
+    let body = json!({"data": {"type": format!("Hello#{destination}"), "body": "null",
+        "sessionUrl": "s", "callbackFqdn": server.url(), "callbackEndpoint": "/event"}});
+    let id = format!("h-{destination}");
+    curl(port, &id, 1, &body).await
+}
+
+async fn posted_to(server: &CallbackServer, destination: &str) {
+    until("an event is posted", async || {
+        let requests = server.requests();
+        let mut to = requests.iter().map(|one| one.header("x-destination"));
+        to.any(|one| one == destination)
+    })
+    .await;
+}
+
+#[test]
+fn a_queue_of_other_properties_is_used_where_it_serves_and_named_where_it_does_not() {
+    run(async |shared| {
+        let ports = ports(1);
+        let server = CallbackServer::start(None).await;
+        let mut pair = shared.pair(posting(&ports, &server)).await;
+        let api = pair.manage(0);
+        let path = |name: &str| format!("queues/%2F/{}.callback{name}", pair.cluster);
+        let odd = |alone: bool| {
+            json!({"durable": true, "auto_delete": false, "arguments":
+                {"x-single-active-consumer": alone, "x-expires": 3_600_000,
+                    "x-message-ttl": 600_000, "x-max-length": 500}})
+        };
+        // The registry of another kind, too: while nobody consumes it.
+        pair.gc1.kill();
+        api.delete(&path("s")).await.unwrap();
+        api.put(&path("s"), &odd(true)).await.unwrap();
+        api.put(&path(".odd"), &odd(true)).await.unwrap();
+        // At both: else the other one takes what the first cannot keep.
+        for broker in [0, 1] {
+            let api = pair.manage(broker);
+            api.put(&path(".bad"), &odd(false)).await.unwrap();
+        }
+        pair.gc1.start();
+        pair.gc1.attached().await;
+        let taken = support::wait_for("the entrance", async || {
+            let (status, told) = hello_of(&ports[0], "odd", &server).await?;
+            (status == 202).then_some(told)
+        });
+        assert_eq!(taken.await["callback"], "registered");
+        posted_to(&server, "odd").await;
+        let log = pair.gc1.log_text();
+        assert!(log.contains("used as it is"), "{log}");
+        assert!(
+            log.contains("x-expires is 3600000, ours is 21600000"),
+            "{log}"
+        );
+        let kept = api.get(&path(".odd")).await.unwrap().unwrap();
+        assert_eq!(kept["arguments"]["x-max-length"], 500);
+
+        let (status, told) = hello_of(&ports[0], "bad", &server).await.unwrap();
+        assert_eq!((status, &told["taken"]), (503, &json!("no")), "{told}");
+        let words = told["error"].as_str().unwrap();
+        assert!(
+            words.contains("x-single-active-consumer is false"),
+            "{words}"
+        );
+        assert!(
+            words.contains(".callback.bad") && words.contains("delete it"),
+            "{words}"
+        );
+
+        let config = pair.gc1.config.display().to_string();
+        let (code, said) =
+            support::pair::tandem(vec!["doctor".into(), "--config".into(), config]).await;
+        assert_ne!(code, 0, "{said}");
+        assert!(
+            said.contains(".callback.bad exists with other properties"),
+            "{said}"
+        );
+        assert!(
+            said.contains(".callback.odd exists with other properties"),
+            "{said}"
+        );
+
+        // As the answer advises.
+        for broker in [0, 1] {
+            pair.manage(broker).delete(&path(".bad")).await.unwrap();
+        }
+        let (status, told) = hello_of(&ports[0], "bad", &server).await.unwrap();
+        assert_eq!(status, 202, "{told}");
+        posted_to(&server, "bad").await;
+        api.delete(&path(".odd")).await.unwrap();
+        until("it is made anew as it should be", async || {
+            let queue = api.get(&path(".odd")).await.unwrap().unwrap_or_default();
+            queue["arguments"]["x-max-length"] == 10_000
+        })
+        .await;
+    });
+}
+
+/// The receiver of `docs/clients`, in Python.
+struct Receiver {
+    process: tokio::process::Child,
+    url: String,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Receiver {
+    async fn start(key: &std::path::Path) -> Self {
+        use tokio::io::AsyncBufReadExt as _;
+        let sample = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/docs/clients/callback_receiver.py"
+        );
+        let mut process = tokio::process::Command::new("python3")
+            .arg(sample)
+            .arg("--key-file")
+            .arg(key)
+            .args(["--port", "0"])
+            .stdout(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("python3 runs");
+        let output = tokio::io::BufReader::new(process.stdout.take().unwrap());
+        let mut output = output.lines();
+        let first = output.next_line().await.unwrap().unwrap();
+        let port = first.strip_prefix("listening ").unwrap();
+        let url = format!("http://127.0.0.1:{port}");
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let all = Arc::clone(&lines);
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = output.next_line().await {
+                all.lock().unwrap().push(line);
+            }
+        });
+        Self {
+            process,
+            url,
+            lines,
+        }
+    }
+
+    fn said(&self, beginning: &str) -> usize {
+        let lines = self.lines.lock().unwrap();
+        lines
+            .iter()
+            .filter(|line| line.starts_with(beginning))
+            .count()
+    }
+}
+
+#[test]
+fn a_receiver_in_python_believes_what_is_signed_with_its_key_and_nothing_else() {
+    run(async |shared| {
+        let ports = ports(1);
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, key: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, format!("{key}\n")).unwrap();
+            path
+        };
+        let own = file("own", SIGN_KEY);
+        let right = Receiver::start(&own).await;
+        let other = Receiver::start(&file("other", &"x".repeat(64))).await;
+        let server = CallbackServer::start(None).await;
+        let options = posting(&ports, &server)
+            .set("rest.callback.sign-key-file", &own.display().to_string())
+            .set("rest.callback.allow.2", &right.url)
+            .set("rest.callback.allow.3", &other.url);
+        let mut pair = shared.pair(options).await;
+        let hello = async |id: &str, url: &str| {
+            let body = json!({"data": {"type": "Hello#crm", "body": "null", "sessionUrl": "s",
+                "callbackFqdn": url, "callbackEndpoint": "/event"}});
+            let (status, told) = curl(&ports[0], id, 1, &body).await.unwrap();
+            assert_eq!(status, 202, "{told}");
+        };
+        hello("h-1", &right.url).await;
+        until("it is believed", async || right.said("taken ") > 0).await;
+        assert_eq!(right.said("refused"), 0, "{:?}", right.lines);
+        // Not by one with another key, until it has the right one: nothing is lost meanwhile.
+        hello("h-2", &other.url).await;
+        until("it is not believed", async || {
+            other.said("refused its signature is wrong") > 1
+        })
+        .await;
+        assert_eq!(other.said("taken"), 0);
+        hello("h-3", &right.url).await;
+        until("the event that waited is posted", async || {
+            right.said("taken ") > 2
+        })
+        .await;
+        let unsigned = reqwest::Client::builder().no_proxy().build().unwrap();
+        let answer = unsigned.post(&right.url).body("{}").send().await.unwrap();
+        assert_eq!(answer.status(), 401);
+        // The other one's key, taken over at SIGHUP.
+        std::fs::write(&own, "x".repeat(64)).unwrap();
+        pair.gc1.process.as_mut().unwrap().hang_up();
+        hello("h-4", &other.url).await;
+        until("it is believed with its key", async || {
+            other.said("taken ") > 0
+        })
+        .await;
+        drop((right.process, other.process));
     });
 }

@@ -19,6 +19,7 @@ const DASHBOARDS: [&str; 3] = [
     include_str!("../dashboards/tandem-downstream.json"),
 ];
 const ALERTS: &str = include_str!("../dashboards/alerts.yaml");
+const PAGE: &str = include_str!("../docs/metrics.md");
 
 /// Labels that the scrape configuration adds.
 const TARGET_LABELS: [&str; 5] = ["cluster", "instance", "job", "mode", "site"];
@@ -181,6 +182,9 @@ fn real_labels() -> BTreeMap<&'static str, BTreeSet<String>> {
     telemetry::downstream_request("finesse-1", "2xx", 0.01);
     telemetry::consumer_proof("agents", "listed");
     telemetry::descriptors(Some(60), 200);
+    telemetry::callbacks("broker-1:5672", telemetry::CallbackGauges::default());
+    telemetry::callback("posted");
+    telemetry::callback_failed();
     let network = json!({"brokers": [{"broker": "broker-1:5672", "linksPlanned": 8}]});
     telemetry::network(&serde_json::from_value(network).unwrap());
     let text = telemetry.render();
@@ -382,6 +386,52 @@ fn every_alert_asks_for_what_is_there() {
     }
     let names: BTreeSet<_> = alerts.iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), alerts.len(), "two alerts of one name");
+}
+
+/// Each metric has its row in the handbook, with its labels and the alerts that ask for it.
+#[test]
+fn the_handbook_has_every_metric_as_it_is() {
+    let real = real_labels();
+    let rows: Vec<Vec<&str>> = PAGE
+        .lines()
+        .filter(|line| line.starts_with("| `tandem_"))
+        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect();
+    for metric in METRICS {
+        let name = format!("`{}`", metric.name);
+        let row = rows.iter().find(|row| row[0] == name);
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram(_) => "histogram",
+        };
+        let wanted = format!(
+            "docs/metrics.md lacks: | {name} | {kind} | | {} | |",
+            metric.help
+        );
+        let row = row.unwrap_or_else(|| panic!("{wanted}"));
+        assert_eq!((row[1], row[3]), (kind, metric.help), "{wanted}");
+        for label in real.get(metric.name).into_iter().flatten() {
+            let own = TARGET_LABELS.contains(&label.as_str()) || label == "le";
+            assert!(
+                own || row[2].contains(&format!("`{label}`")),
+                "{name}: {label}"
+            );
+        }
+        for (alert, lines) in alerts() {
+            let expr = yaml_value(&lines, "expr").unwrap_or_default();
+            let asks = samples(&expr)
+                .into_iter()
+                .any(|(sample, _)| metric_of(sample) == Some(metric.name));
+            let link = format!("[{alert}](troubleshooting.md#{})", alert.to_lowercase());
+            assert_eq!(row[4].contains(&link), asks, "{name}: {alert}");
+        }
+    }
+    assert_eq!(
+        rows.len(),
+        METRICS.len(),
+        "rows of metrics that do not exist"
+    );
 }
 
 #[test]

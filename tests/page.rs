@@ -373,3 +373,33 @@ fn off_loopback_the_page_asks_for_a_token_and_then_lives_on_its_stream() {
         assert!(page.errors.is_empty(), "{:?}", page.errors);
     });
 }
+
+#[test]
+fn the_page_names_a_client_that_does_not_take_its_events() {
+    let Some(mut page) = browser() else { return };
+    run(async |shared| {
+        let port = tandem::lab::ReservedPort::take().unwrap();
+        let options = PairOptions::default()
+            .instances(1)
+            .set("rest.listen", &port.address().to_string())
+            // Nobody listens there.
+            .set("rest.callback.url", "http://127.0.0.1:1/events");
+        let pair = shared.pair(options).await;
+        page.open(&format!("http://{}/", pair.gc1.admin()));
+        let hello = serde_json::json!({"data": {"type": "Hello#crm", "body": "null"}});
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let url = format!("http://{}/gc/command", port.address());
+        until("the entrance takes it", async || {
+            let answer = http.post(&url).json(&hello).send().await;
+            answer.is_ok_and(|answer| answer.status() == 202)
+        })
+        .await;
+        let text = "document.getElementById('callbacks').innerText";
+        for part in ["crm", "failing", "http://127.0.0.1:1", "refused"] {
+            page.wait(&format!("{text}.includes('{part}')"));
+        }
+        let section = "document.getElementById('callbacks').closest('section')";
+        assert_eq!(page.value(&format!("{section}.hidden")), false);
+        assert!(page.errors.is_empty(), "{:?}", page.errors);
+    });
+}

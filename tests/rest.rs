@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use support::certs::{Kind, Made, Maker};
 use support::{Desk, Pair, PairOptions, run, until};
 use tandem::lab::ReservedPort;
 
@@ -219,5 +220,67 @@ fn a_kill_of_the_leader_under_load_loses_nothing_and_doubles_nothing() {
         }
         let done = taken.iter().filter(|id| effects(&pair, id) == 1).count();
         assert!(done >= 16, "{done} of {}", taken.len());
+    });
+}
+
+/// A command by curl over TLS, trusting this authority: HTTP status, 0 where there is none.
+async fn curl(port: &ReservedPort, scheme: &str, authority: &Made, id: &str) -> u16 {
+    let output = tokio::process::Command::new("curl")
+        .args(["-s", "-m", "15", "-o", "/dev/null", "-w", "%{http_code}"])
+        .arg("--cacert")
+        .arg(&authority.certificate)
+        .args(["-H", &format!("Authorization: Bearer {TOKEN}")])
+        .args(["-H", "Content-Type: application/json"])
+        .args(["-H", &format!("Idempotency-Key: {id}")])
+        .args(["-d", &envelope("MakeReady#1001", "").to_string()])
+        .arg(format!("{scheme}://{}/gc/command", port.address()))
+        .kill_on_drop(true)
+        .output()
+        .await
+        .expect("curl runs");
+    String::from_utf8(output.stdout).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_foreign_client_sends_over_tls_and_a_renewed_certificate_is_taken_at_sighup() {
+    run(async |shared| {
+        let ports = ports(1);
+        let maker = Maker::new();
+        let authority = || {
+            let kind = Kind {
+                authority: true,
+                ..Kind::default()
+            };
+            maker.make(&["Site CA"], kind, None)
+        };
+        let (first, second) = (authority(), authority());
+        let (certificate, key) = (maker.path("rest.pem"), maker.path("rest.key"));
+        let put = |authority: &Made| {
+            let made = maker.make(&["127.0.0.1"], Kind::default(), Some(authority));
+            std::fs::copy(&made.certificate, &certificate).unwrap();
+            std::fs::copy(&made.key, &key).unwrap();
+        };
+        put(&first);
+        let options = listening(&ports, PairOptions::default().instances(1))
+            .set("rest.certificate-file", &certificate.display().to_string())
+            .set("rest.private-key-file", &key.display().to_string());
+        let mut pair = shared.pair(options).await;
+        let desk = pair.desk("desk", 0).await;
+        pair.sign_in(&desk, &[1001]).await;
+        assert_eq!(curl(&ports[0], "https", &first, "t-1").await, 202);
+        until("it has its effect", async || {
+            pair.effects_of("READY", "t-1") == 1
+        })
+        .await;
+        assert_eq!(curl(&ports[0], "https", &second, "t-2").await, 0);
+        assert_eq!(curl(&ports[0], "http", &first, "t-3").await, 0);
+        put(&second);
+        assert_eq!(curl(&ports[0], "https", &first, "t-4").await, 202);
+        pair.gc1.process.as_mut().unwrap().hang_up();
+        until("the new one is shown", async || {
+            curl(&ports[0], "https", &second, "t-5").await == 202
+        })
+        .await;
+        assert_eq!(curl(&ports[0], "https", &first, "t-6").await, 0);
     });
 }

@@ -93,7 +93,7 @@ async fn shake(
         Ok(Err(error)) => error.to_string(),
         Err(_) => "not done in time".to_owned(),
     };
-    tracing::debug!(%from, problem, "admin: TLS handshake");
+    tracing::debug!(%from, problem, "TLS handshake");
     None
 }
 
@@ -106,7 +106,7 @@ impl axum::serve::Listener for Limited {
             match self.next().await {
                 Ok(connected) => return connected,
                 Err(error) => {
-                    tracing::debug!(%error, "admin: accept");
+                    tracing::debug!(%error, "a connection was not accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -82,12 +82,21 @@ fn stream(feed: Feed) -> impl Stream<Item = Result<Message, Infallible>> {
 }
 
 impl AdminState {
+    /// The engine's picture of itself, and what is done with HTTP callbacks where there are any.
+    pub(super) fn told(&self) -> serde_json::Value {
+        let mut status = json!(self.current().as_ref());
+        if let Some(callbacks) = &self.callbacks {
+            status["callbacks"] = json!(callbacks.rows());
+        }
+        status
+    }
+
     /// All that the page shows but the sessions.
     fn now(&self) -> serde_json::Value {
         let changes = self.history.newest(CHANGES);
         json!({
             "now": wall_ms(),
-            "status": self.current().as_ref(),
+            "status": self.told(),
             "pulse": self.pulse.seconds(),
             "history": changes,
             "network": self.network.borrow().as_ref(),

@@ -263,13 +263,7 @@ pub(super) async fn metrics(State(state): State<AdminState>) -> Response {
 }
 
 pub(super) async fn status(State(state): State<AdminState>) -> Response {
-    let view = state.current();
-    let Some(callbacks) = &state.callbacks else {
-        return Json(view.as_ref()).into_response();
-    };
-    let mut status = json!(view.as_ref());
-    status["callbacks"] = json!(callbacks.rows());
-    Json(status).into_response()
+    Json(state.told()).into_response()
 }
 
 pub(super) async fn groups(State(state): State<AdminState>) -> Response {

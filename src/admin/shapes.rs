@@ -336,6 +336,11 @@ fn callback() -> Value {
             field("posted", count(), ""),
             field("failed", count(), ""),
             field("dropped", count(), ""),
+            field(
+                "oldestMs",
+                count(),
+                "Age of the event that is being posted; 0 where none is.",
+            ),
             field("lastError", or_null(text()), ""),
         ],
     )

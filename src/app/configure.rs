@@ -148,6 +148,7 @@ pub(super) fn rest_config(settings: &Settings) -> Option<(SocketAddr, RestConfig
     let callbacks = callbacks.map(|callback| callback_config(settings, callback));
     let config = RestConfig {
         token: Renewed::new(rest.token.clone()),
+        tls: rest.tls.clone(),
         defaults: defaults(settings),
         publisher: PublisherConfig {
             instance: settings.instance.id.clone(),
@@ -173,12 +174,10 @@ pub(super) fn rest_brokers(settings: &Settings) -> Vec<(String, String)> {
 fn callback_config(settings: &Settings, callback: &settings::RestCallback) -> CallbackConfig {
     let allow = callback.allow.iter().filter_map(|url| Allowed::read(url));
     CallbackConfig {
-        objects: Objects {
-            cluster: settings.cluster_name.clone(),
-            queue_type: settings.queue_type,
-        },
+        objects: Objects::new(&settings.cluster_name, settings.queue_type),
         addresses: Addresses::new(allow.collect(), callback.url.clone(), callback.path.clone()),
         token: Renewed::new(callback.token.clone()),
+        sign_key: Renewed::new(callback.sign_key.clone()),
         timeout: callback.timeout,
         max_age: callback.max_age,
         tls: callback.tls.clone(),

@@ -36,6 +36,7 @@ const TAKEN: &[&str] = &[
     "control.previous-key",
     "rest.token",
     "rest.callback.token",
+    "rest.callback.sign-key",
 ];
 
 /// The parts that can change while they run.
@@ -216,8 +217,8 @@ impl Reloader {
             &settings.downstream.tls,
             &settings.notify.tls_client,
         ];
-        let callbacks = settings.rest.as_ref();
-        let callbacks = callbacks.and_then(|rest| rest.callback.as_ref());
+        let rest = settings.rest.as_ref();
+        let callbacks = rest.and_then(|rest| rest.callback.as_ref());
         let clients = clients
             .into_iter()
             .chain(callbacks.map(|callback| &callback.tls));
@@ -228,7 +229,8 @@ impl Reloader {
             tls.reload().map_err(words)?;
             any = true;
         }
-        if let Some(tls) = &settings.admin.tls {
+        let entrance = rest.and_then(|rest| rest.tls.as_ref());
+        for tls in settings.admin.tls.iter().chain(entrance) {
             tls.reload().map_err(words)?;
             any = true;
         }
@@ -265,11 +267,17 @@ impl Reloader {
             old.token.clone_from(&new.token);
             any = true;
         }
-        if let (Some(old), Some(new)) = (&mut old.callback, &new.callback)
-            && old.token != new.token
-        {
+        let (Some(old), Some(new)) = (&mut old.callback, &new.callback) else {
+            return Ok(any);
+        };
+        if old.token != new.token {
             entrance.callback_token(new.token.clone())?;
             old.token.clone_from(&new.token);
+            any = true;
+        }
+        if old.sign_key != new.sign_key {
+            entrance.sign_key(new.sign_key.clone());
+            old.sign_key.clone_from(&new.sign_key);
             any = true;
         }
         Ok(any)

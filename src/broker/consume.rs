@@ -160,8 +160,8 @@ impl Consumers {
                     tag: tag.clone(),
                 };
                 self.link.context.tell(input).await;
-                for consumer in consumers {
-                    self.spawn_commands(group, &tag, consumer);
+                for (index, consumer) in consumers.into_iter().enumerate() {
+                    self.spawn_commands((group, index), &tag, consumer);
                 }
                 self.active.insert(group, tag)
             }
@@ -201,9 +201,9 @@ impl Consumers {
                 Ok(consumer) => consumers.push(consumer),
                 Err(problem) => {
                     // What these were given already is handed on, not kept back.
-                    for consumer in consumers {
+                    for (index, consumer) in consumers.into_iter().enumerate() {
                         let full = consumer.tag().to_string();
-                        self.spawn_commands(group, tag, consumer);
+                        self.spawn_commands((group, index), tag, consumer);
                         // Where the refusal has closed the channel, they are gone with it.
                         let _ = self.cancel_one(&full).await;
                     }
@@ -222,11 +222,17 @@ impl Consumers {
             .unwrap_or_default()
     }
 
-    fn spawn_commands(&mut self, group: usize, tag: &str, consumer: Consumer) {
+    /// Of a group's queue with this index.
+    fn spawn_commands(&mut self, (group, index): (usize, usize), tag: &str, consumer: Consumer) {
         let (link, tag) = (Arc::clone(&self.link), tag.to_owned());
         let source = Source::Commands { group };
+        // The usual queue needs no name.
+        let mut queues = self.queues(group);
+        let queue =
+            ((group, index) != (0, 0) && index < queues.len()).then(|| queues.swap_remove(index));
         self.tasks.spawn(async move {
-            let problem = deliver(&link, consumer, source, Marker::default()).await;
+            let marker = Marker::default();
+            let problem = deliver(&link, consumer, (source, queue.as_deref()), marker).await;
             Ended::Commands {
                 group,
                 tag,
@@ -349,17 +355,18 @@ async fn consume_expired(link: &Link) -> Option<Problem> {
     match registered.await {
         Ok((consumer, marker)) => {
             link.proved(Way::Expired, Ok(())).await;
-            deliver(link, consumer, Source::Expired, marker).await
+            deliver(link, consumer, (Source::Expired, None), marker).await
         }
         Err(problem) => Some(problem),
     }
 }
 
-/// Hands on what a consumer is given, until it is cancelled or fails.
+/// Hands on what a consumer is given, until it is cancelled or fails. `queue`: which command queue
+/// it is, where that is to be told.
 async fn deliver(
     link: &Link,
     mut consumer: Consumer,
-    source: Source,
+    (source, queue): (Source, Option<&str>),
     marker: Marker,
 ) -> Option<Problem> {
     let context = &link.context;
@@ -376,7 +383,10 @@ async fn deliver(
             link: link.epoch,
             tag: marker.mark(delivery.delivery_tag),
         };
-        let raw = raw_message(delivery);
+        let mut raw = raw_message(delivery);
+        if let Source::Commands { .. } = source {
+            raw.queue = queue.map(str::to_owned);
+        }
         let command = parse(&raw, &context.config.parse, wall_ms());
         let input = Input::Delivery(Box::new(Delivery {
             id,

@@ -51,6 +51,7 @@ pub(super) fn raw_message(delivery: Delivery) -> RawMessage {
         cut,
         unreadable: mark_of(headers),
         group: None,
+        queue: put_aside_by(headers),
     }
 }
 
@@ -153,18 +154,30 @@ fn attempt(value: &AMQPValue) -> Option<i64> {
 /// Why the broker has put a message aside: by its newest reason, as another broker may have put it
 /// aside before.
 fn put_aside(headers: &FieldTable) -> Option<PutAside> {
+    let names = ["x-last-death-reason", "reason", "x-first-death-reason"];
+    PutAside::read(&newest_death(headers, names)?)
+}
+
+/// The queue from which it was put aside last.
+fn put_aside_by(headers: &FieldTable) -> Option<String> {
+    newest_death(
+        headers,
+        ["x-last-death-queue", "queue", "x-first-death-queue"],
+    )
+}
+
+/// What the broker says of the last time that it put a message aside: by a header of later brokers;
+/// by a field of the newest entry of `x-death`; else that of the first time.
+fn newest_death(headers: &FieldTable, [last, field, first]: [&str; 3]) -> Option<String> {
     let newest = || match header(headers, "x-death")? {
         AMQPValue::FieldArray(deaths) => match deaths.as_slice().first()? {
-            AMQPValue::FieldTable(death) => as_text(header(death, "reason")?),
+            AMQPValue::FieldTable(death) => as_text(header(death, field)?),
             _ => None,
         },
         _ => None,
     };
     let word = |name: &str| header(headers, name).and_then(as_text);
-    let word = word("x-last-death-reason")
-        .or_else(newest)
-        .or_else(|| word("x-first-death-reason"))?;
-    PutAside::read(&word)
+    word(last).or_else(newest).or_else(|| word(first))
 }
 
 /// The flag of the broker before is lost over federation; only this header keeps it.
@@ -340,6 +353,24 @@ mod tests {
 
     fn bytes(text: &str) -> AMQPValue {
         AMQPValue::ByteArray(text.as_bytes().into())
+    }
+
+    #[test]
+    fn the_queue_that_put_it_aside_last_is_told() {
+        let death = |queue: &str| AMQPValue::FieldTable(table(&[("queue", long(queue))]));
+        let deaths = FieldArray::from(vec![death("Batch"), death("waiting-room")]);
+        let deaths = AMQPValue::FieldArray(deaths);
+        let first = ("x-first-death-queue", long("waiting-room"));
+        let queue = |entries: &[(&str, AMQPValue)]| {
+            let properties = BasicProperties::default().with_headers(table(entries));
+            read(properties, b"").queue
+        };
+        let newest = [first.clone(), ("x-death", deaths)];
+        assert_eq!(queue(&newest).as_deref(), Some("Batch"));
+        assert_eq!(queue(&[first]).as_deref(), Some("waiting-room"));
+        let last = [("x-last-death-queue", long("Batch"))];
+        assert_eq!(queue(&last).as_deref(), Some("Batch"));
+        assert_eq!(queue(&[]), None);
     }
 
     #[test]

@@ -249,6 +249,9 @@ fn dead_letter(context: &Context, raw: &RawMessage, reason: &str, detail: &str) 
     if let Some(reply_to) = &raw.reply_to {
         put(&mut headers, "x-original-reply-to", reply_to);
     }
+    if let Some(queue) = &raw.queue {
+        put(&mut headers, "x-original-queue", queue);
+    }
     for (name, number) in [("x-deadline", raw.deadline), ("x-attempt", raw.attempt)] {
         if let Some(number) = number {
             headers.insert(name.into(), AMQPValue::LongLongInt(number));

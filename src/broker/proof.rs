@@ -296,6 +296,7 @@ mod tests {
             cluster_name: "tandem".to_owned(),
             queue_type: Default::default(),
             command_queues: vec!["Connector1".to_owned()],
+            hash: None,
             command_max_age: Duration::from_secs(30),
             brokers: Vec::new(),
             federation_uris: BTreeMap::new(),

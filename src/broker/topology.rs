@@ -12,6 +12,7 @@ mod compare;
 mod examine;
 mod fitting;
 mod from_settings;
+mod hash;
 mod print;
 mod uri;
 mod words;
@@ -32,6 +33,7 @@ pub use apply::{
 };
 pub use examine::{Finding, missing, undeclared};
 pub use from_settings::topology_input;
+pub use hash::{HashInput, hash_problem};
 pub use uri::{unjudged, vhost_of};
 pub use words::{Words, explain};
 
@@ -122,6 +124,8 @@ pub struct TopologyInput {
     pub queue_type: QueueType,
     /// Command queues of all groups.
     pub command_queues: Vec<String>,
+    /// What spreads agents over the command queues, where something is to.
+    pub hash: Option<HashInput>,
     /// `command.max-age`: the command queues' message TTL.
     pub command_max_age: Duration,
     /// All brokers, in order of preference.
@@ -148,8 +152,10 @@ pub struct FederationTls {
 pub struct ExchangeSpec {
     /// Name.
     pub name: String,
-    /// `topic` or `direct`.
+    /// `topic`, `direct` or `x-consistent-hash`.
     pub kind: &'static str,
+    /// Declare arguments.
+    pub arguments: Map<String, Value>,
 }
 
 /// A durable queue.
@@ -183,6 +189,7 @@ pub fn exchanges(cluster: &str) -> Vec<ExchangeSpec> {
     .map(|(name, kind)| ExchangeSpec {
         name: format!("{cluster}.{name}"),
         kind,
+        arguments: Map::new(),
     })
     .collect()
 }
@@ -231,6 +238,19 @@ pub fn control_queue(cluster: &str, instance_id: &str, node: &str) -> QueueSpec 
     QueueSpec::new(QueueType::Classic, name, bounds)
 }
 
+/// A queue that an exchange sends messages to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindingSpec {
+    /// Both as people are told.
+    pub name: String,
+    /// The exchange.
+    pub exchange: String,
+    /// The queue.
+    pub queue: String,
+    /// Routing key.
+    pub key: String,
+}
+
 /// A named runtime parameter with its value, as the management API takes it.
 #[derive(Clone, PartialEq)]
 pub struct Setting {
@@ -273,6 +293,9 @@ pub struct BrokerPlan {
     pub exchanges: Vec<ExchangeSpec>,
     /// Queues.
     pub queues: Vec<QueueSpec>,
+    /// What the exchange that spreads agents sends messages to, if there is one; nothing else may
+    /// be bound to it.
+    pub bindings: Vec<BindingSpec>,
     /// Parameters `federation-upstream`.
     pub upstreams: Vec<Setting>,
     /// Parameters `federation-upstream-set`.
@@ -312,7 +335,8 @@ impl BrokerPlan {
     fn of(input: &TopologyInput, index: usize) -> Self {
         let cluster = &input.cluster_name;
         let broker = input.brokers[index].clone();
-        let exchanges = exchanges(cluster);
+        let mut exchanges = exchanges(cluster);
+        exchanges.extend(input.hash.as_ref().map(|hash| hash.exchange(cluster)));
         let others: Vec<usize> = (0..input.brokers.len()).filter(|&i| i != index).collect();
         let mut upstreams = Vec::new();
         let mut upstream_sets = Vec::new();
@@ -343,6 +367,10 @@ impl BrokerPlan {
             vhost: vhost_of(&broker.amqp_uri),
             policies: policies(input, !others.is_empty()),
             queues: queues(cluster, &input.command_queues, input.queue_type),
+            bindings: input
+                .hash
+                .as_ref()
+                .map_or_else(Vec::new, |hash| hash.bindings(cluster)),
             exchanges,
             upstreams,
             upstream_sets,

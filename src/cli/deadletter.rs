@@ -44,7 +44,7 @@ pub enum Action {
         /// Time that each has to be started
         #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
         max_age: Duration,
-        /// Command queue [default: command.queue of the file]
+        /// Command queue [default: the one that the letter came from, else command.queue]
         #[arg(long, value_name = "NAME")]
         queue: Option<String>,
     },
@@ -143,10 +143,15 @@ async fn done(action: &Action, boxes: &[Box], settings: &Settings, json: bool) -
             max_age,
             queue,
         } => {
-            let queue = queue.as_deref().or(context::command_queue(settings));
-            let queue = queue.unwrap_or_default();
             let send = async |letters: &Letters, letter: &Letter| {
-                letters.requeue(letter, queue, *max_age).await
+                let to = queue_for(letter, queue.as_deref(), settings);
+                let refused = |reason| ClientError::Refused {
+                    broker: letters.broker.clone(),
+                    reason,
+                };
+                letters
+                    .requeue(letter, to.map_err(refused)?, *max_age)
+                    .await
             };
             change(boxes, which, "sent again", json, send).await
         }
@@ -157,6 +162,26 @@ async fn done(action: &Action, boxes: &[Box], settings: &Settings, json: bool) -
     }
 }
 
+/// Where a letter is sent again. Whoever may put letters there can write any name into one: only a
+/// group's queue is believed.
+fn queue_for<'a>(
+    letter: &Letter,
+    given: Option<&'a str>,
+    settings: &'a Settings,
+) -> Result<&'a str, String> {
+    if let Some(queue) = given {
+        return Ok(queue);
+    }
+    let Some(from) = &letter.queue else {
+        return Ok(context::command_queue(settings).unwrap_or_default());
+    };
+    let mut known = settings.groups.iter().flat_map(|group| &group.queues);
+    let found = known.find(|queue| *queue == from).map(String::as_str);
+    found.ok_or_else(|| {
+        format!("it says that it came from queue {from:?}, which is no group's in this file: say --queue NAME")
+    })
+}
+
 fn seconds() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |now| now.as_secs())
@@ -165,7 +190,7 @@ fn seconds() -> u64 {
 fn as_json(broker: &str, letter: &Letter) -> Value {
     json!({
         "key": letter.key, "id": letter.id, "type": letter.kind, "agent": letter.agent(),
-        "reason": letter.reason, "broker": broker, "size": letter.body.len(),
+        "reason": letter.reason, "queue": letter.queue, "broker": broker, "size": letter.body.len(),
         "sent": letter.sent.map(|at| output::iso(at.saturating_mul(1_000))),
         "ageSeconds": letter.sent.map(|at| seconds().saturating_sub(at)),
         "redacted": letter.redacted(), "requeueable": letter.stuck().is_none(),

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_may_be_short_and_is_longer_than_nothing() {
+    fn a_run_may_be_short_and_lasts_a_second_at_least() {
         let read = |words: &[&str]| Cli::try_parse_from(["demo"].iter().chain(words));
         assert_eq!(read(&["--seconds", "40"]).unwrap().args.seconds, Some(40));
         assert_eq!(read(&[]).unwrap().args.seconds, None);

@@ -25,7 +25,7 @@ pub struct Args {
 /// What `tandem topology` does.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Action {
-    /// Print the queues, exchanges, policies and federation upstreams that are needed
+    /// Print the queues, exchanges, bindings, policies and federation upstreams that are needed
     Print {
         /// Property file of one site
         #[arg(long, value_name = "FILE")]
@@ -200,6 +200,7 @@ mod tests {
             cluster_name: "tandem".to_owned(),
             queue_type: Default::default(),
             command_queues: vec!["Connector1".to_owned()],
+            hash: None,
             command_max_age: Duration::from_secs(30),
             brokers: vec![TopologyBroker {
                 label: "gone".to_owned(),

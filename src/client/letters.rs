@@ -26,6 +26,14 @@ const PERSISTENT: u8 = 2;
 /// Headers that a command may keep; the others tell why it is a dead letter.
 const KEPT: &[&str] = &["traceparent", "tracestate"];
 
+/// Headers that name the queue it came from: the connector's own, and those of brokers that put a
+/// message aside by themselves.
+const QUEUES: [&str; 3] = [
+    "x-original-queue",
+    "x-last-death-queue",
+    "x-first-death-queue",
+];
+
 /// One dead letter.
 #[derive(Debug, Clone)]
 pub struct Letter {
@@ -41,6 +49,8 @@ pub struct Letter {
     pub reason: String,
     /// Its `timestamp`, seconds since the epoch: when its client sent it.
     pub sent: Option<u64>,
+    /// The command queue that it says it came from.
+    pub queue: Option<String>,
     /// Headers as text.
     pub headers: BTreeMap<String, String>,
     /// `content_type`.
@@ -256,16 +266,17 @@ fn letter(delivery: &lapin::message::Delivery) -> Letter {
     hash.update(sent.unwrap_or_default().to_be_bytes());
     hash.update(&delivery.data);
     let hash = hex(&hash.finalize());
-    let reason = headers
-        .get("x-reason")
-        .or(headers.get("x-first-death-reason"));
+    let first = |names: &[&str]| names.iter().find_map(|name| headers.get(*name)).cloned();
+    let reason = first(&["x-reason", "x-first-death-reason"]);
+    let queue = first(&QUEUES);
     Letter {
         key: hash[..KEY].to_owned(),
         id,
         kind,
         correlation: text(properties.correlation_id()),
-        reason: reason.cloned().unwrap_or_default(),
+        reason: reason.unwrap_or_default(),
         sent,
+        queue,
         headers,
         content_type: text(properties.content_type()),
         body: delivery.data.to_vec(),

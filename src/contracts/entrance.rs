@@ -81,8 +81,16 @@ fn schemas() -> Map<String, Value> {
             field("type", kind, "Command#agent, or Command#destination."),
             maybe("body", body, ""),
             maybe("sessionUrl", text(), "Not used."),
-            maybe("callbackFqdn", text(), "Not used."),
-            maybe("callbackEndpoint", text(), "Not used."),
+            maybe(
+                "callbackFqdn",
+                text(),
+                "With Hello and Connect: host, or scheme and host, to which events are posted.",
+            ),
+            maybe(
+                "callbackEndpoint",
+                text(),
+                "With Hello and Connect: path, or the whole URL, to which events are posted.",
+            ),
         ],
     );
     let wrapped = object("", [field("data", refers("Envelope"), "")]);

@@ -10,7 +10,7 @@ use super::patience::Patience;
 use crate::broker::management::{ManagementClient, ManagementError, segment};
 use crate::broker::probes::Probes;
 use crate::broker::topology::{self, BrokerPlan, Setting, Topology, UNKNOWN};
-use crate::model::brokers::{ONE_CLUSTER_CURE, one_cluster};
+use crate::model::brokers::{HASH_CURE, ONE_CLUSTER_CURE, one_cluster};
 
 /// A broker's clock may differ by so much: message times are whole seconds.
 const CLOCK: Duration = Duration::from_secs(2);
@@ -90,6 +90,9 @@ pub(super) async fn managed(
                 why,
                 "upgrade RabbitMQ, or set queue.type=classic",
             );
+        }
+        if let Some(why) = topology::hash_problem(plan, &overview) {
+            report.bad(part.clone(), why, HASH_CURE);
         }
         if let Some(other) = names.insert(name.clone(), plan.broker.label.clone()) {
             report.bad(
@@ -249,7 +252,7 @@ async fn left_behind(
         (
             format!("{cluster}.dead-letter"),
             "dead letters",
-            "look at their header x-reason (docs/troubleshooting.md), mend the cause, purge the queue",
+            "look at them with `tandem deadletter list` (docs/operations.md, \"Dead letters\"), mend the cause, send them again or throw them away",
         ),
         (
             format!("{cluster}.expired"),

@@ -4,6 +4,7 @@
 //!   brokers ── reached? permissions, versions, names, clocks      brokers.rs
 //!     ├─ objects, policies, parameters as planned on each         brokers.rs (topology::missing)
 //!     ├─ links run, and carry real probes both ways, timed        travel.rs
+//!     ├─ queues of HTTP callbacks as an instance makes them       callbacks.rs
 //!     └─ a real command through each broker, answered             travel.rs
 //!   consumers ── the brokers' list against what instances believe  consumers.rs
 //!   downstream ── reached, in service, credentials' form          downstream.rs
@@ -18,6 +19,7 @@
 //! It changes nothing: its queues end with its connections, its command is one that only asks.
 
 mod brokers;
+mod callbacks;
 mod consumers;
 mod downstream;
 mod patience;
@@ -85,6 +87,7 @@ pub async fn examine(
     brokers::reached(&probes, &mut report);
     let served = Some((input.command_queues.as_slice(), patience));
     brokers::managed(&topology, served, &mut report).await;
+    callbacks::look(&topology, settings, &mut report).await;
     consumers::compare(
         &topology,
         &input.command_queues,

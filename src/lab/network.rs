@@ -174,6 +174,7 @@ impl BrokerNetwork {
             cluster_name: cluster_name.to_owned(),
             queue_type: Default::default(),
             command_queues: command_queues.iter().map(|q| (*q).to_owned()).collect(),
+            hash: None,
             command_max_age,
             brokers: self.brokers.iter().map(broker).collect(),
             federation_uris: self.federation_uris(),

@@ -130,7 +130,7 @@ impl RabbitNode {
         let plugins = setup::plugins(options.tls.is_some());
         for (file, text) in [
             ("rabbitmq.conf", config.as_str()),
-            ("enabled_plugins", plugins.as_str()),
+            (setup::PLUGINS_FILE, plugins.as_str()),
             // Empty, so that the machine's own /etc/rabbitmq is not read.
             ("env.conf", ""),
             ("advanced.config", "[].\n"),
@@ -373,6 +373,28 @@ impl RabbitNode {
             )));
         }
         Ok(said)
+    }
+}
+
+impl RabbitNode {
+    /// Enables a plug-in for good, as `rabbitmq-plugins enable` does: that command is not beside
+    /// every server.
+    ///
+    /// # Errors
+    /// Its file of plug-ins cannot be written, or the node does not take it.
+    pub async fn enable(&self, plugin: &str) -> Result<(), LabError> {
+        let failed = || LabError::io("write the file of plug-ins");
+        let file = self.folder().join(setup::PLUGINS_FILE);
+        let text = std::fs::read_to_string(&file).map_err(failed())?;
+        if text.contains(plugin) {
+            return Ok(());
+        }
+        let more = text.replacen('[', &format!("[{plugin},"), 1);
+        std::fs::write(&file, more).map_err(failed())?;
+        let name = file.display().to_string().replace('"', "");
+        self.evaluate(&format!("rabbit_plugins:ensure(\"{name}\")."))
+            .await
+            .map(drop)
     }
 }
 

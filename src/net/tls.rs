@@ -71,6 +71,12 @@ impl KeyNames {
         certificate_file: "admin.certificate-file",
         private_key_file: "admin.private-key-file",
     };
+    /// For the HTTP entrance.
+    pub const REST: Self = Self {
+        ca_file: "--ca-file",
+        certificate_file: "rest.certificate-file",
+        private_key_file: "rest.private-key-file",
+    };
     /// For posted events; there are no client certificates.
     pub const CALLBACK: Self = Self {
         ca_file: "rest.callback.ca-file",

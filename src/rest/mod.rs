@@ -34,12 +34,14 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Limited;
 use crate::admin::bearer;
 use crate::model::Secret;
+use crate::net::TlsServer;
 use crate::renewed::Renewed;
 use crate::wire::command::{Defaults, MAX_BODY};
 use publisher::{Failure, Publisher};
 use request::Callback;
 
 pub use callback::{Addresses, Allowed, CallbackConfig, CallbackRow, Callbacks, Objects};
+pub(crate) use callback::{CURE as QUEUE_CURE, Difference, listed};
 pub use publisher::PublisherConfig;
 pub use renewal::Renewal;
 
@@ -60,6 +62,8 @@ const CLOSING: Duration = Duration::from_secs(1);
 pub struct RestConfig {
     /// Bearer token; `None`: none is asked for.
     pub token: Renewed<Option<Secret>>,
+    /// Certificate; plain HTTP without.
+    pub tls: Option<TlsServer>,
     /// How commands are read.
     pub defaults: Defaults,
     /// Where they are put.
@@ -94,13 +98,15 @@ pub async fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
 /// callbacks is told to `told`.
 ///
 /// # Errors
-/// A broker URL or certificate that cannot be read.
+/// A broker URL or certificate that cannot be read, that of the listener included.
 pub async fn serve(
     listener: TcpListener,
     config: RestConfig,
     told: Callbacks,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
+    let tls = config.tls.as_ref().map(TlsServer::acceptor).transpose();
+    let tls = tls.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     let posting = match &config.callbacks {
         Some(callbacks) => {
             let posting = callback::Posting::new(callbacks, &config.publisher, told);
@@ -128,7 +134,7 @@ pub async fn serve(
             refused(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
         })
         .with_state(Arc::new(entrance));
-    let listener = Limited::new(listener, CONNECTIONS, None);
+    let listener = Limited::new(listener, CONNECTIONS, tls);
     server::serve(listener, app, shutdown, CLOSING).await;
     if let Some(posting) = posting {
         // It has been told as well, and bounds its own end; a panic in it has been logged.
@@ -220,10 +226,14 @@ fn refused(status: StatusCode, words: &str) -> Response {
 fn unavailable(id: &str, failure: &Failure) -> Response {
     tracing::warn!(reason = %failure, "HTTP entrance: a command was not confirmed");
     let words = match failure {
-        Failure::NotTaken(_) => "no broker takes it: nothing was done; send it again",
+        Failure::NotTaken(_) => "no broker takes it: nothing was done; send it again".to_owned(),
+        Failure::Callback(why) => {
+            format!("its callback cannot be kept: nothing was done; {why}")
+        }
         Failure::Unknown(_) => {
             "no broker confirmed it, and it may have been taken: send it again under the same id, \
              with a higher X-Attempt"
+                .to_owned()
         }
     };
     let body = json!({ "error": words, "id": id, "taken": failure.taken() });

@@ -71,6 +71,9 @@ pub(super) enum Failure {
     /// It is on no queue.
     #[error("not taken: {0}")]
     NotTaken(String),
+    /// It is on no queue, as its events could not be posted: in words that say what to do.
+    #[error("not taken: callback: {0}")]
+    Callback(String),
     /// It may be on one.
     #[error("unknown: {0}")]
     Unknown(String),
@@ -80,7 +83,7 @@ impl Failure {
     /// Whether it may be on a queue, in a word.
     pub(super) fn taken(&self) -> &'static str {
         match self {
-            Self::NotTaken(_) => "no",
+            Self::NotTaken(_) | Self::Callback(_) => "no",
             Self::Unknown(_) => "unknown",
         }
     }
@@ -93,7 +96,7 @@ struct Way {
 
 #[derive(Default)]
 struct Open {
-    connection: Option<Connection>,
+    connection: Option<Arc<Connection>>,
     /// Channels that nobody uses.
     free: Vec<Channel>,
     /// When it could not be opened, and why.
@@ -146,10 +149,16 @@ impl Publisher {
             let label = &way.broker.label;
             match self.publish_at(way, &asked).await {
                 Ok(()) => return Ok(()),
+                // What was unknown before stays so; and what can be mended is said before what
+                // another broker says, which may just be down.
                 Err(Failure::NotTaken(reason)) => {
-                    // What was unknown before stays so.
-                    if !matches!(failure, Failure::Unknown(_)) {
+                    if matches!(failure, Failure::NotTaken(_)) {
                         failure = Failure::NotTaken(format!("{label}: {reason}"));
+                    }
+                }
+                Err(Failure::Callback(reason)) => {
+                    if !matches!(failure, Failure::Unknown(_)) {
+                        failure = Failure::Callback(format!("{label}: {reason}"));
                     }
                 }
                 Err(Failure::Unknown(reason)) => {
@@ -163,7 +172,7 @@ impl Publisher {
 
     async fn publish_at(&self, way: &Way, asked: &Asked) -> Result<(), Failure> {
         let channel = self.channel(way).await.map_err(Failure::NotTaken)?;
-        self.register(&channel, asked).await?;
+        self.register(way, &channel, asked).await?;
         let publish = async {
             let options = BasicPublishOptions {
                 mandatory: true,
@@ -203,15 +212,20 @@ impl Publisher {
     }
 
     /// Before the command, so that the events it causes are posted, too, from the first on.
-    async fn register(&self, channel: &Channel, asked: &Asked) -> Result<(), Failure> {
+    async fn register(&self, way: &Way, channel: &Channel, asked: &Asked) -> Result<(), Failure> {
         let (Some(objects), Callback::At(registration)) = (&self.config.callbacks, &asked.callback)
         else {
             return Ok(());
         };
-        let register = objects.register(channel, registration);
+        let connection = way.open.lock().await.connection.clone();
+        let Some(connection) = connection else {
+            return Err(Failure::NotTaken("the connection is lost".to_owned()));
+        };
+        let at = (connection.as_ref(), way.broker.label.as_str());
+        let register = objects.register(at, channel, registration);
         match tokio::time::timeout(CONFIRM, register).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(why)) => Err(Failure::NotTaken(format!("callback: {why}"))),
+            Ok(Err(why)) => Err(Failure::Callback(why)),
             Err(_) => Err(Failure::NotTaken("callback: not in time".to_owned())),
         }
     }
@@ -231,7 +245,7 @@ impl Publisher {
             }
             *open = Open::default();
             match way.broker.open(&self.dial, "rest").await {
-                Ok(connection) => open.connection = Some(connection),
+                Ok(connection) => open.connection = Some(Arc::new(connection)),
                 Err(why) => {
                     open.failed = Some((Instant::now(), why.clone()));
                     return Err(why);

@@ -10,6 +10,7 @@ use crate::renewed::Renewed;
 pub struct Renewal {
     token: Renewed<Option<Secret>>,
     callback_token: Option<Renewed<Option<Secret>>>,
+    sign_key: Option<Renewed<Option<Secret>>>,
     brokers: Renewed<Vec<(String, String)>>,
 }
 
@@ -21,6 +22,7 @@ impl Renewal {
         Self {
             token: config.token.clone(),
             callback_token: callbacks.map(|callbacks| callbacks.token.clone()),
+            sign_key: callbacks.map(|callbacks| callbacks.sign_key.clone()),
             brokers: config.publisher.brokers.clone(),
         }
     }
@@ -42,6 +44,13 @@ impl Renewal {
             renewed.set(token);
         }
         Ok(())
+    }
+
+    /// Events are signed with another key.
+    pub fn sign_key(&self, key: Option<Secret>) {
+        if let Some(renewed) = &self.sign_key {
+            renewed.set(key);
+        }
     }
 
     /// The same brokers with other users and passwords: URIs and what they are called.

@@ -77,8 +77,7 @@ const LICENCE: &str = "there are no licences";
 const HEARTBEAT: &str = "failure detection is set by peer.heartbeat, peer.suspect and peer.lost";
 const INACTIVITY: &str =
     "idle agents are not signed out; a client ends a session with force_logout";
-const CALLBACK: &str =
-    "posted events carry the bearer token of rest.callback.token-file; no token is signed";
+const CALLBACK: &str = "posted events carry the bearer token of rest.callback.token-file, and are signed with rest.callback.sign-key-file; no token is made";
 const STORES: &str = "Java key stores are not read; use amqps:// and broker.ca-file";
 const AGENT_LOGS: &str =
     "there is one log for all agents, on standard output; see log.format and log.level";

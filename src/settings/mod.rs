@@ -21,6 +21,7 @@ mod validate_admin;
 mod validate_broker;
 mod validate_defaults;
 mod validate_downstream;
+mod validate_groups;
 mod validate_rest;
 mod value;
 
@@ -31,7 +32,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-pub use crate::model::brokers::QueueType;
+pub use crate::model::brokers::{HashBy, QueueType};
 pub use crate::model::{REDACTED, Secret};
 use crate::net::{TlsClient, TlsServer};
 pub use finding::{Finding, Findings, Severity, shown};
@@ -54,6 +55,8 @@ pub struct Settings {
     pub queue_type: QueueType,
     /// Groups of command queues; the first is `agents`.
     pub groups: Vec<Group>,
+    /// The exchange that spreads agents over the groups' queues; `None`: there is none.
+    pub hash_exchange: Option<HashBy>,
     /// A command without its own deadline is not started later than this after its timestamp.
     pub command_max_age: Duration,
     /// The command consumer.
@@ -209,6 +212,8 @@ pub struct Group {
     pub queues: Vec<String>,
     /// Consumer priority, 0 to 127; `None`: that of the instance.
     pub priority: Option<u8>,
+    /// Share of each of its queues in what the hash exchange spreads, 0 to 100.
+    pub hash_weight: u32,
 }
 
 /// The command consumer.
@@ -375,6 +380,8 @@ pub struct Rest {
     pub listen: SocketAddr,
     /// Bearer token for every command; `None`: none is asked for.
     pub token: Option<Secret>,
+    /// Certificate; plain HTTP without.
+    pub tls: Option<TlsServer>,
     /// How events are posted; `None`: they are not.
     pub callback: Option<RestCallback>,
 }
@@ -390,6 +397,8 @@ pub struct RestCallback {
     pub path: Option<String>,
     /// Bearer token of every request.
     pub token: Option<Secret>,
+    /// Key by which every request is signed.
+    pub sign_key: Option<Secret>,
     /// Bound of one request.
     pub timeout: Duration,
     /// Older events are dropped.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::finding::{Finding, Findings};
-use super::{Loaded, Mode, Settings};
+use super::{HashBy, Loaded, Mode, Settings};
 
 /// Compares the files of one cluster, each with the first, and looks for what must be unique.
 pub fn check_pair(all: &[Loaded]) -> Findings {
@@ -19,6 +19,7 @@ pub fn check_pair(all: &[Loaded]) -> Findings {
             brokers(first, second, &mut findings);
             downstreams(first, second, &mut findings);
             callbacks(first, second, &mut findings);
+            sign_keys(first, second, &mut findings);
         }
     }
     findings.sort();
@@ -88,10 +89,13 @@ fn unique(first: &Loaded, second: &Loaded, findings: &mut Findings) {
 /// What must be the same in all files: key and how to show it.
 fn same(first: &Loaded, second: &Loaded, findings: &mut Findings) {
     type Show = fn(&Settings) -> String;
-    let table: [(&str, Show); 12] = [
+    let table: [(&str, Show); 13] = [
         ("cluster.name", |s| s.cluster_name.clone()),
         ("mode", |s| s.mode.as_str().into()),
         ("queue.type", |s| s.queue_type.as_str().into()),
+        ("command.hash-exchange", |s| {
+            s.hash_exchange.map_or("off", HashBy::as_str).into()
+        }),
         ("peer.heartbeat", |s| format!("{:?}", s.peer.heartbeat)),
         ("peer.suspect", |s| format!("{:?}", s.peer.suspect)),
         ("peer.lost", |s| format!("{:?}", s.peer.lost)),
@@ -158,6 +162,26 @@ fn callbacks(first: &Loaded, second: &Loaded, findings: &mut Findings) {
             (second, &b),
         );
         findings.push(finding.allowed("the same rest.listen and rest.callback keys in every file"));
+    }
+}
+
+/// Whichever instance posts, the client checks by one key.
+fn sign_keys(first: &Loaded, second: &Loaded, findings: &mut Findings) {
+    let of = |loaded: &Loaded| {
+        let rest = loaded.settings.rest.clone();
+        rest.and_then(|rest| rest.callback)
+    };
+    let (Some(a), Some(b)) = (of(first), of(second)) else {
+        return;
+    };
+    if a.sign_key != b.sign_key {
+        let finding = Finding::warning(format!(
+            "{} and {} sign posted events with different keys, or one of them with none",
+            first.path.display(),
+            second.path.display()
+        ));
+        let finding = finding.key("rest.callback.sign-key");
+        findings.push(finding.allowed("the same key in every file of a cluster"));
     }
 }
 
@@ -231,6 +255,23 @@ fn groups(first: &Loaded, second: &Loaded, findings: &mut Findings) {
                 (second, &b),
             );
             findings.push(finding.allowed("the same queues in every file of a cluster"));
+        }
+        if let Some(other) = other.filter(|other| other.hash_weight != group.hash_weight)
+            && first.settings.hash_exchange.is_some()
+        {
+            let key = match group.name.as_str() {
+                "agents" => "command.hash-weight".to_owned(),
+                name => format!("group.{name}.hash-weight"),
+            };
+            let (a, b) = (group.hash_weight.to_string(), other.hash_weight.to_string());
+            let finding = both(
+                Finding::error,
+                &key,
+                "it differs",
+                (first, &a),
+                (second, &b),
+            );
+            findings.push(finding.allowed("the same value in every file of a cluster"));
         }
     }
 }

@@ -16,6 +16,8 @@ pub const MAX_NODES: u16 = 2;
 pub const MAX_CALLBACKS: u16 = 64;
 /// Most `downstream.allow.N` rules.
 pub const MAX_ALLOW: u16 = 64;
+/// Largest share of a queue: the broker keeps so many entries for it.
+pub const MAX_WEIGHT: u64 = 100;
 
 /// What a key's value must look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,6 +209,10 @@ pub static SCHEMA: &[Key] = &[
     key("command.queue", Queue, Is("Connector1"), "The command queue of group `agents`. The same in all files of a cluster."),
     key("group.NAME.queues", Queues, NotSet, "A further group and its command queues, started, stopped and failed over as one. NAME is [a-z0-9-]{1,32}, not `agents`."),
     key("group.NAME.priority", Int(0, 127), NotSet, "Consumer priority of that group; without it consumer.priority. Two instances can so lead a group each and stand in for each other."),
+    key("command.hash-exchange", OneOf(&["off", "routing-key", "header"]), Is("off"),
+        "An exchange, `tandem.commands` where cluster.name is tandem, made by `tandem topology apply`, which spreads agents over the command queues of all groups: all commands of one agent go to one queue. Told apart by the routing key, which clients then set to the agent's id, or by the header `x-agent`. Needs RabbitMQ's plug-in rabbitmq_consistent_hash_exchange on every broker; see docs/tuning.md. The same in all files of a cluster."),
+    key("command.hash-weight", Int(0, MAX_WEIGHT), Is("1"), "Share of command.queue in that, against the others' weights; 0: no agent is sent there. The same in all files of a cluster."),
+    key("group.NAME.hash-weight", Int(0, MAX_WEIGHT), NotSet, "The same for each queue of that group; without it 1."),
     key("command.max-age", Duration(SECOND, 24 * HOUR), Is("30s"),
         "A command without its own deadline is not started later than this after its timestamp; also the command queue's message TTL. A little longer than clients wait. The same in all files of a cluster."),
     key("command.remembered", Int(1_000, 50_000_000), Is("3000000"),
@@ -262,10 +268,13 @@ pub static SCHEMA: &[Key] = &[
     key("rest.enabled", Bool, Computed("true where rest.listen is set"), "Whether there is an HTTP entrance. true without rest.listen: at the original's port, 0.0.0.0:8112; by the original's name and without a token 127.0.0.1:8112.").alias(&[("COMMUNICATION_FORMAT", RestFormat)]),
     key("rest.token", Secret(0), NotSet, "Bearer token for every command of the HTTP entrance."),
     key("rest.open", Bool, Is("false"), "Take commands off loopback without a token. Only behind something that asks for one."),
+    key("rest.certificate-file", Path, NotSet, "PEM file of the certificate that the HTTP entrance shows, followed by those that lead to its authority; together with rest.private-key-file. The entrance then speaks https only."),
+    key("rest.private-key-file", Path, NotSet, "PEM file of the key of rest.certificate-file: PKCS#8, PKCS#1 or SEC1, not encrypted, readable for this user only."),
     key("rest.callback.allow.N", HttpUrl, NotSet, "Where events may be posted: scheme, host and port of a callback must be those of an entry, and its path must begin with the entry's. Nothing else is called, addresses of private networks included. Without an entry and without rest.callback.url callbacks are ignored. The same in all files of a cluster.").upto(MAX_CALLBACKS),
     key("rest.callback.url", HttpUrl, NotSet, "Where the events of destinations go whose Hello or Connect came through the HTTP entrance and names no callback; allowed by itself.").alias(&[("FRONT_END_EVENT_SEND_REST_API", Same), ("PEP_BASE_PATH", Same)]),
     key("rest.callback.path", Text, NotSet, "Path that is added to a callback that names none, rest.callback.url included.").alias(&[("AOP_CALLBACK", Same)]),
     key("rest.callback.token", Secret(0), NotSet, "Bearer token of every posted event."),
+    key("rest.callback.sign-key", Secret(32), NotSet, "Key by which every posted event is signed (header X-Tandem-Signature, see docs/http-entrance.md), for example from `openssl rand -hex 32`. The same in all files of a cluster."),
     key("rest.callback.ca-file", Path, NotSet, "PEM file of private certificate authorities for https callbacks, used beside the system's."),
     key("rest.callback.timeout", Duration(100, MINUTE), Is("5s"), "Bound of one posted event, its answer included."),
     key("rest.callback.max-age", Duration(10_000, HOUR), Is("5m"), "An event that is not taken is posted again until it is older than this, and then dropped. Clocks of the instances must agree."),
@@ -389,7 +398,7 @@ pub fn is_group(name: &str) -> bool {
 /// What a group's name in a key may be, in words.
 pub fn group_allowed(pattern: &str) -> String {
     format!(
-        "{pattern} with NAME as [a-z0-9-]{{1,32}}, not `agents` (it has command.queue and consumer.priority)"
+        "{pattern} with NAME as [a-z0-9-]{{1,32}}, not `agents` (it has command.queue, command.hash-weight and consumer.priority)"
     )
 }
 
@@ -488,6 +497,7 @@ mod tests {
             "downstream.url.99999",
             "group.agents.queues",
             "group.agents.priority",
+            "group.agents.hash-weight",
             "group.A_B.queues",
         ] {
             assert!(matches!(find(name), Lookup::BadIndex(_)), "{name}");

@@ -48,6 +48,7 @@ pub(super) fn assemble(
         } else {
             Mode::ActivePassive
         },
+        hash_exchange: v.hash_exchange(&groups),
         groups,
         command_max_age: v.duration("command.max-age"),
         consumer: Consumer {

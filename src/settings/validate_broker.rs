@@ -1,11 +1,11 @@
-//! Broker list and queue groups.
+//! Broker list.
 
 use super::finding::Finding;
 use super::schema;
 use super::url::{BrokerAddress, HttpAddress};
 use super::validate::{Validator, text};
 use super::value::{Value, is_loopback};
-use super::{Broker, BrokerUrl, FederationFiles, Group, ManagementUrl};
+use super::{Broker, BrokerUrl, FederationFiles, ManagementUrl};
 use crate::model::Secret;
 use crate::net::{KeyNames, TlsClient};
 
@@ -227,86 +227,6 @@ impl Validator<'_> {
             );
         }
     }
-
-    pub(super) fn groups(&mut self, cluster: &str) -> Vec<Group> {
-        let mut groups = vec![Group {
-            name: "agents".into(),
-            queues: vec![self.text("command.queue")],
-            priority: None,
-        }];
-        let mut keys = vec!["command.queue".to_owned()];
-        for (key, candidate) in &self.given.values {
-            if let (Some(name), Value::Queues(queues)) = (group_name(key), &candidate.value) {
-                groups.push(Group {
-                    name: name.to_owned(),
-                    queues: queues.clone(),
-                    priority: self.priority_of(name),
-                });
-                keys.push(key.clone());
-            }
-        }
-        self.no_group(&groups);
-        let own = format!("{cluster}.");
-        for (at, key) in keys.iter().enumerate() {
-            for queue in &groups[at].queues {
-                if queue.starts_with(&own) {
-                    let message =
-                        format!("queue {queue} has a name that this cluster's own objects use");
-                    self.about(
-                        key,
-                        Finding::error(message).allowed(format!("no name that begins with {own}")),
-                    );
-                }
-                if let Some(other) = groups[..at]
-                    .iter()
-                    .find(|group| group.queues.contains(queue))
-                {
-                    let message = format!("queue {queue} belongs to group {} already", other.name);
-                    self.about(
-                        key,
-                        Finding::error(message).allowed("each queue in one group"),
-                    );
-                }
-            }
-        }
-        groups
-    }
-}
-
-/// Priorities of groups.
-impl Validator<'_> {
-    fn priority_of(&self, group: &str) -> Option<u8> {
-        match self.value(&format!("group.{group}.priority")) {
-            Some(Value::Int(priority)) => u8::try_from(priority).ok(),
-            _ => None,
-        }
-    }
-
-    /// A priority for a group that has no queues.
-    fn no_group(&mut self, groups: &[Group]) {
-        let name = |key: &str| {
-            Some(
-                key.strip_prefix("group.")?
-                    .strip_suffix(".priority")?
-                    .to_owned(),
-            )
-        };
-        let unknown = |group: &String| !groups.iter().any(|known| known.name == *group);
-        let all: Vec<String> = self
-            .given
-            .values
-            .keys()
-            .filter_map(|key| name(key))
-            .collect();
-        for group in all.into_iter().filter(unknown) {
-            let message = format!("there is no group {group}");
-            self.about(
-                &format!("group.{group}.priority"),
-                Finding::error(message)
-                    .allowed(format!("a group with queues: group.{group}.queues")),
-            );
-        }
-    }
 }
 
 /// Why a broker may not be listed, where one of its addresses is listed already.
@@ -320,8 +240,4 @@ fn listed_already(label: &str, urls: &[BrokerUrl]) -> Option<String> {
         true => format!("{address} is in the list already, as another broker's"),
         false => "this broker is in the list already".to_owned(),
     })
-}
-
-fn group_name(key: &str) -> Option<&str> {
-    key.strip_prefix("group.")?.strip_suffix(".queues")
 }

@@ -7,7 +7,7 @@ use super::source::Candidate;
 use super::validate::Validator;
 use super::value::{Value, is_loopback};
 use super::{Rest, RestCallback, schema};
-use crate::net::KeyNames;
+use crate::net::{KeyNames, TlsServer};
 
 /// The original's port, on all addresses.
 const ORIGINAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8112);
@@ -26,7 +26,9 @@ impl Validator<'_> {
         if !wanted {
             return None;
         }
+        let tls = self.tls(KeyNames::REST, true);
         let mut rest = Rest {
+            tls: tls.has_certificate().then(|| TlsServer::new(tls)),
             listen: listen.unwrap_or(ORIGINAL),
             token: self.secret("rest.token"),
             callback: self.callback(),
@@ -45,6 +47,12 @@ impl Validator<'_> {
             let finding = Finding::error(words)
                 .allowed("rest.token-file; or a loopback address; or rest.open=true");
             self.about("rest.listen", finding);
+        }
+        let certificate = self.candidate("rest.certificate-file").is_some();
+        if !rest.listen.ip().is_loopback() && !certificate {
+            let words = "plain HTTP to other machines: tokens and agents' passwords can be read on \
+                         the way; set rest.certificate-file, or put a proxy with TLS in front of it";
+            self.about("rest.listen", Finding::warning(words));
         }
         Some(rest)
     }
@@ -81,7 +89,10 @@ impl Validator<'_> {
         if allow.is_empty() && url.is_none() {
             return None;
         }
+        let sign_key = self.secret("rest.callback.sign-key");
+        self.warn_of_guessable("rest.callback.sign-key", sign_key.as_ref());
         Some(RestCallback {
+            sign_key,
             allow,
             url,
             path: self.text_opt("rest.callback.path"),

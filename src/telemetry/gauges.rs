@@ -56,11 +56,26 @@ pub fn network(network: &Network) {
     }
 }
 
-/// Sets how many destinations of a broker have their events posted from here, and how many wait.
-pub fn callbacks(broker: &str, destinations: u64, waiting: u64) {
+/// What is told of the callbacks of one broker.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct CallbackGauges {
+    /// Destinations whose events are posted from here.
+    pub destinations: u64,
+    /// Those of them whose events are not taken now.
+    pub failing: u64,
+    /// Events that wait.
+    pub waiting: u64,
+    /// Age of the oldest event that is being posted, seconds.
+    pub oldest: f64,
+}
+
+/// Sets how the callbacks of a broker go.
+pub fn callbacks(broker: &str, all: CallbackGauges) {
     let broker = broker.to_owned();
-    gauge!(names::CALLBACK_DESTINATIONS, "broker" => broker.clone()).set(count(destinations));
-    gauge!(names::CALLBACK_WAITING, "broker" => broker).set(count(waiting));
+    gauge!(names::CALLBACK_DESTINATIONS, "broker" => broker.clone()).set(count(all.destinations));
+    gauge!(names::CALLBACK_FAILING, "broker" => broker.clone()).set(count(all.failing));
+    gauge!(names::CALLBACK_WAITING, "broker" => broker.clone()).set(count(all.waiting));
+    gauge!(names::CALLBACK_OLDEST, "broker" => broker).set(all.oldest);
 }
 
 /// Counts one comparison of a consumer with its broker's list.

@@ -23,7 +23,7 @@ pub use emit::{
     Labels, callback, callback_failed, downstream_request, emit, journal_write, local_shortage,
     notification_unreadable,
 };
-pub use gauges::{callbacks, consumer_proof, descriptors, gauges, network};
+pub use gauges::{CallbackGauges, callbacks, consumer_proof, descriptors, gauges, network};
 pub use last::last_lines;
 pub use log::{LogError, flush, init, set_level, upkeep};
 pub use recorder::Telemetry;

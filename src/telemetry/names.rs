@@ -81,6 +81,8 @@ metrics_table! {
     CALLBACK_FAILURES = "callback_failures_total", Counter, Count, "Attempts to post an event that failed and are repeated.";
     CALLBACK_DESTINATIONS = "callback_destinations", Gauge, Count, "Destinations whose events this instance posts, by the broker where they wait.";
     CALLBACK_WAITING = "callback_waiting_events", Gauge, Count, "Events that wait to be posted by this instance, by broker.";
+    CALLBACK_FAILING = "callback_failing_destinations", Gauge, Count, "Destinations whose events are not taken now, by broker: the client refuses or does not answer, or the queue cannot be used.";
+    CALLBACK_OLDEST = "callback_oldest_event_seconds", Gauge, Seconds, "Age of the oldest event that is being posted, by broker; 0 where none is.";
     IN_SERVICE = "in_service", Gauge, Count, "1 while a downstream node is usable.";
     DOWNSTREAM_UP = "downstream_up", Gauge, Count, "1 while a downstream node is usable, by node.";
     DOWNSTREAM_REQUESTS = "downstream_requests_total", Counter, Count, "Downstream requests, by node and class of the answer (`error`: none came).";

@@ -156,7 +156,9 @@ fn callback() -> CallbackRow {
         posted: 1,
         failed: 1,
         dropped: 1,
+        oldest_ms: 1,
         last_error: Some(text()),
+        made: Some(1),
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Letter {
     pub properties: String,
     /// Header `x-reason`.
     pub reason: String,
+    /// Header `x-original-queue`.
+    pub queue: String,
     /// Body.
     pub body: Vec<u8>,
 }
@@ -52,6 +54,11 @@ impl Wire {
 
     /// Connects to this address.
     pub async fn open_at(pair: &Pair, uri: &str) -> Self {
+        Self::of(uri, &pair.queue, &pair.cluster).await
+    }
+
+    /// Connects to a broker for a command queue of a cluster.
+    pub async fn of(uri: &str, queue: &str, cluster: &str) -> Self {
         let properties = ConnectionProperties::default();
         let uri = uri.parse().expect("a URI");
         let connection = tandem::broker::guard::connect(uri, properties).await;
@@ -62,8 +69,8 @@ impl Wire {
         Self {
             _connection: connection,
             channel,
-            queue: pair.queue.clone(),
-            dead_letters: format!("{}.dead-letter", pair.cluster),
+            queue: queue.to_owned(),
+            dead_letters: format!("{cluster}.dead-letter"),
             taken: Vec::new(),
         }
     }
@@ -81,6 +88,24 @@ impl Wire {
             .basic_publish("".into(), queue.into(), options, body, properties);
         let confirm = sent.await.expect("the broker takes it");
         assert!(confirm.await.expect("a confirm").is_ack());
+    }
+
+    /// Publishes through an exchange, from which a queue must get it.
+    pub async fn publish_through(
+        &self,
+        (exchange, key): (&str, &str),
+        properties: BasicProperties,
+        body: &[u8],
+    ) {
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
+        let sent =
+            (self.channel).basic_publish(exchange.into(), key.into(), options, body, properties);
+        let confirm = sent.await.expect("the broker takes it");
+        let confirm = confirm.await.expect("a confirm");
+        assert_eq!(confirm, lapin::Confirmation::Ack(None), "{exchange} {key}");
     }
 
     /// A queue of this connection alone.
@@ -143,18 +168,17 @@ fn letter(got: &BasicGetMessage) -> Letter {
         value.as_ref().map(ToString::to_string).unwrap_or_default()
     };
     let headers = properties.headers().clone().unwrap_or_default();
-    let reason = headers.inner().get("x-reason");
+    let header = |name: &str| match headers.inner().get(name) {
+        Some(AMQPValue::LongString(text)) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
+        _ => String::new(),
+    };
     Letter {
         message_id: text(properties.message_id()),
         correlation_id: text(properties.correlation_id()),
         kind: text(properties.kind()),
         properties: format!("{properties:?}"),
-        reason: match reason {
-            Some(AMQPValue::LongString(text)) => {
-                String::from_utf8_lossy(text.as_bytes()).into_owned()
-            }
-            _ => String::new(),
-        },
+        reason: header("x-reason"),
+        queue: header("x-original-queue"),
         body: got.delivery.data.clone(),
     }
 }

@@ -41,6 +41,37 @@ impl QueueType {
     }
 }
 
+/// What spreads agents over the command queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HashBy {
+    /// The routing key, which clients set to the agent's id.
+    RoutingKey,
+    /// The header [`HASH_HEADER`].
+    Header,
+}
+
+/// Header by which [`HashBy::Header`] tells agents apart.
+pub const HASH_HEADER: &str = "x-agent";
+
+/// Type of an exchange that spreads messages by a hash.
+pub const HASH_TYPE: &str = "x-consistent-hash";
+
+/// What to do where a broker does not know [`HASH_TYPE`].
+pub const HASH_CURE: &str = "on each of its nodes run `rabbitmq-plugins enable \
+     rabbitmq_consistent_hash_exchange` (a part of RabbitMQ), or set command.hash-exchange=off";
+
+impl HashBy {
+    /// As the property file has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RoutingKey => "routing-key",
+            Self::Header => "header",
+        }
+    }
+}
+
 /// That two entries of the broker list answer with one cluster name.
 #[must_use]
 pub fn one_cluster(one: &str, other: &str, name: &str) -> String {

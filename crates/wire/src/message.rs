@@ -58,6 +58,10 @@ pub struct RawMessage {
     /// Handed over by a peer: name of the group whose queue it came through there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// The command queue that it came from, where that is not the first one of the first group: most
+    /// have one queue, and need no name for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
 }
 
 /// Why a broker has put a message aside (dead-lettered it).

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -131,6 +132,7 @@ fn keep(page: &mut Page, lines: &Receiver<String>) {
         while page.waiting.len() > WAITING {
             page.waiting.pop_front();
         }
+        page.look_for_it();
         page.write();
         if ends {
             return;
@@ -155,6 +157,21 @@ impl Page {
             file: None,
             waiting: VecDeque::new(),
             failed: false,
+        }
+    }
+
+    /// What was removed or moved away from outside would be written on, for nobody to read.
+    fn look_for_it(&mut self) {
+        let path = self.dir.join(NAME);
+        let Some(file) = &self.file else {
+            return;
+        };
+        if let Ok(false) = is_at(file, &path) {
+            self.file = None;
+            tracing::warn!(
+                file = %path.display(),
+                "history: the file was removed or moved from outside; a new one is begun"
+            );
         }
     }
 
@@ -195,11 +212,12 @@ impl Page {
     /// The file, at its end, with room for so many bytes.
     fn opened(&mut self, bytes: u64) -> io::Result<&mut File> {
         let path = self.dir.join(NAME);
-        let file = match self.file.take() {
+        let mut file = match self.file.take() {
             Some(file) => file,
             None => open(&path)?,
         };
-        let full = file.metadata()?.len() + bytes > LARGEST;
+        // Also where it was cut short from outside.
+        let full = file.seek(SeekFrom::End(0))? + bytes > LARGEST;
         let file = if full {
             drop(file);
             std::fs::rename(&path, self.dir.join(FORMER))?;
@@ -208,6 +226,16 @@ impl Page {
             file
         };
         Ok(self.file.insert(file))
+    }
+}
+
+/// Whether this is the file that is found under that name.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let own = file.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(there) => Ok((own.dev(), own.ino()) == (there.dev(), there.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -6,9 +6,11 @@ const tones = {
   draining: "warn", disabled: "bad", connected: "good", up: "good", alive: "good",
   dialling: "warn", blocked: "warn", unfit: "warn", unknown: "warn", suspect: "warn", left: "warn",
   down: "bad", lost: "bad", "auth-failed": "bad",
+  posting: "good", failing: "bad", leaving: "warn",
 };
 const PAGE = 50;
 const CHANGES = 100;
+const POSTS = 50;
 const QUIET_MS = 3000;
 const leads = (role) => role === "leader" || role === "leader-single-node";
 const byId = (id) => document.getElementById(id);
@@ -226,11 +228,21 @@ function show({ now, status: view, pulse, history, network, needsToken }) {
     }));
   table("downstreams", ["downstream", "state here", "current here", "reason"],
     view.downstreams.map((d) => [d.url, { state: d.state }, d.current ? "yes" : "", d.reason]));
+  posts(view.callbacks);
   table("history", ["time (UTC)", "what", "which", "from", "to", "why"],
     history.slice(0, CHANGES).map((e) => [e, meanings.size]),
     ([e]) => [moment(e.at), e.kind, e.subject, e.from, { state: e.to }, because(e)]);
   tokenNeeded = needsToken;
   owners(all.map((m) => m.id));
+}
+
+// Those that are not taken first, then the oldest; where nobody has events posted there is no section.
+function posts(rows) {
+  byId("callbacks").closest("section").hidden = !rows;
+  const worst = [...(rows || [])].sort((a, b) => (b.state === "failing") - (a.state === "failing") || b.oldestMs - a.oldestMs);
+  table("callbacks", ["destination", "state", "to", "broker", "waiting", "oldest", "posted", "tries that failed", "dropped", "last error"],
+    worst.slice(0, POSTS).map((c) => [c.destination, { state: c.state }, c.to, c.broker, c.waiting,
+      c.oldestMs ? span(c.oldestMs) : null, c.posted, c.failed, c.dropped, c.lastError]));
 }
 
 function moment(at) {

@@ -167,6 +167,7 @@ fn a_dead_letter_shows_no_password_and_cannot_act_again() {
         body: format!("{PASSWORD},5001").into_bytes().into(),
         reply_to: Some("answers".into()),
         expiration: Some(5),
+        queue: Some("Batch".into()),
         ..RawMessage::default()
     };
     let message = one(Outbound::DeadLetter {
@@ -183,6 +184,10 @@ fn a_dead_letter_shows_no_password_and_cannot_act_again() {
     assert_eq!(
         header(&message, "x-original-reply-to").as_deref(),
         Some("answers")
+    );
+    assert_eq!(
+        header(&message, "x-original-queue").as_deref(),
+        Some("Batch")
     );
 }
 

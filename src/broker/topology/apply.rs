@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::compare::{Live, Object, declared, settings};
+use super::compare::{Live, Object, Verb, declared, settings};
 use super::examine::{Place, matched};
-use super::{BrokerPlan, Topology, fitting, uri};
+use super::{BrokerPlan, Topology, fitting, hash, uri};
 use crate::broker::management::{ManagementClient, ManagementError, segment};
 use crate::model::brokers::OTHER_TYPE_CURE;
 
@@ -47,7 +47,7 @@ impl fmt::Display for Change {
 pub struct Step {
     /// Label of the broker.
     pub broker: String,
-    /// `broker`, `exchange`, `queue`, `federation upstream`, `federation upstream set`, `policy`.
+    /// `broker`, `exchange`, `queue`, `binding`, `federation upstream`, `federation upstream set`, `policy`.
     pub kind: &'static str,
     /// Its name.
     pub name: String,
@@ -187,8 +187,12 @@ impl<'a> Target<'a> {
             Live::Stale(_) => Change::Updated,
         };
         if matches!(change, Change::Created | Change::Updated) {
-            let put = self.client.put(&object.path, &object.body).await;
-            put.map_err(|e| self.error(e))?;
+            let (path, body) = (&object.path, &object.body);
+            let set = match object.verb {
+                Verb::Put => self.client.put(path, body).await,
+                Verb::Post => self.client.post(path, body).await.map(drop),
+            };
+            set.map_err(|e| self.error(e))?;
         }
         Ok(Step {
             broker: self.plan.broker.label.clone(),
@@ -196,6 +200,19 @@ impl<'a> Target<'a> {
             name: object.name.to_owned(),
             change,
         })
+    }
+
+    /// What gets messages that it should not get.
+    async fn look_for_strays(&self, steps: &mut Vec<Step>) -> Result<(), TopologyError> {
+        for (name, why) in hash::strays(self).await? {
+            steps.push(Step {
+                broker: self.plan.broker.label.clone(),
+                kind: "binding",
+                name,
+                change: Change::Conflict(format!("{why}; {}", hash::STRAY_CURE)),
+            });
+        }
+        Ok(())
     }
 
     async fn links(&self) -> Vec<LinkState> {
@@ -297,6 +314,12 @@ pub async fn apply(topology: &Topology, wait: Option<Duration>) -> ApplyReport {
         }
         targets = report.usable(results);
     }
+    let mut results = Vec::new();
+    for target in targets {
+        let result = target.look_for_strays(&mut report.steps).await;
+        results.push(result.map(|()| target));
+    }
+    let targets = report.usable(results);
     if let Some(limit) = wait {
         // Without one of the brokers not all links can run.
         let limit = if report.errors.is_empty() {
@@ -371,6 +394,7 @@ mod tests {
             cluster_name: "t".to_owned(),
             queue_type: Default::default(),
             command_queues: vec!["q".to_owned()],
+            hash: None,
             command_max_age: Duration::from_secs(30),
             brokers: vec![broker(1), broker(2)],
             federation_uris: std::collections::BTreeMap::new(),

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::uri;
-use super::{BrokerPlan, ExchangeSpec, QueueSpec, TYPE};
+use super::{BindingSpec, BrokerPlan, ExchangeSpec, QueueSpec, TYPE};
 use crate::broker::management::segment;
 
 /// How a live object compares with its plan.
@@ -18,25 +18,41 @@ pub(super) enum Live {
     OtherType(String),
 }
 
+/// How an object is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    /// What is at its path is made, or replaced.
+    Put,
+    /// One more is made at its path.
+    Post,
+}
+
 /// One planned object in the terms of the management API.
 pub(super) struct Object<'a> {
     pub(super) kind: &'static str,
     pub(super) name: &'a str,
     pub(super) path: String,
     pub(super) body: Value,
+    pub(super) verb: Verb,
     pub(super) compare: fn(&Value, &Value) -> Live,
 }
 
-/// Exchanges and queues.
+/// Exchanges and queues, and which of these get what from an exchange.
 pub(super) fn declared(plan: &BrokerPlan) -> Vec<Object<'_>> {
     let vhost = segment(&plan.vhost);
     let mut objects = Vec::new();
-    for ExchangeSpec { name, kind } in &plan.exchanges {
+    for ExchangeSpec {
+        name,
+        kind,
+        arguments,
+    } in &plan.exchanges
+    {
         objects.push(Object {
             kind: "exchange",
             name,
             path: format!("exchanges/{vhost}/{}", segment(name)),
-            body: json!({"type": kind, "durable": true, "auto_delete": false, "internal": false, "arguments": {}}),
+            body: json!({"type": kind, "durable": true, "auto_delete": false, "internal": false, "arguments": arguments}),
+            verb: Verb::Put,
             compare: compare_declared,
         });
     }
@@ -46,7 +62,25 @@ pub(super) fn declared(plan: &BrokerPlan) -> Vec<Object<'_>> {
             name,
             path: format!("queues/{vhost}/{}", segment(name)),
             body: json!({"durable": true, "auto_delete": false, "arguments": arguments}),
+            verb: Verb::Put,
             compare: compare_declared,
+        });
+    }
+    for binding in &plan.bindings {
+        let BindingSpec {
+            name,
+            exchange,
+            queue,
+            key,
+        } = binding;
+        let (exchange, queue) = (segment(exchange), segment(queue));
+        objects.push(Object {
+            kind: "binding",
+            name,
+            path: format!("bindings/{vhost}/e/{exchange}/q/{queue}"),
+            body: json!({"routing_key": key, "arguments": {}}),
+            verb: Verb::Post,
+            compare: compare_bindings,
         });
     }
     objects
@@ -75,6 +109,7 @@ pub(super) fn settings(plan: &BrokerPlan) -> Vec<Object<'_>> {
                 name: &setting.name,
                 path: format!("parameters/{component}/{vhost}/{}", segment(&setting.name)),
                 body: json!({"value": setting.value}),
+                verb: Verb::Put,
                 compare: compare_parameter,
             });
         }
@@ -85,6 +120,7 @@ pub(super) fn settings(plan: &BrokerPlan) -> Vec<Object<'_>> {
             name: &policy.name,
             path: format!("policies/{vhost}/{}", segment(&policy.name)),
             body: policy.value.clone(),
+            verb: Verb::Put,
             compare: compare_policy,
         });
     }
@@ -128,6 +164,26 @@ fn compare_declared(plan: &Value, live: &Value) -> Live {
         &Value::Object(wanted),
         Some(&Value::Object(found)),
     ))
+}
+
+/// Against all bindings of one queue to one exchange. A queue takes its share by one of them only.
+fn compare_bindings(plan: &Value, live: &Value) -> Live {
+    let key = &plan["routing_key"];
+    match live.as_array().map_or(&[][..], Vec::as_slice) {
+        [] => Live::Absent,
+        [one] if one["routing_key"] == *key => Live::Same,
+        [one] => Live::Fixed(differs("its weight", key, one.get("routing_key"))),
+        many => {
+            let keys: Vec<&Value> = many.iter().map(|one| &one["routing_key"]).collect();
+            Live::Fixed(format!(
+                "it is bound more than once, with {}, should be with {key}",
+                keys.iter()
+                    .map(|key| key.to_string())
+                    .collect::<Vec<_>>()
+                    .join(" and ")
+            ))
+        }
+    }
 }
 
 /// The value may hold a password, so only the names of what differs are told.
@@ -207,6 +263,21 @@ mod tests {
         let mut live = plan.clone();
         live["type"] = json!("fanout");
         assert!(matches!(compare_declared(&plan, &live), Live::Fixed(_)));
+    }
+
+    #[test]
+    fn a_queue_has_one_binding_with_its_weight() {
+        let plan = json!({"routing_key": "2", "arguments": {}});
+        let bound = |keys: &[&str]| {
+            let keys = keys.iter().map(|key| json!({"routing_key": key}));
+            compare_bindings(&plan, &Value::Array(keys.collect()))
+        };
+        assert!(matches!(bound(&[]), Live::Absent));
+        assert!(same(bound(&["2"])));
+        assert!(
+            matches!(bound(&["1"]), Live::Fixed(why) if why.contains(r#"is "1", should be "2""#))
+        );
+        assert!(matches!(bound(&["1", "2"]), Live::Fixed(why) if why.contains("more than once")));
     }
 
     #[test]

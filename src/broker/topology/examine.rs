@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::apply::{Target, TopologyError};
 use super::compare::{Live, declared, settings};
-use super::{BrokerPlan, PolicySpec, uri};
+use super::{BrokerPlan, PolicySpec, hash, uri};
 use crate::broker::management::segment;
 use crate::model::brokers::OTHER_TYPE_CURE;
 
@@ -106,6 +106,9 @@ async fn look_at_declared<'a>(
             }
             Live::OtherType(why) => findings.grave(name, why, OTHER_TYPE_CURE),
         }
+    }
+    for (name, why) in hash::strays(target).await? {
+        findings.grave(format!("binding {name}"), why, hash::STRAY_CURE);
     }
     Ok(findings)
 }
@@ -464,6 +467,7 @@ mod tests {
             cluster_name: "tandem".to_owned(),
             queue_type: Default::default(),
             command_queues: vec!["Connector1".to_owned()],
+            hash: None,
             command_max_age: Duration::from_secs(30),
             brokers: vec![broker(1), broker(2)],
             federation_uris: BTreeMap::new(),

@@ -1,5 +1,5 @@
-//! Whether live brokers are what the plan takes them for: brokers of their own, new enough, their
-//! queues of the planned type.
+//! Whether live brokers are what the plan takes them for: brokers of their own, new enough, with the
+//! plug-ins that it needs, their queues of the planned type.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::apply::{Change, Step, Target};
 use super::compare::{Live, declared};
-use crate::model::brokers::{ONE_CLUSTER_CURE, OTHER_TYPE_CURE, QueueType, one_cluster};
+use super::hash_problem;
+use crate::model::brokers::{HASH_CURE, ONE_CLUSTER_CURE, OTHER_TYPE_CURE, QueueType, one_cluster};
 
 /// What speaks against setting anything; empty where nothing does. A broker that cannot be asked
 /// says nothing: what is set on it fails by itself.
@@ -19,6 +20,10 @@ pub(super) async fn conflicts(targets: &[Target<'_>], kind: QueueType) -> Vec<St
         said.push((label, overview.unwrap_or_default()));
     }
     let mut steps = found(&said, kind);
+    for (target, (label, overview)) in targets.iter().zip(&said) {
+        let lacks = hash_problem(target.plan, overview);
+        steps.extend(lacks.map(|why| conflict(label, format!("{why}; {HASH_CURE}"))));
+    }
     if steps.is_empty() {
         // Policies for one type on a queue of the other are a half-working link.
         for target in targets {
@@ -43,29 +48,30 @@ async fn other_types(target: &Target<'_>) -> Vec<Step> {
     steps
 }
 
+fn conflict(label: &str, why: String) -> Step {
+    Step {
+        broker: label.to_owned(),
+        kind: "broker",
+        name: label.to_owned(),
+        change: Change::Conflict(why),
+    }
+}
+
 /// The same from each broker's label and its word about itself (`/api/overview`).
 fn found(said: &[(&str, Value)], kind: QueueType) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut names: BTreeMap<&str, &str> = BTreeMap::new();
     for (label, overview) in said {
-        let mut conflict = |why: String| {
-            steps.push(Step {
-                broker: (*label).to_owned(),
-                kind: "broker",
-                name: (*label).to_owned(),
-                change: Change::Conflict(why),
-            });
-        };
         let version = overview["rabbitmq_version"].as_str().unwrap_or_default();
         if let Some(why) = kind.problem_on(version) {
-            conflict(why);
+            steps.push(conflict(label, why));
         }
         let Some(name) = overview["cluster_name"].as_str() else {
             continue;
         };
         if let Some(other) = names.insert(name, label) {
             let why = one_cluster(other, label, name);
-            conflict(format!("{why}; {ONE_CLUSTER_CURE}"));
+            steps.push(conflict(label, format!("{why}; {ONE_CLUSTER_CURE}")));
         }
     }
     steps

@@ -34,11 +34,12 @@ impl BrokerPlan {
             self.broker.label, self.broker.management_url, self.vhost
         );
         for exchange in &self.exchanges {
-            let _ = writeln!(
-                out,
-                "  exchange {}  {}, durable",
+            let arguments = pairs(&Value::Object(exchange.arguments.clone()));
+            let line = format!(
+                "  exchange {}  {}, durable {arguments}",
                 exchange.name, exchange.kind
             );
+            let _ = writeln!(out, "{}", line.trim_end());
         }
         for queue in &self.queues {
             let _ = writeln!(
@@ -47,6 +48,9 @@ impl BrokerPlan {
                 queue.name,
                 pairs(&Value::Object(queue.arguments.clone()))
             );
+        }
+        for binding in &self.bindings {
+            let _ = writeln!(out, "  binding {}  weight {}", binding.name, binding.key);
         }
         for upstream in &self.upstreams {
             let value = pairs(&uri::redacted_value(&upstream.value));
@@ -79,12 +83,17 @@ impl BrokerPlan {
         let exchanges: Vec<Value> = self
             .exchanges
             .iter()
-            .map(|e| json!({"name": e.name, "type": e.kind, "durable": true}))
+            .map(|e| json!({"name": e.name, "type": e.kind, "durable": true, "arguments": e.arguments}))
             .collect();
         let queues: Vec<Value> = self
             .queues
             .iter()
             .map(|q| json!({"name": q.name, "durable": true, "arguments": q.arguments}))
+            .collect();
+        let bindings: Vec<Value> = self
+            .bindings
+            .iter()
+            .map(|b| json!({"exchange": b.exchange, "queue": b.queue, "routingKey": b.key}))
             .collect();
         let links: Vec<Value> = self
             .links
@@ -102,6 +111,7 @@ impl BrokerPlan {
             "vhost": self.vhost,
             "exchanges": exchanges,
             "queues": queues,
+            "bindings": bindings,
             "federationUpstreams": settings(&self.upstreams),
             "federationUpstreamSets": settings(&self.upstream_sets),
             "policies": policies,

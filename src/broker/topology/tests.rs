@@ -1,10 +1,11 @@
 use super::*;
 
-fn input(brokers: usize) -> TopologyInput {
+pub(super) fn input(brokers: usize) -> TopologyInput {
     TopologyInput {
         cluster_name: "tandem".to_owned(),
         queue_type: Default::default(),
         command_queues: vec!["Connector1".to_owned(), "My.Queue".to_owned()],
+        hash: None,
         command_max_age: Duration::from_secs(30),
         brokers: (1..=brokers)
             .map(|n| TopologyBroker {

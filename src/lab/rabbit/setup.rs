@@ -9,6 +9,8 @@ use super::super::{LabError, ReservedPort};
 /// Environment variable with the path of the server script, where it is not found by itself.
 pub const SERVER_VARIABLE: &str = "RABBITMQ_SERVER";
 const PLUGINS: &str = "rabbitmq_management,rabbitmq_federation,rabbitmq_federation_management";
+/// Name of the file of plug-ins.
+pub(super) const PLUGINS_FILE: &str = "enabled_plugins";
 /// Lets clients log in by certificate.
 const TLS_PLUGIN: &str = ",rabbitmq_auth_mechanism_ssl";
 
@@ -123,7 +125,7 @@ pub(super) fn environment(
         ("RABBITMQ_CONFIG_FILE", file("rabbitmq.conf")),
         ("RABBITMQ_ADVANCED_CONFIG_FILE", file("advanced.config")),
         ("RABBITMQ_CONF_ENV_FILE", file("env.conf")),
-        ("RABBITMQ_ENABLED_PLUGINS_FILE", file("enabled_plugins")),
+        ("RABBITMQ_ENABLED_PLUGINS_FILE", file(PLUGINS_FILE)),
         ("RABBITMQ_MNESIA_BASE", file("data")),
         ("RABBITMQ_LOG_BASE", file("log")),
         ("RABBITMQ_PID_FILE", file("server.pid")),

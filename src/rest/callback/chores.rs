@@ -77,7 +77,7 @@ pub(super) async fn renew(broker: Broker, dial: Dial, objects: Objects, again: V
     };
     if let Err(why) = published.await {
         let broker = &broker.label;
-        tracing::warn!(%broker, why, "callbacks: registrations were not published again; it is tried in a minute");
+        tracing::warn!(%broker, why, "callbacks: registrations were not published; it is tried again");
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -17,15 +16,17 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::chores;
-use super::objects::{Registration, explained};
+use super::home::{CLOCKS, Home, News, news};
+use super::objects::Registration;
 use super::worker::{Order, Worker};
 use super::{DESTINATIONS, Shared};
 use crate::broker::guard;
 use crate::clock::wall_ms;
 use crate::rest::connection::{Broker, Dial};
 
-/// Registrations that the broker may hand out at once: those held, and news of each.
-const PREFETCH: u16 = 2 * DESTINATIONS as u16 + 64;
+/// Registrations that the broker may hand out at once: those held, those that stand by, and news of
+/// each.
+const PREFETCH: u16 = 4 * DESTINATIONS as u16 + 64;
 /// Pause before the next attempt at a broker, or of a worker.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Bound of one answer of the broker's.
@@ -42,6 +43,15 @@ const FORGOTTEN: u64 = 24 * 3_600_000;
 /// Destinations that may leave at once; beyond it one goes without what still waits for it, which
 /// stays in its queue.
 const LEAVING: usize = DESTINATIONS;
+/// Destinations of other brokers that stand by; further ones come only with their client's next
+/// Hello.
+const STANDING_BY: usize = DESTINATIONS;
+/// One that stands by is forgotten after so long without a word though its broker is there,
+/// milliseconds: longer than a link may be cut before a broker is lost, and before the broker takes
+/// what is held for forgotten (half an hour).
+const UNHEARD: u64 = 20 * 60_000;
+/// How often it is looked whether a broker is lost.
+const LOOKING: Duration = Duration::from_secs(1);
 /// The same warning is not said again before this.
 const QUIET: Duration = Duration::from_secs(60);
 /// How long what is being posted may take at the end.
@@ -54,22 +64,6 @@ pub(super) struct Keeper {
     shared: Arc<Shared>,
 }
 
-/// A destination that is at home here, or was.
-struct Home {
-    registration: Registration,
-    /// The held message; `None` where its home is elsewhere now.
-    tag: Option<u64>,
-    order: watch::Sender<Order>,
-    taken: Arc<AtomicU64>,
-}
-
-impl Home {
-    fn seen(&self) -> u64 {
-        let taken = self.taken.load(Ordering::Relaxed);
-        self.registration.seen.max(taken)
-    }
-}
-
 /// One connection's worth of it.
 struct Session<'a> {
     keeper: &'a Keeper,
@@ -80,6 +74,7 @@ struct Session<'a> {
     /// One at most, as below: what goes wrong with either is no reason to begin anew.
     counting: JoinSet<()>,
     renewing: JoinSet<()>,
+    moving: JoinSet<()>,
     crowded: Warned,
     failing: Warned,
     stop: CancellationToken,
@@ -100,30 +95,6 @@ impl Warned {
     }
 }
 
-/// What a registration is, to one who has these homes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum News {
-    /// Nothing.
-    Old,
-    /// A destination that was not known.
-    Settles,
-    /// Another place, or another time, of one that is.
-    Changes,
-}
-
-/// `far`: federation brought it.
-fn news(home: Option<&Home>, registration: &Registration, far: bool) -> News {
-    let Some(home) = home else {
-        return if far { News::Old } else { News::Settles };
-    };
-    match registration.rank().cmp(&home.registration.rank()) {
-        std::cmp::Ordering::Less => News::Old,
-        // Our own renewal of what has been let go meanwhile must not bring it back.
-        std::cmp::Ordering::Equal if far || home.tag.is_none() => News::Old,
-        _ => News::Changes,
-    }
-}
-
 impl Keeper {
     pub(super) fn new(broker: Broker, dial: Dial, shared: Arc<Shared>) -> Self {
         Self {
@@ -139,6 +110,7 @@ impl Keeper {
         let mut said = String::new();
         while !stop.is_cancelled() {
             let ended = self.hold(&stop).await;
+            self.shared.lost(label);
             self.shared.tally.remove(label, None);
             if let Err(why) = ended
                 && why != said
@@ -159,6 +131,7 @@ impl Keeper {
             opened = Session::open(self, stop) => opened,
         };
         let (mut session, consumer) = opened?;
+        self.shared.found(&self.broker.label);
         let ended = session.go_on(consumer).await;
         session.end().await;
         ended
@@ -171,10 +144,12 @@ impl<'a> Session<'a> {
         stop: &CancellationToken,
     ) -> Result<(Self, Consumer), String> {
         let connection = keeper.broker.open(&keeper.dial, "callbacks").await?;
+        let objects = &keeper.shared.objects;
+        let declared = objects.declare_registry((&connection, &keeper.broker.label));
+        let declared = tokio::time::timeout(ANSWER, declared).await;
+        declared.unwrap_or_else(|_| Err("no answer in time".to_owned()))?;
         let begun = async {
             let registry = connection.create_channel().await?;
-            let objects = &keeper.shared.objects;
-            objects.declare_registry(&registry).await?;
             let qos = BasicQosOptions::default();
             registry.basic_qos(PREFETCH, qos).await?;
             let tag = format!("{}.callbacks", keeper.dial.instance);
@@ -197,6 +172,7 @@ impl<'a> Session<'a> {
                     workers: JoinSet::new(),
                     counting: JoinSet::new(),
                     renewing: JoinSet::new(),
+                    moving: JoinSet::new(),
                     crowded: Warned::default(),
                     failing: Warned::default(),
                     stop: stop.child_token(),
@@ -205,7 +181,7 @@ impl<'a> Session<'a> {
             }
             Ok(Err(error)) => {
                 guard::note(&error);
-                Err(explained(&error))
+                Err(error.to_string())
             }
             Err(_) => Err("no answer in time".to_owned()),
         }
@@ -215,7 +191,8 @@ impl<'a> Session<'a> {
         let begin = Instant::now() + FIRST_RENEWAL;
         let mut renewal = tokio::time::interval_at(begin, RENEWAL);
         let mut counting = tokio::time::interval(COUNTING);
-        for every in [&mut renewal, &mut counting] {
+        let mut looking = tokio::time::interval(LOOKING);
+        for every in [&mut renewal, &mut counting, &mut looking] {
             every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
         let stop = self.stop.clone();
@@ -230,6 +207,7 @@ impl<'a> Session<'a> {
                 Some(ended) = self.workers.join_next() => self.ended(ended).await?,
                 _ = renewal.tick() => self.renew().await?,
                 _ = counting.tick() => self.count(),
+                _ = looking.tick() => self.take_over().await?,
             }
         }
     }
@@ -254,6 +232,11 @@ impl<'a> Session<'a> {
         ) {
             News::Old => self.ack(tag).await,
             News::Settles => self.settle_in(registration, tag).await,
+            News::StandsBy => {
+                let anew = delivery.redelivered;
+                self.stand_by(registration, tag, anew).await
+            }
+            News::Goes => self.hold_on(&registration, tag).await,
             News::Changes => self.change(registration, tag, far).await,
         }
     }
@@ -264,32 +247,108 @@ impl<'a> Session<'a> {
     }
 
     async fn settle_in(&mut self, registration: Registration, tag: u64) -> Result<(), String> {
-        let destination = registration.destination.clone();
-        if self.keeper.shared.objects.queue(&destination).is_none() {
+        if self
+            .keeper
+            .shared
+            .objects
+            .queue(&registration.destination)
+            .is_none()
+        {
             return self.ack(tag).await;
         }
         self.make_room().await?;
+        self.begin(registration, tag, false);
+        Ok(())
+    }
+
+    /// Collects the events of a destination of another broker, a little while each.
+    async fn stand_by(
+        &mut self,
+        registration: Registration,
+        tag: u64,
+        anew: bool,
+    ) -> Result<(), String> {
+        let queue = self.keeper.shared.objects.queue(&registration.destination);
+        let standing = self.homes.values().filter(|home| home.stands_by()).count();
+        if queue.is_none() || standing >= STANDING_BY {
+            return self.ack(tag).await;
+        }
+        let destination = registration.destination.clone();
+        self.begin(registration, tag, true);
+        if let Some(home) = self.homes.get_mut(&destination).filter(|_| anew) {
+            home.told = None;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, registration: Registration, tag: u64, standby: bool) {
+        let destination = registration.destination.clone();
         let (order, _) = watch::channel(Order {
-            url: registration.url.clone(),
-            leaving: false,
-            drain: true,
-            since: None,
+            standby,
+            ..Order::to(&registration.url)
         });
         let home = Home {
             registration,
             tag: Some(tag),
             order,
             taken: Arc::default(),
+            heard: wall_ms(),
+            told: Some(wall_ms()),
         };
         self.homes.insert(destination.clone(), home);
         self.work(&destination, Duration::ZERO);
+    }
+
+    /// A destination that stands by was renewed at its home: the newest message is held, else the
+    /// broker took the old one for forgotten.
+    async fn hold_on(&mut self, registration: &Registration, tag: u64) -> Result<(), String> {
+        let mut before = Some(tag);
+        if let Some(home) = self.homes.get_mut(&registration.destination) {
+            before = home.tag.replace(tag);
+            home.hears(wall_ms());
+            home.registration.seen = registration.seen;
+        }
+        match before {
+            Some(tag) => self.ack(tag).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Brings here what stands by and whose broker is lost, and forgets what nobody speaks of.
+    async fn take_over(&mut self) -> Result<(), String> {
+        let now = wall_ms();
+        while self.moving.try_join_next().is_some() {}
+        let shared = &self.keeper.shared;
+        let (mut moved, mut unheard) = (Vec::new(), Vec::new());
+        for (destination, home) in self.homes.iter().filter(|(_, home)| home.stands_by()) {
+            match shared.lost_since(&home.registration.home) {
+                Some(since) if home.is_lost(since, now) => {
+                    moved.push(home.moved(&self.keeper.broker.label, since));
+                }
+                None if now.saturating_sub(home.heard) > UNHEARD => {
+                    unheard.push(destination.clone());
+                }
+                _ => {}
+            }
+        }
+        for destination in unheard {
+            self.leave(&destination).await?;
+        }
+        if !moved.is_empty() && self.moving.is_empty() {
+            let (broker, dial) = (self.keeper.broker.clone(), self.keeper.dial.clone());
+            let (label, count) = (&broker.label, moved.len());
+            tracing::info!(broker = %label, destinations = count, "callbacks: their broker is lost, they are posted from this one now");
+            let objects = shared.objects.clone();
+            self.moving
+                .spawn(chores::renew(broker, dial, objects, moved));
+        }
         Ok(())
     }
 
     /// Lets those go that were silent longest, until one more may be held.
     async fn make_room(&mut self) -> Result<(), String> {
         loop {
-            let held = self.homes.iter().filter(|(_, home)| home.tag.is_some());
+            let held = self.homes.iter().filter(|(_, home)| home.is_held());
             if held.clone().count() < DESTINATIONS {
                 return Ok(());
             }
@@ -319,26 +378,42 @@ impl<'a> Session<'a> {
         far: bool,
     ) -> Result<(), String> {
         let known = self.homes.get(&registration.destination);
-        if !far && known.is_some_and(|home| home.tag.is_none()) {
+        if !far && known.is_some_and(|home| !home.is_held()) {
             self.make_room().await?;
         }
         let drain = !far || self.may_drain();
+        let keeper = self.keeper;
         let Some(home) = self.homes.get_mut(&registration.destination) else {
             return Ok(());
         };
         let at = (
-            self.keeper.broker.label.as_str(),
+            keeper.broker.label.as_str(),
             registration.destination.as_str(),
         );
-        let tally = &self.keeper.shared.tally;
+        // What stood by goes on to, at its new home as at its old one.
+        let stood_by = home.stands_by();
+        if stood_by && far {
+            home.order
+                .send_modify(|order| order.url.clone_from(&registration.url));
+            home.registration = registration;
+            home.hears(wall_ms());
+            return match home.tag.replace(tag) {
+                Some(tag) => self.ack(tag).await,
+                None => Ok(()),
+            };
+        }
+        let lost = keeper.shared.lost_since(&home.registration.home);
+        let lost = lost.map_or(registration.at, |since| since.saturating_sub(CLOCKS));
+        let from = stood_by.then_some(lost.min(registration.at));
         let order = Order {
-            url: registration.url.clone(),
             leaving: far,
             drain,
             since: far.then_some(registration.at),
+            from: from.or(home.order.borrow().from),
+            ..Order::to(&registration.url)
         };
         if *home.order.borrow() != order {
-            tally.set(at, &registration.url, far);
+            keeper.shared.tally.set(at, &registration.url, far);
             home.order.send_replace(order);
         }
         let before = match far {
@@ -360,7 +435,7 @@ impl<'a> Session<'a> {
         };
         home.order.send_modify(|order| {
             order.leaving = true;
-            order.drain = drain;
+            order.drain = drain && !order.standby;
         });
         match home.tag.take() {
             Some(tag) => self.ack(tag).await,
@@ -378,14 +453,13 @@ impl<'a> Session<'a> {
             return;
         };
         let order = home.order.borrow().clone();
-        let tally = &keeper.shared.tally;
-        tally.set(
-            (&keeper.broker.label, destination),
-            &order.url,
-            order.leaving,
-        );
+        if !order.standby {
+            let at = (keeper.broker.label.as_str(), destination);
+            keeper.shared.tally.set(at, &order.url, order.leaving);
+        }
         let worker = Worker {
             shared: Arc::clone(&keeper.shared),
+            connection: Arc::clone(&self.connection),
             broker: keeper.broker.label.clone(),
             destination: destination.to_owned(),
             queue,
@@ -394,14 +468,9 @@ impl<'a> Session<'a> {
             stop: self.stop.clone(),
         };
         let name = destination.to_owned();
-        let connection = Arc::clone(&self.connection);
         self.workers.spawn(async move {
             tokio::time::sleep(after).await;
-            let done = match connection.create_channel().await {
-                Ok(channel) => worker.run(channel).await,
-                Err(error) => Err(error.to_string()),
-            };
-            (name, done)
+            (name, worker.run().await)
         });
     }
 
@@ -424,6 +493,8 @@ impl<'a> Session<'a> {
             }
             Ok(()) => self.work(&destination, PAUSE),
             Err(why) => {
+                let label = &self.keeper.broker.label;
+                self.keeper.shared.tally.stuck((label, &destination), &why);
                 if self.failing.is_due() {
                     let broker = &self.keeper.broker.label;
                     tracing::warn!(%broker, %destination, why, "callback: its queue is taken up again; others of this broker are not told of for a minute");
@@ -437,7 +508,7 @@ impl<'a> Session<'a> {
     /// Publishes again what is held, and forgets who is silent.
     async fn renew(&mut self) -> Result<(), String> {
         let now = wall_ms();
-        let held = self.homes.iter().filter(|(_, home)| home.tag.is_some());
+        let held = self.homes.iter().filter(|(_, home)| home.is_held());
         let held: Vec<(String, u64)> = held
             .map(|(name, home)| (name.clone(), home.seen()))
             .collect();
@@ -448,6 +519,7 @@ impl<'a> Session<'a> {
                 self.leave(&destination).await?;
             } else if let Some(home) = self.homes.get(&destination) {
                 let registration = home.registration.clone();
+                let registration = registration.at_home(&self.keeper.broker.label);
                 again.push(Registration {
                     seen,
                     ..registration
@@ -472,7 +544,8 @@ impl<'a> Session<'a> {
         }
         let shared = &self.keeper.shared;
         let queue = |name: &String| Some((name.clone(), shared.objects.queue(name)?));
-        let queues = self.homes.keys().filter_map(queue).collect();
+        let told = self.homes.iter().filter(|(_, home)| !home.stands_by());
+        let queues = told.filter_map(|(name, _)| queue(name)).collect();
         let connection = Arc::clone(&self.connection);
         let (tally, broker) = (shared.tally.clone(), self.keeper.broker.label.clone());
         self.counting
@@ -493,42 +566,6 @@ impl<'a> Session<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn registration(at: u64) -> Registration {
-        Registration::new("crm", "https://crm.example/".to_owned(), at)
-    }
-
-    fn home(tag: Option<u64>) -> Home {
-        let (order, _) = watch::channel(Order {
-            url: String::new(),
-            leaving: tag.is_none(),
-            drain: true,
-            since: None,
-        });
-        Home {
-            registration: registration(7),
-            tag,
-            order,
-            taken: Arc::default(),
-        }
-    }
-
-    #[test]
-    fn a_late_renewal_brings_nobody_back_who_was_let_go_and_a_new_word_does() {
-        let (held, gone) = (home(Some(1)), home(None));
-        for (home, at, far, expected) in [
-            (None, 7, false, News::Settles),
-            (None, 7, true, News::Old),
-            (Some(&held), 6, false, News::Old),
-            (Some(&held), 7, false, News::Changes),
-            (Some(&held), 7, true, News::Old),
-            (Some(&held), 8, true, News::Changes),
-            (Some(&gone), 7, false, News::Old),
-            (Some(&gone), 8, false, News::Changes),
-        ] {
-            assert_eq!(news(home, &registration(at), far), expected, "{at} {far}");
-        }
-    }
 
     #[test]
     fn a_warning_is_given_once_in_a_while() {

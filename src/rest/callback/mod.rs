@@ -13,14 +13,20 @@
 //! consumer at a time, so that the events of a destination are posted in order and by one instance.
 //!
 //! A destination is at home at the broker that its client's last Hello or Connect went to. The
-//! others learn of it by federation, and leave it alone; where one of them was its home before, it
-//! posts what is left and lets go.
+//! others learn of it by federation and stand by: they collect its events too, and let each go by
+//! after a while. Where the home is lost, the keeper of another broker says so by a registration of
+//! its own, as if the client had said Hello there, and posts from its queue what was made since.
+//! Where a broker was its home before, it posts what is left and lets go.
 
 mod address;
 mod chores;
+mod existing;
+mod home;
 mod keeper;
+mod names;
 mod objects;
 mod post;
+mod sign;
 mod tally;
 mod worker;
 
@@ -32,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::{BadConfig, Broker};
 use super::publisher::PublisherConfig;
+use crate::clock::wall_ms;
 use crate::model::Secret;
 use crate::net::TlsClient;
 use crate::renewed::Renewed;
@@ -39,6 +46,7 @@ use keeper::Keeper;
 use post::Poster;
 
 pub use address::{Addresses, Allowed};
+pub(crate) use existing::{CURE, Difference, listed};
 pub use objects::Objects;
 pub(super) use objects::Registration;
 pub(super) use post::bearer_header;
@@ -59,6 +67,8 @@ pub struct CallbackConfig {
     pub addresses: Addresses,
     /// Bearer token of every request; `None`: there is none.
     pub token: Renewed<Option<Secret>>,
+    /// Key by which every request is signed; `None`: it is not.
+    pub sign_key: Renewed<Option<Secret>>,
     /// Bound of one request.
     pub timeout: Duration,
     /// An event older than this is not tried any more.
@@ -75,6 +85,9 @@ struct Shared {
     max_age: Duration,
     tally: Callbacks,
     recent: Mutex<HashMap<String, VecDeque<String>>>,
+    /// Brokers that cannot be had from here, and since when, milliseconds since the epoch. Those of
+    /// the list.
+    lost: Mutex<HashMap<String, u64>>,
 }
 
 impl Shared {
@@ -83,6 +96,22 @@ impl Shared {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let known = recent.get(destination);
         known.is_some_and(|known| known.iter().any(|one| one == id))
+    }
+
+    /// A broker's session has ended, or there can be none.
+    fn lost(&self, broker: &str) {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.entry(broker.to_owned()).or_insert_with(wall_ms);
+    }
+
+    fn found(&self, broker: &str) {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.remove(broker);
+    }
+
+    fn lost_since(&self, broker: &str) -> Option<u64> {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.get(broker).copied()
     }
 
     fn note(&self, destination: &str, id: &str) {
@@ -117,6 +146,7 @@ impl Posting {
             max_age: config.max_age,
             tally,
             recent: Mutex::default(),
+            lost: Mutex::default(),
         });
         let keeper = |broker| Keeper::new(broker, publisher.dial(), Arc::clone(&shared));
         let brokers = Broker::all(&publisher.brokers, publisher.heartbeat)?;

@@ -3,9 +3,11 @@
 
 use lapin::options::{BasicPublishOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation};
+use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use serde::{Deserialize, Serialize};
 
+use super::existing::{self, Difference, Known};
+use crate::broker::guard;
 use crate::clock::wall_ms;
 use crate::model::brokers::QueueType;
 
@@ -16,7 +18,7 @@ const PERSISTENT: u8 = 2;
 /// Longest name of a queue, bytes.
 const MAX_NAME: usize = 255;
 /// Events that wait for one destination; beyond it the broker drops the oldest.
-pub(super) const QUEUE_LENGTH: i32 = 10_000;
+const QUEUE_LENGTH: i32 = 10_000;
 /// The same in bytes.
 const QUEUE_BYTES: i32 = 64 * 1024 * 1024;
 /// A queue that nobody takes from goes after this, milliseconds: both instances were away so long.
@@ -26,6 +28,12 @@ const REGISTRY_LENGTH: i32 = 10_000;
 /// How often a message of a quorum queue may come back. What is held is returned with every
 /// connection that is lost, and must not be dropped for it.
 const RETURNS: i32 = 1_000_000;
+const REGISTRY_BOUNDS: [(&str, i32); 1] = [("x-max-length", REGISTRY_LENGTH)];
+const QUEUE_BOUNDS: [(&str, i32); 3] = [
+    ("x-max-length", QUEUE_LENGTH),
+    ("x-max-length-bytes", QUEUE_BYTES),
+    ("x-expires", QUEUE_EXPIRES),
+];
 
 /// That the events of a destination go to a URL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +44,9 @@ pub(in crate::rest) struct Registration {
     pub(super) at: u64,
     /// When it, or an event that it took, was last heard of.
     pub(super) seen: u64,
+    /// What the broker is called where its events wait; empty in those of an instance of before.
+    #[serde(default)]
+    pub(super) home: String,
 }
 
 impl Registration {
@@ -45,7 +56,14 @@ impl Registration {
             url,
             at: now,
             seen: now,
+            home: String::new(),
         }
+    }
+
+    /// The same, at this broker.
+    pub(super) fn at_home(self, broker: &str) -> Self {
+        let home = broker.to_owned();
+        Self { home, ..self }
     }
 
     #[cfg(test)]
@@ -59,28 +77,39 @@ impl Registration {
     }
 }
 
-/// An error of a declaration in words, and what can be done where there is a queue of that name.
-pub(super) fn explained(error: &lapin::Error) -> String {
-    let words = error.to_string();
-    match words.contains("PRECONDITION_FAILED") {
-        true => format!(
-            "{words}: it exists with other properties (of another queue.type, or made by hand); \
-             delete it and it is made anew, without what waits in it"
-        ),
-        false => words,
-    }
+/// An error of the library's in words.
+fn said(error: lapin::Error) -> String {
+    guard::note(&error);
+    error.to_string()
 }
 
 /// The names of one cluster's objects, and how its queues are declared.
 #[derive(Debug, Clone)]
 pub struct Objects {
-    /// `cluster.name`.
-    pub cluster: String,
-    /// `queue.type`: on a cluster of brokers the registry must not be on one node.
-    pub queue_type: QueueType,
+    cluster: String,
+    queue_type: QueueType,
+    odd: Known,
+}
+
+/// A queue, its key on the events exchange, and what bounds it.
+struct Queue<'a> {
+    name: ShortString,
+    key: &'a str,
+    bounds: &'static [(&'static str, i32)],
 }
 
 impl Objects {
+    /// Those of `cluster.name`. Its queues are of `queue.type`: on a cluster of brokers the registry
+    /// must not be on one node.
+    #[must_use]
+    pub fn new(cluster: &str, queue_type: QueueType) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            queue_type,
+            odd: Known::default(),
+        }
+    }
+
     pub(super) fn exchange(&self) -> ShortString {
         // A cluster's name is 64 characters at most.
         ShortString::from(format!("{}.events", self.cluster))
@@ -113,41 +142,94 @@ impl Objects {
         arguments
     }
 
+    /// Makes a queue and binds it, or binds one that exists with other properties and serves: that
+    /// is told once in a while. On a channel of its own, as a refusal closes it.
+    ///
+    /// # Errors
+    /// In words that say what to do about a queue that does not serve.
     async fn declare(
         &self,
-        channel: &Channel,
-        (queue, key): (ShortString, &str),
-        numbers: &[(&str, i32)],
-    ) -> lapin::Result<()> {
-        let durable = QueueDeclareOptions::durable();
-        let arguments = self.arguments(numbers);
-        channel
-            .queue_declare(queue.clone(), durable, arguments)
-            .await?;
-        let bind = QueueBindOptions::default();
-        // A destination is 200 bytes at most.
-        let key = ShortString::from(key);
-        let bound = channel.queue_bind(queue, self.exchange(), key, bind, FieldTable::default());
-        bound.await
+        (connection, broker): (&Connection, &str),
+        queue: &Queue<'_>,
+    ) -> Result<(), String> {
+        let name = &queue.name;
+        if self.odd.has(broker, name) {
+            match self.bind(connection, queue, true).await {
+                Ok(()) => return Ok(()),
+                // Deleted, as was advised: it is made anew.
+                Err(_) => self.odd.forget(broker, name),
+            }
+        }
+        match self.bind(connection, queue, false).await {
+            Ok(()) => return Ok(()),
+            Err(error) if existing::refusal(&error).is_some() => {}
+            Err(error) => return Err(said(error)),
+        }
+        let arguments = self.arguments(queue.bounds);
+        let differences = existing::examine(connection, name, arguments).await?;
+        if !differences.is_empty() {
+            let differences = existing::listed(&differences);
+            tracing::warn!(broker, queue = %name, differences, "callbacks: a queue exists with other properties; it serves, and is used as it is");
+            self.odd.note(broker, name);
+        }
+        self.bind(connection, queue, true).await.map_err(said)
     }
 
-    pub(super) async fn declare_registry(&self, channel: &Channel) -> lapin::Result<()> {
-        let bounds = [("x-max-length", REGISTRY_LENGTH)];
-        self.declare(channel, (self.registry(), KEY), &bounds).await
+    /// `as_it_is`: a queue that exists, whatever its properties.
+    async fn bind(
+        &self,
+        connection: &Connection,
+        queue: &Queue<'_>,
+        as_it_is: bool,
+    ) -> lapin::Result<()> {
+        let options = QueueDeclareOptions {
+            passive: as_it_is,
+            ..QueueDeclareOptions::durable()
+        };
+        let channel = connection.create_channel().await?;
+        let (name, arguments) = (queue.name.clone(), self.arguments(queue.bounds));
+        channel.queue_declare(name, options, arguments).await?;
+        let bind = QueueBindOptions::default();
+        // A destination is 200 bytes at most.
+        let (name, key) = (queue.name.clone(), ShortString::from(queue.key));
+        let bound = channel.queue_bind(name, self.exchange(), key, bind, FieldTable::default());
+        bound.await?;
+        channel.close(200, "OK".into()).await
+    }
+
+    fn of_registry(&self) -> Queue<'static> {
+        Queue {
+            name: self.registry(),
+            key: KEY,
+            bounds: &REGISTRY_BOUNDS,
+        }
+    }
+
+    pub(super) async fn declare_registry(&self, at: (&Connection, &str)) -> Result<(), String> {
+        self.declare(at, &self.of_registry()).await
     }
 
     pub(super) async fn declare_queue(
         &self,
-        channel: &Channel,
+        at: (&Connection, &str),
         destination: &str,
-        queue: ShortString,
-    ) -> lapin::Result<()> {
-        let bounds = [
-            ("x-max-length", QUEUE_LENGTH),
-            ("x-max-length-bytes", QUEUE_BYTES),
-            ("x-expires", QUEUE_EXPIRES),
-        ];
-        self.declare(channel, (queue, destination), &bounds).await
+        name: ShortString,
+    ) -> Result<(), String> {
+        let (key, bounds) = (destination, &QUEUE_BOUNDS);
+        self.declare(at, &Queue { name, key, bounds }).await
+    }
+
+    /// How a queue as the management API lists it differs from one that would be made; `None` where
+    /// it is none of callbacks.
+    pub(crate) fn compared(&self, live: &serde_json::Value) -> Option<Vec<Difference>> {
+        let name = live["name"].as_str()?;
+        let bounds: &[(&str, i32)] = match name.strip_prefix(&format!("{}.callback", self.cluster))
+        {
+            Some("s") => &REGISTRY_BOUNDS,
+            Some(rest) if rest.starts_with('.') => &QUEUE_BOUNDS,
+            _ => return None,
+        };
+        Some(existing::compared(&self.arguments(bounds), live))
     }
 
     /// Makes everything that a registration needs, then publishes it; done once the broker has it.
@@ -156,23 +238,21 @@ impl Objects {
     /// In words; the channel may be closed.
     pub(in crate::rest) async fn register(
         &self,
+        at: (&Connection, &str),
         channel: &Channel,
         registration: &Registration,
     ) -> Result<(), String> {
         let destination = registration.destination.as_str();
-        let words = |error: lapin::Error| explained(&error);
         let queue = self.queue(destination);
         let queue = queue.ok_or("the destination's name is too long for a queue's")?;
-        self.declare_registry(channel).await.map_err(words)?;
-        self.declare_queue(channel, destination, queue)
-            .await
-            .map_err(words)?;
+        self.declare_registry(at).await?;
+        self.declare_queue(at, destination, queue).await?;
         // From now on its events wait here: what other brokers are told as the time of the move.
         let now = wall_ms();
         let registration = Registration {
             at: now,
             seen: now,
-            ..registration.clone()
+            ..registration.clone().at_home(at.1)
         };
         self.publish(channel, &registration).await
     }

@@ -10,6 +10,8 @@ use reqwest::header::{
 };
 use reqwest::{Client, StatusCode, Url, redirect, retry};
 
+use super::names::Names;
+use super::sign::{self, Signer};
 use super::{Addresses, CallbackConfig};
 use crate::model::Secret;
 use crate::renewed::Renewed;
@@ -38,6 +40,7 @@ pub(super) enum Posted {
 pub(super) struct Poster {
     http: Client,
     token: Renewed<Option<Secret>>,
+    sign_key: Renewed<Option<Secret>>,
     addresses: Addresses,
 }
 
@@ -52,6 +55,8 @@ impl Poster {
             .no_proxy()
             .referer(false)
             .tcp_nodelay(true)
+            // What is left is for connecting and the answer.
+            .dns_resolver(Names::new(config.timeout / 2))
             .pool_idle_timeout(IDLE)
             .connect_timeout(config.timeout)
             .timeout(config.timeout)
@@ -63,6 +68,7 @@ impl Poster {
         Ok(Self {
             http,
             token: config.token.clone(),
+            sign_key: config.sign_key.clone(),
             addresses: config.addresses.clone(),
         })
     }
@@ -79,6 +85,11 @@ impl Poster {
         // One that cannot stand there has been refused before.
         if let Some(Ok(token)) = self.token.get().as_ref().as_ref().map(bearer_header) {
             headers.insert(AUTHORIZATION, token);
+        }
+        let key = self.sign_key.get();
+        let signer = key.as_ref().as_ref().map(Signer::new);
+        if let Some(signature) = signer.and_then(|signer| signer.now(&event.data)) {
+            headers.insert(sign::HEADER, signature);
         }
         let request = self.http.post(url).headers(headers);
         match request.body(event.data.clone()).send().await {
@@ -221,6 +232,7 @@ mod tests {
         let poster = Poster {
             http: http.build().unwrap(),
             token: Renewed::new(None),
+            sign_key: Renewed::new(None),
             addresses,
         };
         let exchange = lapin::types::ShortString::from("e");

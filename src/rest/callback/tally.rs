@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
-use crate::telemetry;
+use crate::clock::wall_ms;
+use crate::telemetry::{self, CallbackGauges};
 
 /// One destination at one broker.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
@@ -27,8 +28,19 @@ pub struct Row {
     pub failed: u64,
     /// Events that were given up: refused by the client or too old.
     pub dropped: u64,
+    /// Age of the event that is being posted, milliseconds; 0 where none is.
+    pub oldest_ms: u64,
     /// The last failure, while there is one.
     pub last_error: Option<String>,
+    /// When the event that is being posted was made, milliseconds since the epoch.
+    #[serde(skip)]
+    pub made: Option<u64>,
+}
+
+impl Row {
+    fn age(&self, now: u64) -> u64 {
+        self.made.map_or(0, |made| now.saturating_sub(made))
+    }
 }
 
 /// What became of an event.
@@ -61,7 +73,12 @@ impl Callbacks {
     /// Every destination whose events this instance posts.
     #[must_use]
     pub fn rows(&self) -> Vec<Row> {
-        self.lock().values().cloned().collect()
+        let now = wall_ms();
+        let aged = |row: &Row| Row {
+            oldest_ms: row.age(now),
+            ..row.clone()
+        };
+        self.lock().values().map(aged).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Rows> {
@@ -83,37 +100,58 @@ impl Callbacks {
             posted: 0,
             failed: 0,
             dropped: 0,
+            oldest_ms: 0,
             last_error: None,
+            made: None,
         });
         row.to = to.unwrap_or_default();
         row.state = if leaving { "leaving" } else { "posting" };
         gauges(broker, &rows);
     }
 
+    /// An event that was made then is being posted.
+    pub(super) fn begun(&self, at: (&str, &str), made: u64) {
+        self.change(at, |row| row.made = Some(made));
+    }
+
+    /// It is posted no more, and waits on.
+    pub(super) fn put_back(&self, at: (&str, &str)) {
+        self.change(at, |row| row.made = None);
+    }
+
     pub(super) fn outcome(&self, at: (&str, &str), outcome: Outcome) {
         telemetry::callback(outcome.as_str());
-        self.change(at, |row| match outcome {
-            Outcome::Posted => {
-                row.posted += 1;
-                row.last_error = None;
-                if row.state == "failing" {
-                    row.state = "posting";
+        self.change(at, |row| {
+            row.made = None;
+            match outcome {
+                Outcome::Posted => {
+                    row.posted += 1;
+                    row.last_error = None;
+                    if row.state == "failing" {
+                        row.state = "posting";
+                    }
                 }
+                Outcome::Refused | Outcome::Expired => row.dropped += 1,
+                Outcome::Repeated => {}
             }
-            Outcome::Refused | Outcome::Expired => row.dropped += 1,
-            Outcome::Repeated => {}
         });
     }
 
     pub(super) fn failed(&self, at: (&str, &str), why: &str) {
         telemetry::callback_failed();
+        self.change(at, |row| row.failed += 1);
+        self.stuck(at, why);
+    }
+
+    /// Nothing of it can be posted now.
+    pub(super) fn stuck(&self, at: (&str, &str), why: &str) {
         self.change(at, |row| {
-            row.failed += 1;
             row.last_error = Some(why.to_owned());
             if row.state == "posting" {
                 row.state = "failing";
             }
         });
+        gauges(at.0, &self.lock());
     }
 
     pub(super) fn waiting(&self, at: (&str, &str), count: u64) {
@@ -136,9 +174,15 @@ impl Callbacks {
 }
 
 fn gauges(broker: &str, rows: &Rows) {
-    let mine = || rows.values().filter(|row| row.broker == broker);
-    let waiting = mine().map(|row| row.waiting).sum();
-    telemetry::callbacks(broker, mine().count() as u64, waiting);
+    let now = wall_ms();
+    let mut all = CallbackGauges::default();
+    for row in rows.values().filter(|row| row.broker == broker) {
+        all.destinations += 1;
+        all.failing += u64::from(row.state == "failing");
+        all.waiting += row.waiting;
+        all.oldest = all.oldest.max(row.age(now) as f64 / 1000.0);
+    }
+    telemetry::callbacks(broker, all);
 }
 
 #[cfg(test)]
@@ -160,8 +204,13 @@ mod tests {
             (row.state, row.posted, row.last_error),
             ("posting", 1, None)
         );
+        tally.begun(at, wall_ms() - 5_000);
+        tally.stuck(at, "its queue cannot be used");
+        let row = tally.rows().remove(0);
+        assert!(row.oldest_ms >= 5_000 && row.state == "failing");
         tally.outcome(at, Outcome::Expired);
-        assert_eq!(tally.rows()[0].dropped, 1);
+        let row = tally.rows().remove(0);
+        assert_eq!((row.dropped, row.oldest_ms), (1, 0));
         tally.remove("b-2", None);
         tally.remove("b-1", Some("other"));
         assert_eq!(tally.rows().len(), 1);

@@ -8,12 +8,12 @@ use futures::StreamExt as _;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
-use lapin::{Channel, Consumer};
+use lapin::{Channel, Connection, Consumer};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::objects::explained;
+use super::home::CLOCKS;
 use super::post::Posted;
 use super::tally::Outcome;
 use crate::broker::guard;
@@ -23,9 +23,9 @@ use crate::clock::wall_ms;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How far the clocks of two instances may be apart, milliseconds: an event that is so much younger
-/// than a move was made after it.
-const CLOCKS: u64 = 1000;
+/// So long an event is kept that another broker's worker posts, milliseconds: longer than it takes to
+/// find that broker lost.
+const KEPT: u64 = 30_000;
 /// What left its home is drained once nothing came for so long.
 const DRAINED: Duration = Duration::from_secs(10);
 /// A look from time to time, where there is nothing else to do.
@@ -41,9 +41,33 @@ pub(super) struct Order {
     pub(super) drain: bool,
     /// Since when it is, milliseconds since the epoch: later events wait there.
     pub(super) since: Option<u64>,
+    /// It is at home at another broker: events are kept for a while, in case that is lost.
+    pub(super) standby: bool,
+    /// It came from a lost broker: earlier events wait there, milliseconds since the epoch.
+    pub(super) from: Option<u64>,
 }
 
 impl Order {
+    /// Post everything there.
+    pub(super) fn to(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            leaving: false,
+            drain: true,
+            since: None,
+            standby: false,
+            from: None,
+        }
+    }
+
+    /// Whether another broker has posted this event, or will when it is back.
+    fn is_others(&self, made: u64, now: u64) -> bool {
+        let earlier = self
+            .from
+            .is_some_and(|from| made.saturating_add(CLOCKS) < from);
+        earlier || (self.standby && now.saturating_sub(made) >= KEPT)
+    }
+
     /// Whether nothing is posted any more.
     fn ends_at_once(&self) -> bool {
         self.leaving && !self.drain
@@ -59,6 +83,7 @@ impl Order {
 /// Posts the events of one destination.
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
+    pub(super) connection: Arc<Connection>,
     pub(super) broker: String,
     pub(super) destination: String,
     pub(super) queue: ShortString,
@@ -76,6 +101,8 @@ enum Interrupted {
     /// The broker has ended the consumer.
     Ended,
     Broker(lapin::Error),
+    /// Its queue cannot be used: why, in words.
+    Queue(String),
 }
 
 impl From<lapin::Error> for Interrupted {
@@ -86,18 +113,21 @@ impl From<lapin::Error> for Interrupted {
 
 impl Worker {
     /// Until it is told to stop, or has left; an error is the broker's.
-    pub(super) async fn run(mut self, channel: Channel) -> Result<(), String> {
+    pub(super) async fn run(mut self) -> Result<(), String> {
+        let channel = self.connection.create_channel().await;
+        let channel = channel.map_err(|error| error.to_string())?;
         let mut ended = self.work(&channel).await;
         if matches!(ended, Err(Interrupted::LetGo)) {
-            ended = self.bind(&channel, false).await.map_err(Into::into);
+            ended = self.bind(&channel, false).await;
         }
         match ended {
             Ok(()) | Err(Interrupted::Stopped | Interrupted::LetGo) => Ok(()),
             Err(Interrupted::Ended) => Err("the broker has ended the consumer".to_owned()),
             Err(Interrupted::Broker(error)) => {
                 guard::note(&error);
-                Err(explained(&error))
+                Err(error.to_string())
             }
+            Err(Interrupted::Queue(why)) => Err(why),
         }
     }
 
@@ -136,28 +166,25 @@ impl Worker {
         }
     }
 
-    async fn consume(&self, channel: &Channel) -> lapin::Result<Consumer> {
-        let objects = &self.shared.objects;
-        let (destination, queue) = (&self.destination, self.queue.clone());
-        objects
-            .declare_queue(channel, destination, queue.clone())
-            .await?;
+    async fn consume(&self, channel: &Channel) -> Result<Consumer, Interrupted> {
+        self.bind(channel, true).await?;
         channel.basic_qos(1, BasicQosOptions::default()).await?;
         let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
+        let queue = self.queue.clone();
         let consume = channel.basic_consume(queue, tag, options, FieldTable::default());
-        consume.await
+        Ok(consume.await?)
     }
 
-    async fn bind(&self, channel: &Channel, bound: bool) -> lapin::Result<()> {
+    async fn bind(&self, channel: &Channel, bound: bool) -> Result<(), Interrupted> {
         let (objects, queue) = (&self.shared.objects, self.queue.clone());
         if bound {
-            return objects
-                .declare_queue(channel, &self.destination, queue)
-                .await;
+            let at = (self.connection.as_ref(), self.broker.as_str());
+            let declared = objects.declare_queue(at, &self.destination, queue).await;
+            return declared.map_err(Interrupted::Queue);
         }
         let key = ShortString::from(self.destination.as_str());
         let unbind = channel.queue_unbind(queue, objects.exchange(), key, FieldTable::default());
-        unbind.await
+        Ok(unbind.await?)
     }
 
     async fn deal_with(&mut self, channel: &Channel, event: Delivery) -> Result<(), Interrupted> {
@@ -165,47 +192,65 @@ impl Worker {
         let ours = event.exchange == self.shared.objects.exchange();
         let id = event.properties.message_id().as_ref();
         let id = id.map(ToString::to_string);
+        let standby = self.order.borrow().standby;
         let known = id
             .as_deref()
             .is_some_and(|id| self.shared.knows(&self.destination, id));
         if !ours {
             tracing::warn!(queue = %self.queue, "a message that is no event was put into a callback's queue: dropped");
+        } else if known && standby {
+            // By this very process, at the other broker: as it should be.
         } else if known {
             self.shared.tally.outcome(self.at(), Outcome::Repeated);
         } else {
-            let outcome = self.settle(channel, &event).await?;
-            self.shared.tally.outcome(self.at(), outcome);
-            if let Some(id) = &id {
-                self.shared.note(&self.destination, id);
+            let settled = self.settle(channel, &event).await;
+            if settled.is_err() {
+                self.shared.tally.put_back(self.at());
+            }
+            if let Some(outcome) = settled? {
+                self.shared.tally.outcome(self.at(), outcome);
+                if let Some(id) = &id {
+                    self.shared.note(&self.destination, id);
+                }
             }
         }
         event.acker.ack(BasicAckOptions::default()).await?;
         Ok(())
     }
 
-    /// Posts it until it is taken, refused or too old.
+    /// Posts it until it is taken, refused or too old; `None`: it is another broker's.
     async fn settle(
         &mut self,
         channel: &Channel,
         event: &Delivery,
-    ) -> Result<Outcome, Interrupted> {
+    ) -> Result<Option<Outcome>, Interrupted> {
         let came = wall_ms();
         let made =
             (*event.properties.timestamp()).map_or(came, |seconds| seconds.saturating_mul(1000));
         let limit = u64::try_from(self.shared.max_age.as_millis()).unwrap_or(u64::MAX);
         let (mut pause, mut failures) = (FIRST_PAUSE, 0_u32);
         loop {
-            if wall_ms().saturating_sub(made) > limit {
-                tracing::warn!(destination = %self.destination, failures, "callback: an event was given up, it is older than rest.callback.max-age");
-                return Ok(Outcome::Expired);
-            }
             let order = self.order.borrow_and_update().clone();
             if order.ends_at_once() {
                 return Err(Interrupted::LetGo);
             }
+            let now = wall_ms();
+            if order.is_others(made, now) {
+                return Ok(None);
+            }
+            if order.standby {
+                self.wait(made.saturating_add(KEPT).saturating_sub(now))
+                    .await?;
+                continue;
+            }
+            self.shared.tally.begun(self.at(), made);
+            if now.saturating_sub(made) > limit {
+                tracing::warn!(destination = %self.destination, failures, "callback: an event was given up, it is older than rest.callback.max-age");
+                return Ok(Some(Outcome::Expired));
+            }
             // After the loss of its broker everything since comes by federation once more.
             if order.has_elsewhere(made) {
-                return Ok(Outcome::Repeated);
+                return Ok(Some(Outcome::Repeated));
             }
             let url = order.url;
             match self
@@ -219,11 +264,11 @@ impl Worker {
                     if failures > 0 {
                         tracing::info!(destination = %self.destination, failures, "callback: events are taken again");
                     }
-                    return Ok(Outcome::Posted);
+                    return Ok(Some(Outcome::Posted));
                 }
                 Posted::Refused(why) => {
                     tracing::warn!(destination = %self.destination, why, "callback: an event was refused and is dropped");
-                    return Ok(Outcome::Refused);
+                    return Ok(Some(Outcome::Refused));
                 }
                 Posted::Failed(why) => {
                     if failures == 0 {
@@ -233,18 +278,23 @@ impl Worker {
                     self.shared.tally.failed(self.at(), &why);
                 }
             }
-            let told = self.order.has_changed().is_ok();
-            tokio::select! {
-                () = self.stop.cancelled() => return Err(Interrupted::Stopped),
-                // It may be another URL.
-                _ = self.order.changed(), if told => {}
-                () = tokio::time::sleep(pause) => {}
-            }
+            let millis = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+            self.wait(millis).await?;
             pause = (pause * 2).min(LONGEST_PAUSE);
             // Without the connection it is not ours any more.
             if !channel.status().connected() {
                 return Err(Interrupted::Stopped);
             }
+        }
+    }
+
+    /// So many milliseconds, or until it is told something: it may be another URL.
+    async fn wait(&mut self, millis: u64) -> Result<(), Interrupted> {
+        let told = self.order.has_changed().is_ok();
+        tokio::select! {
+            () = self.stop.cancelled() => Err(Interrupted::Stopped),
+            _ = self.order.changed(), if told => Ok(()),
+            () = tokio::time::sleep(Duration::from_millis(millis)) => Ok(()),
         }
     }
 }

@@ -75,6 +75,28 @@ fn a_certificate_comes_with_its_key() {
 }
 
 #[test]
+fn the_entrance_off_loopback_wants_a_certificate_or_is_warned_of() {
+    let maker = Maker::new();
+    let own = maker.make(&["tandem"], Kind::default(), None);
+    let base = "rest.listen=0.0.0.0:8112\nrest.token=f3a9c1d27b604e8895d1\n";
+    let plain = good(base);
+    assert!(plain.settings.rest.unwrap().tls.is_none());
+    let warnings = plain.warnings.iter().map(ToString::to_string);
+    let warned = warnings.collect::<Vec<_>>().join("\n");
+    assert!(warned.contains("set rest.certificate-file"), "{warned}");
+    let certificate = ("rest.certificate-file", &*own.certificate);
+    let key = ("rest.private-key-file", &*own.key);
+    let secure = good(&format!("{base}{}", lines(&[certificate, key])));
+    assert!(secure.settings.rest.unwrap().tls.is_some());
+    assert_eq!(secure.warnings, []);
+    let message = one_error(&format!("{base}{}", lines(&[certificate])));
+    assert!(
+        message.contains("rest.private-key-file is missing"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_certificate_that_has_expired_is_warned_of() {
     let maker = Maker::new();
     let old = Kind {

@@ -105,6 +105,7 @@ fn the_least_file_has_the_contracts_defaults() {
             name: "agents".into(),
             queues: vec!["Connector1".into()],
             priority: None,
+            hash_weight: 1,
         }]
     );
     assert_eq!(

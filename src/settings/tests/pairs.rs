@@ -59,6 +59,11 @@ fn pairs_that_contradict_each_other() {
             "warning: rest.callback.allow.1: events may not be posted to the same places: https://crm.example in",
         ),
         (
+            "rest.listen=127.0.0.1:8112\nrest.callback.allow.1=https://crm.example\nrest.callback.sign-key=0123456789abcdef0123456789abcdef\n",
+            "rest.listen=127.0.0.1:8112\nrest.callback.allow.1=https://crm.example\n",
+            "warning: rest.callback.sign-key: ",
+        ),
+        (
             "",
             "queue.type=quorum\n",
             "error: queue.type: it differs: classic in",
@@ -67,6 +72,16 @@ fn pairs_that_contradict_each_other() {
             "",
             "broker.url.1=localhost:1,localhost:3\nbroker.url.2=localhost:2\n",
             "error: broker.url.N: one broker is listed with different addresses: localhost:1 in",
+        ),
+        (
+            "group.a.queues=A\ncommand.hash-exchange=header\n",
+            "group.a.queues=A\n",
+            "error: command.hash-exchange: it differs: header in",
+        ),
+        (
+            "group.a.queues=A\ncommand.hash-exchange=header\n",
+            "group.a.queues=A\ncommand.hash-exchange=header\ngroup.a.hash-weight=2\n",
+            "error: group.a.hash-weight: it differs: 1 in",
         ),
         ("", "mode=active-active\n", "error: mode"),
         ("peer.lost=4s\n", "", "error: peer.lost: it differs: 4s in"),

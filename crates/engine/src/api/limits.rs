@@ -247,7 +247,8 @@ pub const RESEND_MS: u64 = 1_000;
 /// half of them are used.
 pub const EPOCH_BLOCK: u64 = 10_000;
 
-/// A lead that is lost sooner than this makes the next takeback wait twice as long, milliseconds.
+/// A lead that was taken back and is lost sooner than this makes the next takeback wait twice as
+/// long, milliseconds.
 pub const STEADY_LEAD_MS: u64 = 60_000;
 /// As many times `takeback.hold` at most.
 pub const HOLD_FACTOR: u64 = 32;

@@ -105,6 +105,7 @@ impl Engine {
     }
 
     pub(crate) fn activate(&mut self, link: LinkEpoch, broker: usize, leave: Option<LinkEpoch>) {
+        self.attached.leaving.retain(|left| left.link != link);
         let former = self.attached.last_broker.replace(broker);
         if let Some(former) = former.filter(|former| *former != broker) {
             self.out.tell(Event::BrokerFailover {

@@ -406,10 +406,14 @@ impl Links {
         steps
     }
 
-    /// Brokers that can be taken into use.
+    /// Brokers that can be taken into use. One that is being left is, where the one that it was left
+    /// for turns out to be of no use.
     fn candidates(&self) -> impl Iterator<Item = usize> + '_ {
-        let usable = |broker: &usize| self.up(*broker).is_some() && !self.slots[*broker].leaving;
-        (0..self.slots.len()).filter(usable)
+        let failed = self.active.is_some_and(|active| self.lacks_vital(active));
+        let left = move |broker: usize| {
+            self.slots[broker].leaving && !(failed && !self.lacks_vital(broker))
+        };
+        (0..self.slots.len()).filter(move |broker| self.up(*broker).is_some() && !left(*broker))
     }
 
     /// Candidates that are to be preferred to the active broker, once they have rested: the first
@@ -483,6 +487,7 @@ impl Links {
     fn activate(&mut self, now: Now, broker: usize, leave: Option<LinkEpoch>) -> Option<LinkStep> {
         let link = self.up(broker)?;
         self.active = Some(broker);
+        self.slots[broker].leaving = false;
         self.slots[broker].fitness.used(now.mono);
         Some(LinkStep::Activate {
             link,

@@ -59,7 +59,7 @@ impl Engine {
         }
         if let Some(known) = self.book.open_intent(&key).cloned() {
             if (&known.by, known.boot) == (&intent.by, intent.boot) {
-                self.ack_again(from, known);
+                self.ack_again(from, intent);
                 return;
             }
             if !self.gives_way(&known, &intent) {
@@ -117,17 +117,20 @@ impl Engine {
 
     /// An intent that is known here is told again: its acknowledgement was lost, or the disk here
     /// has not taken it.
-    fn ack_again(&mut self, from: &InstanceId, known: IntentRecord) {
-        let (key, made) = (known.key, known.at);
+    fn ack_again(&mut self, from: &InstanceId, told: IntentRecord) {
+        // One that was taken back and made anew is the same but for when it was made, and only the
+        // word on the newest counts.
+        let (key, made) = (told.key, told.at);
         let Some(entry) = self.book.entries.get_mut(&key) else {
             return;
         };
         if entry.unkept {
             entry.unkept = false;
             entry.durable = false;
+            entry.intent = Some(told.clone());
             let from = from.clone();
             let pending = Pending::ForeignIntent { from, key, made };
-            self.journal().write(JournalWrite::Intent(known), pending);
+            self.journal().write(JournalWrite::Intent(told), pending);
         } else if entry.durable {
             self.journal().ack_intent(from, key, made, true);
         }

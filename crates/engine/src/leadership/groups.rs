@@ -49,10 +49,10 @@ pub(crate) struct Group {
     pub(crate) claimed: Option<(u64, u64)>,
     /// Whose claim this leader drains for, its term and until when.
     pub(crate) granting: Option<(InstanceId, u64, u64)>,
-    /// Doubles when a lead did not last.
+    /// Doubles when a takeback did not last.
     pub(crate) hold_factor: u64,
-    /// Monotonic milliseconds.
-    pub(crate) led_since: Option<u64>,
+    /// When the lead was taken back, monotonic milliseconds.
+    pub(crate) took_back: Option<u64>,
 }
 
 impl Group {
@@ -74,7 +74,7 @@ impl Group {
             claimed: None,
             granting: None,
             hold_factor: 1,
-            led_since: None,
+            took_back: None,
         }
     }
 }

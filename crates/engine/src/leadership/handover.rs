@@ -217,6 +217,9 @@ impl Engine {
         let reason = if chosen { "chosen" } else { "takeback" };
         let role = self.leading_role(index);
         self.set_role(index, role, reason);
+        if !chosen && self.groups[index].role.leads() {
+            self.groups.edit(index).took_back = Some(self.now.mono);
+        }
     }
 
     // ---- leaving ------------------------------------------------------------------------------

@@ -322,7 +322,7 @@ impl Engine {
             self.tell_alone(index);
         }
         if role.leads() && !from.leads() {
-            self.lead(index, now, reason);
+            self.lead(index, reason);
         }
         // Also at the end of a drain: what waits must be handed over before anything starts.
         let served = from.leads() || from == Role::Draining;
@@ -337,12 +337,12 @@ impl Engine {
         self.advance_all();
     }
 
-    /// A lead that was lost soon, and not because somebody wanted that: the next way back takes
+    /// A takeback that did not last, and not because somebody wanted that: the next one takes
     /// longer.
     fn note_lead_lost(&mut self, index: usize, now: u64, from: Role) {
         let wanted = from == Role::Draining || self.groups[index].leaving.is_some();
         let group = self.groups.edit(index);
-        let Some(since) = group.led_since.take() else {
+        let Some(since) = group.took_back.take() else {
             return;
         };
         if now.saturating_sub(since) >= limits::STEADY_LEAD_MS {
@@ -363,7 +363,7 @@ impl Engine {
         });
     }
 
-    pub(crate) fn lead(&mut self, index: usize, now: u64, reason: &'static str) {
+    pub(crate) fn lead(&mut self, index: usize, reason: &'static str) {
         let seen = self
             .members
             .iter()
@@ -376,7 +376,6 @@ impl Engine {
         let term = self.next_epoch().unwrap_or(self.keeping.epoch());
         let group = self.groups.edit(index);
         group.term = term;
-        group.led_since = Some(now);
         group.at_once = false;
         if self.cfg.mode == Mode::ActivePassive {
             let mut agents = self.placement().agents_of(index);

@@ -1,9 +1,10 @@
 //! A broker is left for another one: heard at any time, and served until the other one serves.
 
 use super::support::*;
+use crate::Event;
 use crate::api::ids::{LinkEpoch, VerbId};
 use crate::api::input::{Input, Source, Verb};
-use crate::peer::PeerMessage;
+use crate::peer::{PeerMessage, Role};
 
 /// Leading at the second broker while the first one is back and rests. Gives its link there.
 fn away() -> (Rig, LinkEpoch) {
@@ -84,14 +85,19 @@ fn commands_are_taken_at_the_former_broker_until_the_new_one_gives_them() {
 }
 
 #[test]
-fn a_broker_that_gives_no_commands_after_all_costs_no_silence() {
-    let (mut rig, _) = away();
+fn a_broker_that_gives_no_commands_after_all_costs_no_silence_and_no_role() {
+    let (mut rig, there) = away();
     rig.slow_consumers.insert(0);
+    rig.forget();
     for _ in 0..600 {
         rig.advance(50);
         let consumed = rig.consumers.keys().any(|(link, _)| stands(&rig, *link));
         assert!(consumed, "nobody consumes at {}", rig.mono);
+        assert_eq!(rig.role(), Role::Leader, "at {}", rig.mono);
     }
+    let moves = |event: &&Event| matches!(event, Event::BrokerFailover { .. });
+    assert!(rig.events.iter().filter(moves).count() >= 2);
+    assert!(stands(&rig, there), "it goes on as it was");
 }
 
 #[test]

@@ -169,6 +169,27 @@ fn who_could_not_write_it_says_so_and_writes_it_when_it_is_told_again() {
 }
 
 #[test]
+fn an_intent_made_anew_is_acknowledged_where_only_the_one_before_it_is_known() {
+    let mut seq = 0;
+    let mut rig = pair(&mut seq);
+    let first = intent_of(&message("MakeCall#1001", "5000", "m1"), &rig, "gc-2", 22);
+    // That the first one was taken back was lost on the way.
+    let anew = IntentRecord {
+        at: first.at + 1,
+        ..first.clone()
+    };
+    for intent in [first, anew] {
+        rig.said.clear();
+        tell(&mut rig, vec![intent.clone()], Vec::new());
+        let acks = rig.said.iter().filter_map(|(_, message)| match message {
+            PeerMessage::JournalAck { intents, made, .. } => Some((intents[0], made[0])),
+            _ => None,
+        });
+        assert_eq!(acks.collect::<Vec<_>>(), [(intent.key, intent.at)]);
+    }
+}
+
+#[test]
 fn who_gives_way_takes_its_intent_back_from_all() {
     let mut seq = 0;
     let mut rig = pair(&mut seq);

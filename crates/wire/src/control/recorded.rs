@@ -285,6 +285,8 @@ fn command() -> RawMessage {
         cut: None,
         unreadable: None,
         group: Some("agents".into()),
+        // Recorded versions have none.
+        queue: None,
     }
 }
 

@@ -95,6 +95,44 @@ fn a_file_that_cannot_be_written_stops_nothing_and_is_written_later() {
     assert!(!page.failed && page.waiting.is_empty());
 }
 
+/// What a rotation from outside does: moved away, removed, cut short.
+#[test]
+fn a_file_that_is_taken_away_is_begun_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(NAME);
+    let history = History::open(dir.path());
+    let tell = |word: &str| {
+        history.reloaded(word, "");
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while !std::fs::read_to_string(&path).is_ok_and(|text| text.contains(word)) {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{word} is not in the file"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::fs::read_to_string(&path).unwrap()
+    };
+    tell("first");
+    let away = dir.path().join("history.jsonl-20260101");
+    std::fs::rename(&path, &away).unwrap();
+    assert!(!tell("second").contains("first"));
+    assert!(std::fs::read_to_string(&away).unwrap().contains("first"));
+    std::fs::remove_file(&path).unwrap();
+    assert!(!tell("third").contains("second"));
+    File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(0)
+        .unwrap();
+    let cut = tell("fourth");
+    assert!(cut.starts_with('{') && !cut.contains("third"), "{cut:?}");
+    assert_eq!(history.entries().len(), 4);
+    history.close();
+    assert_eq!(rows(dir.path()), ["fourth"]);
+}
+
 #[test]
 fn a_full_disk_leaves_a_torn_line_and_then_goes_on() {
     let Ok(full) = File::options().write(true).open("/dev/full") else {

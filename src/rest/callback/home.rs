@@ -1,0 +1,177 @@
+//! What a broker's keeper knows of a destination: whether it is at home there, was, or is at home at
+//! another broker and would come here if that one were lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::watch;
+
+use super::objects::Registration;
+use super::worker::Order;
+
+/// How far the clocks of two instances may be apart, milliseconds. Events carry whole seconds.
+pub(super) const CLOCKS: u64 = 1000;
+
+/// A broker is lost that could not be had for so long, milliseconds.
+const LOST: u64 = 5_000;
+/// It is in any case when no word came from there for so long, milliseconds: two renewals are
+/// missing.
+const SILENT: u64 = 130_000;
+
+/// A destination that is at home here, or was, or may be.
+pub(super) struct Home {
+    pub(super) registration: Registration,
+    /// The held message; `None` where its home is elsewhere now.
+    pub(super) tag: Option<u64>,
+    pub(super) order: watch::Sender<Order>,
+    pub(super) taken: Arc<AtomicU64>,
+    /// When its registration was last heard of, milliseconds since the epoch.
+    pub(super) heard: u64,
+    /// The same, where it was not only given to this process anew.
+    pub(super) told: Option<u64>,
+}
+
+impl Home {
+    /// Whether its broker is lost that cannot be had from here since then: so it is for everybody,
+    /// as far as can be known here. Who hears of it from there meanwhile leaves it alone; else two
+    /// instances that do not see each other's broker would take it from each other for ever.
+    pub(super) fn is_lost(&self, since: u64, now: u64) -> bool {
+        let silent = |told: u64| told < since || now.saturating_sub(told) > SILENT;
+        now.saturating_sub(since) >= LOST && self.told.is_none_or(silent)
+    }
+
+    /// A word of it came.
+    pub(super) fn hears(&mut self, now: u64) {
+        self.heard = now;
+        self.told = Some(now);
+    }
+
+    pub(super) fn seen(&self) -> u64 {
+        let taken = self.taken.load(Ordering::Relaxed);
+        self.registration.seen.max(taken)
+    }
+
+    /// Whether it is at home at another broker, and comes here when that is lost.
+    pub(super) fn stands_by(&self) -> bool {
+        self.order.borrow().standby
+    }
+
+    /// Whether it is at home here.
+    pub(super) fn is_held(&self) -> bool {
+        self.tag.is_some() && !self.stands_by()
+    }
+
+    /// The word by which it comes here, where its broker has been lost since then.
+    pub(super) fn moved(&self, to: &str, lost: u64) -> Registration {
+        let known = &self.registration;
+        Registration {
+            // What was made before the loss waits at the lost broker, and is posted when that is
+            // back. In any case a later word than the one that brought it there.
+            at: lost.saturating_sub(CLOCKS).max(known.at + 1),
+            seen: self.seen(),
+            home: to.to_owned(),
+            ..known.clone()
+        }
+    }
+}
+
+/// What a registration is, to one who has these homes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// Nothing.
+    Old,
+    /// A destination that was not known.
+    Settles,
+    /// One that was not known, and is at home at another broker.
+    StandsBy,
+    /// What stands by is at home there still.
+    Goes,
+    /// Another place, or another time, of one that is known.
+    Changes,
+}
+
+/// `far`: federation brought it.
+pub(super) fn news(home: Option<&Home>, registration: &Registration, far: bool) -> News {
+    let Some(home) = home else {
+        return match far {
+            false => News::Settles,
+            // An instance of before says nothing of its home.
+            true if registration.home.is_empty() => News::Old,
+            true => News::StandsBy,
+        };
+    };
+    match registration.rank().cmp(&home.registration.rank()) {
+        std::cmp::Ordering::Less => News::Old,
+        std::cmp::Ordering::Equal if far && home.stands_by() && home.tag.is_some() => News::Goes,
+        // Our own renewal of what has been let go meanwhile must not bring it back.
+        std::cmp::Ordering::Equal if far || home.tag.is_none() => News::Old,
+        _ => News::Changes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registration(at: u64) -> Registration {
+        let url = "https://crm.example/".to_owned();
+        Registration::new("crm", url, at).at_home("b-1")
+    }
+
+    fn home(tag: Option<u64>, standby: bool) -> Home {
+        let (order, _) = watch::channel(Order {
+            leaving: tag.is_none(),
+            standby,
+            ..Order::to("")
+        });
+        Home {
+            registration: registration(7),
+            tag,
+            order,
+            taken: Arc::default(),
+            heard: 7,
+            told: Some(7),
+        }
+    }
+
+    #[test]
+    fn a_late_renewal_brings_nobody_back_who_was_let_go_and_a_new_word_does() {
+        let (held, gone, by) = (home(Some(1), false), home(None, false), home(Some(1), true));
+        for (home, at, far, expected) in [
+            (None, 7, false, News::Settles),
+            (None, 7, true, News::StandsBy),
+            (Some(&held), 6, false, News::Old),
+            (Some(&held), 7, false, News::Changes),
+            (Some(&held), 7, true, News::Old),
+            (Some(&held), 8, true, News::Changes),
+            (Some(&gone), 7, false, News::Old),
+            (Some(&gone), 8, false, News::Changes),
+            (Some(&by), 6, true, News::Old),
+            (Some(&by), 7, true, News::Goes),
+            (Some(&by), 8, true, News::Changes),
+            (Some(&by), 8, false, News::Changes),
+        ] {
+            assert_eq!(news(home, &registration(at), far), expected, "{at} {far}");
+        }
+        let before = Registration::new("crm", String::new(), 7);
+        assert_eq!(news(None, &before, true), News::Old);
+    }
+
+    #[test]
+    fn a_broker_is_not_lost_of_which_a_word_came_though_it_cannot_be_had_from_here() {
+        let mut by = home(Some(1), true);
+        assert!(!by.is_lost(100_000, 104_999) && by.is_lost(100_000, 105_000));
+        by.hears(103_000);
+        assert!(!by.is_lost(100_000, 200_000) && by.is_lost(100_000, 240_000));
+        by.told = None;
+        assert!(by.is_lost(100_000, 105_000));
+    }
+
+    #[test]
+    fn what_moves_says_since_when_and_always_something_later() {
+        let by = home(Some(1), true);
+        let moved = by.moved("b-2", 60_000);
+        assert_eq!((moved.at, moved.home.as_str()), (59_000, "b-2"));
+        assert!(by.moved("b-2", 500).at > by.registration.at);
+    }
+}
