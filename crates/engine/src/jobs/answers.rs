@@ -409,7 +409,7 @@ impl Engine {
             let delivered = job.raw.put_aside.is_some_and(PutAside::was_delivered);
             job.seen |= delivered || command.repeat != Repeat::Safe;
         }
-        match key.map(|(key, body)| self.ledger.look_up(self.retention.now(), &key, body)) {
+        match key.map(|(key, body)| self.known(&key, body)) {
             Some(Known::Finished(reply)) => self.answer_again(id, &reply),
             Some(Known::Running(first)) if self.jobs.get(first).is_some() => {
                 self.wait_for(id, first);

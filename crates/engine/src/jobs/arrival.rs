@@ -108,8 +108,7 @@ impl Engine {
             return;
         }
         if let Some((key, body)) = key {
-            let known = self.ledger.look_up(self.retention.now(), &key, body);
-            match self.or_journaled(&key, body, known) {
+            match self.known(&key, body) {
                 Known::No => {}
                 Known::OtherBody => {
                     self.refuse_other_body(id);
@@ -153,17 +152,19 @@ impl Engine {
         self.answer_without_record(id, Outcome::Rejected, words);
     }
 
-    /// The journal remembers outcomes of calls when too many others have pushed them out.
-    fn or_journaled(&self, key: &Key, body: [u8; 8], known: Known) -> Known {
+    /// What is known of an id. The journal remembers outcomes of calls when too many others have
+    /// pushed them out of the ledger.
+    pub(super) fn known(&self, key: &Key, body: [u8; 8]) -> Known {
+        let now = self.retention.now();
+        let known = self.ledger.look_up(now, key, body);
         let Known::No = known else {
             return known;
         };
-        let now = self.retention.now().wall;
         let entry = self
             .book
             .entry(key)
             .and_then(|entry| entry.outcome.as_ref());
-        match entry.filter(|outcome| outcome.until > now) {
+        match entry.filter(|outcome| outcome.until > now.wall) {
             None => Known::No,
             Some(outcome) if outcome.body != body => Known::OtherBody,
             Some(outcome) => Known::Finished(Arc::new(outcome.reply.clone())),
