@@ -28,8 +28,8 @@ use load::{Client, Command};
 use report::{Round, Series};
 use stage::{DESTINATION, Stage, agent, cpu_ms, resident_mb};
 
-/// Agents of the memory step.
-const MANY_AGENTS: u64 = 1_000;
+/// How long the signed-in agents of the memory step are left alone.
+const IDLE: Duration = Duration::from_secs(10);
 /// Commands that may be unanswered.
 const WINDOW: usize = 100;
 /// The same where they are sent at a rate: who falls behind is not waited for before that.
@@ -69,6 +69,10 @@ struct Args {
     /// The client also takes the events
     #[arg(long)]
     events: bool,
+    /// Agents of the memory step, which also measures their sign-in and the cost of leaving them
+    /// alone
+    #[arg(long, default_value_t = 1_000)]
+    many: u64,
     /// Leave the memory step out
     #[arg(long)]
     no_memory: bool,
@@ -120,7 +124,7 @@ async fn measure(mut args: Args) -> Result<()> {
         (args.rounds, args.seconds, args.warm_up) = (1, 1.0, 0.5);
     }
     let agents = args.agents;
-    let stage = Stage::start(&args.tandem, 3 * agents + MANY_AGENTS, args.peers > 0).await?;
+    let stage = Stage::start(&args.tandem, 3 * agents + args.many, args.peers > 0).await?;
     let wanted = |name: &str| args.only.as_deref().is_none_or(|only| only == name);
     let tandem = stage.tandem("tandem-1").await?;
     let peer = match args.peers {
@@ -128,6 +132,8 @@ async fn measure(mut args: Args) -> Result<()> {
         _ => Some(stage.peer("tandem-1").await?),
     };
     let took = stage.sign_in("tandem-1", 0..agents).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before_load = resident_mb(tandem.pid())?;
     eprintln!("{agents} agents signed in through tandem in {took:.1?}");
     let equal = stage.bare("equal", Some(agents..2 * agents)).await?;
     let bare = stage.bare("bare", None).await?;
@@ -163,18 +169,27 @@ async fn measure(mut args: Args) -> Result<()> {
     report::print(&tandem.series, &equal.series, &bare.series);
     report::print_journaled(&journaled.series, &tandem.series);
     report::print_half(half, &tandem.half, &equal.half);
-    println!("memory after the load ({agents} agents): {after_load:.1} MB");
+    let sent: usize = [tandem, journaled].iter().map(|c| c.next).sum();
+    println!(
+        "memory before and after the load ({agents} agents, {sent} commands, all remembered): \
+         {before_load:.1} MB, {after_load:.1} MB: {:.0} bytes a command",
+        (after_load - before_load) * 1e6 / sent.max(1) as f64
+    );
     let mut all: Vec<&Series> = connectors.iter().map(|c| &c.series).collect();
     all.extend(connectors.iter().map(|c| &c.half));
     let mut figures = report::json(&all);
     figures["agents"] = agents.into();
     figures["peers"] = args.peers.into();
+    figures["memory_before_load_mb"] = before_load.into();
     figures["memory_after_load_mb"] = after_load.into();
+    figures["commands_through_tandem"] = sent.into();
     if !args.no_memory {
-        let (before, after, took) = memory(&stage, 3 * agents).await?;
-        figures["memory_empty_mb"] = before.into();
-        figures["memory_1000_agents_mb"] = after.into();
-        figures["sign_in_1000_agents_seconds"] = took.into();
+        let step = memory(&stage, 3 * agents, args.many).await?;
+        figures["memory_empty_mb"] = step.before_mb.into();
+        figures["many_agents"] = args.many.into();
+        figures["memory_many_agents_mb"] = step.after_mb.into();
+        figures["sign_in_many_agents_seconds"] = step.sign_in_seconds.into();
+        figures["idle_cpu_ms_a_second"] = step.idle_ms_a_second.into();
     }
     if args.quick {
         println!("quick run: the figures above mean nothing");
@@ -185,23 +200,37 @@ async fn measure(mut args: Args) -> Result<()> {
     Ok(())
 }
 
-/// A fresh process, 1,000 agents signed in and subscribed, nothing else.
-///
-/// Returns megabytes before and after, and the seconds that the sign-ins took.
-async fn memory(stage: &Stage, first: u64) -> Result<(f64, f64, f64)> {
+/// What the memory step measured.
+struct Step {
+    before_mb: f64,
+    after_mb: f64,
+    sign_in_seconds: f64,
+    idle_ms_a_second: f64,
+}
+
+/// A fresh process, its agents signed in and subscribed, nothing else.
+async fn memory(stage: &Stage, first: u64, many: u64) -> Result<Step> {
     let tandem = stage.tandem("tandem-2").await?;
-    let before = resident_mb(tandem.pid())?;
-    let agents = first..first + MANY_AGENTS;
-    let took = stage.sign_in("tandem-2", agents).await?;
+    let before_mb = resident_mb(tandem.pid())?;
+    let took = stage.sign_in("tandem-2", first..first + many).await?;
     // What the sign-ins left behind is still told and read for a moment.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let after = resident_mb(tandem.pid())?;
+    let after_mb = resident_mb(tandem.pid())?;
+    let (cpu, since) = (cpu_ms(tandem.pid())?, Instant::now());
+    tokio::time::sleep(IDLE).await;
+    let idle_ms_a_second = (cpu_ms(tandem.pid())? - cpu) / since.elapsed().as_secs_f64();
+    let sign_in_seconds = took.as_secs_f64();
     println!(
-        "memory: {before:.1} MB without agents, {after:.1} MB with {MANY_AGENTS} signed in and \
-         subscribed; sign-in of all took {:.1} s",
-        took.as_secs_f64()
+        "memory: {before_mb:.1} MB without agents, {after_mb:.1} MB with {many} signed in and \
+         subscribed; sign-in of all took {sign_in_seconds:.1} s; left alone they cost \
+         {idle_ms_a_second:.0} ms CPU a second"
     );
-    Ok((before, after, took.as_secs_f64()))
+    Ok(Step {
+        before_mb,
+        after_mb,
+        sign_in_seconds,
+        idle_ms_a_second,
+    })
 }
 
 struct Connector {
