@@ -410,10 +410,10 @@ impl Links {
     /// for turns out to be of no use.
     fn candidates(&self) -> impl Iterator<Item = usize> + '_ {
         let failed = self.active.is_some_and(|active| self.lacks_vital(active));
-        let left = move |broker: usize| {
-            self.slots[broker].leaving && !(failed && !self.lacks_vital(broker))
+        let stays = move |broker: &usize| {
+            !self.slots[*broker].leaving || (failed && !self.lacks_vital(*broker))
         };
-        (0..self.slots.len()).filter(move |broker| self.up(*broker).is_some() && !left(*broker))
+        (0..self.slots.len()).filter(move |broker| self.up(*broker).is_some() && stays(broker))
     }
 
     /// Candidates that are to be preferred to the active broker, once they have rested: the first

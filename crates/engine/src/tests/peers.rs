@@ -550,3 +550,30 @@ fn a_snapshot_of_supervisors_is_told_in_parts_that_fit() {
     assert!(sizes.iter().sum::<usize>() > 400_000, "{sizes:?}");
     assert!(sizes.iter().all(|size| *size < 100_000), "{sizes:?}");
 }
+
+/// It gives up its role while a request is under way, and its successor has carried out what the
+/// client sent again: what the late answer says is not the last word.
+#[test]
+fn a_failure_that_comes_after_the_agent_has_another_owner_is_in_doubt() {
+    let mut rig = Rig::with_agent();
+    rig.peer_beat(1, Role::Follower, 100);
+    rig.advance(100);
+    rig.answers_calls = false;
+    rig.send("MakeReady#1001", "", "m1");
+    rig.nodes = vec![unreachable(), unreachable()];
+    let mut seq = 1;
+    rig.advance_with_peer(15_000, &mut seq, Role::Follower, 100);
+    assert_eq!(rig.role(), Role::Follower, "it cannot serve");
+    let mut record = Rig::record("1001", "gc-2", 90);
+    record.destination = destination("desk");
+    let message = PeerMessage::Delta {
+        sessions: vec![record],
+        destinations: Vec::new(),
+        outcomes: Vec::new(),
+    };
+    rig.peer("gc-2", message);
+    seq += 1;
+    rig.peer_beat(seq, Role::Leader, 100);
+    rig.answer(refused(400));
+    assert_eq!(rig.outcomes(), [Outcome::InDoubt]);
+}
