@@ -251,8 +251,9 @@ pub struct Heartbeat {
     pub owned: u64,
     /// Sessions it knows.
     pub total: u64,
-    /// Digest of its table of sessions; 0 from a version that sends none.
-    #[serde(default)]
+    /// Digest of its table of sessions; 0 from a version that sends none, or another one under the
+    /// former name `digest`.
+    #[serde(default, rename = "table_digest")]
     pub digest: u64,
     /// The last heartbeats it received: (peer, boot, seq, milliseconds ago).
     pub echo: Vec<(InstanceId, BootId, u64, u64)>,
