@@ -94,6 +94,11 @@ impl Consumers {
                     let link = Arc::clone(&self.link);
                     self.tasks
                         .spawn(async move { Ended::Control(control::run(link).await) });
+                } else if self.link.attached.load(Ordering::Relaxed) {
+                    // A link that was being left and is taken again: it is consumed there still.
+                    let link = self.link.epoch;
+                    let context = &self.link.context;
+                    context.tell(Input::ControlAttached { link }).await;
                 }
                 None
             }

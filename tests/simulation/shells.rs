@@ -171,7 +171,10 @@ impl World {
             return;
         };
         let control = &mut self.brokers[broker].control;
-        if !control.iter().any(|other| other.0 == node) {
+        if control.contains(&conn) {
+            // Consumed there still.
+            self.input_after(1, node, boot, Input::ControlAttached { link });
+        } else if !control.iter().any(|other| other.0 == node) {
             control.push(conn);
             self.input_after(2, node, boot, Input::ControlAttached { link });
         } else if tries < ATTACH_TRIES {

@@ -69,6 +69,7 @@ impl Engine {
             epoch,
             tried: 0,
             node: self.route.current(),
+            asked: false,
             group: self.placement().record_group(command.group),
         };
         if self.sessions.get(agent).is_none() {
@@ -133,6 +134,7 @@ impl Engine {
         };
         pending.tried += 1;
         pending.node = node;
+        pending.asked = true;
         let (epoch, password) = (pending.epoch, pending.password.clone());
         self.out.push(NotifyCommand::Subscribe {
             agent: agent.clone(),

@@ -140,12 +140,16 @@ impl Engine {
             let changes = self.route.prefer_other();
             self.apply_route(changes);
         }
+        let node = self.route.current();
+        if !self.route.usable(node) {
+            return false;
+        }
         let epoch = self.next_subscription();
         let session = self.sessions.get_mut(agent);
         if let Some(pending) = session.and_then(|session| session.connecting.as_mut()) {
             pending.epoch = epoch;
+            pending.asked = false;
         }
-        let node = self.route.current();
         self.try_connect(agent, node);
         true
     }
@@ -488,7 +492,7 @@ impl Engine {
         let waiting_connect = session
             .connecting
             .as_ref()
-            .is_some_and(|pending| pending.tried == 0);
+            .is_some_and(|pending| !pending.asked);
         if waiting_connect {
             if self.connect_expired(agent) {
                 return;

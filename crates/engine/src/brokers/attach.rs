@@ -105,7 +105,10 @@ impl Engine {
     }
 
     pub(crate) fn activate(&mut self, link: LinkEpoch, broker: usize, leave: Option<LinkEpoch>) {
-        self.attached.leaving.retain(|left| left.link != link);
+        let leaving = std::mem::take(&mut self.attached.leaving);
+        let (again, leaving): (Vec<_>, Vec<_>) =
+            leaving.into_iter().partition(|left| left.link == link);
+        self.attached.leaving = leaving;
         let former = self.attached.last_broker.replace(broker);
         if let Some(former) = former.filter(|former| *former != broker) {
             self.out.tell(Event::BrokerFailover {
@@ -128,6 +131,10 @@ impl Engine {
         self.outbox.release();
         self.out.push(BrokerCommand::AttachControl { link });
         self.groups.forget_consumers();
+        // On one that was being left and is taken again they are still there.
+        for group in again.iter().flat_map(|left| &left.groups) {
+            self.groups.note_former(*group);
+        }
         self.refresh_consumers();
     }
 

@@ -24,7 +24,10 @@ impl Engine {
     ) {
         let message_id = self.message_id();
         self.out.tell(Event::EventPublished);
+        // Nobody else takes events.
+        let is_client = self.sessions.knows_destination(to);
         if let Some(job) = job.and_then(|job| self.jobs.get_mut(job))
+            && is_client
             && job.raw.reply_to.as_deref() == Some(to.as_str())
         {
             job.asker_told = true;

@@ -154,7 +154,7 @@ impl Engine {
 
     /// What is known of an id. The journal remembers outcomes of calls when too many others have
     /// pushed them out of the ledger.
-    pub(super) fn known(&self, key: &Key, body: [u8; 8]) -> Known {
+    pub(crate) fn known(&self, key: &Key, body: [u8; 8]) -> Known {
         let now = self.retention.now();
         let known = self.ledger.look_up(now, key, body);
         let Known::No = known else {
@@ -176,7 +176,7 @@ impl Engine {
         let Some((key, body)) = self.jobs.get(id).and_then(|job| job.key) else {
             return false;
         };
-        let Known::Finished(reply) = self.ledger.look_up(self.retention.now(), &key, body) else {
+        let Known::Finished(reply) = self.known(&key, body) else {
             return false;
         };
         self.answer_again(id, &reply);

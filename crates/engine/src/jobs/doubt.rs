@@ -254,12 +254,7 @@ impl Engine {
 
     pub(crate) fn finished_elsewhere(&self, id: JobId) -> bool {
         let key = self.jobs.get(id).and_then(|job| job.key);
-        key.is_some_and(|(key, body)| {
-            matches!(
-                self.ledger.look_up(self.retention.now(), &key, body),
-                Known::Finished(_)
-            )
-        })
+        key.is_some_and(|(key, body)| matches!(self.known(&key, body), Known::Finished(_)))
     }
 
     // ---- asking the platform ------------------------------------------------------------------

@@ -172,12 +172,7 @@ impl Engine {
 
     /// Whether a command id was seen here.
     fn knows(&self, command: &ClientCommand) -> bool {
-        key_of(command).is_some_and(|(key, body)| {
-            !matches!(
-                self.ledger.look_up(self.retention.now(), &key, body),
-                Known::No
-            )
-        })
+        key_of(command).is_some_and(|(key, body)| !matches!(self.known(&key, body), Known::No))
     }
 
     pub(crate) fn on_forward_done(&mut self, from: &InstanceId, id: u64) {

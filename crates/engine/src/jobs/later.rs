@@ -154,10 +154,7 @@ impl Engine {
 
     /// A peer tells an outcome that may differ from ours.
     pub(crate) fn compare_outcomes(&mut self, theirs: &OutcomeRecord) {
-        let Known::Finished(ours) =
-            self.ledger
-                .look_up(self.retention.now(), &theirs.key, theirs.body)
-        else {
+        let Known::Finished(ours) = self.known(&theirs.key, theirs.body) else {
             return;
         };
         let doubt = Outcome::InDoubt;

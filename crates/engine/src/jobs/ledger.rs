@@ -6,7 +6,7 @@
 //! Millions are remembered, so an entry is of fixed size: what replies have in common (all of one
 //! agent's, all that ended alike) is kept once, in `shared`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -63,8 +63,8 @@ struct Entry {
 pub struct Ledger {
     running: HashMap<Key, Running>,
     finished: HashMap<Key, Entry>,
-    /// Finished ones in the order in which they were finished.
-    order: VecDeque<Key>,
+    /// Finished ones in the order in which they are forgotten.
+    order: BTreeSet<(u64, Key)>,
     /// How commands ended: a reply without addressee and body.
     ends: Shared<Reply>,
     addressees: Shared<String>,
@@ -109,7 +109,7 @@ impl Ledger {
         Self {
             running: HashMap::new(),
             finished: HashMap::new(),
-            order: VecDeque::new(),
+            order: BTreeSet::new(),
             ends: Shared::default(),
             addressees: Shared::default(),
             bodies: HashMap::new(),
@@ -209,7 +209,6 @@ impl Ledger {
         };
         let until = until.max(now.wall.max(wall) + limits::LEDGER_RETENTION_MS);
         self.put(key, body, until, reply);
-        self.order.push_back(key);
         let reply = reply.clone();
         let record = OutcomeRecord {
             key,
@@ -224,7 +223,7 @@ impl Ledger {
     #[must_use]
     pub fn newest(&self, now: Now, max: usize) -> Vec<OutcomeRecord> {
         let keys = self.order.iter().rev().take(max);
-        let known = keys.filter_map(|key| self.record(key));
+        let known = keys.filter_map(|(_, key)| self.record(key));
         known.filter(|record| record.until > now.wall).collect()
     }
 
@@ -246,7 +245,6 @@ impl Ledger {
         }
         let until = until(now, &record);
         self.put(record.key, record.body, until, &record.reply);
-        self.order.push_back(record.key);
         self.trim(now);
     }
 
@@ -259,7 +257,9 @@ impl Ledger {
         if entry.body != record.body {
             return;
         }
+        self.order.remove(&(entry.until, record.key));
         entry.until = entry.until.max(until(now, record));
+        self.order.insert((entry.until, record.key));
         let entry = *entry;
         let known = self.ends.get(entry.end).map(|end| end.outcome);
         if known == Some(Outcome::InDoubt) && record.reply.outcome != Outcome::InDoubt {
@@ -283,6 +283,7 @@ impl Ledger {
             addressee,
         };
         self.finished.insert(key, entry);
+        self.order.insert((until, key));
     }
 
     /// What other replies may have in common with this one. Words that no other has are not worth
@@ -309,6 +310,7 @@ impl Ledger {
 
     fn remove(&mut self, key: &Key) {
         if let Some(entry) = self.finished.remove(key) {
+            self.order.remove(&(entry.until, *key));
             self.ends.release(entry.end);
             self.addressees.release(entry.addressee);
             // Few have one: most look-ups would be for nothing.
@@ -340,16 +342,14 @@ impl Ledger {
     /// something young had to go.
     fn trim(&mut self, now: Now) -> Option<u64> {
         let mut shrunk = None;
-        while let Some(key) = self.order.front().copied() {
-            let until = self.finished.get(&key).map(|entry| entry.until);
-            let left = until.map_or(0, |until| until.saturating_sub(now.wall));
+        while let Some((until, key)) = self.order.first().copied() {
+            let left = until.saturating_sub(now.wall);
             if left > 0 && self.order.len() <= self.bound {
                 break;
             }
             if left > 0 {
                 shrunk = Some(limits::LEDGER_RETENTION_MS.saturating_sub(left));
             }
-            self.order.pop_front();
             self.remove(&key);
         }
         shrunk

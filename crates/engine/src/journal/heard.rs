@@ -48,9 +48,7 @@ impl Engine {
             self.journal().ack_intent(from, key, intent.at, true);
             return;
         }
-        if let Known::Finished(_) | Known::OtherBody =
-            self.ledger.look_up(self.retention.now(), &key, intent.body)
-        {
+        if let Known::Finished(_) | Known::OtherBody = self.known(&key, intent.body) {
             // The outcome is told in its place.
             self.tell_outcome(from, key);
             self.journal()
@@ -118,16 +116,20 @@ impl Engine {
     /// An intent that is known here is told again: its acknowledgement was lost, or the disk here
     /// has not taken it.
     fn ack_again(&mut self, from: &InstanceId, told: IntentRecord) {
-        // One that was taken back and made anew is the same but for when it was made, and only the
-        // word on the newest counts.
         let (key, made) = (told.key, told.at);
-        let Some(entry) = self.book.entries.get_mut(&key) else {
+        let Some(entry) = self.book.entry(&key) else {
             return;
         };
-        if entry.unkept {
-            entry.unkept = false;
-            entry.durable = false;
-            entry.intent = Some(told.clone());
+        // One that was taken back and made anew is the same but for when it was made, and only the
+        // word on the newest counts.
+        let anew = entry.intent.as_ref() != Some(&told);
+        if entry.unkept || (entry.durable && anew) {
+            let record = told.clone();
+            self.book.change(key, |entry| {
+                entry.unkept = false;
+                entry.durable = false;
+                entry.intent = Some(record);
+            });
             let from = from.clone();
             let pending = Pending::ForeignIntent { from, key, made };
             self.journal().write(JournalWrite::Intent(told), pending);
@@ -173,10 +175,14 @@ impl Engine {
 
     /// Tells a member an outcome that may never have been journaled here.
     fn tell_outcome(&mut self, to: &InstanceId, key: Key) {
-        if let Some(record) = self.ledger.record(&key) {
-            self.book.change(key, |entry| {
-                entry.outcome.get_or_insert(record);
-            });
+        let record = self.ledger.record(&key);
+        let kept = |entry: &Entry| entry.outcome.is_some();
+        if record.is_some() || self.book.entry(&key).is_some_and(kept) {
+            if let Some(record) = record {
+                self.book.change(key, |entry| {
+                    entry.outcome.get_or_insert(record);
+                });
+            }
             let out = self.book.out.entry(to.clone()).or_default();
             out.outcomes.insert(key);
         }
@@ -186,9 +192,7 @@ impl Engine {
     /// is told in its place.
     fn objects(&mut self, from: &InstanceId, outcome: &OutcomeRecord) -> bool {
         let refusal = matches!(outcome.reply.outcome, Outcome::Expired | Outcome::Rejected);
-        let known = self
-            .ledger
-            .look_up(self.retention.now(), &outcome.key, outcome.body);
+        let known = self.known(&outcome.key, outcome.body);
         let other = matches!(&known, Known::Finished(ours) if ours.outcome != outcome.reply.outcome
             && ours.outcome != Outcome::InDoubt);
         if refusal && other {
@@ -220,10 +224,7 @@ impl Engine {
             .learn(self.retention.now(), outcome.clone(), |job| {
                 jobs.started(job)
             });
-        let ours = match self
-            .ledger
-            .look_up(self.retention.now(), &key, outcome.body)
-        {
+        let ours = match self.known(&key, outcome.body) {
             Known::Finished(reply) => reply,
             _ => Arc::new(outcome.reply.clone()),
         };

@@ -158,6 +158,13 @@ impl Groups {
         group.consumer.take().is_some() || former
     }
 
+    /// The broker has a consumer of before, which nothing more is known of.
+    pub(crate) fn note_former(&mut self, index: usize) {
+        if let Some(group) = self.0.get_mut(index) {
+            group.former = true;
+        }
+    }
+
     /// The link of all consumers is gone, or is left.
     pub(crate) fn forget_consumers(&mut self) {
         for group in &mut self.0 {

@@ -84,6 +84,8 @@ pub struct PendingConnect {
     pub tried: u32,
     /// The node that is being tried.
     pub node: usize,
+    /// That node was asked; else its domain is waited for.
+    pub asked: bool,
     /// Name of the group whose queue the command came through; empty is the first group.
     pub group: String,
 }

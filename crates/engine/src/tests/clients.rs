@@ -128,6 +128,24 @@ fn connects_that_fail_at_the_same_node_move_the_instance_once() {
     assert_eq!(rig.outcomes(), [Outcome::Ok; 3]);
 }
 
+/// Nothing is known of the other node yet: its answer is waited for, until the deadline.
+#[test]
+fn a_connect_that_waits_for_the_other_nodes_domain_ends_with_its_deadline() {
+    let mut rig = Rig::new(config());
+    rig.nodes[1] = super::support::unreachable();
+    rig.silent_probes = true;
+    rig.start();
+    let node = 0;
+    let health = in_service();
+    rig.input(Input::Probed { node, health });
+    rig.advance(2_000);
+    rig.notifications = Notifications::Unreachable;
+    let id = rig.send("Connect#1001", "desk,pw", "c1");
+    rig.advance(40_000);
+    assert_eq!(rig.acks, [id]);
+    assert_eq!(rig.outcomes(), [Outcome::Expired]);
+}
+
 #[test]
 fn a_connect_whose_node_fails_after_the_move_is_tried_on_the_new_one() {
     let mut rig = Rig::leader();

@@ -317,7 +317,7 @@ fn heartbeat() -> Heartbeat {
         broker: "rabbit-1.example:5672".into(),
         owned: 120,
         total: 240,
-        digest: 0x00c0_ffee_00c0_ffee,
+        digest: 0,
         echo: vec![(instance("gc-2"), BootId(99), 812, 140)],
         journal: true,
         shares: true,
@@ -482,7 +482,11 @@ fn every_recorded_message_is_read_and_nothing_of_it_is_lost() {
     for ((version, kind), value) in &all {
         let message = read(value);
         assert_eq!(message.name(), kind, "{version}");
-        let again = serde_json::to_value(&message).unwrap();
+        let mut again = serde_json::to_value(&message).unwrap();
+        if let Some(digest) = value.get("digest") {
+            // Another reckoning: not compared, see `Heartbeat::digest`.
+            again["digest"] = digest.clone();
+        }
         assert!(
             covers(&again, value),
             "{version}/{kind}: {again}\nof {value}"
