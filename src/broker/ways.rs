@@ -202,13 +202,10 @@ async fn roll_back_once(link: &Link, exchange: &str) -> Result<(), Problem> {
         b"",
         BasicProperties::default(),
     );
-    // Both are on their way before the broker can refuse the first, so that the second is told why.
-    let both = async {
-        let (published, ended) = futures::join!(publish, channel.tx_rollback());
-        drop(published?);
-        ended
-    };
-    match rpc("publish", both).await {
+    // One after the other: what is written to a channel that the broker has closed meanwhile would
+    // end the whole connection.
+    drop(rpc("publish", publish).await?);
+    match rpc("publish", channel.tx_rollback()).await {
         // The exchange's own right is looked at before.
         Err(problem) if refused_topic(&problem).is_some() => Ok(()),
         Err(problem) => Err(problem),
