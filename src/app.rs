@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, AdminRequest, AdminState, History, Pulse};
@@ -106,16 +107,8 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     let listener = admin::bind(settings.admin.listen)
         .await
         .map_err(|error| AppError::Io(error.to_string()))?;
-    let entrance = match rest_config(&settings) {
-        Some((listen, config)) => {
-            let listener = rest::bind(listen).await;
-            Some((
-                listener.map_err(|error| AppError::Io(error.to_string()))?,
-                config,
-            ))
-        }
-        None => None,
-    };
+    let callbacks = rest::Callbacks::default();
+    let entrance = open_entrance(&settings, callbacks.clone()).await?;
     prepare_data_dir(&settings.data_dir)?;
     refuse_without_key(&settings).await?;
     let boot = BootId(random().map_err(AppError::Io)?);
@@ -159,7 +152,7 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
         Arc::clone(&shells.downstream),
         Arc::clone(&shells.store),
         history.clone(),
-        entrance.as_ref().map(|(_, rest)| rest::Renewal::of(rest)),
+        entrance.as_ref().map(|(_, rest)| rest.renewal()),
     );
     let reloader = Reloader::new(loaded, config, boot, parts);
     let watchdog = shells.watchdog.clone();
@@ -175,7 +168,6 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     );
     let stop = tokio_util::sync::CancellationToken::new();
     let rendered = metrics.clone();
-    let callbacks = rest::Callbacks::default();
     let state = AdminState {
         watchdog: watchdog.clone(),
         view: views.clone(),
@@ -187,20 +179,20 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
         history,
         pulse: pulse.clone(),
         network,
-        callbacks: entrance.as_ref().and_then(|(_, rest)| {
-            let posting = rest.callbacks.is_some();
-            posting.then(|| callbacks.clone())
-        }),
+        callbacks: entrance
+            .as_ref()
+            .and_then(|(_, rest)| rest.posts().then_some(callbacks)),
     };
-    let served = tokio::spawn(admin::serve(
-        listener,
-        state,
-        stop.clone().cancelled_owned(),
-    ));
+    let served = admin::serve(listener, state, stop.clone().cancelled_owned());
+    let served = tokio::spawn(async {
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the admin API is not served");
+        }
+    });
     let proofs = tokio::spawn(prover.run(views.clone(), results.clone()));
     let beating = tokio::spawn(pulse.keep());
-    let entrance = entrance
-        .map(|(listener, rest)| tokio::spawn(rest::serve(listener, rest, callbacks, stop.clone())));
+    let entrance =
+        entrance.map(|(listener, rest)| tokio::spawn(rest::serve(listener, rest, stop.clone())));
     let told = Supervisor::from_environment().map(|it| tokio::spawn(it.keep(views.clone())));
     let gauges = tokio::spawn(keep_gauges(views));
     let counted = tokio::spawn(descriptors::watch(limit));
@@ -245,6 +237,21 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
         Ended::Done => Ok(()),
         Ended::Refused(reason) => Err(AppError::Refused(reason)),
     }
+}
+
+/// The HTTP entrance where one is wanted: what is wrong with it is said before anything starts.
+async fn open_entrance(
+    settings: &Settings,
+    told: rest::Callbacks,
+) -> Result<Option<(TcpListener, rest::Ready)>, AppError> {
+    let Some((listen, config)) = rest_config(settings) else {
+        return Ok(None);
+    };
+    let words = |error: std::io::Error| AppError::Io(error.to_string());
+    let listener = rest::bind(listen).await.map_err(words)?;
+    let ready = rest::Ready::new(config, told)
+        .map_err(|error| AppError::Settings(format!("the HTTP entrance: {error}")))?;
+    Ok(Some((listener, ready)))
 }
 
 /// Puts back what the store kept.

@@ -663,6 +663,20 @@ impl Receiver {
     }
 }
 
+/// The whole answer to a request of that length, after which the connection is closed.
+async fn unread(url: &str, length: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let address = url.strip_prefix("http://").unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = stream.read_to_string(&mut answer);
+    let read = tokio::time::timeout(Duration::from_secs(20), read).await;
+    read.expect("it is closed").unwrap();
+    answer
+}
+
 #[test]
 fn a_receiver_in_python_believes_what_is_signed_with_its_key_and_nothing_else() {
     run(async |shared| {
@@ -706,6 +720,10 @@ fn a_receiver_in_python_believes_what_is_signed_with_its_key_and_nothing_else() 
         let unsigned = reqwest::Client::builder().no_proxy().build().unwrap();
         let answer = unsigned.post(&right.url).body("{}").send().await.unwrap();
         assert_eq!(answer.status(), 401);
+        for length in ["-1", "x", "\u{b2}", "99999999999999999999"] {
+            let answer = unread(&right.url, length).await;
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{length}: {answer}");
+        }
         // The other one's key, taken over at SIGHUP.
         std::fs::write(&own, "x".repeat(64)).unwrap();
         pair.gc1.process.as_mut().unwrap().hang_up();

@@ -10,6 +10,7 @@ It prints one line an event: `taken ID DESTINATION`, `again ID`, or `refused` an
 import argparse
 import hashlib
 import hmac
+import threading
 import time
 from collections import OrderedDict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,53 +18,104 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 # An older signature is no proof any more: somebody may have kept the request.
 TOLERANCE_S = 300
 MAX_BODY = 1024 * 1024
+# A client that says no more keeps its thread for so long.
+SILENCE_S = 30
 REMEMBERED = 10_000
+# Signatures of the last minutes; where more came the oldest are forgotten.
+SIGNATURES = 100_000
 
 
-def problem(key: bytes, header: str, body: bytes, now: float) -> str | None:
-    """Why a request is not believed; None where it is."""
+def number(text: str) -> int | None:
+    """A number of ASCII digits only, and not of thousands of them."""
+    return int(text) if len(text) <= 18 and text.isascii() and text.isdigit() else None
+
+
+def proof(key: bytes, header: str, body: bytes, now: float) -> tuple[str | None, bytes]:
+    """Why a request is not believed, None where it is; and the signature that it must have."""
     parts = [part.split("=", 1) for part in header.split(",") if "=" in part]
     times = [value for name, value in parts if name.strip() == "t"]
-    if len(times) != 1 or not times[0].isdigit():
-        return "it is not signed"
-    if abs(now - int(times[0])) > TOLERANCE_S:
-        return "its signature is too old, or the clocks differ"
-    wanted = hmac.new(key, times[0].encode() + b"." + body, hashlib.sha256).hexdigest()
-    given = [value for name, value in parts if name.strip() == "v1"]
+    made = number(times[0]) if len(times) == 1 else None
+    if made is None:
+        return "it is not signed", b""
+    if abs(now - made) > TOLERANCE_S:
+        return "its signature is too old, or the clocks differ", b""
+    wanted = hmac.new(key, times[0].encode() + b"." + body, hashlib.sha256).hexdigest().encode()
+    # Bytes: of texts only ASCII may be compared.
+    given = [value.encode("utf-8", "replace") for name, value in parts if name.strip() == "v1"]
     if not any(hmac.compare_digest(wanted, one) for one in given):
-        return "its signature is wrong"
-    return None
+        return "its signature is wrong", b""
+    return None, wanted
+
+
+class Seen:
+    """What was dealt with. The headers are not signed: a request that somebody has kept and sends
+    under another Idempotency-Key is known by its signature. So are two events of the same text and
+    second; the entrance signs the later one anew when it tries again."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.events: "OrderedDict[str, None]" = OrderedDict()
+        self.signed: "OrderedDict[bytes, float]" = OrderedDict()
+
+    def judged(self, event: str, signature: bytes, now: float) -> str:
+        with self.lock:
+            # A signature may be from a clock that is ahead: good for twice as long.
+            while self.signed and next(iter(self.signed.values())) < now - 2 * TOLERANCE_S:
+                self.signed.popitem(last=False)
+            if event in self.events:
+                return "again"
+            if signature in self.signed:
+                return "refused"
+            self.events[event] = None
+            self.signed[signature] = now
+            if len(self.events) > REMEMBERED:
+                self.events.popitem(last=False)
+            if len(self.signed) > SIGNATURES:
+                self.signed.popitem(last=False)
+            return "taken"
 
 
 class Receiver(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     key = b""
-    seen: "OrderedDict[str, None]" = OrderedDict()
+    seen = Seen()
+    timeout = SILENCE_S
 
     def do_POST(self):
-        length = int(self.headers.get("Content-Length", 0))
+        length = number(self.headers.get("Content-Length", "0").strip())
+        if length is None:
+            return self.answer(400)
         if length > MAX_BODY:
             return self.answer(413)
         body = self.rfile.read(length)
+        if len(body) < length:
+            return self.answer(400)
         header = self.headers.get("X-Tandem-Signature", "")
-        if why := problem(self.key, header, body, time.time()):
+        now = time.time()
+        why, signature = proof(self.key, header, body, now)
+        if why:
             print("refused", why, flush=True)
             # The entrance tries again, until the event is too old: a wrong key loses nothing.
             return self.answer(401)
         event = self.headers.get("Idempotency-Key", "")
-        if event in self.seen:
+        known = self.seen.judged(event, signature, now)
+        if known == "refused":
+            print("refused its signature came before", flush=True)
+            return self.answer(401)
+        if known == "again":
             print("again", event, flush=True)
             return self.answer(204)
         # Here the event is dealt with; only what was dealt with is answered 2xx.
-        self.seen[event] = None
-        while len(self.seen) > REMEMBERED:
-            self.seen.popitem(last=False)
         print("taken", event, self.headers.get("X-Destination", ""), flush=True)
         return self.answer(204)
 
     def answer(self, status: int):
         self.send_response(status)
         self.send_header("Content-Length", "0")
+        if status in (400, 413):
+            # Its body was not read, so what follows it is no request.
+            self.close_connection = True
+            self.send_header("Connection", "close")
         self.end_headers()
 
     def log_message(self, *args):

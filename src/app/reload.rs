@@ -14,7 +14,7 @@ use crate::broker::{self, Broker};
 use crate::downstream::FinesseClient;
 use crate::engine::Config;
 use crate::engine::ids::BootId;
-use crate::net::{TlsClient, TlsError, TlsFiles};
+use crate::net::{TlsClient, TlsFiles, TlsServer};
 use crate::rest;
 use crate::settings::{self, Effective, Loaded, Settings};
 use crate::store::Store;
@@ -223,18 +223,18 @@ impl Reloader {
             .into_iter()
             .chain(callbacks.map(|callback| &callback.tls));
         let named = |tls: &&TlsClient| *tls.files() != TlsFiles::default();
-        let mut any = false;
-        let words = |error: TlsError| error.to_string();
-        for tls in clients.filter(named) {
-            tls.reload().map_err(words)?;
-            any = true;
-        }
         let entrance = rest.and_then(|rest| rest.tls.as_ref());
-        for tls in settings.admin.tls.iter().chain(entrance) {
-            tls.reload().map_err(words)?;
-            any = true;
+        let servers = settings.admin.tls.iter().chain(entrance);
+        // One that cannot be used does not keep the others from being renewed.
+        let clients = clients.filter(named).map(TlsClient::reload);
+        let done: Vec<_> = clients.chain(servers.map(TlsServer::reload)).collect();
+        let any = !done.is_empty();
+        let failed = done.into_iter().filter_map(Result::err);
+        let failed: Vec<String> = failed.map(|error| error.to_string()).collect();
+        match failed.is_empty() {
+            true => Ok(any),
+            false => Err(failed.join("; ")),
         }
-        Ok(any)
     }
 
     fn tokens(&mut self, new: &Settings) -> Result<bool, String> {
@@ -261,6 +261,10 @@ impl Reloader {
         else {
             return Ok(false);
         };
+        // First what can fail: all of it is taken, or nothing.
+        if let Some(token) = new.callback.as_ref().and_then(|it| it.token.as_ref()) {
+            rest::Renewal::fits(token)?;
+        }
         let mut any = false;
         if new.token.is_some() && old.token != new.token {
             entrance.token(new.token.clone());
@@ -271,7 +275,7 @@ impl Reloader {
             return Ok(any);
         };
         if old.token != new.token {
-            entrance.callback_token(new.token.clone())?;
+            entrance.callback_token(new.token.clone());
             old.token.clone_from(&new.token);
             any = true;
         }

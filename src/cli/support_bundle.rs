@@ -209,13 +209,16 @@ fn tail(path: &Path) -> std::io::Result<String> {
 mod tests {
     use super::*;
 
-    const SECRETS: [&str; 6] = [
+    const SECRETS: [&str; 9] = [
         "broker-pw-hunter2",
         "url/pw@hunter3",
         "0123456789abcdef0123456789abcdef",
         "fedcba9876543210fedcba9876543210",
         "admin-hunter4",
         "finesse-hunter5",
+        "entrance-hunter6",
+        "callback-hunter7",
+        "fedcba98765432100123456789abcdef",
     ];
 
     fn file(folder: &Path) -> PathBuf {
@@ -228,12 +231,18 @@ mod tests {
              admin.listen=127.0.0.1:1\nadmin.token={3}\n\
              downstream.url.1=http://localhost:8080/finesse/api\n\
              downstream.admin-user=a\ndownstream.admin-password={4}\n\
-             data.dir={5}\n",
+             rest.listen=127.0.0.1:4\nrest.token={5}\n\
+             rest.callback.allow.1=http://localhost:5/\n\
+             rest.callback.token={6}\nrest.callback.sign-key={7}\n\
+             data.dir={8}\n",
             SECRETS[0],
             SECRETS[2],
             SECRETS[3],
             SECRETS[4],
             SECRETS[5],
+            SECRETS[6],
+            SECRETS[7],
+            SECRETS[8],
             folder.join("data").display()
         );
         std::fs::write(&path, text).unwrap();

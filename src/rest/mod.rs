@@ -29,6 +29,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Limited;
@@ -94,35 +95,58 @@ pub async fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
-/// Serves until `shutdown` is cancelled, then gives open requests a second to end. What is done with
-/// callbacks is told to `told`.
-///
-/// # Errors
-/// A broker URL or certificate that cannot be read, that of the listener included.
-pub async fn serve(
-    listener: TcpListener,
-    config: RestConfig,
-    told: Callbacks,
-    shutdown: CancellationToken,
-) -> io::Result<()> {
-    let tls = config.tls.as_ref().map(TlsServer::acceptor).transpose();
-    let tls = tls.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-    let posting = match &config.callbacks {
-        Some(callbacks) => {
-            let posting = callback::Posting::new(callbacks, &config.publisher, told);
-            let posting = posting.map_err(io::Error::other)?;
-            Some(tokio::spawn(posting.run(shutdown.clone())))
-        }
-        None => None,
-    };
-    let addresses = config.callbacks.map(|callbacks| callbacks.addresses);
-    let entrance = Entrance {
-        token: config.token,
-        defaults: config.defaults,
-        publisher: Arc::new(Publisher::new(config.publisher).map_err(io::Error::other)?),
-        addresses,
-        room: Arc::new(Semaphore::new(IN_WORK)),
-    };
+/// An entrance that can be served: everything is read that can be wrong.
+pub struct Ready {
+    entrance: Entrance,
+    tls: Option<TlsAcceptor>,
+    posting: Option<callback::Posting>,
+    renewal: Renewal,
+}
+
+impl Ready {
+    /// What is done with callbacks is told to `told`.
+    ///
+    /// # Errors
+    /// A broker URL, certificate or token that cannot be used, the listener's certificate included.
+    pub fn new(config: RestConfig, told: Callbacks) -> io::Result<Self> {
+        let renewal = Renewal::of(&config);
+        let tls = config.tls.as_ref().map(TlsServer::acceptor).transpose();
+        let tls = tls.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let posting = config.callbacks.as_ref().map(|callbacks| {
+            callback::Posting::new(callbacks, &config.publisher, told).map_err(io::Error::other)
+        });
+        let entrance = Entrance {
+            token: config.token,
+            defaults: config.defaults,
+            publisher: Arc::new(Publisher::new(config.publisher).map_err(io::Error::other)?),
+            addresses: config.callbacks.map(|callbacks| callbacks.addresses),
+            room: Arc::new(Semaphore::new(IN_WORK)),
+        };
+        Ok(Self {
+            entrance,
+            tls,
+            posting: posting.transpose()?,
+            renewal,
+        })
+    }
+
+    /// What SIGHUP renews of it.
+    #[must_use]
+    pub fn renewal(&self) -> Renewal {
+        self.renewal.clone()
+    }
+
+    /// Whether it posts events.
+    #[must_use]
+    pub fn posts(&self) -> bool {
+        self.posting.is_some()
+    }
+}
+
+/// Serves until `shutdown` is cancelled, then gives open requests a second to end.
+pub async fn serve(listener: TcpListener, ready: Ready, shutdown: CancellationToken) {
+    let posting = ready.posting;
+    let posting = posting.map(|posting| tokio::spawn(posting.run(shutdown.clone())));
     let app = Router::new()
         .route("/gc/command", post(command))
         .route(
@@ -133,14 +157,13 @@ pub async fn serve(
         .method_not_allowed_fallback(async || {
             refused(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
         })
-        .with_state(Arc::new(entrance));
-    let listener = Limited::new(listener, CONNECTIONS, tls);
+        .with_state(Arc::new(ready.entrance));
+    let listener = Limited::new(listener, CONNECTIONS, ready.tls);
     server::serve(listener, app, shutdown, CLOSING).await;
     if let Some(posting) = posting {
         // It has been told as well, and bounds its own end; a panic in it has been logged.
         let _ = posting.await;
     }
-    Ok(())
 }
 
 async fn command(State(entrance): State<Arc<Entrance>>, request: Request<Body>) -> Response {

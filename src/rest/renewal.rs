@@ -32,18 +32,20 @@ impl Renewal {
         self.token.set(token);
     }
 
-    /// Events are posted with another token.
+    /// Whether events can be posted with this token.
     ///
     /// # Errors
     /// It cannot stand in a header.
-    pub fn callback_token(&self, token: Option<Secret>) -> Result<(), String> {
-        if let Some(token) = &token {
-            bearer_header(token).map_err(|error| error.to_string())?;
-        }
+    pub fn fits(token: &Secret) -> Result<(), String> {
+        let header = bearer_header(token).map_err(|error| error.to_string());
+        header.map(|_| ())
+    }
+
+    /// Events are posted with another token, which fits.
+    pub fn callback_token(&self, token: Option<Secret>) {
         if let Some(renewed) = &self.callback_token {
             renewed.set(token);
         }
-        Ok(())
     }
 
     /// Events are signed with another key.

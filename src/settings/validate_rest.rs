@@ -7,6 +7,7 @@ use super::source::Candidate;
 use super::validate::Validator;
 use super::value::{Value, is_loopback};
 use super::{Rest, RestCallback, schema};
+use crate::model::Secret;
 use crate::net::{KeyNames, TlsServer};
 
 /// The original's port, on all addresses.
@@ -34,6 +35,7 @@ impl Validator<'_> {
             callback: self.callback(),
         };
         self.warn_of_guessable("rest.token", rest.token.as_ref());
+        self.fits_header("rest.token", rest.token.as_ref());
         if rest.token.is_none() && !self.failed("rest.token") {
             rest.listen = self.kept_in(rest.listen);
         }
@@ -91,16 +93,27 @@ impl Validator<'_> {
         }
         let sign_key = self.secret("rest.callback.sign-key");
         self.warn_of_guessable("rest.callback.sign-key", sign_key.as_ref());
+        let token = self.secret("rest.callback.token");
+        self.fits_header("rest.callback.token", token.as_ref());
         Some(RestCallback {
             sign_key,
             allow,
             url,
             path: self.text_opt("rest.callback.path"),
-            token: self.secret("rest.callback.token"),
+            token,
             timeout: self.duration("rest.callback.timeout"),
             max_age: self.duration("rest.callback.max-age"),
             tls: self.tls(KeyNames::CALLBACK, true),
         })
+    }
+
+    /// A token that nobody can send is none.
+    fn fits_header(&mut self, name: &str, token: Option<&Secret>) {
+        let fits = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+        if token.is_some_and(|token| !token.as_bytes().iter().all(|byte| fits(*byte))) {
+            let finding = Finding::error("it cannot stand in a header of a request");
+            self.about(name, finding.allowed("one line of visible ASCII"));
+        }
     }
 
     fn callback_url(&mut self, name: &str) -> Option<String> {

@@ -159,6 +159,7 @@ fn callback() -> CallbackRow {
         oldest_ms: 1,
         last_error: Some(text()),
         made: Some(1),
+        stuck: false,
     }
 }
 

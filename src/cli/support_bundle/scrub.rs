@@ -39,6 +39,12 @@ impl Scrub {
                 .cloned(),
         );
         all.extend(settings.admin.token.clone());
+        if let Some(rest) = &settings.rest {
+            all.extend(rest.token.clone());
+            let callback = rest.callback.iter();
+            let callback = callback.flat_map(|it| [&it.token, &it.sign_key]);
+            all.extend(callback.flatten().cloned());
+        }
         let admin = settings.downstream.admin.as_ref();
         all.extend(admin.map(|admin| admin.password.clone()));
         for url in &settings.broker.urls {

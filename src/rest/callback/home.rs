@@ -3,20 +3,27 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::objects::Registration;
 use super::worker::Order;
 
-/// How far the clocks of two instances may be apart, milliseconds. Events carry whole seconds.
+/// How far the clocks of two instances may be apart, milliseconds.
 pub(super) const CLOCKS: u64 = 1000;
+
+/// Pause before the next worker of a destination, after a first failure.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest one: with every attempt the management API is asked about the queue.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A broker is lost that could not be had for so long, milliseconds.
 const LOST: u64 = 5_000;
 /// It is in any case when no word came from there for so long, milliseconds: two renewals are
 /// missing.
-const SILENT: u64 = 130_000;
+pub(super) const SILENT: u64 = 130_000;
 
 /// A destination that is at home here, or was, or may be.
 pub(super) struct Home {
@@ -29,6 +36,31 @@ pub(super) struct Home {
     pub(super) heard: u64,
     /// The same, where it was not only given to this process anew.
     pub(super) told: Option<u64>,
+    /// Its worker's last failure.
+    pub(super) stuck: Option<Stuck>,
+}
+
+/// Why a worker ended, when, and the pause before the next one.
+#[derive(Debug, Clone)]
+pub(super) struct Stuck {
+    why: String,
+    at: Instant,
+    pub(super) pause: Duration,
+}
+
+impl Stuck {
+    /// After another failure: the pause grows where the reason is the same and nothing went well
+    /// meanwhile.
+    pub(super) fn after(before: Option<&Self>, why: &str, at: Instant) -> Self {
+        let same = |before: &&Self| {
+            before.why == why && at.duration_since(before.at) < before.pause + LONGEST_PAUSE
+        };
+        let pause = before
+            .filter(same)
+            .map_or(FIRST_PAUSE, |before| (before.pause * 2).min(LONGEST_PAUSE));
+        let why = why.to_owned();
+        Self { why, at, pause }
+    }
 }
 
 impl Home {
@@ -38,6 +70,12 @@ impl Home {
     pub(super) fn is_lost(&self, since: u64, now: u64) -> bool {
         let silent = |told: u64| told < since || now.saturating_sub(told) > SILENT;
         now.saturating_sub(since) >= LOST && self.told.is_none_or(silent)
+    }
+
+    /// When its broker was lost that cannot be had from here since then: while words of it came, it
+    /// posted what came with them.
+    pub(super) fn lost_at(&self, since: u64) -> u64 {
+        self.told.map_or(since, |told| told.max(since))
     }
 
     /// A word of it came.
@@ -61,9 +99,9 @@ impl Home {
         self.tag.is_some() && !self.stands_by()
     }
 
-    /// The word by which it comes here, where its broker has been lost since then.
-    pub(super) fn moved(&self, to: &str, lost: u64) -> Registration {
-        let known = &self.registration;
+    /// The word by which it comes here, where its broker cannot be had since then.
+    pub(super) fn moved(&self, to: &str, since: u64) -> Registration {
+        let (known, lost) = (&self.registration, self.lost_at(since));
         Registration {
             // What was made before the loss waits at the lost broker, and is posted when that is
             // back. In any case a later word than the one that brought it there.
@@ -131,6 +169,7 @@ mod tests {
             taken: Arc::default(),
             heard: 7,
             told: Some(7),
+            stuck: None,
         }
     }
 
@@ -168,10 +207,30 @@ mod tests {
     }
 
     #[test]
+    fn the_pause_grows_while_the_reason_is_the_same() {
+        let mut now = Instant::now();
+        let mut stuck = Stuck::after(None, "not durable", now);
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            assert_eq!(stuck.pause, Duration::from_secs(seconds));
+            now += stuck.pause;
+            stuck = Stuck::after(Some(&stuck), "not durable", now);
+        }
+        let other = Stuck::after(Some(&stuck), "gone", now);
+        assert_eq!(other.pause, FIRST_PAUSE);
+        // It was used for a while.
+        now += 2 * LONGEST_PAUSE;
+        let again = Stuck::after(Some(&stuck), "not durable", now);
+        assert_eq!(again.pause, FIRST_PAUSE);
+    }
+
+    #[test]
     fn what_moves_says_since_when_and_always_something_later() {
-        let by = home(Some(1), true);
+        let mut by = home(Some(1), true);
         let moved = by.moved("b-2", 60_000);
         assert_eq!((moved.at, moved.home.as_str()), (59_000, "b-2"));
         assert!(by.moved("b-2", 500).at > by.registration.at);
+        // It could not be had from here, and was there for others for a while yet.
+        by.hears(100_000);
+        assert_eq!(by.moved("b-2", 60_000).at, 99_000);
     }
 }

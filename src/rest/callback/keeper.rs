@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::chores;
-use super::home::{CLOCKS, Home, News, news};
+use super::home::{CLOCKS, Home, News, Stuck, news};
 use super::objects::Registration;
 use super::worker::{Order, Worker};
 use super::{DESTINATIONS, Shared};
@@ -27,7 +27,7 @@ use crate::rest::connection::{Broker, Dial};
 /// Registrations that the broker may hand out at once: those held, those that stand by, and news of
 /// each.
 const PREFETCH: u16 = 4 * DESTINATIONS as u16 + 64;
-/// Pause before the next attempt at a broker, or of a worker.
+/// Pause before the next attempt at a broker, or of a worker that ended in order.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Bound of one answer of the broker's.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -294,6 +294,7 @@ impl<'a> Session<'a> {
             taken: Arc::default(),
             heard: wall_ms(),
             told: Some(wall_ms()),
+            stuck: None,
         };
         self.homes.insert(destination.clone(), home);
         self.work(&destination, Duration::ZERO);
@@ -403,7 +404,8 @@ impl<'a> Session<'a> {
             };
         }
         let lost = keeper.shared.lost_since(&home.registration.home);
-        let lost = lost.map_or(registration.at, |since| since.saturating_sub(CLOCKS));
+        let lost = lost.map(|since| home.lost_at(since).saturating_sub(CLOCKS));
+        let lost = lost.unwrap_or(registration.at);
         let from = stood_by.then_some(lost.min(registration.at));
         let order = Order {
             leaving: far,
@@ -415,6 +417,9 @@ impl<'a> Session<'a> {
         if *home.order.borrow() != order {
             keeper.shared.tally.set(at, &registration.url, far);
             home.order.send_replace(order);
+        } else if home.stuck.is_some() {
+            // Its queue may have been mended meanwhile: it is not waited for the next attempt.
+            home.order.send_modify(|_| ());
         }
         let before = match far {
             true => [home.tag.take(), Some(tag)],
@@ -468,8 +473,14 @@ impl<'a> Session<'a> {
             stop: self.stop.clone(),
         };
         let name = destination.to_owned();
+        let mut order = home.order.subscribe();
         self.workers.spawn(async move {
-            tokio::time::sleep(after).await;
+            tokio::select! {
+                () = worker.stop.cancelled() => {}
+                // Where nobody is left to tell it anything, it waits no longer.
+                _ = order.changed() => {}
+                () = tokio::time::sleep(after) => {}
+            }
             (name, worker.run().await)
         });
     }
@@ -499,7 +510,11 @@ impl<'a> Session<'a> {
                     let broker = &self.keeper.broker.label;
                     tracing::warn!(%broker, %destination, why, "callback: its queue is taken up again; others of this broker are not told of for a minute");
                 }
-                self.work(&destination, PAUSE);
+                let pause = self.homes.get_mut(&destination).map_or(PAUSE, |home| {
+                    let stuck = Stuck::after(home.stuck.as_ref(), &why, Instant::now());
+                    home.stuck.insert(stuck).pause
+                });
+                self.work(&destination, pause);
             }
         }
         Ok(())

@@ -35,11 +35,28 @@ pub struct Row {
     /// When the event that is being posted was made, milliseconds since the epoch.
     #[serde(skip)]
     pub made: Option<u64>,
+    /// Whether the last failure is that its queue cannot be used: over once it can.
+    #[serde(skip)]
+    pub stuck: bool,
 }
 
 impl Row {
     fn age(&self, now: u64) -> u64 {
         self.made.map_or(0, |made| now.saturating_sub(made))
+    }
+
+    fn goes_well(&mut self) {
+        (self.last_error, self.stuck) = (None, false);
+        if self.state == "failing" {
+            self.state = "posting";
+        }
+    }
+
+    fn goes_wrong(&mut self, why: &str, stuck: bool) {
+        (self.last_error, self.stuck) = (Some(why.to_owned()), stuck);
+        if self.state == "posting" {
+            self.state = "failing";
+        }
     }
 }
 
@@ -103,9 +120,15 @@ impl Callbacks {
             oldest_ms: 0,
             last_error: None,
             made: None,
+            stuck: false,
         });
         row.to = to.unwrap_or_default();
-        row.state = if leaving { "leaving" } else { "posting" };
+        // A failure is over when something is taken, not when it is tried again.
+        row.state = match (leaving, &row.last_error) {
+            (true, _) => "leaving",
+            (false, Some(_)) => "failing",
+            (false, None) => "posting",
+        };
         gauges(broker, &rows);
     }
 
@@ -126,10 +149,7 @@ impl Callbacks {
             match outcome {
                 Outcome::Posted => {
                     row.posted += 1;
-                    row.last_error = None;
-                    if row.state == "failing" {
-                        row.state = "posting";
-                    }
+                    row.goes_well();
                 }
                 Outcome::Refused | Outcome::Expired => row.dropped += 1,
                 Outcome::Repeated => {}
@@ -139,16 +159,24 @@ impl Callbacks {
 
     pub(super) fn failed(&self, at: (&str, &str), why: &str) {
         telemetry::callback_failed();
-        self.change(at, |row| row.failed += 1);
-        self.stuck(at, why);
+        self.change(at, |row| {
+            row.failed += 1;
+            row.goes_wrong(why, false);
+        });
+        gauges(at.0, &self.lock());
     }
 
-    /// Nothing of it can be posted now.
+    /// Nothing of it can be posted now: its queue cannot be used.
     pub(super) fn stuck(&self, at: (&str, &str), why: &str) {
+        self.change(at, |row| row.goes_wrong(why, true));
+        gauges(at.0, &self.lock());
+    }
+
+    /// Its queue can be used.
+    pub(super) fn usable(&self, at: (&str, &str)) {
         self.change(at, |row| {
-            row.last_error = Some(why.to_owned());
-            if row.state == "posting" {
-                row.state = "failing";
+            if row.stuck {
+                row.goes_well();
             }
         });
         gauges(at.0, &self.lock());
@@ -216,5 +244,29 @@ mod tests {
         assert_eq!(tally.rows().len(), 1);
         tally.remove("b-1", None);
         assert_eq!(tally.rows(), []);
+    }
+
+    #[test]
+    fn what_fails_fails_until_something_is_taken_or_the_queue_can_be_used() {
+        let tally = Callbacks::default();
+        let at = ("b-1", "crm");
+        let set = || tally.set(at, "https://crm.example/", false);
+        let state = || tally.rows().remove(0).state;
+        set();
+        tally.stuck(at, "its queue cannot be used");
+        set();
+        assert_eq!(state(), "failing");
+        tally.usable(at);
+        assert_eq!(
+            (state(), tally.rows()[0].last_error.clone()),
+            ("posting", None)
+        );
+        tally.failed(at, "status 500");
+        tally.usable(at);
+        set();
+        assert_eq!(state(), "failing");
+        tally.outcome(at, Outcome::Posted);
+        set();
+        assert_eq!(state(), "posting");
     }
 }

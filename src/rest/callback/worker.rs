@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::home::CLOCKS;
+use super::home::{CLOCKS, SILENT};
 use super::post::Posted;
 use super::tally::Outcome;
 use crate::broker::guard;
@@ -25,7 +25,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// So long an event is kept that another broker's worker posts, milliseconds: longer than it takes to
 /// find that broker lost.
-const KEPT: u64 = 30_000;
+const KEPT: u64 = SILENT + 10_000;
+/// An event may have been made so much later than it says, milliseconds: it carries whole seconds.
+const SECOND: u64 = 1000;
 /// What left its home is drained once nothing came for so long.
 const DRAINED: Duration = Duration::from_secs(10);
 /// A look from time to time, where there is nothing else to do.
@@ -64,7 +66,7 @@ impl Order {
     fn is_others(&self, made: u64, now: u64) -> bool {
         let earlier = self
             .from
-            .is_some_and(|from| made.saturating_add(CLOCKS) < from);
+            .is_some_and(|from| made.saturating_add(CLOCKS + SECOND) < from);
         earlier || (self.standby && now.saturating_sub(made) >= KEPT)
     }
 
@@ -137,6 +139,7 @@ impl Worker {
 
     async fn work(&mut self, channel: &Channel) -> Result<(), Interrupted> {
         let mut consumer = self.consume(channel).await?;
+        self.shared.tally.usable(self.at());
         let mut bound = true;
         loop {
             let order = self.order.borrow_and_update().clone();
@@ -296,5 +299,30 @@ impl Worker {
             _ = self.order.changed(), if told => Ok(()),
             () = tokio::time::sleep(Duration::from_millis(millis)) => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_in_the_second_of_the_move_is_posted_at_the_new_home() {
+        let order = Order {
+            from: Some(100_900),
+            ..Order::to("")
+        };
+        // By a clock that is a second behind, and told in whole seconds.
+        assert!(!order.is_others(99_000, 101_000));
+        assert!(order.is_others(98_000, 101_000));
+    }
+
+    #[test]
+    fn what_stands_by_is_kept_until_the_silence_of_its_broker_is_noticed() {
+        let order = Order {
+            standby: true,
+            ..Order::to("")
+        };
+        assert!(!order.is_others(0, SILENT + 5_000) && order.is_others(0, KEPT));
     }
 }

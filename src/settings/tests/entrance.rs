@@ -46,3 +46,17 @@ fn the_originals_entrance_without_a_token_is_this_machines_only() {
         assert!(error.contains("anybody could send commands"), "{error}");
     }
 }
+
+#[test]
+fn a_token_that_cannot_stand_in_a_header_is_refused() {
+    let listen = "rest.listen=127.0.0.1:8112\n";
+    let allow = "rest.callback.allow.1=https://crm.example/\n";
+    for key in ["rest.token", "rest.callback.token"] {
+        for token in ["gehäim-f3a9c1d27b604e8895d1", "f3a9c1d27b60\u{7f}4e8895d1"] {
+            let error = one_error(&format!("{listen}{allow}{key}={token}\n"));
+            assert!(error.contains(key) && error.contains("header"), "{error}");
+            assert!(!error.contains(token), "{error}");
+        }
+        good(&format!("{listen}{allow}{key}=f3a9 c1d2~7b604e8895d1\n"));
+    }
+}
