@@ -45,7 +45,11 @@ fn control_keys_are_rotated_on_live_connections_and_nobody_is_lost() {
         let new = pair.gc1.config.with_file_name("key.new");
         std::fs::write(&new, "n".repeat(64)).unwrap();
         let new = new.display().to_string();
-        // Both learn the new one before anybody speaks it alone.
+        // Both learn the new one before anybody speaks it.
+        for index in 0..2 {
+            let lines = [("control.previous-key-file", new.as_str())];
+            reload(pair.instance(index), &lines).await;
+        }
         for index in 0..2 {
             let lines = [
                 ("control.key-file", new.as_str()),
