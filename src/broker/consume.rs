@@ -96,9 +96,7 @@ impl Consumers {
                         .spawn(async move { Ended::Control(control::run(link).await) });
                 } else if self.link.attached.load(Ordering::Relaxed) {
                     // A link that was being left and is taken again: it is consumed there still.
-                    let link = self.link.epoch;
-                    let context = &self.link.context;
-                    context.tell(Input::ControlAttached { link }).await;
+                    control::tell_attached(&self.link).await;
                 }
                 None
             }

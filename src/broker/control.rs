@@ -46,6 +46,15 @@ pub(super) enum End {
     Refused(Problem),
 }
 
+/// The control queue is consumed here, on this node.
+pub(super) async fn tell_attached(link: &Link) {
+    let node = link.endpoint().node_label(link.node);
+    node.clone_into(&mut lock(&link.context.control_node));
+    let link_epoch = link.epoch;
+    let attached = Input::ControlAttached { link: link_epoch };
+    link.context.tell(attached).await;
+}
+
 /// Attaches and hands on peer messages; a queue that was deleted is declared again.
 pub(super) async fn run(link: Arc<Link>) -> End {
     loop {
@@ -54,13 +63,8 @@ pub(super) async fn run(link: Arc<Link>) -> End {
             Err(problem) if refused(&problem) => return End::Refused(problem),
             Err(problem) => return End::Lost(problem),
         };
-        let epoch = link.epoch;
         link.attached.store(true, Ordering::Relaxed);
-        let node = link.endpoint().node_label(link.node);
-        node.clone_into(&mut lock(&link.context.control_node));
-        link.context
-            .tell(Input::ControlAttached { link: epoch })
-            .await;
+        tell_attached(&link).await;
         let seen = Loop::default();
         let ended = tokio::select! {
             ended = receive(&link, &channel, consumer, &seen) => ended,

@@ -38,6 +38,8 @@ impl Engine {
     /// Makes an outcome durable where that is due, then tells it.
     pub(crate) fn finish_known(&mut self, id: JobId, answered: Answered) {
         let answered = self.agreed(id, answered);
+        // Before anybody is told: what is written and told to the members is what the client hears.
+        let answered = self.of_a_former_owner(id, answered);
         if self.records_outcome(id, &answered) {
             self.record_outcome(id, answered);
         } else {

@@ -6,7 +6,7 @@
 //! Millions are remembered, so an entry is of fixed size: what replies have in common (all of one
 //! agent's, all that ended alike) is kept once, in `shared`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -63,8 +63,12 @@ struct Entry {
 pub struct Ledger {
     running: HashMap<Key, Running>,
     finished: HashMap<Key, Entry>,
-    /// Finished ones in the order in which they are forgotten.
-    order: BTreeSet<(u64, Key)>,
+    /// Finished ones that are forgotten ten minutes later, in that order.
+    short: VecDeque<(u64, Key)>,
+    /// Those that are remembered for longer, for a late deadline.
+    long: BTreeSet<(u64, Key)>,
+    /// The newest, whatever their time.
+    recent: VecDeque<Key>,
     /// How commands ended: a reply without addressee and body.
     ends: Shared<Reply>,
     addressees: Shared<String>,
@@ -109,7 +113,9 @@ impl Ledger {
         Self {
             running: HashMap::new(),
             finished: HashMap::new(),
-            order: BTreeSet::new(),
+            short: VecDeque::new(),
+            long: BTreeSet::new(),
+            recent: VecDeque::new(),
             ends: Shared::default(),
             addressees: Shared::default(),
             bodies: HashMap::new(),
@@ -209,6 +215,7 @@ impl Ledger {
         };
         let until = until.max(now.wall.max(wall) + limits::LEDGER_RETENTION_MS);
         self.put(key, body, until, reply);
+        self.queue(now, key);
         let reply = reply.clone();
         let record = OutcomeRecord {
             key,
@@ -222,8 +229,8 @@ impl Ledger {
     /// At most `max` of the newest outcomes, the newest first: what a peer may not have heard.
     #[must_use]
     pub fn newest(&self, now: Now, max: usize) -> Vec<OutcomeRecord> {
-        let keys = self.order.iter().rev().take(max);
-        let known = keys.filter_map(|(_, key)| self.record(key));
+        let keys = self.recent.iter().rev().take(max);
+        let known = keys.filter_map(|key| self.record(key));
         known.filter(|record| record.until > now.wall).collect()
     }
 
@@ -245,6 +252,7 @@ impl Ledger {
         }
         let until = until(now, &record);
         self.put(record.key, record.body, until, &record.reply);
+        self.queue(now, record.key);
         self.trim(now);
     }
 
@@ -257,9 +265,7 @@ impl Ledger {
         if entry.body != record.body {
             return;
         }
-        self.order.remove(&(entry.until, record.key));
         entry.until = entry.until.max(until(now, record));
-        self.order.insert((entry.until, record.key));
         let entry = *entry;
         let known = self.ends.get(entry.end).map(|end| end.outcome);
         if known == Some(Outcome::InDoubt) && record.reply.outcome != Outcome::InDoubt {
@@ -283,7 +289,20 @@ impl Ledger {
             addressee,
         };
         self.finished.insert(key, entry);
-        self.order.insert((until, key));
+    }
+
+    /// Notes when an outcome is to be forgotten.
+    fn queue(&mut self, now: Now, key: Key) {
+        let until = self.finished.get(&key).map_or(0, |entry| entry.until);
+        if until > now.wall + limits::LEDGER_RETENTION_MS {
+            self.long.insert((until, key));
+        } else {
+            self.short.push_back((until, key));
+        }
+        if self.recent.len() >= limits::OUTCOMES_TOLD_AGAIN {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(key);
     }
 
     /// What other replies may have in common with this one. Words that no other has are not worth
@@ -310,7 +329,6 @@ impl Ledger {
 
     fn remove(&mut self, key: &Key) {
         if let Some(entry) = self.finished.remove(key) {
-            self.order.remove(&(entry.until, *key));
             self.ends.release(entry.end);
             self.addressees.release(entry.addressee);
             // Few have one: most look-ups would be for nothing.
@@ -341,17 +359,47 @@ impl Ledger {
     /// Forgets what is old; returns for how long outcomes are remembered, milliseconds, where
     /// something young had to go.
     fn trim(&mut self, now: Now) -> Option<u64> {
+        while let Some((until, key)) = self.short.front().copied()
+            && until <= now.wall
+        {
+            self.short.pop_front();
+            self.forget_old(now, until, key);
+        }
+        while let Some((until, key)) = self.long.first().copied()
+            && until <= now.wall
+        {
+            self.long.pop_first();
+            self.forget_old(now, until, key);
+        }
         let mut shrunk = None;
-        while let Some((until, key)) = self.order.first().copied() {
-            let left = until.saturating_sub(now.wall);
-            if left > 0 && self.order.len() <= self.bound {
+        while self.finished.len() > self.bound {
+            // Late deadlines do not take more than half of the room from the others.
+            let late = 2 * self.long.len() > self.bound || self.short.is_empty();
+            let gone = match late {
+                true => self.long.pop_last(),
+                false => self.short.pop_front(),
+            };
+            let Some((until, key)) = gone else {
                 break;
-            }
-            if left > 0 {
-                shrunk = Some(limits::LEDGER_RETENTION_MS.saturating_sub(left));
+            };
+            let left = until.saturating_sub(now.wall);
+            let kept = limits::LEDGER_RETENTION_MS.saturating_sub(left);
+            if self.finished.contains_key(&key) {
+                shrunk = Some(shrunk.map_or(kept, |least: u64| least.min(kept)));
             }
             self.remove(&key);
         }
         shrunk
+    }
+
+    /// An entry's time has come, unless it was given more since.
+    fn forget_old(&mut self, now: Now, queued: u64, key: Key) {
+        match self.finished.get(&key).map(|entry| entry.until) {
+            Some(until) if until <= now.wall => self.remove(&key),
+            Some(until) if until > queued => {
+                self.long.insert((until, key));
+            }
+            _ => {}
+        }
     }
 }

@@ -20,20 +20,27 @@ impl Engine {
         let seen = |job: &Job| job.seen && !job.proven;
         let others_may_know = self.jobs.get(id).is_some_and(seen)
             || self.cluster.pause.is_open()
-            || self.may_be_forgotten(id)
-            || self.is_anothers_by_now(id);
+            || self.may_be_forgotten(id);
         if others_may_know && Self::may_differ(&answered) {
             answered.outcome = Outcome::InDoubt;
         }
         answered
     }
 
-    /// Whether a command was started here whose agent has another owner since: that one may have
-    /// carried out what the client sent again.
-    fn is_anothers_by_now(&self, id: JobId) -> bool {
-        let command = self.jobs.get(id).and_then(|job| job.command.as_ref());
-        let command = command.filter(|_| self.jobs.started(id));
-        command.is_some_and(|command| !self.placement().serves(command))
+    /// A failure of a command that was started here and whose agent has another owner since: that
+    /// one may have carried out what the client sent again. Not where an own intent is open: then
+    /// nobody else does. The reason is kept.
+    pub(crate) fn of_a_former_owner(&self, id: JobId, mut answered: Answered) -> Answered {
+        let job = self.jobs.get(id).filter(|job| job.begun());
+        let command = job.and_then(|job| job.command.as_ref());
+        let others = command.is_some_and(|command| !self.placement().serves(command));
+        let key = job.and_then(|job| job.key);
+        let intent = key.and_then(|(key, _)| self.book.open_intent(&key));
+        let own = intent.is_some_and(|intent| intent.boot == self.cfg.boot);
+        if others && !own && Self::may_differ(&answered) {
+            answered.outcome = Outcome::InDoubt;
+        }
+        answered
     }
 
     /// A peer tells an outcome. A command that is being carried out here, too (an instance that was

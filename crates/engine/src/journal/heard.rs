@@ -122,7 +122,7 @@ impl Engine {
         };
         // One that was taken back and made anew is the same but for when it was made, and only the
         // word on the newest counts.
-        let anew = entry.intent.as_ref() != Some(&told);
+        let anew = (entry.intent.as_ref()).is_some_and(|known| known.at < told.at);
         if entry.unkept || (entry.durable && anew) {
             let record = told.clone();
             self.book.change(key, |entry| {
@@ -224,7 +224,9 @@ impl Engine {
             .learn(self.retention.now(), outcome.clone(), |job| {
                 jobs.started(job)
             });
-        let ours = match self.known(&key, outcome.body) {
+        // Of the ledger alone: it has just learned it, and the book is what is to be changed.
+        let now = self.retention.now();
+        let ours = match self.ledger.look_up(now, &key, outcome.body) {
             Known::Finished(reply) => reply,
             _ => Arc::new(outcome.reply.clone()),
         };

@@ -281,6 +281,39 @@ fn a_clock_that_was_set_forward_does_not_end_the_promise_early() {
     assert!(is_known(&ledger, caught_up, 1));
 }
 
+/// Late deadlines do not push the others out, nor take their place among what a peer is told.
+#[test]
+fn late_deadlines_leave_room_and_the_newest_are_told() {
+    let mut ledger = Ledger::with_bound(100);
+    for key in 0..90 {
+        finished(&mut ledger, NOW, WALL, key, WALL + 3_600_000);
+    }
+    for key in 100..150 {
+        finished(&mut ledger, NOW, WALL, key, WALL + 30_000);
+        assert!(is_known(&ledger, NOW, key));
+    }
+    assert!((100..150).all(|key| is_known(&ledger, NOW, key)));
+    let told: Vec<u8> = (ledger.newest(NOW, 20).iter())
+        .map(|one| one.key[0])
+        .collect();
+    assert_eq!(told, (130..150).rev().collect::<Vec<u8>>());
+    ledger.learn(later(3_700_000), outcome_of(1), |_| false);
+    assert_eq!(
+        ledger.len(),
+        1,
+        "all the others are forgotten in their time"
+    );
+}
+
+fn outcome_of(key: u8) -> OutcomeRecord {
+    OutcomeRecord {
+        key: [key; 16],
+        body: [key; 8],
+        until: WALL + 3_900_000,
+        reply: reply(Outcome::Ok),
+    }
+}
+
 /// One for each agent and for each way to end, however many commands; and of bounded size.
 #[test]
 fn outcomes_share_what_they_have_in_common() {

@@ -576,4 +576,12 @@ fn a_failure_that_comes_after_the_agent_has_another_owner_is_in_doubt() {
     rig.peer_beat(seq, Role::Leader, 100);
     rig.answer(refused(400));
     assert_eq!(rig.outcomes(), [Outcome::InDoubt]);
+    let told = rig.said.iter().flat_map(|(_, message)| match message {
+        PeerMessage::Journal { outcomes, .. } | PeerMessage::Delta { outcomes, .. } => {
+            outcomes.clone()
+        }
+        _ => Vec::new(),
+    });
+    let told: Vec<Outcome> = told.map(|one| one.reply.outcome).collect();
+    assert!(!told.contains(&Outcome::Failed), "{told:?}");
 }
