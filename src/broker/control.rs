@@ -50,8 +50,7 @@ pub(super) enum End {
 pub(super) async fn tell_attached(link: &Link) {
     let node = link.endpoint().node_label(link.node);
     node.clone_into(&mut lock(&link.context.control_node));
-    let link_epoch = link.epoch;
-    let attached = Input::ControlAttached { link: link_epoch };
+    let attached = Input::ControlAttached { link: link.epoch };
     link.context.tell(attached).await;
 }
 
@@ -75,7 +74,7 @@ pub(super) async fn run(link: Arc<Link>) -> End {
             return End::Lost(problem);
         }
         tracing::warn!(
-            link = epoch.0,
+            link = link.epoch.0,
             "the control queue was deleted and is declared again"
         );
         tokio::time::sleep(AGAIN).await;
