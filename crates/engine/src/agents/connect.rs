@@ -146,12 +146,8 @@ impl Engine {
     }
 
     /// The credentials are good and the subscription stands.
-    pub(crate) fn connect_succeeded(
-        &mut self,
-        agent: &AgentId,
-        pending: PendingConnect,
-        node: usize,
-    ) {
+    pub(crate) fn connect_succeeded(&mut self, agent: &AgentId, pending: PendingConnect) {
+        let node = pending.node;
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
         };

@@ -101,7 +101,7 @@ impl Engine {
             Notice::Up => {
                 if let Some(pending) = session.connecting.take() {
                     let node = pending.node;
-                    self.connect_succeeded(agent, pending, node);
+                    self.connect_succeeded(agent, pending);
                     // The instance has moved meanwhile.
                     if node != self.route.current() {
                         self.take(vec![agent.clone()], "downstream");

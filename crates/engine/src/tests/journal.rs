@@ -7,7 +7,7 @@ use crate::api::command::JournalWrite;
 use crate::api::ids::BootId;
 use crate::api::input::Input;
 use crate::journal::Restored;
-use crate::model::{Action, Answer, CallOutcome, Dialog, Participant};
+use crate::model::Action;
 use crate::peer::{Heartbeat, IntentRecord, IntentRefusal, OutcomeRecord, PeerMessage, Role};
 use crate::wire::event::ClientEvent;
 use crate::wire::message::RawMessage;
@@ -148,24 +148,6 @@ pub(super) fn restored(make: impl FnOnce(&Rig) -> Restored) -> Rig {
     rig.sign_in("1001", "desk");
     rig.forget();
     rig
-}
-
-fn dialog(to: &str, start: &str) -> CallOutcome {
-    let party = Participant {
-        media_address: "2001".into(),
-        start_time: start.into(),
-        ..Participant::default()
-    };
-    let dialog = Dialog {
-        from_address: "2001".into(),
-        to_address: to.into(),
-        participants: vec![party],
-        ..Dialog::default()
-    };
-    CallOutcome::Done {
-        status: 200,
-        answer: Answer::Dialogs(vec![dialog]),
-    }
 }
 
 #[test]

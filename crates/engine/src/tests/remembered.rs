@@ -4,7 +4,7 @@ use super::journal::*;
 use super::support::*;
 use crate::api::command::JournalWrite;
 use crate::journal::Restored;
-use crate::model::{Answer, CallOutcome, Dialog, Participant};
+use crate::model::CallOutcome;
 use crate::peer::{IntentRecord, OutcomeRecord, PeerMessage};
 use crate::wire::event::ClientEvent;
 use crate::wire::reply::Outcome;
@@ -214,21 +214,7 @@ fn who_gives_way_takes_its_intent_back_from_all() {
 
 /// The platform's only call, made long after all commands.
 fn a_call(to: &str) -> CallOutcome {
-    let party = Participant {
-        media_address: "2001".into(),
-        start_time: "2033-11-14T22:13:21.500Z".into(),
-        ..Participant::default()
-    };
-    let dialog = Dialog {
-        from_address: "2001".into(),
-        to_address: to.into(),
-        participants: vec![party],
-        ..Dialog::default()
-    };
-    CallOutcome::Done {
-        status: 200,
-        answer: Answer::Dialogs(vec![dialog]),
-    }
+    dialog(to, "2033-11-14T22:13:21.500Z")
 }
 
 fn resolved(rig: &Rig) -> Vec<String> {

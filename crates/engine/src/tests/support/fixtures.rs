@@ -1,6 +1,7 @@
 //! Names, users and answers of the tests.
 
 use super::*;
+use crate::model::{Dialog, Participant};
 
 pub fn instance(name: &str) -> InstanceId {
     InstanceId::new(name).unwrap()
@@ -137,5 +138,24 @@ pub fn message(kind: &str, body: &str, id: &str) -> RawMessage {
         correlation_id: Some(format!("corr-{id}")),
         reply_to: Some("replies-of-client".into()),
         ..RawMessage::default()
+    }
+}
+
+/// The platform's only call, of extension 2001.
+pub fn dialog(to: &str, start: &str) -> CallOutcome {
+    let party = Participant {
+        media_address: "2001".into(),
+        start_time: start.into(),
+        ..Participant::default()
+    };
+    let dialog = Dialog {
+        from_address: "2001".into(),
+        to_address: to.into(),
+        participants: vec![party],
+        ..Dialog::default()
+    };
+    CallOutcome::Done {
+        status: 200,
+        answer: Answer::Dialogs(vec![dialog]),
     }
 }
