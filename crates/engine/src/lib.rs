@@ -333,7 +333,12 @@ impl Engine {
         self.check_shutdown();
     }
 
-    fn sweep(&mut self) {
+    /// Removes those that are old enough; most times there is none.
+    fn sweep_tombstones(&mut self) {
+        let tally = self.sessions.tally(&self.cfg.instance);
+        if tally.total == self.sessions.number() as u64 {
+            return;
+        }
         let now = self.now.mono;
         let old: Vec<AgentId> = self
             .sessions
@@ -344,8 +349,12 @@ impl Engine {
         for agent in old {
             self.sessions.remove(&agent);
         }
+    }
+
+    fn sweep(&mut self) {
+        self.sweep_tombstones();
         self.sweep_journal();
-        self.timers.set(Timer::Sweep, now + 1_000);
+        self.timers.set(Timer::Sweep, self.now.mono + 1_000);
         self.forget_strangers();
         self.return_strays();
         self.own_strays();

@@ -142,6 +142,11 @@ impl Engine {
         if self.cfg.mode != Mode::ActivePassive {
             return;
         }
+        // Asked at every heartbeat: most times without a look at each of them.
+        let tally = self.sessions.tally(&self.cfg.instance);
+        if tally.owned == tally.total {
+            return;
+        }
         for index in 0..self.groups.len() {
             let group = &self.groups[index];
             // Who is about to take the lead takes them all at once.

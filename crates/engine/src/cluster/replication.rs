@@ -264,8 +264,8 @@ impl Engine {
                 self.disown(&agent);
                 lost = true;
             }
-            if tombstone && let Some(session) = self.sessions.get_mut(&agent) {
-                session.buried_until = Some(self.now.mono + limits::TOMBSTONE_MS);
+            if let Some(session) = self.sessions.get_mut(&agent) {
+                session.buried_until = tombstone.then(|| self.now.mono + limits::TOMBSTONE_MS);
             }
         }
         self.own_strays();

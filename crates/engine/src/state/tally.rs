@@ -3,7 +3,7 @@
 use crate::model::InstanceId;
 use crate::peer::SessionRecord;
 
-use super::session::Session;
+use super::session::{Session, Subscription};
 
 /// What living sessions come to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -16,18 +16,27 @@ pub struct Tally {
     pub subscribed: u64,
     /// Of the digests of their versions.
     sum: u64,
+    /// Sessions, tombstones too, that have the subscription that they should have here: an own one
+    /// an established one, the others none.
+    pub at_rest: u64,
 }
 
 impl Tally {
     pub(super) fn of(session: &Session, me: &InstanceId) -> Self {
+        let (owned, up) = (session.owned_by(me), session.subscription.is_up());
+        let none = session.subscription == Subscription::None;
         if !session.live() {
-            return Self::default();
+            return Self {
+                at_rest: u64::from(none),
+                ..Self::default()
+            };
         }
         Self {
             total: 1,
-            owned: u64::from(session.owned_by(me)),
-            subscribed: u64::from(session.subscription.is_up()),
+            owned: u64::from(owned),
+            subscribed: u64::from(up),
             sum: digest_of(&session.record),
+            at_rest: u64::from(if owned { up } else { none }),
         }
     }
 
@@ -36,6 +45,7 @@ impl Tally {
         self.owned += other.owned;
         self.subscribed += other.subscribed;
         self.sum = self.sum.wrapping_add(other.sum);
+        self.at_rest += other.at_rest;
     }
 
     pub(super) fn subtract(&mut self, other: Self) {
@@ -43,6 +53,7 @@ impl Tally {
         self.owned -= other.owned;
         self.subscribed -= other.subscribed;
         self.sum = self.sum.wrapping_sub(other.sum);
+        self.at_rest -= other.at_rest;
     }
 
     /// Digest of the sessions' versions, never 0: equal tables have equal digests.

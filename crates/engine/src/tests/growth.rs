@@ -1,11 +1,14 @@
 //! What an input costs does not depend on how many agents are signed in.
 //!
 //! Instructions are counted, not time: this test runs itself under valgrind, once for each number
-//! of agents with rounds of inputs and once without; what lies between is what these take.
+//! of agents, and counts within [`counted`] only. (Subtracting a run without the rounds from one
+//! with them leaves more noise than there is to see: tables are hashed differently in every run,
+//! and signing in 3,000 agents is most of it.)
 
 use std::process::Command;
 
 use super::support::*;
+use crate::api::ids::LinkEpoch;
 use crate::api::input::Source;
 use crate::peer::{PeerMessage, Role};
 use crate::wire::reply::Outcome;
@@ -54,8 +57,7 @@ fn beat(rig: &mut Rig, seq: u64) {
 
 /// Commands, their requests and replies, notifications with their events, heartbeats of both,
 /// every timer that is due: 50 ms a round.
-fn rounds(rig: &mut Rig, agents: usize, rounds: usize) {
-    let link = rig.active();
+fn rounds(rig: &mut Rig, link: LinkEpoch, agents: usize, rounds: usize) {
     let send = |rig: &mut Rig, kind: String, body: &str, id: String| {
         rig.deliver_on(
             link,
@@ -86,6 +88,12 @@ fn rounds(rig: &mut Rig, agents: usize, rounds: usize) {
     );
 }
 
+/// What valgrind counts; no other function may have this name, or it is not counted there.
+#[inline(never)]
+fn counted(rig: &mut Rig, link: LinkEpoch, agents: usize, count: usize) {
+    rounds(rig, link, agents, count);
+}
+
 /// What is counted; alone it only shows that the inputs are answered.
 #[test]
 fn inputs_among_many_agents_are_answered() {
@@ -93,24 +101,26 @@ fn inputs_among_many_agents_are_answered() {
     let (agents, count) = given.split_once(',').unwrap();
     let (agents, count) = (agents.parse().unwrap(), count.parse().unwrap());
     let mut rig = signed_in(agents);
-    rounds(&mut rig, agents, count);
+    // A look at all of them, which only who looks pays for.
+    let link = rig.active();
+    counted(&mut rig, link, agents, count);
 }
 
-/// Instructions of the inner run.
-fn instructions(agents: usize, rounds: usize) -> u64 {
+/// What the rounds alone take with so many agents.
+fn cost(agents: usize) -> u64 {
     let program = std::env::current_exe().unwrap();
     let out = Command::new("valgrind")
         .args([
-            "--tool=cachegrind",
-            "--cache-sim=no",
-            "--cachegrind-out-file=/dev/null",
+            "--tool=callgrind",
+            "--callgrind-out-file=/dev/null",
+            "--toggle-collect=*growth*counted*",
         ])
         .arg(program)
         .args([
             "--exact",
             "tests::growth::inputs_among_many_agents_are_answered",
         ])
-        .env(INNER, format!("{agents},{rounds}"))
+        .env(INNER, format!("{agents},{ROUNDS}"))
         .output()
         .expect("this test needs valgrind: scripts/setup installs it");
     let text = String::from_utf8_lossy(&out.stderr);
@@ -119,25 +129,20 @@ fn instructions(agents: usize, rounds: usize) -> u64 {
         "{text}{}",
         String::from_utf8_lossy(&out.stdout)
     );
-    let refs = text.lines().find_map(|line| line.split_once("I   refs:"));
-    let refs = refs.expect("the number of instructions").1;
-    let digits: String = refs.chars().filter(char::is_ascii_digit).collect();
-    digits.parse().unwrap()
-}
-
-/// What the rounds alone take with so many agents.
-fn cost(agents: usize) -> u64 {
-    instructions(agents, ROUNDS).saturating_sub(instructions(agents, 0))
+    let counted = text.lines().find_map(|line| line.split_once("Collected :"));
+    let counted = counted.expect("the number of instructions").1.trim();
+    counted.parse().unwrap()
 }
 
 #[test]
 fn a_command_costs_the_same_among_many_agents() {
     let (few, many) = (cost(FEW), cost(MANY));
     println!("{few} instructions with {FEW} agents, {many} with {MANY}");
-    assert!(few > 0);
-    // Ordered tables are deeper: a fifth more is theirs.
+    // Less is not 600 commands: the function was not found.
+    assert!(few > 1_000_000, "{few}");
+    // Ordered tables are deeper, and a sweep a second remains: a tenth more is theirs.
     assert!(
-        many < few + few / 5,
+        many < few + few / 10,
         "{few} with {FEW} agents, {many} with {MANY}"
     );
 }
