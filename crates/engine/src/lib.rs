@@ -354,6 +354,7 @@ impl Engine {
     fn sweep(&mut self) {
         self.sweep_tombstones();
         self.sweep_journal();
+        self.look_at_disk();
         self.timers.set(Timer::Sweep, self.now.mono + 1_000);
         self.forget_strangers();
         self.return_strays();
