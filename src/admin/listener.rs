@@ -8,8 +8,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -121,12 +119,6 @@ impl axum::serve::Listener for Limited {
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct From(pub(super) IpAddr);
-
-impl Connected<IncomingStream<'_, Limited>> for From {
-    fn connect_info(stream: IncomingStream<'_, Limited>) -> Self {
-        Self(stream.remote_addr().ip())
-    }
-}
 
 /// With TLS or without.
 enum Stream {
