@@ -343,6 +343,8 @@ impl Engine {
         let old: Vec<AgentId> = self
             .sessions
             .iter()
+            // One with a Connect under way is that Connect's to keep or to end.
+            .filter(|session| session.connecting.is_none())
             .filter(|session| session.buried_until.is_some_and(|until| until <= now))
             .map(|session| session.record.agent.clone())
             .collect();

@@ -250,10 +250,30 @@ impl Session {
         })
     }
 
-    /// Whether the peers are to know of it: not while its first Connect is being proven.
+    /// Whether the peers and the store are to know of it: not while the first Connect of an agent
+    /// is being proven, of whom nothing is known beside.
     #[must_use]
     pub fn told(&self) -> bool {
-        self.live() || self.connecting.is_none()
+        self.live() || self.record.version.epoch > 0
+    }
+
+    /// A new session in the place of an ended one: nothing of that goes over into it but its
+    /// version and its client, which are the caller's to change.
+    pub fn begin_anew(&mut self) {
+        let record = SessionRecord {
+            extension: None,
+            mobile: None,
+            watched: Vec::new(),
+            signed_in: false,
+            user: None,
+            ..self.record.clone()
+        };
+        *self = Self {
+            heard_at: self.heard_at,
+            counted: self.counted,
+            stale: self.stale,
+            ..Self::new(record)
+        };
     }
 
     /// Puts a call in its place; returns whether it was known before.

@@ -136,13 +136,10 @@ impl Sessions {
         self.map.len() < limits::SESSIONS
     }
 
-    /// Adds or replaces a session that this instance owns.
+    /// Adds a session that nobody is told of yet, nor is it kept: [`Self::own`] makes that so.
     pub fn insert(&mut self, session: Session) {
-        let agent = session.record.agent.clone();
         self.index(&session.record);
         self.put(session);
-        self.unkept.insert(agent.clone());
-        self.dirty.insert(agent);
     }
 
     /// The owner changed a record: counts its version and marks it for the peers.

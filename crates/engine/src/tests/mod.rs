@@ -29,4 +29,5 @@ mod shortage;
 mod strangers;
 mod support;
 mod trace;
+mod unproven;
 mod verbs;
