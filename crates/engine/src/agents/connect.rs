@@ -152,6 +152,7 @@ impl Engine {
         };
         let was_alive = session.live();
         let former = session.subscription.epoch();
+        let was_up = session.subscription.is_up();
         let epoch = session.record.version.epoch;
         // A new session, or an agent of another owner, whose client has come here.
         let acquired = !was_alive || !session.owned_by(&self.cfg.instance);
@@ -159,7 +160,11 @@ impl Engine {
         if acquired && epoch_of_own.is_none() {
             self.unsubscribe(agent, pending.epoch);
             self.forget_unproven(agent);
-            self.reject(pending.job, ErrorCode::PleaseRetry, "the store is not ready");
+            self.reject(
+                pending.job,
+                ErrorCode::PleaseRetry,
+                "the store is not ready",
+            );
             return;
         }
         let Some(session) = self.sessions.get_mut(agent) else {
@@ -192,6 +197,10 @@ impl Engine {
         self.takeover_done(agent);
         self.note_node(agent, node);
         self.watch_again(agent);
+        // Nobody here has seen what the agent did meanwhile.
+        if was_alive && (acquired || !was_up) {
+            self.sync(agent, false, Cause::default(), self.now.mono);
+        }
         self.connected(pending.job, &pending.destination);
     }
 

@@ -8,6 +8,19 @@ use crate::agents::correlation::Subject;
 use crate::state::timer::Timer;
 use crate::{Engine, limits};
 
+/// A notification may leave out what only a full read shows.
+pub(super) fn completed(mut user: User, known: &User) -> User {
+    user.supervisor |= known.supervisor;
+    if user.teams.is_empty() {
+        user.teams.clone_from(&known.teams);
+    }
+    if user.wrap_up_on_incoming.is_empty() {
+        user.wrap_up_on_incoming
+            .clone_from(&known.wrap_up_on_incoming);
+    }
+    user
+}
+
 impl Engine {
     pub(crate) fn on_update(&mut self, agent: &AgentId, update: Update) {
         let owned = self.placement().owns(agent);
@@ -53,6 +66,9 @@ impl Engine {
         let read_due = session
             .and_then(|session| session.sync.as_ref())
             .is_some_and(|sync| sync.sign_in);
+        if signed_in {
+            self.shown_signed_in(agent);
+        }
         // What is read next may lag behind this.
         if signed_in && !read_due {
             self.sign_in_over(agent);
@@ -62,6 +78,9 @@ impl Engine {
         let early = !read_due && session.is_some_and(|session| session.signing_in(now, request));
         let cause = self.correlate(agent, request, Subject::State(&user.state));
         self.keep_user(agent, user.clone());
+        if let Some(session) = self.sessions.get_mut(agent) {
+            session.outdates_user();
+        }
         // After a sign-in the state is told behind who the agent is, once both are read.
         if signed_in && read_due {
             self.sync_now(agent);
@@ -127,6 +146,7 @@ impl Engine {
         } else {
             session.keep_dialog(dialog);
         }
+        session.outdates_call(&dialog.id);
         let name = session.name();
         let extension = session.record.extension.clone().unwrap_or_default();
         let viewer = Viewer {
@@ -198,18 +218,10 @@ impl Engine {
         if let Some(session) = self.sessions.get_mut(agent)
             && session.record.user.as_deref() != Some(&user)
         {
-            let mut user = user;
-            // A notification may leave out what only a full read shows.
-            if let Some(known) = session.record.user.as_deref() {
-                user.supervisor |= known.supervisor;
-                if user.teams.is_empty() {
-                    user.teams.clone_from(&known.teams);
-                }
-                if user.wrap_up_on_incoming.is_empty() {
-                    user.wrap_up_on_incoming
-                        .clone_from(&known.wrap_up_on_incoming);
-                }
-            }
+            let user = match session.record.user.as_deref() {
+                Some(known) => completed(user, known),
+                None => user,
+            };
             session.record.user = Some(Box::new(user));
             self.sessions.touch_state(agent);
         }
@@ -222,6 +234,10 @@ impl Engine {
             return;
         };
         session.dialogs.clear();
+        // The end of what was before a sign-in that was accepted since: that one holds.
+        if session.settling.is_some() && session.record.signed_in {
+            return;
+        }
         // After a forced sign-out it ends at once.
         let closing = session
             .linger_until

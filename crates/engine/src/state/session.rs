@@ -103,6 +103,11 @@ pub struct Sync {
     pub call: Option<CallId>,
     /// What was read so far.
     pub user: Option<Box<User>>,
+    /// A notification has told of the agent since that was asked for.
+    pub newer_user: bool,
+    /// Ids of calls that notifications have told of since the calls were asked for, at most
+    /// [`limits::DIALOGS_PER_AGENT`].
+    pub newer_calls: Vec<String>,
     /// Failures so far.
     pub tries: u32,
 }
@@ -274,6 +279,23 @@ impl Session {
             stale: self.stale,
             ..Self::new(record)
         };
+    }
+
+    /// A notification has told of the agent: a read under way may show what was before.
+    pub fn outdates_user(&mut self) {
+        if let Some(sync) = self.sync.as_mut().filter(|sync| sync.call.is_some()) {
+            sync.newer_user = true;
+        }
+    }
+
+    /// The same of a call.
+    pub fn outdates_call(&mut self, id: &str) {
+        if let Some(sync) = self.sync.as_mut().filter(|sync| sync.call.is_some())
+            && sync.newer_calls.len() < limits::DIALOGS_PER_AGENT
+            && !sync.newer_calls.iter().any(|known| known == id)
+        {
+            sync.newer_calls.push(id.to_owned());
+        }
     }
 
     /// Puts a call in its place; returns whether it was known before.

@@ -216,7 +216,12 @@ impl Sessions {
                 let former = std::mem::replace(&mut session.record, record.clone());
                 self.unbind(&former.destination, &record.agent);
                 let same = former.same_but_state(&record);
+                let proven = former.password != record.password;
                 self.index(&record);
+                if proven && let Some(session) = self.map.get_mut(&record.agent) {
+                    // What was refused here is not what its owner has now.
+                    session.refused = false;
+                }
                 if !same {
                     self.unkept.insert(record.agent);
                 }
@@ -364,6 +369,13 @@ impl Sessions {
         }
         self.unkept.clear();
         self.unkept_destinations.clear();
+    }
+
+    /// Of what was restored, ended sessions are remembered until then, monotonic milliseconds.
+    pub fn bury(&mut self, until: u64) {
+        for session in self.map.values_mut().filter(|session| !session.live()) {
+            session.buried_until = Some(until);
+        }
     }
 
     /// Whether there is something to tell.

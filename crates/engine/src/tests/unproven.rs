@@ -99,3 +99,18 @@ fn what_is_told_of_an_agent_during_its_connect_is_known() {
     assert_eq!(told[0].version.owner, instance("gc-1"));
     assert_eq!(told[0].destination, destination("other"));
 }
+
+#[test]
+fn an_ended_session_is_not_removed_under_a_connect() {
+    let mut rig = Rig::leader();
+    share(&mut rig, ended("1001", 70));
+    rig.notifications = Notifications::Silent;
+    let mut raw = message("Connect#1001", "desk,pw", "c1");
+    raw.deadline = Some((rig.now().wall + 3_600_000) as i64);
+    let id = rig.deliver(raw);
+    rig.advance(700_000);
+    assert!(rig.acks.is_empty());
+    rig.notify("1001", Notice::Up);
+    assert_eq!(rig.acks, [id]);
+    assert_eq!(rig.outcomes(), [Outcome::Ok]);
+}
