@@ -8,19 +8,6 @@ use crate::agents::correlation::Subject;
 use crate::state::timer::Timer;
 use crate::{Engine, limits};
 
-/// A notification may leave out what only a full read shows.
-pub(super) fn completed(mut user: User, known: &User) -> User {
-    user.supervisor |= known.supervisor;
-    if user.teams.is_empty() {
-        user.teams.clone_from(&known.teams);
-    }
-    if user.wrap_up_on_incoming.is_empty() {
-        user.wrap_up_on_incoming
-            .clone_from(&known.wrap_up_on_incoming);
-    }
-    user
-}
-
 impl Engine {
     pub(crate) fn on_update(&mut self, agent: &AgentId, update: Update) {
         let owned = self.placement().owns(agent);
@@ -47,9 +34,13 @@ impl Engine {
         }
     }
 
-    fn on_user(&mut self, agent: &AgentId, request: Option<&str>, user: User) {
+    fn on_user(&mut self, agent: &AgentId, request: Option<&str>, mut user: User) {
         if user.state_unknown() {
             return;
+        }
+        let session = self.sessions.get(agent);
+        if let Some(known) = session.and_then(|session| session.record.user.as_deref()) {
+            user.complete_with(known);
         }
         if self.forced_out(agent, &user) {
             let session = self.sessions.get(agent);
@@ -218,10 +209,10 @@ impl Engine {
         if let Some(session) = self.sessions.get_mut(agent)
             && session.record.user.as_deref() != Some(&user)
         {
-            let user = match session.record.user.as_deref() {
-                Some(known) => completed(user, known),
-                None => user,
-            };
+            let mut user = user;
+            if let Some(known) = session.record.user.as_deref() {
+                user.complete_with(known);
+            }
             session.record.user = Some(Box::new(user));
             self.sessions.touch_state(agent);
         }

@@ -1,6 +1,5 @@
 //! Sign-in, sign-out, and reading an agent anew.
 
-use crate::agents::notices::completed;
 use crate::api::command::{Call, DownstreamCommand};
 use crate::api::ids::CallId;
 use crate::downstream::calls::CallFor;
@@ -24,11 +23,11 @@ fn newest(
     read: User,
     mut calls: Vec<Dialog>,
 ) -> (User, Vec<Dialog>) {
-    let told = session.record.user.as_deref().filter(|_| sync.newer_user);
-    let user = match told {
-        Some(told) => completed(told.clone(), &read),
-        None => read,
-    };
+    let mut user = read;
+    if let Some(told) = session.record.user.as_deref().filter(|_| sync.newer_user) {
+        let read = std::mem::replace(&mut user, told.clone());
+        user.complete_with(&read);
+    }
     let newer = |call: &Dialog| sync.newer_calls.contains(&call.id);
     calls.retain(|call| !newer(call));
     calls.extend(session.dialogs.iter().filter(|call| newer(call)).cloned());
