@@ -358,6 +358,8 @@ impl Engine {
         self.forget_strangers();
         self.return_strays();
         self.own_strays();
+        // An account of a session may name one that has left it to others meanwhile.
+        self.take_from_absent();
         self.mend_subscriptions();
         self.expire_waiting();
     }

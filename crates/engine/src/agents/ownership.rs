@@ -32,9 +32,15 @@ impl Engine {
         }
     }
 
-    /// Active-active: takes the agents of all peers that are gone, or have left an agent's group.
+    /// Active-active: takes the agents of all peers that are gone, or have left an agent's group to
+    /// others.
     pub(crate) fn take_from_absent(&mut self) {
         if self.cfg.mode != Mode::ActiveActive {
+            return;
+        }
+        // Asked again and again: most times without a look at each of them.
+        let tally = self.sessions.tally(&self.cfg.instance);
+        if tally.owned == tally.total || !self.placement().someone_stands_by() {
             return;
         }
         let peers: Vec<InstanceId> = self.members.iter().map(|(id, _)| id.clone()).collect();

@@ -8,7 +8,8 @@
 //!                                   └─────────── draining ◀── claim of a higher ◀──┘
 //! ```
 //!
-//! Active-passive: one leader a group. Active-active: every serving instance leads.
+//! Active-passive: one leader a group. Active-active: every instance leads that can serve; one that
+//! cannot (no downstream, brokers of no use) is a follower while another one can.
 
 use std::cmp::Reverse;
 
@@ -116,7 +117,7 @@ impl Engine {
             _ => {}
         }
         let leads = match self.cfg.mode {
-            Mode::ActiveActive => true,
+            Mode::ActiveActive => self.leads_beside_others(index),
             Mode::ActivePassive => self.should_lead(index),
         };
         let role = match leads {
@@ -151,6 +152,14 @@ impl Engine {
         }
         let known = peers.all(|(_, peer)| peer.snapshot_done);
         (known && waited >= self.cfg.peers.heartbeat.min(1_000)) || waited >= JOIN_MAX_MS
+    }
+
+    /// Active-active: whether this instance leads a group beside the others. Where it cannot serve
+    /// and another one can, that one takes its agents; where nobody can, all stay.
+    fn leads_beside_others(&self, index: usize) -> bool {
+        let group = &self.groups[index];
+        let stays = group.leaving.is_some() || self.eligible(index);
+        stays || !self.other_eligible(&group.name)
     }
 
     /// Active-passive: whether this instance is the leader of a group.

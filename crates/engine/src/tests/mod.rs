@@ -26,6 +26,7 @@ mod redelivered;
 mod remembered;
 mod replies;
 mod shortage;
+mod standing_by;
 mod strangers;
 mod support;
 mod trace;
