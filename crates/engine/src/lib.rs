@@ -268,10 +268,10 @@ impl Engine {
                 // Nor has a newcomer listened meanwhile.
                 self.attached.forgive(late, now.mono);
                 let doubts = !self.cfg.planted.skips_epoch_check();
-                if late > self.cfg.peers.suspect
-                    && doubts
-                    && self.members.present().next().is_some()
-                {
+                // One that was gone before may have come and taken over meanwhile.
+                let others = self.members.present().next().is_some()
+                    || self.book.known_members().next().is_some();
+                if late > self.cfg.peers.suspect && doubts && others {
                     if late >= self.cfg.peers.silent() {
                         self.cluster.pause.stand_aside();
                     }
@@ -356,6 +356,7 @@ impl Engine {
         self.sweep_journal();
         self.timers.set(Timer::Sweep, self.now.mono + 1_000);
         self.forget_strangers();
+        self.note_steady_leads();
         self.return_strays();
         self.own_strays();
         // An account of a session may name one that has left it to others meanwhile.

@@ -157,10 +157,10 @@ impl Engine {
             let group = &self.groups[index];
             // Who is about to take the lead takes them all at once.
             let promised = match group.choice.as_ref().map(|choice| &choice.wish) {
-                Some(Wish::Leader { instance }) => self
-                    .members
-                    .get(instance)
-                    .is_some_and(|peer| peer.liveness.present()),
+                Some(Wish::Leader { instance }) => self.members.get(instance).is_some_and(|peer| {
+                    let state = peer.group(&group.name);
+                    peer.liveness.present() && state.is_some_and(|state| state.eligible)
+                }),
                 _ => false,
             };
             let alone = group.role.leads() && self.placement().leader_of(&group.name).is_none();

@@ -94,6 +94,8 @@ impl Engine {
                 let left = reason == crate::cluster::members::GOODBYE;
                 self.look_at_roles(if left { "peer-left" } else { "peer-lost" });
                 self.take_from(&peer, reason);
+                // Those of one that was lost before, when this one was there to take them.
+                self.take_from_absent();
                 self.release_held();
             }
         }
@@ -297,7 +299,9 @@ impl Engine {
     pub(crate) fn eligible(&self, index: usize) -> bool {
         let group = &self.groups[index];
         let out = group.stopped || group.role == Role::Disabled || group.leaving.is_some();
-        !out && self.route.available() && !self.links.stuck()
+        // A lead needs an epoch; who leads has its own.
+        let epoch = group.role.leads() || !self.lacks_epochs();
+        !out && epoch && self.route.available() && !self.links.stuck()
     }
 
     pub(crate) fn other_eligible(&self, name: &str) -> bool {
@@ -354,10 +358,25 @@ impl Engine {
         let Some(since) = group.took_back.take() else {
             return;
         };
+        group.unkept = true;
         if now.saturating_sub(since) >= limits::STEADY_LEAD_MS {
             group.hold_factor = 1;
         } else if !wanted && !group.stopped {
-            group.hold_factor = (group.hold_factor * 2).min(limits::HOLD_FACTOR);
+            group.hold_longer();
+        }
+    }
+
+    /// A takeback that has lasted: the next one need not wait for longer.
+    pub(crate) fn note_steady_leads(&mut self) {
+        let now = self.now.mono;
+        for index in 0..self.groups.len() {
+            let since = self.groups[index].took_back;
+            if since.is_some_and(|since| now >= since + limits::STEADY_LEAD_MS) {
+                let group = self.groups.edit(index);
+                group.took_back = None;
+                group.hold_factor = 1;
+                group.unkept = true;
+            }
         }
     }
 

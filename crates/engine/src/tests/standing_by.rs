@@ -226,3 +226,42 @@ fn a_broker_of_no_use_has_the_same_effect() {
     pass(&mut rig, &mut seq, SERVES, 30_000);
     assert_eq!(rig.role(), Role::Leader);
 }
+
+#[test]
+fn of_three_the_last_takes_the_agents_of_both_that_are_lost_one_after_the_other() {
+    let mut seq = 0;
+    let mut rig = beside(&mut seq);
+    let (mut zero, both) = (0, ["gc-0", "gc-2"]);
+    rig.counts.insert(instance("gc-0"), 1);
+    beat_of(&mut rig, "gc-0", &mut zero, SERVES);
+    rig.peer_snapshot_of(vec![Rig::record("3001", "gc-2", 5)]);
+    let records = vec![Rig::record("4001", "gc-0", 5)];
+    rig.peer(
+        "gc-0",
+        PeerMessage::Snapshot {
+            part: 0,
+            parts: 1,
+            sessions: records,
+            destinations: Vec::new(),
+        },
+    );
+    for _ in 0..4 {
+        // A higher priority: it is the first of the living.
+        zero += 1;
+        let mut heartbeat = rig.heartbeat(zero, Role::Leader, 200);
+        heartbeat.broker = "b1".into();
+        rig.peer("gc-0", PeerMessage::Heartbeat(heartbeat));
+        pass(&mut rig, &mut seq, SERVES, 250);
+    }
+    // Both are killed at one time: gc-2 is found lost first.
+    rig.peer("gc-2", PeerMessage::Goodbye);
+    assert_eq!(
+        owner(&rig, "3001"),
+        "gc-2",
+        "the first of the living takes them"
+    );
+    rig.peer("gc-0", PeerMessage::Goodbye);
+    for name in ["3001", "4001", "2001"] {
+        assert_eq!(owner(&rig, name), "gc-1", "{both:?} are gone");
+    }
+}
