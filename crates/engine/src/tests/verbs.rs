@@ -588,7 +588,7 @@ fn failover_that_is_on_again_starts_no_group_that_was_stopped_before() {
         rig.advance_with_peer(2_000, &mut seq, Role::Follower, 100);
         if stopped_before {
             give(&mut rig, Verb::GroupStop("agents".into())).unwrap();
-            rig.advance_with_peer(10_000, &mut seq, Role::Leader, 100);
+            rig.advance_with_peer(20_000, &mut seq, Role::Leader, 100);
             assert_eq!(rig.role(), Role::Disabled);
         }
         give(&mut rig, Verb::FailoverStop("agents".into())).unwrap();

@@ -174,6 +174,7 @@ fn a_broker_that_is_blocked_is_not_gone_back_to_before_it_is_free() {
     let redial = dialled(&links.steps(at(10_200)));
     let first = redial[0].0;
     links.on_up(at(11_000), first, String::new(), String::new());
+    assert_eq!(activated(&links.steps(at(15_000))), None);
     let back = links.next_at(at(15_000)).expect("a time is set");
     links.on_blocked(at(back - 100), first, true);
     assert_eq!(activated(&links.steps(at(back))), None);
