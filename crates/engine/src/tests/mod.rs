@@ -3,6 +3,7 @@
 mod aside;
 mod calls;
 mod certain;
+mod choices;
 mod clients;
 mod commands;
 mod downstream;
