@@ -105,7 +105,9 @@ impl<'a> Placement<'a> {
         } else if self.leads_for(agent) {
             Some(me.clone())
         } else {
-            None
+            // Whoever does: it takes the agent.
+            let index = self.group_of_agent(agent).unwrap_or(0);
+            self.leader_of(&self.groups.get(index)?.name)
         }
     }
 

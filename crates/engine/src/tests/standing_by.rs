@@ -92,10 +92,15 @@ fn what_waits_where_no_downstream_is_goes_to_the_peer_that_has_one() {
     rig.answers.push_back(not_sent());
     rig.send("MakeReady#1001", "", "m1");
     rig.send("MakeNotReady#1001", "", "m2");
+    rig.send("Connect#1009", "desk,pw", "c9");
     pass(&mut rig, &mut seq, SERVES, 6_000);
     assert_eq!(rig.role(), Role::Follower);
     assert!(!rig.told("desk").contains(&OUT), "the other one serves");
     assert!(rig.consumers.is_empty());
+    let connects = |(to, _, raw): &(_, _, crate::wire::message::RawMessage)| {
+        *to == instance("gc-2") && raw.kind.as_deref() == Some("Connect#1009")
+    };
+    assert!(rig.forwards().iter().any(connects), "nobody has it yet");
     taken(&mut rig, "1001");
     pass(&mut rig, &mut seq, SERVES, 1_000);
     assert!(!rig.outcomes().contains(&Outcome::Expired));
