@@ -11,11 +11,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::header::{HOST, ORIGIN};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode};
 
 use super::throttle::Throttle;
+use crate::listener::bearer;
 use crate::model::Secret;
 use crate::settings::{Admin, Token, TokenRole};
 
@@ -114,14 +115,6 @@ pub(super) struct Access {
     rules: Rules,
     machine: Option<String>,
     throttle: Throttle,
-}
-
-/// The bearer token that comes with a request. Secrets compare in constant time.
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<Secret> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, given) = value.split_once(' ')?;
-    let token = || Secret::new(given.trim());
-    scheme.eq_ignore_ascii_case("bearer").then(token)
 }
 
 impl Access {

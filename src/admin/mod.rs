@@ -9,7 +9,6 @@ mod extract;
 mod guard;
 mod health;
 mod history;
-mod listener;
 mod live;
 mod page;
 mod pulse;
@@ -32,15 +31,14 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use guard::Rules;
-pub(crate) use guard::bearer;
 pub use history::{History, HistoryEntry};
 pub(crate) use history::{read as read_history, since};
-pub(crate) use listener::Limited;
 pub use pulse::{Pulse, Second};
 
 use crate::engine::View;
 use crate::engine::input::Verb;
 use crate::engine::view::{SessionPage, SessionQuery};
+use crate::listener::{From, Limited};
 use crate::net::TlsServer;
 use crate::network::Network;
 use crate::record::Told;
@@ -128,8 +126,8 @@ pub async fn serve(
     let tls = tls.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     let address = listener.local_addr()?;
     let access = guard::Access::of(address, tls.is_some(), state.rules.clone());
-    let listener = listener::Limited::new(listener, state.connections, tls);
-    let app = routes::router(state, access).into_make_service_with_connect_info::<listener::From>();
+    let listener = Limited::new(listener, state.connections, tls);
+    let app = routes::router(state, access).into_make_service_with_connect_info::<From>();
     let (stop, stopped) = oneshot::channel::<()>();
     let server = axum::serve(listener, app).with_graceful_shutdown(async move {
         // An error says that the sender is gone, which is the end as well.

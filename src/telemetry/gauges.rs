@@ -103,8 +103,8 @@ fn count(number: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use crate::admin::testing::view;
     use crate::telemetry::Telemetry;
+    use crate::testing::view;
 
     #[test]
     fn the_view_becomes_gauges() {
