@@ -75,7 +75,7 @@ fn every_way_to_be_malformed() {
             ErrorCode::MissingReasonCode,
         ),
         (
-            raw("Connect#1", "a b,p"),
+            raw("Connect#1", "a\tb,p"),
             "bad_destination",
             ErrorCode::PleaseRetry,
         ),
