@@ -3,7 +3,7 @@
 //! ```text
 //!                  Input (delivery, confirm, call result, notification, peer message, time, operator verb)
 //!    shells  ─────────────────────────────────────────────▶  engine (pure)
-//!    broker · downstream · notify · control · admin             decides
+//!    broker · downstream · notify · admin                       decides
 //!    ◀─────────────────────────────────────────────────────  Command (publish, ack, call, subscribe, …) + Event (logs, metrics)
 //! ```
 //!
