@@ -336,7 +336,7 @@ impl Engine {
     /// Whether commands are in work: one that was taken and is not acknowledged.
     #[must_use]
     pub fn in_work(&self) -> bool {
-        self.jobs.len() > 0
+        !self.jobs.is_empty()
     }
 
     /// Removes those that are old enough; most times there is none.
