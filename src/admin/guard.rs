@@ -17,7 +17,6 @@ use axum::http::{HeaderMap, StatusCode};
 
 use super::throttle::Throttle;
 use crate::listener::bearer;
-use crate::model::Secret;
 use crate::settings::{Admin, Token, TokenRole};
 
 /// What a request touches.
@@ -255,6 +254,7 @@ fn same_origin(headers: &HeaderMap, host: Option<&Authority>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Secret;
 
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
