@@ -23,7 +23,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::model::Secret;
 
-/// A connection on which nothing is received for this long is closed.
+/// A connection on which nothing is received, and nothing sent, for this long is closed.
 const IDLE: Duration = Duration::from_secs(60);
 /// Pause after a failed accept (out of descriptors), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -187,7 +187,12 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        on_stream!(&mut self.stream, poll_write, cx, data)
+        let written = on_stream!(&mut self.stream, poll_write, cx, data);
+        // An answer that goes on for as long as somebody reads it, as the page's, is not idle.
+        if matches!(written, Poll::Ready(Ok(count)) if count > 0) {
+            self.idle.as_mut().reset(Instant::now() + IDLE);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

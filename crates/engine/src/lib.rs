@@ -265,6 +265,7 @@ impl Engine {
                 self.members.forgive(late, now.mono);
                 self.members.doubt_counts();
                 self.groups.forgive_consumers(late);
+                self.book.forgive(late, now.mono);
                 // Nor has a newcomer listened meanwhile.
                 self.attached.forgive(late, now.mono);
                 let doubts = !self.cfg.planted.skips_epoch_check();
