@@ -9,7 +9,6 @@ mod extract;
 mod guard;
 mod health;
 mod history;
-mod listener;
 mod live;
 mod page;
 mod pulse;
@@ -28,23 +27,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
+use axum::extract::ConnectInfo;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 pub use guard::Rules;
-pub(crate) use guard::bearer;
 pub use history::{History, HistoryEntry};
 pub(crate) use history::{read as read_history, since};
-pub(crate) use listener::Limited;
 pub use pulse::{Pulse, Second};
 
 use crate::engine::View;
 use crate::engine::input::Verb;
 use crate::engine::view::{SessionPage, SessionQuery};
+use crate::listener::{From, Limited};
 use crate::net::TlsServer;
 use crate::network::Network;
 use crate::record::Told;
 use crate::rest::Callbacks;
+use crate::serve;
 use crate::watchdog::Watchdog;
 
 /// How long open connections may take to end when the listener is shut down.
@@ -128,20 +130,17 @@ pub async fn serve(
     let tls = tls.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     let address = listener.local_addr()?;
     let access = guard::Access::of(address, tls.is_some(), state.rules.clone());
-    let listener = listener::Limited::new(listener, state.connections, tls);
-    let app = routes::router(state, access).into_make_service_with_connect_info::<listener::From>();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let server = axum::serve(listener, app).with_graceful_shutdown(async move {
-        // An error says that the sender is gone, which is the end as well.
-        let _ = stopped.await;
-    });
-    let end = async move {
-        shutdown.await;
-        let _ = stop.send(());
-        tokio::time::sleep(CLOSING).await;
+    let listener = Limited::new(listener, state.connections, tls);
+    let app = routes::router(state, access);
+    let of = |from: SocketAddr| {
+        let from = ConnectInfo(From(from.ip()));
+        app.clone().layer(Extension(from))
     };
-    tokio::select! {
-        result = server => result,
-        () = end => Ok(()),
-    }
+    let stop = CancellationToken::new();
+    let end = async {
+        shutdown.await;
+        stop.cancel();
+    };
+    tokio::join!(serve::serve(listener, of, stop.clone(), CLOSING), end);
+    Ok(())
 }
