@@ -156,10 +156,11 @@ pub(super) async fn health(response: Response) -> NodeHealth {
             reason: out_of_service(response).await,
         };
     }
+    let host = response.url().host_str().unwrap_or_default().to_owned();
     let reason = if code.is_success() {
         match body(response).await {
             Ok(body) => match system_info::document(&body) {
-                Ok(health) => return health,
+                Ok(health) => return with_domains(health, &host),
                 Err(error) => format!("unreadable SystemInfo: {error}"),
             },
             Err(error) => error.reason(),
@@ -168,6 +169,24 @@ pub(super) async fn health(response: Response) -> NodeHealth {
         unexpected(response, code).await
     };
     NodeHealth::Unreachable { reason }
+}
+
+/// A node that does not tell its domains: it is its own, as on a platform of one node.
+fn with_domains(mut health: NodeHealth, host: &str) -> NodeHealth {
+    if let NodeHealth::InService {
+        xmpp_domain,
+        pubsub_domain,
+        ..
+    } = &mut health
+    {
+        if xmpp_domain.is_empty() {
+            host.clone_into(xmpp_domain);
+        }
+        if pubsub_domain.is_empty() {
+            *pubsub_domain = format!("pubsub.{xmpp_domain}");
+        }
+    }
+    health
 }
 
 async fn out_of_service(response: Response) -> String {

@@ -76,6 +76,37 @@ impl User {
             .to_owned()
     }
 
+    /// Takes over what an account leaves out and was known before: notifications may hold the state
+    /// alone. What changes with the state (reason, time, mobile phone) is not taken over, and a
+    /// signed-out user has no extension.
+    pub fn complete_with(&mut self, known: &Self) {
+        let signed_in = self.signed_in();
+        self.supervisor |= known.supervisor;
+        let fill = |mine: &mut String, theirs: &String| {
+            if mine.is_empty() {
+                mine.clone_from(theirs);
+            }
+        };
+        // Both or none: a changed name may have lost one of its parts.
+        if self.first_name.is_empty() && self.last_name.is_empty() {
+            fill(&mut self.first_name, &known.first_name);
+            fill(&mut self.last_name, &known.last_name);
+        }
+        fill(&mut self.login_id, &known.login_id);
+        fill(&mut self.login_name, &known.login_name);
+        fill(&mut self.media_type, &known.media_type);
+        fill(&mut self.wrap_up_on_incoming, &known.wrap_up_on_incoming);
+        if signed_in {
+            fill(&mut self.extension, &known.extension);
+        }
+        if self.team == Team::default() {
+            self.team.clone_from(&known.team);
+        }
+        if self.teams.is_empty() {
+            self.teams.clone_from(&known.teams);
+        }
+    }
+
     /// Whether the platform counts the user as signed in.
     #[must_use]
     pub fn signed_in(&self) -> bool {

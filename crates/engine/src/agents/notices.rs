@@ -34,9 +34,13 @@ impl Engine {
         }
     }
 
-    fn on_user(&mut self, agent: &AgentId, request: Option<&str>, user: User) {
+    fn on_user(&mut self, agent: &AgentId, request: Option<&str>, mut user: User) {
         if user.state_unknown() {
             return;
+        }
+        let session = self.sessions.get(agent);
+        if let Some(known) = session.and_then(|session| session.record.user.as_deref()) {
+            user.complete_with(known);
         }
         if self.forced_out(agent, &user) {
             let session = self.sessions.get(agent);
@@ -199,16 +203,8 @@ impl Engine {
             && session.record.user.as_deref() != Some(&user)
         {
             let mut user = user;
-            // A notification may leave out what only a full read shows.
             if let Some(known) = session.record.user.as_deref() {
-                user.supervisor |= known.supervisor;
-                if user.teams.is_empty() {
-                    user.teams.clone_from(&known.teams);
-                }
-                if user.wrap_up_on_incoming.is_empty() {
-                    user.wrap_up_on_incoming
-                        .clone_from(&known.wrap_up_on_incoming);
-                }
+                user.complete_with(known);
             }
             session.record.user = Some(Box::new(user));
             self.sessions.touch_state(agent);

@@ -341,3 +341,9 @@ pub const TRACE_ID: usize = 255;
 
 /// Steps that one member tells of a command; further ones are left out.
 pub const TRACE_ROWS: usize = 60;
+
+/// A journal that has not taken a record for so long counts as failing, milliseconds.
+pub const DISK_WAIT_MS: u64 = 3_000;
+
+/// Members' clocks that are less apart count as equal, milliseconds.
+pub const CLOCKS_APART_MS: u64 = 60_000;

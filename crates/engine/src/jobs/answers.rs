@@ -40,6 +40,7 @@ impl Engine {
         let answered = self.agreed(id, answered);
         // Before anybody is told: what is written and told to the members is what the client hears.
         let answered = self.of_a_former_owner(id, answered);
+        let answered = self.honest(id, answered);
         if self.records_outcome(id, &answered) {
             self.record_outcome(id, answered);
         } else {
@@ -95,7 +96,9 @@ impl Engine {
             self.send_reply(id, &command, reply.clone());
         }
         for waiter in waiters {
-            self.answer_again(waiter, &reply);
+            // Its error event has just been told.
+            self.reply_again(waiter, &reply);
+            self.settle(waiter);
         }
         self.settle(id);
         self.leave_lane(id, &command);
@@ -237,9 +240,14 @@ impl Engine {
 
     /// Sends the terminal reply, where one is asked for.
     pub(crate) fn send_reply(&mut self, id: JobId, command: &ClientCommand, reply: Arc<Reply>) {
-        let Some(reply_to) = &command.reply_to else {
-            return;
-        };
+        if let Some(reply_to) = self.wanted_reply(command) {
+            self.post_reply(id, reply_to, reply, command.cause());
+        }
+    }
+
+    /// Where a command's reply goes to, where one is asked for.
+    fn wanted_reply<'a>(&self, command: &'a ClientCommand) -> Option<&'a ReplyTo> {
+        let reply_to = command.reply_to.as_ref()?;
         // A client of the agent is told by events alone. That of another agent may have a queue of
         // its destination's name, and is told by events, too.
         let own = match &command.addressee {
@@ -251,11 +259,7 @@ impl Engine {
         let own = own.cloned().or_else(|| self.destination_of(command));
         let to_itself = own.is_some_and(|own| own.as_str() == reply_to.as_str())
             && self.known_client(command, reply_to);
-        if to_itself {
-            return;
-        }
-        let cause = command.cause();
-        self.post_reply(id, reply_to, reply, cause);
+        (!to_itself).then_some(reply_to)
     }
 
     /// Posts a reply. Its way is chosen for the broker that its command was consumed on.
@@ -333,11 +337,39 @@ impl Engine {
         self.accept_again(job.waiters);
     }
 
+    /// A command whose outcome is known. Whoever is told by events alone is told its error by one:
+    /// that of the first time may never have left.
     pub(crate) fn answer_again(&mut self, id: JobId, reply: &Arc<Reply>) {
+        self.reply_again(id, reply);
+        if let Some((command, _)) = self.job_command(id)
+            && let Some(error) = &reply.error
+            && self.wanted_reply(&command).is_none()
+        {
+            self.tell_error(id, &command, &error.code, &error.message);
+        }
+        self.settle(id);
+    }
+
+    fn reply_again(&mut self, id: JobId, reply: &Arc<Reply>) {
         if let Some((command, _)) = self.job_command(id) {
             self.send_reply(id, &command, reply.clone());
         }
-        self.settle(id);
+    }
+
+    /// Whether a command that was carried out before is carried out again: it only reads, and its
+    /// answer is not in the reply that is remembered (it was an event, or too long).
+    pub(crate) fn reads_again(&self, command: &ClientCommand, reply: &Reply) -> bool {
+        if reply.outcome != Outcome::Ok || command.repeat != Repeat::Safe {
+            return false;
+        }
+        match command.spec.step {
+            Step::Hello | Step::Beat | Step::Query(_) => self.wanted_reply(command).is_none(),
+            Step::Http => {
+                let method = command.args.get("method").unwrap_or_default();
+                reply.body.is_none() && method.eq_ignore_ascii_case("GET")
+            }
+            _ => false,
+        }
     }
 
     /// An answer that is not the command's outcome and so is not remembered.

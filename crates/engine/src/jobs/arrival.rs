@@ -116,8 +116,11 @@ impl Engine {
                 }
                 Known::Finished(reply) => {
                     self.duplicate(id, "finished");
-                    self.answer_again(id, &reply);
-                    return;
+                    if !self.reads_again(&command, &reply) {
+                        self.answer_again(id, &reply);
+                        return;
+                    }
+                    self.ledger.forget(&key);
                 }
                 Known::Running(first) if self.jobs.get(first).is_none() => {
                     self.ledger.forget(&key);
@@ -199,7 +202,8 @@ impl Engine {
     }
 
     pub(crate) fn hold(&mut self, id: JobId) {
-        if self.jobs.held_count() >= (self.cfg.prefetch / 2).max(1) {
+        let full = self.jobs.held_count() >= (self.cfg.prefetch / 2).max(1);
+        if full && !self.jobs.may_have_run(id) {
             self.overloaded(id);
             return;
         }

@@ -119,7 +119,9 @@ impl Engine {
             .map(|group| group.name.clone());
         // By its id the owner would know it again; without one it must be told.
         let again = matches!(job.state(), State::Forwarded { .. });
-        raw.redelivered |= job.seen || (again && job.key.is_none());
+        // Also where it comes back: the answer to what was sent before may be lost.
+        job.seen |= again && job.key.is_none();
+        raw.redelivered |= job.seen;
         let handed = Evidence::HandedOver {
             to: owner.clone(),
             boot,
@@ -151,7 +153,7 @@ impl Engine {
             self.say(Some(peer), PeerMessage::ForwardRefused { id, why });
             return;
         }
-        if self.jobs.len() >= 2 * self.cfg.prefetch {
+        if !known && self.jobs.len() >= 2 * self.cfg.prefetch {
             let why = ForwardRefusal::Busy;
             self.say(Some(peer), PeerMessage::ForwardRefused { id, why });
             return;

@@ -200,7 +200,7 @@ impl Engine {
         let Some(State::Intending(own)) = self.jobs.state(id) else {
             return;
         };
-        let (key, epoch, durable) = (own.key, own.epoch, own.durable);
+        let (key, epoch, durable, contested) = (own.key, own.epoch, own.durable, own.contested);
         let disputed = own.contested && self.now.mono >= own.since + limits::DOUBT_WAIT_MS;
         if !durable {
             return;
@@ -211,12 +211,21 @@ impl Engine {
             self.leave_lane(id, &command);
             return;
         }
-        if self.now.wall >= command.deadline_ms {
-            self.finish(id, Self::expired());
-            return;
-        }
         if disputed {
             self.in_doubt(id, "another instance may have started it");
+            return;
+        }
+        if self.now.wall >= command.deadline_ms {
+            if contested {
+                // Its outcome comes, or the other maker takes its intent back.
+                self.look_again_at_waiting();
+                return;
+            }
+            // Nothing was called: what a member objects to counts as with any refusal.
+            if let Some(job) = self.jobs.get_mut(id) {
+                job.started = None;
+            }
+            self.finish(id, Self::expired());
             return;
         }
         let agent = match &command.addressee {
@@ -463,11 +472,33 @@ impl Engine {
             self.owe_outcome(key);
         }
         if let Some(Transition::Recorded(mut own)) = self.step(id, Evidence::Known) {
+            let recorded = own.answered.outcome;
             if contested {
                 own.answered.outcome = Outcome::InDoubt;
             }
-            self.conclude(id, own.answered, true);
+            let answered = self.agreed(id, own.answered);
+            let answered = self.honest(id, answered);
+            let same = answered.outcome == recorded;
+            if !same {
+                self.record_anew(id, key, &answered);
+            }
+            self.conclude(id, answered, same);
         }
+    }
+
+    /// Something has become known since an outcome was written: what the client hears is what is
+    /// written, and told to the members.
+    fn record_anew(&mut self, id: JobId, key: Key, answered: &Answered) {
+        let Some((command, Some((_, body)))) = self.job_command(id) else {
+            return;
+        };
+        let record = OutcomeRecord {
+            key,
+            body,
+            until: self.remembered_until(&command),
+            reply: shortened(self.reply_to_command(&command, answered)),
+        };
+        self.journal().write_outcome(None, record);
     }
 
     /// Nothing was carried out here, and another instance has told what it did: that holds.

@@ -44,10 +44,10 @@ impl Lanes {
         self.map.keys().cloned().collect()
     }
 
-    /// At the end of its lane. `false`: that one is full.
-    fn push(&mut self, id: JobId, key: &LaneKey) -> bool {
+    /// At the end of its lane. `false`: that one is full, and the job not one that `must` go in.
+    fn push(&mut self, id: JobId, key: &LaneKey, must: bool) -> bool {
         let lane = self.map.entry(key.clone()).or_default();
-        let room = lane.queue.len() < limits::LANE_DEPTH;
+        let room = must || lane.queue.len() < limits::LANE_DEPTH;
         if room {
             lane.queue.push_back(id);
         }
@@ -119,7 +119,8 @@ impl Engine {
     /// Its agent is ours: into its lane.
     pub(crate) fn enqueue(&mut self, id: JobId, command: &ClientCommand) {
         let key = lane_key(command);
-        if !self.jobs.lanes.push(id, &key) {
+        let must = self.jobs.may_have_run(id);
+        if !self.jobs.lanes.push(id, &key, must) {
             self.overloaded(id);
             return;
         }

@@ -45,18 +45,35 @@ impl Engine {
 
     /// A peer tells an outcome. A command that is being carried out here, too (an instance that was
     /// frozen may have it begun), will end with it.
-    pub(crate) fn hear_outcome(&mut self, outcome: OutcomeRecord) {
+    pub(crate) fn hear_outcome(&mut self, mut outcome: OutcomeRecord) {
+        outcome.until = self.until_here(outcome.until);
         self.compare_outcomes(&outcome);
-        let definite = outcome.reply.outcome != Outcome::InDoubt;
-        let running = self.ledger.running(&outcome.key).filter(|_| definite);
-        if let Some(job) = running.and_then(|id| self.jobs.get_mut(id))
-            && job.key == Some((outcome.key, outcome.body))
-        {
-            job.told = Some(Arc::new(outcome.reply.clone()));
+        if let Some(id) = self.ledger.running(&outcome.key) {
+            self.note_told(id, &outcome);
         }
         let jobs = &self.jobs;
         self.ledger
             .learn(self.retention.now(), outcome, |job| jobs.started(job));
+    }
+
+    /// Until when what a member has just told is remembered here. Its clock may be behind ours by
+    /// more than it is remembered for.
+    pub(crate) fn until_here(&self, until: u64) -> u64 {
+        let promised = self.retention.now().wall + limits::LEDGER_RETENTION_MS;
+        match until < promised - limits::CLOCKS_APART_MS {
+            true => promised,
+            false => until,
+        }
+    }
+
+    /// Another instance has told an outcome of a command that is in work here.
+    pub(crate) fn note_told(&mut self, id: JobId, outcome: &OutcomeRecord) {
+        let definite = outcome.reply.outcome != Outcome::InDoubt;
+        if let Some(job) = self.jobs.get_mut(id).filter(|_| definite)
+            && job.key == Some((outcome.key, outcome.body))
+        {
+            job.told = Some(Arc::new(outcome.reply.clone()));
+        }
     }
 
     /// One id, one definite outcome: where another instance has told one, it is told here, too. An

@@ -170,7 +170,8 @@ pub(crate) struct Book {
     by_age: BTreeSet<(u64, Key)>,
     /// The entries that are calls of an agent to a number.
     calls: BTreeSet<(AgentId, Key)>,
-    pub(super) writes: BTreeMap<JournalId, Pending>,
+    /// With when they were handed to the disk, monotonic milliseconds.
+    pub(super) writes: BTreeMap<JournalId, (Pending, u64)>,
     pub(super) next_write: u64,
     pub(super) failing: bool,
     /// Members that were ever heard.

@@ -31,10 +31,16 @@ impl Engine {
                     .write(JournalWrite::Withdraw(key), Pending::Other);
             }
         }
-        for intent in intents {
+        for mut intent in intents {
+            if !history {
+                intent.until = self.until_here(intent.until);
+            }
             self.on_intent(from, intent, history);
         }
-        for outcome in outcomes {
+        for mut outcome in outcomes {
+            if !history {
+                outcome.until = self.until_here(outcome.until);
+            }
             if history || !self.objects(from, &outcome) {
                 self.on_outcome(from, outcome);
             }
@@ -210,8 +216,10 @@ impl Engine {
             return;
         }
         // What is being carried out here ends with an outcome of its own.
-        let started = |id: JobId| self.jobs.started(id) && self.jobs.get(id).is_some();
-        if self.ledger.running(&key).is_some_and(started) {
+        let started = |id: &JobId| self.jobs.started(*id) && self.jobs.get(*id).is_some();
+        if let Some(id) = self.ledger.running(&key).filter(started) {
+            self.compare_outcomes(&outcome);
+            self.note_told(id, &outcome);
             let out = self.book.out.entry(from.clone()).or_default();
             out.acked_outcomes.insert(key);
             // Who was about to refuse it is to wait for that.

@@ -10,14 +10,13 @@
 //! A member that was away is told what it missed (`owed`); until it has that, its heartbeats'
 //! counterpart does not list it as settled, and nobody concludes anything from its silence.
 
-use crate::Engine;
-use crate::Event;
 use crate::api::command::{JournalWrite, Output, StoreCommand};
 use crate::api::ids::{JobId, JournalId, Now};
 use crate::cluster::members::Members;
 use crate::jobs::ledger::Key;
 use crate::model::InstanceId;
 use crate::peer::{IntentRecord, IntentRefusal, OutcomeRecord};
+use crate::{Engine, Event, limits};
 
 mod book;
 mod heard;
@@ -71,7 +70,7 @@ impl Engine {
         }
         self.book.failing = failure.is_some();
         for id in ids {
-            match self.book.writes.remove(id) {
+            match self.book.writes.remove(id).map(|(pending, _)| pending) {
                 None => self.stale("journal"),
                 Some(Pending::Other) => {}
                 Some(Pending::Member(id)) if failure.is_some() => self.book.member_unkept(&id),
@@ -93,11 +92,32 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// A disk that hangs is one that fails: nothing waits for its word for longer, here or at the
+    /// members. What it takes later is known as not taken, and told again where that matters.
+    pub(crate) fn look_at_disk(&mut self) {
+        let since = self.now.mono.saturating_sub(limits::DISK_WAIT_MS);
+        let writes = self.book.writes.iter();
+        let late = writes.take_while(|(_, (_, at))| *at <= since && since > 0);
+        let late: Vec<JournalId> = late.map(|(id, _)| *id).collect();
+        if !late.is_empty() {
+            let words = format!(
+                "the disk has not answered for {} s",
+                limits::DISK_WAIT_MS / 1_000
+            );
+            self.on_journaled(&late, Some(&words));
+            self.look_at_waiting();
+        }
+    }
+}
+
 /// What a record may change: the book, and what goes out of it to the disk and the members.
 pub(crate) struct Journal<'a> {
     book: &'a mut Book,
     members: &'a Members,
     out: &'a mut Output,
+    /// Monotonic milliseconds.
+    now: u64,
 }
 
 impl Engine {
@@ -106,6 +126,7 @@ impl Engine {
             book: &mut self.book,
             members: &self.members,
             out: &mut self.out,
+            now: self.now.mono,
         }
     }
 }
@@ -114,7 +135,7 @@ impl Journal<'_> {
     fn write(&mut self, write: JournalWrite, pending: Pending) {
         self.book.next_write += 1;
         let id = JournalId(self.book.next_write);
-        self.book.writes.insert(id, pending);
+        self.book.writes.insert(id, (pending, self.now));
         let write = Box::new(write);
         self.out.push(StoreCommand::Journal { id, write });
     }

@@ -2,6 +2,7 @@
 
 mod aside;
 mod calls;
+mod certain;
 mod clients;
 mod commands;
 mod downstream;

@@ -189,3 +189,20 @@ async fn each_result_of_a_call_that_must_not_be_repeated_has_one_meaning() {
         assert_eq!(seen, sent, "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_node_that_does_not_tell_its_domains_is_its_own() {
+    let body = "<SystemInfo><status>IN_SERVICE</status></SystemInfo>";
+    let up = server(Then::Answer(http("200 OK", body))).await;
+    let health = client(&up.url, LONG).probe(0).await;
+    let NodeHealth::InService {
+        xmpp_domain,
+        pubsub_domain,
+        ..
+    } = health
+    else {
+        panic!("{health:?}");
+    };
+    assert_eq!(xmpp_domain, "127.0.0.1");
+    assert_eq!(pubsub_domain, "pubsub.127.0.0.1");
+}

@@ -143,7 +143,7 @@ pub fn skill_range(args: &Args) -> Result<(usize, usize), ErrorCode> {
         Some("INDEXING") => {
             let from = from.unwrap_or(1).max(1);
             let to = to.unwrap_or(FIRST_ROWS);
-            Ok((from - 1, (to + 1).saturating_sub(from)))
+            Ok((from - 1, to.saturating_add(1).saturating_sub(from)))
         }
         Some(_) => Err(ErrorCode::PleaseRetry),
     }
@@ -174,6 +174,11 @@ mod tests {
         assert_eq!(
             range(&[("mode", "INDEXING"), ("from", "9"), ("to", "7")]),
             Ok((8, 0))
+        );
+        let all = usize::MAX.to_string();
+        assert_eq!(
+            range(&[("mode", "INDEXING"), ("from", "1"), ("to", all.as_str())]),
+            Ok((0, usize::MAX - 1))
         );
         assert_eq!(range(&[("mode", "SOME")]), Err(ErrorCode::PleaseRetry));
         assert_eq!(
