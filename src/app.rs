@@ -229,15 +229,18 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     let deadline = Instant::now() + closing(settings.shutdown_grace);
     let why = match &ended {
         Ended::Done => "everything started is finished",
+        Ended::Late => "the time to end in is over, and not everything is finished",
         Ended::Refused(reason) => reason,
     };
     kept.instance(&settings.instance.id, "stopped", why);
     if ended == Ended::Done {
         tracing::info!("stopping: everything started is finished");
-        shells.at_work.done();
     }
     shells.notify.close();
     let _ = timeout_at(deadline, shells.broker.close()).await;
+    if ended == Ended::Done {
+        let _ = timeout_at(deadline, shells.at_work.done()).await;
+    }
     stop.cancel();
     if let Some(told) = told {
         told.abort();
@@ -259,7 +262,7 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     let history = tokio::task::spawn_blocking(move || kept.close());
     let _ = timeout_at(deadline, history).await;
     match ended {
-        Ended::Done => Ok(()),
+        Ended::Done | Ended::Late => Ok(()),
         Ended::Refused(reason) => Err(AppError::Refused(reason)),
     }
 }
