@@ -358,6 +358,8 @@ mod tests {
                 at: 1,
                 wish: Wish::Leader { instance: gc2 },
             }),
+            hold_factor: 4,
+            stopped_first: true,
         }
     }
 
