@@ -69,7 +69,7 @@ pub(super) fn has_role(view: &View, group: &str, asked: Wanted) -> Result<String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::testing::view;
+    use crate::testing::view;
 
     #[test]
     fn readiness_table() {
