@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use support::callback::{Answer, CallbackServer};
 use support::certs::{Kind, Maker};
 use support::pair::extension;
+use support::receiver::Receiver;
 use support::{Desk, Pair, PairOptions, run, until};
 use tandem::lab::ReservedPort;
 
@@ -610,57 +611,6 @@ fn a_queue_of_other_properties_is_used_where_it_serves_and_named_where_it_does_n
         })
         .await;
     });
-}
-
-/// The receiver of `docs/clients`, in Python.
-struct Receiver {
-    process: tokio::process::Child,
-    url: String,
-    lines: Arc<Mutex<Vec<String>>>,
-}
-
-impl Receiver {
-    async fn start(key: &std::path::Path) -> Self {
-        use tokio::io::AsyncBufReadExt as _;
-        let sample = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/docs/clients/callback_receiver.py"
-        );
-        let mut process = tokio::process::Command::new("python3")
-            .arg(sample)
-            .arg("--key-file")
-            .arg(key)
-            .args(["--port", "0"])
-            .stdout(std::process::Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("python3 runs");
-        let output = tokio::io::BufReader::new(process.stdout.take().unwrap());
-        let mut output = output.lines();
-        let first = output.next_line().await.unwrap().unwrap();
-        let port = first.strip_prefix("listening ").unwrap();
-        let url = format!("http://127.0.0.1:{port}");
-        let lines = Arc::<Mutex<Vec<String>>>::default();
-        let all = Arc::clone(&lines);
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = output.next_line().await {
-                all.lock().unwrap().push(line);
-            }
-        });
-        Self {
-            process,
-            url,
-            lines,
-        }
-    }
-
-    fn said(&self, beginning: &str) -> usize {
-        let lines = self.lines.lock().unwrap();
-        lines
-            .iter()
-            .filter(|line| line.starts_with(beginning))
-            .count()
-    }
 }
 
 /// The whole answer to a request of that length, after which the connection is closed.

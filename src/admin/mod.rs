@@ -34,7 +34,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use guard::Rules;
 pub(crate) use guard::bearer;
 pub use history::{History, HistoryEntry};
-pub(crate) use history::{read as read_history, since};
+pub(crate) use history::{STARTED, TAKEOVER, read as read_history, since};
 pub(crate) use listener::Limited;
 pub use pulse::{Pulse, Second};
 
