@@ -55,7 +55,9 @@ mod tests {
             made.key.display()
         );
         // The key of another one: half of a renewal.
-        let half = || drop(std::fs::copy(&another.key, &made.key).unwrap());
+        let half = || {
+            std::fs::copy(&another.key, &made.key).unwrap();
+        };
         let said = refused(&maker, "127.0.0.1:0", &keys, half).await;
         assert!(matches!(said, AppError::Settings(_)), "{said:?}");
         let said = said.to_string();

@@ -45,7 +45,7 @@ async fn no_vhost(target: &Target<'_>) -> Option<String> {
     matches!(asked, Ok(None)).then(|| format!("there is no virtual host {vhost}"))
 }
 
-/// The same of a broker of a plan.
+/// In words that a broker lacks the virtual host of its plan; `None` also where it does not say.
 pub async fn vhost_problem(plan: &BrokerPlan) -> Option<String> {
     no_vhost(&Target::new(plan).ok()?).await
 }

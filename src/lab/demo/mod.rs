@@ -196,10 +196,11 @@ fn announce(stage: &Stage, out: Out) {
         "downstream: {primary} and {secondary}  ledger {}/ledger",
         stage.control_url()
     ));
-    let (Some(file), Some(broker)) = (stage.files.first(), stage.network.nodes().first()) else {
+    let port = stage.network.nodes().first().map(|node| node.amqp_port());
+    let (Some(file), Some(port)) = (stage.files.first(), port) else {
         return;
     };
-    let (file, port) = (file.display(), broker.amqp_port());
+    let file = file.display();
     out.say(&format!("property file of gc-1: {file}, its log beside it"));
     let program = std::env::current_exe();
     let program = program.map_or_else(|_| "tandem".into(), |path| path.display().to_string());

@@ -374,7 +374,7 @@ mod tests {
                 assert_eq!(written.matches(&line).count(), 1, "{line}");
             }
             let loaded = settings::load(&file, &|_| None).unwrap();
-            let warned = loaded.warnings.iter().map(|finding| finding.to_string());
+            let warned = loaded.warnings.iter().map(ToString::to_string);
             let about_brokers =
                 |text: &String| text.contains("federation") || text.contains("broker-");
             assert_eq!(warned.filter(about_brokers).count(), 0);

@@ -139,6 +139,10 @@ impl Engine {
             // The former leader's heartbeat came before its grant, and says the same.
             (false, true) if group.claimed.is_some() => self.reason_of_claim(index),
             (true, false) => "outranked",
+            _ if group.role == Role::Joining => match self.members.present().next() {
+                Some(_) => "joined",
+                None => "alone",
+            },
             _ => "peers",
         }
     }
