@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, AdminRequest, AdminState, History, Pulse};
+use crate::at_work::AtWork;
 use crate::broker::proof::Prover;
 use crate::broker::{self, Broker, BrokerError};
 use crate::clock::Clock;
@@ -111,12 +112,20 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     prepare_data_dir(&settings.data_dir)?;
     refuse_without_key(&settings).await?;
     let boot = BootId(random().map_err(AppError::Io)?);
-    let config = engine_config(&settings, boot, shares.sessions)?;
+    let (at_work, former) = AtWork::open(&settings.data_dir);
+    let mut config = engine_config(&settings, boot, shares.sessions)?;
+    config.former = former;
     let (results, inputs) = mpsc::channel(INPUTS);
     let (ask, asks) = mpsc::channel::<AdminRequest>(ASKS);
     let clock = Clock::new();
     let (journal, journaled) = open_journal(&settings, options, clock, &results)?;
-    let shells = build_shells(&settings, &config, (boot, shares), &results, journal)?;
+    let shells = build_shells(
+        &settings,
+        &config,
+        (boot, shares),
+        &results,
+        (journal, at_work),
+    )?;
     let hosts = config.nodes.iter().map(|host| Arc::from(host.as_str()));
     let hosts: Vec<Arc<str>> = hosts.collect();
     let mut engine = Engine::new(config.clone());
@@ -213,6 +222,7 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     kept.instance(&settings.instance.id, "stopped", why);
     if ended == Ended::Done {
         tracing::info!("stopping: everything started is finished");
+        shells.at_work.done();
     }
     shells.notify.close();
     shells.broker.close().await;
@@ -482,7 +492,7 @@ fn build_shells(
     config: &Config,
     (boot, shares): (BootId, Shares),
     results: &mpsc::Sender<Input>,
-    journal: Journal,
+    (journal, at_work): (Journal, AtWork),
 ) -> Result<Shells, AppError> {
     let downstream = FinesseClient::new(&downstream_config(settings, shares.requests))?;
     let broker = Broker::start(broker_config(settings, config, boot), results.clone())?;
@@ -500,6 +510,7 @@ fn build_shells(
         journal,
         watchdog: Watchdog::new(),
         store: Arc::new(store),
+        at_work,
     })
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
 use crate::admin::AdminRequest;
+use crate::at_work::AtWork;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::downstream::{FinesseClient, Marks};
@@ -50,6 +51,8 @@ pub struct Shells {
     pub store: Arc<Store>,
     /// The latest steps of commands.
     pub record: Record,
+    /// The note that commands are in work.
+    pub at_work: AtWork,
 }
 
 /// Why the driver stopped.
@@ -150,6 +153,7 @@ impl Driver {
             if ended.is_none() {
                 ended = self.drain();
             }
+            self.shells.at_work.note(self.engine.in_work());
         }
         self.shells.watchdog.done();
         self.view.send_replace(Arc::new(self.engine.view()));

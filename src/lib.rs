@@ -15,6 +15,7 @@
 
 pub mod admin;
 pub mod app;
+mod at_work;
 pub mod broker;
 pub mod cli;
 pub mod client;

@@ -39,6 +39,7 @@ pub(super) fn engine_config(
         version: crate::VERSION.to_owned(),
         boot,
         started: wall_ms(),
+        former: None,
         seed: boot.0,
         mode: match settings.mode {
             settings::Mode::ActivePassive => Mode::ActivePassive,

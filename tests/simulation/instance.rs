@@ -43,6 +43,8 @@ pub struct Node {
     pub journal: JournalDisk,
     /// Where it is to be killed, and whether before or after that.
     pub trap: Option<(Point, bool)>,
+    /// Until when the process before had commands in work.
+    pub former: Option<u64>,
     /// When it is started again after an end in order.
     pub up_again: u64,
     /// An operator waits for its group to be started.
@@ -94,6 +96,7 @@ impl World {
             version: "1".into(),
             boot: BootId(boot),
             started: WALL + self.now,
+            former: self.nodes[node].former,
             seed: boot | 1,
             mode: self.plan.mode,
             groups: vec!["agents".into()],
@@ -172,6 +175,8 @@ impl World {
         }
         let made = self.rng.one_in(2);
         let entry = &mut self.nodes[node];
+        let busy = entry.engine.as_ref().is_some_and(Engine::in_work);
+        entry.former = busy.then_some(WALL + self.now);
         if let Some(keep) = entry.disk.writing.take().filter(|_| made) {
             entry.disk.keep(keep);
         }

@@ -333,6 +333,12 @@ impl Engine {
         self.check_shutdown();
     }
 
+    /// Whether commands are in work: one that was taken and is not acknowledged.
+    #[must_use]
+    pub fn in_work(&self) -> bool {
+        self.jobs.len() > 0
+    }
+
     /// Removes those that are old enough; most times there is none.
     fn sweep_tombstones(&mut self) {
         let tally = self.sessions.tally(&self.cfg.instance);

@@ -136,12 +136,14 @@ id_type!(
     /// A client's event address: the routing key on the events exchange.
     Destination,
     "destination",
-    "1 to 200 bytes without blanks, control characters, `,`, `#`, `*` or `|`",
+    "1 to 200 bytes without control characters, `,`, `#` or `|`, blanks at its ends, or a `*` that \
+     stands alone between dots",
     |text| {
+        // A queue is bound with it: a word `*` would be bound to other clients' events, too.
         (1..=200).contains(&text.len())
-            && !text
-                .chars()
-                .any(|c| c.is_whitespace() || c.is_control() || ",#*|".contains(c))
+            && text.trim() == text
+            && !text.chars().any(|c| c.is_control() || ",#|".contains(c))
+            && !text.split('.').any(|word| word == "*")
     }
 );
 
@@ -157,3 +159,20 @@ id_type!(
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     }
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_are_texts_that_bind_to_themselves_alone() {
+        for good in ["crm", "CRM Desk 1", "a.b", "a*b", "a.*b", "Bürö"] {
+            assert!(Destination::new(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "", " ", " crm", "crm ", "*", "a.*", "*.b", "a#b", "a,b", "a|b", "a\tb", "a\nb",
+        ] {
+            assert!(Destination::new(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -243,6 +243,10 @@ pub struct Heartbeat {
     pub mode: String,
     /// Wall-clock start of the process, milliseconds: "first come".
     pub started: u64,
+    /// Until when its process before this one had commands in work, milliseconds since the epoch; 0:
+    /// there was none, or it had finished all that it began.
+    #[serde(default)]
+    pub former: u64,
     /// Groups.
     pub groups: Vec<GroupState>,
     /// Label of the broker it is attached to.

@@ -147,6 +147,9 @@ pub struct Config {
     pub boot: BootId,
     /// Wall-clock start, milliseconds.
     pub started: u64,
+    /// Until when the process before this one had commands in work, by the wall clock, milliseconds.
+    /// `None`: there was none, or it had finished all that it began.
+    pub former: Option<u64>,
     /// Seed of the engine's random numbers (jitter only).
     pub seed: u64,
     /// Mode.

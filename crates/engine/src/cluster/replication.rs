@@ -312,6 +312,7 @@ impl Engine {
             version: self.cfg.version.clone(),
             mode: self.cfg.mode.as_str().to_owned(),
             started: self.cfg.started,
+            former: self.cfg.former.unwrap_or(0),
             groups: self.group_states(),
             broker,
             owned: sessions.owned,

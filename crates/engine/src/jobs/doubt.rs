@@ -13,6 +13,10 @@ use crate::wire::command::{Addressed, ClientCommand};
 use crate::wire::reply::Outcome;
 use crate::{Engine, limits};
 
+/// How often at least it is noted that commands are in work: somebody may have been at work for so
+/// much longer than the last note says, milliseconds. Also covers clocks that are not quite equal.
+const NOTED_MS: u64 = 1_500;
+
 /// A call that would prove that a command ran.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Proof {
@@ -109,18 +113,42 @@ impl Engine {
     /// Whether a command that may be repeated would be known here had anybody finished it: its
     /// outcome is in no journal, only in the memory of those that were up all the time.
     fn would_remember(&self, id: JobId, command: &ClientCommand) -> bool {
-        let Some(job) = self.jobs.get(id).filter(|job| job.seen) else {
+        let Some(job) = self.jobs.get(id).filter(|job| job.seen || job.expired) else {
             return true;
         };
         if command.repeat != Repeat::Safe {
             return true;
         }
-        let sent = job.raw.sent_ms(self.now.wall).unwrap_or(0);
+        let sent = job.raw.sent_ms(self.now.wall);
+        if !job.seen {
+            return sent.is_none_or(|sent| !self.may_have_been_given_back(sent));
+        }
+        let sent = sent.unwrap_or(0);
         let up = |id| {
             let peer = self.members.get(id);
             peer.is_some_and(|p| p.liveness.present() && p.heartbeat.started <= sent)
         };
         self.cfg.started <= sent && self.book.known_members().all(up)
+    }
+
+    /// Whether what was sent then, and was put aside by the broker, may have been consumed and come
+    /// back before: dead-lettering takes that mark away. Only where somebody ended in the middle of
+    /// its work since.
+    fn may_have_been_given_back(&self, sent: u64) -> bool {
+        let at_work = |until: u64| until + NOTED_MS >= sent;
+        let restarted = |started: u64, former: u64| started > sent && at_work(former);
+        let former = self.cfg.former.unwrap_or(0);
+        let lost = |id| match self.members.get(id) {
+            Some(peer) if peer.liveness == Liveness::Left => false,
+            Some(peer) if !peer.liveness.present() => {
+                let silent = self.now.mono.saturating_sub(peer.last_seen);
+                at_work(self.now.wall.saturating_sub(silent))
+            }
+            Some(peer) => restarted(peer.heartbeat.started, peer.heartbeat.former),
+            // Of before our time: our own former process is the nearest word on it.
+            None => restarted(self.cfg.started, former),
+        };
+        restarted(self.cfg.started, former) || self.book.known_members().any(lost)
     }
 
     pub(crate) fn look_at_doubt(&mut self, id: JobId) {

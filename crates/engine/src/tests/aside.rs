@@ -182,3 +182,31 @@ fn refused_events_do_not_hold_up_the_end() {
     rig.advance(6_000);
     assert!(rig.exited);
 }
+
+/// Dead-lettering takes away the mark that a command was delivered before: one that was sent while
+/// somebody who ended since had commands in work may have been carried out.
+#[test]
+fn a_safe_one_of_the_time_of_a_process_that_ended_at_work_is_in_doubt() {
+    let outcome = |former: Option<u64>, sent: i64| {
+        let config = crate::Config { former, ..config() };
+        let mut rig = Rig::new(config);
+        rig.start();
+        rig.advance(2_000);
+        rig.sign_in("1001", "desk");
+        rig.forget();
+        let link = rig.active();
+        let mut raw = message("MakeReady#1001", "", "m1");
+        let started = rig.config.started / 1_000;
+        raw.timestamp = started.checked_add_signed(sent);
+        raw.put_aside = Some(PutAside::Expired);
+        rig.deliver_on(link, Source::Expired, raw);
+        rig.advance(100);
+        rig.outcomes()
+    };
+    let started = config().started;
+    let ended = Some(started - 20_000);
+    assert_eq!(outcome(ended, -25), [Outcome::InDoubt]);
+    assert_eq!(outcome(ended, -15), [Outcome::Expired]);
+    assert_eq!(outcome(ended, 1), [Outcome::Expired]);
+    assert_eq!(outcome(None, -25), [Outcome::Expired]);
+}

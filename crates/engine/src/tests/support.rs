@@ -353,6 +353,7 @@ impl Rig {
             version: "1".into(),
             mode: self.config.mode.as_str().into(),
             started: WALL + 1,
+            former: 0,
             groups: vec![GroupState {
                 name: "agents".into(),
                 role,

@@ -314,7 +314,7 @@ fn every_way_to_be_malformed() {
             ErrorCode::MissingReasonCode,
         ),
         (
-            raw("Connect#1", "a b,p"),
+            raw("Connect#1", "a\tb,p"),
             "bad_destination",
             ErrorCode::PleaseRetry,
         ),
@@ -584,7 +584,7 @@ fn what_stands_in_the_body_of_hello_and_beat_does_not_matter() {
         // Nobody knows what it is: operators are not shown it.
         assert_ne!(redacted_body(&message), message.body.to_vec());
     }
-    assert_eq!(bad(&raw("Hello#a b", "x")).reason, "bad_id");
+    assert_eq!(bad(&raw("Hello#a\tb", "x")).reason, "bad_id");
     let long = "x".repeat(MAX_BODY + 1);
     assert_eq!(bad(&raw("Hello#desk-1", &long)).reason, "oversized");
     assert_eq!(bad(&raw("MakeReady#1001", "x")).reason, "surplus_arguments");

@@ -305,6 +305,7 @@ fn heartbeat() -> Heartbeat {
         version: "0.1.0".into(),
         mode: "active-passive".into(),
         started: AT - 3_600_000,
+        former: 0,
         groups: vec![GroupState {
             name: "agents".into(),
             role: Role::Leader,

@@ -21,6 +21,7 @@ fn beat(seq: u64) -> Heartbeat {
         version: "1".into(),
         mode: "active-passive".into(),
         started: 0,
+        former: 0,
         groups: Vec::new(),
         broker: String::new(),
         owned: 0,

@@ -22,6 +22,7 @@ pub fn config() -> Config {
         version: "1".into(),
         boot: BootId(11),
         started: WALL,
+        former: None,
         seed: 7,
         mode: Mode::ActivePassive,
         groups: vec!["agents".into()],
