@@ -21,6 +21,7 @@ async fn a_receiver_in_python_refuses_what_was_signed_before() {
     let file = folder.path().join("key");
     std::fs::write(&file, format!("{SIGN_KEY}\n")).unwrap();
     let receiver = Receiver::start(&file).await;
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let now = std::time::SystemTime::now();
     let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();

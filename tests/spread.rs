@@ -250,6 +250,7 @@ async fn one_ring_on_all_brokers(shared: &mut Shared) {
         input("ring", HashBy::RoutingKey),
         input("hring", HashBy::Header),
     );
+    let other = input("other", HashBy::RoutingKey);
     let mut rings = Vec::new();
     for input in [&by_key, &by_header] {
         let report = topology::apply(&Topology::of(input), Some(LIMIT)).await;
@@ -271,7 +272,7 @@ async fn one_ring_on_all_brokers(shared: &mut Shared) {
     )
     .await;
     nothing_is_bound_to_anothers_exchange(
-        &input("other", HashBy::RoutingKey),
+        &other,
         &shared.network_as_it_is().nodes()[0].management().unwrap(),
     )
     .await;
