@@ -217,15 +217,18 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
         .map_err(|error| AppError::Io(format!("the driver failed: {error}")))?;
     let why = match &ended {
         Ended::Done => "everything started is finished",
+        Ended::Late => "the time to end in is over, and not everything is finished",
         Ended::Refused(reason) => reason,
     };
     kept.instance(&settings.instance.id, "stopped", why);
     if ended == Ended::Done {
         tracing::info!("stopping: everything started is finished");
-        shells.at_work.done();
     }
     shells.notify.close();
     shells.broker.close().await;
+    if ended == Ended::Done {
+        shells.at_work.done().await;
+    }
     stop.cancel();
     if let Some(told) = told {
         told.abort();
@@ -243,7 +246,7 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     }
     kept.close();
     match ended {
-        Ended::Done => Ok(()),
+        Ended::Done | Ended::Late => Ok(()),
         Ended::Refused(reason) => Err(AppError::Refused(reason)),
     }
 }

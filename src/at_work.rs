@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::clock::wall_ms;
 use crate::data_dir;
@@ -18,6 +18,9 @@ const FILE: &str = "at-work";
 
 /// How often the note is renewed while there is work, and for how long it outlives that.
 const RENEWAL: Duration = Duration::from_secs(1);
+
+/// How long its removal may take at the end.
+const LAST: Duration = Duration::from_millis(500);
 
 /// The note.
 #[derive(Debug)]
@@ -35,9 +38,7 @@ impl AtWork {
     #[must_use]
     pub fn open(dir: &Path) -> (Self, Option<u64>) {
         let path = dir.join(FILE);
-        let former = std::fs::read_to_string(&path)
-            .ok()
-            .and_then(|text| text.trim().parse().ok());
+        let former = former(&path);
         let note = Self {
             path,
             since: None,
@@ -71,18 +72,38 @@ impl AtWork {
         });
     }
 
-    /// Everything that was begun is finished.
-    pub fn done(self) {
-        let _ = keep(&self.path, false);
+    /// Everything that was begun is finished. Waits for a disk that does not answer for a moment
+    /// only.
+    pub async fn done(self) {
+        let (path, writing) = (self.path.clone(), Arc::clone(&self.writing));
+        let removed = async move {
+            while writing.load(Ordering::Acquire) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let _ = tokio::task::spawn_blocking(move || keep(&path, false)).await;
+        };
+        let _ = tokio::time::timeout(LAST, removed).await;
     }
+}
+
+/// What the file says; one that cannot be read was last written then.
+fn former(path: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    text.trim().parse().ok().or_else(|| {
+        let written = std::fs::metadata(path).and_then(|file| file.modified());
+        let since = written.ok()?.duration_since(UNIX_EPOCH).ok()?;
+        u64::try_from(since.as_millis()).ok()
+    })
 }
 
 fn keep(path: &Path, busy: bool) -> std::io::Result<()> {
     use std::io::Write as _;
     if busy {
         let mut file = data_dir::open_file(path)?;
-        file.set_len(0)?;
-        return write!(file, "{}", wall_ms());
+        // Over what is there: it is never empty.
+        let text = wall_ms().to_string();
+        file.write_all(text.as_bytes())?;
+        return file.set_len(text.len() as u64);
     }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
@@ -122,9 +143,12 @@ mod tests {
         note.note(false);
         written(&note).await;
         assert_eq!(AtWork::open(dir.path()).1, None);
+        std::fs::write(dir.path().join(FILE), "").unwrap();
+        let emptied = AtWork::open(dir.path()).1.unwrap();
+        assert!(emptied + 2_000 >= before, "{emptied}");
         note.note(true);
         written(&note).await;
-        note.done();
+        note.done().await;
         assert_eq!(AtWork::open(dir.path()).1, None);
     }
 }

@@ -60,6 +60,8 @@ pub struct Shells {
 pub enum Ended {
     /// Everything started is finished.
     Done,
+    /// It was to end, and the time for that was over before everything was finished.
+    Late,
     /// This instance must not run.
     Refused(String),
 }
@@ -157,7 +159,11 @@ impl Driver {
         }
         self.shells.watchdog.done();
         self.view.send_replace(Arc::new(self.engine.view()));
-        (self.shells, ended.unwrap_or(Ended::Done))
+        let ended = match ended.unwrap_or(Ended::Done) {
+            Ended::Done if self.engine.in_work() => Ended::Late,
+            ended => ended,
+        };
+        (self.shells, ended)
     }
 
     /// Lets the engine work on one input. What it decides is void if the process was away since

@@ -8,8 +8,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,7 +16,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// A connection on which nothing is received for this long is closed.
+/// A connection on which nothing is received, and nothing sent, for this long is closed.
 const IDLE: Duration = Duration::from_secs(60);
 /// Pause after a failed accept (out of descriptors), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -122,12 +120,6 @@ impl axum::serve::Listener for Limited {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct From(pub(super) IpAddr);
 
-impl Connected<IncomingStream<'_, Limited>> for From {
-    fn connect_info(stream: IncomingStream<'_, Limited>) -> Self {
-        Self(stream.remote_addr().ip())
-    }
-}
-
 /// With TLS or without.
 enum Stream {
     Plain(TcpStream),
@@ -182,7 +174,12 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        on_stream!(&mut self.stream, poll_write, cx, data)
+        let written = on_stream!(&mut self.stream, poll_write, cx, data);
+        // An answer that goes on for as long as somebody reads it, as the page's, is not idle.
+        if matches!(written, Poll::Ready(Ok(count)) if count > 0) {
+            self.idle.as_mut().reset(Instant::now() + IDLE);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -285,8 +285,12 @@ async fn change(
     if let Some(name) = which.letters.iter().find(|name| !is_there(name)) {
         return unknown(name);
     }
-    if !which.yes && !meant.is_empty() && !agreed(&format!("{} to be {word}", meant.len())) {
-        return exit::USAGE;
+    if !which.yes && !meant.is_empty() {
+        match agreed(format!("{} to be {word}", meant.len())).await {
+            Some(true) => {}
+            Some(false) => return exit::FAILED,
+            None => return exit::USAGE,
+        }
     }
     let mut rows = Vec::new();
     for (letters, letter) in &meant {
@@ -318,15 +322,18 @@ async fn change(
     }
 }
 
-/// Whether somebody at a terminal says yes.
-fn agreed(what: &str) -> bool {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
+/// Whether somebody at a terminal says yes; `None`: nobody is there. The connection, which holds the
+/// letters, is kept alive meanwhile.
+async fn agreed(what: String) -> Option<bool> {
+    if !std::io::stdin().is_terminal() {
         complain!("tandem deadletter: {what}: say --yes");
-        return false;
+        return None;
     }
     let _ = write!(std::io::stderr(), "{what}. Go on? [y/N] ");
-    let mut line = String::new();
-    let read = stdin.read_line(&mut line).is_ok();
-    read && matches!(line.trim(), "y" | "Y" | "yes")
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).map(|_| line)
+    });
+    let line = answer.await.ok()?.unwrap_or_default();
+    Some(matches!(line.trim(), "y" | "Y" | "yes"))
 }

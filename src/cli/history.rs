@@ -9,7 +9,7 @@ use super::client::{Admin, ClientError, Target};
 use super::context;
 use super::output::Look;
 use super::table::{plain, render, state};
-use super::{block_on, exit, output};
+use super::{block_on, exit, output, watch};
 use crate::admin::{self, HistoryEntry};
 
 /// How often `--watch` asks.
@@ -123,7 +123,8 @@ async fn watch(
     // The newest that is there counts, shown or not: what comes behind it is new.
     let mut last = newest;
     let mut fresh = shown;
-    let mut open = None;
+    let mut stopped = watch::stop();
+    let mut open: Option<u64> = None;
     loop {
         open = fresh
             .iter()
@@ -134,11 +135,15 @@ async fn watch(
         }
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}
-            _ = tokio::signal::ctrl_c() => return exit::DONE,
+            () = &mut stopped => return exit::DONE,
         }
         // The instance's clock may have been set back since; the number decides.
         let from = last.as_ref().and_then(at).map(|at| at - AGAIN);
-        match read(admin, from).await {
+        let answer = tokio::select! {
+            answer = read(admin, from) => answer,
+            () = &mut stopped => return exit::DONE,
+        };
+        match answer {
             Ok(now) => {
                 let after = last.as_ref().map_or(0, |entry| entry.id);
                 fresh = now;

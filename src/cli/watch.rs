@@ -1,6 +1,9 @@
 //! `--watch`: the same again each second, until ctrl-c or until nobody reads it any more.
 
+use std::pin::Pin;
 use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::ClientError;
 use super::{exit, output};
@@ -19,8 +22,14 @@ pub(super) async fn each_second(
     } else {
         ""
     };
+    // From now on ctrl-c is ours, whatever is awaited.
+    let mut stopped = stop();
     loop {
-        let shown = match show().await {
+        let answer = tokio::select! {
+            answer = show() => answer,
+            () = &mut stopped => return exit::DONE,
+        };
+        let shown = match answer {
             Ok(text) if json => output::print(&one_line(&text)),
             Ok(text) => output::print(&format!("{clear}{text}\n")),
             Err(error @ ClientError::Unreachable { .. }) => {
@@ -35,9 +44,22 @@ pub(super) async fn each_second(
         }
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}
-            _ = tokio::signal::ctrl_c() => return exit::DONE,
+            () = &mut stopped => return exit::DONE,
         }
     }
+}
+
+/// Ctrl-c, also that of a time at which nobody waits for it.
+pub(super) fn stop() -> Pin<Box<dyn Future<Output = ()>>> {
+    let signals = signal(SignalKind::interrupt());
+    Box::pin(async move {
+        match signals {
+            Ok(mut signals) => {
+                signals.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    })
 }
 
 /// A JSON text on one line: within its strings there are no line ends.

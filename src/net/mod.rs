@@ -19,6 +19,7 @@ pub mod dial;
 mod explain;
 pub mod http;
 mod pem;
+pub(crate) mod serve;
 mod server;
 #[cfg(test)]
 pub(crate) mod testing;

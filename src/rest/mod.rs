@@ -10,7 +10,6 @@ mod connection;
 mod publisher;
 mod renewal;
 mod request;
-mod server;
 
 use std::io;
 use std::net::SocketAddr;
@@ -35,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Limited;
 use crate::admin::bearer;
 use crate::model::Secret;
-use crate::net::TlsServer;
+use crate::net::{TlsServer, serve};
 use crate::renewed::Renewed;
 use crate::wire::command::{Defaults, MAX_BODY};
 use publisher::{Failure, Publisher};
@@ -159,7 +158,7 @@ pub async fn serve(listener: TcpListener, ready: Ready, shutdown: CancellationTo
         })
         .with_state(Arc::new(ready.entrance));
     let listener = Limited::new(listener, CONNECTIONS, ready.tls);
-    server::serve(listener, app, shutdown, CLOSING).await;
+    serve::serve(listener, |_| app.clone(), shutdown, CLOSING).await;
     if let Some(posting) = posting {
         // It has been told as well, and bounds its own end; a panic in it has been logged.
         let _ = posting.await;

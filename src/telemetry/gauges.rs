@@ -1,5 +1,8 @@
 //! Gauges from the engine's picture of itself.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
 use metrics::{counter, gauge};
 
 use super::names;
@@ -35,23 +38,42 @@ pub fn gauges(view: &View) {
         gauge!(names::DOWNSTREAM_UP, "downstream" => node.host.clone())
             .set(bit(node.state == "up"));
     }
-    for peer in &view.peers {
-        gauge!(names::PEER_UP, "peer" => peer.instance.clone()).set(bit(peer.state == "alive"));
-        gauge!(names::PEER_LEFT, "peer" => peer.instance.clone()).set(bit(peer.state == "left"));
-    }
+    peers(view);
 }
 
-/// Sets what the brokers' management said of the federation links.
+/// Who had a gauge when they were set last: names of members, which are few.
+static PEERS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Members' gauges. Who is no member any more has no value: an alert on it ends. Whose messages are
+/// not authentic may call itself anything, so it has none at all.
+fn peers(view: &View) {
+    let members = view.peers.iter().filter(|peer| peer.state != "auth-failed");
+    let mut now = BTreeSet::new();
+    for peer in members {
+        gauge!(names::PEER_UP, "peer" => peer.instance.clone()).set(bit(peer.state == "alive"));
+        gauge!(names::PEER_LEFT, "peer" => peer.instance.clone()).set(bit(peer.state == "left"));
+        now.insert(peer.instance.clone());
+    }
+    let mut before = PEERS.lock().unwrap_or_else(PoisonError::into_inner);
+    for gone in before.difference(&now) {
+        gauge!(names::PEER_UP, "peer" => gone.clone()).set(f64::NAN);
+        gauge!(names::PEER_LEFT, "peer" => gone.clone()).set(f64::NAN);
+    }
+    *before = now;
+}
+
+/// Sets what the brokers' management said of the federation links. One that cannot be asked says
+/// nothing, which is no number.
 pub fn network(network: &Network) {
-    for proof in network
-        .brokers
-        .iter()
-        .filter(|proof| proof.problem.is_none())
-    {
+    for proof in &network.brokers {
         let down = proof.links_planned.saturating_sub(proof.links_running);
         for (state, number) in [("running", proof.links_running), ("down", down)] {
+            let number = match proof.problem {
+                None => count(number as u64),
+                Some(_) => f64::NAN,
+            };
             gauge!(names::FEDERATION_LINKS, "broker" => proof.broker.clone(), "state" => state)
-                .set(count(number as u64));
+                .set(number);
         }
     }
 }
@@ -105,6 +127,27 @@ fn count(number: u64) -> f64 {
 mod tests {
     use crate::admin::testing::view;
     use crate::telemetry::Telemetry;
+
+    #[test]
+    fn who_is_no_member_any_more_has_no_value_and_who_may_call_itself_anything_no_gauge() {
+        let (telemetry, recorder) = Telemetry::local();
+        let mut seen = view();
+        let mut stranger = seen.peers[0].clone();
+        stranger.instance = "anybody".into();
+        stranger.state = "auth-failed".into();
+        seen.peers[0].instance = "gc-gone".into();
+        seen.peers.push(stranger);
+        metrics::with_local_recorder(&recorder, || {
+            super::peers(&seen);
+            seen.peers.clear();
+            super::peers(&seen);
+        });
+        let text = telemetry.render();
+        let line = |line: &str| text.lines().any(|l| l == line);
+        assert!(line("tandem_peer_up{peer=\"gc-gone\"} NaN"), "{text}");
+        assert!(line("tandem_peer_left{peer=\"gc-gone\"} NaN"), "{text}");
+        assert!(!text.contains("anybody"), "{text}");
+    }
 
     #[test]
     fn the_view_becomes_gauges() {

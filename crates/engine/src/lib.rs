@@ -70,7 +70,6 @@ use jobs::Jobs;
 use jobs::ledger::Ledger;
 use journal::Book;
 use leadership::groups::Groups;
-use model::AgentId;
 use state::rng::Numbers;
 use state::session::Sessions;
 use state::steady::Retention;
@@ -144,6 +143,7 @@ impl Engine {
     pub fn start(&mut self, now: Now) {
         self.now = now;
         self.retention.advance(now);
+        self.sessions.bury(now.mono + limits::TOMBSTONE_MS);
         for node in 0..self.route.nodes().len() {
             self.timers.set(Timer::Probe(node), now.mono);
         }
@@ -265,6 +265,7 @@ impl Engine {
                 self.members.forgive(late, now.mono);
                 self.members.doubt_counts();
                 self.groups.forgive_consumers(late);
+                self.book.forgive(late, now.mono);
                 // Nor has a newcomer listened meanwhile.
                 self.attached.forgive(late, now.mono);
                 let doubts = !self.cfg.planted.skips_epoch_check();
@@ -346,13 +347,18 @@ impl Engine {
             return;
         }
         let now = self.now.mono;
-        let old: Vec<AgentId> = self
+        let old: Vec<_> = self
             .sessions
             .iter()
+            // One with a Connect under way is that Connect's to keep or to end.
+            .filter(|session| session.connecting.is_none())
             .filter(|session| session.buried_until.is_some_and(|until| until <= now))
-            .map(|session| session.record.agent.clone())
+            .map(|session| (session.record.agent.clone(), session.subscription.epoch()))
             .collect();
-        for agent in old {
+        for (agent, subscription) in old {
+            if let Some(subscription) = subscription {
+                self.unsubscribe(&agent, subscription);
+            }
             self.sessions.remove(&agent);
         }
     }

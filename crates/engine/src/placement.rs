@@ -170,6 +170,13 @@ impl<'a> Placement<'a> {
             .all(|(id, peer)| (peer.group(name).map_or(0, |g| g.priority), Reverse(id)) < me)
     }
 
+    /// Whether this instance leads an agent's group.
+    pub(crate) fn leads_for(&self, agent: &AgentId) -> bool {
+        let group = self.group_of_agent(agent);
+        let group = group.and_then(|index| self.groups.get(index));
+        group.is_some_and(|group| group.role.leads())
+    }
+
     /// Whether this instance leads any group.
     pub(crate) fn leads_any(&self) -> bool {
         self.groups.iter().any(|group| group.role.leads())

@@ -398,7 +398,10 @@ async function listen() {
   } catch (error) {
     if (error.name === "AbortError") return;
   }
-  if (stream === mine) stream = null;
+  if (stream !== mine) return;
+  stream = null;
+  // It ended in order: at once again, but not in a loop.
+  if (performance.now() - tried > 1000) listen();
 }
 
 async function receive(reader) {

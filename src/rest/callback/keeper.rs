@@ -109,7 +109,11 @@ impl Keeper {
         let label = &self.broker.label;
         let mut said = String::new();
         while !stop.is_cancelled() {
-            let ended = self.hold(&stop).await;
+            let (held, ended) = self.hold(&stop).await;
+            // Another outage is another line, whatever its reason.
+            if held {
+                said.clear();
+            }
             self.shared.lost(label);
             self.shared.tally.remove(label, None);
             if let Err(why) = ended
@@ -125,16 +129,20 @@ impl Keeper {
         }
     }
 
-    async fn hold(&self, stop: &CancellationToken) -> Result<(), String> {
+    /// Whether it was there for a time, and why it ended.
+    async fn hold(&self, stop: &CancellationToken) -> (bool, Result<(), String>) {
         let opened = tokio::select! {
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => return (false, Ok(())),
             opened = Session::open(self, stop) => opened,
         };
-        let (mut session, consumer) = opened?;
+        let (mut session, consumer) = match opened {
+            Ok(opened) => opened,
+            Err(why) => return (false, Err(why)),
+        };
         self.shared.found(&self.broker.label);
         let ended = session.go_on(consumer).await;
         session.end().await;
-        ended
+        (true, ended)
     }
 }
 

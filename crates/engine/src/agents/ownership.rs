@@ -5,7 +5,7 @@ use crate::wire::command::{Addressed, ClientCommand};
 
 use crate::Engine;
 use crate::api::config::Mode;
-use crate::peer::{Version, Wish};
+use crate::peer::{SessionRecord, Version, Wish};
 
 /// How long an agent stays where it came to, milliseconds: a client that speaks at two brokers
 /// does not make its agent wander.
@@ -89,23 +89,20 @@ impl Engine {
 
     /// Active-active: this instance serves now. Its own agents, as they were kept on disk, have
     /// no subscription yet, and its count of versions was not kept: hence a new epoch. Those of
-    /// an owner that is not there have no subscription anywhere.
+    /// an owner that is not there, or does not serve them, have no subscription anywhere.
     pub(crate) fn take_own(&mut self, epoch: u64, reason: &'static str) {
         let me = self.cfg.instance.clone();
         let mine = self.placement().owned_by(&me);
         self.take_over(mine, epoch, reason);
         if self.placement().first_of_the_living() {
-            let stray = |owner: &InstanceId| {
-                *owner != me
-                    && !self
-                        .members
-                        .get(owner)
-                        .is_some_and(|peer| peer.liveness.present())
+            let stray = |record: &SessionRecord| {
+                let owner = &record.version.owner;
+                *owner != me && !self.placement().serves_agents(owner, &record.agent)
             };
             let strays = self
                 .sessions
                 .iter()
-                .filter(|session| session.live() && stray(&session.record.version.owner))
+                .filter(|session| session.live() && stray(&session.record))
                 .map(|session| session.record.agent.clone())
                 .filter(|agent| !self.placement().must_connect(agent))
                 .collect();

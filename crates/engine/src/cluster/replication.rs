@@ -266,6 +266,10 @@ impl Engine {
             }
             if let Some(session) = self.sessions.get_mut(&agent) {
                 session.buried_until = tombstone.then(|| self.now.mono + limits::TOMBSTONE_MS);
+                // An agent that is gone does not come here any more: what was had for it is let go.
+                if tombstone {
+                    session.moving = None;
+                }
             }
         }
         self.own_strays();

@@ -37,6 +37,11 @@ impl Engine {
 
     /// Makes an outcome durable where that is due, then tells it.
     pub(crate) fn finish_known(&mut self, id: JobId, answered: Answered) {
+        let again = self.jobs.get(id).is_some_and(|job| job.again);
+        if again && answered.outcome != Outcome::Ok {
+            self.only_answer(id, &answered);
+            return;
+        }
         let answered = self.agreed(id, answered);
         // Before anybody is told: what is written and told to the members is what the client hears.
         let answered = self.of_a_former_owner(id, answered);
@@ -46,6 +51,25 @@ impl Engine {
         } else {
             self.conclude(id, answered, false);
         }
+    }
+
+    /// What was read before cannot be read again: that is told, and nobody remembers it. The outcome
+    /// of its id is that of the first time.
+    fn only_answer(&mut self, id: JobId, answered: &Answered) {
+        let Some((command, key)) = self.job_command(id) else {
+            return;
+        };
+        if let Some((key, _)) = key {
+            self.ledger.forget(&key);
+        }
+        let reply = Arc::new(self.reply_to_command(&command, answered));
+        self.report(id, &command, answered);
+        if let Some((code, message)) = &answered.error {
+            self.tell_error(id, &command, code, message);
+        }
+        self.send_reply(id, &command, reply);
+        self.settle(id);
+        self.leave_lane(id, &command);
     }
 
     /// Remembers the outcome, tells the client, lets the lane go on. `told`: the peers have it.
@@ -359,7 +383,8 @@ impl Engine {
     /// Whether a command that was carried out before is carried out again: it only reads, and its
     /// answer is not in the reply that is remembered (it was an event, or too long).
     pub(crate) fn reads_again(&self, command: &ClientCommand, reply: &Reply) -> bool {
-        if reply.outcome != Outcome::Ok || command.repeat != Repeat::Safe {
+        let late = self.now.wall >= command.deadline_ms;
+        if late || reply.outcome != Outcome::Ok || command.repeat != Repeat::Safe {
             return false;
         }
         match command.spec.step {

@@ -121,6 +121,9 @@ impl Engine {
                         return;
                     }
                     self.ledger.forget(&key);
+                    if let Some(job) = self.jobs.get_mut(id) {
+                        job.again = true;
+                    }
                 }
                 Known::Running(first) if self.jobs.get(first).is_none() => {
                     self.ledger.forget(&key);
@@ -203,7 +206,7 @@ impl Engine {
 
     pub(crate) fn hold(&mut self, id: JobId) {
         let full = self.jobs.held_count() >= (self.cfg.prefetch / 2).max(1);
-        if full && !self.jobs.may_have_run(id) {
+        if full && !self.may_have_run(id) {
             self.overloaded(id);
             return;
         }

@@ -71,6 +71,15 @@ impl Engine {
         }) || self.may_have_missed(id)
     }
 
+    /// Whether a command may have been carried out before: it is not refused as one that was not.
+    pub(crate) fn may_have_run(&self, id: JobId) -> bool {
+        let unproven = self.jobs.get(id).filter(|job| !job.proven);
+        unproven.is_some_and(|job| {
+            let must = |command| self.must_prove(id, command);
+            job.seen || job.command.as_deref().is_some_and(must)
+        })
+    }
+
     /// Whether a command waits for proof that nobody has started it.
     pub(crate) fn proving(&self) -> bool {
         let mut waiting = self.jobs.waiting();

@@ -174,7 +174,9 @@ impl Engine {
 
     /// Whether a command id was seen here.
     fn knows(&self, command: &ClientCommand) -> bool {
-        key_of(command).is_some_and(|(key, body)| !matches!(self.known(&key, body), Known::No))
+        key_of(command).is_some_and(|(key, body)| {
+            !matches!(self.known(&key, body), Known::No) || self.book.open_intent(&key).is_some()
+        })
     }
 
     pub(crate) fn on_forward_done(&mut self, from: &InstanceId, id: u64) {
@@ -208,13 +210,18 @@ impl Engine {
         if !asked {
             return;
         }
-        if why == ForwardRefusal::NotOwner {
+        // Where it may have run it is not refused, but waits for room.
+        let waits = why == ForwardRefusal::Busy && self.may_have_run(id);
+        if why == ForwardRefusal::NotOwner || waits {
             self.step(id, Evidence::CameBack { since: now });
         }
         self.stage(id, Stage::GivenBack { by: from.clone() });
         match why {
             ForwardRefusal::NotOwner => {
                 self.timers.set_by(Timer::Held, now + 50);
+            }
+            ForwardRefusal::Busy if waits => {
+                self.timers.set_by(Timer::Held, now + limits::RESEND_MS);
             }
             ForwardRefusal::Busy => {
                 self.jobs.unhold(id);

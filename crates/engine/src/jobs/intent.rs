@@ -478,16 +478,15 @@ impl Engine {
             }
             let answered = self.agreed(id, own.answered);
             let answered = self.honest(id, answered);
-            let same = answered.outcome == recorded;
-            if !same {
+            if answered.outcome != recorded {
                 self.record_anew(id, key, &answered);
             }
-            self.conclude(id, answered, same);
+            self.conclude(id, answered, true);
         }
     }
 
     /// Something has become known since an outcome was written: what the client hears is what is
-    /// written, and told to the members.
+    /// written here. The members have been told the other one, and would tell it back.
     fn record_anew(&mut self, id: JobId, key: Key, answered: &Answered) {
         let Some((command, Some((_, body)))) = self.job_command(id) else {
             return;
@@ -498,7 +497,7 @@ impl Engine {
             until: self.remembered_until(&command),
             reply: shortened(self.reply_to_command(&command, answered)),
         };
-        self.journal().write_outcome(None, record);
+        self.journal().keep_outcome(record);
     }
 
     /// Nothing was carried out here, and another instance has told what it did: that holds.

@@ -177,6 +177,8 @@ pub(crate) struct Job {
     pub home: Option<usize>,
     pub received: u64,
     pub started: Option<u64>,
+    /// It only reads, and was carried out before.
+    pub again: bool,
     state: State,
     pub unconfirmed: u32,
     /// An event of its own went to the address that it asks an answer to.
@@ -209,6 +211,7 @@ impl Job {
             home,
             received,
             started: None,
+            again: false,
             state: State::Arrived,
             unconfirmed: 0,
             asker_told: false,

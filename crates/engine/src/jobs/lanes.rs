@@ -119,7 +119,7 @@ impl Engine {
     /// Its agent is ours: into its lane.
     pub(crate) fn enqueue(&mut self, id: JobId, command: &ClientCommand) {
         let key = lane_key(command);
-        let must = self.jobs.may_have_run(id);
+        let must = self.may_have_run(id);
         if !self.jobs.lanes.push(id, &key, must) {
             self.overloaded(id);
             return;

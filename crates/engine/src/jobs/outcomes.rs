@@ -46,7 +46,11 @@ impl Engine {
     /// A peer tells an outcome. A command that is being carried out here, too (an instance that was
     /// frozen may have it begun), will end with it.
     pub(crate) fn hear_outcome(&mut self, mut outcome: OutcomeRecord) {
-        outcome.until = self.until_here(outcome.until);
+        // It may be told again, and is then not as new as it would be as a first word.
+        let now = self.retention.now().wall;
+        if outcome.until <= now {
+            outcome.until = self.until_here(outcome.until);
+        }
         self.compare_outcomes(&outcome);
         if let Some(id) = self.ledger.running(&outcome.key) {
             self.note_told(id, &outcome);

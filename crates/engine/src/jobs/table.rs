@@ -166,11 +166,6 @@ impl Jobs {
 
     // ---- held ---------------------------------------------------------------------------------
 
-    /// Whether a command may have been carried out before: it is not refused as one that was not.
-    pub(crate) fn may_have_run(&self, id: JobId) -> bool {
-        self.get(id).is_some_and(|job| job.seen && !job.proven)
-    }
-
     /// How many are held or forwarded.
     pub(crate) fn held_count(&self) -> usize {
         self.held.len()

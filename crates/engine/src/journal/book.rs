@@ -185,6 +185,13 @@ pub(crate) struct Book {
 }
 
 impl Book {
+    /// This process was away: the disk's word may wait for it.
+    pub(crate) fn forgive(&mut self, pause: u64, now: u64) {
+        for (_, at) in self.writes.values_mut() {
+            *at = at.saturating_add(pause).min(now);
+        }
+    }
+
     /// The intent of a command whose outcome nobody has told.
     pub(crate) fn open_intent(&self, key: &Key) -> Option<&IntentRecord> {
         let entry = self.entries.get(key)?;

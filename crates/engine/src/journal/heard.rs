@@ -13,6 +13,11 @@ use crate::wire::reply::Outcome;
 
 use super::book::{Entry, Pending};
 
+/// Whether it says that a command was never started.
+fn refuses(outcome: &OutcomeRecord) -> bool {
+    matches!(outcome.reply.outcome, Outcome::Expired | Outcome::Rejected)
+}
+
 impl Engine {
     pub(crate) fn on_journal(
         &mut self,
@@ -197,7 +202,7 @@ impl Engine {
     /// A member is about to say that a command was never started, and it was carried out here: that
     /// is told in its place.
     fn objects(&mut self, from: &InstanceId, outcome: &OutcomeRecord) -> bool {
-        let refusal = matches!(outcome.reply.outcome, Outcome::Expired | Outcome::Rejected);
+        let refusal = refuses(outcome);
         let known = self.known(&outcome.key, outcome.body);
         let other = matches!(&known, Known::Finished(ours) if ours.outcome != outcome.reply.outcome
             && ours.outcome != Outcome::InDoubt);
@@ -218,8 +223,11 @@ impl Engine {
         // What is being carried out here ends with an outcome of its own.
         let started = |id: &JobId| self.jobs.started(*id) && self.jobs.get(*id).is_some();
         if let Some(id) = self.ledger.running(&key).filter(started) {
-            self.compare_outcomes(&outcome);
-            self.note_told(id, &outcome);
+            // A refusal has not been told yet: it gives way to what is done here.
+            if !refuses(&outcome) {
+                self.compare_outcomes(&outcome);
+                self.note_told(id, &outcome);
+            }
             let out = self.book.out.entry(from.clone()).or_default();
             out.acked_outcomes.insert(key);
             // Who was about to refuse it is to wait for that.

@@ -96,6 +96,9 @@ impl Engine {
     /// A disk that hangs is one that fails: nothing waits for its word for longer, here or at the
     /// members. What it takes later is known as not taken, and told again where that matters.
     pub(crate) fn look_at_disk(&mut self) {
+        if self.cluster.pause.is_open() {
+            return;
+        }
         let since = self.now.mono.saturating_sub(limits::DISK_WAIT_MS);
         let writes = self.book.writes.iter();
         let late = writes.take_while(|(_, (_, at))| *at <= since && since > 0);
@@ -176,6 +179,14 @@ impl Journal<'_> {
         }
         let pending = id.map_or(Pending::Other, Pending::OwnOutcome);
         self.write(JournalWrite::Outcome(outcome), pending);
+    }
+
+    /// An outcome for this disk alone.
+    pub(crate) fn keep_outcome(&mut self, outcome: OutcomeRecord) {
+        let record = outcome.clone();
+        self.book
+            .change(outcome.key, |entry| entry.outcome = Some(record));
+        self.write(JournalWrite::Outcome(outcome), Pending::Other);
     }
 
     /// The call was not made and will not be.

@@ -269,3 +269,57 @@ fn state(event: ClientEvent) -> Option<User> {
         _ => None,
     }
 }
+
+#[test]
+fn a_refusal_gives_way_to_what_is_done_here() {
+    let mut seq = 0;
+    let mut rig = pair(&mut seq);
+    rig.answers_calls = false;
+    let raw = message("MakeReady#1001", "", "m1");
+    rig.deliver(raw.clone());
+    let theirs = outcome_of(&raw, &rig, Outcome::Expired);
+    tell(&mut rig, Vec::new(), vec![theirs]);
+    rig.answer(done());
+    rig.advance(100);
+    assert_eq!(rig.outcomes(), [Outcome::Accepted]);
+}
+
+#[test]
+fn a_process_that_was_away_does_not_blame_its_disk() {
+    let mut seq = 0;
+    let mut rig = pair(&mut seq);
+    rig.journal_answers = false;
+    rig.send("MakeCall#1001", "5000", "m1");
+    rig.advance(5);
+    rig.freeze(4_000);
+    rig.advance(1_200);
+    assert!(rig.outcomes().is_empty(), "{:?}", rig.outcomes());
+}
+
+#[test]
+fn what_is_read_again_has_the_outcome_of_the_first_time() {
+    let mut rig = Rig::with_agent();
+    let raw = RawMessage {
+        reply_to: None,
+        deadline: Some(rig.now().wall as i64 + 5_000),
+        ..message("GetState#1001", "", "g1")
+    };
+    rig.deliver(raw.clone());
+    rig.advance(100);
+    let calls = rig.calls.len();
+    rig.answers.push_back(refused(400));
+    rig.journal.clear();
+    rig.said.clear();
+    rig.deliver(raw.clone());
+    rig.advance(100);
+    assert_eq!(rig.calls.len(), calls + 1);
+    let error = |event: &ClientEvent| matches!(event, ClientEvent::Error { .. });
+    assert!(rig.told("desk").iter().any(error));
+    assert!(rig.journal.is_empty(), "{:?}", rig.journal);
+    // Past its deadline it is not read, and has not expired.
+    rig.advance(6_000);
+    rig.forget();
+    rig.deliver(raw);
+    rig.advance(100);
+    assert!(rig.calls.is_empty());
+}

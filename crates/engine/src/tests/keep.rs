@@ -50,3 +50,18 @@ fn the_store_forgets_the_destinations_that_are_forgotten() {
     assert_eq!(rig.kept.destinations.len(), crate::limits::DESTINATIONS);
     assert!(!known(&rig, "d-0") && !known(&rig, "d-2") && known(&rig, "d-3"));
 }
+
+#[test]
+fn ended_sessions_that_were_restored_are_forgotten_in_the_end() {
+    let record = crate::peer::SessionRecord {
+        tombstone: true,
+        ..Rig::record("1001", "gc-1", 5)
+    };
+    let mut rig = Rig::new(config());
+    rig.engine.restore(vec![record], Vec::new(), 5);
+    rig.start();
+    rig.advance(590_000);
+    assert!(rig.kept.sessions.is_empty());
+    rig.advance(20_000);
+    assert_eq!(rig.kept.sessions, [(agent("1001"), None)]);
+}
