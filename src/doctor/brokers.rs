@@ -10,7 +10,7 @@ use super::patience::Patience;
 use crate::broker::management::{ManagementClient, ManagementError, segment};
 use crate::broker::probes::Probes;
 use crate::broker::topology::{self, BrokerPlan, Setting, Topology, UNKNOWN};
-use crate::model::brokers::{HASH_CURE, ONE_CLUSTER_CURE, one_cluster};
+use crate::model::brokers::{HASH_CURE, ONE_CLUSTER_CURE, VHOST_CURE, one_cluster};
 
 /// A broker's clock may differ by so much: message times are whole seconds.
 const CLOCK: Duration = Duration::from_secs(2);
@@ -102,6 +102,11 @@ pub(super) async fn managed(
             );
         }
         clock(&part, &client, report).await;
+        if let Some(why) = topology::vhost_problem(plan).await {
+            // All else is missing for that reason.
+            report.bad(part, why, VHOST_CURE);
+            continue;
+        }
         planned(&part, plan, report).await;
         judged_links(&part, plan, &version, report);
         if let Some((queues, patience)) = served {
