@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -33,12 +32,12 @@ use crate::telemetry::{self, Telemetry};
 use crate::watchdog::{self, Watchdog};
 
 mod configure;
+mod entrance;
 mod reload;
 
 pub(crate) use configure::doctor_config;
 use configure::{
     broker_config, control_keys, downstream_config, engine_config, lease_limit, notify_config,
-    rest_config,
 };
 use reload::{Parts, Reloader};
 
@@ -117,7 +116,7 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
         .await
         .map_err(|error| AppError::Io(error.to_string()))?;
     let callbacks = rest::Callbacks::default();
-    let entrance = open_entrance(&settings, callbacks.clone()).await?;
+    let entrance = entrance::open(&settings, callbacks.clone()).await?;
     prepare_data_dir(&settings.data_dir)?;
     refuse_without_key(&settings).await?;
     let boot = BootId(random().map_err(AppError::Io)?);
@@ -281,21 +280,6 @@ fn closing(grace: Duration) -> Duration {
 /// The part of it for what goes on in other threads then.
 pub(crate) fn cutting(grace: Duration) -> Duration {
     ending(grace) / 3
-}
-
-/// The HTTP entrance where one is wanted: what is wrong with it is said before anything starts.
-async fn open_entrance(
-    settings: &Settings,
-    told: rest::Callbacks,
-) -> Result<Option<(TcpListener, rest::Ready)>, AppError> {
-    let Some((listen, config)) = rest_config(settings) else {
-        return Ok(None);
-    };
-    let words = |error: std::io::Error| AppError::Io(error.to_string());
-    let listener = rest::bind(listen).await.map_err(words)?;
-    let ready = rest::Ready::new(config, told)
-        .map_err(|error| AppError::Settings(format!("the HTTP entrance: {error}")))?;
-    Ok(Some((listener, ready)))
 }
 
 /// Puts back what the store kept.

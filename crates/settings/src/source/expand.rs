@@ -1,7 +1,8 @@
 //! Environment variables inside values.
 
+use tandem_model::text::trimmed;
+
 use super::Env;
-use crate::model::text::trimmed;
 
 /// How deep defaults may nest.
 const DEPTH: usize = 8;
