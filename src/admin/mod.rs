@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use guard::Rules;
 pub use history::{History, HistoryEntry};
-pub(crate) use history::{read as read_history, since};
+pub(crate) use history::{STARTED, TAKEOVER, read as read_history, since};
 pub use pulse::{Pulse, Second};
 
 use crate::engine::View;

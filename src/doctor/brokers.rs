@@ -10,7 +10,7 @@ use super::patience::Patience;
 use crate::broker::management::{ManagementClient, ManagementError, segment};
 use crate::broker::probes::Probes;
 use crate::broker::topology::{self, BrokerPlan, Setting, Topology, UNKNOWN};
-use crate::model::brokers::{HASH_CURE, ONE_CLUSTER_CURE, QueueType, one_cluster};
+use crate::model::brokers::{HASH_CURE, ONE_CLUSTER_CURE, QueueType, VHOST_CURE, one_cluster};
 use crate::net::address::each_address;
 
 /// A broker's clock may differ by so much: message times are whole seconds.
@@ -103,6 +103,11 @@ pub(super) async fn managed(
             );
         }
         clock(&part, &client, report).await;
+        if let Some(why) = topology::vhost_problem(plan).await {
+            // All else is missing for that reason.
+            report.bad(part, why, VHOST_CURE);
+            continue;
+        }
         planned(&part, plan, report).await;
         judged_links(&part, plan, &version, report);
         if topology.queue_type == QueueType::Quorum {
