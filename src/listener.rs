@@ -1,5 +1,7 @@
 //! What HTTP listeners share: one that cannot be exhausted (connections are counted, idle ones are
-//! closed), and the token that comes with a request.
+//! closed), how its connections are served, and the token that comes with a request.
+
+pub(crate) mod serve;
 
 use std::future::Future;
 use std::io;
@@ -9,10 +11,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
-use axum::serve::IncomingStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -126,12 +126,6 @@ impl axum::serve::Listener for Limited {
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct From(pub(crate) IpAddr);
-
-impl Connected<IncomingStream<'_, Limited>> for From {
-    fn connect_info(stream: IncomingStream<'_, Limited>) -> Self {
-        Self(stream.remote_addr().ip())
-    }
-}
 
 /// With TLS or without.
 enum Stream {

@@ -27,8 +27,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
+use axum::extract::ConnectInfo;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 pub use guard::Rules;
 pub use history::{History, HistoryEntry};
@@ -38,7 +41,7 @@ pub use pulse::{Pulse, Second};
 use crate::engine::View;
 use crate::engine::input::Verb;
 use crate::engine::view::{SessionPage, SessionQuery};
-use crate::listener::{From, Limited};
+use crate::listener::{From, Limited, serve};
 use crate::net::TlsServer;
 use crate::network::Network;
 use crate::record::Told;
@@ -127,19 +130,16 @@ pub async fn serve(
     let address = listener.local_addr()?;
     let access = guard::Access::of(address, tls.is_some(), state.rules.clone());
     let listener = Limited::new(listener, state.connections, tls);
-    let app = routes::router(state, access).into_make_service_with_connect_info::<From>();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let server = axum::serve(listener, app).with_graceful_shutdown(async move {
-        // An error says that the sender is gone, which is the end as well.
-        let _ = stopped.await;
-    });
-    let end = async move {
-        shutdown.await;
-        let _ = stop.send(());
-        tokio::time::sleep(CLOSING).await;
+    let app = routes::router(state, access);
+    let of = |from: SocketAddr| {
+        let from = ConnectInfo(From(from.ip()));
+        app.clone().layer(Extension(from))
     };
-    tokio::select! {
-        result = server => result,
-        () = end => Ok(()),
-    }
+    let stop = CancellationToken::new();
+    let end = async {
+        shutdown.await;
+        stop.cancel();
+    };
+    tokio::join!(serve::serve(listener, of, stop.clone(), CLOSING), end);
+    Ok(())
 }

@@ -11,7 +11,6 @@ mod openapi;
 mod publisher;
 mod renewal;
 mod request;
-mod server;
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,7 +32,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::listener::{Limited, bearer};
+use crate::listener::{Limited, bearer, serve};
 use crate::model::Secret;
 use crate::net::TlsServer;
 use crate::renewed::Renewed;
@@ -157,7 +156,7 @@ pub async fn serve(listener: TcpListener, ready: Ready, shutdown: CancellationTo
         })
         .with_state(Arc::new(ready.entrance));
     let listener = Limited::new(listener, CONNECTIONS, ready.tls);
-    server::serve(listener, app, shutdown, CLOSING).await;
+    serve::serve(listener, |_| app.clone(), shutdown, CLOSING).await;
     if let Some(posting) = posting {
         // It has been told as well, and bounds its own end; a panic in it has been logged.
         let _ = posting.await;

@@ -129,6 +129,27 @@ mod tests {
     use crate::testing::view;
 
     #[test]
+    fn who_is_no_member_any_more_has_no_value_and_who_may_call_itself_anything_no_gauge() {
+        let (telemetry, recorder) = Telemetry::local();
+        let mut seen = view();
+        let mut stranger = seen.peers[0].clone();
+        stranger.instance = "anybody".into();
+        stranger.state = "auth-failed".into();
+        seen.peers[0].instance = "gc-gone".into();
+        seen.peers.push(stranger);
+        metrics::with_local_recorder(&recorder, || {
+            super::peers(&seen);
+            seen.peers.clear();
+            super::peers(&seen);
+        });
+        let text = telemetry.render();
+        let line = |line: &str| text.lines().any(|l| l == line);
+        assert!(line("tandem_peer_up{peer=\"gc-gone\"} NaN"), "{text}");
+        assert!(line("tandem_peer_left{peer=\"gc-gone\"} NaN"), "{text}");
+        assert!(!text.contains("anybody"), "{text}");
+    }
+
+    #[test]
     fn the_view_becomes_gauges() {
         let (telemetry, recorder) = Telemetry::local();
         metrics::with_local_recorder(&recorder, || super::gauges(&view()));

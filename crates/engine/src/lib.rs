@@ -70,7 +70,6 @@ use jobs::Jobs;
 use jobs::ledger::Ledger;
 use journal::Book;
 use leadership::groups::Groups;
-use model::AgentId;
 use state::rng::Numbers;
 use state::session::Sessions;
 use state::steady::Retention;
@@ -144,6 +143,7 @@ impl Engine {
     pub fn start(&mut self, now: Now) {
         self.now = now;
         self.retention.advance(now);
+        self.sessions.bury(now.mono + limits::TOMBSTONE_MS);
         for node in 0..self.route.nodes().len() {
             self.timers.set(Timer::Probe(node), now.mono);
         }
@@ -269,10 +269,10 @@ impl Engine {
                 // Nor has a newcomer listened meanwhile.
                 self.attached.forgive(late, now.mono);
                 let doubts = !self.cfg.planted.skips_epoch_check();
-                if late > self.cfg.peers.suspect
-                    && doubts
-                    && self.members.present().next().is_some()
-                {
+                // One that was gone before may have come and taken over meanwhile.
+                let others = self.members.present().next().is_some()
+                    || self.book.known_members().next().is_some();
+                if late > self.cfg.peers.suspect && doubts && others {
                     if late >= self.cfg.peers.silent() {
                         self.cluster.pause.stand_aside();
                     }
@@ -347,13 +347,18 @@ impl Engine {
             return;
         }
         let now = self.now.mono;
-        let old: Vec<AgentId> = self
+        let old: Vec<_> = self
             .sessions
             .iter()
+            // One with a Connect under way is that Connect's to keep or to end.
+            .filter(|session| session.connecting.is_none())
             .filter(|session| session.buried_until.is_some_and(|until| until <= now))
-            .map(|session| session.record.agent.clone())
+            .map(|session| (session.record.agent.clone(), session.subscription.epoch()))
             .collect();
-        for agent in old {
+        for (agent, subscription) in old {
+            if let Some(subscription) = subscription {
+                self.unsubscribe(&agent, subscription);
+            }
             self.sessions.remove(&agent);
         }
     }
@@ -364,8 +369,11 @@ impl Engine {
         self.look_at_disk();
         self.timers.set(Timer::Sweep, self.now.mono + 1_000);
         self.forget_strangers();
+        self.note_steady_leads();
         self.return_strays();
         self.own_strays();
+        // An account of a session may name one that has left it to others meanwhile.
+        self.take_from_absent();
         self.mend_subscriptions();
         self.expire_waiting();
     }

@@ -1,5 +1,6 @@
 //! Connect: an agent is bound to a client, its credentials proven first.
 
+use crate::Engine;
 use crate::api::command::NotifyCommand;
 use crate::api::ids::JobId;
 use crate::catalogue::ErrorCode;
@@ -11,7 +12,6 @@ use crate::state::timer::Timer;
 use crate::wire::command::ClientCommand;
 use crate::wire::event::ClientEvent;
 use crate::wire::reply::Outcome;
-use crate::{Engine, limits};
 
 impl Engine {
     // ---- Connect ------------------------------------------------------------------------------
@@ -83,26 +83,20 @@ impl Engine {
         self.try_connect(agent, node);
     }
 
-    /// A session that is not told to anyone until its credentials are proven: tombstone state.
-    pub(crate) fn new_session(&mut self, agent: &AgentId, pending: &PendingConnect) {
-        let former = self
-            .sessions
-            .get_mut(agent)
-            .map(|s| (s.record.version.epoch, s.subscription.epoch()));
-        // An ended session may still hold its subscription for a moment.
-        if let Some((_, Some(subscription))) = former {
-            self.unsubscribe(agent, subscription);
+    /// A place for the agent's first Connect. It has no epoch of its own before the credentials are
+    /// proven: whatever is told of the agent meanwhile, elsewhere, is newer. Where an ended session
+    /// is remembered, that one stays what it is.
+    fn new_session(&mut self, agent: &AgentId, pending: &PendingConnect) {
+        if self.sessions.get_mut(agent).is_some() {
+            return;
         }
-        self.sessions.remove(agent);
-        self.keeping.see_epoch(former.map_or(0, |(epoch, _)| epoch));
-        let epoch = self.next_epoch().unwrap_or(self.keeping.epoch());
         self.sessions.insert(Session::new(SessionRecord {
             agent: agent.clone(),
             version: Version {
-                epoch,
-                rank: u16::from(self.cfg.priority),
+                epoch: 0,
+                rank: 0,
                 owner: self.cfg.instance.clone(),
-                counter: 1,
+                counter: 0,
             },
             destination: pending.destination.clone(),
             extension: None,
@@ -114,8 +108,13 @@ impl Engine {
             tombstone: true,
             group: pending.group.clone(),
         }));
-        if let Some(session) = self.sessions.get_mut(agent) {
-            session.buried_until = Some(self.now.mono + limits::TOMBSTONE_MS);
+    }
+
+    /// A Connect had no effect: where nothing was known of the agent before it, nothing is again.
+    pub(crate) fn forget_unproven(&mut self, agent: &AgentId) {
+        let session = self.sessions.get_mut(agent);
+        if session.is_some_and(|session| !session.told()) {
+            self.sessions.remove(agent);
         }
     }
 
@@ -151,8 +150,29 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
         };
-        let former = session.subscription.epoch();
         let was_alive = session.live();
+        let former = session.subscription.epoch();
+        let was_up = session.subscription.is_up();
+        let epoch = session.record.version.epoch;
+        // A new session, or an agent of another owner, whose client has come here.
+        let acquired = !was_alive || !session.owned_by(&self.cfg.instance);
+        let epoch_of_own = acquired.then(|| self.next_epoch()).flatten();
+        if acquired && epoch_of_own.is_none() {
+            self.unsubscribe(agent, pending.epoch);
+            self.forget_unproven(agent);
+            self.reject(
+                pending.job,
+                ErrorCode::PleaseRetry,
+                "the store is not ready",
+            );
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        if !was_alive {
+            session.begin_anew();
+        }
         session.subscription = Subscription::Up {
             epoch: pending.epoch,
             node,
@@ -160,40 +180,42 @@ impl Engine {
         session.record.password = pending.password;
         session.refused = false;
         session.record.group = pending.group;
-        // An agent of another owner, whose client has come here.
-        let acquired = !session.owned_by(&self.cfg.instance);
         session.record.tombstone = false;
         session.buried_until = None;
         session.linger_until = None;
         if let Some(subscription) = former {
             self.unsubscribe(agent, subscription);
         }
-        let epoch = self
-            .sessions
-            .get(agent)
-            .map_or(0, |s| s.record.version.epoch);
         let old = self.sessions.rebind(agent, &pending.destination);
-        let epoch_of_own = acquired.then(|| self.next_epoch()).flatten();
         match epoch_of_own {
             Some(epoch) => self.own(agent, epoch),
             None => self.sessions.touch(agent),
         }
         if let Some(old) = old.filter(|_| was_alive) {
-            let error = ClientEvent::Error {
-                agent: Some(agent.clone()),
-                code: ErrorCode::SessionInvalidated.as_str().to_owned(),
-                message: "the agent connected from another client".to_owned(),
-            };
-            self.tell(&old, error, Cause::default(), epoch, Some(pending.job));
-            let logout = ClientEvent::LogoutState {
-                agent: agent.clone(),
-            };
-            self.tell(&old, logout, Cause::default(), epoch, Some(pending.job));
+            self.tell_replaced(agent, &old, epoch, pending.job);
         }
         self.takeover_done(agent);
         self.note_node(agent, node);
         self.watch_again(agent);
+        // Nobody here has seen what the agent did meanwhile.
+        if was_alive && (acquired || !was_up) {
+            self.sync(agent, false, Cause::default(), self.now.mono);
+        }
         self.connected(pending.job, &pending.destination);
+    }
+
+    /// The client that an agent was bound to before, in that session's epoch.
+    fn tell_replaced(&mut self, agent: &AgentId, old: &Destination, epoch: u64, job: JobId) {
+        let error = ClientEvent::Error {
+            agent: Some(agent.clone()),
+            code: ErrorCode::SessionInvalidated.as_str().to_owned(),
+            message: "the agent connected from another client".to_owned(),
+        };
+        self.tell(old, error, Cause::default(), epoch, Some(job));
+        let logout = ClientEvent::LogoutState {
+            agent: agent.clone(),
+        };
+        self.tell(old, logout, Cause::default(), epoch, Some(job));
     }
 
     /// The client is told once the session is known to all.
@@ -214,6 +236,7 @@ impl Engine {
         });
         match late {
             Some(pending) => {
+                self.forget_unproven(agent);
                 self.finish(pending.job, Self::expired());
                 true
             }
@@ -228,6 +251,7 @@ impl Engine {
         let Some(pending) = session.connecting.take() else {
             return;
         };
+        self.forget_unproven(agent);
         let host = self.route.host(self.route.current()).to_owned();
         let mut answered = Answered::error(Outcome::Failed, code.as_str(), reason);
         answered.downstream = Some(host);

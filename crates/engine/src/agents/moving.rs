@@ -301,6 +301,7 @@ impl Engine {
             .get(&agent)
             .is_some_and(|session| session.subscription.is_up());
         if up {
+            self.watch_again(&agent);
             self.sync(&agent, false, Cause::default(), self.now.mono);
         } else {
             self.take(vec![agent], "client-moved");

@@ -57,6 +57,9 @@ impl Engine {
         let read_due = session
             .and_then(|session| session.sync.as_ref())
             .is_some_and(|sync| sync.sign_in);
+        if signed_in {
+            self.shown_signed_in(agent);
+        }
         // What is read next may lag behind this.
         if signed_in && !read_due {
             self.sign_in_over(agent);
@@ -66,6 +69,9 @@ impl Engine {
         let early = !read_due && session.is_some_and(|session| session.signing_in(now, request));
         let cause = self.correlate(agent, request, Subject::State(&user.state));
         self.keep_user(agent, user.clone());
+        if let Some(session) = self.sessions.get_mut(agent) {
+            session.outdates_user();
+        }
         // After a sign-in the state is told behind who the agent is, once both are read.
         if signed_in && read_due {
             self.sync_now(agent);
@@ -131,6 +137,7 @@ impl Engine {
         } else {
             session.keep_dialog(dialog);
         }
+        session.outdates_call(&dialog.id);
         let name = session.name();
         let extension = session.record.extension.clone().unwrap_or_default();
         let viewer = Viewer {
@@ -218,6 +225,10 @@ impl Engine {
             return;
         };
         session.dialogs.clear();
+        // The end of what was before a sign-in that was accepted since: that one holds.
+        if session.settling.is_some() && session.record.signed_in {
+            return;
+        }
         // After a forced sign-out it ends at once.
         let closing = session
             .linger_until

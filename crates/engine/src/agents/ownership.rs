@@ -5,7 +5,7 @@ use crate::wire::command::{Addressed, ClientCommand};
 
 use crate::Engine;
 use crate::api::config::Mode;
-use crate::peer::{Version, Wish};
+use crate::peer::{SessionRecord, Version, Wish};
 
 /// How long an agent stays where it came to, milliseconds: a client that speaks at two brokers
 /// does not make its agent wander.
@@ -32,9 +32,15 @@ impl Engine {
         }
     }
 
-    /// Active-active: takes the agents of all peers that are gone, or have left an agent's group.
+    /// Active-active: takes the agents of all peers that are gone, or have left an agent's group to
+    /// others.
     pub(crate) fn take_from_absent(&mut self) {
         if self.cfg.mode != Mode::ActiveActive {
+            return;
+        }
+        // Asked again and again: most times without a look at each of them.
+        let tally = self.sessions.tally(&self.cfg.instance);
+        if tally.owned == tally.total || !self.placement().someone_stands_by() {
             return;
         }
         let peers: Vec<InstanceId> = self.members.iter().map(|(id, _)| id.clone()).collect();
@@ -89,23 +95,20 @@ impl Engine {
 
     /// Active-active: this instance serves now. Its own agents, as they were kept on disk, have
     /// no subscription yet, and its count of versions was not kept: hence a new epoch. Those of
-    /// an owner that is not there have no subscription anywhere.
+    /// an owner that is not there, or does not serve them, have no subscription anywhere.
     pub(crate) fn take_own(&mut self, epoch: u64, reason: &'static str) {
         let me = self.cfg.instance.clone();
         let mine = self.placement().owned_by(&me);
         self.take_over(mine, epoch, reason);
         if self.placement().first_of_the_living() {
-            let stray = |owner: &InstanceId| {
-                *owner != me
-                    && !self
-                        .members
-                        .get(owner)
-                        .is_some_and(|peer| peer.liveness.present())
+            let stray = |record: &SessionRecord| {
+                let owner = &record.version.owner;
+                *owner != me && !self.placement().serves_agents(owner, &record.agent)
             };
             let strays = self
                 .sessions
                 .iter()
-                .filter(|session| session.live() && stray(&session.record.version.owner))
+                .filter(|session| session.live() && stray(&session.record))
                 .map(|session| session.record.agent.clone())
                 .filter(|agent| !self.placement().must_connect(agent))
                 .collect();
@@ -151,10 +154,10 @@ impl Engine {
             let group = &self.groups[index];
             // Who is about to take the lead takes them all at once.
             let promised = match group.choice.as_ref().map(|choice| &choice.wish) {
-                Some(Wish::Leader { instance }) => self
-                    .members
-                    .get(instance)
-                    .is_some_and(|peer| peer.liveness.present()),
+                Some(Wish::Leader { instance }) => self.members.get(instance).is_some_and(|peer| {
+                    let state = peer.group(&group.name);
+                    peer.liveness.present() && state.is_some_and(|state| state.eligible)
+                }),
                 _ => false,
             };
             let alone = group.role.leads() && self.placement().leader_of(&group.name).is_none();

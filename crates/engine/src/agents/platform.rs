@@ -94,6 +94,10 @@ impl Engine {
 
     /// What became of that: the agent is read and told about, however it ended.
     pub(crate) fn signed_in_again(&mut self, agent: &AgentId, outcome: CallOutcome) {
+        if !self.placement().owns(agent) {
+            self.stale("sign-in");
+            return;
+        }
         let wait = match &outcome {
             CallOutcome::Done { .. } => limits::SIGN_IN_SETTLE_MS,
             CallOutcome::Refused { .. } => 0,
@@ -104,13 +108,9 @@ impl Engine {
             self.sign_in_began(agent);
         }
         self.habit_answered(agent, outcome);
-        if let Some(session) = self.sessions.get_mut(agent)
-            && refused
-            && session.record.signed_in
-        {
+        if refused {
             // Only its client can mend that.
-            session.record.signed_in = false;
-            self.sessions.touch(agent);
+            self.asked_out(agent);
         }
         self.sync(agent, false, Cause::default(), self.now.mono + wait);
     }

@@ -3,8 +3,10 @@
 use crate::api::command::{Call, DownstreamCommand};
 use crate::api::ids::CallId;
 use crate::downstream::calls::CallFor;
-use crate::model::{Action, AgentId, Answer, CallOutcome, Cause, Dialog, Mobile, Secret, Trace};
-use crate::state::session::{Settling, Sync};
+use crate::model::{
+    Action, AgentId, Answer, CallOutcome, Cause, Dialog, Mobile, Secret, Trace, User,
+};
+use crate::state::session::{Session, Settling, Subscription, Sync};
 use crate::state::timer::Timer;
 use crate::wire::event::{ClientEvent, Viewer, choose, continued};
 use crate::{Engine, limits};
@@ -12,6 +14,25 @@ use std::sync::Arc;
 
 /// Delay before a read that failed is tried again, milliseconds.
 const SYNC_RETRY_MS: u64 = 2_000;
+
+/// What was read, but for what notifications have told while it was on its way: a stream of them
+/// neither undoes itself nor puts the read off.
+fn newest(
+    session: &Session,
+    sync: &Sync,
+    read: User,
+    mut calls: Vec<Dialog>,
+) -> (User, Vec<Dialog>) {
+    let mut user = read;
+    if let Some(told) = session.record.user.as_deref().filter(|_| sync.newer_user) {
+        let read = std::mem::replace(&mut user, told.clone());
+        user.complete_with(&read);
+    }
+    let newer = |call: &Dialog| sync.newer_calls.contains(&call.id);
+    calls.retain(|call| !newer(call));
+    calls.extend(session.dialogs.iter().filter(|call| newer(call)).cloned());
+    (user, calls)
+}
 
 impl Engine {
     // ---- sign-in, sign-out, reading anew ------------------------------------------------------
@@ -25,12 +46,16 @@ impl Engine {
         cause: Cause,
     ) {
         let mut due = self.now.mono + limits::SIGN_IN_SETTLE_MS;
+        let mut missing = false;
         if let Some(session) = self.sessions.get_mut(agent) {
             session.record.extension = Some(extension.to_owned());
             session.record.password = password;
             session.record.signed_in = true;
             if session.owned_by(&self.cfg.instance) {
                 session.linger_until = None;
+                // Credentials that were refused before have been replaced or are good again.
+                session.refused = false;
+                missing = session.subscription == Subscription::None;
             }
             // What comes from now on is told: by its request id, or as the state it leads to.
             for known in &mut session.expected {
@@ -43,12 +68,18 @@ impl Engine {
             }
         }
         self.session_changed(agent);
+        if missing && self.placement().leads_for(agent) {
+            self.take(vec![agent.clone()], "missing");
+        }
         self.sign_in_began(agent);
         self.sync(agent, true, cause, due);
     }
 
-    /// A sign-in was accepted; its effect comes later.
+    /// A sign-in was accepted; its effect comes later. Its owner waits for that.
     pub(crate) fn sign_in_began(&mut self, agent: &AgentId) {
+        if !self.placement().owns(agent) {
+            return;
+        }
         let settling = Settling {
             since: self.now.mono,
             node: self.route.current(),
@@ -56,6 +87,23 @@ impl Engine {
         };
         if let Some(session) = self.sessions.get_mut(agent) {
             session.settling = Some(settling);
+        }
+    }
+
+    /// The platform shows the agent signed in. Where it was out, its session does not end any more,
+    /// wherever it was signed in.
+    pub(crate) fn shown_signed_in(&mut self, agent: &AgentId) {
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        let user = session.record.user.as_ref();
+        if user.is_none_or(|user| user.signed_in()) {
+            return;
+        }
+        session.linger_until = None;
+        if session.settling.is_some() && !session.record.signed_in {
+            session.record.signed_in = true;
+            self.sessions.touch(agent);
         }
     }
 
@@ -98,6 +146,7 @@ impl Engine {
             now + limits::FORCED_OUT_MS
         });
         session.record.signed_in = false;
+        session.settling = None;
         self.session_changed(agent);
         self.timers.set_by(
             Timer::Agent(agent.clone()),
@@ -105,8 +154,12 @@ impl Engine {
         );
     }
 
-    /// Reads an agent anew at `due` and publishes what was read.
+    /// Reads an agent anew at `due` and publishes what was read: its owner alone does, as its
+    /// clients are told in the owner's epoch.
     pub(crate) fn sync(&mut self, agent: &AgentId, sign_in: bool, cause: Cause, due: u64) {
+        if !self.placement().owns(agent) {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
         };
@@ -115,21 +168,23 @@ impl Engine {
             due: Some(due),
             sign_in: sign_in || known.sign_in,
             cause: cause.or(known.cause),
-            call: None,
-            user: None,
-            tries: 0,
+            ..Sync::default()
         });
         self.timers.set_by(Timer::Agent(agent.clone()), due);
     }
 
-    /// A notification during a sign-in: no need to wait longer. A read that is under way is begun
-    /// again, as it may show what was before.
+    /// A notification during a sign-in: no need to wait longer.
     pub(crate) fn sync_now(&mut self, agent: &AgentId) {
-        self.read_agent(agent);
+        let session = self.sessions.get(agent);
+        let sync = session.and_then(|session| session.sync.as_ref());
+        if sync.is_some_and(|sync| sync.call.is_none()) {
+            self.read_agent(agent);
+        }
     }
 
     /// A sign-out was accepted: should its notification be lost, the agent is not signed in again.
     pub(crate) fn asked_out(&mut self, agent: &AgentId) {
+        self.sign_in_over(agent);
         if let Some(session) = self.sessions.get_mut(agent)
             && session.record.signed_in
         {
@@ -144,6 +199,8 @@ impl Engine {
         {
             sync.due = None;
             sync.user = None;
+            sync.newer_user = false;
+            sync.newer_calls.clear();
             self.sync_call(agent, Action::ReadUser);
         }
     }
@@ -208,6 +265,8 @@ impl Engine {
                 ..
             } => {
                 sync.user = Some(user);
+                // The calls are asked for now.
+                sync.newer_calls.clear();
                 self.sync_call(agent, Action::ReadDialogs);
             }
             CallOutcome::Done {
@@ -240,18 +299,22 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
         };
-        let Some(sync) = session.sync.take() else {
+        let Some(mut sync) = session.sync.take() else {
             return;
         };
-        let Some(user) = sync.user else {
+        let Some(user) = sync.user.take() else {
             return;
         };
+        let (user, dialogs) = newest(session, &sync, *user, dialogs);
         let asked_in = session.record.signed_in;
         let extension = session.record.extension.clone();
         let missed = !user.signed_in() && asked_in;
         if missed && let Some(due) = self.read_again_at(agent) {
             self.sync(agent, sync.sign_in, sync.cause, due);
             return;
+        }
+        if user.signed_in() {
+            self.shown_signed_in(agent);
         }
         let settling = self.sign_in_over(agent);
         if missed {
@@ -292,7 +355,7 @@ impl Engine {
     pub(crate) fn publish_read(
         &mut self,
         agent: &AgentId,
-        user: &crate::model::User,
+        user: &User,
         dialogs: Vec<Dialog>,
         sign_in: bool,
         cause: Cause,

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::catalogue::ErrorCode;
 use crate::model::{AgentId, Cause};
+use crate::peer::Role;
 use crate::wire::event::ClientEvent;
 
 use crate::api::command::NotifyCommand;
@@ -15,6 +16,10 @@ use crate::{Engine, Event, limits};
 
 /// Interval of the takeover's batches, milliseconds.
 const BATCH_MS: u64 = 50;
+
+/// How much longer a signed-out agent's session stays while a command of it runs or waits,
+/// milliseconds.
+const LINGER_AGAIN_MS: u64 = 1_000;
 
 /// Subscriptions to be had, at a bounded rate.
 #[derive(Debug, Default)]
@@ -307,6 +312,8 @@ impl Engine {
         };
         let sessions = self.sessions.iter().filter(own);
         let agents = sessions.map(|session| session.record.agent.clone());
+        // Who stands by has no subscriptions, though the agents may still be called its own.
+        let agents = agents.filter(|agent| self.placement().leads_for(agent));
         let agents = agents.collect();
         self.take(agents, "downstream");
     }
@@ -473,10 +480,7 @@ impl Engine {
             }
         }
         missing.retain(|agent| {
-            let group = self.placement().group_of_agent(agent);
-            let group = group.and_then(|index| self.groups.get(index));
-            group.is_some_and(|group| group.role.leads())
-                && !self.agents.takeover.queued.contains(agent)
+            self.placement().leads_for(agent) && !self.agents.takeover.queued.contains(agent)
         });
         self.take(missing, "missing");
         for agent in left {
@@ -546,17 +550,26 @@ impl Engine {
             .placement()
             .group_of_agent(agent)
             .and_then(|index| self.groups.get(index));
-        let aside = group.is_some_and(|group| group.role == crate::peer::Role::Disabled);
+        let aside =
+            group.is_some_and(|group| matches!(group.role, Role::Disabled | Role::Follower));
+        let busy = self.jobs.lanes.has(agent);
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
         };
+        let owned = session.owned_by(&self.cfg.instance);
+        let ended = owned && !session.record.signed_in && session.connecting.is_none();
+        // A sign-in may be on its way: no longer than commands have until their deadlines.
+        if ended && busy && session.live() {
+            let until = self.now.mono + LINGER_AGAIN_MS;
+            session.linger_until = Some(until);
+            self.timers.set_by(Timer::Agent(agent.clone()), until);
+            return;
+        }
         session.linger_until = None;
         let subscription = session.subscription.epoch();
         session.subscription = Subscription::None;
         session.sync = None;
-        let owned = session.owned_by(&self.cfg.instance);
-        let ended = owned && !session.record.signed_in && session.connecting.is_none();
-        // Whose group is stopped here is only put aside.
+        // Whose group is stopped here, or served by another, is only put aside.
         if ended && !aside {
             session.record.tombstone = true;
             session.record.user = None;

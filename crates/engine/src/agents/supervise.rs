@@ -49,7 +49,7 @@ impl Engine {
 
     // ---- watching a team ----------------------------------------------------------------------
 
-    fn watch_team(&mut self, agent: &AgentId, team: &str) {
+    pub(crate) fn watch_team(&mut self, agent: &AgentId, team: &str) {
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
         };
@@ -59,7 +59,7 @@ impl Engine {
                 return;
             }
             watched.push(team.to_owned());
-            self.sessions.touch(agent);
+            self.session_changed(agent);
         }
         self.order_watch(agent, team.to_owned());
     }

@@ -123,6 +123,7 @@ impl Engine {
     pub(crate) fn connect_without_room(&mut self, agent: &AgentId, shortage: Shortage) {
         let session = self.sessions.get_mut(agent);
         if let Some(pending) = session.and_then(|session| session.connecting.take()) {
+            self.forget_unproven(agent);
             self.refuse_for_room(pending.job, shortage);
         }
     }

@@ -178,6 +178,7 @@ impl Engine {
             return;
         };
         session.record.extension = record.extension;
+        session.refused &= session.record.password == record.password;
         session.record.password = record.password;
         session.record.mobile = record.mobile;
         session.record.signed_in = record.signed_in;
@@ -188,6 +189,9 @@ impl Engine {
             due += limits::SIGN_IN_SETTLE_MS;
         }
         self.sessions.touch(&agent);
+        for team in &record.watched {
+            self.watch_team(&agent, team);
+        }
         self.sync(&agent, record.signed_in, Cause::default(), due);
     }
 }

@@ -103,6 +103,11 @@ pub struct Sync {
     pub call: Option<CallId>,
     /// What was read so far.
     pub user: Option<Box<User>>,
+    /// A notification has told of the agent since that was asked for.
+    pub newer_user: bool,
+    /// Ids of calls that notifications have told of since the calls were asked for, at most
+    /// [`limits::DIALOGS_PER_AGENT`].
+    pub newer_calls: Vec<String>,
     /// Failures so far.
     pub tries: u32,
 }
@@ -250,10 +255,47 @@ impl Session {
         })
     }
 
-    /// Whether the peers are to know of it: not while its first Connect is being proven.
+    /// Whether the peers and the store are to know of it: not while the first Connect of an agent
+    /// is being proven, of whom nothing is known beside.
     #[must_use]
     pub fn told(&self) -> bool {
-        self.live() || self.connecting.is_none()
+        self.live() || self.record.version.epoch > 0
+    }
+
+    /// A new session in the place of an ended one: nothing of that goes over into it but its
+    /// version and its client, which are the caller's to change.
+    pub fn begin_anew(&mut self) {
+        let record = SessionRecord {
+            extension: None,
+            mobile: None,
+            watched: Vec::new(),
+            signed_in: false,
+            user: None,
+            ..self.record.clone()
+        };
+        *self = Self {
+            heard_at: self.heard_at,
+            counted: self.counted,
+            stale: self.stale,
+            ..Self::new(record)
+        };
+    }
+
+    /// A notification has told of the agent: a read under way may show what was before.
+    pub fn outdates_user(&mut self) {
+        if let Some(sync) = self.sync.as_mut().filter(|sync| sync.call.is_some()) {
+            sync.newer_user = true;
+        }
+    }
+
+    /// The same of a call.
+    pub fn outdates_call(&mut self, id: &str) {
+        if let Some(sync) = self.sync.as_mut().filter(|sync| sync.call.is_some())
+            && sync.newer_calls.len() < limits::DIALOGS_PER_AGENT
+            && !sync.newer_calls.iter().any(|known| known == id)
+        {
+            sync.newer_calls.push(id.to_owned());
+        }
     }
 
     /// Puts a call in its place; returns whether it was known before.

@@ -136,13 +136,10 @@ impl Sessions {
         self.map.len() < limits::SESSIONS
     }
 
-    /// Adds or replaces a session that this instance owns.
+    /// Adds a session that nobody is told of yet, nor is it kept: [`Self::own`] makes that so.
     pub fn insert(&mut self, session: Session) {
-        let agent = session.record.agent.clone();
         self.index(&session.record);
         self.put(session);
-        self.unkept.insert(agent.clone());
-        self.dirty.insert(agent);
     }
 
     /// The owner changed a record: counts its version and marks it for the peers.
@@ -219,7 +216,12 @@ impl Sessions {
                 let former = std::mem::replace(&mut session.record, record.clone());
                 self.unbind(&former.destination, &record.agent);
                 let same = former.same_but_state(&record);
+                let proven = former.password != record.password;
                 self.index(&record);
+                if proven && let Some(session) = self.map.get_mut(&record.agent) {
+                    // What was refused here is not what its owner has now.
+                    session.refused = false;
+                }
                 if !same {
                     self.unkept.insert(record.agent);
                 }
@@ -367,6 +369,13 @@ impl Sessions {
         }
         self.unkept.clear();
         self.unkept_destinations.clear();
+    }
+
+    /// Of what was restored, ended sessions are remembered until then, monotonic milliseconds.
+    pub fn bury(&mut self, until: u64) {
+        for session in self.map.values_mut().filter(|session| !session.live()) {
+            session.buried_until = Some(until);
+        }
     }
 
     /// Whether there is something to tell.

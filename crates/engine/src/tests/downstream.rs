@@ -5,6 +5,7 @@ use crate::Event;
 use crate::api::input::Input;
 use crate::api::input::Notice;
 use crate::model::Action;
+use crate::peer::Role;
 use crate::view::StandingView;
 use crate::wire::event::{ClientEvent, SystemStatus};
 use crate::wire::reply::Outcome;
@@ -506,4 +507,55 @@ fn streams_that_are_all_lost_at_once_are_had_again_at_the_rate_of_a_takeover() {
     let rate = usize::try_from(rig.config.takeover_rate).unwrap();
     assert_eq!(rig.subscribed.len(), names.len());
     assert!(most <= rate * 2 * 50 / 1_000, "{most} in 50 ms");
+}
+
+#[test]
+fn a_sign_in_with_new_credentials_brings_a_refused_subscription_back() {
+    let mut rig = connected();
+    rig.notifications = Notifications::Refuses;
+    let reason = "closed".into();
+    let conflict = false;
+    rig.notify("1001", Notice::Lost { reason, conflict });
+    rig.advance(5_000);
+    rig.notifications = Notifications::Up;
+    rig.forget();
+    rig.advance(30_000);
+    assert!(rig.subscribed.is_empty());
+    rig.send("Login#1001", "new,2001", "l2");
+    rig.advance(100);
+    assert_eq!(rig.subscribed.len(), 1);
+}
+
+#[test]
+fn a_connect_in_the_place_of_a_lost_subscription_reads_the_agent() {
+    let mut rig = connected();
+    let reason = "closed".into();
+    let conflict = false;
+    rig.notify("1001", Notice::Lost { reason, conflict });
+    rig.send("Connect#1001", "third,pw", "c3");
+    rig.advance(1_000);
+    assert_eq!(rig.actions(), [Action::ReadUser, Action::ReadDialogs]);
+    rig.calls.clear();
+    rig.send("Connect#1001", "fourth,pw", "c4");
+    rig.advance(1_000);
+    assert!(rig.calls.is_empty(), "nothing was missed");
+}
+
+#[test]
+fn who_stands_by_has_no_subscriptions_at_the_other_node_either() {
+    let mut config = config();
+    config.priority = 100;
+    let mut rig = Rig::new(config);
+    let record = Rig::record("1001", "gc-1", 5);
+    rig.engine.restore(vec![record], Vec::new(), 5);
+    rig.start();
+    let mut seq = 1;
+    rig.peer_beat(seq, Role::Leader, 127);
+    rig.peer_snapshot();
+    rig.advance_with_peer(2_000, &mut seq, Role::Leader, 127);
+    assert_eq!(rig.role(), Role::Follower);
+    rig.nodes[0] = unreachable();
+    rig.advance_with_peer(20_000, &mut seq, Role::Leader, 127);
+    assert_eq!(rig.engine.view().downstreams[0].state, "down");
+    assert!(rig.subscribed.is_empty());
 }

@@ -338,3 +338,17 @@ fn outcomes_share_what_they_have_in_common() {
     );
     assert_eq!(ledger.shared(), (1, 10));
 }
+
+#[test]
+fn a_password_that_was_refused_here_is_forgotten_with_a_new_one() {
+    let mut sessions = Sessions::default();
+    sessions.merge(Rig::record("1001", "gc-2", 1));
+    let refused = |sessions: &Sessions| sessions.get(&agent("1001")).unwrap().refused;
+    sessions.get_mut(&agent("1001")).unwrap().refused = true;
+    sessions.merge(Rig::record("1001", "gc-2", 2));
+    assert!(refused(&sessions));
+    let mut record = Rig::record("1001", "gc-2", 3);
+    record.password = crate::model::Secret::new("new");
+    sessions.merge(record);
+    assert!(!refused(&sessions));
+}

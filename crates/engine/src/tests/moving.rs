@@ -345,3 +345,98 @@ fn after_a_pause_nothing_more_is_sent_before_it_is_known_who_leads() {
     assert_eq!(rig.forwards().len(), 1);
     assert!(!rig.acks.contains(&delivery));
 }
+
+#[test]
+fn the_agents_of_a_peer_that_is_there_and_stopped_are_taken_at_the_start() {
+    let mut config = config();
+    config.mode = Mode::ActiveActive;
+    let mut rig = Rig::new(config);
+    let mut seq = 1;
+    rig.start();
+    rig.peer_beat(seq, Role::Disabled, 100);
+    rig.peer_snapshot_of(vec![Rig::record("1001", "gc-2", 5)]);
+    rig.advance_with_peer(3_000, &mut seq, Role::Disabled, 100);
+    assert!(rig.role().leads());
+    assert_eq!(owner(&rig).0, "gc-1");
+    assert_eq!(rig.subscribed.len(), 1);
+}
+
+#[test]
+fn the_teams_that_a_supervisor_watches_come_with_it() {
+    let mut seq = 0;
+    let mut rig = beside(&mut seq, 1);
+    rig.send("MakeReady#1001", "", "m1");
+    rig.advance(200);
+    assert_eq!(said(&rig, "claim_agent"), 1);
+    let mut record = Rig::record("1001", "gc-1", 6);
+    record.watched = vec!["7".into()];
+    rig.peer("gc-2", PeerMessage::GrantAgent { record });
+    assert_eq!(rig.watched, [(agent("1001"), "7".to_owned())]);
+}
+
+#[test]
+fn what_was_prepared_for_an_agent_that_is_gone_is_let_go() {
+    let mut seq = 0;
+    let mut rig = beside(&mut seq, 1);
+    rig.send("MakeReady#1001", "", "m1");
+    rig.advance(200);
+    assert_eq!(rig.subscribed.len(), 1);
+    let mut record = Rig::record("1001", "gc-2", 6);
+    record.tombstone = true;
+    rig.peer_snapshot_of(vec![record]);
+    pass(&mut rig, &mut seq, 1, 5_000);
+    assert_eq!(rig.unsubscribed.len(), 1);
+}
+
+/// gc-1 carries out a command of its agent 1002, which gc-2 owns before that is done.
+fn former_owner(command: &str, body: &str) -> Rig {
+    let mut seq = 0;
+    let mut rig = beside(&mut seq, 1);
+    rig.sign_in("1002", "desk");
+    rig.answers_calls = false;
+    rig.send(&format!("{command}#1002"), body, "m1");
+    assert_eq!(rig.calls.len(), 1);
+    let epoch = rig.engine.session_views()[1].epoch + 5;
+    rig.peer_snapshot_of(vec![Rig::record("1002", "gc-2", epoch)]);
+    rig.answer(done());
+    rig
+}
+
+fn told_owner(rig: &Rig) -> Option<SessionRecord> {
+    rig.said.iter().find_map(|(to, message)| match message {
+        PeerMessage::SessionChanged { record } if *to == Some(instance("gc-2")) => {
+            Some(record.clone())
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn a_former_owner_reads_and_writes_nothing_of_the_agent_whose_sign_in_it_finishes() {
+    let mut rig = former_owner("Login", "new,2009");
+    let record = told_owner(&rig).expect("the owner is told");
+    assert_eq!(record.extension.as_deref(), Some("2009"));
+    let version = record.version;
+    rig.calls.clear();
+    rig.forget_published();
+    // Long enough for a read, too short to miss the peer.
+    rig.advance(1_200);
+    assert!(rig.calls.is_empty());
+    assert!(rig.told("desk").is_empty());
+    let view = &rig.engine.session_views()[1];
+    assert_eq!((view.owner.as_str(), view.epoch), ("gc-2", version.epoch));
+}
+
+#[test]
+fn a_team_that_is_to_be_watched_is_known_to_the_new_owner() {
+    let rig = former_owner("getteamusers", "7,true");
+    let record = told_owner(&rig).expect("the owner is told");
+    assert_eq!(record.watched, ["7"]);
+    let mut rig = Rig::with_agent();
+    let record = SessionRecord {
+        watched: vec!["7".into()],
+        ..Rig::record("1001", "gc-1", 1)
+    };
+    rig.peer("gc-2", PeerMessage::SessionChanged { record });
+    assert_eq!(rig.watched, [(agent("1001"), "7".to_owned())]);
+}

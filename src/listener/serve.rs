@@ -1,6 +1,7 @@
-//! Serves the entrance's connections: the head of a request has a bound, and so has a pause between
+//! Serves a listener's connections: the head of a request has a bound, and so has a pause between
 //! two of them.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -16,21 +17,23 @@ use tokio_util::sync::CancellationToken;
 const HEAD: Duration = Duration::from_secs(15);
 
 /// Until `shutdown` is cancelled; then open requests have `closing` to end. The listener bounds how
-/// many connections there are.
-pub(super) async fn serve(
-    mut listener: impl Listener,
-    app: Router,
+/// many connections there are; `app` is made for each, whose other end it is given.
+pub(crate) async fn serve<L>(
+    mut listener: L,
+    app: impl Fn(SocketAddr) -> Router,
     shutdown: CancellationToken,
     closing: Duration,
-) {
+) where
+    L: Listener<Addr = SocketAddr>,
+{
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             // A panic in a request has been logged; its connection is gone.
             Some(_) = open.join_next() => {}
-            (stream, _) = listener.accept() => {
-                open.spawn(connection(stream, app.clone(), HEAD, shutdown.clone()));
+            (stream, from) = listener.accept() => {
+                open.spawn(connection(stream, app(from), HEAD, shutdown.clone()));
             }
         }
     }

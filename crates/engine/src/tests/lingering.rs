@@ -1,0 +1,89 @@
+//! Sessions of signed-out agents: how long they stay, and what keeps them.
+
+use super::support::*;
+use crate::peer::SessionRecord;
+use crate::wire::reply::Outcome;
+
+/// Ready, with a subscription that `Rig::notify` knows.
+fn ready() -> Rig {
+    let mut rig = Rig::with_agent();
+    rig.send("Connect#1001", "other,pw", "c2");
+    rig.advance(1_000);
+    rig.users.insert(agent("1001"), user("1001", "READY"));
+    rig.notify_state("1001", "READY", None);
+    rig.forget();
+    rig
+}
+
+fn sessions(rig: &Rig) -> usize {
+    rig.engine.session_views().len()
+}
+
+/// The agent's record as it was kept last.
+fn kept(rig: &Rig) -> SessionRecord {
+    let kept = rig.kept.sessions.iter().rev();
+    let mut kept = kept.filter_map(|(_, record)| record.clone());
+    kept.next().unwrap()
+}
+
+#[test]
+fn the_late_notification_of_a_sign_out_does_not_end_the_sign_in_after_it() {
+    let mut rig = ready();
+    rig.send("Logout#1001", "", "o1");
+    rig.send("Login#1001", "pw,2001", "l2");
+    rig.notify_state("1001", "LOGOUT", None);
+    rig.users.insert(agent("1001"), user("1001", "NOT_READY"));
+    rig.notify_state("1001", "NOT_READY", None);
+    rig.advance(40_000);
+    assert_eq!(sessions(&rig), 1);
+    assert!(rig.unsubscribed.is_empty());
+    assert!(kept(&rig).signed_in);
+}
+
+#[test]
+fn a_sign_out_after_a_sign_in_that_has_no_effect_yet_ends_the_session() {
+    let mut rig = ready();
+    rig.send("Logout#1001", "", "o1");
+    rig.notify_state("1001", "LOGOUT", None);
+    rig.send("Login#1001", "pw,2001", "l2");
+    rig.send("Logout#1001", "", "o2");
+    rig.users.insert(agent("1001"), user("1001", "LOGOUT"));
+    rig.notify_state("1001", "NOT_READY", None);
+    rig.notify_state("1001", "LOGOUT", None);
+    rig.advance(40_000);
+    assert_eq!(sessions(&rig), 0);
+}
+
+#[test]
+fn an_agent_that_signs_in_at_the_platforms_own_desktop_keeps_its_session() {
+    let mut rig = ready();
+    rig.notify_state("1001", "LOGOUT", None);
+    rig.advance(10_000);
+    rig.notify_state("1001", "NOT_READY", None);
+    rig.advance(31_000);
+    assert_eq!(sessions(&rig), 1);
+    assert!(rig.unsubscribed.is_empty());
+    rig.notify_state("1001", "LOGOUT", None);
+    rig.advance(31_000);
+    assert_eq!(sessions(&rig), 0);
+}
+
+#[test]
+fn a_session_does_not_end_while_a_sign_in_runs() {
+    for accepted in [true, false] {
+        let mut rig = ready();
+        rig.notify_state("1001", "LOGOUT", None);
+        rig.advance(29_500);
+        rig.answers_calls = false;
+        rig.send("Login#1001", "pw,2001", "l2");
+        rig.advance(1_000);
+        assert_eq!(sessions(&rig), 1);
+        rig.answer(if accepted { done() } else { refused(401) });
+        rig.advance(5_000);
+        assert_eq!(sessions(&rig), usize::from(accepted));
+        assert_eq!(rig.unsubscribed.len(), usize::from(!accepted));
+        if accepted {
+            assert_eq!(rig.outcomes(), [Outcome::Accepted]);
+        }
+    }
+}
