@@ -1,7 +1,5 @@
 //! What HTTP listeners share: one that cannot be exhausted (connections are counted, idle ones are
-//! closed), how its connections are served, and the token that comes with a request.
-
-pub(crate) mod serve;
+//! closed), and the token that comes with a request.
 
 use std::future::Future;
 use std::io;

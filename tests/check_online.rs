@@ -203,6 +203,20 @@ fn what_the_broker_list_gets_wrong_is_said_with_the_cure() {
             "{code}: {said}"
         );
 
+        // Said once, and not as all that is missing there; and not before something is set.
+        let elsewhere = [("broker.url.1", amqp.replace("/%2f", "/nowhere"))];
+        let elsewhere = site(shared, "listed", &elsewhere).await;
+        let (code, said) = asked(&elsewhere).await;
+        let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_ne!(code, 0, "{said}");
+        for wanted in ["there is no virtual host nowhere", "rabbitmqctl add_vhost"] {
+            assert!(words.contains(wanted), "{wanted}: {said}");
+        }
+        assert!(
+            !words.contains("exchange listed.events: does not exist"),
+            "{said}"
+        );
+
         shared.network_as_it_is().node(1).unwrap().kill();
         let site = site_as_it_is(shared);
         let (code, said) = asked(&site).await;

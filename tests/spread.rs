@@ -250,6 +250,7 @@ async fn one_ring_on_all_brokers(shared: &mut Shared) {
         input("ring", HashBy::RoutingKey),
         input("hring", HashBy::Header),
     );
+    let other = input("other", HashBy::RoutingKey);
     let mut rings = Vec::new();
     for input in [&by_key, &by_header] {
         let report = topology::apply(&Topology::of(input), Some(LIMIT)).await;
@@ -270,12 +271,44 @@ async fn one_ring_on_all_brokers(shared: &mut Shared) {
         &shared.network_as_it_is().nodes()[0].management().unwrap(),
     )
     .await;
+    nothing_is_bound_to_anothers_exchange(
+        &other,
+        &shared.network_as_it_is().nodes()[0].management().unwrap(),
+    )
+    .await;
     let node = shared.broker(0);
     node.stop().await;
     node.start_again().await.unwrap();
     let queues = &by_key.hash.as_ref().unwrap().queues;
     let after = ring(&uris[0], "ring.commands", HashBy::RoutingKey, queues).await;
     assert_eq!(after, rings[0], "the same after a restart");
+}
+
+/// An exchange of that name that is of another type, or tells agents apart by something else.
+async fn nothing_is_bound_to_anothers_exchange(
+    input: &TopologyInput,
+    api: &tandem::broker::management::ManagementClient,
+) {
+    let path = "exchanges/%2F/other.commands";
+    for theirs in [
+        json!({"type": "topic", "durable": true}),
+        json!({"type": "x-consistent-hash", "durable": true, "arguments": {"hash-header": "x-agent"}}),
+    ] {
+        api.put(path, &theirs).await.unwrap();
+        let report = topology::apply(&Topology::of(input), None).await;
+        let said = report
+            .steps
+            .iter()
+            .find(|step| step.name == "other.commands");
+        let said = said.unwrap().change.to_string();
+        assert!(said.starts_with("CONFLICT: "), "{said}");
+        assert!(said.contains("delete it, then run"), "{said}");
+        let bound = api.get(&format!("{path}/bindings/source")).await.unwrap();
+        assert_eq!(bound, Some(json!([])), "{report:#?}");
+        assert!(api.delete(path).await.unwrap());
+    }
+    let report = topology::apply(&Topology::of(input), Some(LIMIT)).await;
+    assert!(report.is_complete(), "{report:#?}");
 }
 
 /// Another weight, and a queue of nobody's.

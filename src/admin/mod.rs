@@ -35,17 +35,18 @@ use tokio_util::sync::CancellationToken;
 
 pub use guard::Rules;
 pub use history::{History, HistoryEntry};
-pub(crate) use history::{read as read_history, since};
+pub(crate) use history::{STARTED, TAKEOVER, read as read_history, since};
 pub use pulse::{Pulse, Second};
 
 use crate::engine::View;
 use crate::engine::input::Verb;
 use crate::engine::view::{SessionPage, SessionQuery};
-use crate::listener::{From, Limited, serve};
+use crate::listener::{From, Limited};
 use crate::net::TlsServer;
 use crate::network::Network;
 use crate::record::Told;
 use crate::rest::Callbacks;
+use crate::serve;
 use crate::watchdog::Watchdog;
 
 /// How long open connections may take to end when the listener is shut down.

@@ -106,7 +106,10 @@ impl Reloader {
             }
             Err(findings) => {
                 for finding in findings.0 {
-                    tracing::error!("SIGHUP: {finding}");
+                    match finding.is_error() {
+                        true => tracing::error!("SIGHUP: {finding}"),
+                        false => tracing::warn!("SIGHUP: {finding}"),
+                    }
                 }
                 tracing::error!(file, "SIGHUP: the file cannot be used: nothing is changed");
                 self.parts

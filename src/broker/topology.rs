@@ -32,6 +32,7 @@ pub use apply::{
     ApplyReport, Change, LinkState, Step, TopologyError, UNKNOWN, apply, links, links_of,
 };
 pub use examine::{Finding, missing, undeclared};
+pub use fitting::vhost_problem;
 pub use from_settings::topology_input;
 pub use hash::{HashInput, hash_problem};
 pub use uri::{unjudged, vhost_of};

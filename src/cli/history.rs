@@ -124,7 +124,12 @@ async fn watch(
     let mut last = newest;
     let mut fresh = shown;
     let mut stopped = watch::stop();
+    let mut open: Option<u64> = None;
     loop {
+        open = fresh
+            .iter()
+            .rfind(|entry| goes_on(entry))
+            .map_or(open, |entry| Some(entry.id));
         if !fresh.is_empty() && !output::print(&lines(&fresh, json)) {
             return exit::DONE;
         }
@@ -142,13 +147,21 @@ async fn watch(
             Ok(now) => {
                 let after = last.as_ref().map_or(0, |entry| entry.id);
                 fresh = now;
-                fresh.retain(|entry| entry.id > after);
-                last = fresh.last().cloned().or(last);
+                let newest = fresh.last().filter(|entry| entry.id > after).cloned();
+                let done = |entry: &HistoryEntry| open == Some(entry.id) && !goes_on(entry);
+                fresh.retain(|entry| entry.id > after || done(entry));
+                open = open.filter(|id| fresh.iter().all(|entry| entry.id != *id));
+                last = newest.or(last);
             }
             Err(ClientError::Unreachable { .. }) => fresh.clear(),
             Err(error) => return error.report(),
         }
     }
+}
+
+/// Whether its row will change once more: it is shown then, too.
+fn goes_on(entry: &HistoryEntry) -> bool {
+    entry.kind == admin::TAKEOVER && entry.to == admin::STARTED
 }
 
 fn at(entry: &HistoryEntry) -> Option<DateTime<Utc>> {

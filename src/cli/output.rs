@@ -129,7 +129,12 @@ pub(super) fn speak_json(json: bool) {
 /// A line for machines.
 fn as_json(line: &str) -> String {
     let line = without_name(line);
-    serde_json::json!({ "error": line }).to_string()
+    // Findings of a property file say themselves which of the two they are.
+    let (kind, line) = match line.split_once(": ") {
+        Some((kind @ ("error" | "warning"), rest)) => (kind, rest),
+        _ => ("error", line),
+    };
+    serde_json::json!({ kind: line }).to_string()
 }
 
 /// Without the `tandem deadletter: ` that tells people who speaks.
@@ -191,6 +196,10 @@ mod tests {
     fn for_machines_an_error_is_one_line_of_json() {
         let line = as_json("tandem: a\n\"b\"");
         assert_eq!(line, r#"{"error":"a\n\"b\""}"#);
+        for kind in ["warning", "error"] {
+            let line = as_json(&format!("{kind}: site.properties:7: x"));
+            assert_eq!(line, format!("{{\"{kind}\":\"site.properties:7: x\"}}"));
+        }
     }
 
     #[test]

@@ -128,7 +128,10 @@ fn report_text(report: &ApplyReport) -> String {
     let mut lines: Vec<String> = report
         .steps
         .iter()
-        .map(|s| format!("{}: {} {}: {}", s.broker, s.kind, s.name, s.change))
+        .map(|s| match s.kind {
+            "broker" => format!("{}: {}", s.broker, s.change),
+            kind => format!("{}: {kind} {}: {}", s.broker, s.name, s.change),
+        })
         .collect();
     for link in &report.links {
         let why = link.error.as_deref().unwrap_or_default();

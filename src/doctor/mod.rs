@@ -29,6 +29,7 @@ mod travel;
 
 pub use report::{Finding, Report, Verdict};
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::app::AppError;
@@ -97,8 +98,11 @@ pub async fn examine(
     )
     .await;
     travel::probes(&probes, settings, &mut report).await;
+    // Of these it is said why already.
+    let gone = probes.brokers().filter(|broker| broker.problem.is_some());
+    let gone: BTreeSet<String> = gone.map(|broker| broker.label.to_owned()).collect();
     probes.close().await;
-    travel::commands(settings, &mut report).await;
+    travel::commands(settings, &gone, &mut report).await;
     downstream::look(settings, &mut report).await;
     Ok(report)
 }

@@ -1,5 +1,6 @@
 //! Messages on their way: probes through every federated exchange, a command through every broker.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::join_all;
@@ -53,13 +54,16 @@ pub(super) fn address() -> String {
     format!("tandem-doctor-{number:016x}")
 }
 
-/// A real command through each broker: `Beat` of an unknown client asks and changes nothing.
-pub(super) async fn commands(settings: &Settings, report: &mut Report) {
+/// A real command through each broker but those: `Beat` of an unknown client asks and changes
+/// nothing.
+pub(super) async fn commands(settings: &Settings, gone: &BTreeSet<String>, report: &mut Report) {
     let first = settings.groups.first();
     let Some(queue) = first.and_then(|group| group.queues.first()) else {
         return;
     };
-    let asked = settings.broker.urls.iter().map(async |broker| {
+    let urls = settings.broker.urls.iter();
+    let reached = urls.filter(|broker| !gone.contains(&broker.label));
+    let asked = reached.map(async |broker| {
         let mut options = ClientOptions::new(address());
         options.cluster = settings.cluster_name.clone();
         options.queue = queue.clone();

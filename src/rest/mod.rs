@@ -32,10 +32,11 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::listener::{Limited, bearer, serve};
+use crate::listener::{Limited, bearer};
 use crate::model::Secret;
 use crate::net::TlsServer;
 use crate::renewed::Renewed;
+use crate::serve;
 use crate::wire::command::{Defaults, MAX_BODY};
 use publisher::{Failure, Publisher};
 use request::Callback;

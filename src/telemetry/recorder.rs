@@ -40,6 +40,7 @@ const WORDS: &[(&str, &str, &[&str])] = &[
         &[
             "peer-lost",
             "peer-left",
+            "preparing",
             "takeback",
             "downstream",
             "missing",

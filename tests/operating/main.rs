@@ -264,6 +264,9 @@ fn each_breakage_is_named_with_its_cure() {
         let gone = findings(&report, "unreachable");
         assert!(has(&gone, &["broker", "AMQP:"]), "{gone:?}");
         assert!(has(&gone, &["refuses the user (401)"]), "{gone:?}");
+        // Said once.
+        let bad = findings(&report, "bad");
+        assert!(!has(&bad, &["command by way of"]), "{bad:?}");
 
         // A consumer that its broker has forgotten, before the instance notices it.
         let forget = FORGET.replace("QUEUE", &pair.queue);

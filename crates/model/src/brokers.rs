@@ -61,6 +61,10 @@ pub const HASH_TYPE: &str = "x-consistent-hash";
 pub const HASH_CURE: &str = "on each of its nodes run `rabbitmq-plugins enable \
      rabbitmq_consistent_hash_exchange` (a part of RabbitMQ), or set command.hash-exchange=off";
 
+/// What to do where a broker has no such virtual host.
+pub const VHOST_CURE: &str = "make it and give the user rights there (`rabbitmqctl add_vhost NAME`, \
+     `rabbitmqctl set_permissions -p NAME …`), or correct broker.vhost or the path of broker.url.N";
+
 impl HashBy {
     /// As the property file has it.
     #[must_use]

@@ -10,10 +10,7 @@ use tandem_net::{KeyNames, TlsServer};
 
 impl Validator<'_> {
     pub(super) fn admin(&mut self) -> Admin {
-        let listen = match self.value("admin.listen") {
-            Some(Value::Listen(listen)) => listen,
-            _ => SocketAddr::from(([127, 0, 0, 1], 9601)),
-        };
+        let listen = self.admin_listen();
         let token = self.secret("admin.token");
         let sent = |byte: &u8| byte.is_ascii_graphic();
         if token
@@ -59,6 +56,14 @@ impl Validator<'_> {
             tokens,
             open_reads,
             tls,
+        }
+    }
+
+    /// Where the admin listener is.
+    pub(super) fn admin_listen(&self) -> SocketAddr {
+        match self.value("admin.listen") {
+            Some(Value::Listen(listen)) => listen,
+            _ => SocketAddr::from(([127, 0, 0, 1], 9601)),
         }
     }
 

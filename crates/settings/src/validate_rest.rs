@@ -13,6 +13,12 @@ use tandem_net::{KeyNames, TlsServer};
 /// The original's port, on all addresses.
 const ORIGINAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8112);
 
+/// Whether two listeners get in each other's way.
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    let all = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && (all || a.ip() == b.ip())
+}
+
 impl Validator<'_> {
     /// The entrance, where one is wanted.
     pub(super) fn rest(&mut self) -> Option<Rest> {
@@ -25,6 +31,13 @@ impl Validator<'_> {
             _ => listen.is_some(),
         };
         if !wanted {
+            if self.candidate("rest.enabled").is_none() {
+                self.unused(
+                    "rest.",
+                    "there is no HTTP entrance without it",
+                    "rest.listen",
+                );
+            }
             return None;
         }
         let tls = self.tls(KeyNames::REST, true);
@@ -49,6 +62,11 @@ impl Validator<'_> {
             let finding = Finding::error(words)
                 .allowed("rest.token-file; or a loopback address; or rest.open=true");
             self.about("rest.listen", finding);
+        }
+        let admin = self.admin_listen();
+        if clash(rest.listen, admin) {
+            let words = format!("admin.listen is {admin}: only one of the two can listen there");
+            self.about("rest.listen", Finding::error(words).allowed("another port"));
         }
         let certificate = self.candidate("rest.certificate-file").is_some();
         if !rest.listen.ip().is_loopback() && !certificate {
@@ -89,6 +107,12 @@ impl Validator<'_> {
         }
         let url = self.callback_url("rest.callback.url");
         if allow.is_empty() && url.is_none() {
+            let words = "no events are posted without it";
+            self.unused(
+                "rest.callback.",
+                words,
+                "rest.callback.allow.1 or rest.callback.url",
+            );
             return None;
         }
         let sign_key = self.secret("rest.callback.sign-key");
@@ -105,6 +129,26 @@ impl Validator<'_> {
             max_age: self.duration("rest.callback.max-age"),
             tls: self.tls(KeyNames::CALLBACK, true),
         })
+    }
+
+    /// Keys that begin so are given, by this product's names, and say nothing without another one.
+    fn unused(&mut self, beginning: &str, why: &str, needed: &str) {
+        // Where one cannot be read it may be the one that is needed.
+        if self
+            .given
+            .failed
+            .iter()
+            .any(|key| key.starts_with(beginning))
+        {
+            return;
+        }
+        let given = self.given.values.iter();
+        let own = given.filter(|(key, value)| key.starts_with(beginning) && !value.by_alias());
+        let keys: Vec<String> = own.map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            let finding = Finding::warning(format!("it is not used: {why}"));
+            self.about(&key, finding.allowed(needed));
+        }
     }
 
     /// A token that nobody can send is none.

@@ -37,6 +37,11 @@ const LOOKED_AT: usize = 200;
 /// How often a row that repeats itself is written anew, milliseconds.
 const COUNTED_MS: i64 = 60_000;
 
+/// Kind of the row of a takeover, which becomes longer while it goes on and is one row in the end.
+pub(crate) const TAKEOVER: &str = "takeover";
+/// State of a takeover that has not finished.
+pub(crate) const STARTED: &str = "started";
+
 /// What is a state: told again without having changed, it is counted.
 const STATES: [&str; 6] = [
     "alarm",
@@ -216,6 +221,9 @@ impl History {
 
 impl Rows {
     fn add(&mut self, mut entry: HistoryEntry, now: DateTime<Utc>) {
+        if entry.kind == TAKEOVER && self.goes_on(&entry, now) {
+            return;
+        }
         if let Some(index) = self.latest_about(&entry) {
             let row = &mut self.list[index];
             if row.entry.to == entry.to && STATES.contains(&entry.kind.as_str()) {
@@ -241,6 +249,31 @@ impl Rows {
             written: now,
         });
         self.write(self.list.len() - 1, now);
+    }
+
+    /// Whether it is told in the row of a takeover that has begun before; its end is that of all
+    /// that go on.
+    fn goes_on(&mut self, entry: &HistoryEntry, now: DateTime<Utc>) -> bool {
+        let newest = self.list.iter().enumerate().rev().take(LOOKED_AT);
+        let open: Vec<usize> = newest
+            .take_while(|(_, row)| row.entry.kind != "instance")
+            .filter(|(_, row)| row.entry.kind == TAKEOVER && row.entry.to == STARTED)
+            .map(|(index, _)| index)
+            .collect();
+        let mut told = false;
+        for index in open {
+            let row = &mut self.list[index];
+            if row.entry.reason == entry.reason {
+                row.entry.subject.clone_from(&entry.subject);
+                told = true;
+            } else if entry.to == STARTED {
+                continue;
+            }
+            row.entry.to.clone_from(&entry.to);
+            row.changed = true;
+            self.write(index, now);
+        }
+        told
     }
 
     /// The newest row about the same thing. What was so before a start says nothing.
@@ -333,7 +366,7 @@ fn entry(event: &Event) -> Option<HistoryEntry> {
             }
         }
         Event::TakeoverStarted { reason, agents } => {
-            make("takeover", &format!("{agents} agents"), "started").reason(reason)
+            make(TAKEOVER, &agents_of(*agents), STARTED).reason(reason)
         }
         Event::TakeoverFinished {
             reason,
@@ -341,7 +374,7 @@ fn entry(event: &Event) -> Option<HistoryEntry> {
             millis,
         } => {
             let state = format!("finished in {millis} ms");
-            make("takeover", &format!("{agents} agents"), &state).reason(reason)
+            make(TAKEOVER, &agents_of(*agents), &state).reason(reason)
         }
         Event::OwnPause { millis } => make(
             "pause",
@@ -376,6 +409,13 @@ fn entry(event: &Event) -> Option<HistoryEntry> {
         | Event::Stale { .. } => return None,
     };
     Some(entry)
+}
+
+fn agents_of(count: usize) -> String {
+    match count {
+        1 => "1 agent".to_owned(),
+        _ => format!("{count} agents"),
+    }
 }
 
 fn make(kind: &str, subject: &str, to: &str) -> HistoryEntry {

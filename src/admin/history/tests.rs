@@ -132,3 +132,37 @@ fn rows_since_a_time_hold_what_was_told_again_since() {
     assert_eq!(history.since(now - chrono::TimeDelta::hours(1)).len(), 1);
     assert!(history.since(now + chrono::TimeDelta::hours(1)).is_empty());
 }
+
+#[test]
+fn a_takeover_is_one_row_that_says_in_the_end_how_long_it_took() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = History::open(dir.path());
+    let started = |reason, agents| Event::TakeoverStarted { reason, agents };
+    let finished = |reason, agents| Event::TakeoverFinished {
+        reason,
+        agents,
+        millis: 254,
+    };
+    history.record(&started("healed", 48));
+    history.record(&started("healed", 51));
+    history.record(&started("peer-lost", 60));
+    history.record(&finished("healed", 60));
+    history.record(&started("downstream", 1));
+    let shape = |entries: Vec<HistoryEntry>| -> Vec<(String, String, Option<String>)> {
+        let each = entries.into_iter();
+        each.map(|e| (e.subject, e.to, e.reason)).collect()
+    };
+    let row = |subject: &str, to: &str, why: &str| {
+        (subject.to_owned(), to.to_owned(), Some(why.to_owned()))
+    };
+    let mut wanted = vec![
+        row("1 agent", "started", "downstream"),
+        row("60 agents", "finished in 254 ms", "peer-lost"),
+        row("60 agents", "finished in 254 ms", "healed"),
+    ];
+    assert_eq!(shape(history.entries()), wanted);
+    history.close();
+    let (kept, _) = read(dir.path()).unwrap();
+    wanted.reverse();
+    assert_eq!(shape(kept), wanted);
+}

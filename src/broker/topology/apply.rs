@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::compare::{Live, Object, Verb, declared, settings};
-use super::examine::{Place, matched};
+use super::compare::{EXCHANGE, Live, Object, Verb, declared, settings};
+use super::examine::{FIXED_CURE, Place, matched};
 use super::{BrokerPlan, Topology, fitting, hash, uri};
 use crate::broker::management::{ManagementClient, ManagementError, segment};
 use crate::model::brokers::OTHER_TYPE_CURE;
@@ -172,8 +172,20 @@ impl<'a> Target<'a> {
         objects: Vec<Object<'_>>,
         steps: &mut Vec<Step>,
     ) -> Result<(), TopologyError> {
+        // Another's exchange: a queue bound to it would get who knows what.
+        let mut foreign = BTreeSet::new();
         for object in objects {
-            steps.push(self.set(&object).await?);
+            if object
+                .from
+                .is_some_and(|exchange| foreign.contains(exchange))
+            {
+                continue;
+            }
+            let step = self.set(&object).await?;
+            if object.kind == EXCHANGE && matches!(step.change, Change::Conflict(_)) {
+                foreign.insert(object.name);
+            }
+            steps.push(step);
         }
         Ok(())
     }
@@ -181,7 +193,7 @@ impl<'a> Target<'a> {
     async fn set(&self, object: &Object<'_>) -> Result<Step, TopologyError> {
         let change = match self.live(object).await? {
             Live::Same => Change::Unchanged,
-            Live::Fixed(why) => Change::Conflict(why),
+            Live::Fixed(why) => Change::Conflict(format!("{why}; {FIXED_CURE}")),
             Live::OtherType(why) => Change::Conflict(format!("{why}; {OTHER_TYPE_CURE}")),
             Live::Absent => Change::Created,
             Live::Stale(_) => Change::Updated,

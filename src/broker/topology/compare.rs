@@ -6,6 +6,9 @@ use super::uri;
 use super::{BindingSpec, BrokerPlan, ExchangeSpec, QueueSpec, TYPE};
 use crate::broker::management::segment;
 
+/// Kind of an exchange.
+pub(super) const EXCHANGE: &str = "exchange";
+
 /// How a live object compares with its plan.
 pub(super) enum Live {
     Absent,
@@ -34,6 +37,8 @@ pub(super) struct Object<'a> {
     pub(super) path: String,
     pub(super) body: Value,
     pub(super) verb: Verb,
+    /// Of a binding: the exchange.
+    pub(super) from: Option<&'a str>,
     pub(super) compare: fn(&Value, &Value) -> Live,
 }
 
@@ -48,11 +53,12 @@ pub(super) fn declared(plan: &BrokerPlan) -> Vec<Object<'_>> {
     } in &plan.exchanges
     {
         objects.push(Object {
-            kind: "exchange",
+            kind: EXCHANGE,
             name,
             path: format!("exchanges/{vhost}/{}", segment(name)),
             body: json!({"type": kind, "durable": true, "auto_delete": false, "internal": false, "arguments": arguments}),
             verb: Verb::Put,
+            from: None,
             compare: compare_declared,
         });
     }
@@ -63,6 +69,7 @@ pub(super) fn declared(plan: &BrokerPlan) -> Vec<Object<'_>> {
             path: format!("queues/{vhost}/{}", segment(name)),
             body: json!({"durable": true, "auto_delete": false, "arguments": arguments}),
             verb: Verb::Put,
+            from: None,
             compare: compare_declared,
         });
     }
@@ -80,6 +87,7 @@ pub(super) fn declared(plan: &BrokerPlan) -> Vec<Object<'_>> {
             path: format!("bindings/{vhost}/e/{exchange}/q/{queue}"),
             body: json!({"routing_key": key, "arguments": {}}),
             verb: Verb::Post,
+            from: Some(&binding.exchange),
             compare: compare_bindings,
         });
     }
@@ -110,6 +118,7 @@ pub(super) fn settings(plan: &BrokerPlan) -> Vec<Object<'_>> {
                 path: format!("parameters/{component}/{vhost}/{}", segment(&setting.name)),
                 body: json!({"value": setting.value}),
                 verb: Verb::Put,
+                from: None,
                 compare: compare_parameter,
             });
         }
@@ -121,6 +130,7 @@ pub(super) fn settings(plan: &BrokerPlan) -> Vec<Object<'_>> {
             path: format!("policies/{vhost}/{}", segment(&policy.name)),
             body: policy.value.clone(),
             verb: Verb::Put,
+            from: None,
             compare: compare_policy,
         });
     }

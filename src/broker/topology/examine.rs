@@ -12,6 +12,8 @@ use crate::broker::management::segment;
 use crate::model::brokers::OTHER_TYPE_CURE;
 
 const APPLY: &str = "run `tandem topology apply`";
+/// What to do about an object whose properties cannot be changed.
+pub(super) const FIXED_CURE: &str = "delete it, then run `tandem topology apply`";
 const UPSTREAM_SET: &str = "federation upstream set";
 
 /// Something on a live broker that is not as planned.
@@ -102,7 +104,7 @@ async fn look_at_declared<'a>(
             Live::Absent => findings.grave(name, "does not exist", APPLY),
             Live::Stale(why) => findings.grave(name, why, APPLY),
             Live::Fixed(why) => {
-                findings.grave(name, why, "delete it, then run `tandem topology apply`");
+                findings.grave(name, why, FIXED_CURE);
             }
             Live::OtherType(why) => findings.grave(name, why, OTHER_TYPE_CURE),
         }

@@ -7,8 +7,11 @@ use serde_json::Value;
 
 use super::apply::{Change, Step, Target};
 use super::compare::{Live, declared};
-use super::hash_problem;
-use crate::model::brokers::{HASH_CURE, ONE_CLUSTER_CURE, OTHER_TYPE_CURE, QueueType, one_cluster};
+use super::{BrokerPlan, hash_problem};
+use crate::broker::management::segment;
+use crate::model::brokers::{
+    HASH_CURE, ONE_CLUSTER_CURE, OTHER_TYPE_CURE, QueueType, VHOST_CURE, one_cluster,
+};
 
 /// What speaks against setting anything; empty where nothing does. A broker that cannot be asked
 /// says nothing: what is set on it fails by itself.
@@ -23,6 +26,8 @@ pub(super) async fn conflicts(targets: &[Target<'_>], kind: QueueType) -> Vec<St
     for (target, (label, overview)) in targets.iter().zip(&said) {
         let lacks = hash_problem(target.plan, overview);
         steps.extend(lacks.map(|why| conflict(label, format!("{why}; {HASH_CURE}"))));
+        let lacks = no_vhost(target).await;
+        steps.extend(lacks.map(|why| conflict(label, format!("{why}; {VHOST_CURE}"))));
     }
     if steps.is_empty() {
         // Policies for one type on a queue of the other are a half-working link.
@@ -31,6 +36,18 @@ pub(super) async fn conflicts(targets: &[Target<'_>], kind: QueueType) -> Vec<St
         }
     }
     steps
+}
+
+/// That the broker does not have the virtual host, where it says so.
+async fn no_vhost(target: &Target<'_>) -> Option<String> {
+    let vhost = &target.plan.vhost;
+    let asked = target.get(&format!("vhosts/{}", segment(vhost))).await;
+    matches!(asked, Ok(None)).then(|| format!("there is no virtual host {vhost}"))
+}
+
+/// In words that a broker lacks the virtual host of its plan; `None` also where it does not say.
+pub async fn vhost_problem(plan: &BrokerPlan) -> Option<String> {
+    no_vhost(&Target::new(plan).ok()?).await
 }
 
 async fn other_types(target: &Target<'_>) -> Vec<Step> {

@@ -101,7 +101,7 @@ pub async fn run(options: DemoOptions, stop: CancellationToken) -> Result<Verdic
         started: Instant::now(),
         print: options.print,
     };
-    let set = Stage::set(|text| out.say(text));
+    let set = Stage::set(false, |text| out.say(text));
     let mut stage = tokio::select! {
         stage = set => stage?,
         () = stop.cancelled() => {
@@ -148,7 +148,7 @@ pub async fn drills(
     };
     let mut results = Vec::new();
     let mut stage = tokio::select! {
-        stage = Stage::set(|text| out.say(text)) => stage?,
+        stage = Stage::set(true, |text| out.say(text)) => stage?,
         () = stop.cancelled() => return Ok(results),
     };
     tokio::select! {
@@ -196,11 +196,21 @@ fn announce(stage: &Stage, out: Out) {
         "downstream: {primary} and {secondary}  ledger {}/ledger",
         stage.control_url()
     ));
-    if let Some(broker) = stage.network.nodes().first() {
-        let port = broker.amqp_port();
-        out.say(&format!(
-            "try: tandem send 'GetState#1001' --broker 127.0.0.1:{port}"
-        ));
+    let port = stage.network.nodes().first().map(|node| node.amqp_port());
+    let (Some(file), Some(port)) = (stage.files.first(), port) else {
+        return;
+    };
+    let file = file.display();
+    out.say(&format!("property file of gc-1: {file}, its log beside it"));
+    let program = std::env::current_exe();
+    let program = program.map_or_else(|_| "tandem".into(), |path| path.display().to_string());
+    for words in [
+        format!("status --config {file}"),
+        format!("history --watch --config {file}"),
+        format!("doctor --config {file}"),
+        format!("send 'GetState#1001' --broker 127.0.0.1:{port}"),
+    ] {
+        out.say(&format!("try: {program} {words}"));
     }
 }
 
@@ -250,10 +260,11 @@ async fn play(
     judge.lock().await.forget_calls();
     let seen = Arc::new(std::sync::Mutex::new(Seen::default()));
     let urls = [0, 1].map(|at| format!("{}/api/v1/status", stage.admin_url(at)));
+    let shown = matches!(script, Script::Demo(..)).then_some(out);
     let _looking = Ends(tokio::spawn(look(
         http.clone(),
         urls,
-        Arc::clone(&seen),
+        (Arc::clone(&seen), shown),
         (ledger.clone(), Arc::clone(&judge)),
     )));
     let _display = matches!(script, Script::Demo(..))
@@ -385,9 +396,10 @@ async fn settle(http: &reqwest::Client, control: &str) -> std::collections::BTre
 async fn look(
     http: reqwest::Client,
     urls: [String; 2],
-    seen: Arc<std::sync::Mutex<Seen>>,
+    (seen, shown): (Arc<std::sync::Mutex<Seen>>, Option<Out>),
     (ledger, judge): (String, Arc<Mutex<Judge>>),
 ) {
+    let mut leader = String::new();
     loop {
         let [first, second] = &urls;
         let (first, second) = tokio::join!(get(&http, first), get(&http, second));
@@ -396,6 +408,13 @@ async fn look(
             let text = |path| view.pointer(path).and_then(Value::as_str).unwrap_or("-");
             join(&mut now.leader, text("/instance"));
             join(&mut now.broker, text("/groups/0/broker"));
+        }
+        if let Some(out) = shown.filter(|_| !now.leader.is_empty() && now.leader != leader) {
+            // Of the first one nobody takes the place.
+            if !leader.is_empty() {
+                out.say(&format!("{} leads now, before it {leader}", now.leader));
+            }
+            leader.clone_from(&now.leader);
         }
         *seen
             .lock()

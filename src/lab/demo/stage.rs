@@ -43,6 +43,8 @@ pub struct Stage {
     pub network: BrokerNetwork,
     /// Their settings: the shipped files with this machine's addresses.
     pub settings: Vec<Settings>,
+    /// Their property files, good for every command; logs and data are beside them.
+    pub files: Vec<PathBuf>,
     ports: Ports,
     _folder: HeldFolder,
     // Last: it waits until everything is gone.
@@ -83,11 +85,13 @@ fn host(node: usize) -> IpAddr {
 }
 
 impl Stage {
-    /// Starts everything and waits until the pair serves. `say` is told what happens.
+    /// Starts everything and waits until the pair serves. With `cuts_links` federation runs through
+    /// relays that can be cut, and `tandem doctor` sees other addresses than the file's. `say` is
+    /// told what happens.
     ///
     /// # Errors
     /// Something of the machine is not in order, or a process ended; what had started is ended.
-    pub async fn set(say: impl Fn(&str)) -> Result<Self, LabError> {
+    pub async fn set(cuts_links: bool, say: impl Fn(&str)) -> Result<Self, LabError> {
         let mut janitor = Janitor::start(&lock_folder())?;
         let folder = HeldFolder::new("tandem-demo-")?;
         janitor.add(folder.path())?;
@@ -109,7 +113,7 @@ impl Stage {
         let (files, environments) = configure(folder.path(), &network, &ports)?;
         let settings = read_settings(&files, &environments)?;
         say("applying the topology of config/active-passive/site-1.properties to both");
-        apply_topology(&settings[0], &network).await?;
+        apply_topology(&settings[0], cuts_links.then_some(&network)).await?;
         say("starting the downstream simulator and gc-1, gc-2");
         let instances = files
             .iter()
@@ -123,6 +127,7 @@ impl Stage {
             simulator,
             network,
             settings,
+            files,
             ports,
             _folder: folder,
             _janitor: janitor,
@@ -217,7 +222,9 @@ fn simulator(program: &Path, folder: &Path, ports: &Ports) -> Result<TandemProce
 
 type Environment = BTreeMap<String, String>;
 
-/// Writes the shipped files and the shared key; says what differs on this machine.
+/// Writes the shared key and the shipped files with what differs on this machine, so that they are
+/// good for every command; says that once more as environment, so that a variable of whoever starts
+/// it does not lead anywhere else.
 fn configure(
     folder: &Path,
     network: &BrokerNetwork,
@@ -232,42 +239,71 @@ fn configure(
     let mut environments = Vec::new();
     for (site, (name, text)) in SITES.iter().enumerate() {
         let file = folder.join(name);
-        std::fs::write(&file, text).map_err(LabError::io(format!("write {name}")))?;
+        let own = own_keys(folder, network, ports, &key, site);
+        std::fs::write(&file, with_keys(text, &own))
+            .map_err(LabError::io(format!("write {name}")))?;
         files.push(file);
-        environments.push(environment(folder, network, ports, &key, site));
+        let variable = |(key, value): (String, String)| {
+            let name = key.to_uppercase().replace(['.', '-'], "_");
+            (format!("TANDEM_{name}"), value)
+        };
+        environments.push(own.into_iter().map(variable).collect());
     }
     Ok((files, environments))
 }
 
-fn environment(
+/// What differs from the shipped file on this machine.
+fn own_keys(
     folder: &Path,
     network: &BrokerNetwork,
     ports: &Ports,
     key: &Path,
     site: usize,
-) -> Environment {
+) -> BTreeMap<String, String> {
     let data = folder.join(format!("data-{}", site + 1));
-    let mut env = vec![
-        ("BROKER_USERNAME".to_owned(), "guest".to_owned()),
-        ("CONTROL_KEY_FILE".to_owned(), key.display().to_string()),
+    let mut own = vec![
+        ("broker.username".to_owned(), "guest".to_owned()),
+        ("control.key-file".to_owned(), key.display().to_string()),
         (
-            "ADMIN_LISTEN".to_owned(),
+            "admin.listen".to_owned(),
             ports.admin[site].address().to_string(),
         ),
-        ("NOTIFY_PORT".to_owned(), ports.notify.number().to_string()),
-        ("NOTIFY_TLS".to_owned(), "false".to_owned()),
-        ("DATA_DIR".to_owned(), data.display().to_string()),
+        ("notify.port".to_owned(), ports.notify.number().to_string()),
+        ("notify.tls".to_owned(), "false".to_owned()),
+        ("data.dir".to_owned(), data.display().to_string()),
     ];
     for (at, node) in network.nodes().iter().enumerate() {
         let n = at + 1;
         let amqp = format!("amqp://127.0.0.1:{}", node.amqp_port());
-        env.push((format!("BROKER_URL_{n}"), amqp));
-        env.push((format!("BROKER_MANAGEMENT_URL_{n}"), node.management_url()));
-        env.push((format!("DOWNSTREAM_URL_{n}"), rest_url(ports, at)));
-        env.push((format!("DOWNSTREAM_ADDRESS_{n}"), host(at).to_string()));
+        let management = (format!("broker.management-url.{n}"), node.management_url());
+        own.push((format!("broker.url.{n}"), amqp));
+        own.push(management);
+        own.push((format!("downstream.url.{n}"), rest_url(ports, at)));
+        own.push((format!("downstream.address.{n}"), host(at).to_string()));
     }
-    let with_prefix = |(key, value)| (format!("TANDEM_{key}"), value);
-    env.into_iter().map(with_prefix).collect()
+    own.into_iter().collect()
+}
+
+/// A shipped file with these values: each where the file has that key, as its value or as an
+/// example in a comment, else at the end. What is only for brokers with TLS is commented out.
+fn with_keys(text: &str, own: &BTreeMap<String, String>) -> String {
+    let mut left = own.clone();
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let known = line.trim_start_matches('#').split_once('=');
+        let value = known.and_then(|(key, _)| left.remove_entry(key));
+        lines.push(match value {
+            Some((key, value)) => format!("{key}={value}"),
+            None if line.starts_with("federation.") => format!("#{line}"),
+            None => line.to_owned(),
+        });
+    }
+    lines.extend(
+        left.into_iter()
+            .map(|(key, value)| format!("{key}={value}")),
+    );
+    lines.push(String::new());
+    lines.join("\n")
 }
 
 fn read_settings(
@@ -286,10 +322,14 @@ fn read_settings(
 }
 
 /// What `tandem topology apply --wait` does.
-async fn apply_topology(settings: &Settings, network: &BrokerNetwork) -> Result<(), LabError> {
+async fn apply_topology(
+    settings: &Settings,
+    relays: Option<&BrokerNetwork>,
+) -> Result<(), LabError> {
     let mut input = topology::topology_input(settings);
-    // Through relays that a drill can cut.
-    input.federation_uris = network.federation_uris();
+    if let Some(network) = relays {
+        input.federation_uris = network.federation_uris();
+    }
     let plan = Topology::of(&input);
     let report = topology::apply(&plan, Some(LINKS_LIMIT)).await;
     if report.is_complete() {
@@ -312,23 +352,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shipped_files_load_with_nothing_but_addresses_changed() {
+    fn the_files_it_writes_load_by_themselves_with_nothing_but_addresses_changed() {
         let folder = tempfile::tempdir().unwrap();
-        let env = |key: &str| {
-            Some(match key {
-                "TANDEM_BROKER_URL_1" => "amqp://127.0.0.1:20001".to_owned(),
-                "TANDEM_BROKER_URL_2" => "amqp://127.0.0.1:20002".to_owned(),
-                "TANDEM_BROKER_USERNAME" => "guest".to_owned(),
-                "TANDEM_NOTIFY_TLS" => "false".to_owned(),
-                _ => return None,
-            })
-        };
+        let own: BTreeMap<String, String> = [
+            ("broker.url.1", "amqp://127.0.0.1:20001"),
+            ("broker.url.2", "amqp://127.0.0.1:20002"),
+            ("broker.username", "guest"),
+            ("broker.management-url.2", "http://127.0.0.1:20003"),
+            ("downstream.address.1", "127.0.0.1"),
+            ("notify.tls", "false"),
+            ("data.dir", "/tmp/demo/data-1"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
         for (site, (name, text)) in SITES.iter().enumerate() {
             let file = folder.path().join(name);
-            std::fs::write(&file, text).unwrap();
-            let loaded = settings::load(&file, &env).unwrap();
+            let written = with_keys(text, &own);
+            std::fs::write(&file, &written).unwrap();
+            for (key, value) in &own {
+                let line = format!("\n{key}={value}\n");
+                assert_eq!(written.matches(&line).count(), 1, "{line}");
+            }
+            let loaded = settings::load(&file, &|_| None).unwrap();
+            let warned = loaded.warnings.iter().map(ToString::to_string);
+            let about_brokers =
+                |text: &String| text.contains("federation") || text.contains("broker-");
+            assert_eq!(warned.filter(about_brokers).count(), 0);
             assert_eq!(loaded.settings.instance.id, format!("gc-{}", site + 1));
             assert_eq!(loaded.settings.broker.urls.len(), 2);
+            assert_eq!(loaded.settings.downstream.nodes[0].address, "127.0.0.1");
         }
     }
 }

@@ -138,14 +138,18 @@ impl Engine {
         if tried >= 2 {
             return false;
         }
+        let Some(other) = self.route.other(node) else {
+            return false;
+        };
         if node == self.route.current() {
-            if self.route.other(node).is_none() {
-                return false;
-            }
-            let changes = self.route.prefer_other();
+            let changes = self.route.prefer_other(self.now);
             self.apply_route(changes);
         }
-        let node = self.route.current();
+        // The instance has just moved, and stays: this one alone tries the other.
+        let node = match self.route.current() {
+            current if current == node => other,
+            current => current,
+        };
         if !self.route.usable(node) {
             return false;
         }
@@ -254,7 +258,7 @@ impl Engine {
         };
         if tries >= limits::SUBSCRIBE_TRIES && node == self.route.current() {
             self.wait_to_subscribe(agent, 1_000, 0);
-            let changes = self.route.prefer_other();
+            let changes = self.route.prefer_other(self.now);
             self.apply_route(changes);
             return;
         }
@@ -355,11 +359,18 @@ impl Engine {
             self.agents.takeover.agents = 0;
             self.agents.takeover.reason = reason;
         }
-        self.agents.takeover.agents += agents.len();
-        self.out.tell(Event::TakeoverStarted {
-            reason,
-            agents: agents.len(),
-        });
+        let known = &self.agents.takeover.pending;
+        let more = agents
+            .iter()
+            .filter(|agent| !known.contains(*agent))
+            .count();
+        self.agents.takeover.agents += more;
+        if more > 0 {
+            self.out.tell(Event::TakeoverStarted {
+                reason,
+                agents: self.agents.takeover.agents,
+            });
+        }
         for agent in agents {
             let first = self.jobs.lanes.has(&agent);
             self.agents.takeover.push(&agent, first);

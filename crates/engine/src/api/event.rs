@@ -139,7 +139,7 @@ pub enum Event {
     TakeoverStarted {
         /// Why.
         reason: &'static str,
-        /// How many.
+        /// How many, those of a takeover that goes on included.
         agents: usize,
     },
     /// All of them have their subscription.

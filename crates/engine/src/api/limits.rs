@@ -173,6 +173,12 @@ pub const PRESENCE_HOLD_MS: u64 = 1_000;
 /// See [`PRESENCE_HOLD_MS`].
 pub const PRESENCE_HOLD_MAX_MS: u64 = 60_000;
 
+/// How long a node is kept that was chosen because notifications could not be had at the other one,
+/// before such a move may be made again, milliseconds; doubled each time, up to the second number.
+pub const NODE_STAY_MS: u64 = 5_000;
+/// See [`NODE_STAY_MS`].
+pub const NODE_STAY_MAX_MS: u64 = 30_000;
+
 /// How long the node that an agent has left may still sign it out: 120 s to notice, 60 s of grace;
 /// milliseconds.
 pub const MOVED_MS: u64 = 180_000;

@@ -68,6 +68,10 @@ pub struct Route {
     current: usize,
     failback: bool,
     available: bool,
+    /// The notification service is no reason to move before that, monotonic milliseconds.
+    stays_until: u64,
+    /// How long the last such move was to last.
+    stay: u64,
 }
 
 fn gone() -> NodeState {
@@ -99,6 +103,8 @@ impl Route {
             current: 0,
             failback,
             available: true,
+            stays_until: 0,
+            stay: 0,
         }
     }
 
@@ -240,14 +246,23 @@ impl Route {
     }
 
     /// The notification service of the current node cannot be had, REST or not: use the other.
-    pub fn prefer_other(&mut self) -> Vec<RouteChange> {
-        match self.other(self.current) {
-            Some(to) => {
-                let from = std::mem::replace(&mut self.current, to);
-                vec![RouteChange::Moved { from, to }]
-            }
-            None => Vec::new(),
+    /// Every agent goes with it. So where that did not help, as with both services gone or with one
+    /// agent whose session neither gives, the next such move waits, longer each time.
+    pub fn prefer_other(&mut self, now: Now) -> Vec<RouteChange> {
+        if now.mono < self.stays_until {
+            return Vec::new();
         }
+        let Some(to) = self.other(self.current) else {
+            return Vec::new();
+        };
+        let again = now.mono < self.stays_until + self.stay;
+        self.stay = match again {
+            true => (self.stay * 2).min(limits::NODE_STAY_MAX_MS),
+            false => limits::NODE_STAY_MS,
+        };
+        self.stays_until = now.mono + self.stay;
+        let from = std::mem::replace(&mut self.current, to);
+        vec![RouteChange::Moved { from, to }]
     }
 
     fn set(&mut self, node: usize, state: NodeState) -> Vec<RouteChange> {

@@ -17,6 +17,9 @@ use crate::{Engine, limits};
 /// How long a handover may take before it is given up, milliseconds.
 const HANDOVER_MS: u64 = 15_000;
 
+/// Label of a lead that came by rank, from one that gave it away.
+pub(crate) const TAKEBACK: &str = "takeback";
+
 /// A group on its way out of this instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Leaving {
@@ -90,7 +93,7 @@ impl Engine {
                 self.groups.edit(index).preparing = Some(now);
                 if !self.cfg.planted.unsubscribes_first() {
                     let agents = self.placement().agents_of(index);
-                    self.take(agents, "takeback");
+                    self.take(agents, "preparing");
                 }
                 self.timers.set_by(Timer::Members, now + 50);
             }
@@ -213,14 +216,16 @@ impl Engine {
             return;
         }
         self.members.believe_role(from, name, Role::Follower);
-        let chosen = self.chosen(index, &self.cfg.instance);
-        let reason = if chosen { "chosen" } else { "takeback" };
         let role = self.leading_role(index);
+        let reason = self.reason_of_claim(index);
         self.set_role(index, role, reason);
-        if !chosen && self.groups[index].role.leads() {
-            let group = self.groups.edit(index);
-            group.took_back = Some(self.now.mono);
-            group.unkept = true;
+    }
+
+    /// Why this instance has asked for a group.
+    pub(crate) fn reason_of_claim(&self, index: usize) -> &'static str {
+        match self.chosen(index, &self.cfg.instance) {
+            true => "chosen",
+            false => TAKEBACK,
         }
     }
 

@@ -18,6 +18,7 @@ use crate::model::InstanceId;
 use crate::api::config::Mode;
 use crate::api::ids::LinkEpoch;
 use crate::cluster::members::{Change, Peer};
+use crate::leadership::handover::TAKEBACK;
 use crate::peer::{PeerMessage, Role};
 use crate::state::timer::Timer;
 use crate::{Engine, Event, limits};
@@ -128,9 +129,25 @@ impl Engine {
         };
         let reason = match role {
             Role::LeaderSingleNode => self.no_successor(index).map_or(reason, |(label, _)| label),
+            _ if reason == "peers" => self.told_by_peers(index, role),
             _ => reason,
         };
         self.set_role(index, role, reason);
+    }
+
+    /// What it means that the peers' words change the own role.
+    fn told_by_peers(&self, index: usize, role: Role) -> &'static str {
+        let group = &self.groups[index];
+        match (group.role.leads(), role.leads()) {
+            // The former leader's heartbeat came before its grant, and says the same.
+            (false, true) if group.claimed.is_some() => self.reason_of_claim(index),
+            (true, false) => "outranked",
+            _ if group.role == Role::Joining => match self.members.present().next() {
+                Some(_) => "joined",
+                None => "alone",
+            },
+            _ => "peers",
+        }
     }
 
     /// A newcomer has listened long enough, and has what those who are there know.
@@ -335,6 +352,11 @@ impl Engine {
             self.tell_alone(index);
         }
         if role.leads() && !from.leads() {
+            if reason == TAKEBACK {
+                let group = self.groups.edit(index);
+                group.took_back = Some(now);
+                group.unkept = true;
+            }
             self.lead(index, reason);
         }
         // Also at the end of a drain: what waits must be handed over before anything starts.

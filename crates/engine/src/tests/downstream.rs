@@ -159,6 +159,47 @@ fn an_unreachable_service_is_tried_with_growing_delays_and_on_the_other_node() {
     assert!(rig.engine.session_views()[0].subscribed);
 }
 
+/// Both services are gone, and the requests are answered: neither node is the better one.
+#[test]
+fn without_notifications_at_either_node_the_instance_does_not_move_to_and_fro() {
+    let mut rig = Rig::with_agent();
+    let agents: Vec<String> = (1002..1042).map(|n| n.to_string()).collect();
+    for agent in &agents {
+        rig.sign_in(agent, "desk");
+    }
+    rig.forget();
+    rig.notifications = Notifications::Unreachable;
+    for agent in &agents {
+        rig.notify(
+            agent,
+            Notice::Lost {
+                reason: "closed".into(),
+                conflict: false,
+            },
+        );
+    }
+    rig.advance(120_000);
+    let count = |wanted: fn(&Event) -> bool| rig.events.iter().filter(|e| wanted(e)).count();
+    let moves = count(|event| matches!(event, Event::DownstreamFailover { .. }));
+    assert!((2..=10).contains(&moves), "{moves} moves in two minutes");
+    let started = count(|event| matches!(event, Event::TakeoverStarted { .. }));
+    assert!(started <= moves, "{started} takeovers of {moves} moves");
+    for event in &rig.events {
+        if let Event::TakeoverStarted { agents, .. } = event {
+            assert!(*agents <= 41, "{agents} of 41 agents");
+        }
+    }
+    // Sooner or later where one of them is back, and nobody is forgotten.
+    rig.notifications = Notifications::Up;
+    rig.advance(10_000);
+    assert!(
+        rig.engine
+            .session_views()
+            .iter()
+            .all(|view| view.subscribed)
+    );
+}
+
 #[test]
 fn a_password_that_is_refused_later_is_told_and_not_tried_for_ever() {
     let mut rig = Rig::with_agent();

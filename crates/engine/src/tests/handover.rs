@@ -1,6 +1,7 @@
 //! Taking the lead back, and giving it away.
 
 use super::support::*;
+use crate::Event;
 use crate::api::input::Input;
 use crate::peer::{PeerMessage, Role};
 
@@ -34,6 +35,37 @@ fn a_returned_instance_takes_back_after_hold_preparation_and_grant() {
     );
     assert_eq!(rig.role(), Role::Leader);
     assert_eq!(rig.engine.session_views()[0].owner, "gc-1");
+}
+
+/// The heartbeat of a leader that has stepped down comes before its grant: the lead is taken back
+/// all the same, and is said to be.
+#[test]
+fn a_lead_that_a_heartbeat_gives_is_a_takeback_as_by_a_grant() {
+    let mut rig = Rig::new(config());
+    let mut seq = 1;
+    rig.start();
+    rig.peer_beat(1, Role::Leader, 100);
+    rig.peer_snapshot_of(vec![Rig::record("1001", "gc-2", 5)]);
+    rig.advance_with_peer(12_000, &mut seq, Role::Leader, 100);
+    let claims = |(_, said): &(_, PeerMessage)| matches!(said, PeerMessage::Claim { .. });
+    assert!(rig.said.iter().any(claims));
+    rig.peer_beat(seq + 1, Role::Follower, 100);
+    assert_eq!(rig.role(), Role::Leader);
+    let why = rig.events.iter().filter_map(|event| match event {
+        Event::RoleChanged { to, reason, .. } if to.leads() => Some(*reason),
+        _ => None,
+    });
+    assert_eq!(why.last(), Some("takeback"));
+    // One that leads in a later term deposes it at once: the next way back takes longer.
+    let mut beat = rig.heartbeat(seq + 2, Role::Leader, 100);
+    beat.groups[0].term = 1_000;
+    rig.peer("gc-2", PeerMessage::Heartbeat(beat));
+    let why = rig.events.iter().filter_map(|event| match event {
+        Event::RoleChanged { to, reason, .. } => Some((*to, *reason)),
+        _ => None,
+    });
+    assert_eq!(why.last(), Some((Role::Follower, "outranked")));
+    assert_eq!(rig.engine.groups[0].hold_factor, 2);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! two of them.
 
 use std::net::SocketAddr;
+
 use std::time::Duration;
 
 use axum::Router;
