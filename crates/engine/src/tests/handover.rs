@@ -51,20 +51,20 @@ fn a_lead_that_a_heartbeat_gives_is_a_takeback_as_by_a_grant() {
     assert!(rig.said.iter().any(claims));
     rig.peer_beat(seq + 1, Role::Follower, 100);
     assert_eq!(rig.role(), Role::Leader);
-    let why = rig.events.iter().filter_map(|event| match event {
+    let mut why = rig.events.iter().filter_map(|event| match event {
         Event::RoleChanged { to, reason, .. } if to.leads() => Some(*reason),
         _ => None,
     });
-    assert_eq!(why.last(), Some("takeback"));
+    assert_eq!(why.next_back(), Some("takeback"));
     // One that leads in a later term deposes it at once: the next way back takes longer.
     let mut beat = rig.heartbeat(seq + 2, Role::Leader, 100);
     beat.groups[0].term = 1_000;
     rig.peer("gc-2", PeerMessage::Heartbeat(beat));
-    let why = rig.events.iter().filter_map(|event| match event {
+    let mut why = rig.events.iter().filter_map(|event| match event {
         Event::RoleChanged { to, reason, .. } => Some((*to, *reason)),
         _ => None,
     });
-    assert_eq!(why.last(), Some((Role::Follower, "outranked")));
+    assert_eq!(why.next_back(), Some((Role::Follower, "outranked")));
     assert_eq!(rig.engine.groups[0].hold_factor, 2);
 }
 
