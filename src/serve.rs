@@ -2,7 +2,6 @@
 //! two of them.
 
 use std::net::SocketAddr;
-
 use std::time::Duration;
 
 use axum::Router;
