@@ -9,9 +9,9 @@ use std::io::Write;
 use bytes::Bytes;
 
 use crate::catalogue::{self, Step};
-use crate::downstream::finesse::{self, api_error, system_info, update};
 use crate::engine::ids::BootId;
 use crate::engine::peer::PeerMessage;
+use crate::finesse::{self, api_error, system_info, update};
 use crate::model::{Action, AgentId, InstanceId, ReasonCategory, Secret};
 use crate::wire::command::{Defaults, MAX_DEADLINE_AHEAD_MS, parse, redacted_body};
 use crate::wire::control::{Keys, Opener, Sealer};

@@ -3,7 +3,7 @@
 //! ```text
 //!                  Input (delivery, confirm, call result, notification, peer message, time, operator verb)
 //!    shells  ─────────────────────────────────────────────▶  engine (pure)
-//!    broker · downstream · notify · control · admin             decides
+//!    broker · downstream · notify · admin                       decides
 //!    ◀─────────────────────────────────────────────────────  Command (publish, ack, call, subscribe, …) + Event (logs, metrics)
 //! ```
 //!
@@ -28,30 +28,35 @@ pub mod downstream;
 pub mod driver;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
-mod files;
+mod finesse;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod journal;
 pub mod lab;
 pub mod lease;
-pub mod net;
+mod listener;
 pub mod network;
 pub mod notify;
+mod openapi;
 pub mod record;
 pub mod renewed;
 pub mod rest;
 pub mod retry;
-pub mod settings;
-pub mod shortage;
-pub mod simulator;
+mod serve;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod watchdog;
 
 pub use tandem_engine as engine;
+use tandem_files as files;
 pub use tandem_model as model;
 pub use tandem_model::catalogue;
+pub use tandem_net as net;
+pub use tandem_settings as settings;
+pub use tandem_simulator as simulator;
 pub use tandem_wire as wire;
 
 /// Product version.

@@ -334,6 +334,8 @@ mod tests {
                 at: 1,
                 wish: Wish::Leader { instance: gc2 },
             }),
+            hold_factor: 4,
+            stopped_first: true,
         }
     }
 

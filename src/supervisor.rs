@@ -107,7 +107,7 @@ fn status(view: &View) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::testing::view;
+    use crate::testing::view;
 
     /// Long against the pause of these tests: whoever says nothing meanwhile is silent.
     const SILENCE: Duration = Duration::from_millis(500);

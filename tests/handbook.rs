@@ -7,7 +7,7 @@
     reason = "a test fails by panic"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clap::Parser as _;
@@ -365,9 +365,63 @@ fn every_word_is_in_the_glossary() {
     );
 }
 
+/// The rooms of `src/` that a file of one of them uses, beside its own.
+fn rooms_used(text: &str, own: &str) -> BTreeSet<String> {
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let code = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    let code = code.collect::<Vec<_>>().join("\n");
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let named = code.split("crate::").skip(1).flat_map(|rest| {
+        let list = match rest.strip_prefix('{') {
+            Some(list) => list.split('}').next().unwrap().split(',').collect(),
+            None => vec![rest],
+        };
+        list.into_iter()
+            .map(move |one| one.trim_start().split(|c| !word(c)).next().unwrap())
+    });
+    named
+        .filter(|name| *name != own)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// What the map of the house says: rooms are used downwards only. Tests may look up.
+#[test]
+fn no_room_of_the_product_uses_one_that_uses_it() {
+    let src = root().join("src");
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for path in sources(&src) {
+        let inside = path.strip_prefix(&src).unwrap();
+        let room = inside.iter().next().unwrap().to_str().unwrap();
+        let room = room.trim_end_matches(".rs");
+        if room == "lib" || room == "main" || path.ends_with("testing.rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let used = rooms_used(&text, room);
+        uses.entry(room.to_owned()).or_default().extend(used);
+    }
+    assert!(uses.len() > 20, "{uses:?}");
+    // Those that use none of the rest go, until none is left.
+    while !uses.is_empty() {
+        let lowest = |used: &BTreeSet<String>| !used.iter().any(|room| uses.contains_key(room));
+        let gone: Vec<String> = (uses.iter())
+            .filter(|(_, used)| lowest(used))
+            .map(|(room, _)| room.clone())
+            .collect();
+        assert!(!gone.is_empty(), "these rooms stand in a circle: {uses:#?}");
+        uses.retain(|room, _| !gone.contains(room));
+    }
+}
+
 #[test]
 fn every_dependency_has_its_reason() {
-    let mut manifests = vec![root().join("Cargo.toml")];
+    let mut manifests = vec![
+        root().join("Cargo.toml"),
+        root().join("tests/kit/Cargo.toml"),
+    ];
     for entry in std::fs::read_dir(root().join("crates")).unwrap() {
         manifests.push(entry.unwrap().path().join("Cargo.toml"));
     }

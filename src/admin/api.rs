@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::history::REASON_MOST;
 use super::{AdminState, live, routes, shapes, trace};
-use crate::contracts::openapi::{Asks, Operation, document};
-use crate::contracts::shape::{count, list, refers, text};
 use crate::engine::input::Verb;
 use crate::engine::limits::TRACE_ID;
+use crate::openapi::shape::{count, list, refers, text};
+use crate::openapi::{Asks, Operation, document};
 
 /// One route: what is said of it, and who carries it out.
 pub(super) struct Route {

@@ -11,12 +11,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::header::{HOST, ORIGIN};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode};
 
 use super::throttle::Throttle;
-use crate::model::Secret;
+use crate::listener::bearer;
 use crate::settings::{Admin, Token, TokenRole};
 
 /// What a request touches.
@@ -114,14 +114,6 @@ pub(super) struct Access {
     rules: Rules,
     machine: Option<String>,
     throttle: Throttle,
-}
-
-/// The bearer token that comes with a request. Secrets compare in constant time.
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<Secret> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, given) = value.split_once(' ')?;
-    let token = || Secret::new(given.trim());
-    scheme.eq_ignore_ascii_case("bearer").then(token)
 }
 
 impl Access {
@@ -262,6 +254,7 @@ fn same_origin(headers: &HeaderMap, host: Option<&Authority>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Secret;
 
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();

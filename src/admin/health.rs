@@ -2,6 +2,7 @@
 
 use crate::engine::View;
 use crate::engine::peer::Role;
+use crate::engine::view::NO_EPOCHS;
 
 /// Ready: served by a broker, with a usable downstream, and leading or standing by in at least
 /// one group. A healthy follower is ready. Either way one line.
@@ -28,6 +29,10 @@ pub(super) fn readiness(view: &View) -> Result<String, String> {
         .map(|group| format!("{} {}", group.name, group.role.as_str()))
         .collect();
     let roles = roles.join(", ");
+    let leads = view.groups.iter().any(|group| group.role.leads());
+    if !leads && view.warnings.iter().any(|warning| warning == NO_EPOCHS) {
+        return Err(NO_EPOCHS.to_owned());
+    }
     let serves = |role: Role| role.leads() || role == Role::Follower;
     if view.groups.iter().any(|group| serves(group.role)) {
         return Ok(format!("ready: {roles}"));
@@ -64,7 +69,7 @@ pub(super) fn has_role(view: &View, group: &str, asked: Wanted) -> Result<String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::testing::view;
+    use crate::testing::view;
 
     #[test]
     fn readiness_table() {

@@ -9,7 +9,6 @@ mod extract;
 mod guard;
 mod health;
 mod history;
-mod listener;
 mod live;
 mod page;
 mod pulse;
@@ -35,19 +34,19 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use guard::Rules;
-pub(crate) use guard::bearer;
 pub use history::{History, HistoryEntry};
 pub(crate) use history::{STARTED, TAKEOVER, read as read_history, since};
-pub(crate) use listener::Limited;
 pub use pulse::{Pulse, Second};
 
 use crate::engine::View;
 use crate::engine::input::Verb;
 use crate::engine::view::{SessionPage, SessionQuery};
-use crate::net::{TlsServer, serve};
+use crate::listener::{From, Limited};
+use crate::net::TlsServer;
 use crate::network::Network;
 use crate::record::Told;
 use crate::rest::Callbacks;
+use crate::serve;
 use crate::watchdog::Watchdog;
 
 /// How long open connections may take to end when the listener is shut down.
@@ -131,10 +130,10 @@ pub async fn serve(
     let tls = tls.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     let address = listener.local_addr()?;
     let access = guard::Access::of(address, tls.is_some(), state.rules.clone());
-    let listener = listener::Limited::new(listener, state.connections, tls);
+    let listener = Limited::new(listener, state.connections, tls);
     let app = routes::router(state, access);
     let of = |from: SocketAddr| {
-        let from = ConnectInfo(listener::From(from.ip()));
+        let from = ConnectInfo(From(from.ip()));
         app.clone().layer(Extension(from))
     };
     let stop = CancellationToken::new();

@@ -24,11 +24,11 @@ use super::extract::{Asked, Named};
 use super::guard::{Access, Caller, Needs, Refusal};
 use super::health::{self, Wanted};
 use super::history::{self, Given, REASON_MOST};
-use super::listener::From;
 use super::{AdminRequest, AdminState, api, live, page};
 use crate::engine::View;
 use crate::engine::input::Verb;
 use crate::engine::peer::Role;
+use crate::listener::From;
 use crate::watchdog;
 
 /// How long the engine may take to answer.

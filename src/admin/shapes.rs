@@ -4,10 +4,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::contracts::shape::{
+use crate::engine::peer::Role;
+use crate::openapi::shape::{
     Field, count, field, flag, integer, list, maybe, object, one_of, or_null, refers, text,
 };
-use crate::engine::peer::Role;
 
 fn role() -> Field {
     field("role", one_of(Role::ALL.map(Role::as_str)), "")

@@ -4,8 +4,9 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::*;
-use crate::admin::testing::{Fixture, view};
+use crate::admin::testing::Fixture;
 use crate::engine::peer::Role;
+use crate::testing::view;
 
 #[tokio::test]
 async fn health_follows_the_view() {

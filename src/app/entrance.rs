@@ -25,8 +25,8 @@ pub(super) async fn open(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::testing::certs::{Kind, Maker};
     use crate::settings;
+    use tandem_test_kit::certs::{Kind, Maker};
 
     /// Settings that were good when they were read, and why nothing starts with them.
     async fn refused(maker: &Maker, listen: &str, keys: &str, then: impl FnOnce()) -> AppError {

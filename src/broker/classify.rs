@@ -7,7 +7,7 @@ use lapin::{Error, ErrorKind};
 
 use super::guard;
 use crate::model::{Resource, Shortage};
-use crate::shortage;
+use crate::net::shortage;
 
 /// What an error means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

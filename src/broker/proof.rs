@@ -286,7 +286,7 @@ fn registered(queue: &str, live: &Value) -> Vec<Registered> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::testing::view;
+    use crate::testing::view;
     use serde_json::json;
 
     const TAG: &str = "gc-1.agents.leader.1";

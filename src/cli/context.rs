@@ -207,7 +207,7 @@ fn read_token(name: &str, file: &Path) -> Result<Secret, ClientError> {
 mod tests {
     use super::super::exit;
     use super::*;
-    use crate::net::testing::certs::{Kind, Maker};
+    use tandem_test_kit::certs::{Kind, Maker};
 
     #[test]
     fn addresses_are_read_with_and_without_scheme() {

@@ -11,8 +11,8 @@ use super::table::{plain, render};
 use super::{block_on, context, exit, output};
 use crate::client::letters::{Letter, Letters};
 use crate::client::{ClientError, ClientOptions};
+use crate::model::text::duration;
 use crate::settings::Settings;
-use crate::simulator::config::duration;
 
 /// Arguments of `tandem deadletter`.
 #[derive(Debug, Clone, clap::Args)]

@@ -9,10 +9,10 @@ use serde_json::json;
 
 use super::{block_on, context, exit, prompt};
 use crate::client::{Client, ClientError, ClientOptions, Command, Inbox, Incoming, Message};
+use crate::model::text::duration;
 use crate::model::text::without_mark;
 use crate::net::{KeyNames, TlsClient, TlsFiles, amqp};
 use crate::settings::{self, Settings};
-use crate::simulator::config::duration;
 
 /// Arguments of `tandem send`.
 #[derive(Debug, Clone, clap::Args)]

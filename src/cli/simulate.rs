@@ -8,9 +8,10 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use super::exit::{INTERNAL, USAGE};
+use crate::files::properties::MAX_FILE_BYTES;
 use crate::files::read_bounded;
-use crate::settings::properties::MAX_FILE_BYTES;
-use crate::simulator::config::{default_domain, deployment, duration};
+use crate::model::text::duration;
+use crate::simulator::config::{default_domain, deployment};
 use crate::simulator::{Config, Deployment, Error, NodeConfig, Running, TlsConfig, start};
 
 /// Arguments of `tandem simulate`.

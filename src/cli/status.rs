@@ -232,7 +232,7 @@ fn tables(view: &View) -> [Table; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::testing::view;
+    use crate::testing::view;
 
     #[test]
     fn everything_is_shown_within_a_page() {

@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::commands;
 use super::events::EVENTS;
-use super::shape::{field, maybe, object, text};
 use crate::catalogue;
+use crate::openapi::shape::{field, maybe, object, text};
 
 /// Where the schemas stand, as the document sees them.
 const COMMANDS: &str = "./commands.schema.json#/$defs/";
@@ -168,7 +168,7 @@ pub(crate) fn document() -> Value {
         "id": "urn:tandem:connector",
         "defaultContentType": JSON,
         "info": {
-            "title": "tandem", "version": super::PROTOCOL,
+            "title": "tandem", "version": crate::openapi::PROTOCOL,
             "description": "What clients say to tandem over AMQP 0-9-1 and hear from it. The rules around these messages (repeats, deadlines, order, what IN_DOUBT asks of a client) are in docs/protocol.md.",
             "license": { "name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0" },
             "tags": [{ "name": "amqp" }, { "name": "contact-centre" }],

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::shape::{field, maybe, object, one_of, or_null, refers, text, word};
 use crate::catalogue::{self, Addressee, ArgSpec, CommandSpec, ErrorCode};
+use crate::openapi::shape::{field, maybe, object, one_of, or_null, refers, text, word};
 use crate::wire::reply::Outcome;
 
 /// What one argument may be.

@@ -3,7 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::shape::{Field, field, flag, list, maybe, object, one_of, or_null, refers, text, word};
+use crate::openapi::shape::{
+    Field, field, flag, list, maybe, object, one_of, or_null, refers, text, word,
+};
 use crate::wire::reply::Outcome;
 
 /// One event.

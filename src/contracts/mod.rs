@@ -4,19 +4,12 @@
 
 mod asyncapi;
 mod commands;
-mod entrance;
 mod events;
-pub(crate) mod openapi;
-pub(crate) mod shape;
 
 use serde_json::Value;
 
 /// The dialect of the schemas.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
-/// Version of what clients say and hear; a member or message that is added raises the second figure.
-const PROTOCOL: &str = "1.0.0";
-
-pub(crate) use entrance::document as entrance;
 
 /// One document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -64,7 +57,7 @@ impl Contract {
     pub fn document(self) -> Value {
         match self {
             Self::Openapi => crate::admin::openapi(),
-            Self::Entrance => entrance(),
+            Self::Entrance => crate::rest::openapi(),
             Self::Asyncapi => asyncapi::document(),
             Self::Commands => commands::schema(),
             Self::Replies => commands::reply(),

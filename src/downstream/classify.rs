@@ -16,10 +16,10 @@ use reqwest::{Method, Response, StatusCode};
 
 use crate::model::{Action, Answer, CallOutcome, NodeHealth, Shortage};
 use crate::net::TlsClient;
-use crate::shortage;
+use crate::net::shortage;
 
-use super::finesse::xml::{MAX_BYTES, MAX_LIST_BYTES};
-use super::finesse::{self, api_error, system_info};
+use crate::finesse::xml::{MAX_BYTES, MAX_LIST_BYTES};
+use crate::finesse::{self, api_error, system_info};
 
 /// Longest reason, in bytes.
 const MAX_REASON: usize = 300;

@@ -17,9 +17,9 @@ use crate::model::{
 use crate::net::http::Addresses;
 use crate::net::{TlsClient, TlsError};
 
-use super::finesse::request;
 use super::guarded::Guarded;
 use super::{classify, generic};
+use crate::finesse::request;
 
 /// Idle connections are given up before the platform's own keep-alive timeout (20 s and more)
 /// ends them, so that few requests meet a dying connection.
@@ -129,13 +129,16 @@ impl FinesseClient {
     /// # Errors
     /// Where a base URL or the CA file cannot be used.
     pub fn new(config: &Config) -> Result<Self, DownstreamError> {
+        Self::resolving(config, Addresses::default())
+    }
+
+    fn resolving(config: &Config, addresses: Addresses) -> Result<Self, DownstreamError> {
         let nodes = config
             .nodes
             .iter()
             .map(|node| checked_base_url(&node.base_url))
             .collect::<Result<_, _>>()?;
         let tls = config.tls.config()?;
-        let addresses = Addresses::default();
         let idle = (config.requests / config.nodes.len().max(1)).min(MAX_IDLE);
         let builder = || {
             Client::builder()

@@ -7,7 +7,6 @@
 
 mod classify;
 mod client;
-pub mod finesse;
 mod generic;
 mod guarded;
 

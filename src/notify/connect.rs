@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::login::End;
+use crate::net::shortage;
 use crate::net::{TlsClient, dial};
-use crate::shortage;
 
 /// A connection with or without TLS.
 pub(super) enum Transport {

@@ -6,8 +6,8 @@
 
 use std::borrow::Cow;
 
-use crate::downstream::finesse::update;
-use crate::downstream::finesse::xml::XmlError;
+use crate::finesse::update;
+use crate::finesse::xml::XmlError;
 use crate::model::{Update, UpdateBody};
 
 use super::text::{attribute, name, split_name, unescape, unescaped_text};

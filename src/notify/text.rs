@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use memchr::memchr;
 
-use crate::downstream::finesse::xml::{XmlError, resolve};
+use crate::finesse::xml::{XmlError, resolve};
 
 use super::xml::Fault;
 

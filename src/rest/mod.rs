@@ -7,6 +7,7 @@
 
 mod callback;
 mod connection;
+mod openapi;
 mod publisher;
 mod renewal;
 mod request;
@@ -31,17 +32,18 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::Limited;
-use crate::admin::bearer;
+use crate::listener::{Limited, bearer};
 use crate::model::Secret;
-use crate::net::{TlsServer, serve};
+use crate::net::TlsServer;
 use crate::renewed::Renewed;
+use crate::serve;
 use crate::wire::command::{Defaults, MAX_BODY};
 use publisher::{Failure, Publisher};
 use request::Callback;
 
 pub use callback::{Addresses, Allowed, CallbackConfig, CallbackRow, Callbacks, Objects};
 pub(crate) use callback::{CURE as QUEUE_CURE, Difference, listed};
+pub(crate) use openapi::document as openapi;
 pub use publisher::PublisherConfig;
 pub use renewal::Renewal;
 
@@ -148,10 +150,7 @@ pub async fn serve(listener: TcpListener, ready: Ready, shutdown: CancellationTo
     let posting = posting.map(|posting| tokio::spawn(posting.run(shutdown.clone())));
     let app = Router::new()
         .route("/gc/command", post(command))
-        .route(
-            "/openapi.json",
-            get(async || Json(crate::contracts::entrance())),
-        )
+        .route("/openapi.json", get(async || Json(openapi())))
         .fallback(async || refused(StatusCode::NOT_FOUND, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             refused(StatusCode::METHOD_NOT_ALLOWED, "not with this method")

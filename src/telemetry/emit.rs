@@ -1,5 +1,8 @@
 //! One log line and one metric a happening.
 
+#[macro_use]
+mod kinds;
+
 use metrics::{counter, gauge, histogram};
 use tracing::{debug, error, info, trace, warn};
 
@@ -8,7 +11,6 @@ use super::names;
 use crate::engine::Event;
 use crate::engine::members::GOODBYE;
 use crate::engine::peer::Role;
-use crate::model::Resource;
 use crate::wire::reply::Outcome;
 
 /// What stands on every log line. Metrics do not carry it: who scrapes knows whom.
@@ -16,74 +18,6 @@ use crate::wire::reply::Outcome;
 pub struct Labels {
     /// Instance id.
     pub instance: String,
-}
-
-// Which function tells which happenings. A new variant has to be put into a list, or nothing
-// compiles; and once it stands in one, the function of that list has to tell it.
-
-macro_rules! about_messages {
-    () => {
-        Event::CommandFinished { .. }
-            | Event::Stage { .. }
-            | Event::DeadLettered { .. }
-            | Event::InDoubt
-            | Event::Duplicate { .. }
-            | Event::EventPublished
-            | Event::EventDropped
-            | Event::ReplyUnroutable
-            | Event::Resolved { .. }
-            | Event::DoubleEffect { .. }
-            | Event::LedgerOverflow { .. }
-    };
-}
-
-macro_rules! about_brokers {
-    () => {
-        Event::BrokerLink { .. }
-            | Event::BrokerFailover { .. }
-            | Event::BrokerBlocked { .. }
-            | Event::LinkGarbled { .. }
-            | Event::BrokerWay { .. }
-            | Event::OneCluster { .. }
-            | Event::ConsumerLost { .. }
-    };
-}
-
-macro_rules! about_the_instance {
-    () => {
-        Event::RoleChanged { .. }
-            | Event::Operator { .. }
-            | Event::Alone { .. }
-            | Event::TakeoverStarted { .. }
-            | Event::TakeoverFinished { .. }
-            | Event::OwnPause { .. }
-            | Event::Shortage { .. }
-            | Event::NotKept { .. }
-            | Event::NotJournaled { .. }
-            | Event::ImpossibleStep { .. }
-            | Event::Stale { .. }
-    };
-}
-
-macro_rules! about_peers {
-    () => {
-        Event::PeerUp { .. }
-            | Event::PeerSuspect { .. }
-            | Event::PeerLost { .. }
-            | Event::AgentMoved { .. }
-            | Event::Fenced { .. }
-            | Event::PeerRejected { .. }
-            | Event::PeerRoundTrip { .. }
-    };
-}
-
-macro_rules! about_downstreams {
-    () => {
-        Event::DownstreamState { .. }
-            | Event::DownstreamFailover { .. }
-            | Event::Service { .. }
-            | Event::SubscriptionLost { .. }
-    };
 }
 
 /// Tells a happening: one log line, one metric. Free text goes to the log only, quoted.
@@ -96,45 +30,6 @@ pub fn emit(event: &Event, labels: &Labels) {
         about_peers!() => peers(event, instance),
         about_downstreams!() => downstreams(event, instance),
     }
-}
-
-/// Tells a downstream request that ended. `status_class` is `1xx` to `5xx`, or `error` where no
-/// answer came; anything else counts as `error`. `seconds` from sending to answer.
-pub fn downstream_request(host: &str, status_class: &str, seconds: f64) {
-    const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-    let class = CLASSES
-        .into_iter()
-        .find(|class| *class == status_class)
-        .unwrap_or("error");
-    let host = host.to_owned();
-    counter!(names::DOWNSTREAM_REQUESTS, "downstream" => host.clone(), "status_class" => class)
-        .increment(1);
-    histogram!(names::DOWNSTREAM_REQUEST_DURATION, "downstream" => host).record(seconds);
-}
-
-/// Counts an event for an HTTP callback that is done with.
-pub fn callback(outcome: &'static str) {
-    counter!(names::CALLBACKS, "outcome" => outcome).increment(1);
-}
-
-/// Counts an attempt to post an event that failed.
-pub fn callback_failed() {
-    counter!(names::CALLBACK_FAILURES).increment(1);
-}
-
-/// Counts what could not be done for want of something on this machine.
-pub fn local_shortage(of: Resource) {
-    counter!(names::LOCAL_SHORTAGES, "of" => of.as_str()).increment(1);
-}
-
-/// Counts a notification that could not be read.
-pub fn notification_unreadable() {
-    counter!(names::NOTIFICATIONS_UNREADABLE).increment(1);
-}
-
-/// Tells a journal write that is durable, and how long it took.
-pub fn journal_write(seconds: f64) {
-    histogram!(names::JOURNAL_FSYNC).record(seconds);
 }
 
 fn messages(event: &Event, instance: &str) {
@@ -542,80 +437,4 @@ fn seconds(millis: u64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::InstanceId;
-    use crate::telemetry::Telemetry;
-
-    fn after(events: &[Event]) -> String {
-        let (telemetry, recorder) = Telemetry::local();
-        let labels = Labels {
-            instance: "gc-1".to_owned(),
-        };
-        metrics::with_local_recorder(&recorder, || {
-            for event in events {
-                emit(event, &labels);
-            }
-            downstream_request("finesse-1", "2xx", 0.02);
-            downstream_request("finesse-1", "made up", 3.0);
-        });
-        telemetry.render()
-    }
-
-    #[test]
-    fn happenings_count_under_bounded_labels() {
-        let peer = InstanceId::new("gc-2").unwrap();
-        let text = after(&[
-            Event::CommandFinished {
-                command: "MakeReady",
-                tag: std::sync::Arc::default(),
-                outcome: Outcome::InDoubt,
-                code: None,
-                downstream: None,
-                status: None,
-                request_id: None,
-                millis: 40,
-                waited: 2,
-                identified: false,
-            },
-            Event::BrokerFailover {
-                from: String::new(),
-                to: "a:5672".to_owned(),
-            },
-            Event::PeerRejected {
-                peer: Some(peer.clone()),
-                reason: "wrong_key",
-            },
-            Event::PeerLost {
-                peer,
-                reason: "silent",
-            },
-            Event::SubscriptionLost {
-                kind: "refused",
-                agent: "agent-1001".to_owned(),
-                reason: "password of agent-1001".to_owned(),
-            },
-            Event::TakeoverFinished {
-                reason: "peer-lost",
-                agents: 3,
-                millis: 1_500,
-            },
-        ]);
-        for line in [
-            "tandem_commands_total{command=\"MakeReady\",outcome=\"IN_DOUBT\"} 1",
-            "tandem_commands_without_id_total 1",
-            "tandem_command_duration_seconds_bucket{command=\"MakeReady\",le=\"0.025\"} 0",
-            "tandem_command_duration_seconds_bucket{command=\"MakeReady\",le=\"0.05\"} 1",
-            "tandem_broker_failovers_total{from=\"none\",to=\"a:5672\"} 1",
-            "tandem_peer_rejected_total{reason=\"wrong_key\"} 1",
-            "tandem_peer_up{peer=\"gc-2\"} 0",
-            "tandem_subscriptions_lost_total{kind=\"refused\"} 1",
-            "tandem_takeover_duration_seconds_sum 1.5",
-            "tandem_downstream_requests_total{downstream=\"finesse-1\",status_class=\"2xx\"} 1",
-            "tandem_downstream_requests_total{downstream=\"finesse-1\",status_class=\"error\"} 1",
-        ] {
-            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
-        }
-        assert!(!text.contains("1001"), "an agent became a label:\n{text}");
-    }
-}
+mod tests;

@@ -125,8 +125,8 @@ fn count(number: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use crate::admin::testing::view;
     use crate::telemetry::Telemetry;
+    use crate::testing::view;
 
     #[test]
     fn who_is_no_member_any_more_has_no_value_and_who_may_call_itself_anything_no_gauge() {

@@ -18,12 +18,14 @@ mod log;
 pub mod names;
 mod recorder;
 mod repeats;
+mod tally;
 
-pub use emit::{
-    Labels, callback, callback_failed, downstream_request, emit, journal_write, local_shortage,
-    notification_unreadable,
-};
+pub use emit::{Labels, emit};
 pub use gauges::{CallbackGauges, callbacks, consumer_proof, descriptors, gauges, network};
 pub use last::last_lines;
 pub use log::{LogError, flush, init, set_level, upkeep};
 pub use recorder::Telemetry;
+pub use tally::{
+    callback, callback_failed, downstream_request, journal_write, local_shortage,
+    notification_unreadable,
+};

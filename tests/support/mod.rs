@@ -23,17 +23,12 @@
 
 pub mod browser;
 pub mod callback;
-#[path = "../../src/net/testing/certs.rs"]
-pub mod certs;
 pub mod crew;
 pub mod desk;
-#[path = "../../src/net/testing/hole.rs"]
-pub mod hole;
 pub mod load;
 pub mod pair;
 pub mod prometheus;
 pub mod raw;
-pub mod receiver;
 pub mod silence;
 pub mod site;
 pub mod stock;
@@ -51,6 +46,7 @@ pub use crew::Crew;
 pub use desk::Desk;
 pub use pair::{Pair, PairOptions};
 pub use site::Site;
+pub use tandem_test_kit::{certs, hole};
 pub use watch::Watch;
 pub use wire::Wire;
 

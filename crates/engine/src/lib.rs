@@ -269,10 +269,10 @@ impl Engine {
                 // Nor has a newcomer listened meanwhile.
                 self.attached.forgive(late, now.mono);
                 let doubts = !self.cfg.planted.skips_epoch_check();
-                if late > self.cfg.peers.suspect
-                    && doubts
-                    && self.members.present().next().is_some()
-                {
+                // One that was gone before may have come and taken over meanwhile.
+                let others = self.members.present().next().is_some()
+                    || self.book.known_members().next().is_some();
+                if late > self.cfg.peers.suspect && doubts && others {
                     if late >= self.cfg.peers.silent() {
                         self.cluster.pause.stand_aside();
                     }
@@ -337,7 +337,7 @@ impl Engine {
     /// Whether commands are in work: one that was taken and is not acknowledged.
     #[must_use]
     pub fn in_work(&self) -> bool {
-        self.jobs.len() > 0
+        !self.jobs.is_empty()
     }
 
     /// Removes those that are old enough; most times there is none.
@@ -369,8 +369,11 @@ impl Engine {
         self.look_at_disk();
         self.timers.set(Timer::Sweep, self.now.mono + 1_000);
         self.forget_strangers();
+        self.note_steady_leads();
         self.return_strays();
         self.own_strays();
+        // An account of a session may name one that has left it to others meanwhile.
+        self.take_from_absent();
         self.mend_subscriptions();
         self.expire_waiting();
     }

@@ -102,26 +102,38 @@ impl<'a> Placement<'a> {
             .map_or(me, |session| &session.record.version.owner);
         if self.serves_agents(owner, agent) {
             Some(owner.clone())
-        } else if self.leads_any() {
+        } else if self.leads_for(agent)
+            || (self.group_of_agent(agent).is_none() && self.leads_any())
+        {
             Some(me.clone())
         } else {
-            None
+            // Whoever does: it takes the agent.
+            let index = self.group_of_agent(agent).unwrap_or(0);
+            self.leader_of(&self.groups.get(index)?.name)
         }
     }
 
-    /// Whether an instance may be serving this agent: it is there, and the agent's group is not
-    /// stopped on it.
+    /// Whether an instance may be serving this agent: it is there, and has not left the agent's
+    /// group to others, for good or for as long as it has no downstream.
     pub(crate) fn serves_agents(&self, owner: &InstanceId, agent: &AgentId) -> bool {
         let index = self.group_of_agent(agent).unwrap_or(0);
         let Some(group) = self.groups.get(index) else {
             return false;
         };
         if owner == self.me() {
-            return group.role != Role::Disabled;
+            return !stands_by(group.role);
         }
         self.members.get(owner).is_some_and(|peer| {
             let role = peer.group(&group.name).map(|state| state.role);
-            peer.liveness.present() && role != Some(Role::Disabled)
+            peer.liveness.present() && !role.is_some_and(stands_by)
+        })
+    }
+
+    /// Active-active: whether a known peer is gone, or has left a group to others.
+    pub(crate) fn someone_stands_by(&self) -> bool {
+        self.members.iter().any(|(_, peer)| {
+            let mut groups = peer.heartbeat.groups.iter();
+            !peer.liveness.present() || groups.any(|state| stands_by(state.role))
         })
     }
 
@@ -349,6 +361,11 @@ impl<'a> Placement<'a> {
         self.group_of_agent(agent)
             .is_some_and(|index| self.groups[index].preparing.is_some())
     }
+}
+
+/// Active-active: another one is to serve.
+fn stands_by(role: Role) -> bool {
+    matches!(role, Role::Follower | Role::Disabled)
 }
 
 fn waits(role: Role) -> bool {

@@ -1,5 +1,7 @@
-//! Texts: byte order marks, which editors and clients of some systems put in front of them, and
-//! bytes in hexadecimal.
+//! Texts: byte order marks, which editors and clients of some systems put in front of them, bytes
+//! in hexadecimal, and times as flags and simulator files have them.
+
+use std::time::Duration;
 
 /// The mark.
 const MARK: char = '\u{feff}';
@@ -31,6 +33,22 @@ pub fn is_utf16(bytes: &[u8]) -> bool {
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Parses `500ms`, `10s`, `2m` or `0`.
+///
+/// # Errors
+/// The allowed form.
+pub fn duration(value: &str) -> Result<Duration, String> {
+    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| "like 500ms, 10s or 2m")?;
+    match &value[digits.len()..] {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
+        "" if number == 0 => Ok(Duration::ZERO),
+        _ => Err("like 500ms, 10s or 2m".to_owned()),
+    }
 }
 
 #[cfg(test)]

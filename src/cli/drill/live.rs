@@ -293,8 +293,8 @@ impl Drop for Probing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::testing::view;
     use crate::engine::peer::Role;
+    use crate::testing::view;
 
     #[test]
     fn the_leader_is_found_here_or_at_a_peer_that_lives() {

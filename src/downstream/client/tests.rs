@@ -1,120 +1,27 @@
 //! The client against tiny servers that misbehave in every way we classify.
 
 mod results;
+mod server;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tandem_test_kit::certs::{Kind, Maker};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::lease::Lease;
 use crate::model::{Answer, DialogVerb};
-use crate::net::testing::certs::{Kind, Made, Maker};
 use crate::net::{KeyNames, TlsFiles};
-
-/// What the server does after it has read a whole request.
-#[derive(Clone)]
-enum Then {
-    /// Sends these bytes and closes.
-    Answer(Vec<u8>),
-    /// Sends these bytes and reads the next request of the connection.
-    Keep(Vec<u8>),
-    /// Closes with a reset.
-    Reset,
-    /// Never answers.
-    Hang,
-}
-
-struct Server {
-    url: String,
-    connections: Arc<AtomicUsize>,
-    /// Requests as received, head and body.
-    requests: mpsc::Receiver<String>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn server(then: Then) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/finesse/api", listener.local_addr().unwrap());
-    let connections = Arc::new(AtomicUsize::new(0));
-    let (seen, requests) = mpsc::channel(64);
-    let count = Arc::clone(&connections);
-    let task = tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            count.fetch_add(1, Ordering::SeqCst);
-            tokio::spawn(serve(socket, then.clone(), seen.clone()));
-        }
-    });
-    Server {
-        url,
-        connections,
-        requests,
-        task,
-    }
-}
-
-async fn serve(mut socket: TcpStream, then: Then, seen: mpsc::Sender<String>) {
-    while let Some(request) = read_request(&mut socket).await {
-        seen.send(request).await.unwrap();
-        match &then {
-            Then::Answer(bytes) => {
-                let _ = socket.write_all(bytes).await;
-                let _ = socket.shutdown().await;
-                return;
-            }
-            Then::Keep(bytes) => socket.write_all(bytes).await.unwrap(),
-            Then::Reset => {
-                socket2::SockRef::from(&socket)
-                    .set_linger(Some(Duration::ZERO))
-                    .unwrap();
-                return;
-            }
-            Then::Hang => std::future::pending().await,
-        }
-    }
-}
-
-async fn read_request(socket: &mut TcpStream) -> Option<String> {
-    let mut bytes = Vec::new();
-    loop {
-        let mut chunk = [0; 4096];
-        let n = socket.read(&mut chunk).await.ok()?;
-        if n == 0 {
-            return None;
-        }
-        bytes.extend_from_slice(&chunk[..n]);
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head
-                .to_ascii_lowercase()
-                .split_once("content-length: ")
-                .map_or(0, |(_, rest)| rest.lines().next().unwrap().parse().unwrap());
-            if body.len() >= length {
-                return Some(text);
-            }
-        }
-    }
-}
-
-fn http(status: &str, body: &str) -> Vec<u8> {
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
+use server::{Then, http, secure, serve, server};
 
 fn client(url: &str, timeout: Duration) -> FinesseClient {
-    FinesseClient::new(&Config {
+    FinesseClient::new(&config(url, timeout)).unwrap()
+}
+
+fn config(url: &str, timeout: Duration) -> Config {
+    Config {
         nodes: vec![NodeConfig {
             base_url: url.to_owned(),
         }],
@@ -123,8 +30,7 @@ fn client(url: &str, timeout: Duration) -> FinesseClient {
         requests: 64,
         admin: None,
         platform: true,
-    })
-    .unwrap()
+    }
 }
 
 /// A pass that no pause of a test's machine makes void.
@@ -562,8 +468,7 @@ async fn what_was_decided_before_a_pause_is_not_sent() {
 
 #[tokio::test]
 async fn a_name_whose_first_address_is_silent_delays_its_first_connection_only() {
-    use crate::net::testing::hole::BlackHole;
-    use crate::net::testing::teach;
+    use tandem_test_kit::hole::BlackHole;
     let hole = BlackHole::open("127.0.0.1").await;
     let listener = TcpListener::bind(("127.0.0.2", hole.port())).await.unwrap();
     let (seen, _requests) = mpsc::channel(64);
@@ -573,10 +478,12 @@ async fn a_name_whose_first_address_is_silent_delays_its_first_connection_only()
             tokio::spawn(serve(socket, answer, seen.clone()));
         }
     });
-    let name = teach(&["127.0.0.1", "127.0.0.2"]);
+    let found = ["127.0.0.1", "127.0.0.2"].map(|ip| ip.parse().unwrap());
+    let taught = Addresses::taught([("two.test".to_owned(), found.to_vec())].into());
     // Half of two thirds of it are for the first address.
     let limit = Duration::from_secs(9);
-    let client = client(&format!("http://{name}:{}", hole.port()), limit);
+    let config = config(&format!("http://two.test:{}", hole.port()), limit);
+    let client = FinesseClient::resolving(&config, taught).unwrap();
     for patience in [limit, limit / 3] {
         let begun = std::time::Instant::now();
         let health = client.probe(0).await;
@@ -587,24 +494,6 @@ async fn a_name_whose_first_address_is_silent_delays_its_first_connection_only()
         assert!(begun.elapsed() < patience, "{:?}", begun.elapsed());
     }
     task.abort();
-}
-
-/// An HTTPS server for one request, which demands certificates of its authority's.
-async fn secure(own: &Made, authority: &Made) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let acceptor = own.server(Some(authority));
-    tokio::spawn(async move {
-        let (tcp, _) = listener.accept().await.unwrap();
-        let Ok(mut tls) = acceptor.accept(tcp).await else {
-            return;
-        };
-        let mut request = [0; 4096];
-        let _ = tls.read(&mut request).await;
-        let _ = tls.write_all(&http("503 Out", "")).await;
-        let _ = tls.shutdown().await;
-    });
-    format!("https://localhost:{port}")
 }
 
 #[tokio::test]

@@ -32,9 +32,15 @@ impl Engine {
         }
     }
 
-    /// Active-active: takes the agents of all peers that are gone, or have left an agent's group.
+    /// Active-active: takes the agents of all peers that are gone, or have left an agent's group to
+    /// others.
     pub(crate) fn take_from_absent(&mut self) {
         if self.cfg.mode != Mode::ActiveActive {
+            return;
+        }
+        // Asked again and again: most times without a look at each of them.
+        let tally = self.sessions.tally(&self.cfg.instance);
+        if tally.owned == tally.total || !self.placement().someone_stands_by() {
             return;
         }
         let peers: Vec<InstanceId> = self.members.iter().map(|(id, _)| id.clone()).collect();
@@ -148,10 +154,10 @@ impl Engine {
             let group = &self.groups[index];
             // Who is about to take the lead takes them all at once.
             let promised = match group.choice.as_ref().map(|choice| &choice.wish) {
-                Some(Wish::Leader { instance }) => self
-                    .members
-                    .get(instance)
-                    .is_some_and(|peer| peer.liveness.present()),
+                Some(Wish::Leader { instance }) => self.members.get(instance).is_some_and(|peer| {
+                    let state = peer.group(&group.name);
+                    peer.liveness.present() && state.is_some_and(|state| state.eligible)
+                }),
                 _ => false,
             };
             let alone = group.role.leads() && self.placement().leader_of(&group.name).is_none();

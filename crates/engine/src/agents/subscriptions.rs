@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::catalogue::ErrorCode;
 use crate::model::{AgentId, Cause};
+use crate::peer::Role;
 use crate::wire::event::ClientEvent;
 
 use crate::api::command::NotifyCommand;
@@ -560,7 +561,8 @@ impl Engine {
             .placement()
             .group_of_agent(agent)
             .and_then(|index| self.groups.get(index));
-        let aside = group.is_some_and(|group| group.role == crate::peer::Role::Disabled);
+        let aside =
+            group.is_some_and(|group| matches!(group.role, Role::Disabled | Role::Follower));
         let busy = self.jobs.lanes.has(agent);
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
@@ -578,7 +580,7 @@ impl Engine {
         let subscription = session.subscription.epoch();
         session.subscription = Subscription::None;
         session.sync = None;
-        // Whose group is stopped here is only put aside.
+        // Whose group is stopped here, or served by another, is only put aside.
         if ended && !aside {
             session.record.tombstone = true;
             session.record.user = None;

@@ -161,6 +161,17 @@ pub struct KeptGroup {
     pub stopped: bool,
     /// What holds for all members.
     pub choice: Option<Choice>,
+    /// As many times `takeback.hold` passes before the lead is taken back: more than 1 where that
+    /// did not last, or where it was taken back just now and nobody knows yet whether it lasts.
+    #[serde(default = "once")]
+    pub hold_factor: u64,
+    /// It was stopped here before failover was switched off here.
+    #[serde(default)]
+    pub stopped_first: bool,
+}
+
+fn once() -> u64 {
+    1
 }
 
 /// One change of the journal.

@@ -289,6 +289,10 @@ pub const KEEP_RECORDS: usize = 500;
 /// Rest of what found no queue of dead letters, while that is declared again, milliseconds.
 pub const DECLARED_MS: u64 = 250;
 
+/// A peer that has a consumer at two brokers is taken to be where it was first, as long as the count
+/// there is not older than this, milliseconds.
+pub const MOVING_COUNT_MS: u64 = 2 * EVIDENCE_INTERVAL_MS + 100;
+
 /// How long changes are gathered before they are made durable, milliseconds.
 pub const KEEP_DELAY_MS: u64 = 20;
 

@@ -423,8 +423,10 @@ impl Links {
         let lacks = active.map_or(Weight::Minor, |active| self.weight(active));
         self.candidates().filter(move |broker| {
             let first = *broker == 0 && active > Some(0) && self.policy.priority_backup;
-            let (weight, doubted) = (self.weight(*broker), self.slots[*broker].fitness.doubted());
-            !doubted && (weight < lacks || (first && weight <= lacks))
+            let (weight, slot) = (self.weight(*broker), &self.slots[*broker]);
+            // Nothing could be answered there for as long as that lasts.
+            let waits = slot.blocked || slot.fitness.doubted();
+            !waits && (weight < lacks || (first && weight <= lacks))
         })
     }
 
@@ -460,9 +462,9 @@ impl Links {
             None => {
                 let candidates: Vec<usize> = self.candidates().collect();
                 let order = self.by_preference();
-                let mut order = order.into_iter().filter(|b| candidates.contains(b));
-                let least = candidates.iter().map(|b| self.weight(*b)).min()?;
-                let broker = order.find(|b| self.weight(*b) == least)?;
+                let order = order.into_iter().filter(|b| candidates.contains(b));
+                // One that is blocked just now only where there is no other one.
+                let broker = order.min_by_key(|b| (self.weight(*b), self.slots[*b].blocked))?;
                 let waiting_for_first = broker != 0
                     && matches!(self.slots[0].state, State::Dialling { .. })
                     && self.slots[0].failed_at == 0

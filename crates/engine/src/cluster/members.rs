@@ -294,11 +294,13 @@ impl Members {
             gone: false,
             counted_at: 0,
         };
+        let known = self.peers.contains_key(from);
         let peer = self
             .peers
             .entry(from.clone())
             .or_insert_with(|| fresh(Vec::new()));
-        let late = peer.boot == boot && heartbeat.seq < peer.heartbeat.seq;
+        // A copy that came another way is none either: it may have waited there.
+        let late = known && peer.boot == boot && heartbeat.seq <= peer.heartbeat.seq;
         // What an earlier start sent may arrive after the later one was heard. A clock that was
         // set back meanwhile is believed once the later one is silent.
         let there = peer.liveness.present();
@@ -341,10 +343,15 @@ impl Members {
             return;
         };
         if count > 0 {
+            peer.zeros.clear();
+            // While it moves it has one at both: it is where it was until that one is gone.
+            let elsewhere = peer.seen_on.is_some_and(|at| at != link) && peer.zero_counts == 0;
+            if elsewhere && now < peer.counted_at + limits::MOVING_COUNT_MS {
+                return;
+            }
             peer.seen_on = Some(link);
             peer.zero_counts = 0;
             peer.counted_at = now;
-            peer.zeros.clear();
             return;
         }
         let first = Zeros {

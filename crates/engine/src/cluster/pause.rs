@@ -60,6 +60,9 @@ impl Engine {
         self.cluster.pause.begin(until, seq);
         self.timers.set(Timer::Heartbeat, now);
         self.timers.set_by(Timer::Members, until);
+        if self.cluster.pause.stands_aside() {
+            self.refresh_consumers();
+        }
     }
 
     /// What happened during the pause is known, as far as somebody is there to tell.

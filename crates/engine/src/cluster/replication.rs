@@ -23,8 +23,8 @@ pub(crate) struct Replication {
     asked_at: u64,
     /// When a member that is not heard yet was seen to have a consumer, monotonic milliseconds.
     unheard_at: Option<u64>,
-    /// Outcomes that the others are to be told.
-    outcomes: Vec<OutcomeRecord>,
+    /// Outcomes that the others are to be told; the oldest give way where none can be told.
+    outcomes: VecDeque<OutcomeRecord>,
 }
 
 impl Replication {
@@ -64,7 +64,10 @@ impl Replication {
     }
 
     pub(crate) fn tell_outcome(&mut self, record: OutcomeRecord) {
-        self.outcomes.push(record);
+        if self.outcomes.len() >= limits::OUTCOMES_TOLD_AGAIN {
+            self.outcomes.pop_front();
+        }
+        self.outcomes.push_back(record);
     }
 
     pub(crate) fn has_outcomes(&self) -> bool {

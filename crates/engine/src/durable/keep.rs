@@ -26,6 +26,8 @@ pub(crate) struct Keeping {
     reserved: u64,
     /// After a failure: not before then, monotonic milliseconds.
     not_before: u64,
+    /// The last write failed.
+    failing: bool,
     /// Answers that wait for their change to be durable; whether it is in the write under way.
     answers: Vec<(VerbId, String, bool)>,
 }
@@ -77,6 +79,11 @@ impl Engine {
     /// Whether a new epoch can be had now.
     pub(crate) fn epoch_ready(&self) -> bool {
         self.keeping.epoch < self.keeping.reserved
+    }
+
+    /// Whether none can be had, as the store takes nothing: a block that is on its way is waited for.
+    pub(crate) fn lacks_epochs(&self) -> bool {
+        self.keeping.failing && !self.epoch_ready()
     }
 
     fn wants_epochs(&self) -> bool {
@@ -149,6 +156,7 @@ impl Engine {
             };
             self.out.push(LifeCommand::VerbDone { id, result });
         }
+        self.keeping.failing = failure.is_some();
         match failure {
             None => {
                 let had = self.epoch_ready();

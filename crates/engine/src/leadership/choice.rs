@@ -278,6 +278,7 @@ impl Engine {
         let group = self.groups.edit(index);
         group.unkept |= group.stopped;
         group.stopped = false;
+        group.stopped_first = false;
         group.leaving = None;
         if matches!(group.role, Role::Disabled | Role::Draining) && group.granting.is_none() {
             group.role = if joined {
@@ -316,9 +317,14 @@ impl Engine {
         group.at_once = false;
         self.tell_operator(index, text);
         let me = &self.cfg.instance;
+        let was_off = former.as_ref().and_then(Choice::stopped) == Some(me);
         match &wish {
             Wish::FailoverOff { stopped } if stopped == me => {
-                self.groups.edit(index).stopped = true;
+                let group = self.groups.edit(index);
+                if !was_off {
+                    group.stopped_first = group.stopped;
+                }
+                group.stopped = true;
                 self.leave_group(index, "failover-off", None);
             }
             Wish::Leader { instance } if instance == me => {
@@ -327,10 +333,13 @@ impl Engine {
             }
             _ => {}
         }
-        // Failover is on again, and another one leads: this one stands by.
-        let was_off = former.as_ref().and_then(Choice::stopped) == Some(&self.cfg.instance);
+        // Failover is on again, and another one leads: this one stands by, unless it had been
+        // stopped before.
         if was_off && wish.stopped().is_none() && self.groups[index].stopped {
-            self.come_back(index);
+            match self.groups[index].stopped_first {
+                true => self.groups.edit(index).stopped_first = false,
+                false => self.come_back(index),
+            }
         }
         true
     }

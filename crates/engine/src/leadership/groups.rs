@@ -5,6 +5,7 @@ use std::ops::Deref;
 
 use crate::api::command::KeptGroup;
 use crate::api::ids::LinkEpoch;
+use crate::api::limits;
 use crate::leadership::handover::Leaving;
 use crate::model::InstanceId;
 use crate::peer::{Choice, Role};
@@ -30,7 +31,9 @@ pub(crate) struct Group {
     pub stopped: bool,
     /// What operators decided for all members; kept on disk.
     pub choice: Option<Choice>,
-    /// The store lacks `stopped` or `choice`.
+    /// It was stopped so before failover was switched off here, which stops it, too; kept on disk.
+    pub(crate) stopped_first: bool,
+    /// The store lacks what is kept on disk.
     pub(crate) unkept: bool,
     /// On its way out.
     pub(crate) leaving: Option<Leaving>,
@@ -49,7 +52,7 @@ pub(crate) struct Group {
     pub(crate) claimed: Option<(u64, u64)>,
     /// Whose claim this leader drains for, its term and until when.
     pub(crate) granting: Option<(InstanceId, u64, u64)>,
-    /// Doubles when a takeback did not last.
+    /// Doubles when a takeback did not last; kept on disk.
     pub(crate) hold_factor: u64,
     /// When the lead was taken back, monotonic milliseconds.
     pub(crate) took_back: Option<u64>,
@@ -63,6 +66,7 @@ impl Group {
             term: 0,
             stopped: false,
             choice: None,
+            stopped_first: false,
             unkept: false,
             leaving: None,
             at_once: false,
@@ -75,6 +79,30 @@ impl Group {
             granting: None,
             hold_factor: 1,
             took_back: None,
+        }
+    }
+
+    /// A takeback that did not last.
+    pub(in crate::leadership) fn hold_longer(&mut self) {
+        self.hold_factor = self.longer_hold();
+    }
+
+    fn longer_hold(&self) -> u64 {
+        (self.hold_factor * 2).min(limits::HOLD_FACTOR)
+    }
+
+    /// What the store is to have. A process that ends soon after a takeback does not tell that it
+    /// did not last: so that is written before.
+    fn to_keep(&self) -> KeptGroup {
+        KeptGroup {
+            name: self.name.clone(),
+            stopped: self.stopped,
+            choice: self.choice.clone(),
+            hold_factor: match self.took_back {
+                Some(_) => self.longer_hold(),
+                None => self.hold_factor,
+            },
+            stopped_first: self.stopped_first,
         }
     }
 }
@@ -189,6 +217,8 @@ impl Groups {
         if let Some(group) = self.0.iter_mut().find(|g| g.name == kept.name) {
             group.choice = kept.choice;
             group.stopped = kept.stopped;
+            group.stopped_first = kept.stopped_first;
+            group.hold_factor = kept.hold_factor.clamp(1, limits::HOLD_FACTOR);
             if kept.stopped {
                 group.role = Role::Disabled;
             }
@@ -200,11 +230,7 @@ impl Groups {
         let changed = self.0.iter_mut().filter(|group| group.unkept);
         let kept = changed.map(|group| {
             group.unkept = false;
-            KeptGroup {
-                name: group.name.clone(),
-                stopped: group.stopped,
-                choice: group.choice.clone(),
-            }
+            group.to_keep()
         });
         kept.collect()
     }

@@ -246,6 +246,10 @@ impl Engine {
             && self.attached.hears()
             && self.other_eligible(&group.name);
         let wait = wait.filter(|_| someone);
+        // A lead that is given up because somebody wants that has lasted for long enough.
+        if self.groups.edit(index).took_back.take().is_some() {
+            self.groups.edit(index).unkept = true;
+        }
         self.groups.edit(index).leaving = Some(Leaving {
             why,
             until: self.now.mono + wait.unwrap_or(0),

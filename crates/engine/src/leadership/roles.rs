@@ -8,7 +8,8 @@
 //!                                   └─────────── draining ◀── claim of a higher ◀──┘
 //! ```
 //!
-//! Active-passive: one leader a group. Active-active: every serving instance leads.
+//! Active-passive: one leader a group. Active-active: every instance leads that can serve; one that
+//! cannot (no downstream, brokers of no use) is a follower while another one can.
 
 use std::cmp::Reverse;
 
@@ -94,6 +95,8 @@ impl Engine {
                 let left = reason == crate::cluster::members::GOODBYE;
                 self.look_at_roles(if left { "peer-left" } else { "peer-lost" });
                 self.take_from(&peer, reason);
+                // Those of one that was lost before, when this one was there to take them.
+                self.take_from_absent();
                 self.release_held();
             }
         }
@@ -117,7 +120,7 @@ impl Engine {
             _ => {}
         }
         let leads = match self.cfg.mode {
-            Mode::ActiveActive => true,
+            Mode::ActiveActive => self.leads_beside_others(index),
             Mode::ActivePassive => self.should_lead(index),
         };
         let role = match leads {
@@ -168,6 +171,14 @@ impl Engine {
         }
         let known = peers.all(|(_, peer)| peer.snapshot_done);
         (known && waited >= self.cfg.peers.heartbeat.min(1_000)) || waited >= JOIN_MAX_MS
+    }
+
+    /// Active-active: whether this instance leads a group beside the others. Where it cannot serve
+    /// and another one can, that one takes its agents; where nobody can, all stay.
+    fn leads_beside_others(&self, index: usize) -> bool {
+        let group = &self.groups[index];
+        let stays = group.leaving.is_some() || self.eligible(index);
+        stays || !self.other_eligible(&group.name)
     }
 
     /// Active-passive: whether this instance is the leader of a group.
@@ -305,7 +316,9 @@ impl Engine {
     pub(crate) fn eligible(&self, index: usize) -> bool {
         let group = &self.groups[index];
         let out = group.stopped || group.role == Role::Disabled || group.leaving.is_some();
-        !out && self.route.available() && !self.links.stuck()
+        // A lead needs an epoch; who leads has its own.
+        let epoch = group.role.leads() || !self.lacks_epochs();
+        !out && epoch && self.route.available() && !self.links.stuck()
     }
 
     pub(crate) fn other_eligible(&self, name: &str) -> bool {
@@ -340,7 +353,9 @@ impl Engine {
         }
         if role.leads() && !from.leads() {
             if reason == TAKEBACK {
-                self.groups.edit(index).took_back = Some(now);
+                let group = self.groups.edit(index);
+                group.took_back = Some(now);
+                group.unkept = true;
             }
             self.lead(index, reason);
         }
@@ -365,10 +380,25 @@ impl Engine {
         let Some(since) = group.took_back.take() else {
             return;
         };
+        group.unkept = true;
         if now.saturating_sub(since) >= limits::STEADY_LEAD_MS {
             group.hold_factor = 1;
         } else if !wanted && !group.stopped {
-            group.hold_factor = (group.hold_factor * 2).min(limits::HOLD_FACTOR);
+            group.hold_longer();
+        }
+    }
+
+    /// A takeback that has lasted: the next one need not wait for longer.
+    pub(crate) fn note_steady_leads(&mut self) {
+        let now = self.now.mono;
+        for index in 0..self.groups.len() {
+            let since = self.groups[index].took_back;
+            if since.is_some_and(|since| now >= since + limits::STEADY_LEAD_MS) {
+                let group = self.groups.edit(index);
+                group.took_back = None;
+                group.hold_factor = 1;
+                group.unkept = true;
+            }
         }
     }
 

@@ -204,3 +204,54 @@ fn the_hold_doubles_where_a_takeback_did_not_last() {
     assert!(waits[1] >= 20_000 && waits[1] < 25_000, "{waits:?}");
     assert!(waits[2] >= 40_000 && waits[2] < 45_000, "{waits:?}");
 }
+
+/// A process that ends soon after it took the lead back did not lead for long either.
+#[test]
+fn a_takeback_that_a_restart_ends_makes_the_next_one_wait_longer() {
+    // When it restarts after the grant, milliseconds, and how long the next hold is at least.
+    for (after, factor) in [(1_000, 2), (70_000, 1)] {
+        let mut seq = 0;
+        let mut rig = Rig::new(config());
+        rig.start();
+        rig.peer_beat(1, Role::Leader, 100);
+        rig.peer_snapshot();
+        seq += 1;
+        rig.advance_with_peer(14_000, &mut seq, Role::Leader, 100);
+        let claimed = rig.said.iter().find_map(|(_, m)| match m {
+            PeerMessage::Claim { term, .. } => Some(*term),
+            _ => None,
+        });
+        let group = "agents".to_owned();
+        let term = claimed.expect("a claim");
+        rig.peer("gc-2", PeerMessage::Grant { group, term });
+        assert_eq!(rig.role(), Role::Leader);
+        rig.advance_with_peer(after, &mut seq, Role::Follower, 100);
+        let kept = rig.kept.groups.iter().find(|group| group.name == "agents");
+        assert_eq!(kept.map(|group| group.hold_factor), Some(factor));
+        let mut again = Rig::restored(rig.kept.clone());
+        again.advance(100);
+        assert!(again.role().leads());
+        let mut beat = again.heartbeat(1, Role::Leader, 100);
+        beat.groups[0].term = 100_000;
+        again.peer("gc-2", PeerMessage::Heartbeat(beat));
+        let mut waited = 0;
+        again.said.clear();
+        while !again
+            .said
+            .iter()
+            .any(|(_, m)| matches!(m, PeerMessage::Claim { .. }))
+        {
+            again.advance(250);
+            waited += 250;
+            assert!(waited < 60_000);
+            let mut beat = again.heartbeat(1 + waited, Role::Leader, 100);
+            beat.groups[0].term = 100_000;
+            again.peer("gc-2", PeerMessage::Heartbeat(beat));
+        }
+        let hold = 10_000 * factor;
+        assert!(
+            (hold..hold + 5_000).contains(&waited),
+            "{waited} after {after}"
+        );
+    }
+}

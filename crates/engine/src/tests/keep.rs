@@ -1,6 +1,8 @@
 //! What survives a restart.
 
 use crate::api::command::Keep;
+use crate::peer::{PeerMessage, Role};
+use crate::view::NO_EPOCHS;
 use crate::wire::reply::Outcome;
 
 use super::support::*;
@@ -64,4 +66,40 @@ fn ended_sessions_that_were_restored_are_forgotten_in_the_end() {
     assert!(rig.kept.sessions.is_empty());
     rig.advance(20_000);
     assert_eq!(rig.kept.sessions, [(agent("1001"), None)]);
+}
+
+#[test]
+fn an_instance_whose_store_takes_nothing_is_not_said_to_be_able_to_lead() {
+    let mut rig = Rig::new(config());
+    rig.store_fails = true;
+    let mut seq = 1;
+    rig.start();
+    rig.peer_beat(1, Role::Leader, 100);
+    rig.peer_snapshot();
+    rig.advance_with_peer(4_000, &mut seq, Role::Leader, 100);
+    assert_eq!(rig.role(), Role::Follower);
+    let eligible = |rig: &Rig| {
+        let mut beats = rig
+            .said
+            .iter()
+            .rev()
+            .filter_map(|(_, message)| match message {
+                PeerMessage::Heartbeat(beat) => Some(beat.groups[0].eligible),
+                _ => None,
+            });
+        beats.next().expect("a heartbeat")
+    };
+    assert!(!eligible(&rig), "it has no epoch, and gets none");
+    let warns = |rig: &Rig| rig.engine.view().warnings.iter().any(|w| w == NO_EPOCHS);
+    assert!(warns(&rig));
+    rig.store_fails = false;
+    rig.advance_with_peer(2_000, &mut seq, Role::Leader, 100);
+    assert!(eligible(&rig) && !warns(&rig));
+    // Who leads has its epoch, whatever becomes of the disk.
+    let mut rig = Rig::with_agent();
+    rig.store_fails = true;
+    rig.send("Hello#another-desk", "", "h9");
+    rig.advance(3_000);
+    assert_eq!(rig.role(), Role::Leader);
+    assert!(eligible(&rig));
 }

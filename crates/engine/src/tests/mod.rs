@@ -3,6 +3,7 @@
 mod aside;
 mod calls;
 mod certain;
+mod choices;
 mod clients;
 mod commands;
 mod downstream;
@@ -29,6 +30,7 @@ mod redelivered;
 mod remembered;
 mod replies;
 mod shortage;
+mod standing_by;
 mod strangers;
 mod support;
 mod trace;

@@ -65,7 +65,7 @@ fn what_a_lost_owner_may_have_answered_is_not_said_to_have_failed() {
     assert_eq!(rig.outcomes(), [Outcome::InDoubt]);
 }
 
-fn outcome_of(raw: &crate::wire::message::RawMessage, rig: &Rig) -> OutcomeRecord {
+pub(super) fn outcome_of(raw: &crate::wire::message::RawMessage, rig: &Rig) -> OutcomeRecord {
     let command = crate::wire::command::parse(raw, &rig.config.parse, rig.now().wall).unwrap();
     let (key, body) = crate::jobs::ledger::key_of(&command).unwrap();
     OutcomeRecord {

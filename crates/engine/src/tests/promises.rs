@@ -425,3 +425,32 @@ fn a_leader_that_was_away_for_long_and_hears_nobody_goes_on() {
     rig.advance(3_500);
     assert_eq!(rig.consumers.len(), 1);
 }
+
+#[test]
+fn a_leader_whose_peer_had_left_starts_nothing_after_a_pause_before_it_has_listened() {
+    for comes in [true, false] {
+        let mut seq = 0;
+        let mut rig = pair(&mut seq, 1);
+        rig.peer(PEER, PeerMessage::Goodbye);
+        rig.counts.insert(instance(PEER), 0);
+        rig.advance(1_000);
+        rig.forget();
+        rig.freeze(12_000);
+        rig.send("MakeReady#1001", "", "m1");
+        assert!(rig.calls.is_empty(), "it may have come back and serve");
+        assert!(rig.consumers.is_empty());
+        if comes {
+            let mut beat = rig.heartbeat(1, Role::Leader, 100);
+            beat.started = WALL + 5_000;
+            beat.groups[0].term = 99;
+            rig.peer_boot(PEER, 23, PeerMessage::Heartbeat(beat));
+            assert_eq!(rig.role(), Role::Follower);
+            rig.advance(1_600);
+            assert!(rig.calls.is_empty());
+        } else {
+            rig.advance(1_600);
+            assert_eq!(rig.outcomes(), [Outcome::Accepted]);
+            assert_eq!(rig.consumers.len(), 1);
+        }
+    }
+}

@@ -277,3 +277,21 @@ fn nor_is_one_that_another_member_has_made_since() {
     assert_eq!(rig.outcomes(), [Outcome::InDoubt]);
     assert!(resolved(&rig).is_empty());
 }
+
+#[test]
+fn outcomes_that_no_peer_can_be_told_are_bounded() {
+    let mut seq = 0;
+    let mut rig = Rig::follower(&mut seq);
+    let record = super::peers::outcome_of(&message("MakeCall#1001", "5000", "m1"), &rig);
+    for _ in 0..crate::limits::OUTCOMES_TOLD_AGAIN + 5 {
+        let replication = &mut rig.engine.cluster.replication;
+        replication.tell_outcome(record.clone());
+    }
+    rig.input(crate::api::input::Input::Tick);
+    rig.advance(200);
+    let told = rig.said.iter().map(|(_, message)| match message {
+        crate::peer::PeerMessage::Delta { outcomes, .. } => outcomes.len(),
+        _ => 0,
+    });
+    assert_eq!(told.sum::<usize>(), crate::limits::OUTCOMES_TOLD_AGAIN);
+}

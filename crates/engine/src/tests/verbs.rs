@@ -39,7 +39,7 @@ pub(super) fn choice(counter: u64, wish: Wish) -> Choice {
 }
 
 /// gc-2 beats with this choice.
-fn beat_with(rig: &mut Rig, seq: &mut u64, role: Role, priority: u8, known: &Choice) {
+pub(super) fn beat_with(rig: &mut Rig, seq: &mut u64, role: Role, priority: u8, known: &Choice) {
     *seq += 1;
     let mut beat = rig.heartbeat(*seq, role, priority);
     beat.groups[0].choice = Some(known.clone());

@@ -231,6 +231,9 @@ pub struct SessionView {
     pub subscribed: bool,
 }
 
+/// The warning of an instance that can take no lead, as its store takes nothing.
+pub const NO_EPOCHS: &str = "the store cannot be written: no group can be led from here";
+
 fn choice_view(choice: &Choice) -> ChoiceView {
     let (wish, instance) = match &choice.wish {
         Wish::Priority => ("priority", None),
@@ -435,6 +438,9 @@ impl Engine {
         }
         if !self.route.available() {
             warnings.push("no downstream is in service: not consuming".to_owned());
+        }
+        if self.lacks_epochs() {
+            warnings.push(NO_EPOCHS.to_owned());
         }
         warnings.extend(self.room_warnings());
         for index in 0..self.groups.len() {

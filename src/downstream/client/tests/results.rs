@@ -1,5 +1,7 @@
 //! Every result of a call that must not be made twice, and what it is taken for: one table.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::*;
 
 /// What the client makes of a result.

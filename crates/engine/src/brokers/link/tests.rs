@@ -161,3 +161,39 @@ fn late_answers_of_an_old_link_are_ignored() {
     assert!(!links.on_up(at(2), dials[0].0, String::new(), String::new()));
     assert_eq!(links.on_down(at(2), dials[0].0), None);
 }
+
+#[test]
+fn a_broker_that_is_blocked_is_not_gone_back_to_before_it_is_free() {
+    let mut links = links(2);
+    let dials = dialled(&links.steps(at(0)));
+    links.on_up(at(1), dials[0].0, String::new(), String::new());
+    links.on_up(at(1), dials[1].0, String::new(), String::new());
+    links.steps(at(1));
+    links.on_down(at(10_000), dials[0].0);
+    assert_eq!(activated(&links.steps(at(10_000))), Some((1, None)));
+    let redial = dialled(&links.steps(at(10_200)));
+    let first = redial[0].0;
+    links.on_up(at(11_000), first, String::new(), String::new());
+    assert_eq!(activated(&links.steps(at(15_000))), None);
+    let back = links.next_at(at(15_000)).expect("a time is set");
+    links.on_blocked(at(back - 100), first, true);
+    assert_eq!(activated(&links.steps(at(back))), None);
+    links.on_blocked(at(back + 100), first, false);
+    let steps = links.steps(at(back + 100));
+    assert_eq!(activated(&steps), Some((0, Some(dials[1].0))));
+}
+
+#[test]
+fn of_two_brokers_the_one_that_is_not_blocked_is_chosen() {
+    for (blocked, chosen) in [(vec![0], 1), (vec![0, 1], 0)] {
+        let mut links = links(2);
+        let dials = dialled(&links.steps(at(0)));
+        for (link, broker) in &dials {
+            links.on_up(at(1), *link, String::new(), String::new());
+            if blocked.contains(broker) {
+                links.on_blocked(at(1), *link, true);
+            }
+        }
+        assert_eq!(activated(&links.steps(at(1))), Some((chosen, None)));
+    }
+}

@@ -247,3 +247,39 @@ fn a_late_heartbeat_of_an_earlier_start_changes_nothing() {
     let peer = members.get(&id()).map(|peer| (peer.boot, peer.last_seen));
     assert_eq!(peer, Some((BootId(3), 10)));
 }
+
+#[test]
+fn a_copy_of_the_last_heartbeat_brings_nobody_back() {
+    let mut members = members();
+    members.tick(at(1_500), TIMERS, None);
+    members.tick(at(2_800), TIMERS, None);
+    // The same came by way of the other broker, and waited there.
+    let again = members.on_heartbeat(at(3_000), &id(), BootId(1), beat(1));
+    assert_eq!(again, None);
+    assert_eq!(members.get(&id()).map(|p| p.liveness), Some(Liveness::Lost));
+    let alive = members.on_heartbeat(at(3_100), &id(), BootId(1), beat(2));
+    assert_eq!(alive, Some(Change::Up(id())));
+}
+
+#[test]
+fn a_peer_with_consumers_at_two_brokers_is_where_it_was_until_that_one_is_gone() {
+    let (old, new) = (LinkEpoch(1), LinkEpoch(2));
+    let mut members = members();
+    let seen = |members: &Members| members.get(&id()).and_then(Peer::attached_on);
+    for round in 0..3 {
+        members.on_consumers(old, &id(), 1, round * 250);
+        members.on_consumers(new, &id(), u32::from(round > 0), round * 250);
+        assert_eq!(seen(&members), Some(old), "in round {round}");
+    }
+    members.on_consumers(old, &id(), 0, 750);
+    members.on_consumers(new, &id(), 1, 750);
+    assert_eq!(seen(&members), Some(new));
+    // A broker that answers no more says nothing of where it is.
+    members.on_consumers(old, &id(), 1, 1_000);
+    assert_eq!(seen(&members), Some(new));
+    members.on_consumers(old, &id(), 1, 2_000);
+    assert_eq!(seen(&members), Some(old));
+    members.on_link_down(old);
+    members.on_consumers(new, &id(), 1, 2_000);
+    assert_eq!(seen(&members), Some(new));
+}
