@@ -2,16 +2,23 @@
 #
 # Debian 13's packages are unpacked into a folder and run from there as they are: with their own
 # loader and libraries, since those of an older system lack what they were linked with. Nothing is
-# installed, so this needs apt-get, the network once, and no root. 120 MB.
+# installed, so this needs apt-get, the network once, and no root. 120 MB. Another release's:
+# TANDEM_RABBITMQ_4_SUITE=forky, in a folder of its own.
 
+# Debian's release that it is taken from: trixie (13) has 4.0, forky a later one.
+case ${TANDEM_RABBITMQ_4_SUITE:=trixie} in
+*[!a-z-]*) die "TANDEM_RABBITMQ_4_SUITE must be the name of a release of Debian, not $TANDEM_RABBITMQ_4_SUITE" ;;
+esac
+rabbitmq_4=${XDG_CACHE_HOME:-$HOME/.cache}/tandem/rabbitmq-4
+[ "$TANDEM_RABBITMQ_4_SUITE" = trixie ] || rabbitmq_4=$rabbitmq_4-$TANDEM_RABBITMQ_4_SUITE
 # Where it is put. Delete the folder to have it fetched anew.
-rabbitmq_4=${TANDEM_RABBITMQ_4:-${XDG_CACHE_HOME:-$HOME/.cache}/tandem/rabbitmq-4}
+rabbitmq_4=${TANDEM_RABBITMQ_4:-$rabbitmq_4}
 # What `die` gives where this machine cannot have it, through no fault of the project.
 cannot=75
-debian_13=trixie
 
 # Prints the system's own server where that is a 4.x: then no second one is needed.
 system_rabbitmq_4() {
+    [ "$TANDEM_RABBITMQ_4_SUITE" = trixie ] || return 1
     for file in /usr/lib/rabbitmq/lib/rabbitmq_server-4.*/sbin/rabbitmq-server; do
         [ -x "$file" ] && printf '%s\n' "$file" && return 0
     done
@@ -100,8 +107,8 @@ fetch_packages() {
     keys=/usr/share/keyrings/debian-archive-keyring.gpg
     by=
     [ ! -r "$keys" ] || by="[signed-by=$keys] "
-    printf 'deb %s%s %s main\n' "$by" "$mirror" "$debian_13" >"$1/debian.list"
-    say "fetching RabbitMQ 4 from Debian 13, 60 MB"
+    printf 'deb %s%s %s main\n' "$by" "$mirror" "$TANDEM_RABBITMQ_4_SUITE" >"$1/debian.list"
+    say "fetching RabbitMQ 4 from Debian's $TANDEM_RABBITMQ_4_SUITE, 60 MB"
     own_apt "$1" -o APT::Update::Error-Mode=any update || cannot_have "no list of packages from $mirror (see above)"
     own_apt "$1" --download-only install rabbitmq-server || cannot_have "no packages from $mirror (see above)"
 }
@@ -122,7 +129,7 @@ is_elf() { [ "$(head -c 4 "$1" | tail -c 3)" = ELF ]; }
 adapt_programs() {
     loader=$(cd "$1" && find usr/lib* -name 'ld-linux*.so.*' | head -n 1)
     libraries=$(cd "$1" && find usr/lib -name libc.so.6 | head -n 1)
-    [ -n "$loader" ] && [ -n "$libraries" ] || die "Debian 13's packages are not as they were"
+    [ -n "$loader" ] && [ -n "$libraries" ] || die "Debian's packages are not as they were"
     for file in "$1"/usr/lib/erlang/erts-*/bin/* "$1"/usr/lib/erlang/lib/*/priv/bin/*; do
         [ -f "$file" ] && is_elf "$file" || continue
         mv "$file" "$file.real"
@@ -147,7 +154,7 @@ write_wrapper() {
     else
         program=$(cd "$1" && echo usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/"$3")
     fi
-    [ -x "$1/$program" ] || die "Debian 13's packages are not as they were: no $program"
+    [ -x "$1/$program" ] || die "Debian's packages are not as they were: no $program"
     cat <<END
 #!/bin/sh
 PATH='$2/usr/lib/erlang/bin':\$PATH

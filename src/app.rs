@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout_at};
 
 use crate::admin::{self, AdminRequest, AdminState, History, Pulse};
 use crate::at_work::AtWork;
@@ -46,6 +47,10 @@ const INPUTS: usize = 8_192;
 /// Operators' requests that may wait.
 const ASKS: usize = 64;
 
+/// Least and most time for the end of a process whose work is done.
+const ENDING_LEAST: Duration = Duration::from_millis(250);
+const ENDING_MOST: Duration = Duration::from_secs(3);
+
 /// Why an instance could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -70,6 +75,9 @@ pub enum AppError {
     /// Something that lives already stands against it.
     #[error("{0}")]
     Refused(String),
+    /// An error in this program.
+    #[error("{0}")]
+    Internal(String),
     /// An id.
     #[error(transparent)]
     Id(#[from] IdError),
@@ -151,7 +159,9 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
         pulse.clone(),
         shells.record.clone(),
     );
-    let (prover, network) = Prover::new(&broker::topology::topology_input(&settings));
+    let queues = (settings.groups.iter()).map(|group| (group.name.clone(), group.queues.len()));
+    let input = broker::topology::topology_input(&settings);
+    let (prover, network) = Prover::new(&input, queues.collect());
     let rules = admin::Rules::of(&settings.admin);
     let parts = Parts::new(
         rules.clone(),
@@ -214,7 +224,8 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     // On a worker, not on the thread that waits here: every input would wake that one up.
     let (shells, ended) = tokio::spawn(driver.run())
         .await
-        .map_err(|error| AppError::Io(format!("the driver failed: {error}")))?;
+        .map_err(|error| AppError::Internal(format!("the driver failed: {error}")))?;
+    let deadline = Instant::now() + closing(settings.shutdown_grace);
     let why = match &ended {
         Ended::Done => "everything started is finished",
         Ended::Late => "the time to end in is over, and not everything is finished",
@@ -225,9 +236,9 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
         tracing::info!("stopping: everything started is finished");
     }
     shells.notify.close();
-    shells.broker.close().await;
+    let _ = timeout_at(deadline, shells.broker.close()).await;
     if ended == Ended::Done {
-        shells.at_work.done().await;
+        let _ = timeout_at(deadline, shells.at_work.done()).await;
     }
     stop.cancel();
     if let Some(told) = told {
@@ -239,16 +250,36 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     counted.abort();
     upkeep.abort();
     log.abort();
-    // The listener ends by itself; a stuck connection does not hold the process.
-    let _ = tokio::time::timeout(Duration::from_secs(1), served).await;
-    if let Some(entrance) = entrance {
-        let _ = tokio::time::timeout(Duration::from_secs(2), entrance).await;
-    }
-    kept.close();
+    // They end by themselves; a stuck connection or disk does not hold the process.
+    let listeners = async {
+        let _ = served.await;
+        if let Some(entrance) = entrance {
+            let _ = entrance.await;
+        }
+    };
+    let _ = timeout_at(deadline, listeners).await;
+    let history = tokio::task::spawn_blocking(move || kept.close());
+    let _ = timeout_at(deadline, history).await;
     match ended {
         Ended::Done | Ended::Late => Ok(()),
         Ended::Refused(reason) => Err(AppError::Refused(reason)),
     }
+}
+
+/// How long it takes to end once everything is finished: connections are closed, and the rest is
+/// cut. A part of `shutdown.grace`, which the engine does without. A process cannot end in no time.
+fn ending(grace: Duration) -> Duration {
+    (grace / 4).clamp(ENDING_LEAST, ENDING_MOST)
+}
+
+/// The part of it for closing in order.
+fn closing(grace: Duration) -> Duration {
+    ending(grace) * 2 / 3
+}
+
+/// The part of it for what goes on in other threads then.
+pub(crate) fn cutting(grace: Duration) -> Duration {
+    ending(grace) / 3
 }
 
 /// Puts back what the store kept.
@@ -520,6 +551,26 @@ fn build_shells(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn work_and_end_share_the_grace() {
+        for (grace, work) in [
+            (0, 0),
+            (500, 250),
+            (4_000, 3_000),
+            (10_000, 7_500),
+            (60_000, 57_000),
+        ] {
+            let grace = Duration::from_millis(grace);
+            let work = Duration::from_millis(work);
+            assert_eq!(configure::work_grace(grace), work);
+            let parts = closing(grace) + cutting(grace);
+            assert!(
+                parts <= grace.saturating_sub(work).max(ENDING_LEAST),
+                "{grace:?}"
+            );
+        }
+    }
 
     #[test]
     fn a_shuffled_list_keeps_its_members_and_with_priority_backup_its_first() {

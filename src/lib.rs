@@ -22,6 +22,7 @@ pub mod client;
 pub mod clock;
 pub mod contracts;
 mod data_dir;
+mod database;
 pub mod descriptors;
 pub mod doctor;
 pub mod downstream;

@@ -77,18 +77,40 @@ impl Listed {
     }
 }
 
+/// Tag of a group's consumer on its queue with this index: the first queue's is the group's own,
+/// the others have a number behind it.
+#[must_use]
+pub fn queue_tag(tag: &str, index: usize) -> String {
+    match index {
+        0 => tag.to_owned(),
+        index => format!("{tag}.{index}"),
+    }
+}
+
 impl BrokerProof {
-    /// Whether this broker lists a consumer with its priority.
+    /// Whether this broker lists a group's consumer on each of its queues, with its priority.
+    /// `queues`: how many there are.
     #[must_use]
-    pub fn lists(&self, tag: &str, priority: i32) -> Listed {
+    pub fn lists(&self, tag: &str, priority: i32, queues: usize) -> Listed {
         if self.problem.is_some() {
             return Listed::Unknown;
         }
+        let each = (0..queues.max(1)).map(|index| self.lists_one(tag, priority, index));
+        let mut bad = each.filter(|listed| *listed != Listed::Yes);
+        bad.next().unwrap_or(Listed::Yes)
+    }
+
+    fn lists_one(&self, tag: &str, priority: i32, index: usize) -> Listed {
+        let tag = queue_tag(tag, index);
+        let which = match index {
+            0 => "it",
+            _ => &tag,
+        };
         match self.consumers.iter().find(|consumer| consumer.tag == tag) {
-            None => Listed::No(format!("broker {} does not list it", self.broker)),
+            None => Listed::No(format!("broker {} does not list {which}", self.broker)),
             Some(found) if found.priority == i64::from(priority) => Listed::Yes,
             Some(found) => Listed::No(format!(
-                "broker {} lists it with priority {} instead of {priority}",
+                "broker {} lists {which} with priority {} instead of {priority}",
                 self.broker, found.priority
             )),
         }

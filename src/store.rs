@@ -2,16 +2,17 @@
 //!
 //! One redb file; every session is sealed under `control.key`, or, where none is configured, under
 //! a random key of this folder's own. Sessions sealed under that one can still be read when a
-//! `control.key` is configured later.
+//! `control.key` is configured later. After a failed write the file is replaced by a copy
+//! (`database`), so that room on the disk brings the store back.
 
 mod local_key;
 
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
-use crate::data_dir;
+use crate::database::{self, DatabaseFile, Opener};
 use crate::engine::command::{Keep, KeptGroup};
 use crate::engine::peer::SessionRecord;
 use crate::model::Destination;
@@ -28,7 +29,7 @@ const PURPOSE: &str = "session";
 /// Destinations that are kept; the engine itself knows no more.
 const MAX_DESTINATIONS: usize = crate::engine::limits::DESTINATIONS;
 
-/// Why the store cannot be used. Nothing was changed on disk.
+/// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file cannot be opened or read.
@@ -72,8 +73,7 @@ pub struct Kept {
 
 /// An open store.
 pub struct Store {
-    db: Database,
-    path: PathBuf,
+    file: Mutex<DatabaseFile>,
     keys: RwLock<Ring>,
 }
 
@@ -84,6 +84,8 @@ struct Ring {
     keys: Keys,
     /// From a time without a `control.key`: only to read.
     before: Option<Keys>,
+    /// Those of a change that failed: only to read, as some of it may be on disk.
+    tried: Option<Keys>,
 }
 
 impl Store {
@@ -93,15 +95,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where a file cannot be used.
     pub fn open(dir: &Path, keys: Keys) -> Result<Self, StoreError> {
+        Self::open_with(dir, keys, database::opener())
+    }
+
+    fn open_with(dir: &Path, keys: Keys, opener: Opener) -> Result<Self, StoreError> {
         let path = dir.join("sessions.redb");
-        let file = |reason: String| StoreError::File {
-            path: path.clone(),
-            reason,
-        };
-        let open = data_dir::open_file(&path).map_err(|error| file(error.to_string()))?;
-        let db = Database::builder()
-            .create_file(open)
-            .map_err(|error| file(error.to_string()))?;
+        let db = opener(&path).map_err(|error| failed(&path, &error))?;
         let (keys, before) = if keys.keyed() {
             let before = local_key::read(dir)?.map(|key| keys.with_key(&key));
             (keys, before)
@@ -109,9 +108,12 @@ impl Store {
             (keys.with_key(&local_key::read_or_make(dir)?), None)
         };
         Ok(Self {
-            db,
-            path,
-            keys: RwLock::new(Ring { keys, before }),
+            file: Mutex::new(DatabaseFile::new(path, db, opener)),
+            keys: RwLock::new(Ring {
+                keys,
+                before,
+                tried: None,
+            }),
         })
     }
 
@@ -119,37 +121,25 @@ impl Store {
     /// did. What cannot be opened stays as it is.
     ///
     /// # Errors
-    /// In words; keys and file are as they were then.
+    /// In words; keys are as they were then, and what is kept can be read.
     pub fn rekey(&self, keys: &Keys) -> Result<(), String> {
         // Held to the end: nothing is written under the old keys meanwhile.
         let mut ring = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let new = Ring {
             keys: keys.clone(),
             before: ring.before.clone(),
+            tried: None,
         };
-        let sealed = self.reseal(&ring, &new);
-        sealed.map_err(|error| self.failed(&error).to_string())?;
-        *ring = new;
-        Ok(())
-    }
-
-    fn reseal(&self, old: &Ring, new: &Ring) -> Result<(), redb::Error> {
-        let tables = self.db.begin_write()?;
-        {
-            let mut table = tables.open_table(SESSIONS)?;
-            let mut fresh = Vec::new();
-            for entry in table.iter()? {
-                let (agent, sealed) = entry?;
-                let record = old.open(sealed.value());
-                let again = record.and_then(|record| new.seal(&record).ok());
-                fresh.extend(again.map(|bytes| (agent.value().to_owned(), bytes)));
+        match self.with(|db| reseal(db, &ring, &new)) {
+            Ok(()) => {
+                *ring = new;
+                Ok(())
             }
-            for (agent, bytes) in fresh {
-                table.insert(agent.as_str(), bytes.as_slice())?;
+            Err(error) => {
+                ring.tried = Some(new.keys);
+                Err(error.to_string())
             }
         }
-        tables.commit()?;
-        Ok(())
     }
 
     fn ring(&self) -> RwLockReadGuard<'_, Ring> {
@@ -161,50 +151,14 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where the file cannot be read.
     pub fn load(&self) -> Result<Kept, StoreError> {
-        self.read().map_err(|error| self.failed(&error))
-    }
-
-    fn read(&self) -> Result<Kept, redb::Error> {
-        let mut kept = Kept::default();
-        let tables = self.db.begin_read()?;
-        if let Some(table) = existing(tables.open_table(SESSIONS))? {
-            let ring = self.ring();
-            for entry in table.iter()? {
-                let (_, sealed) = entry?;
-                match ring.open(sealed.value()) {
-                    Some(record) => kept.sessions.push(record),
-                    None => kept.unreadable += 1,
-                }
-            }
-        }
-        if let Some(table) = existing(tables.open_table(DESTINATIONS))? {
-            for entry in table.iter()?.take(MAX_DESTINATIONS) {
-                let (name, ()) = {
-                    let (name, unit) = entry?;
-                    (name.value().to_owned(), unit.value())
-                };
-                kept.destinations.extend(Destination::new(&name).ok());
-            }
-        }
-        if let Some(table) = existing(tables.open_table(NUMBERS))? {
-            kept.epoch = table.get(EPOCH)?.map_or(0, |epoch| epoch.value());
-        }
-        if let Some(table) = existing(tables.open_table(GROUPS))? {
-            for entry in table.iter()? {
-                let (_, json) = entry?;
-                match serde_json::from_slice(json.value()) {
-                    Ok(group) => kept.groups.push(group),
-                    Err(_) => kept.unreadable += 1,
-                }
-            }
-        }
-        Ok(kept)
+        let ring = self.ring();
+        self.with(|db| read(db, &ring))
     }
 
     /// Makes changes durable: they are on disk when this returns.
     ///
     /// # Errors
-    /// In words; nothing of the changes is kept then.
+    /// In words. Whether the changes are on disk is not known then: all or none of them are.
     pub fn keep(&self, changes: &Keep) -> Result<(), String> {
         // Held until it is written, see `rekey`.
         let ring = self.ring();
@@ -218,49 +172,114 @@ impl Store {
             Ok((group.name.as_str(), json))
         });
         let groups: Vec<(&str, Vec<u8>)> = groups.collect::<Result<_, String>>()?;
-        self.write(changes, &sealed, &groups)
-            .map_err(|error| self.failed(&error).to_string())
+        self.with(|db| write(db, changes, &sealed, &groups))
+            .map_err(|error| error.to_string())
     }
 
-    fn write(
+    /// Works with the file. After a failure the next use replaces it (`database`).
+    fn with<T>(
         &self,
-        changes: &Keep,
-        sealed: &[(&crate::model::AgentId, Option<Vec<u8>>)],
-        groups: &[(&str, Vec<u8>)],
-    ) -> Result<(), redb::Error> {
-        let tables = self.db.begin_write()?;
-        {
-            let mut table = tables.open_table(SESSIONS)?;
-            for (agent, bytes) in sealed {
-                match bytes {
-                    Some(bytes) => table.insert(agent.as_str(), bytes.as_slice())?,
-                    None => table.remove(agent.as_str())?,
-                };
-            }
-            let mut table = tables.open_table(DESTINATIONS)?;
-            for destination in &changes.destinations {
-                table.insert(destination.as_str(), ())?;
-            }
-            for destination in &changes.forgotten {
-                table.remove(destination.as_str())?;
-            }
-            let mut table = tables.open_table(NUMBERS)?;
-            table.insert(EPOCH, changes.epoch)?;
-            let mut table = tables.open_table(GROUPS)?;
-            for (name, json) in groups {
-                table.insert(*name, json.as_slice())?;
-            }
-        }
-        tables.commit()?;
-        Ok(())
+        work: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = file.with(work);
+        done.map_err(|error| failed(file.path(), &error))
     }
+}
 
-    fn failed(&self, error: &redb::Error) -> StoreError {
-        StoreError::File {
-            path: self.path.clone(),
-            reason: error.to_string(),
+fn failed(path: &Path, error: &dyn std::error::Error) -> StoreError {
+    StoreError::File {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+fn read(db: &Database, ring: &Ring) -> Result<Kept, redb::Error> {
+    let mut kept = Kept::default();
+    let tables = db.begin_read()?;
+    if let Some(table) = existing(tables.open_table(SESSIONS))? {
+        for entry in table.iter()? {
+            let (_, sealed) = entry?;
+            match ring.open(sealed.value()) {
+                Some(record) => kept.sessions.push(record),
+                None => kept.unreadable += 1,
+            }
         }
     }
+    if let Some(table) = existing(tables.open_table(DESTINATIONS))? {
+        for entry in table.iter()?.take(MAX_DESTINATIONS) {
+            let (name, ()) = {
+                let (name, unit) = entry?;
+                (name.value().to_owned(), unit.value())
+            };
+            kept.destinations.extend(Destination::new(&name).ok());
+        }
+    }
+    if let Some(table) = existing(tables.open_table(NUMBERS))? {
+        kept.epoch = table.get(EPOCH)?.map_or(0, |epoch| epoch.value());
+    }
+    if let Some(table) = existing(tables.open_table(GROUPS))? {
+        for entry in table.iter()? {
+            let (_, json) = entry?;
+            match serde_json::from_slice(json.value()) {
+                Ok(group) => kept.groups.push(group),
+                Err(_) => kept.unreadable += 1,
+            }
+        }
+    }
+    Ok(kept)
+}
+
+fn write(
+    db: &Database,
+    changes: &Keep,
+    sealed: &[(&crate::model::AgentId, Option<Vec<u8>>)],
+    groups: &[(&str, Vec<u8>)],
+) -> Result<(), redb::Error> {
+    let tables = db.begin_write()?;
+    {
+        let mut table = tables.open_table(SESSIONS)?;
+        for (agent, bytes) in sealed {
+            match bytes {
+                Some(bytes) => table.insert(agent.as_str(), bytes.as_slice())?,
+                None => table.remove(agent.as_str())?,
+            };
+        }
+        let mut table = tables.open_table(DESTINATIONS)?;
+        for destination in &changes.destinations {
+            table.insert(destination.as_str(), ())?;
+        }
+        for destination in &changes.forgotten {
+            table.remove(destination.as_str())?;
+        }
+        let mut table = tables.open_table(NUMBERS)?;
+        table.insert(EPOCH, changes.epoch)?;
+        let mut table = tables.open_table(GROUPS)?;
+        for (name, json) in groups {
+            table.insert(*name, json.as_slice())?;
+        }
+    }
+    tables.commit()?;
+    Ok(())
+}
+
+fn reseal(db: &Database, old: &Ring, new: &Ring) -> Result<(), redb::Error> {
+    let tables = db.begin_write()?;
+    {
+        let mut table = tables.open_table(SESSIONS)?;
+        let mut fresh = Vec::new();
+        for entry in table.iter()? {
+            let (agent, sealed) = entry?;
+            let record = old.open(sealed.value());
+            let again = record.and_then(|record| new.seal(&record).ok());
+            fresh.extend(again.map(|bytes| (agent.value().to_owned(), bytes)));
+        }
+        for (agent, bytes) in fresh {
+            table.insert(agent.as_str(), bytes.as_slice())?;
+        }
+    }
+    tables.commit()?;
+    Ok(())
 }
 
 impl Ring {
@@ -273,7 +292,9 @@ impl Ring {
     }
 
     fn open(&self, sealed: &[u8]) -> Option<SessionRecord> {
-        let mut keys = std::iter::once(&self.keys).chain(&self.before);
+        let mut keys = [Some(&self.keys), self.tried.as_ref(), self.before.as_ref()]
+            .into_iter()
+            .flatten();
         let plain = keys.find_map(|keys| keys.open_bytes(PURPOSE, sealed))?;
         serde_json::from_slice(&plain).ok()
     }
@@ -291,8 +312,11 @@ fn existing<T>(table: Result<T, redb::TableError>) -> Result<Option<T>, redb::Er
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+    use crate::database::testing::flaky;
     use crate::engine::ids::BootId;
     use crate::engine::peer::{Choice, Version, Wish};
     use crate::model::{AgentId, InstanceId, Secret};
@@ -397,6 +421,35 @@ mod tests {
         assert_eq!(kept.destinations, [Destination::new("desk").unwrap()]);
         assert_eq!(kept.groups, [stopped()]);
         assert_eq!((kept.epoch, kept.unreadable), (10, 0));
+    }
+
+    #[test]
+    fn a_full_disk_fails_writes_and_keys_and_room_brings_them_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (fails, opened) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let disk = flaky(&fails, &opened);
+        let store = Store::open_with(dir.path(), keys(KEY), disk).unwrap();
+        store.keep(&change(&["1001"])).unwrap();
+        let other = |n: u8| char::from(b'a' + n).to_string().repeat(32);
+        for n in 0..3 {
+            fails.store(true, Ordering::SeqCst);
+            assert!(store.keep(&change(&["1002"])).is_err());
+            assert!(store.keep(&change(&["1002"])).is_err(), "nor a copy");
+            assert!(store.rekey(&keys(&other(n))).is_err());
+            fails.store(false, Ordering::SeqCst);
+            store.keep(&change(&["1003"])).unwrap();
+        }
+        // First with the handle that works, then with a copy that may hold any of both.
+        fails.store(true, Ordering::SeqCst);
+        assert!(store.rekey(&keys(&other(7))).is_err());
+        fails.store(false, Ordering::SeqCst);
+        store.rekey(&keys(&other(8))).unwrap();
+        drop(store);
+        let kept = Store::open(dir.path(), keys(&other(8))).unwrap();
+        let kept = kept.load().unwrap();
+        let agents: Vec<&str> = kept.sessions.iter().map(|s| s.agent.as_str()).collect();
+        assert!(agents.contains(&"1001") && agents.contains(&"1003"));
+        assert_eq!((kept.epoch, kept.unreadable), (9, 0));
     }
 
     #[test]

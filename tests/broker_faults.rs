@@ -510,8 +510,29 @@ fn a_full_disk_refuses_calls_before_they_are_made_and_room_brings_them_back() {
         assert_eq!(pair.effects_of("MAKE_CALL", &id), 0);
         // Idempotent commands need no journal.
         desk.expect("MakeReady#1003", "", "ACCEPTED").await;
+        // What an operator decides is not kept either, and that is said.
+        let twice = async || {
+            let mut answers = String::new();
+            for verb in ["stop", "start"] {
+                let (_, answer) = pair
+                    .gc1
+                    .post(&format!("/api/v1/groups/agents/{verb}"))
+                    .await;
+                answers += &answer.to_string();
+            }
+            answers
+        };
+        until("a verb that is not kept", async || {
+            twice().await.contains("it could not be written")
+        })
+        .await;
 
         std::fs::remove_file(&filler).unwrap();
+        until("verbs that are kept", async || {
+            !twice().await.contains("error")
+        })
+        .await;
+        pair.gc1.leads().await;
         let taken = wait_for("a call again", async || {
             let reply = desk.ask("MakeCall#1003", "5551003").await;
             (reply.field("outcome") == "ACCEPTED").then_some(reply)

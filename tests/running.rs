@@ -11,9 +11,11 @@ mod support;
 
 use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use support::pair::{Instance, tandem};
-use support::{Pair, PairOptions, run, until};
+use support::{LIMIT, Pair, PairOptions, run, until};
+use tandem::simulator::faults::{Fault, Match};
 
 /// How often it has noticed that a broker is not there, as far as it remembers.
 async fn dialled_in_vain(instance: &Instance) -> usize {
@@ -75,6 +77,41 @@ fn repeated(line: &str) -> Option<u64> {
     let (line, count) = line.split_once("(repeated ")?;
     assert!(line.contains("broker not connected"), "{line}");
     count.split(' ').next()?.parse().ok()
+}
+
+#[test]
+fn a_stop_takes_no_longer_than_its_grace_though_a_call_never_ends() {
+    const GRACE: Duration = Duration::from_secs(4);
+    run(async |shared| {
+        let options = PairOptions::default()
+            .instances(1)
+            .set("shutdown.grace", "4s")
+            .set("downstream.request-timeout", "60s");
+        let mut pair = shared.pair(options).await;
+        let desk = pair.desk("desk", 0).await;
+        pair.sign_in(&desk, &[1001]).await;
+        let hang = Fault {
+            matching: Match {
+                action: Some("MAKE_CALL".to_owned()),
+                ..Match::default()
+            },
+            hang: true,
+            ..Fault::default()
+        };
+        pair.fault_everywhere(&hang);
+        desk.send("MakeCall#1001", "5551001").await;
+        until("the call is under way", async || {
+            pair.gc1.status().await["inflight"] == 1
+        })
+        .await;
+        let process = pair.gc1.process.as_mut().unwrap();
+        let begun = Instant::now();
+        process.terminate();
+        let status = process.wait(LIMIT).await.unwrap();
+        let took = begun.elapsed();
+        assert!(status.success(), "{status}");
+        assert!(took < GRACE, "{took:?}");
+    });
 }
 
 /// The supervisor's end of the socket: all that was said to it.

@@ -331,7 +331,7 @@ async fn a_queue_of_another_kind_is_told_without_the_right_to_read_policies(
     watched.brokers[0].password = "pw".to_owned();
     let plan = Topology::of(&watched);
     assert!(topology::missing(&plan.brokers[0]).await.is_err());
-    let (prover, mut seen) = Prover::new(&watched);
+    let (prover, mut seen) = Prover::new(&watched, Default::default());
     let (_view, views) = watch::channel(Arc::new(View::default()));
     let (inputs, _inputs) = mpsc::channel(8);
     let run = tokio::spawn(prover.run(views, inputs));

@@ -87,10 +87,15 @@ pub(super) fn engine_config(
             make_ready: agent.make_ready,
         },
         parse: defaults(settings),
-        shutdown_grace: millis(settings.shutdown_grace),
+        shutdown_grace: millis(work_grace(settings.shutdown_grace)),
         page: settings.admin.page.clone(),
         planted: crate::engine::config::Planted::default(),
     })
+}
+
+/// What the engine has of `shutdown.grace`.
+pub(super) fn work_grace(grace: Duration) -> Duration {
+    grace.saturating_sub(super::ending(grace))
 }
 
 /// What `Call` commands may do, in the one form of paths.

@@ -26,6 +26,9 @@ pub enum Class {
     Garbled,
     /// No answer in time.
     Timeout,
+    /// No answer in time to what the broker may do yet, and nobody would look after then: the link
+    /// has to end.
+    Outstanding,
     /// This machine lacks what a connection takes: the broker may be as well as ever.
     NoRoom(Resource),
     /// Something of ours: a bad argument, a closed channel.

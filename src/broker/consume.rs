@@ -24,6 +24,7 @@ use crate::engine::Input;
 use crate::engine::fitness::Way;
 use crate::engine::ids::DeliveryId;
 use crate::engine::input::{Delivery, Source};
+use crate::network::queue_tag;
 use crate::wire::command::parse;
 
 /// A consuming task that has ended.
@@ -141,7 +142,12 @@ impl Consumers {
             return None;
         }
         self.link.registering.store(true, Ordering::Relaxed);
-        let registered = self.register(group, priority, &tag).await;
+        let registered = self.register_all(group, priority, &tag).await;
+        if let Err(problem) = &registered
+            && problem.class == Class::Outstanding
+        {
+            return registered.err();
+        }
         let former = self.told(group, tag, registered).await;
         self.link.registering.store(false, Ordering::Relaxed);
         self.cancel(group, &former?).await.err()
@@ -176,7 +182,7 @@ impl Consumers {
     }
 
     /// Registers a consumer on every queue of the group, or on none.
-    async fn register(
+    async fn register_all(
         &mut self,
         group: usize,
         priority: i32,
@@ -198,10 +204,12 @@ impl Consumers {
         let mut consumers = Vec::new();
         for (index, queue) in queues.iter().enumerate() {
             let channel = &self.link.commands;
-            let full = full_tag(tag, index);
-            let registered = basic_consume(channel, queue, &full, arguments.clone()).await;
-            match registered {
+            let full = queue_tag(tag, index);
+            let how = (BasicConsumeOptions::default(), arguments.clone());
+            match register(channel, queue, &full, how).await {
                 Ok(consumer) => consumers.push(consumer),
+                // The link ends, and what these were given goes back.
+                Err(problem) if problem.class == Class::Outstanding => return Err(problem),
                 Err(problem) => {
                     // What these were given already is handed on, not kept back.
                     for (index, consumer) in consumers.into_iter().enumerate() {
@@ -247,7 +255,7 @@ impl Consumers {
     /// Cancels a tag's consumers. Their tasks go on until they have handed on what they were given.
     async fn cancel(&self, group: usize, tag: &str) -> Result<(), Problem> {
         for index in 0..self.queues(group).len() {
-            self.cancel_one(&full_tag(tag, index)).await?;
+            self.cancel_one(&queue_tag(tag, index)).await?;
         }
         Ok(())
     }
@@ -286,6 +294,9 @@ impl Consumers {
                 self.expired = false;
                 let said = || Problem::new(Class::NotFound, "the queue was deleted");
                 let problem = problem.unwrap_or_else(said);
+                if problem.class == Class::Outstanding {
+                    return Some(problem);
+                }
                 self.link.proved(Way::Expired, Err(problem)).await;
                 None
             }
@@ -315,23 +326,21 @@ impl Consumers {
     }
 }
 
-/// The first queue's consumer has the tag itself, the others a number behind it.
-fn full_tag(tag: &str, index: usize) -> String {
-    match index {
-        0 => tag.to_owned(),
-        index => format!("{tag}.{index}"),
-    }
-}
-
-async fn basic_consume(
+/// Registers a consumer. Where the answer does not come in time the request is not taken back: the
+/// broker may register it yet, and what that one would be given nobody would settle. So the
+/// problem is then [`Class::Outstanding`], which ends the link.
+pub(super) async fn register(
     channel: &Channel,
     queue: &str,
     tag: &str,
-    arguments: FieldTable,
+    (options, arguments): (BasicConsumeOptions, FieldTable),
 ) -> Result<Consumer, Problem> {
-    let options = BasicConsumeOptions::default();
     let consume = channel.basic_consume(short(queue), short(tag), options, arguments);
-    rpc(&format!("consume {queue}"), consume).await
+    let registered = rpc(&format!("consume {queue}"), consume).await;
+    registered.map_err(|problem| match problem.class {
+        Class::Timeout => Problem::new(Class::Outstanding, problem.text),
+        _ => problem,
+    })
 }
 
 async fn declare(link: &Link, queue: &str) -> Result<(), Problem> {
@@ -352,7 +361,8 @@ async fn consume_expired(link: &Link) -> Option<Problem> {
         rpc("set the prefetch", qos).await?;
         let marker = link.expired.replace(channel.clone());
         let tag = format!("{}.expired", config.instance);
-        let consumer = basic_consume(&channel, &queue, &tag, FieldTable::default()).await?;
+        let how = (BasicConsumeOptions::default(), FieldTable::default());
+        let consumer = register(&channel, &queue, &tag, how).await?;
         Ok((consumer, marker))
     };
     match registered.await {

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::classify::{Class, Problem};
 use super::connect::rpc;
+use super::consume::register;
 use super::declare::Declarer;
 use super::decode::raw_message;
 use super::encode::short;
@@ -110,9 +111,12 @@ fn refused(problem: &Problem) -> bool {
     match problem.class {
         Class::AccessRefused => !in_use(problem),
         Class::NotFound | Class::Precondition | Class::Timeout => true,
-        Class::Unreachable | Class::Protocol | Class::Garbled | Class::NoRoom(_) | Class::Local => {
-            false
-        }
+        Class::Unreachable
+        | Class::Outstanding
+        | Class::Protocol
+        | Class::Garbled
+        | Class::NoRoom(_)
+        | Class::Local => false,
     }
 }
 
@@ -194,9 +198,8 @@ async fn try_attach(link: &Link) -> Result<(Channel, Consumer), Problem> {
         exclusive: true,
         ..BasicConsumeOptions::default()
     };
-    let tag = short(&format!("{instance}.control"));
-    let consume = channel.basic_consume(queue, tag, options, FieldTable::default());
-    let consumer = rpc("consume the control queue", consume).await?;
+    let tag = format!("{instance}.control");
+    let consumer = register(&channel, &spec.name, &tag, (options, FieldTable::default())).await?;
     Ok((channel, consumer))
 }
 

@@ -101,7 +101,11 @@ async fn run(link: Arc<Link>, mut waiting: mpsc::Receiver<(PublishId, Message)>)
         link.context.published(id, PublishOutcome::Failed).await;
     }
     if let Some(open) = open {
-        open.conn.close().await;
+        let close = tokio::spawn(async move { open.conn.close().await });
+        // Where the link is lost the engine is to know at once.
+        if link.is_wanted_down() {
+            let _ = close.await;
+        }
     }
 }
 

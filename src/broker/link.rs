@@ -186,6 +186,8 @@ pub(super) struct Link {
     pub(super) serving: AtomicBool,
     /// The link is ending.
     pub(super) cancel: CancellationToken,
+    /// The engine asked for its end.
+    pub(super) wanted: Arc<AtomicBool>,
     /// Nothing is waited for any more.
     pub(super) given_up: CancellationToken,
     /// What could not be read of what the broker sent.
@@ -220,6 +222,12 @@ impl Link {
             // The first word stands: what follows is caused by it.
             let _ = self.garbled.set(problem.text.clone());
         }
+    }
+
+    /// Whether the engine asked for its end: then there is time for an orderly one. Otherwise the
+    /// engine waits for the news.
+    pub(super) fn is_wanted_down(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
     }
 
     /// What essential part of it is gone.

@@ -39,6 +39,8 @@ const CONSUMERS: usize = 100;
 pub struct Prover {
     topology: Arc<Mutex<Arc<Topology>>>,
     queues: Vec<String>,
+    /// How many queues a group has, by its name.
+    groups: BTreeMap<String, usize>,
     network: watch::Sender<Arc<Network>>,
     looks: u64,
     /// By consumer tag.
@@ -48,13 +50,17 @@ pub struct Prover {
 }
 
 impl Prover {
-    /// A prover and what it publishes. Nothing is asked yet.
+    /// A prover and what it publishes. Nothing is asked yet. `groups`: how many queues each has.
     #[must_use]
-    pub fn new(input: &TopologyInput) -> (Self, watch::Receiver<Arc<Network>>) {
+    pub fn new(
+        input: &TopologyInput,
+        groups: BTreeMap<String, usize>,
+    ) -> (Self, watch::Receiver<Arc<Network>>) {
         let (network, seen) = watch::channel(Arc::new(Network::default()));
         let prover = Self {
             topology: Arc::new(Mutex::new(Arc::new(Topology::of(input)))),
             queues: input.command_queues.clone(),
+            groups,
             network,
             looks: 0,
             misses: BTreeMap::new(),
@@ -140,7 +146,8 @@ impl Prover {
             let Some(proof) = proof.filter(|_| group.consuming) else {
                 continue;
             };
-            let listed = proof.lists(tag, priority);
+            let queues = self.groups.get(&group.name).copied().unwrap_or(1);
+            let listed = proof.lists(tag, priority, queues);
             crate::telemetry::consumer_proof(&group.name, listed.word());
             if listed == Listed::Yes {
                 self.patience.remove(&group.name);
@@ -292,6 +299,10 @@ mod tests {
     const TAG: &str = "gc-1.agents.leader.1";
 
     fn prover() -> Prover {
+        prover_of(BTreeMap::new())
+    }
+
+    fn prover_of(groups: BTreeMap<String, usize>) -> Prover {
         let input = TopologyInput {
             cluster_name: "tandem".to_owned(),
             queue_type: Default::default(),
@@ -302,7 +313,7 @@ mod tests {
             federation_uris: BTreeMap::new(),
             federation_tls: Default::default(),
         };
-        Prover::new(&input).0
+        Prover::new(&input, groups).0
     }
 
     fn network(list: Value, problem: Option<&str>) -> Network {
@@ -358,6 +369,32 @@ mod tests {
         assert!(missing[0].1.contains("does not list it"), "{missing:?}");
         // It starts anew after that.
         assert!(prover.missing(&view(), &none).is_empty());
+    }
+
+    #[test]
+    fn a_consumer_of_a_further_queue_is_missed_too() {
+        let mut prover = prover_of(BTreeMap::from([("agents".to_owned(), 2)]));
+        let [first, second] = [TAG.to_owned(), format!("{TAG}.1")];
+        for (list, said) in [
+            (
+                json!([entry(&first, 127)]),
+                "does not list gc-1.agents.leader.1.1",
+            ),
+            (
+                json!([entry(&first, 127), entry(&second, 3)]),
+                "lists gc-1.agents.leader.1.1 with priority 3",
+            ),
+        ] {
+            let found = network(list, None);
+            let looks = (0..MISSES_MAX).map(|_| prover.missing(&view(), &found));
+            let missing: Vec<_> = looks.flatten().collect();
+            assert_eq!(missing[0].0, TAG, "all of it is registered anew");
+            assert!(missing[0].1.contains(said), "{missing:?}");
+        }
+        let good = network(json!([entry(&second, 127), entry(&first, 127)]), None);
+        for _ in 0..2 * MISSES_MAX {
+            assert!(prover.missing(&view(), &good).is_empty());
+        }
     }
 
     #[test]

@@ -119,6 +119,9 @@ pub(super) async fn run(link: Arc<Link>, mut publications: mpsc::Receiver<Public
         }
     }
     link.cancel.cancelled().await;
+    if link.is_wanted_down() {
+        publisher.take_queued(&mut publications).await;
+    }
     publisher.finish().await;
     fail_all(&link.context, publications).await;
     direct_task.end().await;
@@ -166,6 +169,16 @@ impl Publisher {
                 tell(&self.link, id, PublishOutcome::Failed).await;
             }
         }
+    }
+
+    /// Takes what was queued before the end was asked for, an instance's goodbye in particular.
+    async fn take_queued(&mut self, publications: &mut mpsc::Receiver<Publication>) {
+        while self.has_room()
+            && let Ok(publication) = publications.try_recv()
+        {
+            self.take(publication).await;
+        }
+        self.start();
     }
 
     fn start(&mut self) {
@@ -259,6 +272,9 @@ impl Publisher {
 
     /// Waits a little for confirms where the broker still answers.
     async fn finish(&mut self) {
+        if !self.link.publish.alive() {
+            self.link.given_up.cancel();
+        }
         let lanes = self.lanes.values_mut();
         let next: Vec<Entry> = lanes.flat_map(|lane| lane.next.drain(..)).collect();
         let waiting = std::mem::take(&mut self.waiting).into_iter().chain(next);

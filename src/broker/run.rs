@@ -35,10 +35,15 @@ pub(super) async fn run(
     queues: LinkQueues,
     control: Control,
 ) {
+    // Of its own: the end of a link is not that of its handle.
     let cancel = control.cancel.child_token();
+    let own = Control {
+        cancel: cancel.clone(),
+        wanted: Arc::clone(&control.wanted),
+    };
     let limit = context.config.timeout;
     let opened = tokio::select! {
-        opened = within(limit, open(Arc::clone(&context), epoch, broker, cancel.clone())) => opened,
+        opened = within(limit, open(Arc::clone(&context), epoch, broker, own)) => opened,
         () = cancel.cancelled() => Err(Problem::new(Class::Local, "closed while it was opened")),
     };
     let (reason, garbled) = match opened {
@@ -123,7 +128,7 @@ async fn open(
     context: Arc<Context>,
     epoch: LinkEpoch,
     broker: usize,
-    cancel: CancellationToken,
+    control: Control,
 ) -> Result<(Link, Lacks), Problem> {
     let config = &context.config;
     let endpoints = context.endpoints();
@@ -164,7 +169,8 @@ async fn open(
         registering: AtomicBool::new(false),
         attached: AtomicBool::new(false),
         serving: AtomicBool::new(false),
-        cancel,
+        cancel: control.cancel,
+        wanted: control.wanted,
         given_up: CancellationToken::new(),
         garbled: OnceLock::new(),
     };

@@ -50,27 +50,44 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::from(exit::INTERNAL);
         }
     };
+    let grace = loaded.settings.shutdown_grace;
     let options = app::Options {
         accept_journal_loss: args.accept_journal_loss,
     };
     let result = runtime.block_on(app::run(loaded, options));
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    runtime.shutdown_timeout(app::cutting(grace));
     let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
-            match error {
-                AppError::Io(_) | AppError::Journal(_) | AppError::Refused(_) => {
-                    ExitCode::from(exit::FAILED)
-                }
-                AppError::Settings(_)
-                | AppError::Broker(_)
-                | AppError::Downstream(_)
-                | AppError::Tls(_)
-                | AppError::Id(_) => ExitCode::from(exit::USAGE),
-            }
+            ExitCode::from(code_of(&error))
         }
     };
     telemetry::flush();
     code
+}
+
+fn code_of(error: &AppError) -> u8 {
+    match error {
+        AppError::Io(_) | AppError::Journal(_) | AppError::Refused(_) => exit::FAILED,
+        AppError::Internal(_) => exit::INTERNAL,
+        AppError::Settings(_)
+        | AppError::Broker(_)
+        | AppError::Downstream(_)
+        | AppError::Tls(_)
+        | AppError::Id(_) => exit::USAGE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_program_is_none_of_its_surroundings() {
+        let words = || "the driver failed: it panicked".to_owned();
+        assert_eq!(code_of(&AppError::Internal(words())), 70);
+        assert_eq!(code_of(&AppError::Io(words())), 1);
+        assert_eq!(code_of(&AppError::Settings(words())), 64);
+    }
 }

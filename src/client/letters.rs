@@ -300,7 +300,7 @@ fn again(letter: &Letter, time: Duration) -> BasicProperties {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    let deadline = i64::try_from((now + time).as_millis()).unwrap_or(i64::MAX);
+    let deadline = i64::try_from(now.saturating_add(time).as_millis()).unwrap_or(i64::MAX);
     let number = |name: &str| letter.headers.get(name)?.parse::<i64>().ok();
     let attempt = number("x-attempt").unwrap_or(1).saturating_add(1);
     let mut headers = FieldTable::default();

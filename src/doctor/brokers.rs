@@ -10,7 +10,8 @@ use super::patience::Patience;
 use crate::broker::management::{ManagementClient, ManagementError, segment};
 use crate::broker::probes::Probes;
 use crate::broker::topology::{self, BrokerPlan, Setting, Topology, UNKNOWN};
-use crate::model::brokers::{HASH_CURE, ONE_CLUSTER_CURE, VHOST_CURE, one_cluster};
+use crate::model::brokers::{HASH_CURE, ONE_CLUSTER_CURE, QueueType, VHOST_CURE, one_cluster};
+use crate::net::address::each_address;
 
 /// A broker's clock may differ by so much: message times are whole seconds.
 const CLOCK: Duration = Duration::from_secs(2);
@@ -109,6 +110,9 @@ pub(super) async fn managed(
         }
         planned(&part, plan, report).await;
         judged_links(&part, plan, &version, report);
+        if topology.queue_type == QueueType::Quorum {
+            lost_track(&part, plan, &version, report);
+        }
         if let Some((queues, patience)) = served {
             left_behind(&part, plan, &client, report).await;
             unconsumed(&part, plan, (&client, queues), patience, report).await;
@@ -240,6 +244,30 @@ fn judged_links(part: &str, plan: &BrokerPlan, version: &str, report: &mut Repor
     }
 }
 
+/// A cluster that may forget what its links hand over.
+fn lost_track(part: &str, plan: &BrokerPlan, version: &str, report: &mut Report) {
+    let nodes = each_address(&plan.broker.amqp_uri).len();
+    if nodes > 1 && forgets(version) {
+        report.warn(
+            part,
+            format!(
+                "RabbitMQ {version}: where the node that leads the command queue is stopped, what a \
+                 federation link hands over in that moment may wait for more than ten seconds"
+            ),
+            "upgrade RabbitMQ to 4.0.6, 4.1.5, 4.2.0 or later",
+        );
+    }
+}
+
+/// Whether a sender that is new to a quorum queue is not told of the next leader: mended in 4.0.6.
+fn forgets(version: &str) -> bool {
+    let mut parts = version.splitn(3, '.').map(str::trim);
+    let first = (parts.next(), parts.next()) == (Some("4"), Some("0"));
+    let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect();
+    let patch = parts.next().map(|text| -> String { digits(text) });
+    first && patch.is_some_and(|text| text.parse::<u32>().is_ok_and(|patch| patch < 6))
+}
+
 /// What nobody has taken.
 async fn left_behind(
     part: &str,
@@ -303,6 +331,21 @@ async fn unconsumed(
                 format!("{waiting} commands wait in {name} and nobody consumes it {looked}"),
                 "start an instance; `tandem status` says why one does not consume",
             );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::forgets;
+
+    #[test]
+    fn versions_that_forget_what_links_hand_over_are_known() {
+        for old in ["4.0.0", "4.0.5", "4.0.5-rc.1"] {
+            assert!(forgets(old), "{old}");
+        }
+        for fine in ["3.10.8", "4.0.6", "4.0.10", "4.1.0", "4.3.6", "4", "?", ""] {
+            assert!(!forgets(fine), "{fine}");
         }
     }
 }

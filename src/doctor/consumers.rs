@@ -6,7 +6,7 @@ use crate::broker::proof;
 use crate::broker::topology::Topology;
 use crate::engine::View;
 use crate::engine::view::GroupView;
-use crate::network::{BrokerProof, Listed};
+use crate::network::{BrokerProof, Listed, queue_tag};
 use crate::settings::Settings;
 
 pub(super) async fn compare(
@@ -67,7 +67,8 @@ async fn look(
     let mut missing = false;
     for (instance, groups) in std::iter::once(own).chain(others) {
         for group in groups {
-            missing |= one(instance, group, &proofs, patience, report);
+            let queues = queues_of(settings, &group.name);
+            missing |= one(instance, (group, queues), &proofs, patience, report);
         }
     }
     prefetch(&view, &proofs, settings, report);
@@ -78,10 +79,10 @@ async fn look(
     missing
 }
 
-/// One group of one instance; whether its consumer is missing.
+/// One group of one instance, and how many queues it has; whether a consumer of it is missing.
 fn one(
     instance: &str,
-    group: &GroupView,
+    (group, queues): (&GroupView, usize),
     proofs: &[BrokerProof],
     patience: Patience,
     report: &mut Report,
@@ -101,7 +102,7 @@ fn one(
     let named = proofs.iter().find(|proof| proof.broker == *broker);
     let holds = |proof: &&BrokerProof| proof.consumers.iter().any(|one| one.tag == *tag);
     let proof = named.or_else(|| proofs.iter().find(holds));
-    let listed = proof.map(|proof| proof.lists(tag, priority));
+    let listed = proof.map(|proof| proof.lists(tag, priority, queues));
     let missing = matches!(listed, Some(Listed::No(_)));
     match listed {
         Some(Listed::Yes) => report.good(
@@ -134,15 +135,25 @@ fn one(
     missing
 }
 
+/// How many queues a group has; one where this file does not know it.
+fn queues_of(settings: &Settings, group: &str) -> usize {
+    let own = settings.groups.iter().find(|own| own.name == group);
+    own.map_or(1, |own| own.queues.len())
+}
+
 fn prefetch(view: &View, proofs: &[BrokerProof], settings: &Settings, report: &mut Report) {
     let wanted = u64::from(settings.consumer.prefetch);
-    let tags: Vec<&str> = view
+    let groups = view
         .groups
         .iter()
-        .filter_map(|g| g.tag.as_deref())
+        .filter_map(|group| Some((group.tag.as_deref()?, group)));
+    let tags: Vec<String> = groups
+        .flat_map(|(tag, group)| {
+            (0..queues_of(settings, &group.name)).map(|index| queue_tag(tag, index))
+        })
         .collect();
     let own = proofs.iter().flat_map(|proof| &proof.consumers);
-    for found in own.filter(|consumer| tags.contains(&consumer.tag.as_str())) {
+    for found in own.filter(|consumer| tags.contains(&consumer.tag)) {
         match found.prefetch {
             Some(real) if real != wanted => report.warn(
                 format!("instance {}", view.instance),

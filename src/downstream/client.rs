@@ -203,6 +203,10 @@ impl FinesseClient {
             Ok(place) => place,
             Err(shortage) => return CallOutcome::NoRoom(shortage),
         };
+        // It may have waited for its place.
+        if !pass.holds() {
+            return CallOutcome::Withheld;
+        }
         if let Action::Http(request) = action {
             return self.http(base, request, &marks, pass).await;
         }
@@ -216,7 +220,8 @@ impl FinesseClient {
             &self.fresh
         };
         let method = request.method;
-        let (body, withheld) = Guarded::new(Bytes::from(request.body), pass.clone());
+        let body = Bytes::from(request.body);
+        let (body, withheld) = Guarded::new(body, !action.idempotent(), pass.clone());
         let admin = self.admin();
         let (user, password) = match &admin {
             Some((user, password)) if action.needs_admin() => (user.as_str(), password),
@@ -280,7 +285,7 @@ impl FinesseClient {
             &self.fresh
         };
         let data = Bytes::from(request.body.clone());
-        let (body, withheld) = Guarded::new(data, pass.clone());
+        let (body, withheld) = Guarded::new(data, !request.idempotent, pass.clone());
         let mut call = client
             .request(generic::method(request), format!("{base}{}", request.path))
             .header(ACCEPT, ANYTHING)

@@ -16,7 +16,9 @@ use crate::lease::Pass;
 pub(super) struct Withheld;
 
 /// The body is asked for when the connection stands and the request is written: later than that
-/// nothing can be held back. Without its body a request is not executed.
+/// nothing can be held back, and before it nothing of the request has left. That is so of a body
+/// whose length is not told, or is not nothing; so an empty one that is to be held back goes out in
+/// chunks, of which there are none.
 pub(super) struct Guarded {
     data: Option<Bytes>,
     pass: Pass,
@@ -24,11 +26,12 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
-    /// The body, and where to look whether it was withheld.
-    pub(super) fn new(data: Bytes, pass: Pass) -> (Self, Arc<AtomicBool>) {
+    /// The body, and where to look whether it was withheld. Whether an empty one is held back, too,
+    /// is for `empty_too` to say.
+    pub(super) fn new(data: Bytes, empty_too: bool, pass: Pass) -> (Self, Arc<AtomicBool>) {
         let withheld = Arc::<AtomicBool>::default();
         let body = Self {
-            data: Some(data).filter(|data| !data.is_empty()),
+            data: Some(data).filter(|data| empty_too || !data.is_empty()),
             pass,
             withheld: Arc::clone(&withheld),
         };
@@ -49,7 +52,8 @@ impl Body for Guarded {
             self.withheld.store(true, Ordering::Release);
             return Poll::Ready(Some(Err(Withheld)));
         }
-        Poll::Ready(self.data.take().map(|data| Ok(Frame::data(data))))
+        let data = self.data.take().filter(|data| !data.is_empty());
+        Poll::Ready(data.map(|data| Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -57,7 +61,12 @@ impl Body for Guarded {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
+        match &self.data {
+            // The library asks no body for its frames that says it has none.
+            Some(data) if data.is_empty() => SizeHint::default(),
+            Some(data) => SizeHint::with_exact(data.len() as u64),
+            None => SizeHint::with_exact(0),
+        }
     }
 }
 
@@ -75,13 +84,20 @@ mod tests {
     #[test]
     fn a_pause_while_the_connection_was_made_withholds_the_body() {
         let lease = Lease::start(Duration::from_secs(3_600)).unwrap();
-        let (mut sent, withheld) = Guarded::new(Bytes::from_static(b"<User/>"), lease.pass());
+        let user = Bytes::from_static(b"<User/>");
+        let (mut sent, withheld) = Guarded::new(user.clone(), false, lease.pass());
         assert_eq!(sent.size_hint().exact(), Some(7));
         assert!(matches!(poll(&mut sent), Poll::Ready(Some(Ok(_)))));
         assert!(sent.is_end_stream() && !withheld.load(Ordering::Acquire));
-        let (mut held, withheld) = Guarded::new(Bytes::from_static(b"<User/>"), lease.pass());
+        let (mut empty, _) = Guarded::new(Bytes::new(), true, lease.pass());
+        assert!(!empty.is_end_stream() && empty.size_hint().exact().is_none());
+        assert!(matches!(poll(&mut empty), Poll::Ready(None)));
+        assert!(empty.is_end_stream());
+        let held = [user, Bytes::new()].map(|data| Guarded::new(data, true, lease.pass()));
         lease.hold(Duration::from_secs(7_200));
-        assert!(matches!(poll(&mut held), Poll::Ready(Some(Err(_)))));
-        assert!(withheld.load(Ordering::Acquire));
+        for (mut held, withheld) in held {
+            assert!(matches!(poll(&mut held), Poll::Ready(Some(Err(_)))));
+            assert!(withheld.load(Ordering::Acquire));
+        }
     }
 }

@@ -1,8 +1,8 @@
-//! The file: tables, transactions, and its replacement after a failure.
+//! The file: tables and transactions.
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable,
@@ -10,7 +10,7 @@ use redb::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::data_dir;
+use crate::database::{DatabaseFile, Opener};
 use crate::engine::command::JournalWrite;
 use crate::engine::journal::Restored;
 use crate::engine::limits;
@@ -31,20 +31,8 @@ const LOST_UNTIL: &str = "lost_until";
 const PURGE: usize = 1_000;
 /// Entries on disk; beyond it the first to be forgotten go early. More than the engine holds.
 const MOST: u64 = 2 * limits::JOURNAL_ENTRIES as u64;
-/// Pages kept in memory, bytes.
-const CACHE: usize = 16 << 20;
 /// A file larger than this is made smaller when it is opened, bytes.
 const COMPACT: u64 = 32 << 20;
-
-/// Opens a redb file, or creates it.
-pub(super) type Opener = Box<dyn Fn(&Path) -> Result<Database, DatabaseError> + Send>;
-
-pub(super) fn opener() -> Opener {
-    Box::new(|path| {
-        let file = data_dir::open_file(path)?;
-        Database::builder().set_cache_size(CACHE).create_file(file)
-    })
-}
 
 /// What a journal holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,12 +48,7 @@ pub struct Summary {
 }
 
 /// The open file.
-pub(super) struct File {
-    path: PathBuf,
-    /// `None` after a failure, until the file is replaced.
-    db: Option<Database>,
-    opener: Opener,
-}
+pub(super) struct File(DatabaseFile);
 
 impl File {
     pub(super) fn open(
@@ -95,54 +78,13 @@ impl File {
             }
             other => other?,
         };
-        let file = Self {
-            path,
-            db: Some(db),
-            opener,
-        };
-        Ok((file, restored))
+        Ok((Self(DatabaseFile::new(path, db, opener)), restored))
     }
 
     /// Makes all writes durable in one transaction: all or nothing.
     pub(super) fn write(&mut self, writes: &[&JournalWrite], now_wall: u64) -> Result<(), String> {
-        if self.db.is_none() {
-            let db = self.replacement()?;
-            self.db = Some(db);
-        }
-        let Some(db) = &self.db else {
-            return Err("the journal is not open".to_owned());
-        };
-        let result = commit(db, writes, now_wall);
-        result.map_err(|error| {
-            // Never again on this handle.
-            self.db = None;
-            error.to_string()
-        })
-    }
-
-    /// A copy of the file takes its place. Every byte of the copy is written and synced anew, so
-    /// nothing depends on what the system made of the writes that failed.
-    fn replacement(&self) -> Result<Database, String> {
-        let fresh = self.path.with_extension("redb.new");
-        let result = self.make_replacement(&fresh);
-        if result.is_err() {
-            // It is in the way of nothing but the room that is missing.
-            let _ = fs::remove_file(&fresh);
-        }
+        let result = self.0.with(|db| commit(db, writes, now_wall));
         result.map_err(|error| error.to_string())
-    }
-
-    fn make_replacement(&self, fresh: &Path) -> Result<Database, redb::Error> {
-        fs::copy(&self.path, fresh)?;
-        fs::File::open(fresh)?.sync_all()?;
-        let mut db = (self.opener)(fresh)?;
-        db.check_integrity()?;
-        db.begin_write()?.commit()?;
-        fs::rename(fresh, &self.path)?;
-        if let Some(dir) = self.path.parent() {
-            fs::File::open(dir)?.sync_all()?;
-        }
-        Ok(db)
     }
 }
 

@@ -2,11 +2,9 @@
 //! call and before the reply.
 //!
 //! One redb file of its own, one thread that writes it. All writes that have gathered go into one
-//! transaction, which is on disk when it is answered. After a failed write or fsync that file
-//! handle is never used again: the system may have thrown away what it could not write, and say
-//! nothing the second time. The file is copied, the copy is checked, synced and takes its place;
-//! until that has worked every write is answered with its failure, and the engine starts nothing
-//! that must not run twice.
+//! transaction, which is on disk when it is answered. After a failed write or fsync a copy takes
+//! the file's place (`database`); until that has worked every write is answered with its failure,
+//! and the engine starts nothing that must not run twice.
 //!
 //! Nothing in it is secret: ids, names and digests, no arguments and no answers' bodies.
 
@@ -18,6 +16,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::database;
 use crate::engine::command::JournalWrite;
 use crate::engine::ids::JournalId;
 use crate::engine::journal::Restored;
@@ -81,7 +80,7 @@ impl Journal {
         now_wall: u64,
         told: Told,
     ) -> Result<(Self, Restored), JournalError> {
-        let (file, restored) = file::File::open(dir, accept_loss, now_wall, file::opener())?;
+        let (file, restored) = file::File::open(dir, accept_loss, now_wall, database::opener())?;
         let (queue, waiting) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())

@@ -5,11 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
-use redb::backends::FileBackend;
-use redb::{Database, DatabaseError, StorageBackend};
-
-use super::file::{File, Opener};
+use super::file::File;
 use super::*;
+use crate::database::testing::flaky;
 use crate::engine::ids::BootId;
 use crate::engine::peer::{IntentRecord, OutcomeRecord};
 use crate::model::{AgentId, InstanceId};
@@ -186,51 +184,6 @@ fn a_torn_tail_is_mended_or_refused_but_never_taken_for_whole() {
             Err(error) => assert!(error.to_string().contains("--accept-journal-loss")),
         }
     }
-}
-
-/// A file whose syncs fail when told to.
-#[derive(Debug)]
-struct Flaky {
-    inner: FileBackend,
-    fails: Arc<AtomicBool>,
-}
-
-impl StorageBackend for Flaky {
-    fn len(&self) -> std::io::Result<u64> {
-        self.inner.len()
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
-        self.inner.read(offset, out)
-    }
-    fn set_len(&self, len: u64) -> std::io::Result<()> {
-        self.inner.set_len(len)
-    }
-    fn sync_data(&self) -> std::io::Result<()> {
-        if self.fails.load(Ordering::SeqCst) {
-            return Err(std::io::Error::from_raw_os_error(28));
-        }
-        self.inner.sync_data()
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
-        self.inner.write(offset, data)
-    }
-}
-
-fn flaky(fails: &Arc<AtomicBool>, opened: &Arc<std::sync::atomic::AtomicUsize>) -> Opener {
-    let (fails, opened) = (fails.clone(), opened.clone());
-    Box::new(move |path| {
-        opened.fetch_add(1, Ordering::SeqCst);
-        let file = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(|error| DatabaseError::Storage(error.into()))?;
-        let inner = FileBackend::new(file)?;
-        let fails = fails.clone();
-        Database::builder().create_with_backend(Flaky { inner, fails })
-    })
 }
 
 #[test]

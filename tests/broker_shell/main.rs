@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panic")]
 
 mod broker_of_its_own;
+mod held;
 mod rig;
 
 use std::collections::BTreeSet;
@@ -260,16 +261,8 @@ async fn deleted_objects_for_replies_are_made_again(client: &Client, shell: &mut
     assert_eq!(client.waiting("tandem.dead-letter").await, 1);
 }
 
-async fn a_direct_reply_cannot_harm_the_link(client: &Client, shell: &mut Shell) {
-    // A forged address closes the connection that publishes to it.
-    let forged = reply(ReplyRoute::Direct("amq.rabbitmq.reply-to.x.y".into()));
-    shell.publish(4, forged).await;
-    assert_eq!(
-        shell.publish(5, event("e-2")).await,
-        PublishOutcome::Confirmed
-    );
-
-    let mut answers = client.consume("amq.rabbitmq.reply-to").await;
+/// A command of a client that wants its reply directly: where to.
+async fn asked_directly(client: &Client, shell: &mut Shell) -> String {
     let properties = BasicProperties::default()
         .with_type("Hello#crm-1".into())
         .with_reply_to("amq.rabbitmq.reply-to".into());
@@ -289,6 +282,20 @@ async fn a_direct_reply_cannot_harm_the_link(client: &Client, shell: &mut Shell)
     let command = shell.delivery().await;
     let address = command.raw.reply_to.clone().unwrap();
     shell.execute(BrokerCommand::Ack(command.id));
+    address
+}
+
+async fn a_direct_reply_cannot_harm_the_link(client: &Client, shell: &mut Shell) {
+    // A forged address closes the connection that publishes to it.
+    let forged = reply(ReplyRoute::Direct("amq.rabbitmq.reply-to.x.y".into()));
+    shell.publish(4, forged).await;
+    assert_eq!(
+        shell.publish(5, event("e-2")).await,
+        PublishOutcome::Confirmed
+    );
+
+    let mut answers = client.consume("amq.rabbitmq.reply-to").await;
+    let address = asked_directly(client, shell).await;
     // The broker may still be closing the connection that the forged one cost.
     let mut id = 10;
     let answer = loop {

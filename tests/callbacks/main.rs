@@ -12,7 +12,6 @@ mod support;
 
 mod entrance;
 mod receiver;
-mod replay;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,10 +20,11 @@ use entrance::{
     BACK, SIGN_KEY, all_posted, all_rows, changes, curl, deliver, heard, hello, hello_of, ports,
     posted_to, posting, rows, sign_in,
 };
-use receiver::{Receiver, unread};
+use receiver::unread;
 use serde_json::{Value, json};
 use support::callback::{Answer, CallbackServer};
 use support::certs::{Kind, Maker};
+use support::receiver::Receiver;
 use support::{run, until};
 
 #[test]

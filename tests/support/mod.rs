@@ -29,6 +29,7 @@ pub mod load;
 pub mod pair;
 pub mod prometheus;
 pub mod raw;
+pub mod receiver;
 pub mod silence;
 pub mod site;
 pub mod stock;

@@ -35,25 +35,46 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Parses `500ms`, `10s`, `2m` or `0`.
+/// Longest duration of a command line: with more, clocks overflow.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3_600);
+
+/// Parses `500ms`, `10s`, `2m` or `0`, up to 365 days.
 ///
 /// # Errors
 /// The allowed form.
 pub fn duration(value: &str) -> Result<Duration, String> {
     let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| "like 500ms, 10s or 2m")?;
-    match &value[digits.len()..] {
-        "ms" => Ok(Duration::from_millis(number)),
-        "s" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
-        "" if number == 0 => Ok(Duration::ZERO),
-        _ => Err("like 500ms, 10s or 2m".to_owned()),
+    let duration = match &value[digits.len()..] {
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.saturating_mul(60)),
+        "" if number == 0 => Duration::ZERO,
+        _ => return Err("like 500ms, 10s or 2m".to_owned()),
+    };
+    match duration <= LONGEST {
+        true => Ok(duration),
+        false => Err("at most 365 days".to_owned()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_stay_where_clocks_do_not_overflow() {
+        assert_eq!(duration("525600m"), Ok(LONGEST));
+        for long in [
+            "525601m",
+            "31536001s",
+            "18446744073709551615s",
+            "18446744073709551615m",
+        ] {
+            assert_eq!(duration(long).unwrap_err(), "at most 365 days", "{long}");
+        }
+        assert!(duration("99999999999999999999s").is_err());
+    }
 
     #[test]
     fn marks_go_from_the_beginning_only() {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 use super::explain;
 use crate::shortage;
@@ -19,6 +20,10 @@ pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Pause before the next node of one broker is tried beside those under way: one that is frozen
 /// takes connections and says nothing.
 pub const NODE_DELAY: Duration = Duration::from_millis(500);
+/// Names that are looked up at a time; further ones wait. A look-up takes a thread of the blocking
+/// pool until the system gives up, which nobody can hasten: where name servers are dead, the pool
+/// must have threads left for what else needs them, the writes of the store above all.
+const LOOKUPS: usize = 64;
 /// Addresses of one name that are tried; further ones are left out.
 pub const MAX_ADDRESSES: usize = 16;
 
@@ -36,8 +41,7 @@ pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
 /// # Errors
 /// The system cannot resolve it.
 pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let found = tokio::net::lookup_host((host, port)).await?;
-    worth_trying(host, found.collect())
+    worth_trying(host, looked_up(host, port).await?)
 }
 
 /// What a host was resolved to, in the order in which it is worth trying. Never empty.
@@ -49,6 +53,33 @@ pub(super) fn worth_trying(host: &str, found: Vec<SocketAddr>) -> io::Result<Vec
         return Err(explain::said(io::ErrorKind::NotFound, text));
     }
     Ok(addresses)
+}
+
+async fn looked_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    // Nobody needs to be asked.
+    if let Ok(address) = host.parse() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    static PLACES: Semaphore = Semaphore::const_new(LOOKUPS);
+    let host = host.to_owned();
+    in_place(&PLACES, async move {
+        Ok(tokio::net::lookup_host((host, port)).await?.collect())
+    })
+    .await
+}
+
+/// Works in a place that is taken until the work has ended, also where nobody waits for it any more.
+async fn in_place<T: Send + 'static>(
+    places: &'static Semaphore,
+    work: impl Future<Output = io::Result<T>> + Send + 'static,
+) -> io::Result<T> {
+    let place = places.acquire().await.map_err(io::Error::other)?;
+    let work = async move {
+        let done = work.await;
+        drop(place);
+        done
+    };
+    tokio::spawn(work).await.map_err(io::Error::other)?
 }
 
 /// The same addresses with families in turn, beginning with that of the first.
@@ -258,6 +289,33 @@ mod tests {
         let (won, tried) = race(&["1.1.1.1:3", "1.1.1.2:9"], NEVER).await;
         assert_eq!(won.unwrap_err().raw_os_error(), Some(24));
         assert_eq!(tried, [3]);
+    }
+
+    #[tokio::test]
+    async fn look_ups_that_hang_keep_their_places_and_no_more() {
+        static PLACES: Semaphore = Semaphore::const_new(2);
+        let (end, ended) = tokio::sync::watch::channel(false);
+        let hang = || {
+            let mut ended = ended.clone();
+            async move {
+                tokio::task::spawn_blocking(move || {
+                    futures::executor::block_on(ended.wait_for(|ended| *ended)).map(|_| ())
+                })
+                .await
+                .map_err(io::Error::other)?
+                .map_err(io::Error::other)
+            }
+        };
+        let short = Duration::from_millis(20);
+        for _ in 0..4 {
+            let given_up = tokio::time::timeout(short, in_place(&PLACES, hang()));
+            assert!(given_up.await.is_err());
+        }
+        assert_eq!(PLACES.available_permits(), 0);
+        let mut next = std::pin::pin!(in_place(&PLACES, async { Ok(7) }));
+        assert!(tokio::time::timeout(short, &mut next).await.is_err());
+        end.send_replace(true);
+        assert_eq!(next.await.unwrap(), 7);
     }
 
     #[tokio::test]

@@ -88,8 +88,11 @@ pub(super) async fn read_request(socket: &mut TcpStream) -> Option<String> {
         bytes.extend_from_slice(&chunk[..n]);
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let head = head.to_ascii_lowercase();
+            if head.contains("transfer-encoding: chunked") && !body.ends_with("0\r\n\r\n") {
+                continue;
+            }
             let length = head
-                .to_ascii_lowercase()
                 .split_once("content-length: ")
                 .map_or(0, |(_, rest)| rest.lines().next().unwrap().parse().unwrap());
             if body.len() >= length {

@@ -1,10 +1,18 @@
-//! The receiver of `docs/clients` by itself: what it must not believe.
+//! The receiver of signed events that `docs/clients` has in Python, by itself.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panic"
+)]
+
+mod support;
 
 use ring::hmac;
+use support::receiver::Receiver;
+use support::until;
 
-use crate::entrance::SIGN_KEY;
-use crate::receiver::Receiver;
-use crate::support::until;
+const SIGN_KEY: &str = "6b0f3fdbb0a1d7c4a3f6c2d9e1b8475566778899aabbccddeeff001122334455";
 
 /// A request that somebody has kept: as signed then, whatever stands in its headers.
 #[tokio::test]
