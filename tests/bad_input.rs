@@ -398,7 +398,7 @@ fn a_planted_password_shows_nowhere() {
         let text = PLANTED.to_owned();
         wire.publish(command("Login#1008", "secret-2"), text.as_bytes())
             .await;
-        let text = format!("no such destination!,{PLANTED}");
+        let text = format!("no|such destination!,{PLANTED}");
         wire.publish(command("Connect#1008", "secret-3"), text.as_bytes())
             .await;
         let text = format!(r#"{{"type":"Login#1008","body":"{PLANTED},x"#);
