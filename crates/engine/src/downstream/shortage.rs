@@ -96,7 +96,7 @@ impl Engine {
         let mut answered = Answered::error(Outcome::Rejected, code, &words);
         answered.retry_after_ms = Some(limits::NO_ROOM_RETRY_MS);
         self.short(shortage);
-        self.refuse_for_now(id, code, &words, &answered);
+        self.refuse_for_now(id, &answered);
         self.leave_lane(id, &command);
     }
 

@@ -56,20 +56,11 @@ impl Engine {
     /// What was read before cannot be read again: that is told, and nobody remembers it. The outcome
     /// of its id is that of the first time.
     fn only_answer(&mut self, id: JobId, answered: &Answered) {
-        let Some((command, key)) = self.job_command(id) else {
-            return;
-        };
-        if let Some((key, _)) = key {
-            self.ledger.forget(&key);
+        let known = self.job_command(id);
+        self.refuse_for_now(id, answered);
+        if let Some((command, _)) = known {
+            self.leave_lane(id, &command);
         }
-        let reply = Arc::new(self.reply_to_command(&command, answered));
-        self.report(id, &command, answered);
-        if let Some((code, message)) = &answered.error {
-            self.tell_error(id, &command, code, message);
-        }
-        self.send_reply(id, &command, reply);
-        self.settle(id);
-        self.leave_lane(id, &command);
     }
 
     /// Remembers the outcome, tells the client, lets the lane go on. `told`: the peers have it.
@@ -403,12 +394,7 @@ impl Engine {
             return;
         };
         let code = ErrorCode::PleaseRetry.as_str();
-        let answered = Answered::error(outcome, code, words);
-        let reply = Arc::new(self.reply_to_command(&command, &answered));
-        self.report(id, &command, &answered);
-        self.tell_error(id, &command, code, words);
-        self.send_reply(id, &command, reply);
-        self.settle(id);
+        self.only_tell(id, &command, &Answered::error(outcome, code, words));
     }
 
     pub(crate) fn reject(&mut self, id: JobId, code: ErrorCode, message: &str) {
@@ -428,27 +414,28 @@ impl Engine {
         let code = ErrorCode::PleaseRetry.as_str();
         let mut answered = Answered::error(Outcome::Rejected, code, words);
         answered.retry_after_ms = Some(limits::RETRY_AFTER_MS);
-        self.refuse_for_now(id, code, words, &answered);
+        self.refuse_for_now(id, &answered);
     }
 
     /// Refused for now, not for good: the id may come again.
-    pub(crate) fn refuse_for_now(
-        &mut self,
-        id: JobId,
-        code: &str,
-        words: &str,
-        answered: &Answered,
-    ) {
+    pub(crate) fn refuse_for_now(&mut self, id: JobId, answered: &Answered) {
         let Some((command, key)) = self.job_command(id) else {
             return;
         };
         if let Some((key, _)) = key {
             self.ledger.forget(&key);
         }
-        let reply = Arc::new(self.reply_to_command(&command, answered));
-        self.report(id, &command, answered);
-        self.tell_error(id, &command, code, words);
-        self.send_reply(id, &command, reply);
+        self.only_tell(id, &command, answered);
+    }
+
+    /// Tells the client and is done with it.
+    fn only_tell(&mut self, id: JobId, command: &ClientCommand, answered: &Answered) {
+        let reply = Arc::new(self.reply_to_command(command, answered));
+        self.report(id, command, answered);
+        if let Some((code, message)) = &answered.error {
+            self.tell_error(id, command, code, message);
+        }
+        self.send_reply(id, command, reply);
         self.settle(id);
     }
 

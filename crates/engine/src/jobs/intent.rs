@@ -186,7 +186,7 @@ impl Engine {
         answered.retry_after_ms = Some(limits::RETRY_AFTER_MS);
         // Whoever wants no answer is done with it at once.
         let known = self.job_command(id);
-        self.refuse_for_now(id, NO_JOURNAL, words, &answered);
+        self.refuse_for_now(id, &answered);
         if let Some((command, _)) = known {
             self.leave_lane(id, &command);
         }
