@@ -3,6 +3,7 @@
 use lapin::BasicProperties;
 use lapin::message::{BasicReturnMessage, Delivery};
 
+use super::refusals::mark;
 use super::*;
 
 fn properties(id: Option<&str>) -> BasicProperties {
