@@ -64,11 +64,6 @@ const WORDS: &[(&str, &str, &[&str])] = &[
         &["descriptors", "ports", "memory", "threads"],
     ),
     (
-        names::CALLBACKS,
-        "outcome",
-        &["posted", "refused", "expired", "repeated"],
-    ),
-    (
         names::PEER_REJECTED,
         "reason",
         &["wrong_key", "replayed", "version", "malformed"],
@@ -86,6 +81,7 @@ const LATER: &[&str] = &[
     names::BROKER_BLOCKED,
     names::BROKER_GARBLED,
     names::BROKER_WAY_LOST,
+    names::CALLBACKS,
     names::CALLBACK_DESTINATIONS,
     names::CALLBACK_WAITING,
     names::CALLBACK_FAILING,

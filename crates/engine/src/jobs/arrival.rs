@@ -216,6 +216,10 @@ impl Engine {
         }
         self.stage(id, Stage::Held);
         self.jobs.hold(id);
+        // Its owner may hold one of these, and would wait for this one, which waits for it.
+        for waiter in self.jobs.take_forwarded_waiters(id) {
+            self.send_back(waiter);
+        }
         self.timers.set_by(Timer::Evidence, self.now.mono);
         self.release_held();
     }

@@ -256,9 +256,6 @@ impl Engine {
                 self.give_up(id);
                 self.say(Some(&peer), PeerMessage::ForwardRefused { id: number, why });
             } else {
-                for waiter in self.jobs.take_forwarded_waiters(id) {
-                    self.send_back(waiter);
-                }
                 self.hold(id);
             }
         }

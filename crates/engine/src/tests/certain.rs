@@ -323,3 +323,27 @@ fn what_is_read_again_has_the_outcome_of_the_first_time() {
     rig.advance(100);
     assert!(rig.calls.is_empty());
 }
+
+/// Each of two instances holds a copy: neither waits for the other's for good.
+#[test]
+fn a_copy_that_waits_for_one_that_is_anothers_now_goes_back() {
+    let mut seq = 0;
+    let mut rig = pair(&mut seq);
+    let raw = message("MakeCall#1001", "5000", "m1");
+    rig.deliver(raw.clone());
+    rig.peer("gc-2", PeerMessage::Forward { id: 7, raw });
+    rig.advance(5);
+    let back = |rig: &Rig| {
+        let said = rig.said.iter();
+        said.filter(|(_, message)| matches!(message, PeerMessage::ForwardRefused { id: 7, .. }))
+            .count()
+    };
+    assert_eq!(back(&rig), 0, "it waits for the first one");
+    let mut beat = heartbeat(&rig, seq + 1);
+    beat.groups[0].role = Role::Leader;
+    beat.groups[0].term = 1_000;
+    rig.peer("gc-2", PeerMessage::Heartbeat(beat));
+    rig.advance(100);
+    assert_eq!(rig.role(), Role::Follower);
+    assert_eq!(back(&rig), 1);
+}
