@@ -1,9 +1,9 @@
 //! The downstream simulator: a Cisco Finesse cluster that never calls anybody.
 //!
 //! One process plays one or two nodes with a shared telephony state. A node is a REST listener
-//! ([`rest`]) and a notification service ([`xmpp`]); both act on the [`world`]: agents
-//! ([`agent`]), calls ([`call`], [`telephony`]) and the [`ledger`] of accepted effects. [`faults`]
-//! makes a node fail, [`control`] is how a test or a person drives it.
+//! (`rest`) and a notification service (`xmpp`); both act on the [`world`]: agents
+//! ([`agent`]), calls (`call`, `telephony`) and the [`ledger`] of accepted effects. `faults`
+//! makes a node fail, `control` is how a test or a person drives it.
 
 pub mod agent;
 mod call;
