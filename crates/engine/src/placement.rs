@@ -363,8 +363,8 @@ impl<'a> Placement<'a> {
     }
 }
 
-/// Active-active: another one is to serve.
-fn stands_by(role: Role) -> bool {
+/// Another one is to serve.
+pub(crate) fn stands_by(role: Role) -> bool {
     matches!(role, Role::Follower | Role::Disabled)
 }
 

@@ -34,13 +34,9 @@ impl Engine {
         }
     }
 
-    fn on_user(&mut self, agent: &AgentId, request: Option<&str>, mut user: User) {
+    fn on_user(&mut self, agent: &AgentId, request: Option<&str>, user: User) {
         if user.state_unknown() {
             return;
-        }
-        let session = self.sessions.get(agent);
-        if let Some(known) = session.and_then(|session| session.record.user.as_deref()) {
-            user.complete_with(known);
         }
         if self.forced_out(agent, &user) {
             let session = self.sessions.get(agent);
@@ -68,7 +64,7 @@ impl Engine {
         let now = self.now.mono;
         let early = !read_due && session.is_some_and(|session| session.signing_in(now, request));
         let cause = self.correlate(agent, request, Subject::State(&user.state));
-        self.keep_user(agent, user.clone());
+        let user = self.keep_user(agent, user);
         if let Some(session) = self.sessions.get_mut(agent) {
             session.outdates_user();
         }
@@ -204,18 +200,21 @@ impl Engine {
         self.tell(&to, event, cause, epoch, None);
     }
 
-    /// Keeps what was read of an agent, and tells the peers.
-    pub(crate) fn keep_user(&mut self, agent: &AgentId, user: User) {
-        if let Some(session) = self.sessions.get_mut(agent)
-            && session.record.user.as_deref() != Some(&user)
-        {
-            let mut user = user;
-            if let Some(known) = session.record.user.as_deref() {
-                user.complete_with(known);
-            }
-            session.record.user = Some(Box::new(user));
+    /// Keeps what was told or read of an agent, and tells the peers. Returns it with what it left
+    /// out and was known before.
+    pub(crate) fn keep_user(&mut self, agent: &AgentId, mut user: User) -> User {
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return user;
+        };
+        let known = session.record.user.as_deref();
+        if let Some(known) = known {
+            user.complete_with(known);
+        }
+        if known != Some(&user) {
+            session.record.user = Some(Box::new(user.clone()));
             self.sessions.touch_state(agent);
         }
+        user
     }
 
     /// A signed-out agent's subscription is kept for a while: the next sign-in is quick.

@@ -39,8 +39,8 @@ impl Engine {
             return;
         }
         // Asked again and again: most times without a look at each of them.
-        let tally = self.sessions.tally(&self.cfg.instance);
-        if tally.owned == tally.total || !self.placement().someone_stands_by() {
+        let all_own = self.sessions.tally(&self.cfg.instance).all_own();
+        if all_own || !self.placement().someone_stands_by() {
             return;
         }
         let peers: Vec<InstanceId> = self.members.iter().map(|(id, _)| id.clone()).collect();
@@ -146,8 +146,7 @@ impl Engine {
             return;
         }
         // Asked at every heartbeat: most times without a look at each of them.
-        let tally = self.sessions.tally(&self.cfg.instance);
-        if tally.owned == tally.total {
+        if self.sessions.tally(&self.cfg.instance).all_own() {
             return;
         }
         for index in 0..self.groups.len() {

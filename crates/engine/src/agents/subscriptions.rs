@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::catalogue::ErrorCode;
 use crate::model::{AgentId, Cause};
-use crate::peer::Role;
+use crate::placement::stands_by;
 use crate::wire::event::ClientEvent;
 
 use crate::api::command::NotifyCommand;
@@ -561,8 +561,7 @@ impl Engine {
             .placement()
             .group_of_agent(agent)
             .and_then(|index| self.groups.get(index));
-        let aside =
-            group.is_some_and(|group| matches!(group.role, Role::Disabled | Role::Follower));
+        let aside = group.is_some_and(|group| stands_by(group.role));
         let busy = self.jobs.lanes.has(agent);
         let Some(session) = self.sessions.get_mut(agent) else {
             return;

@@ -88,16 +88,15 @@ impl Engine {
 
     /// A command that could not be started for want of room: it may come again.
     pub(crate) fn refuse_for_room(&mut self, id: JobId, shortage: Shortage) {
-        let Some((command, _)) = self.job_command(id) else {
+        if self.job_command(id).is_none() {
             return;
-        };
+        }
         let words = format!("{shortage}; try again later");
         let code = ErrorCode::PleaseRetry.as_str();
         let mut answered = Answered::error(Outcome::Rejected, code, &words);
         answered.retry_after_ms = Some(limits::NO_ROOM_RETRY_MS);
         self.short(shortage);
-        self.refuse_for_now(id, &answered);
-        self.leave_lane(id, &command);
+        self.refuse_in_lane(id, &answered);
     }
 
     /// A request of a running command could not be sent. Where others of the same command were,

@@ -39,7 +39,8 @@ impl Engine {
     pub(crate) fn finish_known(&mut self, id: JobId, answered: Answered) {
         let again = self.jobs.get(id).is_some_and(|job| job.again);
         if again && answered.outcome != Outcome::Ok {
-            self.only_answer(id, &answered);
+            // The outcome of its id is that of the first time.
+            self.refuse_in_lane(id, &answered);
             return;
         }
         let answered = self.agreed(id, answered);
@@ -53,23 +54,12 @@ impl Engine {
         }
     }
 
-    /// What was read before cannot be read again: that is told, and nobody remembers it. The outcome
-    /// of its id is that of the first time.
-    fn only_answer(&mut self, id: JobId, answered: &Answered) {
-        let known = self.job_command(id);
-        self.refuse_for_now(id, answered);
-        if let Some((command, _)) = known {
-            self.leave_lane(id, &command);
-        }
-    }
-
-    /// Remembers the outcome, tells the client, lets the lane go on. `told`: the peers have it.
+    /// Remembers the outcome, which is the final one, tells the client, lets the lane go on. `told`:
+    /// the peers have it.
     pub(crate) fn conclude(&mut self, id: JobId, answered: Answered, told: bool) {
         let Some((command, key)) = self.job_command(id) else {
             return;
         };
-        let answered = self.agreed(id, answered);
-        let answered = self.honest(id, answered);
         let reply = Arc::new(self.reply_to_command(&command, &answered));
         if let Some((key, _)) = key
             && let Some((record, shrunk)) = self.ledger.finish(
@@ -426,6 +416,16 @@ impl Engine {
             self.ledger.forget(&key);
         }
         self.only_tell(id, &command, answered);
+    }
+
+    /// The same of one whose turn it was: its lane goes on.
+    pub(crate) fn refuse_in_lane(&mut self, id: JobId, answered: &Answered) {
+        // Whoever wants no answer is done with it at once.
+        let known = self.job_command(id);
+        self.refuse_for_now(id, answered);
+        if let Some((command, _)) = known {
+            self.leave_lane(id, &command);
+        }
     }
 
     /// Tells the client and is done with it.

@@ -184,12 +184,7 @@ impl Engine {
             "the journal cannot be written, so the command was not started; try again later";
         let mut answered = Answered::error(Outcome::Rejected, NO_JOURNAL, words);
         answered.retry_after_ms = Some(limits::RETRY_AFTER_MS);
-        // Whoever wants no answer is done with it at once.
-        let known = self.job_command(id);
-        self.refuse_for_now(id, &answered);
-        if let Some((command, _)) = known {
-            self.leave_lane(id, &command);
-        }
+        self.refuse_in_lane(id, &answered);
     }
 
     /// Makes the call as soon as everything that it waits for has come.
@@ -416,12 +411,7 @@ impl Engine {
             return;
         };
         let now = self.now;
-        let record = OutcomeRecord {
-            key,
-            body,
-            until: self.remembered_until(&command),
-            reply: shortened(self.reply_to_command(&command, &answered)),
-        };
+        let record = self.outcome_record(&command, (key, body), &answered);
         let own = Recording {
             answered,
             key,
@@ -479,7 +469,7 @@ impl Engine {
             let answered = self.agreed(id, own.answered);
             let answered = self.honest(id, answered);
             if answered.outcome != recorded {
-                self.record_anew(id, key, &answered);
+                self.record_anew(id, &answered);
             }
             self.conclude(id, answered, true);
         }
@@ -487,17 +477,26 @@ impl Engine {
 
     /// Something has become known since an outcome was written: what the client hears is what is
     /// written here. The members have been told the other one, and would tell it back.
-    fn record_anew(&mut self, id: JobId, key: Key, answered: &Answered) {
-        let Some((command, Some((_, body)))) = self.job_command(id) else {
-            return;
-        };
-        let record = OutcomeRecord {
+    fn record_anew(&mut self, id: JobId, answered: &Answered) {
+        if let Some((command, Some(known))) = self.job_command(id) {
+            let record = self.outcome_record(&command, known, answered);
+            self.journal().keep_outcome(record);
+        }
+    }
+
+    /// An outcome as the journal has it.
+    fn outcome_record(
+        &self,
+        command: &ClientCommand,
+        (key, body): (Key, [u8; 8]),
+        answered: &Answered,
+    ) -> OutcomeRecord {
+        OutcomeRecord {
             key,
             body,
-            until: self.remembered_until(&command),
-            reply: shortened(self.reply_to_command(&command, answered)),
-        };
-        self.journal().keep_outcome(record);
+            until: self.remembered_until(command),
+            reply: shortened(self.reply_to_command(command, answered)),
+        }
     }
 
     /// Nothing was carried out here, and another instance has told what it did: that holds.

@@ -90,9 +90,7 @@ impl Engine {
             }
         }
     }
-}
 
-impl Engine {
     /// A disk that hangs is one that fails: nothing waits for its word for longer, here or at the
     /// members. What it takes later is known as not taken, and told again where that matters.
     pub(crate) fn look_at_disk(&mut self) {

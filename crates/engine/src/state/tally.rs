@@ -56,6 +56,12 @@ impl Tally {
         self.at_rest -= other.at_rest;
     }
 
+    /// Whether no living session is another's.
+    #[must_use]
+    pub fn all_own(self) -> bool {
+        self.owned == self.total
+    }
+
     /// Digest of the sessions' versions, never 0: equal tables have equal digests.
     #[must_use]
     pub fn digest(self) -> u64 {
