@@ -19,9 +19,6 @@ const FILE: &str = "at-work";
 /// How often the note is renewed while there is work, and for how long it outlives that.
 const RENEWAL: Duration = Duration::from_secs(1);
 
-/// How long its removal may take at the end.
-const LAST: Duration = Duration::from_millis(500);
-
 /// The note.
 #[derive(Debug)]
 pub struct AtWork {
@@ -72,17 +69,13 @@ impl AtWork {
         });
     }
 
-    /// Everything that was begun is finished. Waits for a disk that does not answer for a moment
-    /// only.
+    /// Everything that was begun is finished. How long a disk may take for that is the caller's to
+    /// bound.
     pub async fn done(self) {
-        let (path, writing) = (self.path.clone(), Arc::clone(&self.writing));
-        let removed = async move {
-            while writing.load(Ordering::Acquire) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            let _ = tokio::task::spawn_blocking(move || keep(&path, false)).await;
-        };
-        let _ = tokio::time::timeout(LAST, removed).await;
+        while self.writing.load(Ordering::Acquire) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let _ = tokio::task::spawn_blocking(move || keep(&self.path, false)).await;
     }
 }
 

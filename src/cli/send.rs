@@ -9,8 +9,7 @@ use serde_json::json;
 
 use super::{block_on, context, exit, prompt};
 use crate::client::{Client, ClientError, ClientOptions, Command, Inbox, Incoming, Message};
-use crate::model::text::duration;
-use crate::model::text::without_mark;
+use crate::model::text::{duration, without_mark};
 use crate::net::{KeyNames, TlsClient, TlsFiles, amqp};
 use crate::settings::{self, Settings};
 

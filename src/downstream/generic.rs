@@ -16,9 +16,9 @@ pub(super) fn method(request: &HttpRequest) -> Method {
     Method::from_bytes(request.method.as_bytes()).unwrap_or_default()
 }
 
-/// What an answer means: 2xx, 4xx and 304 (it is as the client has it) are answers. A redirect is not followed and a 5xx may hide an
-/// effect: both leave open what became of the request, so that only what is idempotent is tried
-/// again; what they say is passed on.
+/// What an answer means: 2xx, 4xx and 304 (it is as the client has it) are answers. A redirect is
+/// not followed and a 5xx may hide an effect: both leave open what became of the request, so that
+/// only what is idempotent is tried again; what they say is passed on.
 pub(super) async fn answered(request: &HttpRequest, response: Response) -> CallOutcome {
     let code = response.status();
     let status = code.as_u16();

@@ -144,13 +144,20 @@ pub async fn rows(pair: &Pair) -> Vec<Value> {
 }
 
 /// Rows of a destination, of both instances.
-pub async fn all_rows(pair: &Pair) -> Vec<Value> {
+async fn all_rows(pair: &Pair) -> Vec<Value> {
     let mut all = Vec::new();
     for instance in [&pair.gc1, &pair.gc2] {
         let status = instance.status().await;
         all.extend(status["callbacks"].as_array().cloned().unwrap_or_default());
     }
     all
+}
+
+/// Whether all callbacks of both instances are at this broker, and there are any.
+pub async fn all_at(pair: &Pair, broker: &str) -> bool {
+    let rows = all_rows(pair).await;
+    let at = |row: &Value| broker.contains(row["broker"].as_str().unwrap());
+    !rows.is_empty() && rows.iter().all(at)
 }
 
 /// Hello of this destination: status and answer.

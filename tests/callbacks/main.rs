@@ -11,16 +11,14 @@
 mod support;
 
 mod entrance;
-mod receiver;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use entrance::{
-    BACK, SIGN_KEY, all_posted, all_rows, changes, curl, deliver, heard, hello, hello_of, ports,
+    BACK, SIGN_KEY, all_at, all_posted, changes, curl, deliver, heard, hello, hello_of, ports,
     posted_to, posting, rows, sign_in,
 };
-use receiver::unread;
 use serde_json::{Value, json};
 use support::callback::{Answer, CallbackServer};
 use support::certs::{Kind, Maker};
@@ -267,11 +265,9 @@ fn after_the_loss_of_a_broker_hello_brings_events_again_and_the_old_one_lets_go(
 
         shared.broker(0).start_again().await.expect("broker 1");
         pair.attaches(&pair.gc1, 0).await;
+        let second = pair.brokers[1].clone();
         until("one broker posts them, and it is the second", async || {
-            let rows = all_rows(&pair).await;
-            let second = pair.brokers[1].clone();
-            let at = |row: &Value| second.contains(row["broker"].as_str().unwrap());
-            !rows.is_empty() && rows.iter().all(at)
+            all_at(&pair, &second).await
         })
         .await;
         changes(&ports, &pair, "back", 4).await;
@@ -290,12 +286,7 @@ fn after_the_loss_of_a_broker_events_go_on_without_another_hello() {
         hello(&ports[0], "h-1", &server).await;
         sign_in(&ports, &pair, &[1001]).await;
         let (home, second) = (pair.brokers[0].clone(), pair.brokers[1].clone());
-        let all_at = async |broker: &str| {
-            let rows = all_rows(&pair).await;
-            let at = |row: &Value| broker.contains(row["broker"].as_str().unwrap());
-            !rows.is_empty() && rows.iter().all(at)
-        };
-        until("the first posts", async || all_at(&home).await).await;
+        until("the first posts", async || all_at(&pair, &home).await).await;
         // The other broker has heard of it, and collects.
         let queue = format!("queues/%2F/{}.callback.crm", pair.cluster);
         until("it stands by", async || {
@@ -317,11 +308,11 @@ fn after_the_loss_of_a_broker_events_go_on_without_another_hello() {
         changes(&ports, &pair, "lost", 4).await;
         let doubled = all_posted(&server, &desk).await;
         assert!(doubled.iter().all(|id| early.contains(id)), "{doubled:?}");
-        until("the second posts", async || all_at(&second).await).await;
+        until("the second posts", async || all_at(&pair, &second).await).await;
         let early = server.taken();
         shared.broker(0).start_again().await.expect("broker 1");
         pair.attaches(&pair.gc1, 0).await;
-        until("it stays there", async || all_at(&second).await).await;
+        until("it stays there", async || all_at(&pair, &second).await).await;
         changes(&ports, &pair, "back", 4).await;
         let doubled = all_posted(&server, &desk).await;
         assert!(doubled.iter().all(|id| early.contains(id)), "{doubled:?}");
@@ -458,6 +449,20 @@ fn a_queue_of_other_properties_is_used_where_it_serves_and_named_where_it_does_n
         })
         .await;
     });
+}
+
+/// The whole answer to a request of that length, after which the connection is closed.
+async fn unread(url: &str, length: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let address = url.strip_prefix("http://").unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = stream.read_to_string(&mut answer);
+    let read = tokio::time::timeout(Duration::from_secs(20), read).await;
+    read.expect("it is closed").unwrap();
+    answer
 }
 
 #[test]

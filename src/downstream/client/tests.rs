@@ -21,6 +21,15 @@ fn client(url: &str, timeout: Duration) -> FinesseClient {
     FinesseClient::new(&config(url, timeout)).unwrap()
 }
 
+/// With room for so many requests at a time.
+fn limited(url: &str, requests: usize, timeout: Duration) -> FinesseClient {
+    let config = Config {
+        requests,
+        ..config(url, timeout)
+    };
+    FinesseClient::new(&config).unwrap()
+}
+
 fn config(url: &str, timeout: Duration) -> Config {
     Config {
         nodes: vec![NodeConfig {
@@ -109,17 +118,7 @@ async fn a_read_is_parsed_and_has_no_request_id() {
 #[tokio::test]
 async fn a_request_without_a_place_is_not_sent_and_says_nothing_about_the_node() {
     let mut server = server(Then::Hang).await;
-    let client = FinesseClient::new(&Config {
-        nodes: vec![NodeConfig {
-            base_url: server.url.clone(),
-        }],
-        request_timeout: LONG,
-        tls: TlsClient::default(),
-        requests: 1,
-        admin: None,
-        platform: true,
-    });
-    let client = Arc::new(client.unwrap());
+    let client = Arc::new(limited(&server.url, 1, LONG));
     let ask = |client: Arc<FinesseClient>| async move {
         let agent = AgentId::new("1001").unwrap();
         let password = Secret::new("pw");

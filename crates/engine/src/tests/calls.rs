@@ -1,8 +1,7 @@
 //! Calls as a client is told of them, by what the session knows of each.
 
 use super::support::*;
-use crate::api::input::Notice;
-use crate::model::{Dialog, DialogsVerb, Participant, Update, UpdateBody};
+use crate::model::{Dialog, DialogsVerb, Participant};
 use crate::wire::event::{CallKind, CallPhase, ClientEvent};
 
 fn call(call_type: &str, state: &str, own: &str, cause: &str) -> Dialog {
@@ -22,19 +21,6 @@ fn call(call_type: &str, state: &str, own: &str, cause: &str) -> Dialog {
     }
 }
 
-fn notified(rig: &mut Rig, verb: DialogsVerb, dialog: Dialog) {
-    let body = UpdateBody::Dialogs {
-        verb,
-        dialogs: vec![dialog],
-    };
-    let update = Update {
-        request_id: None,
-        item_id: None,
-        body,
-    };
-    rig.notify("1001", Notice::Update(update));
-}
-
 /// With a subscription that notifications can come on.
 fn connected() -> Rig {
     let mut rig = Rig::with_agent();
@@ -46,7 +32,7 @@ fn connected() -> Rig {
 /// What the client is told of calls by one notification.
 fn told(rig: &mut Rig, verb: DialogsVerb, dialog: Dialog) -> Vec<(CallKind, CallPhase)> {
     let before = rig.told("other").len();
-    notified(rig, verb, dialog);
+    rig.notify_dialog("1001", verb, dialog);
     let events = rig.told("other").into_iter().skip(before);
     let calls = events.filter_map(|event| match event {
         ClientEvent::Call(call) => Some((call.kind, call.phase)),

@@ -4,8 +4,7 @@
 use super::journal::{ack, beat, calls, heartbeat, intent_of, pair, seen, tell, told_intents};
 use super::support::*;
 use crate::api::command::JournalWrite;
-use crate::api::input::Notice;
-use crate::model::{Team, Update, UpdateBody, User};
+use crate::model::{Team, User};
 use crate::peer::{ForwardRefusal, IntentRefusal, OutcomeRecord, PeerMessage, Role};
 use crate::wire::event::ClientEvent;
 use crate::wire::message::RawMessage;
@@ -233,13 +232,6 @@ fn a_member_whose_clock_is_behind_is_believed_for_as_long() {
 #[test]
 fn a_notification_takes_nothing_away_that_it_does_not_name() {
     let mut rig = Rig::with_agent();
-    let notice = |user: User| {
-        Notice::Update(Update {
-            request_id: None,
-            item_id: None,
-            body: UpdateBody::User(Box::new(user)),
-        })
-    };
     let whole = User {
         first_name: "Ada".into(),
         last_name: "Byron".into(),
@@ -249,13 +241,13 @@ fn a_notification_takes_nothing_away_that_it_does_not_name() {
         },
         ..user("1001", "NOT_READY")
     };
-    rig.notify("1001", notice(whole.clone()));
+    rig.notify_user("1001", whole.clone());
     rig.forget();
     let state_alone = User {
         state: "READY".into(),
         ..User::default()
     };
-    rig.notify("1001", notice(state_alone));
+    rig.notify_user("1001", state_alone);
     let told = rig.told("desk").into_iter().find_map(state).unwrap();
     assert_eq!(told.state, "READY");
     assert_eq!(told.full_name(), whole.full_name());

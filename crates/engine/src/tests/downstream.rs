@@ -282,14 +282,7 @@ fn connected() -> Rig {
 fn platform_state(rig: &mut Rig, state: &str, code: &str) {
     let mut user = user("1001", state);
     user.reason_code = code.into();
-    rig.notify(
-        "1001",
-        Notice::Update(crate::model::Update {
-            request_id: None,
-            item_id: None,
-            body: crate::model::UpdateBody::User(Box::new(user)),
-        }),
-    );
+    rig.notify_user("1001", user);
 }
 
 #[test]
@@ -422,14 +415,7 @@ fn a_pending_state_is_told_with_the_state() {
     let mut rig = connected();
     let mut talking = user("1001", "TALKING");
     talking.pending_state = "NOT_READY".into();
-    rig.notify(
-        "1001",
-        Notice::Update(crate::model::Update {
-            request_id: None,
-            item_id: None,
-            body: crate::model::UpdateBody::User(Box::new(talking)),
-        }),
-    );
+    rig.notify_user("1001", talking);
     assert!(rig.told("other").iter().any(|event| matches!(event,
         ClientEvent::State { user, .. } if user.state == "TALKING" && user.pending_state == "NOT_READY")));
 }
@@ -460,14 +446,7 @@ fn reasons_are_read_of_the_team_where_the_platform_has_none_of_the_agent() {
     let mut rig = connected();
     let mut known = user("1001", "NOT_READY");
     known.team.id = "12".into();
-    rig.notify(
-        "1001",
-        Notice::Update(crate::model::Update {
-            request_id: None,
-            item_id: None,
-            body: crate::model::UpdateBody::User(Box::new(known)),
-        }),
-    );
+    rig.notify_user("1001", known);
     for status in [404, 501] {
         rig.forget();
         rig.answers.push_back(refused(status));

@@ -5,13 +5,18 @@ use crate::Event;
 use crate::api::input::Input;
 use crate::peer::{PeerMessage, Role};
 
-#[test]
-fn a_returned_instance_takes_back_after_hold_preparation_and_grant() {
+/// The one of the greater rank is back, beside a leader with an agent.
+fn returned() -> (Rig, u64) {
     let mut rig = Rig::new(config());
-    let mut seq = 1;
     rig.start();
     rig.peer_beat(1, Role::Leader, 100);
     rig.peer_snapshot_of(vec![Rig::record("1001", "gc-2", 5)]);
+    (rig, 1)
+}
+
+#[test]
+fn a_returned_instance_takes_back_after_hold_preparation_and_grant() {
+    let (mut rig, mut seq) = returned();
     rig.advance_with_peer(9_000, &mut seq, Role::Leader, 100);
     assert_eq!(rig.role(), Role::Follower);
     assert!(rig.subscribed.is_empty());
@@ -41,11 +46,7 @@ fn a_returned_instance_takes_back_after_hold_preparation_and_grant() {
 /// all the same, and is said to be.
 #[test]
 fn a_lead_that_a_heartbeat_gives_is_a_takeback_as_by_a_grant() {
-    let mut rig = Rig::new(config());
-    let mut seq = 1;
-    rig.start();
-    rig.peer_beat(1, Role::Leader, 100);
-    rig.peer_snapshot_of(vec![Rig::record("1001", "gc-2", 5)]);
+    let (mut rig, mut seq) = returned();
     rig.advance_with_peer(12_000, &mut seq, Role::Leader, 100);
     let claims = |(_, said): &(_, PeerMessage)| matches!(said, PeerMessage::Claim { .. });
     assert!(rig.said.iter().any(claims));
@@ -107,11 +108,7 @@ fn a_leader_grants_only_when_what_it_started_is_finished() {
 
 #[test]
 fn a_takeback_that_is_given_up_leaves_no_second_subscription() {
-    let mut rig = Rig::new(config());
-    let mut seq = 1;
-    rig.start();
-    rig.peer_beat(1, Role::Leader, 100);
-    rig.peer_snapshot_of(vec![Rig::record("1001", "gc-2", 5)]);
+    let (mut rig, mut seq) = returned();
     rig.advance_with_peer(12_000, &mut seq, Role::Leader, 100);
     assert_eq!(rig.subscribed.len(), 1);
     rig.nodes = vec![unreachable(), unreachable()];
@@ -145,11 +142,7 @@ fn what_was_prepared_is_let_go_when_a_higher_one_leads() {
 
 #[test]
 fn stopping_a_group_lets_go_what_was_prepared_for_it() {
-    let mut rig = Rig::new(config());
-    let mut seq = 1;
-    rig.start();
-    rig.peer_beat(1, Role::Leader, 100);
-    rig.peer_snapshot_of(vec![Rig::record("1001", "gc-2", 5)]);
+    let (mut rig, mut seq) = returned();
     rig.advance_with_peer(12_000, &mut seq, Role::Leader, 100);
     assert_eq!(rig.subscribed.len(), 1, "prepared");
     rig.input(Input::Operator {

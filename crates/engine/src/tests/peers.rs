@@ -437,39 +437,6 @@ fn a_session_that_ended_and_comes_again_ends_its_old_subscription() {
 }
 
 #[test]
-fn a_session_that_ended_and_came_again_is_not_removed_as_the_old_one() {
-    let mut seq = 0;
-    let mut rig = Rig::follower(&mut seq);
-    let told = |rig: &mut Rig, name: &str, epoch: u64, tombstone: bool| {
-        let mut record = Rig::record(name, "gc-2", epoch);
-        record.tombstone = tombstone;
-        rig.peer(
-            "gc-2",
-            PeerMessage::Delta {
-                sessions: vec![record],
-                destinations: Vec::new(),
-                outcomes: Vec::new(),
-            },
-        );
-    };
-    told(&mut rig, "1001", 5, false);
-    told(&mut rig, "1001", 50, true);
-    told(&mut rig, "1001", 60, false);
-    let life = crate::api::limits::TOMBSTONE_MS / 1_000;
-    for second in 0..life + 5 {
-        // Somebody's is there when the first one would be removed.
-        if second == life / 2 {
-            told(&mut rig, "1002", 70, true);
-        }
-        seq += 1;
-        rig.peer_beat(seq, Role::Leader, 200);
-        rig.advance(1_000);
-    }
-    let session = &rig.engine.session_views()[0];
-    assert_eq!((session.owner.as_str(), session.epoch), ("gc-2", 60));
-}
-
-#[test]
 fn peer_messages_of_every_kind_are_taken_at_any_time() {
     let mut rig = Rig::with_agent();
     for id in 0..3 {

@@ -2,9 +2,7 @@
 
 use super::support::*;
 use crate::api::input::Notice;
-use crate::model::{
-    Action, Answer, CallOutcome, Dialog, DialogsVerb, Participant, Update, UpdateBody,
-};
+use crate::model::{Action, Answer, CallOutcome, Dialog, DialogsVerb, Participant};
 use crate::wire::event::{CallPhase, ClientEvent};
 
 fn answer(answer: Answer) -> CallOutcome {
@@ -27,16 +25,7 @@ fn ringing(rig: &mut Rig) {
         participants: vec![party],
         ..Dialog::default()
     };
-    let body = UpdateBody::Dialogs {
-        verb: DialogsVerb::Added,
-        dialogs: vec![dialog],
-    };
-    let update = Update {
-        request_id: None,
-        item_id: None,
-        body,
-    };
-    rig.notify("1001", Notice::Update(update));
+    rig.notify_dialog("1001", DialogsVerb::Added, dialog);
 }
 
 /// A lost subscription is had again, and the agent is being read.

@@ -19,8 +19,8 @@ use crate::api::ids::{BootId, CallId, DeliveryId, JournalId, LinkEpoch, Now, Pub
 use crate::api::input::{Delivery, Input, Notice, PublishOutcome, Source};
 use crate::brokers::fitness::{Proof, Way};
 use crate::model::{
-    Action, AgentId, Answer, ApiError, CallOutcome, Destination, InstanceId, NodeHealth, Resource,
-    Secret, Shortage, Trace, Update, UpdateBody, User,
+    Action, AgentId, Answer, ApiError, CallOutcome, Destination, Dialog, DialogsVerb, InstanceId,
+    NodeHealth, Resource, Secret, Shortage, Trace, Update, UpdateBody, User,
 };
 use crate::peer::{GroupState, Heartbeat, PeerMessage, Role, TraceRow};
 use crate::wire::command::{Defaults, parse};
@@ -546,13 +546,28 @@ impl Rig {
 
     /// The notification of a state, on the newest subscription of the agent.
     pub fn notify_state(&mut self, name: &str, state: &str, request_id: Option<&str>) {
-        self.notify(
-            name,
-            Notice::Update(Update {
-                request_id: request_id.map(str::to_owned),
-                item_id: None,
-                body: UpdateBody::User(Box::new(user(name, state))),
-            }),
-        );
+        let body = UpdateBody::User(Box::new(user(name, state)));
+        self.notify_update(name, body, request_id);
+    }
+
+    /// The notification of an agent as the platform shows it, likewise.
+    pub fn notify_user(&mut self, name: &str, user: User) {
+        self.notify_update(name, UpdateBody::User(Box::new(user)), None);
+    }
+
+    /// The notification of a call, likewise.
+    pub fn notify_dialog(&mut self, name: &str, verb: DialogsVerb, dialog: Dialog) {
+        let dialogs = vec![dialog];
+        self.notify_update(name, UpdateBody::Dialogs { verb, dialogs }, None);
+    }
+
+    /// The notification of anything, likewise.
+    pub fn notify_update(&mut self, name: &str, body: UpdateBody, request_id: Option<&str>) {
+        let update = Update {
+            request_id: request_id.map(str::to_owned),
+            item_id: None,
+            body,
+        };
+        self.notify(name, Notice::Update(update));
     }
 }

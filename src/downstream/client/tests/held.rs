@@ -79,17 +79,7 @@ async fn a_change_without_a_body_is_held_back_too() {
 #[tokio::test]
 async fn a_pause_while_a_place_was_waited_for_withholds_the_request() {
     let mut server = server(Then::Hang).await;
-    let client = FinesseClient::new(&Config {
-        nodes: vec![NodeConfig {
-            base_url: server.url.clone(),
-        }],
-        request_timeout: LONG,
-        tls: TlsClient::default(),
-        requests: 1,
-        admin: None,
-        platform: true,
-    });
-    let client = client.unwrap();
+    let client = limited(&server.url, 1, LONG);
     let lease = Lease::start(Duration::from_secs(3_600)).unwrap();
     let (agent, secret, pass) = (AgentId::new("1").unwrap(), Secret::new("x"), lease.pass());
     let place = client.place().await.unwrap();

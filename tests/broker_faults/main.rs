@@ -7,7 +7,10 @@
     reason = "a test fails by panic"
 )]
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod disk;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,6 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use disk::start_on_a_small_disk;
 use futures::StreamExt as _;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldArray, FieldTable};
@@ -24,7 +28,7 @@ use support::pair::is_state;
 use support::wire::{command, with_header};
 use support::{Crew, Desk, LIMIT, Pair, PairOptions, Wire, run, until, wait_for};
 use tandem::broker::guard;
-use tandem::lab::{Direction, ProcessSpec, Relay, ReservedPort, TandemProcess};
+use tandem::lab::{Direction, Relay, ReservedPort, TandemProcess};
 use tandem::simulator::faults::{Fault, Match};
 
 const CREW: Crew = Crew::new(10, 6, 1);
@@ -448,35 +452,6 @@ fn a_second_process_of_the_same_id_refuses_and_the_first_goes_on() {
         account.all_answered_by("gc-1");
         as_before(&pair, &desk).await;
     });
-}
-
-/// Starts gc-1 with a data folder on a file system of 8 MiB, in a mount namespace of its own that
-/// ends with it. `false`: this machine lets nobody have one.
-async fn start_on_a_small_disk(pair: &mut Pair) -> bool {
-    let own = std::process::Command::new("unshare")
-        .args(["-rm", "sh", "-c", "mount -t tmpfs -o size=1m tmpfs /mnt"])
-        .output();
-    if !own.is_ok_and(|output| output.status.success()) {
-        return false;
-    }
-    let data = pair.gc1.config.with_file_name("data-gc-1");
-    std::fs::create_dir_all(&data).unwrap();
-    let mount = "mount -t tmpfs -o size=8m tmpfs \"$0\" && exec \"$@\"";
-    let mut args: Vec<String> = ["-rm", "sh", "-c", mount].map(str::to_owned).to_vec();
-    for part in [data.as_path(), Path::new(env!("CARGO_BIN_EXE_tandem"))] {
-        args.push(part.display().to_string());
-    }
-    args.extend(["run".to_owned(), "--config".to_owned()]);
-    args.push(pair.gc1.config.display().to_string());
-    let process = TandemProcess::start_spec(ProcessSpec {
-        name: "gc-1 on a small disk".to_owned(),
-        program: "unshare".into(),
-        args,
-        env: BTreeMap::new(),
-        log: pair.gc1.log.clone(),
-    });
-    pair.gc1.process = Some(process.unwrap());
-    true
 }
 
 #[test]
