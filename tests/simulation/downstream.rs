@@ -10,6 +10,10 @@ use crate::instance::name_of;
 use crate::plan::Trouble;
 use crate::world::{Ev, REQUEST_TIMEOUT_MS, World};
 
+/// How long a call lasts, milliseconds.
+const SHORTEST_CALL_MS: u64 = 300;
+const LONGEST_CALL_MS: u64 = 9_000;
+
 /// A subscription: agent and attempt.
 pub type Held = (String, u64);
 
@@ -65,16 +69,19 @@ impl World {
 
     fn carry_out_request(&mut self, node: usize, call: &Call) -> Answer {
         let who = name_of(node);
+        let (agent, id) = (call.agent.as_str(), call.request_id.as_str());
         match &call.action {
-            Action::MakeCall { .. } => {
-                self.trace
-                    .say(self.now, || format!("{who} EFFECT {}", call.request_id));
-                self.seen.effect(who.as_str(), &call.request_id, self.now);
-                self.seen.change(who.as_str(), &call.request_id, self.now);
+            Action::MakeCall { from, to } => {
+                self.trace.say(self.now, || format!("{who} EFFECT {id}"));
+                self.seen.effect(who.as_str(), id, self.now);
+                if self.plan.extra.calls {
+                    let millis = self.other_rng.between(SHORTEST_CALL_MS, LONGEST_CALL_MS);
+                    self.platform.call(agent, from, to, self.now, millis);
+                }
                 Answer::Empty
             }
-            Action::SetState { .. } => {
-                self.seen.change(who.as_str(), &call.request_id, self.now);
+            Action::SignIn { .. } | Action::SetState { .. } => {
+                self.seen.change(who.as_str(), id, self.now);
                 Answer::Empty
             }
             Action::ReadUser => Answer::User(Box::new(User {
@@ -83,7 +90,7 @@ impl World {
                 extension: call.agent.to_string(),
                 ..User::default()
             })),
-            Action::ReadDialogs => Answer::Dialogs(Vec::new()),
+            Action::ReadDialogs => Answer::Dialogs(self.platform.dialogs(agent, self.now)),
             _ => Answer::Empty,
         }
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tandem_engine::command::{Keep, KeptGroup};
 use tandem_engine::config::{AgentPolicy, BrokerPolicy, Config, Mode, PeerTimers};
-use tandem_engine::ids::{BootId, LinkEpoch, VerbId};
-use tandem_engine::input::Verb;
+use tandem_engine::ids::{BootId, LinkEpoch, PublishId, VerbId};
+use tandem_engine::input::{PublishOutcome, Verb};
 use tandem_engine::peer::SessionRecord;
 use tandem_engine::{Engine, Event, Input};
 use tandem_model::{Destination, InstanceId};
@@ -31,8 +31,10 @@ pub struct Node {
     /// Inputs that came while it was frozen.
     pub waiting: Vec<Input>,
     pub links: BTreeMap<LinkEpoch, usize>,
-    /// Command ids of the deliveries it holds.
-    pub tags: BTreeMap<(LinkEpoch, u64), String>,
+    /// Command ids of the deliveries it holds, and the step of the run at which each came.
+    pub tags: BTreeMap<(LinkEpoch, u64), (String, u64)>,
+    /// What it published as an answer: to which command, and whether for good.
+    pub answers: BTreeMap<PublishId, (String, bool)>,
     /// Subscriptions asked for and not ended.
     pub wanted: BTreeSet<Held>,
     /// Those that stand.
@@ -187,6 +189,7 @@ impl World {
         entry.waiting.clear();
         entry.links.clear();
         entry.tags.clear();
+        entry.answers.clear();
         entry.wanted.clear();
         entry.subscriptions.clear();
     }
@@ -254,6 +257,14 @@ impl World {
         let Some(engine) = &mut entry.engine else {
             return;
         };
+        if let Input::Published {
+            publish,
+            outcome: PublishOutcome::Confirmed,
+        } = &input
+            && let Some((id, definite)) = entry.answers.remove(publish)
+        {
+            self.seen.confirmed(&id, definite, self.steps);
+        }
         let minute = matches!(self.trace, Trace::Minute);
         let heard = minute.then(|| format!("gc-{} <- {input:?}", node + 1));
         engine.handle(now, input);

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tandem_engine::config::Mode;
 use tandem_engine::fitness::Way;
 
+use crate::extra::Extra;
 use crate::rng::Rng;
 
 /// Faults begin after this, milliseconds: by then every client works.
@@ -127,6 +128,9 @@ pub struct Plan {
     pub healed_at: u64,
     pub stop_at: u64,
     pub end_at: u64,
+    /// What plans of before do not have.
+    #[serde(default)]
+    pub extra: Extra,
 }
 
 /// When an operator gives a verb again that failed, milliseconds.
@@ -174,7 +178,9 @@ impl Plan {
             .map(|_| rng.between(2_000, LAST_BEGIN_MS))
             .collect();
         let skew = (0..nodes).map(|_| rng.below(501) as i64 - 250).collect();
-        Self::of(seed, mode, nodes, faults).with(clients, moves, hostile, skew)
+        let mut plan = Self::of(seed, mode, nodes, faults).with(clients, moves, hostile, skew);
+        plan.extra = Extra::new(seed);
+        plan
     }
 
     /// A run with given faults, and nothing else that is drawn.
@@ -193,6 +199,7 @@ impl Plan {
             healed_at,
             stop_at: healed_at + WORK_AFTER_MS,
             end_at: healed_at + WORK_AFTER_MS + REST_MS,
+            extra: Extra::default(),
         }
     }
 

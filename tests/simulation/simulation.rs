@@ -17,6 +17,7 @@
 //! | `invariants/i11_short_pauses.rs` | no takeover for a pause below 1.5 s | README, *Pauses* |
 //! | `invariants/i12_hostile_input.rs` | hostile input gets a typed refusal | docs/architecture.md |
 //! | `invariants/i13_sign_in.rs` | an accepted sign-in survives | README, *Restart* |
+//! | `invariants/i14_true_answers.rs` | answers are true by the downstream's ledger | docs/guarantees.md |
 //!
 //! `scripts/simulate` runs any number of seeds; `run.rs` lists the environment variables.
 
@@ -25,6 +26,7 @@ mod clients;
 mod corpus;
 mod digest;
 mod downstream;
+mod extra;
 mod faults;
 mod instance;
 mod invariants;
@@ -32,6 +34,7 @@ mod journal;
 mod network;
 mod plan;
 mod planted;
+mod platform;
 mod rng;
 mod run;
 mod shells;

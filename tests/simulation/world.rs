@@ -19,6 +19,7 @@ use crate::instance::Node;
 use crate::invariants::Seen;
 use crate::network::Network;
 use crate::plan::{Fault, Plan, Trouble};
+use crate::platform::Platform;
 use crate::rng::Rng;
 use crate::trace::Trace;
 
@@ -62,6 +63,9 @@ pub struct World {
     pub plan: Plan,
     pub planted: Planted,
     pub rng: Rng,
+    /// For what older plans do not have: they stay the same runs.
+    pub other_rng: Rng,
+    pub platform: Platform,
     pub trace: Trace,
     /// Of all that engines ordered and told, where it is asked for.
     pub digest: Option<Digest>,
@@ -87,6 +91,8 @@ impl World {
             now: 0,
             planted: Planted::default(),
             rng: Rng::new(plan.seed ^ 0x7357),
+            other_rng: Rng::new(plan.seed ^ 0x0DD5),
+            platform: Platform::default(),
             trace: Trace::Off,
             digest: None,
             seen: Seen::new(&plan),

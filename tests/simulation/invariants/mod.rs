@@ -16,6 +16,7 @@ mod i10_service;
 mod i11_short_pauses;
 mod i12_hostile_input;
 mod i13_sign_in;
+mod i14_true_answers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,6 +50,8 @@ pub struct Seen {
     pauses: i11_short_pauses::Pauses,
     hostile: i12_hostile_input::Hostile,
     connected: i13_sign_in::Connected,
+    confirms: i04_reply_before_ack::Confirms,
+    answers: i14_true_answers::Answers,
 }
 
 impl Seen {
@@ -76,10 +79,12 @@ impl Seen {
     pub fn effect(&mut self, who: &str, id: &str, at: u64) {
         let wrong = self.effects.effect(who, id, at);
         self.violations.extend(wrong);
+        self.order.change(who, id, at);
     }
 
     /// A state change was carried out.
     pub fn change(&mut self, who: &str, id: &str, at: u64) {
+        self.effects.repeatable(id);
         self.order.change(who, id, at);
     }
 
@@ -87,6 +92,7 @@ impl Seen {
     pub fn told(&mut self, id: &str, reply: &Reply, who: &str, at: u64) {
         self.replied.insert(id.to_owned());
         *self.outcomes.entry(reply.outcome.as_str()).or_default() += 1;
+        self.answers.told(id, reply, who, at);
         let wrong = self.told.told(id, reply, who, at);
         self.violations.extend(wrong);
         self.violations.extend(self.secrets.reply(reply));
@@ -107,9 +113,14 @@ impl Seen {
         self.violations.extend(wrong);
     }
 
-    /// A delivery was acknowledged.
-    pub fn acked(&mut self, id: &str, by: &str, at: u64) {
-        let wrong = i04_reply_before_ack::acked(&self.replied, id, by, at);
+    /// An answer was confirmed to the instance that had published it.
+    pub fn confirmed(&mut self, id: &str, definite: bool, step: u64) {
+        self.confirms.confirmed(id, definite, step);
+    }
+
+    /// A delivery was acknowledged that was handed out at a step of the run.
+    pub fn acked(&mut self, id: &str, handed_out: u64, by: &str, at: u64) {
+        let wrong = self.confirms.acked(id, handed_out, by, at);
         self.violations.extend(wrong);
     }
 
@@ -126,8 +137,10 @@ impl Seen {
     }
 
     /// An event was published to a client.
-    pub fn event(&mut self, event: &ClientEvent) {
+    pub fn event(&mut self, event: &ClientEvent, message: &str) {
         let wrong = self.secrets.event(event);
+        self.violations.extend(wrong);
+        let wrong = self.answers.event(event, message);
         self.violations.extend(wrong);
     }
 
@@ -148,6 +161,7 @@ impl Seen {
         bad.extend(i09_bounds::judge(world));
         bad.extend(i10_service::judge(world));
         bad.extend(self.hostile.judge(&self.accepted));
+        bad.extend(self.answers.judge(&self.effects));
         self.violations.extend(bad);
     }
 }
