@@ -15,7 +15,7 @@ use crate::downstream::Held;
 use crate::journal::JournalDisk;
 use crate::plan::Point;
 use crate::trace::Trace;
-use crate::world::{Ev, PREFETCH, REQUEST_TIMEOUT_MS, WALL, World};
+use crate::world::{Ev, REQUEST_TIMEOUT_MS, WALL, World};
 
 /// The number of the verb that starts a group again.
 pub const START: VerbId = VerbId(1);
@@ -36,7 +36,8 @@ pub struct Node {
     /// What it published as an answer: to which command, and whether for good.
     pub answers: BTreeMap<PublishId, (String, bool)>,
     /// Subscriptions asked for and not ended.
-    pub wanted: BTreeSet<Held>,
+    /// By which node of the downstream each is to be.
+    pub wanted: BTreeMap<Held, usize>,
     /// Those that stand.
     pub subscriptions: BTreeSet<Held>,
     /// What its store keeps over a crash.
@@ -108,7 +109,7 @@ impl World {
                 Mode::ActiveActive => 127,
             },
             group_priorities: Vec::new(),
-            prefetch: PREFETCH,
+            prefetch: self.plan.extra.prefetch(),
             brokers: BrokerPolicy {
                 labels: vec![labels[node % 2].to_owned(), labels[1 - node % 2].to_owned()],
                 spare: true,
@@ -131,7 +132,7 @@ impl World {
             seats: usize::MAX,
             probe_interval: 1_000,
             request_timeout: REQUEST_TIMEOUT_MS,
-            failback: false,
+            failback: self.plan.extra.failback,
             http: None,
             agents: AgentPolicy::default(),
             parse: self.defaults.clone(),
@@ -175,6 +176,8 @@ impl World {
                 self.after(found, Ev::BrokerDrops(broker, conn));
             }
         }
+        let wrong = self.seen.roles.ended(name_of(node).as_str(), self.now);
+        self.seen.violations.extend(wrong);
         let made = self.rng.one_in(2);
         let entry = &mut self.nodes[node];
         let busy = entry.engine.as_ref().is_some_and(Engine::in_work);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tandem_engine::config::Mode;
 use tandem_engine::fitness::Way;
 
-use crate::extra::Extra;
+use crate::extra::{Extra, Service};
 use crate::rng::Rng;
 
 /// Faults begin after this, milliseconds: by then every client works.
@@ -40,6 +40,10 @@ pub enum Trouble {
     OutOfService,
     /// One answer in six is lost; the request may have been carried out.
     Vague,
+    /// It refuses one request in three.
+    Refusing,
+    /// It takes its time: for some requests more than they have.
+    Slow,
 }
 
 /// Something that goes wrong.
@@ -74,6 +78,13 @@ pub enum Kind {
     /// The downstream misbehaves, for one instance or for all.
     Downstream {
         node: Option<usize>,
+        trouble: Trouble,
+    },
+    /// One service of one downstream node misbehaves, for one instance or for all.
+    Part {
+        node: Option<usize>,
+        target: usize,
+        service: Service,
         trouble: Trouble,
     },
     /// The store of an instance takes nothing.
@@ -178,9 +189,8 @@ impl Plan {
             .map(|_| rng.between(2_000, LAST_BEGIN_MS))
             .collect();
         let skew = (0..nodes).map(|_| rng.below(501) as i64 - 250).collect();
-        let mut plan = Self::of(seed, mode, nodes, faults).with(clients, moves, hostile, skew);
-        plan.extra = Extra::new(seed);
-        plan
+        let plan = Self::of(seed, mode, nodes, faults).with(clients, moves, hostile, skew);
+        plan.with_extra()
     }
 
     /// A run with given faults, and nothing else that is drawn.
@@ -225,8 +235,14 @@ impl Plan {
             self.healed_at = self.healed_at.max(fault.at + fault.millis);
             self.faults.push(fault);
         }
+        let idle = self.end_at - self.stop_at - REST_MS;
+        self.ends(idle)
+    }
+
+    /// The end that follows from when all is healed, and some time more to be idle.
+    pub fn ends(mut self, idle: u64) -> Self {
         self.stop_at = self.healed_at + WORK_AFTER_MS;
-        self.end_at = self.stop_at + REST_MS;
+        self.end_at = self.stop_at + REST_MS + idle;
         self
     }
 
@@ -303,10 +319,16 @@ impl Plan {
         let harmless = |fault: &Fault| {
             matches!(
                 fault.kind,
-                Kind::Downstream { .. } | Kind::Lossy | Kind::Slow | Kind::Disk { .. }
+                Kind::Downstream { .. }
+                    | Kind::Part { .. }
+                    | Kind::Lossy
+                    | Kind::Slow
+                    | Kind::Disk { .. }
             )
         };
-        self.faults.iter().all(harmless) && self.moves.is_empty()
+        // Of many at once two brokers hand out some each, where both are consumed from.
+        let one_way = self.mode == Mode::ActivePassive || self.extra.bursts.is_empty();
+        self.faults.iter().all(harmless) && self.moves.is_empty() && one_way
     }
 }
 

@@ -1,9 +1,15 @@
-//! What the platform remembers: calls that were made. Asked for an agent's calls it shows those
-//! that are not over, as an instance in doubt wants to know.
+//! What the platform remembers: calls that were made, and agents' states. Asked for an agent's
+//! calls it shows those that are not over, as an instance in doubt wants to know; who is subscribed
+//! is told of states.
 
 use std::collections::BTreeMap;
 
-use tandem_model::{Dialog, Participant};
+use tandem_engine::Input;
+use tandem_engine::ids::SubscriptionEpoch;
+use tandem_engine::input::Notice;
+use tandem_model::{AgentId, Dialog, Participant, Update, UpdateBody, User};
+
+use crate::world::World;
 
 /// The time of day of the wall clock's zero (`WALL`), seconds.
 const ZERO_OF_DAY_S: u64 = 80_000;
@@ -24,6 +30,10 @@ pub struct Platform {
     /// By agent.
     calls: BTreeMap<String, Vec<Made>>,
     count: u64,
+    /// By agent; who is not here is signed out.
+    states: BTreeMap<String, String>,
+    /// When each instance hears of the newest change.
+    told_at: BTreeMap<usize, u64>,
 }
 
 impl Platform {
@@ -44,6 +54,71 @@ impl Platform {
         let calls = self.calls.get(agent).into_iter().flatten();
         let lasting = calls.filter(|call| call.over > now);
         lasting.map(Made::dialog).collect()
+    }
+
+    /// A request sets an agent's state.
+    pub fn set_state(&mut self, agent: &str, state: &str) {
+        self.states.insert(agent.to_owned(), state.to_owned());
+    }
+
+    /// An agent's state.
+    pub fn state(&self, agent: &str) -> &str {
+        self.states.get(agent).map_or("LOGOUT", String::as_str)
+    }
+
+    pub fn signed_in(&self, agent: &str) -> bool {
+        self.state(agent) != "LOGOUT"
+    }
+
+    /// An agent as the platform shows it.
+    pub fn user(&self, agent: &str, states: bool) -> Box<User> {
+        let state = if states {
+            self.state(agent)
+        } else {
+            "NOT_READY"
+        };
+        Box::new(User {
+            login_id: agent.to_owned(),
+            state: state.to_owned(),
+            extension: agent.to_owned(),
+            ..User::default()
+        })
+    }
+
+    /// When an instance hears of a change, at the earliest at `at`: in order.
+    fn told_at(&mut self, node: usize, at: u64) -> u64 {
+        let last = self.told_at.entry(node).or_default();
+        *last = at.max(*last);
+        *last
+    }
+}
+
+impl World {
+    /// A request of an agent sets its state: whoever is subscribed is told.
+    pub fn set_state(&mut self, agent: &AgentId, state: &str, request: &str) {
+        if !self.plan.extra.states {
+            return;
+        }
+        self.platform.set_state(agent.as_str(), state);
+        let update = Update {
+            request_id: Some(request.to_owned()),
+            item_id: None,
+            body: UpdateBody::User(self.platform.user(agent.as_str(), true)),
+        };
+        for node in 0..self.nodes.len() {
+            let held = self.nodes[node].subscriptions.clone();
+            for (_, number) in held.iter().filter(|(name, _)| name == agent.as_str()) {
+                let wait = self.other_rng.below(40);
+                let at = self.platform.told_at(node, self.now + wait);
+                let input = Input::Notice {
+                    agent: agent.clone(),
+                    subscription: SubscriptionEpoch(*number),
+                    notice: Notice::Update(update.clone()),
+                };
+                let boot = self.nodes[node].boot;
+                self.input_after(at - self.now, node, boot, input);
+            }
+        }
     }
 }
 

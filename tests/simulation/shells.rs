@@ -113,13 +113,14 @@ impl World {
             Command::Notify(NotifyCommand::Subscribe {
                 agent,
                 subscription,
+                node: target,
                 ..
             }) => {
                 let wanted = (agent.to_string(), subscription.0);
                 self.trace
                     .say(self.now, || format!("{} subscribes {agent}", name_of(node)));
-                self.nodes[node].wanted.insert(wanted);
-                self.subscribe(node, agent, subscription);
+                self.nodes[node].wanted.insert(wanted, target);
+                self.subscribe(node, target, agent, subscription);
             }
             Command::Notify(NotifyCommand::Unsubscribe {
                 agent,
@@ -339,8 +340,15 @@ impl World {
                 self.seen.dead_lettered(&id, reason);
             }
             Outbound::Event {
-                event, message_id, ..
-            } => self.seen.event(&event, &message_id),
+                event,
+                message_id,
+                epoch,
+                ..
+            } => {
+                let who = (name_of(node), boot);
+                let who = (who.0.as_str(), who.1);
+                self.seen.event(&event, &message_id, who, epoch, self.now);
+            }
         }
         if self.net.lossy && self.rng.one_in(20) {
             outcome = PublishOutcome::Failed;
@@ -357,6 +365,10 @@ impl World {
         if let Some(id) = &raw.correlation_id
             && self.nodes[node].boot == boot
         {
+            let again = raw.redelivered || raw.redelivered_upstream;
+            if again || raw.attempt.is_some_and(|attempt| attempt > 1) {
+                self.seen.sent_again(id);
+            }
             let handed_out = (id.clone(), self.steps);
             self.nodes[node].tags.insert((link, tag), handed_out);
         }

@@ -25,6 +25,7 @@ use crate::trace::Trace;
 
 /// Wall clock at virtual time 0, milliseconds since the epoch.
 pub const WALL: u64 = 1_700_000_000_000;
+/// Prefetch where the plan says nothing.
 pub const PREFETCH: usize = 20;
 /// `command.max-age`, and the time to live in the command queues.
 pub const MAX_AGE_MS: u64 = 9_000;
@@ -37,6 +38,9 @@ pub enum Ev {
     Input(usize, u64, Box<Input>),
     Client(usize, u64),
     Move(usize),
+    Burst(usize),
+    /// One of a burst is to be sent again, by a client.
+    Again(usize, String),
     Hostile(u64),
     /// A connection is found dead by its broker.
     BrokerDrops(usize, Conn),
@@ -75,8 +79,8 @@ pub struct World {
     pub net: Network,
     /// Connections that a cut has broken, whether their ends know it or not.
     pub broken: BTreeSet<Conn>,
-    /// What each instance finds at the downstream.
-    pub trouble: Vec<Option<Trouble>>,
+    /// What each instance finds at the downstream, by node and service.
+    pub trouble: Vec<[[Option<Trouble>; 2]; 2]>,
     pub clients: Vec<Client>,
     pub defaults: Defaults,
     /// Inputs taken, for a measure of the work done.
@@ -100,7 +104,7 @@ impl World {
             brokers: [Broker::default(), Broker::default()],
             net: Network::default(),
             broken: BTreeSet::new(),
-            trouble: vec![None; plan.nodes],
+            trouble: vec![[[None; 2]; 2]; plan.nodes],
             clients: (0..plan.clients).map(|n| Client::new(n, n % 2)).collect(),
             defaults: Defaults {
                 max_age_ms: MAX_AGE_MS,
@@ -136,6 +140,9 @@ impl World {
         }
         for step in self.plan.moves.clone() {
             self.after(step.at, Ev::Move(step.client));
+        }
+        for (index, burst) in self.plan.extra.bursts.clone().into_iter().enumerate() {
+            self.after(burst.at, Ev::Burst(index));
         }
         for (number, at) in self.plan.hostile.clone().into_iter().enumerate() {
             self.after(at, Ev::Hostile(number as u64));
@@ -213,6 +220,8 @@ impl World {
             Ev::Input(node, boot, input) => self.input(node, boot, *input),
             Ev::Client(client, token) => self.client_turn(client, token),
             Ev::Move(client) => self.client_moves(client),
+            Ev::Burst(index) => self.burst(index),
+            Ev::Again(client, id) => self.send_of_burst(client, &id),
             Ev::Hostile(number) => self.hostile(number),
             Ev::BrokerDrops(broker, conn) => self.brokers[broker].drop_conn(conn),
             Ev::LinkDies(node, boot, link) => self.link_dies(node, boot, link),

@@ -1,8 +1,9 @@
 //! I5: one agent's commands run in the order in which its client sent them, where the brokers
-//! themselves do not reorder.
+//! themselves do not reorder. Not judged: what was sent or delivered again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::bursts::ANONYMOUS;
 use crate::plan::Plan;
 
 /// Effects in their order.
@@ -12,21 +13,27 @@ pub struct Order {
     newest: BTreeMap<String, u64>,
     /// Effects of an older command after a newer one of the same agent.
     reordered: Vec<String>,
+    again: BTreeSet<String>,
 }
 
 /// The number in a command id `<agent>:<number>`.
 fn number_of(id: &str) -> Option<(&str, u64)> {
-    let (agent, number) = id.split_once(':')?;
+    let (agent, number) = id.split_once(':').filter(|_| !id.starts_with(ANONYMOUS))?;
     Some((agent, number.parse().ok()?))
 }
 
 impl Order {
+    /// A copy of it was delivered that may be the second one.
+    pub fn sent_again(&mut self, id: &str) {
+        self.again.insert(id.to_owned());
+    }
+
     pub fn change(&mut self, who: &str, id: &str, at: u64) {
         let Some((agent, number)) = number_of(id) else {
             return;
         };
         let newest = self.newest.entry(agent.to_owned()).or_default();
-        if number < *newest {
+        if number < *newest && !self.again.contains(id) {
             let text = format!("I5: {id} after {newest} by {who}@{at}");
             self.reordered.push(text);
         }

@@ -9,6 +9,7 @@ use tandem_wire::event::ClientEvent;
 use tandem_wire::reply::{Outcome, Reply};
 
 use super::i01_one_effect::Effects;
+use crate::bursts::ANONYMOUS;
 
 /// Answers and what was told later, by command id.
 #[derive(Debug, Default)]
@@ -37,9 +38,12 @@ fn refused(outcome: Outcome) -> bool {
 impl Answers {
     pub fn told(&mut self, id: &str, reply: &Reply, who: &str, at: u64) {
         let repeat = catalogue::find(&reply.command).map(|spec| spec.repeat);
-        let unsafe_refusal = refused(reply.outcome) && repeat == Some(Repeat::Unsafe);
+        let once = repeat.is_some_and(|repeat| repeat != Repeat::Safe);
+        let unsafe_refusal = refused(reply.outcome) && once;
         let accepted = reply.outcome == Outcome::Accepted && acts(&reply.command);
-        if reply.retry_after_ms.is_some() || !(unsafe_refusal || accepted) {
+        // Of commands without an id only calls can be told apart at the platform.
+        let nameless = id.starts_with(ANONYMOUS) && reply.command != "MakeCall";
+        if reply.retry_after_ms.is_some() || nameless || !(unsafe_refusal || accepted) {
             return;
         }
         let known = self.told.entry(id.to_owned()).or_default();

@@ -17,6 +17,9 @@ mod i11_short_pauses;
 mod i12_hostile_input;
 mod i13_sign_in;
 mod i14_true_answers;
+mod i15_events;
+pub mod i16_sign_outs;
+mod i17_roles;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,6 +55,8 @@ pub struct Seen {
     connected: i13_sign_in::Connected,
     confirms: i04_reply_before_ack::Confirms,
     answers: i14_true_answers::Answers,
+    events: i15_events::Events,
+    pub roles: i17_roles::Roles,
 }
 
 impl Seen {
@@ -62,6 +67,7 @@ impl Seen {
             secrets: i08_secrets::Secrets::new(plan),
             pauses: i11_short_pauses::Pauses::new(plan),
             connected: i13_sign_in::Connected::new(plan),
+            roles: i17_roles::Roles::new(plan),
             ..Self::default()
         }
     }
@@ -118,6 +124,11 @@ impl Seen {
         self.confirms.confirmed(id, definite, step);
     }
 
+    /// A copy of a command was handed out that its client or a broker had sent before.
+    pub fn sent_again(&mut self, id: &str) {
+        self.order.sent_again(id);
+    }
+
     /// A delivery was acknowledged that was handed out at a step of the run.
     pub fn acked(&mut self, id: &str, handed_out: u64, by: &str, at: u64) {
         let wrong = self.confirms.acked(id, handed_out, by, at);
@@ -137,7 +148,16 @@ impl Seen {
     }
 
     /// An event was published to a client.
-    pub fn event(&mut self, event: &ClientEvent, message: &str) {
+    pub fn event(
+        &mut self,
+        event: &ClientEvent,
+        message: &str,
+        who: (&str, u64),
+        epoch: u64,
+        at: u64,
+    ) {
+        let wrong = self.events.published(who, event, epoch, at);
+        self.violations.extend(wrong);
         let wrong = self.secrets.event(event);
         self.violations.extend(wrong);
         let wrong = self.answers.event(event, message);
@@ -147,6 +167,8 @@ impl Seen {
     /// Something worth a log line.
     pub fn happened(&mut self, who: &str, event: &Event, at: u64) {
         let wrong = self.pauses.happened(who, event, at);
+        self.violations.extend(wrong);
+        let wrong = self.roles.happened(who, event, at);
         self.violations.extend(wrong);
         let wrong = self.secrets.happened(event);
         self.violations.extend(wrong);
@@ -162,6 +184,8 @@ impl Seen {
         bad.extend(i10_service::judge(world));
         bad.extend(self.hostile.judge(&self.accepted));
         bad.extend(self.answers.judge(&self.effects));
+        bad.extend(self.events.judge(world));
+        bad.extend(i16_sign_outs::judge(world));
         self.violations.extend(bad);
     }
 }
