@@ -18,6 +18,13 @@ use crate::world::{Ev, REQUEST_TIMEOUT_MS, World};
 const SHORTEST_CALL_MS: u64 = 300;
 const LONGEST_CALL_MS: u64 = 9_000;
 
+/// How late a call is at most, milliseconds.
+const LATEST_MS: u64 = 2_500;
+
+fn calls(call: &Call) -> bool {
+    matches!(call.action, Action::MakeCall { .. })
+}
+
 /// The slowest answer, milliseconds.
 const SLOWEST_MS: u64 = 1_300;
 
@@ -88,6 +95,11 @@ impl World {
                     (lost(), 1)
                 }
             }
+            Some(Trouble::Late) if calls(call) && self.other_rng.one_in(3) => {
+                let late = REQUEST_TIMEOUT_MS + self.other_rng.below(LATEST_MS);
+                self.after(late, Ev::LateCall(node, Box::new(call.clone())));
+                (timed_out(), REQUEST_TIMEOUT_MS)
+            }
             Some(Trouble::Refusing) if self.other_rng.one_in(3) => (refusal(), 1),
             trouble => {
                 let answer = self.carry_out_request(node, call);
@@ -110,7 +122,7 @@ impl World {
         self.input_after(wait, node, boot, Input::CallDone { call, outcome });
     }
 
-    fn carry_out_request(&mut self, node: usize, call: &Call) -> Answer {
+    pub fn carry_out_request(&mut self, node: usize, call: &Call) -> Answer {
         let who = name_of(node);
         let named = match &call.action {
             Action::MakeCall { to, .. } => bursts::anonymous(to),
@@ -142,6 +154,7 @@ impl World {
                 self.trace
                     .say(self.now, || format!("{who} sets {state} {id}"));
                 self.seen.change(who.as_str(), id, self.now);
+                self.seen.state_set(who.as_str(), id, self.now);
                 self.set_state(&call.agent, state, id);
                 Answer::Empty
             }

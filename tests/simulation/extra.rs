@@ -109,6 +109,13 @@ impl Plan {
                 self.faults.push(fault);
             }
         }
+        if rng.one_in(24) {
+            let (at, millis) = (rng.between(4_500, 10_000), rng.between(500, 6_500));
+            let node = rng.index(self.nodes);
+            let kind = Kind::DiskHangs { node };
+            self.faults.push(Fault { at, millis, kind });
+            self.healed_at = self.healed_at.max(at + millis);
+        }
         let idle = self.extra.sign_outs && rng.one_in(6);
         self.ends(if idle { IDLE_MS } else { 0 })
     }
@@ -146,6 +153,7 @@ fn part(rng: &mut Rng, nodes: usize) -> Fault {
             Trouble::Vague,
             Trouble::Refusing,
             Trouble::Slow,
+            Trouble::Late,
         ]),
         Service::Notifications => rng.pick(&[Trouble::Down, Trouble::Down, Trouble::Slow]),
     };

@@ -56,6 +56,7 @@ impl World {
                 trouble,
             } => self.disturb_part(node, (target, service), Some(trouble)),
             Kind::Disk { node } => self.nodes[node].disk.fails = true,
+            Kind::DiskHangs { node } => self.nodes[node].disk.hangs = true,
             Kind::GroupStop { node } => self.order(node, OTHER, Verb::GroupStop(GROUP.into())),
             Kind::FailoverStop { node } => {
                 self.order(node, OTHER, Verb::FailoverStop(GROUP.into()))
@@ -103,6 +104,7 @@ impl World {
                 ..
             } => self.disturb_part(node, (target, service), None),
             Kind::Disk { node } => self.nodes[node].disk.fails = false,
+            Kind::DiskHangs { node } => self.nodes[node].disk.hangs = false,
             Kind::GroupStop { node } => self.want_group(node, false),
             Kind::FailoverStop { node } => self.want_group(node, true),
             Kind::Grey { broker, way } => {

@@ -19,6 +19,8 @@ use crate::world::{Ev, REQUEST_TIMEOUT_MS, WALL, World};
 
 /// The number of the verb that starts a group again.
 pub const START: VerbId = VerbId(1);
+/// How often a disk that hangs is looked at, milliseconds.
+pub const HANGS_MS: u64 = 50;
 /// The number of all others.
 pub const OTHER: VerbId = VerbId(2);
 
@@ -64,6 +66,8 @@ pub struct Disk {
     groups: BTreeMap<String, KeptGroup>,
     /// Takes nothing.
     pub fails: bool,
+    /// Says nothing.
+    pub hangs: bool,
     /// Being written: a crash makes it or loses it.
     writing: Option<Keep>,
 }
@@ -209,6 +213,10 @@ impl World {
     pub fn written(&mut self, node: usize, boot: u64) {
         let entry = &mut self.nodes[node];
         if entry.boot != boot {
+            return;
+        }
+        if entry.disk.hangs {
+            self.after(HANGS_MS, Ev::Written(node, boot));
             return;
         }
         let Some(keep) = entry.disk.writing.take() else {

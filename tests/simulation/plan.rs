@@ -44,6 +44,8 @@ pub enum Trouble {
     Refusing,
     /// It takes its time: for some requests more than they have.
     Slow,
+    /// One call in three reaches it only when its time is up.
+    Late,
 }
 
 /// Something that goes wrong.
@@ -89,6 +91,8 @@ pub enum Kind {
     },
     /// The store of an instance takes nothing.
     Disk { node: usize },
+    /// The store of an instance says nothing until the end.
+    DiskHangs { node: usize },
     /// An operator stops a group on an instance, and starts it at the end.
     GroupStop { node: usize },
     /// An operator stops a group on an instance so that nobody takes over, and makes that
@@ -293,7 +297,7 @@ impl Plan {
             let faults = self.faults.iter();
             faults.filter(move |fault| wanted(&fault.kind, node))
         };
-        let disk = |kind: &Kind, node| matches!(kind, Kind::Disk { node: at } if *at == node);
+        let disk = |kind: &Kind, node| matches!(kind, Kind::Disk { node: at } | Kind::DiskHangs { node: at } if *at == node);
         let stop = |kind: &Kind, node| matches!(kind, Kind::GroupStop { node: at } if *at == node);
         let ends = |kind: &Kind, node| match kind {
             Kind::Crash { node: at } | Kind::CrashAt { node: at, .. } => *at == node,
@@ -324,6 +328,7 @@ impl Plan {
                     | Kind::Lossy
                     | Kind::Slow
                     | Kind::Disk { .. }
+                    | Kind::DiskHangs { .. }
             )
         };
         // Of many at once two brokers hand out some each, where both are consumed from.

@@ -54,6 +54,8 @@ pub enum Ev {
     PeerHop(usize, usize, u64, Option<InstanceId>, Box<PeerMessage>),
     Reply(usize, usize, String, Box<Reply>),
     Effect(usize, u64, Box<Call>),
+    /// A call that its sender has given up reaches the platform.
+    LateCall(usize, Box<Call>),
     Subscribed(usize, u64, AgentId, SubscriptionEpoch),
     Written(usize, u64),
     Journaled(usize, u64),
@@ -234,6 +236,9 @@ impl World {
             }
             Ev::Reply(from, client, id, reply) => self.reply_arrives(from, client, &id, &reply),
             Ev::Effect(node, boot, call) => self.effect(node, boot, &call),
+            Ev::LateCall(node, call) => {
+                self.carry_out_request(node, &call);
+            }
             Ev::Subscribed(node, boot, agent, number) => {
                 self.subscribed(node, boot, agent, number);
             }

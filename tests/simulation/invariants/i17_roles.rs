@@ -9,11 +9,14 @@ use tandem_engine::config::Mode;
 use crate::plan::Plan;
 
 /// After the last fault it takes so long until there is one leader, milliseconds.
-const HEALED_MS: u64 = 7_500;
+const HEALED_MS: u64 = 2_000;
 /// Two lead side by side for so long at most then: a handover, and what is on its way.
-const BOTH_MS: u64 = 1_500;
+const BOTH_MS: u64 = 200;
 /// Changes of role that one fault costs an instance at most.
-const CHANGES: u32 = 6;
+const CHANGES: u32 = 3;
+
+/// Moves from one downstream node to the other in a run at most.
+const MOVES: u32 = 4;
 
 #[derive(Debug, Default)]
 pub struct Roles {
@@ -25,6 +28,7 @@ pub struct Roles {
     /// Since when more than one leads.
     both_since: Option<u64>,
     changes: BTreeMap<String, u32>,
+    moves: BTreeMap<String, u32>,
 }
 
 impl Roles {
@@ -42,6 +46,9 @@ impl Roles {
     }
 
     pub fn happened(&mut self, who: &str, event: &Event, at: u64) -> Vec<String> {
+        if let Event::DownstreamFailover { .. } = event {
+            return self.moved(who, at).into_iter().collect();
+        }
         let Event::RoleChanged { to, .. } = event else {
             return Vec::new();
         };
@@ -53,6 +60,16 @@ impl Roles {
         let many = many.then(|| format!("I17: one fault, and {who}@{at} changes its role again"));
         self.leads.insert(who.to_owned(), to.leads());
         many.into_iter().chain(self.counted(at)).collect()
+    }
+
+    /// An instance went to another node of the downstream.
+    fn moved(&mut self, who: &str, at: u64) -> Option<String> {
+        let moves = self.moves.entry(who.to_owned()).or_default();
+        *moves += 1;
+        let many = *moves > MOVES;
+        many.then(|| {
+            format!("I17: {who}@{at} moves to another downstream node for the {moves}th time")
+        })
     }
 
     /// An instance has ended.

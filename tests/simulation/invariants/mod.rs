@@ -94,6 +94,11 @@ impl Seen {
         self.order.change(who, id, at);
     }
 
+    /// A command set an agent's state.
+    pub fn state_set(&mut self, who: &str, id: &str, at: u64) {
+        self.order.state_set(who, id, at);
+    }
+
     /// A reply was published.
     pub fn told(&mut self, id: &str, reply: &Reply, who: &str, at: u64) {
         self.replied.insert(id.to_owned());
