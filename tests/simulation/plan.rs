@@ -318,6 +318,13 @@ impl Plan {
         })
     }
 
+    /// A client sends a state change after the answer to the one before, and nothing keeps an
+    /// instance from knowing of both: the older one is not carried out after the newer one.
+    pub fn keeps_changes(&self) -> bool {
+        let cut = |fault: &Fault| matches!(fault.kind, Kind::Cut | Kind::OneWay { .. });
+        !self.faults.iter().any(cut) && self.extra.bursts.is_empty()
+    }
+
     /// Nothing takes a delivery from the instance that works on it: the brokers do not reorder.
     pub fn keeps_order(&self) -> bool {
         let harmless = |fault: &Fault| {

@@ -1,5 +1,6 @@
 //! I5: one agent's commands run in the order in which its client sent them, where the brokers
-//! themselves do not reorder. Not judged: what was sent or delivered again.
+//! themselves do not reorder. Not judged: what was sent or delivered again. And where no cut parts
+//! those who know, no state change is undone by an older one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,13 +58,13 @@ impl Order {
     }
 
     pub fn judge(&mut self, plan: &Plan) -> Vec<String> {
-        if true {
-            return std::mem::take(&mut self.undone);
-        }
+        let mut bad = Vec::new();
         if plan.keeps_order() {
-            std::mem::take(&mut self.reordered)
-        } else {
-            Vec::new()
+            bad.append(&mut self.reordered);
         }
+        if plan.keeps_changes() {
+            bad.append(&mut self.undone);
+        }
+        bad
     }
 }

@@ -9,11 +9,11 @@ use tandem_engine::config::Mode;
 use crate::plan::Plan;
 
 /// After the last fault it takes so long until there is one leader, milliseconds.
-const HEALED_MS: u64 = 2_000;
+const HEALED_MS: u64 = 3_000;
 /// Two lead side by side for so long at most then: a handover, and what is on its way.
-const BOTH_MS: u64 = 200;
+const BOTH_MS: u64 = 500;
 /// Changes of role that one fault costs an instance at most.
-const CHANGES: u32 = 3;
+const CHANGES: u32 = 6;
 
 /// Moves from one downstream node to the other in a run at most.
 const MOVES: u32 = 4;
@@ -126,7 +126,7 @@ mod tests {
                 .happened("gc-2", &change(Role::Leader), 3_000)
                 .is_empty()
         );
-        assert_eq!(roles.ended("gc-2", 4_000), None);
+        assert_eq!(roles.ended("gc-2", 3_300), None);
     }
 
     #[test]
