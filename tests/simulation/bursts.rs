@@ -79,7 +79,7 @@ impl World {
             )
         });
         self.after(resend, again);
-        self.seen.accepted(id);
+        self.seen.accepted(id, self.now);
         self.enqueue(site, raw);
     }
 

@@ -152,7 +152,7 @@ impl World {
         self.trace.say(now, || {
             format!("client sends {kind} {id} attempt {attempts} at b{site}")
         });
-        self.seen.accepted(&id);
+        self.seen.accepted(&id, self.now);
         self.enqueue(site, raw);
     }
 
@@ -252,7 +252,7 @@ impl World {
         let id = format!("hostile:{number}");
         raw.message_id = Some(id.clone());
         raw.correlation_id = Some(id.clone());
-        self.seen.accepted(&id);
+        self.seen.accepted(&id, self.now);
         self.enqueue(broker, raw);
     }
 }

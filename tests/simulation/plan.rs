@@ -328,15 +328,17 @@ impl Plan {
     /// Nothing takes a delivery from the instance that works on it: the brokers do not reorder.
     pub fn keeps_order(&self) -> bool {
         let harmless = |fault: &Fault| {
-            matches!(
-                fault.kind,
-                Kind::Downstream { .. }
-                    | Kind::Part { .. }
-                    | Kind::Lossy
-                    | Kind::Slow
-                    | Kind::Disk { .. }
-                    | Kind::DiskHangs { .. }
-            )
+            let in_time =
+                matches!(fault.kind, Kind::Part { trouble, .. } if trouble != Trouble::Late);
+            in_time
+                || matches!(
+                    fault.kind,
+                    Kind::Downstream { .. }
+                        | Kind::Lossy
+                        | Kind::Slow
+                        | Kind::Disk { .. }
+                        | Kind::DiskHangs { .. }
+                )
         };
         // Of many at once two brokers hand out some each, where both are consumed from.
         let one_way = self.mode == Mode::ActivePassive || self.extra.bursts.is_empty();

@@ -17,6 +17,8 @@ pub struct Order {
     again: BTreeSet<String>,
     /// Newest command number that set a state, by agent.
     states: BTreeMap<String, u64>,
+    /// Seconds in which the first and the last copy of a command were sent.
+    sent: BTreeMap<String, (u64, u64)>,
     /// Older state changes that were carried out after a newer one.
     undone: Vec<String>,
 }
@@ -45,16 +47,29 @@ impl Order {
         *newest = (*newest).max(number);
     }
 
+    /// A client sent a copy of it.
+    pub fn sent(&mut self, id: &str, at: u64) {
+        let second = at / 1_000;
+        let times = self.sent.entry(id.to_owned()).or_insert((second, second));
+        times.1 = second;
+    }
+
+    /// Clients' clocks tell in whole seconds.
+    fn is_older(&self, id: &str, newest: &str) -> bool {
+        let (one, other) = (self.sent.get(id), self.sent.get(newest));
+        one.zip(other).is_some_and(|(one, other)| one.1 < other.0)
+    }
+
     pub fn state_set(&mut self, who: &str, id: &str, at: u64) {
         let Some((agent, number)) = number_of(id) else {
             return;
         };
-        let newest = self.states.entry(agent.to_owned()).or_default();
-        if number < *newest {
+        let newest = self.states.get(agent).copied().unwrap_or_default();
+        if number < newest && self.is_older(id, &format!("{agent}:{newest}")) {
             let text = format!("I5: the change {newest} is undone by {id} by {who}@{at}");
             self.undone.push(text);
         }
-        *newest = (*newest).max(number);
+        self.states.insert(agent.to_owned(), newest.max(number));
     }
 
     pub fn judge(&mut self, plan: &Plan) -> Vec<String> {

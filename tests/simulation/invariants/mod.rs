@@ -77,7 +77,8 @@ impl Seen {
     }
 
     /// A broker took a client's message.
-    pub fn accepted(&mut self, id: &str) {
+    pub fn accepted(&mut self, id: &str, at: u64) {
+        self.order.sent(id, at);
         self.accepted.insert(id.to_owned());
     }
 
