@@ -329,6 +329,9 @@ impl Engine {
                 self.asked_out(agent);
             }
         }
+        if !user.signed_in() {
+            self.linger_from_now(agent);
+        }
         self.publish_read(agent, &user, dialogs, sync.sign_in, sync.cause);
         let make_ready = sync.sign_in && self.cfg.agents.make_ready && user.state == "NOT_READY";
         if make_ready {

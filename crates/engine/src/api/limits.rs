@@ -134,6 +134,10 @@ pub const HANDED_OVER_LINGER_MS: u64 = 2_000;
 /// without it, milliseconds.
 pub const FORCED_OUT_MS: u64 = 3_000;
 
+/// How long a command of an agent that is not known waits for word of it, where another instance
+/// that serves may just have connected the agent, milliseconds.
+pub const UNKNOWN_WAIT_MS: u64 = 2_000;
+
 /// How long an ended session is remembered once all members that are known are here, milliseconds.
 pub const TOMBSTONE_MS: u64 = 600_000;
 
@@ -362,5 +366,5 @@ pub const TRACE_ROWS: usize = 60;
 /// A journal or a store that has not taken a record for so long counts as failing, milliseconds.
 pub const DISK_WAIT_MS: u64 = 3_000;
 
-/// Members' clocks that are less apart count as equal, milliseconds.
+/// Clocks of members and of the platform that are less apart count as equal, milliseconds.
 pub const CLOCKS_APART_MS: u64 = 60_000;

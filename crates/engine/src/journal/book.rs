@@ -63,13 +63,13 @@ impl Entry {
         }
     }
 
-    /// Whether the platform may have begun this call at that time (milliseconds since the epoch) or
-    /// later. One that is in doubt may come to it at any time.
+    /// Whether the platform may have begun this call at that time (milliseconds since the epoch, by
+    /// its clock) or later. One that is in doubt may come to it at any time.
     fn may_have_called_since(&self, time: u64) -> bool {
-        let made = |outcome: &OutcomeRecord| match &self.intent {
-            Some(intent) => intent.at,
-            // At the latest.
-            None => outcome.until.saturating_sub(limits::LEDGER_RETENTION_MS),
+        // At the latest: an intent may be made long before its call.
+        let made = |outcome: &OutcomeRecord| {
+            let told = outcome.until.saturating_sub(limits::LEDGER_RETENTION_MS);
+            told + limits::CLOCKS_APART_MS
         };
         match &self.outcome {
             None => true,
