@@ -23,4 +23,6 @@ pub(crate) struct Agents {
     pub(crate) states: states::Round,
     /// Agents that are being given away: those whose session says so.
     pub(crate) yielding: BTreeSet<Arc<str>>,
+    /// Since when no member that is known was away, monotonic milliseconds.
+    pub(crate) all_here_since: u64,
 }
