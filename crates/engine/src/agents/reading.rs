@@ -311,7 +311,8 @@ impl Engine {
         sync.tries = sync.tries.saturating_add(1);
         sync.call = None;
         let (tries, few) = (sync.tries, sync.tries <= SYNC_TRIES);
-        if !few && !(owned && subscribed) {
+        let told_here = owned && subscribed;
+        if !few && !told_here {
             session.sync = None;
             return;
         }
