@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 
 use crate::Engine;
 use crate::api::config::{Config, Mode};
-use crate::api::ids::Now;
+use crate::api::ids::{JobId, Now};
 use crate::api::limits;
 use crate::catalogue::Step;
 use crate::cluster::members::{Liveness, Members};
@@ -383,11 +383,17 @@ impl<'a> Placement<'a> {
         Some(self.group_of(command))
     }
 
-    /// How many commands of a group's agents have been started and not finished.
+    /// The commands of a group's agents that have been started and are not finished.
+    pub(crate) fn started_in(&self, index: usize) -> impl Iterator<Item = JobId> + use<'a> {
+        let this = *self;
+        let busy = this.jobs.lanes.busy().filter(|key| key.0);
+        busy.filter(move |key| this.group_of_lane(key) == Some(index))
+            .filter_map(move |key| this.jobs.lanes.running(key))
+    }
+
+    /// How many these are.
     pub(crate) fn running_in(&self, index: usize) -> usize {
-        let busy = self.jobs.lanes.busy().filter(|key| key.0);
-        busy.filter(|key| self.group_of_lane(key) == Some(index))
-            .count()
+        self.started_in(index).count()
     }
 
     /// Whether a subscription is had for a lead of the agent's group that is to come.

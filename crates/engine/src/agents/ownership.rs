@@ -25,9 +25,9 @@ impl Engine {
         let rank = u16::from(self.cfg.priority) + if local { Version::LOCAL } else { 0 };
         let me = self.cfg.instance.clone();
         self.sessions.own(agent, &me, epoch, rank);
+        self.end_move(agent);
         if let Some(session) = self.sessions.get_mut(agent) {
             session.linger_until = None;
-            session.moving = None;
             session.still_until = self.now.mono + STILL_MS;
         }
     }

@@ -190,6 +190,12 @@ pub const NODE_STAY_MS: u64 = 5_000;
 /// See [`NODE_STAY_MS`].
 pub const NODE_STAY_MAX_MS: u64 = 30_000;
 
+/// How long the first node is not returned to that was left for its notifications, milliseconds;
+/// doubled each time that it is left again soon after a return, up to the second number.
+pub const NODE_ABSENCE_MS: u64 = 60_000;
+/// See [`NODE_ABSENCE_MS`].
+pub const NODE_ABSENCE_MAX_MS: u64 = 1_800_000;
+
 /// How long the node that an agent has left may still sign it out: 120 s to notice, 60 s of grace;
 /// milliseconds.
 pub const MOVED_MS: u64 = 180_000;
@@ -313,6 +319,10 @@ pub const KEEP_RETRY_MS: u64 = 1_000;
 /// Intents (with their outcomes) that the journal holds; at the bound a new non-idempotent
 /// command is `REJECTED` with `retryAfterMs`, a peer's intent is taken and the oldest one dropped.
 pub const JOURNAL_ENTRIES: usize = 200_000;
+
+/// Own intents that were taken back of which members are told again when they, or this instance, can
+/// hear again; beyond it the one that would be forgotten first is not.
+pub const WITHDRAWN: usize = 2_000;
 
 /// Records in one journal message to a peer.
 pub const JOURNAL_RECORDS: usize = 60;

@@ -11,7 +11,11 @@ use crate::state::timer::Timer;
 use crate::{Engine, Event, limits};
 
 impl Engine {
-    pub(crate) fn on_published(&mut self, id: PublishId, outcome: PublishOutcome) {
+    pub(crate) fn on_published(&mut self, number: PublishId, outcome: PublishOutcome) {
+        // Of what is not kept, or was taken back from that link, nothing is to be learnt.
+        let Some(id) = self.outbox.answered(number) else {
+            return;
+        };
         match outcome {
             PublishOutcome::Confirmed => {
                 if let Some((sent, overtaken)) = self.outbox.confirmed(id) {
