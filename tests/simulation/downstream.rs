@@ -86,7 +86,7 @@ impl World {
                 (CallOutcome::OutOfService { reason }, 1)
             }
             Some(Trouble::Vague) if self.rng.one_in(6) => {
-                if self.rng.one_in(2) {
+                if self.rng.one_in(2) && !self.is_out(call) {
                     self.carry_out_request(node, call);
                 }
                 if self.rng.one_in(2) {
@@ -100,6 +100,7 @@ impl World {
                 self.after(late, Ev::LateCall(node, Box::new(call.clone())));
                 (timed_out(), REQUEST_TIMEOUT_MS)
             }
+            _ if self.is_out(call) => (refusal(), 1),
             Some(Trouble::Refusing) if self.other_rng.one_in(3) => (refusal(), 1),
             trouble => {
                 let answer = self.carry_out_request(node, call);
@@ -120,6 +121,16 @@ impl World {
         let wait = wait + self.rng.below(20);
         let call = call.id;
         self.input_after(wait, node, boot, Input::CallDone { call, outcome });
+    }
+
+    /// The platform takes nothing but a sign-in from an agent who is signed out.
+    fn is_out(&self, call: &Call) -> bool {
+        let wants_in = match &call.action {
+            Action::MakeCall { .. } => true,
+            Action::SetState { state, .. } => *state != "LOGOUT",
+            _ => false,
+        };
+        wants_in && self.plan.extra.states && !self.platform.signed_in(call.agent.as_str())
     }
 
     pub fn carry_out_request(&mut self, node: usize, call: &Call) -> Answer {
