@@ -4,27 +4,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation, Connection};
-use tokio::sync::{Mutex, OwnedSemaphorePermit};
-use tokio::time::Instant;
+use lapin::{BasicProperties, Confirmation};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::callback::Objects;
 use super::connection::{BadConfig, Broker, Dial};
 use super::request::{Asked, Callback};
+use super::way::{Lease, Way};
 use crate::broker::guard;
 use crate::net::TlsClient;
 use crate::renewed::Renewed;
 
 /// Bound of one publication with its confirm.
 const CONFIRM: Duration = Duration::from_secs(5);
-/// Channels kept open; each carries one publication at a time, so that a message that comes back
-/// is known to be its own.
-const CHANNELS: usize = 16;
-/// How long a broker is left alone that could not be reached: those that waited meanwhile go on to
-/// the next one at once.
-const REST: Duration = Duration::from_secs(1);
 const PERSISTENT: u8 = 2;
 
 /// Where commands are put.
@@ -89,38 +83,19 @@ impl Failure {
     }
 }
 
-struct Way {
-    broker: Broker,
-    open: Mutex<Open>,
-}
-
-#[derive(Default)]
-struct Open {
-    connection: Option<Arc<Connection>>,
-    /// Channels that nobody uses.
-    free: Vec<Channel>,
-    /// When it could not be opened, and why.
-    failed: Option<(Instant, String)>,
-}
-
-/// Publishes commands. One connection a broker, opened at need.
+/// Publishes commands: one way a broker.
 pub(super) struct Publisher {
     config: PublisherConfig,
-    dial: Dial,
-    ways: Vec<Way>,
+    ways: Vec<Arc<Way>>,
 }
 
 impl Publisher {
     pub(super) fn new(config: PublisherConfig) -> Result<Self, BadConfig> {
         config.tls.config()?;
-        let way = |broker| Way {
-            broker,
-            open: Mutex::default(),
-        };
+        let way = |broker| Way::new(broker, config.dial());
         let brokers = Broker::all(&config.brokers, config.heartbeat)?;
         Ok(Self {
             ways: brokers.into_iter().map(way).collect(),
-            dial: config.dial(),
             config,
         })
     }
@@ -170,16 +145,16 @@ impl Publisher {
         Err(failure)
     }
 
-    async fn publish_at(&self, way: &Way, asked: &Asked) -> Result<(), Failure> {
-        let channel = self.channel(way).await.map_err(Failure::NotTaken)?;
-        self.register(way, &channel, asked).await?;
+    async fn publish_at(&self, way: &Arc<Way>, asked: &Asked) -> Result<(), Failure> {
+        let lease = way.lease().await.map_err(Failure::NotTaken)?;
+        self.register(way, &lease, asked).await?;
         let publish = async {
             let options = BasicPublishOptions {
                 mandatory: true,
                 ..BasicPublishOptions::default()
             };
             let queue = ShortString::from(self.config.queue.as_str());
-            let confirm = channel.basic_publish(
+            let confirm = lease.channel().basic_publish(
                 ShortString::default(),
                 queue,
                 options,
@@ -189,40 +164,43 @@ impl Publisher {
             confirm.await?.await
         };
         match tokio::time::timeout(CONFIRM, publish).await {
-            Ok(Ok(Confirmation::Ack(None))) => {
-                keep(way, channel).await;
-                Ok(())
+            Ok(Ok(confirmation)) => {
+                lease.answered();
+                self.meant_by(&confirmation)
             }
-            Ok(Ok(Confirmation::Ack(Some(_)))) => {
-                keep(way, channel).await;
-                let words = format!("there is no queue {}", self.config.queue);
-                Err(Failure::NotTaken(words))
-            }
-            Ok(Ok(_)) => Err(Failure::NotTaken("the broker refuses it".to_owned())),
             Ok(Err(error)) => {
                 guard::note(&error);
                 Err(Failure::Unknown(error.to_string()))
             }
             Err(_) => {
-                // It may hang: the next command begins with a new connection.
-                way.open.lock().await.connection = None;
-                Err(Failure::Unknown("no confirm in time".to_owned()))
+                let why = "no confirm in time";
+                lease.gave_nothing(why);
+                Err(Failure::Unknown(why.to_owned()))
             }
         }
     }
 
+    fn meant_by(&self, confirmation: &Confirmation) -> Result<(), Failure> {
+        match confirmation {
+            Confirmation::Ack(None) => Ok(()),
+            Confirmation::Ack(Some(_)) => {
+                let words = format!("there is no queue {}", self.config.queue);
+                Err(Failure::NotTaken(words))
+            }
+            // A broker says that it answers for nothing, not that it kept nothing: of a queue on
+            // several nodes some may have it.
+            _ => Err(Failure::Unknown("the broker refuses it".to_owned())),
+        }
+    }
+
     /// Before the command, so that the events it causes are posted, too, from the first on.
-    async fn register(&self, way: &Way, channel: &Channel, asked: &Asked) -> Result<(), Failure> {
+    async fn register(&self, way: &Way, lease: &Lease, asked: &Asked) -> Result<(), Failure> {
         let (Some(objects), Callback::At(registration)) = (&self.config.callbacks, &asked.callback)
         else {
             return Ok(());
         };
-        let connection = way.open.lock().await.connection.clone();
-        let Some(connection) = connection else {
-            return Err(Failure::NotTaken("the connection is lost".to_owned()));
-        };
-        let at = (connection.as_ref(), way.broker.label.as_str());
-        let register = objects.register(at, channel, registration);
+        let at = (&**lease.connection(), way.broker.label.as_str());
+        let register = objects.register(at, lease.channel(), registration);
         match tokio::time::timeout(CONFIRM, register).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(why)) => Err(Failure::Callback(why)),
@@ -230,66 +208,10 @@ impl Publisher {
         }
     }
 
-    /// A channel with confirms that nobody else uses.
-    async fn channel(&self, way: &Way) -> Result<Channel, String> {
-        let mut open = way.open.lock().await;
-        let alive = open
-            .connection
-            .as_ref()
-            .is_some_and(|connection| connection.status().connected());
-        if !alive {
-            if let Some((at, why)) = &open.failed
-                && at.elapsed() < REST
-            {
-                return Err(why.clone());
-            }
-            *open = Open::default();
-            match way.broker.open(&self.dial, "rest").await {
-                Ok(connection) => open.connection = Some(Arc::new(connection)),
-                Err(why) => {
-                    open.failed = Some((Instant::now(), why.clone()));
-                    return Err(why);
-                }
-            }
-        }
-        while let Some(channel) = open.free.pop() {
-            if channel.status().connected() {
-                return Ok(channel);
-            }
-        }
-        let Some(connection) = &open.connection else {
-            return Err("not connected".to_owned());
-        };
-        let opened = async {
-            let channel = connection.create_channel().await?;
-            channel
-                .confirm_select(ConfirmSelectOptions::default())
-                .await?;
-            Ok::<_, lapin::Error>(channel)
-        };
-        match tokio::time::timeout(self.config.timeout, opened).await {
-            Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(error)) => {
-                guard::note(&error);
-                open.connection = None;
-                Err(error.to_string())
-            }
-            Err(_) => {
-                open.connection = None;
-                Err("no channel in time".to_owned())
-            }
-        }
-    }
-}
-
-/// Keeps a channel for the next command.
-async fn keep(way: &Way, channel: Channel) {
-    let mut open = way.open.lock().await;
-    if open.free.len() < CHANNELS {
-        open.free.push(channel);
-    } else {
-        drop(open);
-        let _ = channel.close(200, "OK".into()).await;
+    /// An orderly end, in bounded time.
+    pub(super) async fn close(&self) {
+        let ways = self.ways.iter().map(|way| way.close());
+        futures::future::join_all(ways).await;
     }
 }
 
@@ -366,7 +288,7 @@ mod tests {
         // The place is free once the attempt has ended.
         let ended = tokio::time::timeout(Duration::from_secs(20), room.acquire()).await;
         drop(ended.unwrap().unwrap());
-        assert!(publisher.ways[0].open.lock().await.failed.is_some());
+        assert!(publisher.ways[0].has_failed());
     }
 
     #[tokio::test]

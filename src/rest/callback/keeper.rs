@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
-use lapin::{Channel, Connection, Consumer};
+use lapin::{Channel, Consumer};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -20,6 +20,7 @@ use super::home::{CLOCKS, Home, News, Stuck, news};
 use super::objects::Registration;
 use super::worker::{Order, Worker};
 use super::{DESTINATIONS, Shared};
+use crate::broker::cut::CutConnection;
 use crate::broker::guard;
 use crate::clock::wall_ms;
 use crate::rest::connection::{Broker, Dial};
@@ -67,7 +68,7 @@ pub(super) struct Keeper {
 /// One connection's worth of it.
 struct Session<'a> {
     keeper: &'a Keeper,
-    connection: Arc<Connection>,
+    connection: Arc<CutConnection>,
     registry: Channel,
     homes: HashMap<String, Home>,
     workers: JoinSet<(String, Result<(), String>)>,
@@ -153,7 +154,7 @@ impl<'a> Session<'a> {
     ) -> Result<(Self, Consumer), String> {
         let connection = keeper.broker.open(&keeper.dial, "callbacks").await?;
         let objects = &keeper.shared.objects;
-        let declared = objects.declare_registry((&connection, &keeper.broker.label));
+        let declared = objects.declare_registry((&*connection, &keeper.broker.label));
         let declared = tokio::time::timeout(ANSWER, declared).await;
         declared.unwrap_or_else(|_| Err("no answer in time".to_owned()))?;
         let begun = async {
