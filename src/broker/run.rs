@@ -143,7 +143,10 @@ async fn open(
             )
         })
         .await?;
-    let declared = match config.queue_type.problem_on(&consume.inner.greeting.version) {
+    let declared = match config
+        .queue_type
+        .problem_on(&consume.inner.greeting.version)
+    {
         Some(why) => Err(Problem::new(Class::Precondition, why)),
         None => declare::command_queues(&context, &consume).await,
     };

@@ -14,9 +14,9 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, ConnectionProperties};
 use sha2::{Digest as _, Sha256};
 
-use crate::broker::cut::CutConnection;
 use super::link::{ANSWER_LIMIT, Broker, Failure, brokers, connect_any, short};
 use super::{ClientError, ClientOptions};
+use crate::broker::cut::CutConnection;
 use crate::model::text::hex;
 
 /// Most letters that are read of one broker.

@@ -452,4 +452,29 @@ mod tests {
         assert_ne!(unique("c-"), unique("c-"));
         assert_eq!(short(&"é".repeat(200)).as_str().len(), 254);
     }
+
+    #[tokio::test]
+    async fn a_broker_that_says_nothing_is_given_up_and_its_socket_is_closed() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut options = ClientOptions::new("d");
+        options.connect_limit = Duration::from_millis(300);
+        let list = [silent.local_addr().unwrap().to_string()];
+        let broker = brokers(&list, &options).unwrap().remove(0);
+        let event_queue = unique("events.");
+        let setup = Setup {
+            options,
+            event_queue,
+        };
+        let ended = tokio::spawn(async move {
+            let (mut stream, _) = silent.accept().await.unwrap();
+            let mut greeting = Vec::new();
+            // Ends when the other side has closed.
+            let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut greeting).await;
+            greeting
+        });
+        let failure = Link::open(&broker, &setup).await.err().unwrap();
+        assert!(!failure.refused, "{failure:?}");
+        let greeting = tokio::time::timeout(Duration::from_secs(30), ended).await;
+        assert!(greeting.unwrap().unwrap().starts_with(b"AMQP"));
+    }
 }

@@ -7,6 +7,8 @@
 
 mod callback;
 mod connection;
+#[cfg(test)]
+mod fake_broker;
 mod openapi;
 mod publisher;
 mod renewal;

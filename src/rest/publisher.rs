@@ -244,9 +244,20 @@ fn properties(asked: &Asked, instance: &str) -> BasicProperties {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
+    use super::super::fake_broker::{FakeBroker, Manner};
     use super::*;
 
+    /// Longer than anything takes that does not wait for a silent broker.
+    const AT_ONCE: Duration = Duration::from_secs(2);
+    const LIMIT: Duration = Duration::from_secs(60);
+
     fn publisher(brokers: &[&str]) -> Publisher {
+        within(Duration::from_millis(300), brokers)
+    }
+
+    fn within(timeout: Duration, brokers: &[&str]) -> Publisher {
         let brokers = brokers
             .iter()
             .map(|uri| ((*uri).to_owned(), (*uri).to_owned()));
@@ -255,7 +266,7 @@ mod tests {
             brokers: Renewed::new(brokers.collect()),
             queue: "Connector1".to_owned(),
             heartbeat: Duration::from_secs(2),
-            timeout: Duration::from_millis(300),
+            timeout,
             tls: TlsClient::default(),
             callbacks: None,
         })
@@ -307,5 +318,149 @@ mod tests {
             "{:?}",
             begun.elapsed()
         );
+    }
+
+    fn to(brokers: &[&FakeBroker]) -> Publisher {
+        let addresses: Vec<String> = brokers.iter().map(|broker| broker.address()).collect();
+        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        within(Duration::from_secs(10), &addresses)
+    }
+
+    /// Publishes until it is so.
+    async fn until(publisher: &Publisher, what: &str, mut is_so: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < LIMIT, "{what}");
+            let _ = publisher.publish(asked()).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn at_once(publisher: &Publisher) {
+        let begun = Instant::now();
+        publisher.publish(asked()).await.unwrap();
+        assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_confirms_nothing_is_left_for_the_next_one_and_tried_by_one_at_a_time() {
+        let (first, second) = (
+            FakeBroker::start(Manner::Confirms).await,
+            FakeBroker::start(Manner::Confirms).await,
+        );
+        let publisher = to(&[&first, &second]);
+        publisher.publish(asked()).await.unwrap();
+        first.set(Manner::SaysNothing);
+        let all = (0..5).map(|_| publisher.publish(asked()));
+        for ended in futures::future::join_all(all).await {
+            ended.unwrap();
+        }
+        assert_eq!(second.seen().attempts, [2; 5]);
+        for _ in 0..20 {
+            at_once(&publisher).await;
+        }
+        assert_eq!(second.seen().attempts[5..], [1; 20]);
+        // It is tried again by one, who waits in vain; the others do not.
+        let tried = first.seen().attempts.len();
+        let begun = Instant::now();
+        while first.seen().attempts.len() == tried {
+            assert!(begun.elapsed() < LIMIT);
+            let all = (0..5).map(|_| publisher.publish(asked()));
+            futures::future::join_all(all).await;
+        }
+        let seen = first.seen();
+        assert_eq!((seen.attempts.len(), seen.connections), (tried + 1, 2));
+        first.set(Manner::Confirms);
+        until(&publisher, "it is used again", || {
+            first.seen().attempts.len() > tried + 2
+        })
+        .await;
+        let seen = first.seen();
+        // What hung was cut, although the broker did not end it.
+        assert!(seen.connections <= 3 && seen.open == 1, "{seen:?}");
+    }
+
+    #[tokio::test]
+    async fn in_an_alarm_of_a_broker_the_next_one_is_taken_at_once_and_no_connection_is_opened() {
+        let (first, second) = (
+            FakeBroker::start(Manner::IsInAlarm).await,
+            FakeBroker::start(Manner::Confirms).await,
+        );
+        let publisher = to(&[&first, &second]);
+        for _ in 0..20 {
+            at_once(&publisher).await;
+        }
+        let seen = first.seen();
+        assert_eq!((seen.attempts.len(), seen.connections), (1, 1));
+        assert_eq!(second.seen().attempts, [1; 19]);
+        first.set(Manner::Confirms);
+        until(&publisher, "it is used again", || {
+            first.seen().attempts.len() > 1
+        })
+        .await;
+        assert_eq!(first.seen().connections, 1);
+    }
+
+    #[tokio::test]
+    async fn what_a_broker_refuses_it_may_have_kept() {
+        let (first, second) = (
+            FakeBroker::start(Manner::Refuses).await,
+            FakeBroker::start(Manner::Confirms).await,
+        );
+        let publisher = to(&[&first, &second]);
+        publisher.publish(asked()).await.unwrap();
+        assert_eq!(second.seen().attempts, [2]);
+        second.set(Manner::Refuses);
+        let refused = publisher.publish(asked()).await.unwrap_err();
+        assert_eq!(refused.taken(), "unknown");
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_takes_connections_and_says_nothing_delays_the_first_and_is_let_go() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = silent.local_addr().unwrap().to_string();
+        let (told, mut ended) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = silent.accept().await {
+                let told = told.clone();
+                tokio::spawn(async move {
+                    let mut all = Vec::new();
+                    // Ends when the other side has closed.
+                    let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut all).await;
+                    let _ = told.send(all);
+                });
+            }
+        });
+        let second = FakeBroker::start(Manner::Confirms).await;
+        let second_address = second.address();
+        let timeout = Duration::from_secs(3);
+        let publisher = within(timeout, &[&address, &second_address]);
+        publisher.publish(asked()).await.unwrap();
+        let begun = Instant::now();
+        // It is dialled twice meanwhile.
+        while begun.elapsed() < Duration::from_secs(9) {
+            at_once(&publisher).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for _ in 0..2 {
+            let greeting = tokio::time::timeout(LIMIT, ended.recv()).await;
+            assert!(greeting.unwrap().unwrap().starts_with(b"AMQP"));
+        }
+        let attempts = second.seen().attempts;
+        assert!(attempts.iter().all(|attempt| *attempt == 1));
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_ends_connections_is_not_dialled_by_everybody_who_comes() {
+        let (first, second) = (
+            FakeBroker::start(Manner::Leaves).await,
+            FakeBroker::start(Manner::Confirms).await,
+        );
+        let publisher = to(&[&first, &second]);
+        until(&publisher, "many were taken", || {
+            second.seen().attempts.len() > 50
+        })
+        .await;
+        assert!(first.seen().connections < 5, "{:?}", first.seen());
     }
 }

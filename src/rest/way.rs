@@ -111,6 +111,17 @@ impl Line {
             proved: AtomicBool::new(false),
         }
     }
+
+    /// A channel that nobody uses.
+    fn kept(&self) -> Option<Channel> {
+        let mut free = lock(&self.free);
+        while let Some(channel) = free.pop() {
+            if channel.status().connected() {
+                return Some(channel);
+            }
+        }
+        None
+    }
 }
 
 impl State {
@@ -181,8 +192,7 @@ impl Way {
             way: Arc::clone(self),
             is_one: trial,
         };
-        let kept = lock(&line.free).pop();
-        let channel = match kept {
+        let channel = match line.kept() {
             Some(channel) => channel,
             None => self.channel(&line).await?,
         };
@@ -375,5 +385,68 @@ impl Drop for Trial {
         if self.is_one {
             lock(&self.way.state).on_trial = false;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake_broker::{FakeBroker, Manner};
+    use super::*;
+    use crate::net::TlsClient;
+    use crate::renewed::Renewed;
+
+    fn to(broker: &FakeBroker) -> Arc<Way> {
+        let all = Renewed::new(vec![(broker.address(), "b-1".to_owned())]);
+        let mut brokers = Broker::all(&all, Duration::from_secs(2)).ok().unwrap();
+        let dial = Dial {
+            instance: "gc-1".to_owned(),
+            timeout: Duration::from_secs(10),
+            tls: TlsClient::default(),
+        };
+        Way::new(brokers.remove(0), dial)
+    }
+
+    #[tokio::test]
+    async fn a_channel_of_an_older_connection_is_not_kept_among_those_of_a_new_one() {
+        let broker = FakeBroker::start(Manner::Confirms).await;
+        let way = to(&broker);
+        let old = way.lease().await.unwrap();
+        let hung = way.lease().await.unwrap();
+        hung.gave_nothing("no confirm in time");
+        let begun = Instant::now();
+        let new = loop {
+            match way.lease().await {
+                Ok(new) => break new,
+                Err(why) => assert!(begun.elapsed() < Duration::from_secs(30), "{why}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert!(!Arc::ptr_eq(&old.line, &new.line));
+        let line = Arc::clone(&new.line);
+        // Others must not wait on what is not proved.
+        assert!(way.lease().await.is_err());
+        old.answered();
+        assert!(lock(&line.free).is_empty());
+        assert!(way.has_failed(), "an older connection proves nothing");
+        new.answered();
+        assert_eq!(lock(&line.free).len(), 1);
+        assert!(!way.has_failed());
+        assert!(Arc::ptr_eq(&way.lease().await.unwrap().line, &line));
+        assert_eq!(broker.seen().connections, 2);
+    }
+
+    #[test]
+    fn the_pause_grows_and_is_longer_where_connections_are_given_and_no_confirms() {
+        let now = Instant::now();
+        let pauses = |in_doubt: bool| {
+            let mut failed = None;
+            let mut next = || {
+                let next = Failed::after(failed.as_ref(), "gone".to_owned(), in_doubt, now);
+                failed.insert(next).pause.as_secs()
+            };
+            (0..7).map(|_| next()).collect::<Vec<_>>()
+        };
+        assert_eq!(pauses(false), [1, 2, 4, 5, 5, 5, 5]);
+        assert_eq!(pauses(true), [1, 2, 4, 8, 16, 30, 30]);
     }
 }
