@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties};
-use socket2::{Socket, TcpKeepalive};
+use socket2::Socket;
 
 use super::classify::{Class, Problem};
 use super::guard::Greeting;
 use super::{BrokerConfig, BrokerError, CLOSE_LIMIT, RPC_LIMIT, guard, lock};
-use crate::net::{TlsClient, amqp, dial};
+use crate::net::{TlsClient, amqp, dial, options};
 
 /// A broker of the list, ready to be dialled.
 pub(super) struct Endpoint {
@@ -192,7 +192,7 @@ impl Conn {
         let silence = 2 * config.heartbeat.max(Duration::from_secs(1));
         let connect = async move |uri: AMQPUri, runtime: async_rs::TokioRuntime| {
             let connect = amqp::connect(&uri, &tls, &runtime, |socket| {
-                set_options(&socket, silence);
+                options::long_lived(&socket, silence);
                 remember(&cutter, socket.try_clone()?)
             });
             // In a thread of the library's, that outlives the caller.
@@ -253,19 +253,6 @@ pub(super) async fn within<T>(
         let text = format!("not open within {limit:?}");
         Err(Problem::new(Class::Timeout, text))
     })
-}
-
-/// A half-open connection is noticed by unacknowledged data too, not by heartbeats alone. Options
-/// that the system lacks are done without.
-fn set_options(socket: &Socket, silence: Duration) {
-    let keepalive = TcpKeepalive::new()
-        .with_time(silence)
-        .with_interval(Duration::from_secs(1))
-        .with_retries(3);
-    let _ = socket.set_tcp_nodelay(true);
-    let _ = socket.set_tcp_keepalive(&keepalive);
-    #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(silence));
 }
 
 fn properties(config: &BrokerConfig, purpose: &str) -> ConnectionProperties {
