@@ -519,12 +519,12 @@ fn build_shells(
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_disk_that_hangs_does_not_hold_up_the_end() {
         let dir = tempfile::tempdir().unwrap();
         let (journal, disk) = crate::journal::testing::on_a_hung_disk(dir.path());
         let begun = Instant::now();
-        let close = close_journal(journal, begun + Duration::from_millis(200));
+        let close = tokio::spawn(close_journal(journal, begun + Duration::from_millis(200)));
         let closed = tokio::time::timeout(Duration::from_secs(30), close).await;
         // Else the runtime of this test would wait for it.
         drop(disk);

@@ -183,15 +183,17 @@ impl Replies {
             next = self.waiting.recv(), if room => {
                 let Some((id, message)) = next else { return false };
                 let reply = Reply { id, message, strikes: 0 };
-                match self.write(reply).await {
-                    Ok(written) => self.written.push_back(written),
-                    Err((reply, loss)) if self.written.is_empty() => {
-                        // Nothing was on its way: it never left.
-                        self.failed(reply.id, &loss).await;
-                    }
-                    Err((reply, loss)) => {
+                match self.write(&reply).await {
+                    Some(Ok(confirming)) => self.written.push_back(Written::new(reply, confirming)),
+                    // Nothing was on its way: it never left.
+                    Some(Err(loss)) if self.written.is_empty() => self.failed(reply.id, &loss).await,
+                    Some(Err(loss)) => {
                         self.lost(loss).await;
                         self.suspects.push_back(reply);
+                    }
+                    None => {
+                        self.suspects.push_back(reply);
+                        return false;
                     }
                 }
                 true
@@ -202,31 +204,26 @@ impl Replies {
     /// Sends one and waits for its confirm. False: the link ends.
     async fn alone(&mut self, suspect: Reply) -> bool {
         let link = Arc::clone(&self.link);
-        let sent = tokio::select! {
-            () = link.cancel.cancelled() => None,
-            written = self.write(suspect.copy()) => Some(written),
-        };
-        let mut written = match sent {
+        let confirming = match self.write(&suspect).await {
+            Some(Ok(confirming)) => confirming,
+            Some(Err(loss)) => {
+                self.failed(suspect.id, &loss).await;
+                return true;
+            }
             None => {
                 self.suspects.push_front(suspect);
                 return false;
             }
-            Some(Ok(written)) => VecDeque::from([written]),
-            Some(Err((reply, loss))) => {
-                self.failed(reply.id, &loss).await;
-                return true;
-            }
         };
+        let mut written = Written::new(suspect, confirming);
         let answer = tokio::select! {
-            () = link.cancel.cancelled() => {
-                self.suspects.push_front(suspect);
-                return false;
-            }
-            answer = first(&mut written, &link) => answer,
+            () = link.cancel.cancelled() => None,
+            answer = confirmed(&mut written, &link) => Some(answer),
         };
         match answer {
-            Ok(outcome) => tell(&self.link, suspect.id, outcome).await,
-            Err(loss) => self.judge(suspect, loss).await,
+            Some(Ok(outcome)) => tell(&self.link, written.reply.id, outcome).await,
+            Some(Err(loss)) => self.judge(written.reply, loss).await,
+            None => self.written.push_front(written),
         }
         true
     }
@@ -284,15 +281,14 @@ impl Replies {
         tell(&self.link, id, outcome).await;
     }
 
-    /// Hands one to the library; connects where there is no connection.
-    async fn write(&mut self, reply: Reply) -> Result<Written, (Reply, Loss)> {
-        match send(&self.link, &mut self.open, reply.message.clone()).await {
-            Ok(confirming) => Ok(Written {
-                reply,
-                confirming,
-                until: Instant::now() + RPC_LIMIT,
-            }),
-            Err(problem) => Err((reply, problem.into())),
+    /// Hands one to the library; connects where there is no connection. `None`: the link ends.
+    async fn write(&mut self, reply: &Reply) -> Option<Result<Confirming, Loss>> {
+        let link = Arc::clone(&self.link);
+        tokio::select! {
+            () = link.cancel.cancelled() => None,
+            sent = send(&link, &mut self.open, reply.message.clone()) => {
+                Some(sent.map_err(Loss::from))
+            }
         }
     }
 
@@ -331,12 +327,12 @@ async fn tell(link: &Link, id: PublishId, outcome: PublishOutcome) {
     link.context.published(id, outcome).await;
 }
 
-impl Reply {
-    fn copy(&self) -> Self {
+impl Written {
+    fn new(reply: Reply, confirming: Confirming) -> Self {
         Self {
-            id: self.id,
-            message: self.message.clone(),
-            strikes: self.strikes,
+            reply,
+            confirming,
+            until: Instant::now() + RPC_LIMIT,
         }
     }
 }
@@ -344,17 +340,22 @@ impl Reply {
 /// What became of the first of those that are on their way; never where there is none. The broker
 /// confirms in the order of publication, as far as anybody waits for it.
 async fn first(written: &mut VecDeque<Written>, link: &Link) -> Result<PublishOutcome, Loss> {
-    let Some(first) = written.front_mut() else {
-        return std::future::pending().await;
-    };
+    match written.front_mut() {
+        Some(first) => confirmed(first, link).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the broker says of one, in bounded time.
+async fn confirmed(written: &mut Written, link: &Link) -> Result<PublishOutcome, Loss> {
     loop {
-        match timeout_at(first.until, &mut first.confirming).await {
+        match timeout_at(written.until, &mut written.confirming).await {
             Ok(Ok(Confirmation::Nack(_))) => return Ok(PublishOutcome::Refused),
             Ok(Ok(_)) => return Ok(PublishOutcome::Confirmed),
             Ok(Err(error)) => return Err(error.into()),
             // A blocked broker has not read it yet: that is no answer that is missing.
             Err(_) if link.blocked.load(Ordering::Relaxed) => {
-                first.until = Instant::now() + RPC_LIMIT;
+                written.until = Instant::now() + RPC_LIMIT;
             }
             Err(_) => return Err(Problem::timeout("a direct reply").into()),
         }
