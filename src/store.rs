@@ -344,6 +344,7 @@ mod tests {
             user: None,
             tombstone: false,
             group: String::new(),
+            newest_change: None,
         }
     }
 

@@ -313,6 +313,7 @@ fn seed(config: &std::path::Path, cluster: &str, count: u32) {
             user: None,
             tombstone: false,
             group: String::new(),
+            newest_change: None,
         };
         (agent, Some(record))
     });

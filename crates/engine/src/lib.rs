@@ -144,6 +144,7 @@ impl Engine {
         self.now = now;
         self.retention.advance(now);
         self.sessions.bury(now.mono + limits::TOMBSTONE_MS);
+        self.agents.all_here_since = now.mono;
         for node in 0..self.route.nodes().len() {
             self.timers.set(Timer::Probe(node), now.mono);
         }
@@ -340,13 +341,21 @@ impl Engine {
         !self.jobs.is_empty()
     }
 
-    /// Removes those that are old enough; most times there is none.
+    /// Removes those that are old enough; most times there is none. A member that is away may come
+    /// back with the session as it was: before everybody has been here for as long, none is removed,
+    /// unless they are many.
     fn sweep_tombstones(&mut self) {
         let tally = self.sessions.tally(&self.cfg.instance);
-        if tally.total == self.sessions.number() as u64 {
+        let number = self.sessions.number();
+        let ended = number.saturating_sub(usize::try_from(tally.total).unwrap_or(usize::MAX));
+        let now = self.now.mono;
+        if self.somebody_is_away() {
+            self.agents.all_here_since = now;
+        }
+        let early = now < self.agents.all_here_since + limits::TOMBSTONE_MS;
+        if ended == 0 || (early && ended <= limits::TOMBSTONES_KEPT) {
             return;
         }
-        let now = self.now.mono;
         let old: Vec<_> = self
             .sessions
             .iter()
@@ -363,10 +372,19 @@ impl Engine {
         }
     }
 
+    /// Whether a member that is known is not here.
+    fn somebody_is_away(&self) -> bool {
+        self.book.known_members().any(|id| {
+            let peer = self.members.get(id);
+            !peer.is_some_and(|peer| peer.liveness.present())
+        })
+    }
+
     fn sweep(&mut self) {
         self.sweep_tombstones();
         self.sweep_journal();
         self.look_at_disk();
+        self.look_at_store();
         self.timers.set(Timer::Sweep, self.now.mono + 1_000);
         self.forget_strangers();
         self.note_steady_leads();

@@ -113,6 +113,10 @@ pub struct SessionRecord {
     /// Name of the group whose queue its Connect came through; empty is the first group.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub group: String,
+    /// When the newest state change that was carried out had been sent, seconds since the epoch:
+    /// an older one that comes again must not undo it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest_change: Option<u64>,
 }
 
 impl SessionRecord {

@@ -13,6 +13,9 @@ use crate::wire::command::ClientCommand;
 use crate::wire::event::ClientEvent;
 use crate::wire::reply::Outcome;
 
+/// Why a Connect has to come again.
+const NO_STORE: &str = "the store is not ready; try again later";
+
 impl Engine {
     // ---- Connect ------------------------------------------------------------------------------
 
@@ -50,7 +53,7 @@ impl Engine {
                 return;
             }
         } else if !self.sessions.has_room() {
-            self.reject(id, ErrorCode::PleaseRetry, "no room for another agent");
+            self.refuse_till_later(id, "no room for another agent; try again later");
             return;
         }
         if !self.admits(agent) {
@@ -58,7 +61,7 @@ impl Engine {
             return;
         }
         if !self.epoch_ready() {
-            self.reject(id, ErrorCode::PleaseRetry, "the store is not ready");
+            self.refuse_till_later(id, NO_STORE);
             return;
         }
         let epoch = self.next_subscription();
@@ -107,6 +110,7 @@ impl Engine {
             user: None,
             tombstone: true,
             group: pending.group.clone(),
+            newest_change: None,
         }));
     }
 
@@ -160,11 +164,7 @@ impl Engine {
         if acquired && epoch_of_own.is_none() {
             self.unsubscribe(agent, pending.epoch);
             self.forget_unproven(agent);
-            self.reject(
-                pending.job,
-                ErrorCode::PleaseRetry,
-                "the store is not ready",
-            );
+            self.refuse_till_later(pending.job, NO_STORE);
             return;
         }
         let Some(session) = self.sessions.get_mut(agent) else {

@@ -22,4 +22,6 @@ pub(crate) struct Agents {
     pub(crate) states: states::Round,
     /// Agents that are being given away; at most one entry a session.
     pub(crate) yielding: Vec<AgentId>,
+    /// Since when no member that is known was away, monotonic milliseconds.
+    pub(crate) all_here_since: u64,
 }

@@ -97,8 +97,12 @@ pub const STATES_BACKLOG: usize = 10_000;
 /// of one with a longer body is answered without it.
 pub const REMEMBERED_BODY: usize = 512;
 
-/// Peers that are tracked; heartbeats of further ones are ignored.
+/// Peers that are tracked; another one takes the place of one that is gone, and is not heard where
+/// all are there.
 pub const PEERS: usize = 16;
+
+/// One that is lost keeps its place for so long at least, milliseconds.
+pub const PEER_KEPT_MS: u64 = 60_000;
 
 /// Earlier starts remembered of a peer; beyond it the oldest is forgotten.
 pub const FORMER_BOOTS: usize = 8;
@@ -130,8 +134,11 @@ pub const HANDED_OVER_LINGER_MS: u64 = 2_000;
 /// without it, milliseconds.
 pub const FORCED_OUT_MS: u64 = 3_000;
 
-/// How long an ended session is remembered, milliseconds.
+/// How long an ended session is remembered once all members that are known are here, milliseconds.
 pub const TOMBSTONE_MS: u64 = 600_000;
+
+/// Ended sessions that are remembered for members that are away.
+pub const TOMBSTONES_KEPT: usize = SESSIONS / 4;
 
 /// Instances with another key that are told of; more are not counted.
 pub const STRANGERS: usize = 8;
@@ -352,7 +359,7 @@ pub const TRACE_ID: usize = 255;
 /// Steps that one member tells of a command; further ones are left out.
 pub const TRACE_ROWS: usize = 60;
 
-/// A journal that has not taken a record for so long counts as failing, milliseconds.
+/// A journal or a store that has not taken a record for so long counts as failing, milliseconds.
 pub const DISK_WAIT_MS: u64 = 3_000;
 
 /// Members' clocks that are less apart count as equal, milliseconds.

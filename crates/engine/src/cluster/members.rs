@@ -157,6 +157,12 @@ impl Peer {
         self.liveness == Liveness::Lost && !self.gone
     }
 
+    /// Whether it has left, or is not there and was not for long.
+    fn is_over(&self, now: Now) -> bool {
+        let long = now.mono >= self.last_seen + limits::PEER_KEPT_MS;
+        self.liveness == Liveness::Left || (!self.liveness.present() && long)
+    }
+
     /// Whether it has, as far as we know, a consumer on a broker still: a frozen process keeps its
     /// until the broker misses its heartbeats.
     #[must_use]
@@ -261,6 +267,19 @@ impl Members {
             .collect()
     }
 
+    /// Whether there is a place for another peer; where names come and go, that of the one that is
+    /// gone for longest. What it may have done is the book's to remember.
+    fn has_place(&mut self, now: Now) -> bool {
+        if self.peers.len() < limits::PEERS {
+            return true;
+        }
+        let gone = (self.peers.iter())
+            .filter(|(_, peer)| peer.is_over(now))
+            .min_by_key(|(_, peer)| peer.last_seen)
+            .map(|(id, _)| id.clone());
+        gone.is_some_and(|id| self.peers.remove(&id).is_some())
+    }
+
     /// A sign of life.
     pub fn on_heartbeat(
         &mut self,
@@ -269,7 +288,7 @@ impl Members {
         boot: BootId,
         heartbeat: Heartbeat,
     ) -> Option<Change> {
-        if !self.peers.contains_key(from) && self.peers.len() >= limits::PEERS {
+        if !self.peers.contains_key(from) && !self.has_place(now) {
             return None;
         }
         let fresh = |former: Vec<BootId>| Peer {

@@ -6,10 +6,8 @@
 
 use crate::catalogue::ErrorCode;
 use crate::model::{AgentId, Resource, Shortage};
-use crate::wire::reply::Outcome;
 
 use crate::api::ids::JobId;
-use crate::jobs::Answered;
 use crate::state::session::{Session, Subscription};
 use crate::{Engine, Event, limits};
 
@@ -92,11 +90,8 @@ impl Engine {
             return;
         }
         let words = format!("{shortage}; try again later");
-        let code = ErrorCode::PleaseRetry.as_str();
-        let mut answered = Answered::error(Outcome::Rejected, code, &words);
-        answered.retry_after_ms = Some(limits::NO_ROOM_RETRY_MS);
         self.short(shortage);
-        self.refuse_in_lane(id, &answered);
+        self.refuse_till_later(id, &words);
     }
 
     /// A request of a running command could not be sent. Where others of the same command were,

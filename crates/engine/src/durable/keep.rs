@@ -20,6 +20,10 @@ use crate::{Engine, Event, limits};
 pub(crate) struct Keeping {
     /// What is being written, until the store says that it has it.
     now: Option<Keep>,
+    /// Since when, monotonic milliseconds.
+    since: u64,
+    /// It takes so long that nothing can be expected of it.
+    hangs: bool,
     /// Highest fencing epoch seen anywhere.
     epoch: u64,
     /// Greatest epoch that may be used: it is on disk.
@@ -42,6 +46,12 @@ impl Keeping {
     pub(crate) fn see_epoch(&mut self, epoch: u64) {
         self.epoch = self.epoch.max(epoch);
     }
+}
+
+/// Of a disk that does not answer.
+pub(crate) fn late_words() -> String {
+    let seconds = limits::DISK_WAIT_MS / 1_000;
+    format!("the disk has not answered for {seconds} s")
 }
 
 impl Engine {
@@ -83,7 +93,7 @@ impl Engine {
 
     /// Whether none can be had, as the store takes nothing: a block that is on its way is waited for.
     pub(crate) fn lacks_epochs(&self) -> bool {
-        self.keeping.failing && !self.epoch_ready()
+        (self.keeping.failing || self.keeping.hangs) && !self.epoch_ready()
     }
 
     fn wants_epochs(&self) -> bool {
@@ -111,7 +121,7 @@ impl Engine {
     pub(crate) fn is_kept(&self, agent: &AgentId) -> bool {
         let writing = self.keeping.now.as_ref();
         let writing = writing.is_some_and(|keep| keep.sessions.iter().any(|(a, _)| a == agent));
-        let failing = self.now.mono < self.keeping.not_before;
+        let failing = self.keeping.hangs || self.now.mono < self.keeping.not_before;
         failing || !(writing || self.sessions.is_unkept(agent))
     }
 
@@ -136,6 +146,7 @@ impl Engine {
             *taken = true;
         }
         self.keeping.now = Some(keep.clone());
+        self.keeping.since = self.now.mono;
         self.out.push(StoreCommand::Keep(Box::new(keep)));
     }
 
@@ -147,15 +158,8 @@ impl Engine {
         let answers = std::mem::take(&mut self.keeping.answers);
         let (kept, waiting): (Vec<_>, Vec<_>) = answers.into_iter().partition(|(.., taken)| *taken);
         self.keeping.answers = waiting;
-        for (id, said, _) in kept {
-            let result = match &failure {
-                None => Ok(said),
-                Some(reason) => Err(format!(
-                    "{said}, but a restart forgets it: it could not be written: {reason}"
-                )),
-            };
-            self.out.push(LifeCommand::VerbDone { id, result });
-        }
+        self.answer_verbs(kept, failure.as_deref());
+        self.keeping.hangs = false;
         self.keeping.failing = failure.is_some();
         match failure {
             None => {
@@ -178,6 +182,37 @@ impl Engine {
                 self.keeping.not_before = self.now.mono + limits::KEEP_RETRY_MS;
                 self.timers.set(Timer::Keep, self.keeping.not_before);
             }
+        }
+    }
+
+    /// Those whose change was to be written.
+    fn answer_verbs(&mut self, verbs: Vec<(VerbId, String, bool)>, failure: Option<&str>) {
+        for (id, said, _) in verbs {
+            let result = match failure {
+                None => Ok(said),
+                Some(reason) => Err(format!(
+                    "{said}, but a restart forgets it: it could not be written: {reason}"
+                )),
+            };
+            self.out.push(LifeCommand::VerbDone { id, result });
+        }
+    }
+
+    /// A write that takes long counts as failed, as far as others wait for it: a disk that hangs may
+    /// never say so. No other one is begun before it has ended.
+    pub(crate) fn look_at_store(&mut self) {
+        let late = self.now.mono >= self.keeping.since + limits::DISK_WAIT_MS;
+        let writing = self.keeping.now.is_some();
+        if !writing || !late || self.cluster.pause.is_open() {
+            return;
+        }
+        let reason = late_words();
+        let answers = std::mem::take(&mut self.keeping.answers);
+        self.answer_verbs(answers, Some(&reason));
+        if !std::mem::replace(&mut self.keeping.hangs, true) {
+            self.out.tell(Event::NotKept { reason });
+            self.look_at_waiting();
+            self.look_at_roles("store");
         }
     }
 

@@ -418,6 +418,14 @@ impl Engine {
         self.only_tell(id, &command, answered);
     }
 
+    /// What cannot be done on this machine just now, and may be done elsewhere or later.
+    pub(crate) fn refuse_till_later(&mut self, id: JobId, words: &str) {
+        let code = ErrorCode::PleaseRetry.as_str();
+        let mut answered = Answered::error(Outcome::Rejected, code, words);
+        answered.retry_after_ms = Some(limits::NO_ROOM_RETRY_MS);
+        self.refuse_in_lane(id, &answered);
+    }
+
     /// The same of one whose turn it was: its lane goes on.
     pub(crate) fn refuse_in_lane(&mut self, id: JobId, answered: &Answered) {
         // Whoever wants no answer is done with it at once.

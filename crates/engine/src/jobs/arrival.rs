@@ -271,7 +271,7 @@ impl Engine {
     }
 
     /// Whether this state change may have been seen before, and a newer one of its agent was
-    /// carried out here: to run it would undo that. Clients' clocks tell in whole seconds, and
+    /// carried out: to run it would undo that. Clients' clocks tell in whole seconds, and
     /// only where they are given.
     pub(crate) fn overtaken(&self, id: JobId, command: &ClientCommand) -> bool {
         let job = self.jobs.get(id);
@@ -279,7 +279,8 @@ impl Engine {
         let Some(agent) = changed_agent(command).filter(|_| seen) else {
             return false;
         };
-        let newest = self.sessions.get(agent).and_then(|s| s.newest_change);
+        let session = self.sessions.get(agent);
+        let newest = session.and_then(|session| session.record.newest_change);
         let sent = job.and_then(|job| job.raw.sent_ms(self.now.wall));
         let sent = sent.map(|ms| ms / 1_000);
         sent.zip(newest).is_some_and(|(sent, newest)| sent < newest)
@@ -295,8 +296,16 @@ impl Engine {
         };
         // A client's clock that is ahead must not bar what is sent later.
         let sent = sent.min(self.now.wall) / 1_000;
-        if let Some(session) = self.sessions.get_mut(agent) {
-            session.newest_change = session.newest_change.max(Some(sent));
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        let known = session.record.newest_change;
+        if known < Some(sent) {
+            session.record.newest_change = Some(sent);
+            // Only the owner writes; whoever owns the agent next is to know.
+            if session.owned_by(&self.cfg.instance) {
+                self.sessions.touch_state(agent);
+            }
         }
     }
 

@@ -13,6 +13,7 @@
 use crate::api::command::{JournalWrite, Output, StoreCommand};
 use crate::api::ids::{JobId, JournalId, Now};
 use crate::cluster::members::Members;
+use crate::durable::keep::late_words;
 use crate::jobs::ledger::Key;
 use crate::model::InstanceId;
 use crate::peer::{IntentRecord, IntentRefusal, OutcomeRecord};
@@ -102,10 +103,7 @@ impl Engine {
         let late = writes.take_while(|(_, (_, at))| *at <= since && since > 0);
         let late: Vec<JournalId> = late.map(|(id, _)| *id).collect();
         if !late.is_empty() {
-            let words = format!(
-                "the disk has not answered for {} s",
-                limits::DISK_WAIT_MS / 1_000
-            );
+            let words = late_words();
             self.on_journaled(&late, Some(&words));
             self.look_at_waiting();
         }

@@ -133,6 +133,11 @@ impl Engine {
         let Some(index) = self.groups.iter().position(|group| group.name == name) else {
             return;
         };
+        // Nothing is left to who is not there: it is not heard, or its claim was late.
+        let peer = self.members.get(from);
+        if !peer.is_some_and(|peer| peer.liveness.present()) {
+            return;
+        }
         let closing = self.groups[index]
             .leaving
             .is_some_and(|leaving| leaving.closing);

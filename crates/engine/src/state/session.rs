@@ -179,9 +179,6 @@ pub struct Session {
     pub again_after: u64,
     /// When the tombstone is removed.
     pub buried_until: Option<u64>,
-    /// When the newest state change that was carried out here had been sent, seconds since the
-    /// epoch by its client's clock.
-    pub newest_change: Option<u64>,
     /// On its way to or from another living instance.
     pub moving: Option<Move>,
     /// When its client was heard last at the own broker, with no other instance there: monotonic
@@ -214,7 +211,6 @@ impl Session {
             moved_until: 0,
             again_after: 0,
             buried_until: None,
-            newest_change: None,
             moving: None,
             heard_at: None,
             still_until: 0,

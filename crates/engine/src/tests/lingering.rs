@@ -120,3 +120,45 @@ fn a_session_that_ended_and_came_again_is_not_removed_as_the_old_one() {
     let session = &rig.engine.session_views()[0];
     assert_eq!((session.owner.as_str(), session.epoch), ("gc-2", 60));
 }
+
+/// A member that was away for longer than ended sessions are remembered comes back with the session
+/// as it was.
+#[test]
+fn an_ended_session_is_remembered_for_a_member_that_is_away() {
+    let mut rig = ready();
+    let mut seq = 0;
+    rig.advance_with_peer(2_000, &mut seq, Role::Follower, 50);
+    let before = kept(&rig);
+    rig.peer("gc-2", PeerMessage::Goodbye);
+    rig.send("Logout#1001", "", "o1");
+    rig.users.insert(agent("1001"), user("1001", "LOGOUT"));
+    rig.notify_state("1001", "LOGOUT", None);
+    for _ in 0..(crate::api::limits::TOMBSTONE_MS + 60_000) / 1_000 {
+        rig.advance(1_000);
+    }
+    assert_eq!(sessions(&rig), 0);
+    rig.forget();
+    let mut heartbeat = rig.heartbeat(1, Role::Joining, 50);
+    heartbeat.started += 1_000;
+    rig.peer_boot("gc-2", 23, PeerMessage::Heartbeat(heartbeat));
+    let told = PeerMessage::Snapshot {
+        part: 0,
+        parts: 1,
+        sessions: vec![before],
+        destinations: Vec::new(),
+    };
+    rig.peer_boot("gc-2", 23, told);
+    rig.advance(5_000);
+    assert_eq!(sessions(&rig), 0);
+    assert!(rig.subscribed.is_empty());
+    assert_eq!(rig.actions(), []);
+    // Once it has been here for as long it is forgotten.
+    let life = crate::api::limits::TOMBSTONE_MS / 1_000;
+    for second in 0..life + 5 {
+        let mut heartbeat = rig.heartbeat(second + 2, Role::Follower, 50);
+        heartbeat.started += 1_000;
+        rig.peer_boot("gc-2", 23, PeerMessage::Heartbeat(heartbeat));
+        rig.advance(1_000);
+    }
+    assert_eq!(rig.kept.sessions.last(), Some(&(agent("1001"), None)));
+}

@@ -166,3 +166,51 @@ fn a_member_that_returns_is_told_what_it_missed_before_it_is_called_settled() {
         });
     assert_eq!(last, Some(vec![instance("gc-2")]));
 }
+
+/// Whoever owned the agent when the newer change was carried out.
+#[test]
+fn an_older_state_change_that_comes_again_does_not_undo_a_newer_one_of_the_former_owner() {
+    let sent = |id: &str, ago: u64| {
+        let mut raw = message("MakeNotReady#1001", "", id);
+        raw.timestamp = Some(WALL / 1_000 - ago);
+        raw
+    };
+    // Who carries a change out tells.
+    let mut rig = Rig::with_agent();
+    let mut seq = 0;
+    rig.advance_with_peer(1_000, &mut seq, crate::peer::Role::Follower, 50);
+    rig.deliver(sent("m5", 5));
+    rig.advance(200);
+    let told = rig
+        .said
+        .iter()
+        .rev()
+        .find_map(|(_, message)| match message {
+            PeerMessage::Delta { sessions, .. } => sessions.last()?.newest_change,
+            _ => None,
+        });
+    assert_eq!(told, Some(WALL / 1_000 - 5));
+    // The next owner goes by it.
+    for (newest, runs) in [(Some(WALL / 1_000 - 5), false), (None, true)] {
+        let mut rig = Rig::new(config());
+        let record = crate::peer::SessionRecord {
+            newest_change: newest,
+            ..Rig::record("1001", "gc-1", 5)
+        };
+        rig.users.insert(agent("1001"), user("1001", "READY"));
+        rig.engine.restore(vec![record], Vec::new(), 5);
+        rig.start();
+        rig.advance(2_000);
+        rig.forget();
+        let mut old = sent("m4", 9);
+        old.redelivered = true;
+        rig.deliver(old);
+        rig.advance(3_000);
+        let outcome = if runs {
+            Outcome::Accepted
+        } else {
+            Outcome::InDoubt
+        };
+        assert_eq!(rig.outcomes(), [outcome], "{newest:?}");
+    }
+}

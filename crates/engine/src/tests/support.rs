@@ -121,6 +121,7 @@ pub struct Rig {
     /// What the store has.
     pub kept: Keep,
     pub store_fails: bool,
+    pub store_hangs: bool,
     /// What was handed to the journal.
     pub journal: Vec<(JournalId, JournalWrite)>,
     pub journal_answers: bool,
@@ -175,6 +176,7 @@ impl Rig {
             exited: false,
             kept: Keep::default(),
             store_fails: false,
+            store_hangs: false,
             journal: Vec::new(),
             journal_answers: true,
             journal_failure: None,

@@ -192,6 +192,7 @@ fn session(name: &str) -> SessionRecord {
         })),
         tombstone: false,
         group: "agents".into(),
+        newest_change: None,
     }
 }
 
@@ -205,6 +206,7 @@ fn ended(name: &str) -> SessionRecord {
         user: None,
         tombstone: true,
         group: String::new(),
+        newest_change: None,
         ..session(name)
     }
 }

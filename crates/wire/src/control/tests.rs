@@ -50,6 +50,7 @@ fn delta() -> PeerMessage {
             user: None,
             tombstone: false,
             group: String::new(),
+            newest_change: None,
         }],
         destinations: Vec::new(),
         outcomes: Vec::new(),

@@ -171,6 +171,7 @@ impl Rig {
                 self.watched.push((agent, team))
             }
             Command::Life(LifeCommand::VerbDone { result, .. }) => self.verbs.push(result),
+            Command::Store(StoreCommand::Keep(_)) if self.store_hangs => {}
             Command::Store(StoreCommand::Keep(keep)) => inputs.push_back(self.keep(*keep)),
             Command::Store(StoreCommand::Journal { id, write }) => {
                 self.journal.push((id, *write));
@@ -356,6 +357,7 @@ impl Rig {
             user: None,
             tombstone: false,
             group: String::new(),
+            newest_change: None,
         }
     }
 }
