@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
-use socket2::{Socket, TcpKeepalive};
+use socket2::Socket;
 
 use super::guard::Greeting;
 use super::{guard, lock};
-use crate::net::{TlsClient, amqp};
+use crate::net::{TlsClient, amqp, options};
 
 /// How a broker is reached.
 #[derive(Clone)]
@@ -68,7 +68,7 @@ pub(crate) async fn open(
     let silence = 2 * how.heartbeat.max(Duration::from_secs(1));
     let connect = async move |uri: AMQPUri, runtime: async_rs::TokioRuntime| {
         let connect = amqp::connect(&uri, &tls, &runtime, |socket| {
-            set_options(&socket, silence);
+            options::long_lived(&socket, silence);
             remember(&cutter, socket.try_clone()?)
         });
         // In a thread of the library's, that outlives the caller.
@@ -119,15 +119,3 @@ fn remember(cutter: &Mutex<Cutter>, socket: Socket) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A half-open connection is noticed by unacknowledged data too, not by heartbeats alone. Options
-/// that the system lacks are done without.
-fn set_options(socket: &Socket, silence: Duration) {
-    let keepalive = TcpKeepalive::new()
-        .with_time(silence)
-        .with_interval(Duration::from_secs(1))
-        .with_retries(3);
-    let _ = socket.set_tcp_nodelay(true);
-    let _ = socket.set_tcp_keepalive(&keepalive);
-    #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(silence));
-}

@@ -288,14 +288,22 @@ impl FinesseClient {
         let (body, withheld) = Guarded::new(data, !request.idempotent, pass.clone());
         let mut call = client
             .request(generic::method(request), format!("{base}{}", request.path))
-            .header(ACCEPT, ANYTHING)
             .query(&request.query);
-        for (name, value) in &request.headers {
-            call = call.header(name, value);
+        // What the command sets itself is meant, and not ours beside it.
+        let own = |ours: &str| {
+            let mut names = request.headers.iter().map(|(name, _)| name);
+            names.any(|name| name.eq_ignore_ascii_case(ours))
+        };
+        if !own(ACCEPT.as_str()) {
+            call = call.header(ACCEPT, ANYTHING);
         }
-        // What the command sets itself is meant.
-        let own = |(name, _): &(String, String)| name.eq_ignore_ascii_case(TRACEPARENT);
-        if !request.headers.iter().any(own) {
+        for (name, value) in &request.headers {
+            // An answer that came compressed could not be read.
+            if !name.eq_ignore_ascii_case(ACCEPT_ENCODING.as_str()) {
+                call = call.header(name, value);
+            }
+        }
+        if !own(TRACEPARENT) {
             call = traced(call, marks.trace);
         }
         if let Some((user, password)) = self.admin() {
