@@ -11,11 +11,12 @@ use lapin::options::{
     QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Confirmation, ConnectionProperties};
 use sha2::{Digest as _, Sha256};
 
 use super::link::{ANSWER_LIMIT, Broker, Failure, brokers, connect_any, short};
 use super::{ClientError, ClientOptions};
+use crate::broker::cut::CutConnection;
 use crate::model::text::hex;
 
 /// Most letters that are read of one broker.
@@ -95,7 +96,7 @@ impl Letter {
 
 /// The dead letters of one broker.
 pub struct Letters {
-    connection: Connection,
+    connection: CutConnection,
     channel: Channel,
     /// Its `host:port`.
     pub broker: String,

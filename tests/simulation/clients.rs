@@ -1,6 +1,8 @@
 //! Clients: one agent each, one command at a time, each awaited and sent again; and a hostile
 //! one, whose messages are no commands.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use tandem_wire::message::RawMessage;
 use tandem_wire::reply::{Outcome, Reply};
@@ -14,15 +16,17 @@ enum Want {
     Connect,
     Login,
     Work,
+    /// Signed out for good.
+    Nothing,
 }
 
 /// A command under way.
 #[derive(Debug, Clone)]
-struct Open {
-    kind: String,
-    body: String,
-    id: String,
-    attempts: i64,
+pub struct Open {
+    pub kind: String,
+    pub body: String,
+    pub id: String,
+    pub attempts: i64,
     first_sent: u64,
 }
 
@@ -32,15 +36,22 @@ pub struct Client {
     pub agent: String,
     pub site: usize,
     want: Want,
-    number: u64,
+    pub number: u64,
     open: Option<Open>,
+    /// A burst under way.
+    pub several: BTreeMap<String, Open>,
     /// Good outcomes of commands that were sent when all was well again.
     pub served: u64,
     /// Others of such commands.
     pub refused: Vec<String>,
+    /// Since when its agent is signed out: by its last command, which was accepted.
+    pub out_since: Option<u64>,
     /// How long it waits before it sends again, milliseconds.
-    resend: u64,
+    pub resend: u64,
 }
+
+/// From this number of a hundred on a client signs out, where clients do.
+const SIGN_OUT_FROM: u64 = 94;
 
 /// After the last fault it takes so long until every command is to be served, milliseconds.
 const SETTLED_MS: u64 = 7_500;
@@ -53,14 +64,28 @@ impl Client {
             want: Want::Connect,
             number: 0,
             open: None,
+            several: BTreeMap::new(),
             served: 0,
             refused: Vec::new(),
+            out_since: None,
             resend: 2_200 + 900 * index as u64,
         }
     }
 
     pub fn idle(&self) -> bool {
-        self.open.is_none()
+        self.open.is_none() && self.several.is_empty()
+    }
+
+    /// It is signed in, as far as it knows, and has nothing under way.
+    pub fn works(&self) -> bool {
+        self.idle() && self.want == Want::Work
+    }
+
+    /// A reply to one of a burst.
+    pub fn heard(&mut self, reply: &Reply) {
+        if reply.error.as_ref().is_some_and(|e| e.code == "RE_LOGIN") {
+            self.want = Want::Connect;
+        }
     }
 
     pub fn reply_to(&self) -> String {
@@ -73,12 +98,29 @@ impl World {
     pub fn client_turn(&mut self, index: usize, token: u64) {
         let random = self.rng.below(100);
         let (now, stopping) = (self.now, self.stopping());
+        let habits = &self.plan.extra;
+        let sign_out = habits.sign_outs.then_some(SIGN_OUT_FROM);
+        let mut from = sign_out.unwrap_or(u64::MAX);
+        if let Some((begin, end)) = habits.calm {
+            if (begin..end).contains(&now) && self.clients[index].open.is_none() {
+                self.after(end - now, Ev::Client(index, token));
+                return;
+            }
+            if self.leaves_before(index, begin) {
+                from = 0;
+            }
+        }
         let client = &mut self.clients[index];
         match &client.open {
             Some(_) if token == client.number => {}
-            None if token == client.number && !stopping => {
+            None if token == client.number
+                && client.idle()
+                && !stopping
+                && client.want != Want::Nothing =>
+            {
                 client.number += 1;
-                client.open = Some(client.next_command(random, now));
+                let leaves = random >= from;
+                client.open = Some(client.next_command(random, leaves, now));
             }
             _ => return,
         }
@@ -89,6 +131,7 @@ impl World {
         }
         self.after(resend, Ev::Client(index, number));
         let reply_to = self.clients[index].reply_to();
+        self.clients[index].out_since = None;
         let Some(open) = &mut self.clients[index].open else {
             return;
         };
@@ -109,12 +152,15 @@ impl World {
         self.trace.say(now, || {
             format!("client sends {kind} {id} attempt {attempts} at b{site}")
         });
-        self.seen.accepted(&id);
+        self.seen.accepted(&id, self.now);
         self.enqueue(site, raw);
     }
 
     /// A reply reached its client's queue.
     pub fn client_reply(&mut self, index: usize, id: &str, reply: &Reply) {
+        if self.reply_to_burst(index, id, reply) {
+            return;
+        }
         let settled = self.plan.healed_at + SETTLED_MS;
         let wait = 60 + self.rng.below(500);
         let client = &mut self.clients[index];
@@ -135,14 +181,36 @@ impl World {
                 client.refused.push(format!("{id} {:?}", reply.outcome));
             }
         }
+        let signed_out = good && open.kind.starts_with("Logout#");
+        let for_good = signed_out
+            && match self.plan.extra.calm {
+                Some((begin, _)) => self.leaves_before(index, begin),
+                None => self.other_rng.one_in(3),
+            };
+        let client = &mut self.clients[index];
+        if signed_out {
+            client.out_since = Some(self.now);
+        }
         let re_login = reply.error.as_ref().is_some_and(|e| e.code == "RE_LOGIN");
         client.want = match client.want {
             _ if re_login => Want::Connect,
+            _ if for_good => Want::Nothing,
+            _ if signed_out => Want::Connect,
             Want::Connect if good => Want::Login,
             Want::Login if good => Want::Work,
             same => same,
         };
         self.after(wait, Ev::Client(index, number));
+    }
+
+    /// Whether a client is to sign out for good now, before all are calm.
+    fn leaves_before(&self, index: usize, calm: u64) -> bool {
+        let going = self
+            .plan
+            .faults
+            .first()
+            .is_some_and(|away| self.now > away.at);
+        index.is_multiple_of(2) && going && self.now < calm
     }
 
     /// A client goes to the other broker, with what it has under way.
@@ -184,18 +252,19 @@ impl World {
         let id = format!("hostile:{number}");
         raw.message_id = Some(id.clone());
         raw.correlation_id = Some(id.clone());
-        self.seen.accepted(&id);
+        self.seen.accepted(&id, self.now);
         self.enqueue(broker, raw);
     }
 }
 
 impl Client {
-    fn next_command(&self, random: u64, now: u64) -> Open {
+    pub fn next_command(&self, random: u64, leaves: bool, now: u64) -> Open {
         let agent = &self.agent;
         let (name, body) = match self.want {
             Want::Connect => ("Connect", format!("desk-{agent},{PLANTED_SECRET}")),
             Want::Login => ("Login", format!("{PLANTED_SECRET},{agent}")),
-            Want::Work => match random {
+            Want::Work | Want::Nothing => match random {
+                _ if leaves => ("Logout", String::new()),
                 0..35 => ("MakeCall", "5000".to_owned()),
                 35..60 => ("MakeReady", String::new()),
                 60..85 => ("MakeNotReady", String::new()),

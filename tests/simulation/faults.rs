@@ -5,6 +5,7 @@ use tandem_engine::ids::LinkEpoch;
 use tandem_engine::input::Verb;
 
 use crate::broker::Conn;
+use crate::extra::Service;
 use crate::instance::{OTHER, START, name_of};
 use crate::plan::{ASKED_AGAIN_MS, Fault, Kind, Trouble};
 use crate::world::{Ev, World};
@@ -48,7 +49,14 @@ impl World {
             Kind::Lossy => self.net.lossy = true,
             Kind::Slow => self.net.slow = true,
             Kind::Downstream { node, trouble } => self.disturb(node, Some(trouble)),
+            Kind::Part {
+                node,
+                target,
+                service,
+                trouble,
+            } => self.disturb_part(node, (target, service), Some(trouble)),
             Kind::Disk { node } => self.nodes[node].disk.fails = true,
+            Kind::DiskHangs { node } => self.nodes[node].disk.hangs = true,
             Kind::GroupStop { node } => self.order(node, OTHER, Verb::GroupStop(GROUP.into())),
             Kind::FailoverStop { node } => {
                 self.order(node, OTHER, Verb::FailoverStop(GROUP.into()))
@@ -89,7 +97,14 @@ impl World {
             Kind::Lossy => self.net.lossy = false,
             Kind::Slow => self.net.slow = false,
             Kind::Downstream { node, .. } => self.disturb(node, None),
+            Kind::Part {
+                node,
+                target,
+                service,
+                ..
+            } => self.disturb_part(node, (target, service), None),
             Kind::Disk { node } => self.nodes[node].disk.fails = false,
+            Kind::DiskHangs { node } => self.nodes[node].disk.hangs = false,
             Kind::GroupStop { node } => self.want_group(node, false),
             Kind::FailoverStop { node } => self.want_group(node, true),
             Kind::Grey { broker, way } => {
@@ -172,9 +187,26 @@ impl World {
             if node.is_some_and(|node| node != index) {
                 continue;
             }
-            self.trouble[index] = trouble;
+            self.trouble[index] = [[trouble; 2]; 2];
             if matches!(trouble, Some(Trouble::Down | Trouble::OutOfService)) {
-                self.lose_subscriptions(index);
+                (0..2).for_each(|target| self.lose_subscriptions(index, target));
+            }
+        }
+    }
+
+    fn disturb_part(
+        &mut self,
+        node: Option<usize>,
+        (target, service): (usize, Service),
+        trouble: Option<Trouble>,
+    ) {
+        for index in 0..self.nodes.len() {
+            if node.is_some_and(|node| node != index) {
+                continue;
+            }
+            self.trouble[index][target][service as usize] = trouble;
+            if (service, trouble) == (Service::Notifications, Some(Trouble::Down)) {
+                self.lose_subscriptions(index, target);
             }
         }
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tandem_engine::command::{Keep, KeptGroup};
 use tandem_engine::config::{AgentPolicy, BrokerPolicy, Config, Mode, PeerTimers};
-use tandem_engine::ids::{BootId, LinkEpoch, VerbId};
-use tandem_engine::input::Verb;
+use tandem_engine::ids::{BootId, LinkEpoch, PublishId, VerbId};
+use tandem_engine::input::{PublishOutcome, Verb};
 use tandem_engine::peer::SessionRecord;
 use tandem_engine::{Engine, Event, Input};
 use tandem_model::{Destination, InstanceId};
@@ -15,10 +15,12 @@ use crate::downstream::Held;
 use crate::journal::JournalDisk;
 use crate::plan::Point;
 use crate::trace::Trace;
-use crate::world::{Ev, PREFETCH, REQUEST_TIMEOUT_MS, WALL, World};
+use crate::world::{Ev, REQUEST_TIMEOUT_MS, WALL, World};
 
 /// The number of the verb that starts a group again.
 pub const START: VerbId = VerbId(1);
+/// How often a disk that hangs is looked at, milliseconds.
+pub const HANGS_MS: u64 = 50;
 /// The number of all others.
 pub const OTHER: VerbId = VerbId(2);
 
@@ -31,10 +33,13 @@ pub struct Node {
     /// Inputs that came while it was frozen.
     pub waiting: Vec<Input>,
     pub links: BTreeMap<LinkEpoch, usize>,
-    /// Command ids of the deliveries it holds.
-    pub tags: BTreeMap<(LinkEpoch, u64), String>,
+    /// Command ids of the deliveries it holds, and the step of the run at which each came.
+    pub tags: BTreeMap<(LinkEpoch, u64), (String, u64)>,
+    /// What it published as an answer: to which command, and whether for good.
+    pub answers: BTreeMap<PublishId, (String, bool)>,
     /// Subscriptions asked for and not ended.
-    pub wanted: BTreeSet<Held>,
+    /// By which node of the downstream each is to be.
+    pub wanted: BTreeMap<Held, usize>,
     /// Those that stand.
     pub subscriptions: BTreeSet<Held>,
     /// What its store keeps over a crash.
@@ -61,6 +66,8 @@ pub struct Disk {
     groups: BTreeMap<String, KeptGroup>,
     /// Takes nothing.
     pub fails: bool,
+    /// Says nothing.
+    pub hangs: bool,
     /// Being written: a crash makes it or loses it.
     writing: Option<Keep>,
 }
@@ -106,7 +113,7 @@ impl World {
                 Mode::ActiveActive => 127,
             },
             group_priorities: Vec::new(),
-            prefetch: PREFETCH,
+            prefetch: self.plan.extra.prefetch(),
             brokers: BrokerPolicy {
                 labels: vec![labels[node % 2].to_owned(), labels[1 - node % 2].to_owned()],
                 spare: true,
@@ -129,7 +136,7 @@ impl World {
             seats: usize::MAX,
             probe_interval: 1_000,
             request_timeout: REQUEST_TIMEOUT_MS,
-            failback: false,
+            failback: self.plan.extra.failback,
             http: None,
             agents: AgentPolicy::default(),
             parse: self.defaults.clone(),
@@ -173,6 +180,8 @@ impl World {
                 self.after(found, Ev::BrokerDrops(broker, conn));
             }
         }
+        let wrong = self.seen.roles.ended(name_of(node).as_str(), self.now);
+        self.seen.violations.extend(wrong);
         let made = self.rng.one_in(2);
         let entry = &mut self.nodes[node];
         let busy = entry.engine.as_ref().is_some_and(Engine::in_work);
@@ -187,6 +196,7 @@ impl World {
         entry.waiting.clear();
         entry.links.clear();
         entry.tags.clear();
+        entry.answers.clear();
         entry.wanted.clear();
         entry.subscriptions.clear();
     }
@@ -203,6 +213,10 @@ impl World {
     pub fn written(&mut self, node: usize, boot: u64) {
         let entry = &mut self.nodes[node];
         if entry.boot != boot {
+            return;
+        }
+        if entry.disk.hangs {
+            self.after(HANGS_MS, Ev::Written(node, boot));
             return;
         }
         let Some(keep) = entry.disk.writing.take() else {
@@ -254,6 +268,14 @@ impl World {
         let Some(engine) = &mut entry.engine else {
             return;
         };
+        if let Input::Published {
+            publish,
+            outcome: PublishOutcome::Confirmed,
+        } = &input
+            && let Some((id, definite)) = entry.answers.remove(publish)
+        {
+            self.seen.confirmed(&id, definite, self.steps);
+        }
         let minute = matches!(self.trace, Trace::Minute);
         let heard = minute.then(|| format!("gc-{} <- {input:?}", node + 1));
         engine.handle(now, input);

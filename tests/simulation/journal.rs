@@ -9,6 +9,7 @@ use tandem_engine::journal::Restored;
 use tandem_engine::peer::{IntentRecord, OutcomeRecord};
 use tandem_model::InstanceId;
 
+use crate::instance::HANGS_MS;
 use crate::world::{Ev, World};
 
 /// What is on disk, and what is on its way there.
@@ -83,6 +84,10 @@ impl World {
     pub fn journaled(&mut self, node: usize, boot: u64) {
         let entry = &mut self.nodes[node];
         if entry.boot != boot || entry.journal.writing.is_empty() {
+            return;
+        }
+        if entry.disk.hangs {
+            self.after(HANGS_MS, Ev::Journaled(node, boot));
             return;
         }
         let failure = entry.disk.fails.then(|| "disk full".to_owned());

@@ -9,7 +9,7 @@ use tandem_wire::reply::Reply;
 
 use crate::broker::{Conn, Next, Queue, Waiting};
 use crate::instance::name_of;
-use crate::world::{Ev, MAX_AGE_MS, PREFETCH, World};
+use crate::world::{Ev, MAX_AGE_MS, World};
 
 /// How long a federation link waits before it connects again.
 const RECONNECT_MS: u64 = 1_000;
@@ -25,6 +25,8 @@ pub struct Network {
     pub slow: bool,
     /// Counts cuts of federation: what was on the way comes again.
     pub life: u64,
+    /// When the newest message over each link arrives.
+    pub arrives_at: [u64; 2],
     /// When its links have connected again.
     pub joined_at: u64,
 }
@@ -123,6 +125,7 @@ impl World {
 
     /// Everything that the brokers can hand out now.
     pub fn dispatch(&mut self) {
+        let prefetch = self.plan.extra.prefetch();
         for broker in 0..2 {
             if !self.brokers[broker].up {
                 continue;
@@ -130,7 +133,7 @@ impl World {
             self.brokers[broker].expire(self.now);
             while !self.brokers[broker].commands.is_empty() {
                 let draws = self.crosses(broker) && self.brokers[1 - broker].draws();
-                let Some(next) = self.brokers[broker].next(PREFETCH, draws) else {
+                let Some(next) = self.brokers[broker].next(prefetch, draws) else {
                     break;
                 };
                 let Some(waiting) = self.brokers[broker].commands.pop_front() else {
@@ -152,7 +155,13 @@ impl World {
     fn send_over(&mut self, broker: usize, raw: RawMessage) {
         let life = self.net.life;
         let target_life = self.brokers[1 - broker].life;
-        let wait = 2 + self.rng.below(3);
+        let mut wait = 2 + self.rng.below(3);
+        if !self.plan.extra.bursts.is_empty() {
+            // A link keeps the order.
+            let last = &mut self.net.arrives_at[broker];
+            *last = (*last).max(self.now + wait);
+            wait = *last - self.now;
+        }
         self.after(wait, Ev::Hop(1 - broker, life, target_life, Box::new(raw)));
     }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tandem_engine::config::Mode;
 use tandem_engine::fitness::Way;
 
+use crate::extra::{Extra, Service};
 use crate::rng::Rng;
 
 /// Faults begin after this, milliseconds: by then every client works.
@@ -39,6 +40,12 @@ pub enum Trouble {
     OutOfService,
     /// One answer in six is lost; the request may have been carried out.
     Vague,
+    /// It refuses one request in three.
+    Refusing,
+    /// It takes its time: for some requests more than they have.
+    Slow,
+    /// One call in three reaches it only when its time is up.
+    Late,
 }
 
 /// Something that goes wrong.
@@ -75,8 +82,17 @@ pub enum Kind {
         node: Option<usize>,
         trouble: Trouble,
     },
+    /// One service of one downstream node misbehaves, for one instance or for all.
+    Part {
+        node: Option<usize>,
+        target: usize,
+        service: Service,
+        trouble: Trouble,
+    },
     /// The store of an instance takes nothing.
     Disk { node: usize },
+    /// The store of an instance says nothing until the end.
+    DiskHangs { node: usize },
     /// An operator stops a group on an instance, and starts it at the end.
     GroupStop { node: usize },
     /// An operator stops a group on an instance so that nobody takes over, and makes that
@@ -127,6 +143,9 @@ pub struct Plan {
     pub healed_at: u64,
     pub stop_at: u64,
     pub end_at: u64,
+    /// What plans of before do not have.
+    #[serde(default)]
+    pub extra: Extra,
 }
 
 /// When an operator gives a verb again that failed, milliseconds.
@@ -174,7 +193,8 @@ impl Plan {
             .map(|_| rng.between(2_000, LAST_BEGIN_MS))
             .collect();
         let skew = (0..nodes).map(|_| rng.below(501) as i64 - 250).collect();
-        Self::of(seed, mode, nodes, faults).with(clients, moves, hostile, skew)
+        let plan = Self::of(seed, mode, nodes, faults).with(clients, moves, hostile, skew);
+        plan.with_extra()
     }
 
     /// A run with given faults, and nothing else that is drawn.
@@ -193,6 +213,7 @@ impl Plan {
             healed_at,
             stop_at: healed_at + WORK_AFTER_MS,
             end_at: healed_at + WORK_AFTER_MS + REST_MS,
+            extra: Extra::default(),
         }
     }
 
@@ -218,8 +239,14 @@ impl Plan {
             self.healed_at = self.healed_at.max(fault.at + fault.millis);
             self.faults.push(fault);
         }
+        let idle = self.end_at - self.stop_at - REST_MS;
+        self.ends(idle)
+    }
+
+    /// The end that follows from when all is healed, and some time more to be idle.
+    pub fn ends(mut self, idle: u64) -> Self {
         self.stop_at = self.healed_at + WORK_AFTER_MS;
-        self.end_at = self.stop_at + REST_MS;
+        self.end_at = self.stop_at + REST_MS + idle;
         self
     }
 
@@ -270,7 +297,7 @@ impl Plan {
             let faults = self.faults.iter();
             faults.filter(move |fault| wanted(&fault.kind, node))
         };
-        let disk = |kind: &Kind, node| matches!(kind, Kind::Disk { node: at } if *at == node);
+        let disk = |kind: &Kind, node| matches!(kind, Kind::Disk { node: at } | Kind::DiskHangs { node: at } if *at == node);
         let stop = |kind: &Kind, node| matches!(kind, Kind::GroupStop { node: at } if *at == node);
         let ends = |kind: &Kind, node| match kind {
             Kind::Crash { node: at } | Kind::CrashAt { node: at, .. } => *at == node,
@@ -291,15 +318,31 @@ impl Plan {
         })
     }
 
+    /// A client sends a state change after the answer to the one before, and nothing keeps an
+    /// instance from knowing of both: the older one is not carried out after the newer one.
+    pub fn keeps_changes(&self) -> bool {
+        let cut = |fault: &Fault| matches!(fault.kind, Kind::Cut | Kind::OneWay { .. });
+        !self.faults.iter().any(cut) && self.extra.bursts.is_empty()
+    }
+
     /// Nothing takes a delivery from the instance that works on it: the brokers do not reorder.
     pub fn keeps_order(&self) -> bool {
         let harmless = |fault: &Fault| {
-            matches!(
-                fault.kind,
-                Kind::Downstream { .. } | Kind::Lossy | Kind::Slow | Kind::Disk { .. }
-            )
+            let in_time =
+                matches!(fault.kind, Kind::Part { trouble, .. } if trouble != Trouble::Late);
+            in_time
+                || matches!(
+                    fault.kind,
+                    Kind::Downstream { .. }
+                        | Kind::Lossy
+                        | Kind::Slow
+                        | Kind::Disk { .. }
+                        | Kind::DiskHangs { .. }
+                )
         };
-        self.faults.iter().all(harmless) && self.moves.is_empty()
+        // Of many at once two brokers hand out some each, where both are consumed from.
+        let one_way = self.mode == Mode::ActivePassive || self.extra.bursts.is_empty();
+        self.faults.iter().all(harmless) && self.moves.is_empty() && one_way
     }
 }
 

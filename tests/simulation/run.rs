@@ -6,6 +6,7 @@
 //! | `SIM_MODE`, `SIM_NODES` | `active-passive` or `active-active`; 2 or 3; else drawn |
 //! | `SIM_THREADS` | threads, 2 unless set |
 //! | `SIM_PLANS` | a file to which the plans of what broke are added, one a line: for `corpus.rs` |
+//! | `SIM_REPLAY` | a file of such plans, which `corpus::what_broke_once_stays_mended` runs instead of its own |
 //! | `SIM_DIGEST` | `1`: prints a digest of all that the engines ordered and told |
 //! | `SIM_TRACE` | `1`: prints what happens (one thread); `2`: also what each engine gets and orders |
 
@@ -104,10 +105,18 @@ impl Tally {
     }
 }
 
+/// The account of a run that the environment asks for.
+pub fn trace() -> Trace {
+    match std::env::var("SIM_TRACE").as_deref() {
+        Err(_) | Ok("0") => Trace::Off,
+        Ok("2") => Trace::Minute,
+        Ok(_) => Trace::Print,
+    }
+}
+
 /// Runs `count` seeds from `first`; `make` makes the world of each.
 pub fn seeds(first: u64, count: u64, make: impl Fn(u64) -> World + Sync) -> Tally {
     let tracing = is_set("SIM_TRACE");
-    let minute = std::env::var("SIM_TRACE").is_ok_and(|value| value == "2");
     let digesting = is_set("SIM_DIGEST");
     let threads = if tracing {
         1
@@ -127,10 +136,7 @@ pub fn seeds(first: u64, count: u64, make: impl Fn(u64) -> World + Sync) -> Tall
                     let mut world = make(seed);
                     world.digest = digesting.then(Digest::default);
                     if tracing {
-                        world.trace = match minute {
-                            true => Trace::Minute,
-                            false => Trace::Print,
-                        };
+                        world.trace = trace();
                         let plan = &world.plan;
                         println!("{plan:#?}");
                     }

@@ -113,13 +113,14 @@ impl World {
             Command::Notify(NotifyCommand::Subscribe {
                 agent,
                 subscription,
+                node: target,
                 ..
             }) => {
                 let wanted = (agent.to_string(), subscription.0);
                 self.trace
                     .say(self.now, || format!("{} subscribes {agent}", name_of(node)));
-                self.nodes[node].wanted.insert(wanted);
-                self.subscribe(node, agent, subscription);
+                self.nodes[node].wanted.insert(wanted, target);
+                self.subscribe(node, target, agent, subscription);
             }
             Command::Notify(NotifyCommand::Unsubscribe {
                 agent,
@@ -273,8 +274,9 @@ impl World {
 
     fn ack(&mut self, node: usize, delivery: DeliveryId) {
         let id = self.nodes[node].tags.remove(&delivery_key(delivery));
-        if let Some(id) = id {
-            self.seen.acked(&id, name_of(node).as_str(), self.now);
+        if let Some((id, handed_out)) = id {
+            let who = name_of(node);
+            self.seen.acked(&id, handed_out, who.as_str(), self.now);
         }
         if let Some((broker, conn)) = self.live(node, delivery.link) {
             self.brokers[broker].settle(conn, delivery.tag);
@@ -295,6 +297,9 @@ impl World {
             return;
         }
         let mut outcome = PublishOutcome::Confirmed;
+        if let Some(answer) = answer_in(&message) {
+            self.nodes[node].answers.insert(id, answer);
+        }
         match message {
             Outbound::Peer { to, message } => {
                 self.say(broker, node, to, message);
@@ -334,7 +339,16 @@ impl World {
                 let id = raw.message_id.clone().unwrap_or_default();
                 self.seen.dead_lettered(&id, reason);
             }
-            Outbound::Event { event, .. } => self.seen.event(&event),
+            Outbound::Event {
+                event,
+                message_id,
+                epoch,
+                ..
+            } => {
+                let who = (name_of(node), boot);
+                let who = (who.0.as_str(), who.1);
+                self.seen.event(&event, &message_id, who, epoch, self.now);
+            }
         }
         if self.net.lossy && self.rng.one_in(20) {
             outcome = PublishOutcome::Failed;
@@ -348,10 +362,15 @@ impl World {
         let raw = waiting.raw.clone();
         let tag = self.brokers[broker].hand_out(conn, queue, waiting);
         let (node, boot, link) = conn;
-        if let Some(id) = &raw.message_id
+        if let Some(id) = &raw.correlation_id
             && self.nodes[node].boot == boot
         {
-            self.nodes[node].tags.insert((link, tag), id.clone());
+            let again = raw.redelivered || raw.redelivered_upstream;
+            if again || raw.attempt.is_some_and(|attempt| attempt > 1) {
+                self.seen.sent_again(id);
+            }
+            let handed_out = (id.clone(), self.steps);
+            self.nodes[node].tags.insert((link, tag), handed_out);
         }
         if !self.reaches(node, broker) || self.broken.contains(&conn) {
             return;
@@ -381,6 +400,18 @@ fn way_of(message: &Outbound) -> Way {
         } => Way::FarReplies,
         Outbound::Peer { .. } => Way::Peers,
         _ => Way::Replies,
+    }
+}
+
+/// The command that a publication answers, and whether for good.
+fn answer_in(message: &Outbound) -> Option<(String, bool)> {
+    match message {
+        Outbound::Reply { reply, cause, .. } | Outbound::ParkedReply { reply, cause, .. } => {
+            let id = cause.correlation_id.clone()?;
+            Some((id, reply.retry_after_ms.is_none()))
+        }
+        Outbound::DeadLetter { raw, .. } => Some((raw.correlation_id.clone()?, true)),
+        Outbound::Event { .. } | Outbound::Peer { .. } => None,
     }
 }
 

@@ -17,14 +17,20 @@
 //! | `invariants/i11_short_pauses.rs` | no takeover for a pause below 1.5 s | README, *Pauses* |
 //! | `invariants/i12_hostile_input.rs` | hostile input gets a typed refusal | docs/architecture.md |
 //! | `invariants/i13_sign_in.rs` | an accepted sign-in survives | README, *Restart* |
+//! | `invariants/i14_true_answers.rs` | answers are true by the downstream's ledger | docs/guarantees.md |
+//! | `invariants/i15_events.rs` | states told end with the platform's; epochs do not fall | README, *Owner* |
+//! | `invariants/i16_sign_outs.rs` | who has signed out stays out | docs/commands.md |
+//! | `invariants/i17_roles.rs` | one leader soon, few changes of role | README, *Failover* |
 //!
 //! `scripts/simulate` runs any number of seeds; `run.rs` lists the environment variables.
 
 mod broker;
+mod bursts;
 mod clients;
 mod corpus;
 mod digest;
 mod downstream;
+mod extra;
 mod faults;
 mod instance;
 mod invariants;
@@ -32,6 +38,7 @@ mod journal;
 mod network;
 mod plan;
 mod planted;
+mod platform;
 mod rng;
 mod run;
 mod shells;

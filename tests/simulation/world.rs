@@ -19,11 +19,13 @@ use crate::instance::Node;
 use crate::invariants::Seen;
 use crate::network::Network;
 use crate::plan::{Fault, Plan, Trouble};
+use crate::platform::Platform;
 use crate::rng::Rng;
 use crate::trace::Trace;
 
 /// Wall clock at virtual time 0, milliseconds since the epoch.
 pub const WALL: u64 = 1_700_000_000_000;
+/// Prefetch where the plan says nothing.
 pub const PREFETCH: usize = 20;
 /// `command.max-age`, and the time to live in the command queues.
 pub const MAX_AGE_MS: u64 = 9_000;
@@ -36,6 +38,9 @@ pub enum Ev {
     Input(usize, u64, Box<Input>),
     Client(usize, u64),
     Move(usize),
+    Burst(usize),
+    /// One of a burst is to be sent again, by a client.
+    Again(usize, String),
     Hostile(u64),
     /// A connection is found dead by its broker.
     BrokerDrops(usize, Conn),
@@ -49,6 +54,8 @@ pub enum Ev {
     PeerHop(usize, usize, u64, Option<InstanceId>, Box<PeerMessage>),
     Reply(usize, usize, String, Box<Reply>),
     Effect(usize, u64, Box<Call>),
+    /// A call that its sender has given up reaches the platform.
+    LateCall(usize, Box<Call>),
     Subscribed(usize, u64, AgentId, SubscriptionEpoch),
     Written(usize, u64),
     Journaled(usize, u64),
@@ -62,6 +69,9 @@ pub struct World {
     pub plan: Plan,
     pub planted: Planted,
     pub rng: Rng,
+    /// For what older plans do not have: they stay the same runs.
+    pub other_rng: Rng,
+    pub platform: Platform,
     pub trace: Trace,
     /// Of all that engines ordered and told, where it is asked for.
     pub digest: Option<Digest>,
@@ -71,8 +81,8 @@ pub struct World {
     pub net: Network,
     /// Connections that a cut has broken, whether their ends know it or not.
     pub broken: BTreeSet<Conn>,
-    /// What each instance finds at the downstream.
-    pub trouble: Vec<Option<Trouble>>,
+    /// What each instance finds at the downstream, by node and service.
+    pub trouble: Vec<[[Option<Trouble>; 2]; 2]>,
     pub clients: Vec<Client>,
     pub defaults: Defaults,
     /// Inputs taken, for a measure of the work done.
@@ -87,6 +97,8 @@ impl World {
             now: 0,
             planted: Planted::default(),
             rng: Rng::new(plan.seed ^ 0x7357),
+            other_rng: Rng::new(plan.seed ^ 0x0DD5),
+            platform: Platform::default(),
             trace: Trace::Off,
             digest: None,
             seen: Seen::new(&plan),
@@ -94,7 +106,7 @@ impl World {
             brokers: [Broker::default(), Broker::default()],
             net: Network::default(),
             broken: BTreeSet::new(),
-            trouble: vec![None; plan.nodes],
+            trouble: vec![[[None; 2]; 2]; plan.nodes],
             clients: (0..plan.clients).map(|n| Client::new(n, n % 2)).collect(),
             defaults: Defaults {
                 max_age_ms: MAX_AGE_MS,
@@ -130,6 +142,9 @@ impl World {
         }
         for step in self.plan.moves.clone() {
             self.after(step.at, Ev::Move(step.client));
+        }
+        for (index, burst) in self.plan.extra.bursts.clone().into_iter().enumerate() {
+            self.after(burst.at, Ev::Burst(index));
         }
         for (number, at) in self.plan.hostile.clone().into_iter().enumerate() {
             self.after(at, Ev::Hostile(number as u64));
@@ -207,6 +222,8 @@ impl World {
             Ev::Input(node, boot, input) => self.input(node, boot, *input),
             Ev::Client(client, token) => self.client_turn(client, token),
             Ev::Move(client) => self.client_moves(client),
+            Ev::Burst(index) => self.burst(index),
+            Ev::Again(client, id) => self.send_of_burst(client, &id),
             Ev::Hostile(number) => self.hostile(number),
             Ev::BrokerDrops(broker, conn) => self.brokers[broker].drop_conn(conn),
             Ev::LinkDies(node, boot, link) => self.link_dies(node, boot, link),
@@ -219,6 +236,9 @@ impl World {
             }
             Ev::Reply(from, client, id, reply) => self.reply_arrives(from, client, &id, &reply),
             Ev::Effect(node, boot, call) => self.effect(node, boot, &call),
+            Ev::LateCall(node, call) => {
+                self.carry_out_request(node, &call);
+            }
             Ev::Subscribed(node, boot, agent, number) => {
                 self.subscribed(node, boot, agent, number);
             }

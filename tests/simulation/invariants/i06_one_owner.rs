@@ -6,6 +6,7 @@ use tandem_engine::Engine;
 use tandem_engine::config::Mode;
 use tandem_engine::peer::Role;
 
+use crate::clients::Client;
 use crate::plan::{Kind, Plan};
 use crate::world::World;
 
@@ -45,7 +46,8 @@ pub fn judge(world: &World) -> Vec<String> {
     let mut bad = Vec::new();
     bad.extend(roles(world));
     bad.extend(tables(world));
-    for client in &world.clients {
+    let here = |client: &&Client| client.out_since.is_none();
+    for client in world.clients.iter().filter(here) {
         let holders: Vec<usize> = world.holders(&client.agent).collect();
         let owner = owner_of(world, &client.agent);
         if holders.len() != 1 || Some(holders[0]) != owner {

@@ -19,6 +19,10 @@ pub fn judge(world: &World) -> Vec<String> {
                 "I9: {who} has {commands} commands and {publications} publications left"
             ));
         }
+        let left = entry.engine.iter().flat_map(Engine::left_over);
+        for (what, count) in left.filter(|(_, count)| *count > 0) {
+            bad.push(format!("I9: {who} has {count} {what} left"));
+        }
         let held: usize = world.brokers.iter().map(|b| b.held_by(node)).sum();
         if held != 0 {
             bad.push(format!("I9: {who} holds {held} deliveries"));

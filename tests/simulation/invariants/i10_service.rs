@@ -9,7 +9,9 @@ const SERVED: u64 = 3;
 pub fn judge(world: &World) -> Vec<String> {
     let mut bad = Vec::new();
     for client in &world.clients {
-        if !client.idle() || client.served < SERVED || !client.refused.is_empty() {
+        // Who has signed out for good wants nothing more.
+        let served = client.served >= SERVED || client.out_since.is_some();
+        if !client.idle() || !served || !client.refused.is_empty() {
             bad.push(format!("I10: after healing {client:?}"));
         }
     }

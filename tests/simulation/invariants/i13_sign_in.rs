@@ -26,6 +26,7 @@ impl Connected {
                     | Kind::Slow
                     | Kind::Pause { .. }
                     | Kind::Disk { .. }
+                    | Kind::DiskHangs { .. }
                     | Kind::FailoverStop { .. }
             )
         };

@@ -16,6 +16,10 @@ mod i10_service;
 mod i11_short_pauses;
 mod i12_hostile_input;
 mod i13_sign_in;
+mod i14_true_answers;
+mod i15_events;
+pub mod i16_sign_outs;
+mod i17_roles;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,6 +53,10 @@ pub struct Seen {
     pauses: i11_short_pauses::Pauses,
     hostile: i12_hostile_input::Hostile,
     connected: i13_sign_in::Connected,
+    confirms: i04_reply_before_ack::Confirms,
+    answers: i14_true_answers::Answers,
+    events: i15_events::Events,
+    pub roles: i17_roles::Roles,
 }
 
 impl Seen {
@@ -59,6 +67,7 @@ impl Seen {
             secrets: i08_secrets::Secrets::new(plan),
             pauses: i11_short_pauses::Pauses::new(plan),
             connected: i13_sign_in::Connected::new(plan),
+            roles: i17_roles::Roles::new(plan),
             ..Self::default()
         }
     }
@@ -68,7 +77,8 @@ impl Seen {
     }
 
     /// A broker took a client's message.
-    pub fn accepted(&mut self, id: &str) {
+    pub fn accepted(&mut self, id: &str, at: u64) {
+        self.order.sent(id, at);
         self.accepted.insert(id.to_owned());
     }
 
@@ -76,17 +86,25 @@ impl Seen {
     pub fn effect(&mut self, who: &str, id: &str, at: u64) {
         let wrong = self.effects.effect(who, id, at);
         self.violations.extend(wrong);
+        self.order.change(who, id, at);
     }
 
     /// A state change was carried out.
     pub fn change(&mut self, who: &str, id: &str, at: u64) {
+        self.effects.repeatable(id);
         self.order.change(who, id, at);
+    }
+
+    /// A command set an agent's state.
+    pub fn state_set(&mut self, who: &str, id: &str, at: u64) {
+        self.order.state_set(who, id, at);
     }
 
     /// A reply was published.
     pub fn told(&mut self, id: &str, reply: &Reply, who: &str, at: u64) {
         self.replied.insert(id.to_owned());
         *self.outcomes.entry(reply.outcome.as_str()).or_default() += 1;
+        self.answers.told(id, reply, who, at);
         let wrong = self.told.told(id, reply, who, at);
         self.violations.extend(wrong);
         self.violations.extend(self.secrets.reply(reply));
@@ -107,9 +125,19 @@ impl Seen {
         self.violations.extend(wrong);
     }
 
-    /// A delivery was acknowledged.
-    pub fn acked(&mut self, id: &str, by: &str, at: u64) {
-        let wrong = i04_reply_before_ack::acked(&self.replied, id, by, at);
+    /// An answer was confirmed to the instance that had published it.
+    pub fn confirmed(&mut self, id: &str, definite: bool, step: u64) {
+        self.confirms.confirmed(id, definite, step);
+    }
+
+    /// A copy of a command was handed out that its client or a broker had sent before.
+    pub fn sent_again(&mut self, id: &str) {
+        self.order.sent_again(id);
+    }
+
+    /// A delivery was acknowledged that was handed out at a step of the run.
+    pub fn acked(&mut self, id: &str, handed_out: u64, by: &str, at: u64) {
+        let wrong = self.confirms.acked(id, handed_out, by, at);
         self.violations.extend(wrong);
     }
 
@@ -126,14 +154,27 @@ impl Seen {
     }
 
     /// An event was published to a client.
-    pub fn event(&mut self, event: &ClientEvent) {
+    pub fn event(
+        &mut self,
+        event: &ClientEvent,
+        message: &str,
+        who: (&str, u64),
+        epoch: u64,
+        at: u64,
+    ) {
+        let wrong = self.events.published(who, event, epoch, at);
+        self.violations.extend(wrong);
         let wrong = self.secrets.event(event);
+        self.violations.extend(wrong);
+        let wrong = self.answers.event(event, message);
         self.violations.extend(wrong);
     }
 
     /// Something worth a log line.
     pub fn happened(&mut self, who: &str, event: &Event, at: u64) {
         let wrong = self.pauses.happened(who, event, at);
+        self.violations.extend(wrong);
+        let wrong = self.roles.happened(who, event, at);
         self.violations.extend(wrong);
         let wrong = self.secrets.happened(event);
         self.violations.extend(wrong);
@@ -148,6 +189,9 @@ impl Seen {
         bad.extend(i09_bounds::judge(world));
         bad.extend(i10_service::judge(world));
         bad.extend(self.hostile.judge(&self.accepted));
+        bad.extend(self.answers.judge(&self.effects));
+        bad.extend(self.events.judge(world));
+        bad.extend(i16_sign_outs::judge(world));
         self.violations.extend(bad);
     }
 }

@@ -52,6 +52,11 @@ impl Takeover {
         Some(agent)
     }
 
+    /// How many subscriptions are to be had or awaited.
+    pub(crate) fn awaited(&self) -> usize {
+        self.queue.len() + self.pending.len()
+    }
+
     /// Whether everything asked for is subscribed.
     pub(crate) fn idle(&self) -> bool {
         self.queue.is_empty() && self.pending.is_empty()

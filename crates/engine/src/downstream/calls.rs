@@ -30,6 +30,11 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
+    /// How many are under way.
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
     /// A request leaves for a node.
     pub(crate) fn left(&mut self, call: CallId, purpose: CallFor, node: usize) {
         self.map.insert(call, (purpose, node));

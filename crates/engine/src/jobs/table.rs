@@ -41,6 +41,11 @@ impl Jobs {
         self.map.get_mut(&id)
     }
 
+    /// How many requests are held back.
+    pub(crate) fn parked_len(&self) -> usize {
+        self.parked.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.map.is_empty()
     }

@@ -420,6 +420,11 @@ impl Book {
         !self.out.is_empty()
     }
 
+    /// How many entries members are still to be told.
+    pub(crate) fn owed_len(&self) -> usize {
+        self.owed.values().map(|owed| owed.keys.len()).sum()
+    }
+
     /// Members that have everything.
     pub(crate) fn is_settled(&self, member: &InstanceId) -> bool {
         self.owed

@@ -1,5 +1,6 @@
 //! What an operator sees: a picture of the engine, made on demand.
 
+mod rest;
 mod standing;
 
 pub use standing::StandingView;
