@@ -118,4 +118,3 @@ fn remember(cutter: &Mutex<Cutter>, socket: Socket) -> std::io::Result<()> {
     cutter.socket = Some(socket);
     Ok(())
 }
-
