@@ -17,6 +17,8 @@ pub(super) enum Manner {
     SaysNothing,
     /// Confirms, and says that it takes no more, until it has another manner.
     IsInAlarm,
+    /// The same, and does not confirm.
+    HoldsBack,
     /// Ends the connection.
     Leaves,
 }
@@ -152,9 +154,13 @@ async fn serve(
                     Manner::Confirms => ack,
                     Manner::Refuses => method(channel, 60, 120, &arguments),
                     Manner::SaysNothing => continue,
-                    Manner::IsInAlarm => {
+                    Manner::IsInAlarm | Manner::HoldsBack => {
                         in_alarm = true;
-                        [method(0, 10, 60, &[3, b'l', b'o', b'w']), ack].concat()
+                        let blocked = method(0, 10, 60, &[3, b'l', b'o', b'w']);
+                        match manner {
+                            Manner::IsInAlarm => [blocked, ack].concat(),
+                            _ => blocked,
+                        }
                     }
                     Manner::Leaves => return Ok(()),
                 }

@@ -402,6 +402,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn in_an_alarm_that_keeps_a_confirm_back_one_command_waits_and_one_connection_stands() {
+        let (first, second) = (
+            FakeBroker::start(Manner::HoldsBack).await,
+            FakeBroker::start(Manner::Confirms).await,
+        );
+        let publisher = to(&[&first, &second]);
+        publisher.publish(asked()).await.unwrap();
+        assert_eq!(second.seen().attempts, [2]);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(4) {
+            at_once(&publisher).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let seen = first.seen();
+        assert_eq!((seen.attempts.len(), seen.connections), (1, 1));
+        first.set(Manner::Confirms);
+        until(&publisher, "it is used again", || {
+            first.seen().attempts.len() > 1
+        })
+        .await;
+        assert_eq!(first.seen().connections, 1);
+    }
+
+    #[tokio::test]
     async fn what_a_broker_refuses_it_may_have_kept() {
         let (first, second) = (
             FakeBroker::start(Manner::Refuses).await,
