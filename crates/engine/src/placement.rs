@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 
 use crate::Engine;
 use crate::api::config::{Config, Mode};
-use crate::api::ids::Now;
+use crate::api::ids::{JobId, Now};
 use crate::api::limits;
 use crate::catalogue::Step;
 use crate::cluster::members::{Liveness, Members};
@@ -102,9 +102,7 @@ impl<'a> Placement<'a> {
             .map_or(me, |session| &session.record.version.owner);
         if self.serves_agents(owner, agent) {
             Some(owner.clone())
-        } else if self.leads_for(agent)
-            || (self.group_of_agent(agent).is_none() && self.leads_any())
-        {
+        } else if self.leads_for_or_nobody_knows(agent) {
             Some(me.clone())
         } else {
             // Whoever does: it takes the agent.
@@ -169,13 +167,41 @@ impl<'a> Placement<'a> {
             .collect()
     }
 
-    /// Of those that may take agents, the one that does: the highest priority, then the smallest
-    /// id. Who does not serve takes none.
-    pub(crate) fn first_of_the_living(&self) -> bool {
-        let Some(name) = self.groups.first().map(|group| &group.name) else {
+    /// Active-active: whether this instance is the one that takes an agent whose owner does not
+    /// serve it. Of an agent whose group is not known here, that is said by the first group.
+    pub(crate) fn takes(&self, agent: &AgentId) -> bool {
+        match self.group_of_agent(agent) {
+            Some(index) => self.leads(index) && self.first_of_the_living(index),
+            None => self.leads_any() && self.first_of_the_living(0),
+        }
+    }
+
+    /// Whether it is that for the agents of any group.
+    pub(crate) fn takes_any(&self) -> bool {
+        let mut groups = 0..self.groups.len();
+        groups.any(|index| self.leads(index) && self.first_of_the_living(index))
+    }
+
+    fn leads(&self, index: usize) -> bool {
+        let group = self.groups.get(index);
+        group.is_some_and(|group| group.role.leads())
+    }
+
+    /// Whether an agent's commands are carried out here, as far as its group goes.
+    pub(crate) fn leads_for_or_nobody_knows(&self, agent: &AgentId) -> bool {
+        match self.group_of_agent(agent) {
+            Some(index) => self.leads(index),
+            None => self.leads_any(),
+        }
+    }
+
+    /// Of those that serve a group and so may take its agents, the one that does: the highest
+    /// priority, then the smallest id.
+    fn first_of_the_living(&self, index: usize) -> bool {
+        let Some(name) = self.groups.get(index).map(|group| &group.name) else {
             return false;
         };
-        let me = (self.cfg.priority_of(0), Reverse(self.me()));
+        let me = (self.cfg.priority_of(index), Reverse(self.me()));
         self.members
             .present()
             .filter(|(_, peer)| peer.group(name).is_some_and(|group| group.role.leads()))
@@ -290,6 +316,14 @@ impl<'a> Placement<'a> {
         peer.leads(name).then(|| owner.clone())
     }
 
+    /// Whether agents of a group may have connected at another instance that serves it beside this
+    /// one.
+    pub(crate) fn others_connect(&self, index: usize) -> bool {
+        let several = self.cfg.mode == Mode::ActiveActive || self.failover_off(index);
+        let group = self.groups.get(index).filter(|_| several);
+        group.is_some_and(|group| self.leader_of(&group.name).is_some())
+    }
+
     /// The peer that leads a group.
     pub(crate) fn leader_of(&self, name: &str) -> Option<InstanceId> {
         let mut leaders = self.members.present().filter(|(_, peer)| peer.leads(name));
@@ -349,11 +383,17 @@ impl<'a> Placement<'a> {
         Some(self.group_of(command))
     }
 
-    /// How many commands of a group's agents have been started and not finished.
+    /// The commands of a group's agents that have been started and are not finished.
+    pub(crate) fn started_in(&self, index: usize) -> impl Iterator<Item = JobId> + use<'a> {
+        let this = *self;
+        let busy = this.jobs.lanes.busy().filter(|key| key.0);
+        busy.filter(move |key| this.group_of_lane(key) == Some(index))
+            .filter_map(move |key| this.jobs.lanes.running(key))
+    }
+
+    /// How many these are.
     pub(crate) fn running_in(&self, index: usize) -> usize {
-        let busy = self.jobs.lanes.busy().filter(|key| key.0);
-        busy.filter(|key| self.group_of_lane(key) == Some(index))
-            .count()
+        self.started_in(index).count()
     }
 
     /// Whether a subscription is had for a lead of the agent's group that is to come.

@@ -183,6 +183,11 @@ impl Engine {
         session.record.tombstone = false;
         session.buried_until = None;
         session.linger_until = None;
+        // Who comes back signed out waits for a sign-in, however long that takes.
+        let user = session.record.user.as_ref();
+        if !session.record.signed_in && !user.is_some_and(|user| user.signed_in()) {
+            session.record.extension = None;
+        }
         if let Some(subscription) = former {
             self.unsubscribe(agent, subscription);
         }

@@ -12,7 +12,8 @@ pub(crate) mod states;
 pub(crate) mod subscriptions;
 mod supervise;
 
-use crate::model::AgentId;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What this room knows beside the sessions.
 #[derive(Debug, Default)]
@@ -20,8 +21,8 @@ pub(crate) struct Agents {
     pub(crate) takeover: subscriptions::Takeover,
     pub(crate) echoes: correlation::Echoes,
     pub(crate) states: states::Round,
-    /// Agents that are being given away; at most one entry a session.
-    pub(crate) yielding: Vec<AgentId>,
+    /// Agents that are being given away: those whose session says so.
+    pub(crate) yielding: BTreeSet<Arc<str>>,
     /// Since when no member that is known was away, monotonic milliseconds.
     pub(crate) all_here_since: u64,
 }

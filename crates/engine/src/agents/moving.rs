@@ -137,16 +137,19 @@ impl Engine {
 
     /// Whether nothing more of this agent may be started here.
     pub(crate) fn yields(&self, agent: &str) -> bool {
-        let known = self
-            .agents
-            .yielding
-            .iter()
-            .find(|known| known.as_str() == agent);
-        known.is_some_and(|agent| {
-            self.sessions
-                .get(agent)
-                .is_some_and(|session| matches!(session.moving, Some(Move::Yielding { .. })))
-        })
+        self.agents.yielding.contains(agent)
+    }
+
+    /// A move is over, or is not to be. What it had closed goes on.
+    pub(crate) fn end_move(&mut self, agent: &AgentId) {
+        if let Some(session) = self.sessions.get_mut(agent) {
+            session.moving = None;
+        }
+        if self.agents.yielding.remove(agent.as_str()) {
+            // Not in the middle of what ended it.
+            self.timers
+                .set_by(Timer::Agent(agent.clone()), self.now.mono);
+        }
     }
 
     /// The subscription stands: the owner is asked.
@@ -172,6 +175,7 @@ impl Engine {
         let now = self.now.mono;
         let moving = self.sessions.get(agent).and_then(|s| s.moving.clone());
         match moving {
+            None if self.placement().owns(agent) => self.open_lane(agent),
             None => {}
             Some(Move::Yielding { to, until }) => self.try_yield(agent, &to, until),
             Some(Move::Preparing { until } | Move::Claimed { until, .. }) if until <= now => {
@@ -190,10 +194,10 @@ impl Engine {
     /// The agent stays with its owner; what was prepared is let go.
     fn give_up_move(&mut self, agent: &AgentId) {
         let still = self.now.mono + STILL_MS;
+        self.end_move(agent);
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
         };
-        session.moving = None;
         session.still_until = still;
         if !session.owned_by(&self.cfg.instance) {
             self.disown(agent);
@@ -229,7 +233,7 @@ impl Engine {
             to: from.clone(),
             until,
         });
-        self.agents.yielding.push(agent.clone());
+        self.agents.yielding.insert(agent.as_str().into());
         self.try_yield(agent, from, until);
     }
 
@@ -243,10 +247,7 @@ impl Engine {
         let mine = self.placement().owns(agent);
         let lane = agent_lane(agent);
         if !present || !mine || now >= until {
-            if let Some(session) = self.sessions.get_mut(agent) {
-                session.moving = None;
-            }
-            self.agents.yielding.retain(|known| known != agent);
+            self.end_move(agent);
             self.open_lane(agent);
             return;
         }
@@ -258,7 +259,6 @@ impl Engine {
             self.timers.set_by(Timer::Agent(agent.clone()), now + 10);
             return;
         };
-        self.agents.yielding.retain(|known| known != agent);
         let priority = self.members.get(to).map_or(0, |peer| {
             peer.heartbeat.groups.first().map_or(0, |g| g.priority)
         });
@@ -269,6 +269,7 @@ impl Engine {
             counter: 0,
         };
         let Some(record) = self.sessions.give(agent, version) else {
+            self.end_move(agent);
             return;
         };
         self.disown(agent);

@@ -217,6 +217,23 @@ impl Engine {
         user
     }
 
+    /// An agent is read as signed out, and nobody has counted its time since: its owner is a new
+    /// one. One that was never signed in waits for its first sign-in.
+    pub(crate) fn linger_from_now(&mut self, agent: &AgentId) {
+        if !self.placement().owns(agent) {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        let was_in = session.record.extension.is_some() && !session.record.signed_in;
+        if was_in && session.linger_until.is_none() && session.connecting.is_none() {
+            let until = self.now.mono + limits::LOGOUT_LINGER_MS;
+            session.linger_until = Some(until);
+            self.timers.set_by(Timer::Agent(agent.clone()), until);
+        }
+    }
+
     /// A signed-out agent's subscription is kept for a while: the next sign-in is quick.
     fn agent_signed_out(&mut self, agent: &AgentId) {
         let until = self.now.mono + limits::LOGOUT_LINGER_MS;

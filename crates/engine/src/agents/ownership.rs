@@ -25,9 +25,9 @@ impl Engine {
         let rank = u16::from(self.cfg.priority) + if local { Version::LOCAL } else { 0 };
         let me = self.cfg.instance.clone();
         self.sessions.own(agent, &me, epoch, rank);
+        self.end_move(agent);
         if let Some(session) = self.sessions.get_mut(agent) {
             session.linger_until = None;
-            session.moving = None;
             session.still_until = self.now.mono + STILL_MS;
         }
     }
@@ -58,13 +58,15 @@ impl Engine {
         // Silence may be a cut link, and the other side does the same now. Who hears the client
         // at its own broker says so in the same epoch, and keeps the agent when they meet again.
         let cut = reason == "silent";
-        if !self.placement().first_of_the_living() {
+        let placement = self.placement();
+        if !placement.takes_any() {
             return;
         }
-        let mut agents = self.placement().owned_by(lost);
+        let mut agents = placement.owned_by(lost);
         // Where failover is off, they wait for their clients.
         agents.retain(|agent| {
-            !self.placement().serves_agents(lost, agent) && !self.placement().must_connect(agent)
+            let left = !placement.serves_agents(lost, agent) && !placement.must_connect(agent);
+            left && placement.takes(agent)
         });
         if agents.is_empty() && !cut {
             return;
@@ -98,19 +100,21 @@ impl Engine {
     /// an owner that is not there, or does not serve them, have no subscription anywhere.
     pub(crate) fn take_own(&mut self, epoch: u64, reason: &'static str) {
         let me = self.cfg.instance.clone();
-        let mine = self.placement().owned_by(&me);
+        let mut mine = self.placement().owned_by(&me);
+        mine.retain(|agent| self.placement().leads_for_or_nobody_knows(agent));
         self.take_over(mine, epoch, reason);
-        if self.placement().first_of_the_living() {
+        let placement = self.placement();
+        if placement.takes_any() {
             let stray = |record: &SessionRecord| {
                 let owner = &record.version.owner;
-                *owner != me && !self.placement().serves_agents(owner, &record.agent)
+                *owner != me && !placement.serves_agents(owner, &record.agent)
             };
             let strays = self
                 .sessions
                 .iter()
                 .filter(|session| session.live() && stray(&session.record))
                 .map(|session| session.record.agent.clone())
-                .filter(|agent| !self.placement().must_connect(agent))
+                .filter(|agent| !placement.must_connect(agent) && placement.takes(agent))
                 .collect();
             self.take_over(strays, epoch, reason);
         }
@@ -134,7 +138,8 @@ impl Engine {
     /// what happened meanwhile is read anew.
     pub(crate) fn healed(&mut self) {
         if self.cfg.mode == Mode::ActiveActive && self.placement().leads_any() {
-            let mine = self.placement().owned_by(&self.cfg.instance);
+            let mut mine = self.placement().owned_by(&self.cfg.instance);
+            mine.retain(|agent| self.placement().leads_for_or_nobody_knows(agent));
             self.take(mine, "healed");
         }
     }

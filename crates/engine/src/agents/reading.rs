@@ -12,8 +12,20 @@ use crate::wire::event::{ClientEvent, Viewer, choose, continued};
 use crate::{Engine, limits};
 use std::sync::Arc;
 
-/// Delay before a read that failed is tried again, milliseconds.
+/// Delay before a read that failed is tried again, milliseconds. After a few tries it doubles each
+/// time, up to the longest one: reads go on for as long as the
+/// agent is ours and has a subscription.
 const SYNC_RETRY_MS: u64 = 2_000;
+/// See [`SYNC_RETRY_MS`].
+const SYNC_RETRY_MAX_MS: u64 = 30_000;
+/// How many tries are a few.
+const SYNC_TRIES: u32 = 5;
+
+/// The delay after so many failures in a row.
+fn retry_pause(failures: u32) -> u64 {
+    let doublings = failures.saturating_sub(SYNC_TRIES).min(8);
+    (SYNC_RETRY_MS << doublings).min(SYNC_RETRY_MAX_MS)
+}
 
 /// What was read, but for what notifications have told while it was on its way: a stream of them
 /// neither undoes itself nor puts the read off.
@@ -281,18 +293,39 @@ impl Engine {
                 self.timers.set_by(Timer::Agent(agent.clone()), due);
                 self.short(shortage);
             }
-            _ => {
-                sync.tries += 1;
-                sync.call = None;
-                if sync.tries > 5 {
-                    session.sync = None;
-                    return;
-                }
-                let due = self.now.mono + SYNC_RETRY_MS;
-                sync.due = Some(due);
-                self.timers.set_by(Timer::Agent(agent.clone()), due);
-            }
+            _ => self.read_failed(agent),
         }
+    }
+
+    /// A read has brought nothing. Nobody else would ever find out what was missed: it is tried again,
+    /// unless nobody is told of this agent here.
+    fn read_failed(&mut self, agent: &AgentId) {
+        let owned = self.placement().owns(agent);
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        let subscribed = session.subscription != Subscription::None;
+        let Some(sync) = &mut session.sync else {
+            return;
+        };
+        sync.tries = sync.tries.saturating_add(1);
+        sync.call = None;
+        let (tries, few) = (sync.tries, sync.tries <= SYNC_TRIES);
+        let told_here = owned && subscribed;
+        if !few && !told_here {
+            session.sync = None;
+            return;
+        }
+        let pause = retry_pause(tries);
+        // Not those of all agents at one time, again and again.
+        let spread = if few { 0 } else { self.jitter(pause / 4) };
+        let due = self.now.mono + pause + spread;
+        if let Some(session) = self.sessions.get_mut(agent)
+            && let Some(sync) = &mut session.sync
+        {
+            sync.due = Some(due);
+        }
+        self.timers.set_by(Timer::Agent(agent.clone()), due);
     }
 
     pub(crate) fn sync_done(&mut self, agent: &AgentId, dialogs: Vec<Dialog>) {
@@ -328,6 +361,9 @@ impl Engine {
             if !again {
                 self.asked_out(agent);
             }
+        }
+        if !user.signed_in() {
+            self.linger_from_now(agent);
         }
         self.publish_read(agent, &user, dialogs, sync.sign_in, sync.cause);
         let make_ready = sync.sign_in && self.cfg.agents.make_ready && user.state == "NOT_READY";

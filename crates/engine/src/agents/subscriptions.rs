@@ -453,8 +453,8 @@ impl Engine {
             limits::HANDED_OVER_LINGER_MS
         };
         let until = self.now.mono + linger;
+        self.end_move(agent);
         if let Some(session) = self.sessions.get_mut(agent) {
-            session.moving = None;
             session.dialogs.clear();
             session.expected.clear();
             session.settling = None;
@@ -519,6 +519,8 @@ impl Engine {
             let node = self.route.current();
             self.try_connect(agent, node);
         }
+        // Before the linger, which goes on for as long as commands wait: they may wait for the move.
+        self.drive_move(agent);
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
         };
@@ -526,10 +528,6 @@ impl Engine {
             self.let_go(agent);
             return;
         }
-        self.drive_move(agent);
-        let Some(session) = self.sessions.get_mut(agent) else {
-            return;
-        };
         let linger = session.linger_until;
         let due = session.sync.as_ref().and_then(|sync| sync.due);
         let resubscribe = match session.subscription {
@@ -585,6 +583,7 @@ impl Engine {
             session.record.user = None;
             session.buried_until = Some(self.now.mono + limits::TOMBSTONE_MS);
             self.sessions.touch(agent);
+            self.end_move(agent);
         }
         if let Some(subscription) = subscription {
             self.unsubscribe(agent, subscription);

@@ -134,6 +134,10 @@ pub const HANDED_OVER_LINGER_MS: u64 = 2_000;
 /// without it, milliseconds.
 pub const FORCED_OUT_MS: u64 = 3_000;
 
+/// How long a command of an agent that is not known waits for word of it, where another instance
+/// that serves may just have connected the agent, milliseconds.
+pub const UNKNOWN_WAIT_MS: u64 = 2_000;
+
 /// How long an ended session is remembered once all members that are known are here, milliseconds.
 pub const TOMBSTONE_MS: u64 = 600_000;
 
@@ -185,6 +189,12 @@ pub const PRESENCE_HOLD_MAX_MS: u64 = 60_000;
 pub const NODE_STAY_MS: u64 = 5_000;
 /// See [`NODE_STAY_MS`].
 pub const NODE_STAY_MAX_MS: u64 = 30_000;
+
+/// How long the first node is not returned to that was left for its notifications, milliseconds;
+/// doubled each time that it is left again soon after a return, up to the second number.
+pub const NODE_ABSENCE_MS: u64 = 60_000;
+/// See [`NODE_ABSENCE_MS`].
+pub const NODE_ABSENCE_MAX_MS: u64 = 1_800_000;
 
 /// How long the node that an agent has left may still sign it out: 120 s to notice, 60 s of grace;
 /// milliseconds.
@@ -310,6 +320,10 @@ pub const KEEP_RETRY_MS: u64 = 1_000;
 /// command is `REJECTED` with `retryAfterMs`, a peer's intent is taken and the oldest one dropped.
 pub const JOURNAL_ENTRIES: usize = 200_000;
 
+/// Own intents that were taken back of which members are told again when they, or this instance, can
+/// hear again; beyond it the one that would be forgotten first is not.
+pub const WITHDRAWN: usize = 2_000;
+
 /// Records in one journal message to a peer.
 pub const JOURNAL_RECORDS: usize = 60;
 
@@ -362,5 +376,5 @@ pub const TRACE_ROWS: usize = 60;
 /// A journal or a store that has not taken a record for so long counts as failing, milliseconds.
 pub const DISK_WAIT_MS: u64 = 3_000;
 
-/// Members' clocks that are less apart count as equal, milliseconds.
+/// Clocks of members and of the platform that are less apart count as equal, milliseconds.
 pub const CLOCKS_APART_MS: u64 = 60_000;

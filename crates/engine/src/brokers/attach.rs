@@ -204,6 +204,7 @@ impl Engine {
             let deaf = self.now.mono.saturating_sub(since);
             self.members.forgive(deaf, self.now.mono);
         }
+        self.journal_heard_again();
         self.back_in_sight();
         if self.cluster.pause.is_open() {
             self.fence_until_heard(self.now.mono);

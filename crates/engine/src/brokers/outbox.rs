@@ -19,6 +19,8 @@ struct Entry {
     job: Option<JobId>,
     /// The link it was handed to; `None` while it waits.
     on: Option<LinkEpoch>,
+    /// Under which number, until that is answered.
+    number: Option<PublishId>,
     /// For a reply on its first way: the broker for which that way was chosen.
     home: Option<usize>,
     /// For a reply that both ways have failed on: the broker whose queue of that name is tried.
@@ -155,9 +157,14 @@ pub struct Flushed {
 #[derive(Debug, Default)]
 pub struct Outbox {
     entries: BTreeMap<PublishId, Entry>,
+    /// What links were handed and have not answered yet, by number: each time another one, so that
+    /// what is heard late of a link that was left is not taken for the word of the next one.
+    under_way: BTreeMap<PublishId, PublishId>,
     waiting: BTreeSet<PublishId>,
     /// Failed on a living link: they rest before they wait again.
     resting: BTreeSet<PublishId>,
+    /// Clients of whom an event rests, and the first of these: later ones wait behind it.
+    rests: BTreeMap<Destination, PublishId>,
     /// Would be refused now.
     held: BTreeSet<PublishId>,
     /// By client.
@@ -189,6 +196,7 @@ impl Outbox {
                 message,
                 job,
                 on: None,
+                number: None,
                 home,
                 elsewhere: None,
                 refused: 0,
@@ -224,6 +232,12 @@ impl Outbox {
                 continue;
             };
             if let Outbound::Event { to, .. } = &entry.message
+                && self.rests.get(to).is_some_and(|first| *first < id)
+            {
+                self.resting.insert(id);
+                continue;
+            }
+            if let Outbound::Event { to, .. } = &entry.message
                 && !entry.probing
                 && let Some(refusal) = self.refusals.get_mut(to)
             {
@@ -238,7 +252,11 @@ impl Outbox {
                     entry.probing = false;
                     entry.sent = true;
                     entry.on = Some(link);
-                    flushed.out.push((id, link, entry.message.clone()));
+                    self.next += 1;
+                    let number = PublishId(self.next);
+                    entry.number = Some(number);
+                    self.under_way.insert(number, id);
+                    flushed.out.push((number, link, entry.message.clone()));
                 }
                 WayOut::Never => flushed.no_way.push(id),
                 WayOut::Wait => {
@@ -260,6 +278,9 @@ impl Outbox {
         for (id, entry) in &mut self.entries {
             if entry.on == Some(link) {
                 entry.on = None;
+                if let Some(number) = entry.number.take() {
+                    self.under_way.remove(&number);
+                }
                 self.waiting.insert(*id);
             }
         }
@@ -278,6 +299,13 @@ impl Outbox {
     pub fn number(&mut self) -> PublishId {
         self.next += 1;
         PublishId(self.next)
+    }
+
+    /// A link has answered: the message that it is about, where it is still the one that has it.
+    pub fn answered(&mut self, number: PublishId) -> Option<PublishId> {
+        let id = self.under_way.remove(&number)?;
+        self.entries.get_mut(&id)?.number = None;
+        Some(id)
     }
 
     /// Removes a message that a broker has taken; what waited behind it for the same client goes out.
@@ -308,6 +336,9 @@ impl Outbox {
         self.resting.remove(&id);
         self.held.remove(&id);
         let entry = self.entries.remove(&id)?;
+        if let Some(number) = entry.number {
+            self.under_way.remove(&number);
+        }
         if let Outbound::Event { to, .. } = &entry.message
             && let Some(refusal) = self.refusals.get_mut(to)
             && refusal.events.remove(&id)
@@ -329,15 +360,18 @@ impl Outbox {
         })
     }
 
-    /// A publication failed: it waits again after a rest, or for the next link.
+    /// A publication failed: it waits again after a rest, or for the next link. What comes for the
+    /// same client meanwhile does not overtake it.
     pub fn retry(&mut self, id: PublishId) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.on = None;
-            if let Outbound::Event { to, .. } = &entry.message
-                && let Some(refusal) = self.refusals.get_mut(to)
-            {
-                // No word about the client's queue: it is asked again.
-                refusal.at = 0;
+            if let Outbound::Event { to, .. } = &entry.message {
+                if let Some(refusal) = self.refusals.get_mut(to) {
+                    // No word about the client's queue: it is asked again.
+                    refusal.at = 0;
+                }
+                let first = self.rests.entry(to.clone()).or_insert(id);
+                *first = id.min(*first);
             }
             self.resting.insert(id);
         }
@@ -504,6 +538,7 @@ impl Outbox {
 
     /// The rest is over.
     pub fn rested(&mut self) {
+        self.rests.clear();
         self.waiting.append(&mut self.resting);
     }
 

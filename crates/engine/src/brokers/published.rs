@@ -6,11 +6,16 @@ use crate::api::ids::{JobId, LinkEpoch, PublishId};
 use crate::api::input::PublishOutcome;
 use crate::brokers::fitness::Way;
 use crate::brokers::outbox::Sent;
+use crate::model::Destination;
 use crate::state::timer::Timer;
 use crate::{Engine, Event, limits};
 
 impl Engine {
-    pub(crate) fn on_published(&mut self, id: PublishId, outcome: PublishOutcome) {
+    pub(crate) fn on_published(&mut self, number: PublishId, outcome: PublishOutcome) {
+        // Of what is not kept, or was taken back from that link, nothing is to be learnt.
+        let Some(id) = self.outbox.answered(number) else {
+            return;
+        };
         match outcome {
             PublishOutcome::Confirmed => {
                 if let Some((sent, overtaken)) = self.outbox.confirmed(id) {
@@ -94,6 +99,11 @@ impl Engine {
         job.is_some_and(|job| job.asker_told)
     }
 
+    /// Whether a reply's address is the destination of a client that is known.
+    fn is_client(&self, reply_to: &str) -> bool {
+        Destination::new(reply_to).is_ok_and(|it| self.sessions.knows_destination(&it))
+    }
+
     /// A reply found no queue: the other way, then the other brokers themselves, as the link that
     /// would carry it there may not be up yet; then the dead letters.
     pub(crate) fn reroute(&mut self, sent: Sent) {
@@ -140,8 +150,8 @@ impl Engine {
                         reply: reply.clone(),
                         cause: cause.clone(),
                     };
-                    // Whoever was told by an event needs no letter: clients name themselves.
-                    if !self.told_by_event(job) {
+                    // Clients name themselves, and are told by events: that needs no letter.
+                    if !self.told_by_event(job) && !self.is_client(name) {
                         self.post(parked, job);
                     }
                 }

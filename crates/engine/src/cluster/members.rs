@@ -328,8 +328,9 @@ impl Members {
         // One that was taken for an earlier start is believed when the other one is gone, and it
         // is the later, or goes on for longer than messages take.
         let patient = now.mono < peer.lost_at + limits::FORMER_HEARD_MS;
-        let former =
-            peer.former.contains(&boot) && (there || heartbeat.started <= started && patient);
+        let former = peer.boot != boot
+            && peer.former.contains(&boot)
+            && (there || heartbeat.started <= started && patient);
         // The last word of a start is its goodbye: what comes behind it was on its way before.
         let ended = peer.boot == boot && peer.liveness == Liveness::Left;
         if late || earlier || former || ended {
@@ -342,6 +343,8 @@ impl Members {
                 former.remove(0);
             }
             former.push(peer.boot);
+            // It is the one that is there now.
+            former.retain(|earlier| *earlier != boot);
             *peer = fresh(former);
         }
         let changed = restarted || peer.liveness != Liveness::Alive;

@@ -271,7 +271,7 @@ impl Engine {
                 session.buried_until = tombstone.then(|| self.now.mono + limits::TOMBSTONE_MS);
                 // An agent that is gone does not come here any more: what was had for it is let go.
                 if tombstone {
-                    session.moving = None;
+                    self.end_move(&agent);
                 }
             }
         }

@@ -72,6 +72,11 @@ pub struct Route {
     stays_until: u64,
     /// How long the last such move was to last.
     stay: u64,
+    /// The first node was left for its notifications: no return before that, monotonic
+    /// milliseconds.
+    back_at: u64,
+    /// How long the last such absence was to last.
+    absence: u64,
 }
 
 fn gone() -> NodeState {
@@ -105,6 +110,8 @@ impl Route {
             available: true,
             stays_until: 0,
             stay: 0,
+            back_at: 0,
+            absence: 0,
         }
     }
 
@@ -177,7 +184,7 @@ impl Route {
         if entry.gone.replace(now.mono).is_none() {
             entry.went = entry.went.saturating_add(1);
         }
-        self.set(node, gone())
+        self.set(now, node, gone())
     }
 
     /// Nobody hears of a node's application any more: after a while its status decides again, a
@@ -199,7 +206,7 @@ impl Route {
     /// A probe ended. The second value asks for another probe at once.
     pub fn on_probe(
         &mut self,
-        _now: Now,
+        now: Now,
         node: usize,
         health: NodeHealth,
     ) -> (Vec<RouteChange>, bool) {
@@ -219,11 +226,11 @@ impl Route {
                     Some(_) => gone(),
                     None => NodeState::Up,
                 };
-                (self.set(node, state), false)
+                (self.set(now, node, state), false)
             }
             NodeHealth::OutOfService { reason } => {
                 entry.misses = 0;
-                (self.set(node, NodeState::Down { reason }), false)
+                (self.set(now, node, NodeState::Down { reason }), false)
             }
             // Not asked: what was known stands.
             NodeHealth::NoRoom(_) => (Vec::new(), false),
@@ -232,17 +239,17 @@ impl Route {
                 if entry.misses < MISSES {
                     return (Vec::new(), true);
                 }
-                (self.set(node, NodeState::Down { reason }), false)
+                (self.set(now, node, NodeState::Down { reason }), false)
             }
         }
     }
 
     /// A request showed that a node cannot serve.
-    pub fn on_failure(&mut self, node: usize, reason: String) -> Vec<RouteChange> {
+    pub fn on_failure(&mut self, now: Now, node: usize, reason: String) -> Vec<RouteChange> {
         if node >= self.nodes.len() {
             return Vec::new();
         }
-        self.set(node, NodeState::Down { reason })
+        self.set(now, node, NodeState::Down { reason })
     }
 
     /// The notification service of the current node cannot be had, REST or not: use the other.
@@ -261,11 +268,31 @@ impl Route {
             false => limits::NODE_STAY_MS,
         };
         self.stays_until = now.mono + self.stay;
+        if self.current == 0 {
+            self.stay_away(now);
+        }
         let from = std::mem::replace(&mut self.current, to);
         vec![RouteChange::Moved { from, to }]
     }
 
-    fn set(&mut self, node: usize, state: NodeState) -> Vec<RouteChange> {
+    /// The first node is left though its status is good: that says nothing of its notifications, and
+    /// is no reason to return. Only time is, more of it each time that the return did not last.
+    fn stay_away(&mut self, now: Now) {
+        let again = now.mono < self.back_at + self.absence;
+        self.absence = match again {
+            true => (self.absence * 2).min(limits::NODE_ABSENCE_MAX_MS),
+            false => limits::NODE_ABSENCE_MS,
+        };
+        self.back_at = now.mono + self.absence;
+    }
+
+    /// Whether the first node is to be used again in place of another one.
+    fn goes_back(&self, now: Now) -> bool {
+        let rested = now.mono >= self.stays_until.max(self.back_at);
+        self.failback && rested && self.current != 0 && self.nodes[0].state == NodeState::Up
+    }
+
+    fn set(&mut self, now: Now, node: usize, state: NodeState) -> Vec<RouteChange> {
         let mut changes = Vec::new();
         let word = |state: &NodeState| match state {
             NodeState::Unknown => 0,
@@ -284,8 +311,7 @@ impl Route {
             });
         }
         self.nodes[node].state = state;
-        let back = self.failback && self.current != 0 && self.nodes[0].state == NodeState::Up;
-        let best = if back {
+        let best = if self.goes_back(now) {
             Some(0)
         } else if self.usable(self.current) {
             Some(self.current)

@@ -46,7 +46,7 @@ impl Engine {
             | CallOutcome::Unknown { .. }
             | CallOutcome::Unsettled { .. } => return,
         };
-        let changes = self.route.on_failure(node, reason.clone());
+        let changes = self.route.on_failure(self.now, node, reason.clone());
         if !changes.is_empty() {
             self.timers.set_by(
                 Timer::Probe(node),

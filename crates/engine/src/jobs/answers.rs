@@ -507,7 +507,7 @@ impl Engine {
             let epoch = self.epoch_told(malformed.agent.as_ref());
             self.tell(destination, event, cause, epoch, Some(id));
         }
-        self.reply_to_malformed(id, malformed, known.as_ref());
+        self.reply_to_malformed(id, malformed);
         if let Some(raw) = self.jobs.get(id).map(|job| job.raw.clone()) {
             self.post(
                 Outbound::DeadLetter {
@@ -532,16 +532,17 @@ impl Engine {
         self.report_as(id, (spec.name, malformed.identity.is_some()), &answered);
     }
 
-    pub(crate) fn reply_to_malformed(
-        &mut self,
-        id: JobId,
-        malformed: &Malformed,
-        known: Option<&Destination>,
-    ) {
+    /// As a command that was understood is answered: not where its own client is told by events.
+    fn reply_to_malformed(&mut self, id: JobId, malformed: &Malformed) {
         let Some(reply_to) = &malformed.reply_to else {
             return;
         };
-        let told = known.is_some_and(|own| {
+        let session = malformed
+            .agent
+            .as_ref()
+            .and_then(|it| self.sessions.get(it));
+        let own = session.map(|session| &session.record.destination);
+        let told = own.or(malformed.destination.as_ref()).is_some_and(|own| {
             own.as_str() == reply_to.as_str() && self.sessions.knows_destination(own)
         });
         if told {

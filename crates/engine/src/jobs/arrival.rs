@@ -15,7 +15,7 @@ use crate::jobs::ledger::{self, Key, Known};
 use crate::jobs::life::{Stage, Tag};
 use crate::jobs::{Answered, Evidence, Job, Origin, Transition};
 use crate::state::timer::Timer;
-use crate::{Engine, Event};
+use crate::{Engine, Event, limits};
 
 /// The agent whose state a command changes. What it asks of a call is not undone by a state.
 fn changed_agent(command: &ClientCommand) -> Option<&AgentId> {
@@ -192,7 +192,7 @@ impl Engine {
     /// Into the own lane, or held for its owner. What a peer handed to us is never held: it goes
     /// back to its holder, or two instances would wait for each other.
     pub(crate) fn place(&mut self, id: JobId, command: &ClientCommand) {
-        if self.placement().serves(command) {
+        if self.placement().serves(command) && !self.may_be_told_of(id, command) {
             self.enqueue(id, command);
         } else if self.jobs.is_forward(id) {
             if let Some((key, _)) = self.jobs.get(id).and_then(|job| job.key) {
@@ -202,6 +202,23 @@ impl Engine {
         } else {
             self.hold(id);
         }
+    }
+
+    /// Whether the agent of a command is not known here, and may be before long: its Connect may
+    /// have gone to another one that serves, just before.
+    pub(crate) fn may_be_told_of(&self, id: JobId, command: &ClientCommand) -> bool {
+        let Addressed::Agent(agent) = &command.addressee else {
+            return false;
+        };
+        let job = self.jobs.get(id);
+        let young = job.is_some_and(|job| self.now.mono < job.received + limits::UNKNOWN_WAIT_MS);
+        young
+            && !self.jobs.is_forward(id)
+            && !matches!(command.spec.step, Step::Connect | Step::Http)
+            && self.sessions.get(agent).is_none()
+            && !self.jobs.lanes.has(agent)
+            && self.placement().others_connect(command.group)
+            && self.as_supervisor(agent, command).is_none()
     }
 
     pub(crate) fn hold(&mut self, id: JobId) {

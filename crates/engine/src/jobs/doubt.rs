@@ -192,7 +192,6 @@ impl Engine {
         let Some(job) = self.jobs.get(id) else {
             return Verdict::Wait;
         };
-        let sent = job.raw.sent_ms(self.now.wall);
         let Some((key, _)) = job.key else {
             return Verdict::Doubt(None);
         };
@@ -209,7 +208,9 @@ impl Engine {
         match self.cover() {
             Cover::Full => Verdict::New,
             Cover::Soon => Verdict::Wait,
-            Cover::None => Verdict::Doubt(sent),
+            // Nor does a call that the platform shows say anything: its agent's client may have
+            // sent another command for it, which the same member carried out.
+            Cover::None => Verdict::Doubt(None),
         }
     }
 

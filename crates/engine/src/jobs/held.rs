@@ -26,7 +26,8 @@ impl Engine {
             if !self.owner_may_have_it(id) && (self.answered_elsewhere(id) || !self.recall(id)) {
                 continue;
             }
-            if self.placement().serves(&command) && !self.owner_may_have_it(id) {
+            let ours = self.placement().serves(&command) && !self.may_be_told_of(id, &command);
+            if ours && !self.owner_may_have_it(id) {
                 self.release(id, &command);
             } else if self.still_waits(id, &command) {
                 self.jobs.hold(id);

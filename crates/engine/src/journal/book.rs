@@ -63,13 +63,13 @@ impl Entry {
         }
     }
 
-    /// Whether the platform may have begun this call at that time (milliseconds since the epoch) or
-    /// later. One that is in doubt may come to it at any time.
+    /// Whether the platform may have begun this call at that time (milliseconds since the epoch, by
+    /// its clock) or later. One that is in doubt may come to it at any time.
     fn may_have_called_since(&self, time: u64) -> bool {
-        let made = |outcome: &OutcomeRecord| match &self.intent {
-            Some(intent) => intent.at,
-            // At the latest.
-            None => outcome.until.saturating_sub(limits::LEDGER_RETENTION_MS),
+        // At the latest: an intent may be made long before its call.
+        let made = |outcome: &OutcomeRecord| {
+            let told = outcome.until.saturating_sub(limits::LEDGER_RETENTION_MS);
+            told + limits::CLOCKS_APART_MS
         };
         match &self.outcome {
             None => true,
@@ -179,6 +179,9 @@ pub(crate) struct Book {
     pub(super) lost_until: u64,
     pub(super) out: BTreeMap<InstanceId, Outgoing>,
     pub(super) owed: BTreeMap<InstanceId, Owed>,
+    /// Own intents that were taken back, and until when a member that has not heard so remembers
+    /// them, milliseconds since the epoch.
+    withdrawn: BTreeMap<Key, u64>,
     pub(super) flushed_at: u64,
     /// Own heartbeats and when they were sent, the latest last.
     beats: VecDeque<(u64, u64)>,
@@ -315,6 +318,36 @@ impl Book {
         self.entries.len() >= limits::JOURNAL_ENTRIES
     }
 
+    // ---- taken back -------------------------------------------------------------------------------
+
+    /// An own intent is taken back: nobody acknowledges that, so it is told again whenever what was
+    /// said before may have been lost.
+    pub(super) fn take_back(&mut self, key: &Key) {
+        if let Some(entry) = self.entries.get(key) {
+            self.withdrawn.insert(*key, entry.until());
+        }
+        if self.withdrawn.len() > limits::WITHDRAWN {
+            let first = self.withdrawn.iter().min_by_key(|(_, until)| **until);
+            if let Some(first) = first.map(|(key, _)| *key) {
+                self.withdrawn.remove(&first);
+            }
+        }
+        self.remove(key);
+    }
+
+    /// It is made anew.
+    pub(super) fn make_anew(&mut self, key: &Key) {
+        self.withdrawn.remove(key);
+    }
+
+    /// A member may not have heard what was taken back: it is told again.
+    pub(super) fn tell_withdrawn(&mut self, member: &InstanceId) {
+        if !self.withdrawn.is_empty() {
+            let out = self.out.entry(member.clone()).or_default();
+            out.withdrawn.extend(self.withdrawn.keys());
+        }
+    }
+
     /// Changes an entry, which is made where it is missing.
     pub(super) fn change(&mut self, key: Key, f: impl FnOnce(&mut Entry)) {
         let entry = self.entries.entry(key).or_default();
@@ -351,6 +384,7 @@ impl Book {
 
     /// Forgets what is past its time.
     pub(super) fn sweep(&mut self, now: Now) {
+        self.withdrawn.retain(|_, until| *until > now.wall);
         while let Some((until, key)) = self.by_age.first().copied() {
             if until > now.wall {
                 break;

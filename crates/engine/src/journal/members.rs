@@ -25,7 +25,15 @@ impl Engine {
             ..Owed::default()
         };
         self.book.owed.insert(id.clone(), owed);
+        self.book.tell_withdrawn(id);
         self.tell_owed();
+    }
+
+    /// This instance can be heard again: what it said meanwhile was lost.
+    pub(crate) fn journal_heard_again(&mut self) {
+        for member in self.members.journaling() {
+            self.book.tell_withdrawn(&member);
+        }
     }
 
     /// A member is there; the disk knows that to the hour.

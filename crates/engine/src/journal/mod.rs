@@ -142,6 +142,7 @@ impl Journal<'_> {
     pub(crate) fn write_intent(&mut self, id: JobId, intent: IntentRecord) {
         let key = intent.key;
         let record = intent.clone();
+        self.book.make_anew(&key);
         self.book.change(key, |entry| {
             *entry = Entry {
                 intent: Some(record),
@@ -187,7 +188,7 @@ impl Journal<'_> {
 
     /// The call was not made and will not be.
     pub(crate) fn withdraw_intent(&mut self, key: &Key) {
-        self.book.remove(key);
+        self.book.take_back(key);
         for member in self.members.journaling() {
             let out = self.book.out.entry(member).or_default();
             out.intents.remove(key);

@@ -382,10 +382,13 @@ impl Engine {
         let Some(Wish::Leader { instance }) = group.choice.as_ref().map(|c| c.wish.clone()) else {
             return;
         };
-        // Who joins was away.
+        let chosen_at = group.choice.as_ref().filter(|choice| choice.by == instance);
+        let chosen_at = chosen_at.map(|choice| choice.at);
+        // Who joins was away, unless it was told so where it joins now: by its own clock.
         let joins = |peer: &crate::cluster::members::Peer| {
             let state = peer.group(&group.name);
-            state.is_none_or(|state| state.role == Role::Joining)
+            let since = chosen_at.is_some_and(|at| at >= peer.heartbeat.started);
+            state.is_none_or(|state| state.role == Role::Joining && !since)
         };
         let present = instance == self.cfg.instance
             || self

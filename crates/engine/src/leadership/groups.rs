@@ -4,7 +4,7 @@
 use std::ops::Deref;
 
 use crate::api::command::KeptGroup;
-use crate::api::ids::LinkEpoch;
+use crate::api::ids::{JobId, LinkEpoch};
 use crate::api::limits;
 use crate::leadership::handover::Leaving;
 use crate::model::InstanceId;
@@ -19,6 +19,17 @@ pub(crate) struct Consumer {
     pub confirmed: bool,
     /// When it was asked for, monotonic milliseconds.
     pub asked_at: u64,
+}
+
+/// What became of drains for a claim since one was granted.
+#[derive(Debug, Default)]
+pub(crate) struct HeldUp {
+    /// The commands that did not end in time the last time.
+    pub by: Vec<JobId>,
+    /// How often that was so in a row.
+    pub times: u32,
+    /// When the last time was, monotonic milliseconds.
+    pub at: u64,
 }
 
 /// A group of command queues.
@@ -52,6 +63,8 @@ pub(crate) struct Group {
     pub(crate) claimed: Option<(u64, u64)>,
     /// Whose claim this leader drains for, its term and until when.
     pub(crate) granting: Option<(InstanceId, u64, u64)>,
+    /// Drains for a claim that led to nothing.
+    pub(crate) held_up: HeldUp,
     /// Doubles when a takeback did not last; kept on disk.
     pub(crate) hold_factor: u64,
     /// When the lead was taken back, monotonic milliseconds.
@@ -77,6 +90,7 @@ impl Group {
             preparing: None,
             claimed: None,
             granting: None,
+            held_up: HeldUp::default(),
             hold_factor: 1,
             took_back: None,
         }

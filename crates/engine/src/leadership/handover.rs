@@ -5,10 +5,15 @@
 //!   leader   ◀──────────────────────────────────────── Grant ◀──  what had been started is finished
 //! ```
 //!
+//! While the leader drains nothing is started. So a command that takes long does not hold the others
+//! up: the leader goes on for as long as that one runs, and grants a later claim.
+//!
 //! It is a follower's turn when its rank is above the leader's (after a hold), when an operator
 //! has chosen it, or when the leader wants to leave the group (both at once).
 
 use crate::api::config::Mode;
+use crate::api::ids::JobId;
+use crate::leadership::groups::HeldUp;
 use crate::model::InstanceId;
 use crate::peer::{PeerMessage, Role};
 use crate::state::timer::Timer;
@@ -16,6 +21,13 @@ use crate::{Engine, limits};
 
 /// How long a handover may take before it is given up, milliseconds.
 const HANDOVER_MS: u64 = 15_000;
+
+/// How long a leader drains for a claim before it goes on, milliseconds; doubled each time that this
+/// was too short, up to [`HANDOVER_MS`].
+const DRAIN_MS: u64 = 500;
+
+/// After so long it begins with the short time again, milliseconds.
+const HELD_UP_MS: u64 = 60_000;
 
 /// Label of a lead that came by rank, from one that gave it away.
 pub(crate) const TAKEBACK: &str = "takeback";
@@ -143,7 +155,10 @@ impl Engine {
             .is_some_and(|leaving| leaving.closing);
         match self.groups[index].role {
             role if role.leads() => {
-                let until = self.now.mono + HANDOVER_MS;
+                let Some(drain) = self.drain_for(index) else {
+                    return;
+                };
+                let until = self.now.mono + drain;
                 self.groups.edit(index).granting = Some((from.clone(), term, until));
                 self.set_role(index, Role::Draining, "claim");
                 self.drive_grant(index);
@@ -163,6 +178,31 @@ impl Engine {
         }
     }
 
+    /// How long to drain for a claim. `None`: what held the last drain up still runs, so that this
+    /// one would be for nothing.
+    fn drain_for(&mut self, index: usize) -> Option<u64> {
+        let held_up = &self.groups[index].held_up;
+        let held = |id: JobId| held_up.by.contains(&id);
+        if self.placement().started_in(index).any(held) {
+            return None;
+        }
+        let lately = self.now.mono < held_up.at + HELD_UP_MS;
+        let times = if lately { held_up.times.min(8) } else { 0 };
+        let group = self.groups.edit(index);
+        group.held_up.by.clear();
+        group.held_up.times = times;
+        Some((DRAIN_MS << times).min(HANDOVER_MS))
+    }
+
+    /// What was started did not end in time: others have waited for it for long enough.
+    fn note_held_up(&mut self, index: usize) {
+        let by = self.placement().started_in(index).collect();
+        let (now, group) = (self.now.mono, self.groups.edit(index));
+        group.held_up.times += 1;
+        group.held_up.by = by;
+        group.held_up.at = now;
+    }
+
     /// What was started is finished: the group is the claimant's.
     pub(crate) fn drive_grant(&mut self, index: usize) {
         let Some((to, term, until)) = self.groups[index].granting.clone() else {
@@ -178,18 +218,22 @@ impl Engine {
             .is_some_and(|leaving| leaving.closing);
         if !alive || now >= until {
             self.groups.edit(index).granting = None;
-            if !closing {
-                self.set_role(index, Role::Follower, "claim-failed");
-                self.look_at_role(index, "claim-failed");
+            if closing {
+                return;
             }
+            if alive {
+                self.note_held_up(index);
+            }
+            self.lead_on(index, "claim-failed");
             return;
         }
         if self.placement().running_in(index) > 0 {
             self.timers.set_by(Timer::Members, now + 10);
             return;
         }
-        self.groups.edit(index).granting = None;
         let group = self.groups.edit(index);
+        group.granting = None;
+        group.held_up = HeldUp::default();
         group.term = group.term.max(term);
         self.keeping.see_epoch(term);
         self.send_delta();

@@ -337,20 +337,7 @@ impl Engine {
         if !role.leads() || self.placement().failover_off(index) {
             self.give_up_takeback(index);
         }
-        let group = self.groups.edit(index);
-        group.role = role;
-        group.preparing = None;
-        group.claimed = None;
-        group.stable_since = None;
-        self.out.tell(Event::RoleChanged {
-            group: self.groups[index].name.clone(),
-            from,
-            to: role,
-            reason,
-        });
-        if role == Role::LeaderSingleNode {
-            self.tell_alone(index);
-        }
+        self.change_role(index, role, reason);
         if role.leads() && !from.leads() {
             if reason == TAKEBACK {
                 let group = self.groups.edit(index);
@@ -365,6 +352,36 @@ impl Engine {
             self.note_lead_lost(index, now, from);
             self.step_down(index);
         }
+        self.role_changed(index);
+    }
+
+    /// A drain has led to nothing: this instance leads on with all that it has, in the same term.
+    pub(crate) fn lead_on(&mut self, index: usize, reason: &'static str) {
+        self.change_role(index, self.leading_role(index), reason);
+        self.role_changed(index);
+        // Others may have come to another view meanwhile.
+        self.look_at_role(index, reason);
+    }
+
+    fn change_role(&mut self, index: usize, role: Role, reason: &'static str) {
+        let group = self.groups.edit(index);
+        let from = std::mem::replace(&mut group.role, role);
+        group.preparing = None;
+        group.claimed = None;
+        group.stable_since = None;
+        self.out.tell(Event::RoleChanged {
+            group: self.groups[index].name.clone(),
+            from,
+            to: role,
+            reason,
+        });
+        if role == Role::LeaderSingleNode {
+            self.tell_alone(index);
+        }
+    }
+
+    /// What follows of a change of role, whatever that is.
+    fn role_changed(&mut self, index: usize) {
         self.end_choice_of_the_lost(index);
         self.refresh_consumers();
         self.beat();

@@ -133,6 +133,36 @@ fn a_short_refusal_keeps_the_order() {
     assert_eq!(dropped(&rig), 0);
 }
 
+/// One that failed rests before it goes out again: what comes for its client meanwhile waits behind
+/// it, and what comes for others does not.
+#[test]
+fn an_event_that_failed_is_not_overtaken_by_those_behind_it() {
+    let mut rig = Rig::with_agent();
+    rig.sign_in("1002", "other");
+    rig.forget();
+    rig.broker = Broker::Fails;
+    rig.send("GetState#1001", "", "g0");
+    let first = events(&rig, "desk");
+    assert_eq!(first.len(), 1);
+    rig.forget();
+    rig.broker = Broker::Confirms;
+    for n in 1..4 {
+        rig.advance(10);
+        rig.send("GetState#1001", "", &format!("g{n}"));
+        rig.send("GetState#1002", "", &format!("o{n}"));
+    }
+    assert_eq!(events(&rig, "desk").len(), 0, "the first one rests");
+    assert_eq!(events(&rig, "other").len(), 3);
+    rig.advance(200);
+    let told = events(&rig, "desk");
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert_eq!(told[0], first[0], "the first one first");
+    assert_eq!(rig.engine.view().outbox, 0);
+    // And nobody waits any more.
+    rig.send("GetState#1001", "", "g9");
+    assert_eq!(events(&rig, "desk").len(), 5);
+}
+
 #[test]
 fn a_client_that_takes_nothing_costs_no_other_client_an_event() {
     let mut rig = Rig::with_agent();

@@ -3,7 +3,7 @@
 use super::support::*;
 use crate::Event;
 use crate::api::command::ReplyRoute;
-use crate::api::input::{Input, Source, Verb};
+use crate::api::input::{Input, PublishOutcome, Source, Verb};
 use crate::brokers::fitness::Way;
 use crate::peer::Role;
 use crate::wire::reply::Outcome;
@@ -77,6 +77,53 @@ fn a_broker_that_refuses_replies_or_events_is_left_and_what_it_refused_goes_the_
         let warned = view.warnings.iter().find(|w| w.contains("b0")).unwrap();
         assert!(warned.contains("is not used"), "{warned}");
         assert!(warned.contains(REFUSAL), "{warned}");
+    }
+}
+
+/// What a broker that was left says of a publication at last is no word on the same one at the next
+/// broker.
+#[test]
+fn a_late_word_of_the_link_that_was_left_says_nothing_of_what_is_on_the_next_one() {
+    for late in [
+        PublishOutcome::Returned,
+        PublishOutcome::Refused,
+        PublishOutcome::Failed,
+        PublishOutcome::Barred,
+        PublishOutcome::Confirmed,
+    ] {
+        let mut rig = Rig::with_agent();
+        rig.broker = Broker::Holds;
+        let id = rig.send("MakeReady#1001", "", "m1");
+        let (former, first, _) = rig.published.last().cloned().unwrap();
+        assert_eq!(rig.outcomes(), [Outcome::Accepted]);
+        // It takes no replies any more: it is left.
+        rig.refused.insert((0, Way::Replies));
+        let reason = REFUSAL.to_owned();
+        let way = Way::Replies;
+        rig.input(Input::Barred {
+            link: first,
+            way,
+            reason,
+        });
+        rig.advance(1_500);
+        assert_eq!(attached(&rig), 1);
+        let (again, link, _) = rig.published.last().cloned().unwrap();
+        assert_ne!(link, first);
+        assert_eq!(rig.outcomes().len(), 2, "{late:?}");
+        let outbox = rig.engine.view().outbox;
+        rig.input(Input::Published {
+            publish: former,
+            outcome: late,
+        });
+        rig.advance(1_000);
+        assert_eq!(rig.outcomes().len(), 2, "{late:?}");
+        assert_eq!(rig.engine.view().outbox, outbox, "{late:?}");
+        assert!(rig.acks.is_empty(), "{late:?}");
+        rig.input(Input::Published {
+            publish: again,
+            outcome: PublishOutcome::Confirmed,
+        });
+        assert_eq!(rig.acks, [id], "{late:?}");
     }
 }
 

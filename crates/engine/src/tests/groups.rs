@@ -2,6 +2,7 @@
 
 use super::support::*;
 use super::verbs::{choice, claim, give, granted, leader_wish};
+use crate::api::config::Mode;
 use crate::api::input::Verb;
 use crate::peer::{PeerMessage, Role};
 use crate::wire::reply::Outcome;
@@ -176,4 +177,56 @@ fn a_drained_instance_of_an_active_pair_leaves_its_agents_to_the_other() {
     assert_eq!(rig.role(), Role::Draining);
     rig.answer(done());
     assert_eq!(rig.role(), Role::Disabled);
+}
+
+/// A group that is stopped here is none of ours, whatever else is served: its agents are left to
+/// who serves them, or to nobody.
+#[test]
+fn agents_of_a_group_that_is_stopped_here_are_not_taken_over() {
+    let mut config = config();
+    config.mode = Mode::ActiveActive;
+    config.groups.push("batch".into());
+    config.queues.push("Batch".into());
+    let mut rig = Rig::new(config);
+    let mut seq = 0;
+    let beat = |rig: &mut Rig, seq: &mut u64, agents: Role| {
+        *seq += 1;
+        let mut beat = rig.heartbeat(*seq, agents, 100);
+        let mut second = beat.groups[0].clone();
+        second.name = "batch".into();
+        second.role = Role::Leader;
+        beat.groups.push(second);
+        rig.peer("gc-2", PeerMessage::Heartbeat(beat));
+    };
+    rig.start();
+    beat(&mut rig, &mut seq, Role::Leader);
+    rig.peer_snapshot_of(vec![Rig::record("2001", "gc-2", 5)]);
+    for _ in 0..4 {
+        rig.advance(500);
+        beat(&mut rig, &mut seq, Role::Leader);
+    }
+    rig.sign_in("1001", "desk");
+    beat(&mut rig, &mut seq, Role::Leader);
+    give(&mut rig, Verb::GroupStop("agents".into())).unwrap();
+    let stopped = |rig: &Rig| rig.engine.view().groups[0].role == Role::Disabled;
+    while !stopped(&rig) {
+        beat(&mut rig, &mut seq, Role::Leader);
+        rig.advance(500);
+    }
+    rig.forget();
+    // There it is stopped as well, then that instance is gone.
+    for _ in 0..20 {
+        beat(&mut rig, &mut seq, Role::Disabled);
+        rig.advance(500);
+    }
+    rig.advance(20_000);
+    let owners: Vec<String> = (rig.engine.session_views().into_iter())
+        .map(|view| view.owner)
+        .collect();
+    assert_eq!(owners, ["gc-1", "gc-2"]);
+    assert!(rig.subscribed.is_empty());
+    give(&mut rig, Verb::GroupStart("agents".into())).unwrap();
+    rig.advance(5_000);
+    let views = rig.engine.session_views();
+    assert!(views.iter().all(|view| view.owner == "gc-1"), "{views:?}");
 }

@@ -106,6 +106,89 @@ fn a_leader_grants_only_when_what_it_started_is_finished() {
     assert_eq!(rig.unsubscribed.len(), 1);
 }
 
+/// A platform that does not answer one agent's command: the others' go on, and the lead is given
+/// away once that one has ended.
+#[test]
+fn a_command_that_takes_long_holds_the_others_up_for_a_moment_only() {
+    let mut config = config();
+    config.priority = 100;
+    let mut rig = Rig::new(config);
+    rig.start();
+    rig.advance(2_000);
+    rig.sign_in("1001", "desk");
+    rig.sign_in("1002", "other");
+    let mut seq = 1;
+    rig.peer_beat(seq, Role::Follower, 127);
+    let epoch = rig.engine.session_views()[0].epoch;
+    let claim = || PeerMessage::Claim {
+        group: "agents".into(),
+        term: 9_000,
+    };
+    rig.answers_calls = false;
+    rig.send("MakeReady#1001", "", "slow");
+    rig.peer("gc-2", claim());
+    assert_eq!(rig.role(), Role::Draining);
+    let mut waits = Vec::new();
+    for round in 0..6 {
+        let since = rig.mono;
+        rig.send("MakeReady#1002", "", &format!("m{round}"));
+        while rig.open_calls.len() < 2 {
+            rig.advance_with_peer(250, &mut seq, Role::Follower, 127);
+            assert!(rig.mono < since + 20_000, "it waits for the other's");
+        }
+        waits.push(rig.mono - since);
+        let call = rig.open_calls.remove(1);
+        let outcome = done();
+        rig.input(Input::CallDone { call, outcome });
+        rig.advance_with_peer(1_000, &mut seq, Role::Follower, 127);
+        rig.peer("gc-2", claim());
+    }
+    assert!(waits[0] <= 1_000, "{waits:?}");
+    assert_eq!(waits[1..], [0; 5], "it would be for nothing");
+    assert_eq!(rig.outcomes().len(), 6);
+    assert_eq!(rig.role(), Role::Leader);
+    // It leads on in the same term, with the same subscriptions.
+    assert_eq!(rig.engine.session_views()[0].epoch, epoch);
+    assert!(rig.subscribed.is_empty() && rig.unsubscribed.is_empty());
+    rig.answer(done());
+    rig.peer("gc-2", claim());
+    assert_eq!(rig.role(), Role::Follower);
+    let granted = |(_, said): &(_, PeerMessage)| matches!(said, PeerMessage::Grant { .. });
+    assert!(rig.said.iter().any(granted));
+}
+
+/// A platform that takes long for everything: the time to drain grows until it is enough.
+#[test]
+fn a_drain_that_was_too_short_is_a_longer_one_the_next_time() {
+    let mut config = config();
+    config.priority = 100;
+    let mut rig = Rig::new(config);
+    rig.start();
+    rig.advance(2_000);
+    rig.sign_in("1001", "desk");
+    let mut seq = 1;
+    rig.peer_beat(seq, Role::Follower, 127);
+    rig.answers_calls = false;
+    let mut tries = 0;
+    while rig.role() != Role::Follower {
+        tries += 1;
+        assert!(tries < 6, "never granted");
+        rig.send("MakeReady#1001", "", &format!("m{tries}"));
+        rig.peer(
+            "gc-2",
+            PeerMessage::Claim {
+                group: "agents".into(),
+                term: 9_000,
+            },
+        );
+        assert_eq!(rig.role(), Role::Draining);
+        rig.advance_with_peer(2_500, &mut seq, Role::Follower, 127);
+        rig.answer(done());
+        rig.advance(20);
+    }
+    assert_eq!(tries, 4, "0.5, 1 and 2 s were too short");
+}
+
 #[test]
 fn a_takeback_that_is_given_up_leaves_no_second_subscription() {
     let (mut rig, mut seq) = returned();

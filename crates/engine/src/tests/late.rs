@@ -298,11 +298,27 @@ fn a_command_of_another_known_client_is_answered_to_that_client() {
         let all = rig.published.iter();
         all.filter(|(.., message)| parked(message)).count()
     };
-    for (kind, id, letters) in [("GetState#1001", "g2", 0), ("MakeReady#1001", "r1", 1)] {
+    let ask = |rig: &mut Rig, kind: &str, id: &str, to: &str| {
         let mut ask = message(kind, "", id);
-        ask.reply_to = Some("boss".into());
+        ask.reply_to = Some(to.into());
         let id = rig.deliver(ask);
         assert!(rig.acks.contains(&id));
-        assert_eq!(parked(&rig), letters, "{kind}");
-    }
+        parked(rig)
+    };
+    assert_eq!(ask(&mut rig, "GetState#1001", "g2", "boss"), 0);
+    assert_eq!(ask(&mut rig, "MakeReady#1001", "r1", "boss"), 0);
+    assert_eq!(ask(&mut rig, "MakeReady#1001", "r2", "nobody"), 1);
+    // What it asks wrongly is answered as what it asks well: it may have a queue of that name.
+    rig.broker = Broker::Confirms;
+    let replies = |rig: &Rig| rig.replies().len();
+    let before = replies(&rig);
+    ask(&mut rig, "HoldCall#1001", "h2", "boss");
+    ask(&mut rig, "MakeNotReady#1001", "n2", "boss");
+    assert_eq!(replies(&rig), before + 2);
+    ask(&mut rig, "HoldCall#1001", "h3", "desk");
+    assert_eq!(
+        replies(&rig),
+        before + 2,
+        "its own client is told by events"
+    );
 }

@@ -1,6 +1,7 @@
 //! Sessions of signed-out agents: how long they stay, and what keeps them.
 
 use super::support::*;
+use crate::model::Action;
 use crate::peer::{PeerMessage, Role, SessionRecord};
 use crate::wire::reply::Outcome;
 
@@ -161,4 +162,30 @@ fn an_ended_session_is_remembered_for_a_member_that_is_away() {
         rig.advance(1_000);
     }
     assert_eq!(rig.kept.sessions.last(), Some(&(agent("1001"), None)));
+}
+
+/// The owner that counted its time is gone: the next one counts anew.
+#[test]
+fn a_signed_out_agent_of_a_former_owner_is_let_go() {
+    let mut seq = 0;
+    let mut rig = Rig::follower(&mut seq);
+    let mut record = Rig::record("1001", "gc-2", 5);
+    record.signed_in = false;
+    let mut waits = Rig::record("1002", "gc-2", 5);
+    (waits.signed_in, waits.extension) = (false, None);
+    rig.peer_snapshot_of(vec![record, waits]);
+    for name in ["1001", "1002"] {
+        rig.users.insert(agent(name), user(name, "LOGOUT"));
+    }
+    rig.peer("gc-2", PeerMessage::Goodbye);
+    rig.advance(5_000);
+    assert_eq!(rig.role(), Role::Leader);
+    assert_eq!((sessions(&rig), rig.subscribed.len()), (2, 2));
+    rig.advance(35_000);
+    // Who was never signed in waits for its first sign-in.
+    let left = rig.engine.session_views();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].agent, "1002");
+    let reads = |action: &Action| matches!(action, Action::ReadUser | Action::ReadDialogs);
+    assert!(rig.actions().iter().all(reads), "nobody is signed in");
 }

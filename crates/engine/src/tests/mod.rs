@@ -33,6 +33,7 @@ mod shortage;
 mod standing_by;
 mod strangers;
 mod support;
+mod taken_back;
 mod trace;
 mod unproven;
 mod verbs;

@@ -184,6 +184,77 @@ fn an_owner_finishes_what_runs_hands_back_what_waits_and_grants() {
     assert_eq!(rig.unsubscribed.len(), 1);
 }
 
+/// gc-1 owns agent 1001 and carries out a command of it, another one waits, and gc-2 has asked for
+/// the agent.
+fn yielding(seq: &mut u64, before: impl FnOnce(&mut Rig, &mut u64)) -> Rig {
+    let mut config = config();
+    config.mode = Mode::ActiveActive;
+    let mut rig = Rig::new(config);
+    rig.counts.insert(instance("gc-2"), 1);
+    rig.peers_at = Some(1);
+    rig.start();
+    beat(&mut rig, seq, 1);
+    rig.peer_snapshot();
+    pass(&mut rig, seq, 1, 2_000);
+    rig.sign_in("1001", "desk");
+    pass(&mut rig, seq, 1, 8_000);
+    before(&mut rig, seq);
+    rig.said.clear();
+    rig.calls.clear();
+    rig.answers_calls = false;
+    for id in [1, 2] {
+        let raw = message("MakeReady#1001", "", &format!("f{id}"));
+        rig.peer("gc-2", PeerMessage::Forward { id, raw });
+    }
+    let agent = agent("1001");
+    rig.peer("gc-2", PeerMessage::ClaimAgent { agent });
+    assert_eq!(rig.engine.agents.yielding.len(), 1);
+    assert_eq!(rig.calls.len(), 1);
+    rig
+}
+
+/// The session of a signed-out agent stays while commands of it wait; these wait for the move.
+#[test]
+fn a_signed_out_agent_whose_session_is_over_is_given_away_all_the_same() {
+    let mut seq = 0;
+    let mut rig = yielding(&mut seq, |rig, seq| {
+        // Another one of its client's, so that the newest subscription is known.
+        rig.send("Connect#1001", "other,pw", "c2");
+        rig.users.insert(agent("1001"), user("1001", "LOGOUT"));
+        rig.notify_state("1001", "LOGOUT", None);
+        pass(rig, seq, 1, 29_000);
+    });
+    pass(&mut rig, &mut seq, 1, 2_000);
+    assert!(granted(&rig).is_none(), "a command runs");
+    rig.answer(done());
+    pass(&mut rig, &mut seq, 1, 1_500);
+    assert!(granted(&rig).is_some());
+    assert!(rig.engine.agents.yielding.is_empty());
+    assert!(rig.engine.jobs.is_empty(), "handed back");
+}
+
+/// Whatever ends a move: nothing of it stays behind.
+#[test]
+fn an_agent_that_is_not_given_away_any_more_is_not_remembered_as_such() {
+    let mut seq = 0;
+    let mut rig = yielding(&mut seq, |_, _| {});
+    let epoch = owner(&rig).1 + 5;
+    rig.peer_snapshot_of(vec![Rig::record("1001", "gc-2", epoch)]);
+    assert!(rig.engine.agents.yielding.is_empty());
+    rig.answer(done());
+    rig.advance(100);
+    assert!(rig.engine.jobs.is_empty(), "handed back");
+    // It is taken anew by the one that has it: what waits goes on.
+    let mut seq = 0;
+    let mut rig = yielding(&mut seq, |_, _| {});
+    let epoch = owner(&rig).1 + 1;
+    rig.engine.own(&agent("1001"), epoch);
+    assert!(rig.engine.agents.yielding.is_empty());
+    rig.answer(done());
+    rig.advance(50);
+    assert_eq!(rig.calls.len(), 2, "the next one is started");
+}
+
 #[test]
 fn an_owner_that_hears_the_client_itself_keeps_the_agent() {
     let mut seq = 0;

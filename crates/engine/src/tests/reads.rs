@@ -1,7 +1,7 @@
 //! Reads of an agent, and what notifications tell meanwhile.
 
 use super::support::*;
-use crate::api::input::Notice;
+use crate::api::input::{Input, Notice};
 use crate::model::{Action, Answer, CallOutcome, Dialog, DialogsVerb, Participant};
 use crate::wire::event::{CallPhase, ClientEvent};
 
@@ -123,4 +123,46 @@ fn notifications_without_end_do_not_put_off_what_a_sign_in_is_told() {
     assert_eq!(states(&rig), ["READY"]);
     let info = |event: &ClientEvent| matches!(event, ClientEvent::AgentInfo { user, .. } if user.supervisor);
     assert!(rig.told("other").iter().any(info), "what only a read shows");
+}
+
+/// A platform that answers no read for a while: what it shows then is told.
+#[test]
+fn an_agent_is_read_until_its_platform_answers() {
+    let mut rig = read_again();
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        rig.answer(timed_out());
+        let since = rig.mono;
+        while rig.open_calls.is_empty() {
+            rig.advance(100);
+            assert!(rig.mono < since + 60_000, "read no more after {pauses:?}");
+        }
+        pauses.push(rig.mono - since);
+    }
+    assert!(
+        pauses[..5].iter().all(|pause| *pause <= 2_100),
+        "{pauses:?}"
+    );
+    assert!(pauses.iter().all(|pause| *pause <= 38_000), "{pauses:?}");
+    assert!(pauses[7] >= 8_000, "{pauses:?}");
+    rig.answer(answer(Answer::User(Box::new(user("1001", "READY")))));
+    rig.answer(answer(Answer::Dialogs(Vec::new())));
+    assert_eq!(states(&rig), ["READY"]);
+}
+
+/// Whose read fails while another instance has the agent, or its session is gone, is not read again.
+#[test]
+fn an_agent_that_is_not_ours_any_more_is_not_read_again() {
+    let mut rig = read_again();
+    for _ in 0..5 {
+        rig.answer(timed_out());
+        rig.advance(2_100);
+    }
+    let reason = "gone".to_owned();
+    rig.notify("1001", Notice::Refused { reason });
+    let call = rig.open_calls.remove(0);
+    let outcome = timed_out();
+    rig.input(Input::CallDone { call, outcome });
+    rig.advance(60_000);
+    assert!(rig.open_calls.is_empty());
 }

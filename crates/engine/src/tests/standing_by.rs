@@ -270,3 +270,35 @@ fn of_three_the_last_takes_the_agents_of_both_that_are_lost_one_after_the_other(
         assert_eq!(owner(&rig, name), "gc-1", "{both:?} are gone");
     }
 }
+
+/// Clients do not wait between Connect and Login, and each may be consumed by another instance.
+#[test]
+fn a_command_of_an_agent_that_is_connected_elsewhere_waits_for_word_of_it() {
+    let mut seq = 0;
+    let mut rig = beside(&mut seq);
+    rig.send("Login#3001", "pw,2001", "l1");
+    pass(&mut rig, &mut seq, SERVES, 500);
+    assert_eq!(rig.outcomes(), []);
+    taken(&mut rig, "3001");
+    pass(&mut rig, &mut seq, SERVES, 500);
+    let forwards = rig.forwards();
+    let (to, _, raw) = forwards.last().expect("a forward");
+    assert_eq!(
+        (to, raw.kind.as_deref()),
+        (&instance("gc-2"), Some("Login#3001"))
+    );
+    // Of one that nobody connects it is said before long.
+    rig.send("Login#3002", "pw,2001", "l2");
+    pass(&mut rig, &mut seq, SERVES, 3_000);
+    assert_eq!(rig.outcomes(), [Outcome::Rejected]);
+    // One that connects here waits for its own Connect alone.
+    rig.forget();
+    rig.users.insert(
+        agent("3003"),
+        crate::tests::support::user("3003", "NOT_READY"),
+    );
+    rig.send("Connect#3003", "desk,pw", "c3");
+    rig.send("Login#3003", "pw,2001", "l3");
+    rig.advance(100);
+    assert_eq!(rig.outcomes(), [Outcome::Ok, Outcome::Accepted]);
+}

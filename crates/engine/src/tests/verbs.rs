@@ -579,3 +579,23 @@ fn epochs_go_on_over_a_whole_block() {
         last = owned.epoch;
     }
 }
+
+/// An instance that was started anew while it was stopped joins when it is told to lead.
+#[test]
+fn a_choice_of_one_that_joins_now_stands() {
+    let mut seq = 0;
+    let mut rig = pair(&mut seq);
+    let off = choice(7, off_wish("gc-2"));
+    beat_with(&mut rig, &mut seq, Role::Disabled, 100, &off);
+    rig.advance(600);
+    assert_eq!(rig.role(), Role::LeaderSingleNode);
+    let mut known = choice(8, leader_wish("gc-2"));
+    known.at = WALL + 5_000;
+    beat_with(&mut rig, &mut seq, Role::Joining, 100, &known);
+    rig.advance(600);
+    let stands = last_beat(&rig).groups[0].choice.clone().unwrap();
+    assert_eq!(stands.wish, leader_wish("gc-2"));
+    beat_with(&mut rig, &mut seq, Role::Follower, 100, &known);
+    claim_of_peer(&mut rig, 90);
+    assert!(granted(&rig));
+}

@@ -283,3 +283,28 @@ fn a_peer_with_consumers_at_two_brokers_is_where_it_was_until_that_one_is_gone()
     members.on_consumers(new, &id(), 1, 2_000);
     assert_eq!(seen(&members), Some(new));
 }
+
+/// Two processes of one name: the earlier goes on after the later has ended.
+#[test]
+fn an_earlier_start_that_goes_on_is_heard_again_and_stays() {
+    let mut members = members();
+    let mut later = beat(1);
+    later.started = 500;
+    members.on_heartbeat(at(1_000), &id(), BootId(2), later);
+    // The earlier one is not believed beside it.
+    assert_eq!(
+        members.on_heartbeat(at(1_500), &id(), BootId(1), beat(3)),
+        None
+    );
+    let mut now = 4_500;
+    members.tick(at(now), TIMERS, None);
+    let mut heard = 0;
+    for seq in 4..80 {
+        now += 500;
+        members.on_heartbeat(at(now), &id(), BootId(1), beat(seq));
+        members.tick(at(now), TIMERS, None);
+        heard += u32::from(members.get(&id()).unwrap().liveness.present());
+    }
+    assert!(heard > 50, "{heard}");
+    assert!(members.get(&id()).unwrap().liveness.present());
+}

@@ -35,7 +35,7 @@ fn one_missed_probe_is_asked_again_and_two_move_to_the_other_node() {
 fn no_return_without_failback_and_return_with_it() {
     for failback in [false, true] {
         let mut route = route(failback);
-        route.on_failure(0, "refused".into());
+        route.on_failure(Now::default(), 0, "refused".into());
         assert_eq!(route.current(), 1);
         route.on_probe(Now::default(), 0, up());
         assert_eq!(route.current(), usize::from(!failback));
@@ -88,13 +88,53 @@ fn an_application_that_nobody_hears_of_is_doubted_longer_each_time() {
 #[test]
 fn both_down_is_out_of_service_and_either_up_is_service_again() {
     let mut route = route(false);
-    route.on_failure(0, "x".into());
+    route.on_failure(Now::default(), 0, "x".into());
     assert!(
         route
-            .on_failure(1, "x".into())
+            .on_failure(Now::default(), 1, "x".into())
             .contains(&RouteChange::Service(false))
     );
     let (changes, _) = route.on_probe(Now::default(), 0, up());
     assert!(changes.contains(&RouteChange::Service(true)));
     assert_eq!(route.current(), 0);
+}
+
+/// The status of a node says nothing about its notifications: with failback on, agents do not go to
+/// and fro with every probe.
+#[test]
+fn a_node_that_was_left_for_its_notifications_is_not_returned_to_at_its_next_probe() {
+    let at = |mono| Now { mono, wall: 0 };
+    let mut route = route(true);
+    let mut now = 100_000;
+    for absence in [60_000, 120_000, 240_000] {
+        let moved = RouteChange::Moved { from: 0, to: 1 };
+        assert_eq!(route.prefer_other(at(now)), [moved]);
+        let mut away = 0;
+        while route.current() == 1 {
+            away += 5_000;
+            route.on_probe(at(now + away), 1, up());
+            route.on_probe(at(now + away), 0, up());
+            assert!(away <= absence, "it never goes back");
+        }
+        assert_eq!(away, absence);
+        now += away + 20_000;
+    }
+    // It lasted: the next absence is a short one again.
+    now += 1_000_000;
+    route.prefer_other(at(now));
+    route.on_probe(at(now + 59_999), 0, up());
+    assert_eq!(route.current(), 1);
+    route.on_probe(at(now + 60_000), 0, up());
+    assert_eq!(route.current(), 0);
+}
+
+#[test]
+fn a_node_that_was_left_for_its_notifications_serves_where_the_other_one_cannot() {
+    let at = |mono| Now { mono, wall: 0 };
+    let mut route = route(true);
+    route.prefer_other(at(100_000));
+    assert_eq!(route.current(), 1);
+    route.on_failure(at(100_001), 1, "refused".into());
+    assert_eq!(route.current(), 0);
+    assert!(route.available());
 }

@@ -1,0 +1,61 @@
+//! Own intents that are taken back: whoever holds them hears so, sooner or later.
+
+use super::journal::{beat, calls, pair, told_intents};
+use super::support::*;
+use crate::peer::PeerMessage;
+
+fn withdrawn(rig: &Rig) -> Vec<[u8; 16]> {
+    let journal = rig.said.iter().filter_map(|(_, message)| match message {
+        PeerMessage::Journal { withdrawn, .. } => Some(withdrawn.clone()),
+        _ => None,
+    });
+    journal.flatten().collect()
+}
+
+/// A command whose delivery is lost with its link before its call: its intent is taken back, which
+/// nobody can be told in that moment.
+#[test]
+fn an_intent_that_is_taken_back_while_nobody_hears_is_told_later() {
+    let mut seq = 0;
+    let mut rig = pair(&mut seq);
+    rig.deliver(message("MakeCall#1001", "5000", "m1"));
+    let key = told_intents(&rig)[0].key;
+    for link in rig.links.clone() {
+        rig.lose(link.0);
+    }
+    assert!(rig.engine.book.open_intent(&key).is_none());
+    rig.said.clear();
+    rig.advance(1_000);
+    assert_eq!(withdrawn(&rig), [key]);
+    assert_eq!(calls(&rig), 0);
+}
+
+/// A member that did not hear for a while may have missed it.
+#[test]
+fn an_intent_that_was_taken_back_is_told_to_a_member_that_is_heard_again() {
+    let mut seq = 0;
+    let mut rig = pair(&mut seq);
+    let raw = message("MakeCall#1001", "5000", "m1");
+    let delivery = rig.deliver(raw.clone());
+    let key = told_intents(&rig)[0].key;
+    rig.lose(delivery.link);
+    rig.advance(500);
+    for silence in [2_000, 5_000] {
+        rig.said.clear();
+        rig.advance(silence);
+        assert!(withdrawn(&rig).is_empty());
+        beat(&mut rig, &mut seq);
+        rig.advance(10);
+        assert_eq!(withdrawn(&rig), [key], "after {silence}");
+    }
+    // Made anew it is there, and nothing is said against it.
+    beat(&mut rig, &mut seq);
+    rig.said.clear();
+    rig.deliver(raw);
+    rig.advance(10);
+    assert_eq!(told_intents(&rig)[0].key, key);
+    rig.advance(2_000);
+    beat(&mut rig, &mut seq);
+    rig.advance(10);
+    assert!(withdrawn(&rig).is_empty());
+}
