@@ -309,7 +309,11 @@ impl FinesseClient {
         if let Some((user, password)) = self.admin() {
             call = call.basic_auth(user, Some(password.expose()));
         }
-        if !request.body.is_empty() || matches!(request.method, "POST" | "PUT" | "PATCH") {
+        let changes = matches!(request.method, "POST" | "PUT" | "PATCH");
+        if request.body.is_empty() && changes && request.idempotent {
+            // Some servers want a length. One that must not be repeated has none, see [`Guarded`].
+            call = call.header(CONTENT_LENGTH, 0);
+        } else if !request.body.is_empty() || changes {
             call = call.body(Body::wrap(body));
         }
         match self.send(call).await {

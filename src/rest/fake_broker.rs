@@ -17,6 +17,8 @@ pub(super) enum Manner {
     SaysNothing,
     /// Confirms, and says that it takes no more, until it has another manner.
     IsInAlarm,
+    /// The same, and does not confirm.
+    HoldsBack,
     /// Ends the connection.
     Leaves,
 }
@@ -114,10 +116,17 @@ async fn serve(
     // Publications so far, a channel.
     let mut tags = std::collections::HashMap::<u16, u64>::new();
     let mut in_alarm = false;
+    // In an alarm the other side writes nothing, heartbeats included.
+    let mut beats = tokio::time::interval(std::time::Duration::from_secs(1));
+    let mut tuned = false;
     loop {
         let mut head = [0; 7];
         tokio::select! {
             got = read.read_exact(&mut head) => { got?; }
+            _ = beats.tick(), if tuned => {
+                write.write_all(&frame(8, 0, &[])).await?;
+                continue;
+            }
             changed = told.changed(), if in_alarm => {
                 if changed.is_ok() {
                     write.write_all(&method(0, 10, 61, &[])).await?;
@@ -130,6 +139,7 @@ async fn serve(
         let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
         let mut rest = vec![0; usize::try_from(size).unwrap() + 1];
         read.read_exact(&mut rest).await?;
+        tuned |= rest.starts_with(&[0, 10, 0, 40]);
         let answer = match (head[0], &rest[..]) {
             (8, _) => frame(8, 0, &[]),
             // start-ok, open, close of a connection.
@@ -152,9 +162,13 @@ async fn serve(
                     Manner::Confirms => ack,
                     Manner::Refuses => method(channel, 60, 120, &arguments),
                     Manner::SaysNothing => continue,
-                    Manner::IsInAlarm => {
+                    Manner::IsInAlarm | Manner::HoldsBack => {
                         in_alarm = true;
-                        [method(0, 10, 60, &[3, b'l', b'o', b'w']), ack].concat()
+                        let blocked = method(0, 10, 60, &[3, b'l', b'o', b'w']);
+                        match manner {
+                            Manner::IsInAlarm => [blocked, ack].concat(),
+                            _ => blocked,
+                        }
                     }
                     Manner::Leaves => return Ok(()),
                 }

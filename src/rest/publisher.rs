@@ -402,6 +402,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn in_an_alarm_that_keeps_a_confirm_back_one_command_waits_and_one_connection_stands() {
+        let (first, second) = (
+            FakeBroker::start(Manner::HoldsBack).await,
+            FakeBroker::start(Manner::Confirms).await,
+        );
+        let publisher = to(&[&first, &second]);
+        publisher.publish(asked()).await.unwrap();
+        assert_eq!(second.seen().attempts, [2]);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(4) {
+            at_once(&publisher).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let seen = first.seen();
+        assert_eq!((seen.attempts.len(), seen.connections), (1, 1));
+        first.set(Manner::Confirms);
+        until(&publisher, "it is used again", || {
+            first.seen().attempts.len() > 1
+        })
+        .await;
+        assert_eq!(first.seen().connections, 1);
+    }
+
+    #[tokio::test]
     async fn what_a_broker_refuses_it_may_have_kept() {
         let (first, second) = (
             FakeBroker::start(Manner::Refuses).await,
@@ -419,7 +443,7 @@ mod tests {
     async fn a_broker_that_takes_connections_and_says_nothing_delays_the_first_and_is_let_go() {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = silent.local_addr().unwrap().to_string();
-        let (told, mut ended) = tokio::sync::mpsc::unbounded_channel();
+        let (told, mut ended) = tokio::sync::mpsc::channel(64);
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = silent.accept().await {
                 let told = told.clone();
@@ -427,7 +451,7 @@ mod tests {
                     let mut all = Vec::new();
                     // Ends when the other side has closed.
                     let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut all).await;
-                    let _ = told.send(all);
+                    let _ = told.try_send(all);
                 });
             }
         });

@@ -284,8 +284,10 @@ impl Way {
     /// while.
     fn gave_nothing(self: &Arc<Self>, line: &Arc<Line>, why: &str) {
         let mut state = lock(&self.state);
+        // One of a broker in an alarm is kept until that ends: on another one somebody would wait again.
+        let blocked = line.connection.status().blocked();
         // What others wait for on an older connection says nothing of the one that stands.
-        if state.is_current(line) {
+        if state.is_current(line) && !blocked {
             state.line = None;
             state.fails(why, true);
             self.begin(&mut state);
