@@ -41,3 +41,32 @@ async fn a_command_says_what_it_accepts_and_not_how_it_is_packed() {
         assert_eq!(of(&seen, "accept-encoding"), ["identity"], "{seen}");
     }
 }
+
+/// Some servers want a length. What must not be repeated can be held back to the last, and so does not
+/// say that it is empty before that.
+#[tokio::test]
+async fn a_change_without_a_body_that_may_be_repeated_has_a_length() {
+    for (method, idempotent, length) in [
+        ("PUT", true, Some("0")),
+        ("POST", true, Some("0")),
+        ("PATCH", true, Some("0")),
+        ("POST", false, None),
+        ("GET", true, None),
+    ] {
+        let mut server = server(Then::Answer(http("200 OK", "x"))).await;
+        let request = HttpRequest {
+            method,
+            path: "/v1/items".to_owned(),
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: String::new(),
+            idempotent,
+        };
+        call(&server.url, LONG, &Action::Http(Box::new(request))).await;
+        let seen = server.requests.recv().await.unwrap();
+        let lines = seen.lines().filter_map(|line| line.split_once(": "));
+        let mut lengths = lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+        assert_eq!(lengths.next().map(|(_, value)| value), length, "{seen}");
+        assert_eq!(lengths.next(), None, "{seen}");
+    }
+}
