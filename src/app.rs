@@ -34,12 +34,14 @@ use crate::watchdog::{self, Watchdog};
 mod configure;
 mod entrance;
 mod reload;
+mod signals;
 
 pub(crate) use configure::doctor_config;
 use configure::{
     broker_config, control_keys, downstream_config, engine_config, lease_limit, notify_config,
 };
 use reload::{Parts, Reloader};
+use signals::Signals;
 
 /// Inputs on their way to the engine. Deliveries are bounded by the prefetch besides.
 const INPUTS: usize = 8_192;
@@ -95,6 +97,7 @@ pub struct Options {
 /// # Errors
 /// Where it cannot start; nothing runs then.
 pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
+    let signals = Signals::listen()?;
     let settings = &mut loaded.settings;
     tell_start(settings, &loaded.path);
     for warning in &loaded.warnings {
@@ -118,7 +121,14 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     let callbacks = rest::Callbacks::default();
     let entrance = entrance::open(&settings, callbacks.clone()).await?;
     prepare_data_dir(&settings.data_dir)?;
-    refuse_without_key(&settings).await?;
+    // Every broker's management API is asked; one that says nothing takes its time.
+    tokio::select! {
+        alone = refuse_without_key(&settings) => alone?,
+        () = signals.ending.cancelled() => {
+            tracing::info!("stopping: nothing was started yet");
+            return Ok(());
+        }
+    }
     let boot = BootId(random().map_err(AppError::Io)?);
     let (at_work, former) = AtWork::open(&settings.data_dir);
     let mut config = engine_config(&settings, boot, shares.sessions)?;
@@ -216,8 +226,7 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     let counted = tokio::spawn(descriptors::watch(limit));
     let upkeep = tokio::spawn(metrics.upkeep());
     let log = tokio::spawn(telemetry::upkeep());
-    tokio::spawn(watch_signals(results));
-    tokio::spawn(watch_reloads(reloader));
+    signals.serve(results, reloader);
     watchdog
         .watch(watchdog::LIMIT, watchdog::end)
         .map_err(|error| AppError::Io(format!("no thread for the watchdog: {error}")))?;
@@ -260,9 +269,19 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     let _ = timeout_at(deadline, listeners).await;
     let history = tokio::task::spawn_blocking(move || kept.close());
     let _ = timeout_at(deadline, history).await;
+    close_journal(shells.journal, deadline).await;
     match ended {
         Ended::Done | Ended::Late => Ok(()),
         Ended::Refused(reason) => Err(AppError::Refused(reason)),
+    }
+}
+
+/// Ends the journal's thread, which writes what waits first. A disk that hangs is not waited for
+/// beyond the deadline: what is not written was never told as written.
+async fn close_journal(journal: Journal, deadline: Instant) {
+    let close = tokio::task::spawn_blocking(move || drop(journal));
+    if timeout_at(deadline, close).await.is_err() {
+        tracing::warn!("the journal's disk does not answer: it is not waited for");
     }
 }
 
@@ -349,58 +368,6 @@ async fn keep_gauges(mut views: watch::Receiver<Arc<View>>) {
     while views.changed().await.is_ok() {
         let view = views.borrow_and_update().clone();
         telemetry::gauges(&view);
-    }
-}
-
-/// SIGTERM and ctrl-c drain; a second one ends the process at once.
-async fn watch_signals(inputs: mpsc::Sender<Input>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        tracing::error!("signals cannot be watched: the process ends without draining");
-        return;
-    };
-    let mut asked = false;
-    loop {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        if asked {
-            tracing::warn!("second signal: ending at once");
-            telemetry::flush();
-            std::process::exit(0);
-        }
-        asked = true;
-        tracing::info!("draining: a second signal ends at once");
-        let inputs = inputs.clone();
-        tokio::spawn(async move {
-            let _ = inputs.send(Input::Shutdown).await;
-        });
-    }
-}
-
-/// SIGHUP reads the property file again.
-async fn watch_reloads(mut reloader: Reloader) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        tracing::error!("SIGHUP cannot be watched: it ends the process");
-        return;
-    };
-    while hangup.recv().await.is_some() {
-        let reload = tokio::task::spawn_blocking(move || {
-            reloader.reload();
-            reloader
-        });
-        match reload.await {
-            Ok(back) => reloader = back,
-            Err(error) => {
-                tracing::error!(%error, "SIGHUP: reading the file failed; it is not read any more");
-                return;
-            }
-        }
     }
 }
 
@@ -551,6 +518,22 @@ fn build_shells(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_disk_that_hangs_does_not_hold_up_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, disk) = crate::journal::testing::on_a_hung_disk(dir.path());
+        let begun = Instant::now();
+        let close = tokio::spawn(close_journal(journal, begun + Duration::from_millis(200)));
+        let closed = tokio::time::timeout(Duration::from_secs(30), close).await;
+        // Else the runtime of this test would wait for it.
+        drop(disk);
+        assert!(closed.is_ok());
+        assert!(
+            begun.elapsed() >= Duration::from_millis(200),
+            "it was closed"
+        );
+    }
 
     #[test]
     fn work_and_end_share_the_grace() {

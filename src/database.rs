@@ -93,21 +93,30 @@ impl DatabaseFile {
 
 #[cfg(test)]
 pub(crate) mod testing {
-    //! A disk that fails when told to.
+    //! Disks that fail, or hang, when told to.
 
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::sync::{Arc, Mutex};
 
     use redb::backends::FileBackend;
     use redb::{Database, DatabaseError, StorageBackend};
 
-    use super::Opener;
+    use super::{Opener, Path};
 
-    /// A file whose syncs fail when told to.
-    #[derive(Debug)]
+    /// What becomes of a sync.
+    type Sync = Arc<dyn Fn() -> std::io::Result<()> + Send + std::marker::Sync>;
+
+    /// A file whose syncs go as they are told to.
     struct Flaky {
         inner: FileBackend,
-        fails: Arc<AtomicBool>,
+        sync: Sync,
+    }
+
+    impl std::fmt::Debug for Flaky {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Flaky")
+        }
     }
 
     impl StorageBackend for Flaky {
@@ -121,9 +130,7 @@ pub(crate) mod testing {
             self.inner.set_len(len)
         }
         fn sync_data(&self) -> std::io::Result<()> {
-            if self.fails.load(Ordering::SeqCst) {
-                return Err(std::io::Error::from_raw_os_error(28));
-            }
+            (self.sync)()?;
             self.inner.sync_data()
         }
         fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
@@ -134,18 +141,46 @@ pub(crate) mod testing {
     /// Opens files that fail while `fails` is set, and counts how many it opened.
     pub(crate) fn flaky(fails: &Arc<AtomicBool>, opened: &Arc<AtomicUsize>) -> Opener {
         let (fails, opened) = (fails.clone(), opened.clone());
+        let sync: Sync = Arc::new(move || match fails.load(Ordering::SeqCst) {
+            true => Err(std::io::Error::from_raw_os_error(28)),
+            false => Ok(()),
+        });
         Box::new(move |path| {
             opened.fetch_add(1, Ordering::SeqCst);
-            let file = std::fs::OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(path)
-                .map_err(|error| DatabaseError::Storage(error.into()))?;
-            let inner = FileBackend::new(file)?;
-            let fails = fails.clone();
-            Database::builder().create_with_backend(Flaky { inner, fails })
+            open(path, &sync)
         })
+    }
+
+    /// Dropping it lets a disk that hangs go on.
+    pub(crate) type Hung = Sender<()>;
+
+    /// Opens files whose syncs hang while `hangs` is set; says where one does.
+    pub(crate) fn hanging(hangs: &Arc<AtomicBool>) -> (Opener, Hung, Receiver<()>) {
+        let hangs = hangs.clone();
+        let (disk, mended) = channel::<()>();
+        let (tell, reached) = channel();
+        let (mended, tell) = (Mutex::new(mended), Mutex::new(tell));
+        let sync: Sync = Arc::new(move || {
+            if hangs.load(Ordering::SeqCst) {
+                let _ = tell.lock().unwrap().send(());
+                // Ends when the other side is dropped.
+                let _ = mended.lock().unwrap().recv();
+            }
+            Ok(())
+        });
+        (Box::new(move |path| open(path, &sync)), disk, reached)
+    }
+
+    fn open(path: &Path, sync: &Sync) -> Result<Database, DatabaseError> {
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(|error| DatabaseError::Storage(error.into()))?;
+        let inner = FileBackend::new(file)?;
+        let sync = sync.clone();
+        Database::builder().create_with_backend(Flaky { inner, sync })
     }
 }

@@ -3,9 +3,11 @@
 //! Nothing here waits for a shell: commands go out without blocking, results come back as inputs.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
@@ -19,9 +21,9 @@ use crate::engine::ids::{JournalId, Now, VerbId};
 use crate::engine::input::Verb;
 use crate::engine::limits::TRACE_ROWS;
 use crate::engine::{Command, Engine, Event, Input, View};
-use crate::journal::Journal;
+use crate::journal::{Journal, NotTaken};
 use crate::lease::{Lease, Pass};
-use crate::model::CallOutcome;
+use crate::model::{CallOutcome, NodeHealth};
 use crate::notify::shell::NotifyShell;
 use crate::record::{Record, Traces};
 use crate::store::Store;
@@ -32,6 +34,9 @@ const BATCH: usize = 256;
 
 /// Shortest time between two views for the status page and metrics.
 const VIEW_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What is said of a request whose task has panicked. The panic itself is in the log.
+const PANIC: &str = "an error in this program";
 
 /// The shells that the driver hands commands to.
 pub struct Shells {
@@ -228,8 +233,8 @@ impl Driver {
                     spawn_keep(shells, &self.results, *keep)
                 }
                 Command::Store(StoreCommand::Journal { id, write }) => {
-                    if !shells.journal.submit(id, *write) {
-                        not_journaled(&self.results, id);
+                    if let Err(why) = shells.journal.submit(id, *write) {
+                        not_journaled(&self.results, id, why);
                     }
                 }
                 Command::Life(LifeCommand::Exit) => ended = Some(Ended::Done),
@@ -293,7 +298,13 @@ fn spawn_call(
         );
         #[cfg(feature = "failpoints")]
         let request = crate::failpoints::around_call(&call, request);
-        let outcome = request.await;
+        // Without an answer of any kind the agent's commands would wait for ever.
+        let request = AssertUnwindSafe(request).catch_unwind();
+        let outcome = request.await.unwrap_or_else(|_| CallOutcome::Unknown {
+            status: None,
+            timed_out: false,
+            reason: PANIC.to_owned(),
+        });
         if let Some(host) = host {
             let seconds = started.elapsed().as_secs_f64();
             crate::telemetry::downstream_request(&host, status_class(&outcome), seconds);
@@ -316,10 +327,10 @@ fn spawn_keep(shells: &Shells, results: &mpsc::Sender<Input>, keep: Keep) {
     });
 }
 
-/// The journal's queue is full: said as the journal would say it.
-fn not_journaled(results: &mpsc::Sender<Input>, id: JournalId) {
+/// The journal did not take a write: said as the journal would say it.
+fn not_journaled(results: &mpsc::Sender<Input>, id: JournalId, why: NotTaken) {
     let results = results.clone();
-    let failure = Some("too many writes wait".to_owned());
+    let failure = Some(why.to_string());
     tokio::spawn(async move {
         let ids = vec![id];
         let _ = results.send(Input::Journaled { ids, failure }).await;
@@ -330,7 +341,10 @@ fn spawn_probe(shells: &Shells, results: &mpsc::Sender<Input>, node: usize) {
     let client = shells.downstream.clone();
     let results = results.clone();
     tokio::spawn(async move {
-        let health = client.probe(node).await;
+        let probe = AssertUnwindSafe(client.probe(node)).catch_unwind();
+        let health = probe.await.unwrap_or_else(|_| NodeHealth::Unreachable {
+            reason: PANIC.to_owned(),
+        });
         let _ = results.send(Input::Probed { node, health }).await;
     });
 }

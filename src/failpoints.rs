@@ -14,6 +14,9 @@
 //! | `outcome-both` | when every member has the outcome, before the reply |
 //! | `confirmed` | when the reply is confirmed, before the acknowledgement |
 //!
+//! `panic-call`, `panic-session` and `panic-journal` are errors in the program: a panic in the
+//! command's request, in an agent's notification session once it stands, in the journal's thread.
+//!
 //! `stall` does not end the process: its driver stands still when the command is delivered. Nor does
 //! `blind-guard`: the guard below the AMQP library lets content headers through unchecked, as if it
 //! did not know what the library cannot read.
@@ -69,12 +72,24 @@ pub fn blind_guard() -> bool {
     named("blind-guard")
 }
 
+/// Whether this is the point, and it is reached often enough.
+fn is_reached(name: &str) -> bool {
+    POINT.as_ref().is_some_and(|(wanted, count)| {
+        wanted == name && REACHED.fetch_add(1, Ordering::SeqCst) + 1 == *count
+    })
+}
+
+/// An error in the program, where this is the point.
+///
+/// # Panics
+/// That is what it is for.
+pub fn fail(name: &str) {
+    assert!(!is_reached(name), "failpoint {name}");
+}
+
 /// Ends the process where this is the point, and it is reached often enough.
 fn reach(name: &str) {
-    let Some((wanted, count)) = POINT.as_ref() else {
-        return;
-    };
-    if wanted == name && REACHED.fetch_add(1, Ordering::SeqCst) + 1 == *count {
+    if is_reached(name) {
         tracing::error!(name, "failpoint");
         let own = nix::unistd::getpid();
         let _ = nix::sys::signal::kill(own, nix::sys::signal::Signal::SIGKILL);
@@ -173,7 +188,11 @@ fn heard(message: &PeerMessage) -> bool {
 
 /// Runs a request, and ends the process when it has left or when its answer is there.
 pub async fn around_call<T>(call: &Call, request: impl Future<Output = T>) -> T {
-    if call.action.idempotent() || !(named("sent") || named("answered")) {
+    if call.action.idempotent() {
+        return request.await;
+    }
+    fail("panic-call");
+    if !(named("sent") || named("answered")) {
         return request.await;
     }
     tokio::pin!(request);

@@ -34,6 +34,7 @@ pub(crate) struct Limited {
     listener: TcpListener,
     permits: Arc<Semaphore>,
     tls: Option<TlsAcceptor>,
+    idle: Duration,
     /// Handshakes under way: as many as there are permits at most.
     shaking: JoinSet<Option<(Connection, SocketAddr)>>,
 }
@@ -45,12 +46,14 @@ impl Limited {
             listener,
             permits: Arc::new(Semaphore::new(connections)),
             tls,
+            idle: IDLE,
             shaking: JoinSet::new(),
         }
     }
 
     /// A new connection; the first one whose handshake is done where there is TLS.
     async fn next(&mut self) -> io::Result<(Connection, SocketAddr)> {
+        let idle = self.idle;
         loop {
             // The semaphore is never closed: `None` cannot come.
             let permit = async |permits: &Arc<Semaphore>, listener: &TcpListener| {
@@ -69,9 +72,12 @@ impl Limited {
                 accepted = permit(&self.permits, &self.listener) => {
                     let (stream, from, permit) = accepted?;
                     match self.tls.clone() {
-                        None => return Ok((Connection::new(Stream::Plain(stream), permit), from)),
+                        None => {
+                            let stream = Stream::Plain(stream);
+                            return Ok((Connection::new(stream, permit, idle), from));
+                        }
                         Some(tls) => {
-                            self.shaking.spawn(shake(tls, stream, from, permit));
+                            self.shaking.spawn(shake(tls, stream, from, permit, idle));
                         }
                     }
                 }
@@ -87,11 +93,12 @@ async fn shake(
     stream: TcpStream,
     from: SocketAddr,
     permit: Option<OwnedSemaphorePermit>,
+    idle: Duration,
 ) -> Option<(Connection, SocketAddr)> {
     let problem = match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
         Ok(Ok(stream)) => {
             let stream = Stream::Tls(Box::new(stream));
-            return Some((Connection::new(stream, permit), from));
+            return Some((Connection::new(stream, permit, idle), from));
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => "not done in time".to_owned(),
@@ -134,17 +141,40 @@ enum Stream {
 /// A connection with its place among the allowed ones.
 pub(crate) struct Connection {
     stream: Stream,
+    /// How long nothing may move.
+    limit: Duration,
     idle: Pin<Box<Sleep>>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
-    fn new(stream: Stream, permit: Option<OwnedSemaphorePermit>) -> Self {
+    fn new(stream: Stream, permit: Option<OwnedSemaphorePermit>, limit: Duration) -> Self {
         Self {
             stream,
-            idle: Box::pin(tokio::time::sleep(IDLE)),
+            limit,
+            idle: Box::pin(tokio::time::sleep(limit)),
             _permit: permit,
         }
+    }
+
+    /// Something has moved.
+    fn moved(&mut self) {
+        let until = Instant::now() + self.limit;
+        self.idle.as_mut().reset(until);
+    }
+
+    /// What has to wait does so until the connection was idle for too long. Reading and writing
+    /// alike: nothing is read while a client does not take its answers.
+    fn or_idle<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        done: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if done.is_pending() {
+            ready!(self.idle.as_mut().poll(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        done
     }
 }
 
@@ -164,12 +194,11 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Poll::Ready(result) = on_stream!(&mut self.stream, poll_read, cx, buf) {
-            self.idle.as_mut().reset(Instant::now() + IDLE);
-            return Poll::Ready(result);
+        let read = on_stream!(&mut self.stream, poll_read, cx, buf);
+        if read.is_ready() {
+            self.moved();
         }
-        ready!(self.idle.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        self.or_idle(cx, read)
     }
 }
 
@@ -182,17 +211,19 @@ impl AsyncWrite for Connection {
         let written = on_stream!(&mut self.stream, poll_write, cx, data);
         // An answer that goes on for as long as somebody reads it, as the page's, is not idle.
         if matches!(written, Poll::Ready(Ok(count)) if count > 0) {
-            self.idle.as_mut().reset(Instant::now() + IDLE);
+            self.moved();
         }
-        written
+        self.or_idle(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(&mut self.stream, poll_flush, cx)
+        let flushed = on_stream!(&mut self.stream, poll_flush, cx);
+        self.or_idle(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(&mut self.stream, poll_shutdown, cx)
+        let shut = on_stream!(&mut self.stream, poll_shutdown, cx);
+        self.or_idle(cx, shut)
     }
 }
 
@@ -202,4 +233,55 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<Secret> {
     let (scheme, given) = value.split_once(' ')?;
     let token = || Secret::new(given.trim());
     scheme.eq_ignore_ascii_case("bearer").then(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::routing::get;
+    use socket2::{Domain, Socket, Type};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    async fn served(connections: usize, idle: Duration) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut limited = Limited::new(listener, connections, None);
+        limited.idle = idle;
+        let answer = get(async || "x".repeat(4_096));
+        let router = Router::new().route("/", answer);
+        tokio::spawn(async move { axum::serve(limited, router).await });
+        address
+    }
+
+    /// With room for few bytes that it has not read.
+    async fn narrow(address: SocketAddr) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        socket.connect(&address.into()).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        TcpStream::from_std(socket.into()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_asks_and_never_reads_loses_its_place() {
+        let address = served(1, Duration::from_millis(500)).await;
+        let mut greedy = narrow(address).await;
+        let request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+        let requests = request.repeat(5_000);
+        let asked = greedy.write_all(&requests);
+        // It is not taken whole: that is what the answers wait for.
+        let _ = tokio::time::timeout(Duration::from_millis(100), asked).await;
+        // The one place is another's in the end, though the first never went away.
+        let mut other = TcpStream::connect(address).await.unwrap();
+        other.write_all(request).await.unwrap();
+        let mut answer = [0; 12];
+        let read = tokio::time::timeout(PATIENCE, other.read_exact(&mut answer));
+        read.await.unwrap().unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        drop(greedy);
+    }
 }

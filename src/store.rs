@@ -345,6 +345,7 @@ mod tests {
             tombstone: false,
             group: String::new(),
             newest_change: None,
+            node: None,
         }
     }
 

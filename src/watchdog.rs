@@ -1,12 +1,17 @@
 //! A driver that stands still must not keep its consumers' priority: the process ends, the broker
 //! gives its commands to the peer, and whoever supervises it starts it anew.
 //!
+//! So it is with the parts beside it without which it would wait for ever ([`vital`]).
+//!
 //! A thread of its own looks at the driver's beat, so that a runtime whose threads all hang is
 //! noticed too. What a supervisor is told is the business of [`crate::supervisor`].
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use futures::FutureExt as _;
 
 /// Without a beat for this long the process ends. Longer than the time after which peers think it
 /// lost, so that a moment's starvation kills nobody.
@@ -123,6 +128,34 @@ pub fn end(silent: Duration) {
         seconds = silent.as_secs(),
         "the driver stands still: the process ends so that a peer can serve"
     );
+    crate::telemetry::flush();
+    std::process::exit(EXIT);
+}
+
+/// Does work that nothing else does in its place. A panic in it ends the process: whoever waits for
+/// its results would wait for ever, and the instance would seem to serve.
+pub fn vital<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done,
+        Err(_) => broken(what),
+    }
+}
+
+/// The same for a task.
+pub async fn vital_task<T>(what: &'static str, work: impl Future<Output = T>) -> T {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(done) => done,
+        Err(_) => broken(what),
+    }
+}
+
+fn broken(what: &'static str) -> ! {
+    tracing::error!(
+        what,
+        "an error in this program ended a part that all else needs: the process ends so that a \
+         peer can serve"
+    );
+    crate::telemetry::flush();
     std::process::exit(EXIT);
 }
 

@@ -228,7 +228,7 @@ fn a_forged_reply_address_costs_no_connection() {
         let pair = shared.standing(PairOptions::default()).await;
         let desk = pair.desk("desk-forged", 0).await;
         pair.sign_in(&desk, &[1003]).await;
-        let wire = Wire::open(pair, 0).await;
+        let mut wire = Wire::open(pair, 0).await;
         // Without the connection for direct replies, which may be lost without harm.
         let lasting = async |pair: &Pair| {
             let all = connections(pair).await;
@@ -252,6 +252,11 @@ fn a_forged_reply_address_costs_no_connection() {
         desk.event("READY", |m| is_state(m, 1003, "READY")).await;
         still_serves(&desk, 1003).await;
         queue_is_empty(pair).await;
+        // They are kept for people, not sent again and again.
+        for n in 0..5 {
+            let letter = wire.dead_letter(&format!("forged-{n}")).await;
+            assert_eq!(letter.reason, "unroutable-reply");
+        }
         assert_eq!(lasting(pair).await, before);
         let status = pair.gc1.status().await;
         assert_eq!(status["groups"][0]["tag"], tag, "the same consumer");

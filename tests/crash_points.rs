@@ -22,7 +22,7 @@ enum Then {
 use Then::{PeerTakesOver, SameRestarts};
 
 /// Agents, one a test.
-const AGENTS: std::ops::Range<u32> = 1001..1018;
+const AGENTS: std::ops::Range<u32> = 1001..1019;
 
 fn all() -> Vec<u32> {
     AGENTS.collect()
@@ -249,6 +249,65 @@ fn a_driver_that_stands_still_gives_way() {
         assert!(right, "{effects} calls, {}", reply.text);
         pair.gc1.start_with(&[]);
         pair.gc1.becomes("leader").await;
+    });
+}
+
+/// An error in the program during a request: nobody knows what became of it, and the agent's next
+/// command is carried out as ever.
+#[test]
+fn a_panic_in_a_request_costs_that_request_alone() {
+    run(async |shared| {
+        let Bench { pair, desk } = about_to_die(shared, "panic-call", PeerTakesOver).await;
+        let reply = desk.send("MakeCall#1018", "5551018").await;
+        let reply = desk.reply(&reply).await;
+        // The platform, which is asked, knows of no call.
+        assert_eq!(reply.field("outcome"), "IN_DOUBT", "{}", reply.text);
+        desk.expect("MakeCall#1018", "5551018", "ACCEPTED").await;
+        assert_eq!(pair.gc1.role().await, "leader");
+        assert!(pair.gc1.log_text().contains("an error in this program"));
+        pair.gc1.start_with(&[]);
+        pair.gc1.becomes("leader").await;
+    });
+}
+
+/// An error in the program in an agent's session: it is lost, and there is another one.
+#[test]
+fn a_panic_in_a_session_is_a_session_that_was_lost() {
+    run(async |shared| {
+        let options = PairOptions::default().instances(1);
+        let mut pair = shared.pair(options).await;
+        pair.gc1
+            .start_with(&[("TANDEM_FAILPOINT", "panic-session")]);
+        pair.gc1.leads().await;
+        let desk = pair.desk("desk", 0).await;
+        pair.sign_in(&desk, &[1001]).await;
+        pair.owns(&pair.gc1, 1).await;
+        assert!(pair.gc1.log_text().contains("failpoint panic-session"));
+        pair.one_subscription_each(&[1001]).await;
+    });
+}
+
+/// Without its journal an instance must not seem to serve.
+#[test]
+fn a_panic_in_the_journal_ends_the_process() {
+    run(async |shared| {
+        let options = PairOptions::default().instances(1);
+        let mut pair = shared.pair(options).await;
+        pair.gc1
+            .start_with(&[("TANDEM_FAILPOINT", "panic-journal")]);
+        pair.gc1.leads().await;
+        let desk = pair.desk("desk", 0).await;
+        pair.sign_in(&desk, &[1001]).await;
+        let id = desk.send("MakeCall#1001", "5551001").await;
+        let process = pair.gc1.process.as_mut().expect("it was started");
+        let status = process.wait(LIMIT).await.expect("it ends itself");
+        assert_eq!(status.code(), Some(70));
+        assert!(pair.gc1.log_text().contains("failpoint panic-journal"));
+        pair.gc1.start_with(&[]);
+        pair.gc1.leads().await;
+        let reply = desk.reply(&id).await;
+        assert_eq!(reply.field("outcome"), "ACCEPTED", "{}", reply.text);
+        assert_eq!(pair.effects_of("MAKE_CALL", &id), 1);
     });
 }
 

@@ -314,6 +314,7 @@ fn seed(config: &std::path::Path, cluster: &str, count: u32) {
             tombstone: false,
             group: String::new(),
             newest_change: None,
+            node: None,
         };
         (agent, Some(record))
     });

@@ -10,7 +10,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::certs::{Kind, Made, Maker};
@@ -220,6 +220,49 @@ fn a_kill_of_the_leader_under_load_loses_nothing_and_doubles_nothing() {
         }
         let done = taken.iter().filter(|id| effects(&pair, id) == 1).count();
         assert!(done >= 16, "{done} of {}", taken.len());
+    });
+}
+
+#[test]
+fn in_a_memory_alarm_commands_take_the_other_broker_at_once() {
+    run(async |shared| {
+        let ports = ports(2);
+        let pair = shared.pair(listening(&ports, PairOptions::default())).await;
+        let desk = pair.desk("desk", 1).await;
+        pair.sign_in(&desk, &[1001]).await;
+        let http = client();
+        let send = async |id: &str| {
+            let ready = envelope("MakeReady#1001", "").to_string();
+            let begun = Instant::now();
+            let answer = post(&http, &ports[0], &[("idempotency-key", id)], ready).await;
+            assert_eq!(answer.unwrap().0, 202, "{id}");
+            begun.elapsed()
+        };
+        send("before").await;
+        shared.alarm(&pair, true).await;
+        let mut late = Vec::new();
+        for index in 0..12 {
+            let took = send(&format!("alarm-{index}")).await;
+            if took > Duration::from_secs(3) {
+                late.push(took);
+            }
+        }
+        let connections = pair.manage(0).get("connections").await.unwrap().unwrap();
+        let own = |one: &&Value| one["user_provided_name"] == "tandem/gc-1/rest";
+        let own = connections.as_array().unwrap().iter().filter(own).count();
+        shared.alarm(&pair, false).await;
+        // One may have been on its way.
+        assert!(late.len() <= 1, "{late:?}");
+        assert_eq!(own, 1, "connections");
+        for index in 0..12 {
+            let id = format!("alarm-{index}");
+            let what = format!("{id} was carried out, or its client was told");
+            until(&what, async || {
+                pair.effects_of("READY", &id) > 0 || told_of(&desk, &id)
+            })
+            .await;
+            assert!(pair.effects_of("READY", &id) <= 1, "{id} twice");
+        }
     });
 }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use support::pair::{Instance, tandem};
 use support::{LIMIT, Pair, PairOptions, run, until};
+use tandem::lab::TandemProcess;
 use tandem::simulator::faults::{Fault, Match};
 
 /// How often it has noticed that a broker is not there, as far as it remembers.
@@ -210,4 +211,106 @@ fn the_doctor_does_not_trust_lists_that_are_older_than_the_change() {
         both_consume(&pair).await;
         is_well(&pair, "after the restart").await;
     });
+}
+
+/// Standard error is a pipe that nobody reads, standard output with it.
+fn unread(pair: &mut Pair, folder: &std::path::Path) {
+    let pipe = folder.join("unread").display().to_string();
+    // Open in both directions, so that writing waits and does not fail.
+    let shell = format!("rm -f '{pipe}'\nmkfifo '{pipe}'\nexec 2<>'{pipe}' >&2");
+    pair.gc1.start_after(&shell, &[]);
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_nothing_up() {
+    /// More than twice what a pipe takes.
+    const FULL: usize = 150_000;
+    run(async |shared| {
+        let options = PairOptions::default()
+            .instances(1)
+            .set(
+                "log.level",
+                "trace,lapin=trace,hyper=trace,hyper_util=trace",
+            )
+            .set("shutdown.grace", "60s")
+            .set("downstream.request-timeout", "60s");
+        let mut pair = shared.pair(options).await;
+        let folder = tempfile::tempdir().unwrap();
+        for signals in [1, 2] {
+            unread(&mut pair, folder.path());
+            pair.gc1.leads().await;
+            let desk = pair.desk(&format!("desk-{signals}"), 0).await;
+            pair.sign_in(&desk, &[1001]).await;
+            until("the pipe is full", async || {
+                desk.expect("GetState#1001", "", "OK").await;
+                pair.gc1.get("/livez").await.unwrap();
+                let said = pair.gc1.get("/api/v1/log").await.unwrap();
+                said.len() > FULL
+            })
+            .await;
+            // It serves all the same.
+            desk.expect("GetState#1001", "", "OK").await;
+            if signals == 2 {
+                let hang = Fault {
+                    matching: Match {
+                        action: Some("MAKE_CALL".to_owned()),
+                        ..Match::default()
+                    },
+                    hang: true,
+                    ..Fault::default()
+                };
+                pair.fault_everywhere(&hang);
+                desk.send("MakeCall#1001", "5551001").await;
+                until("the call is under way", async || {
+                    pair.gc1.status().await["inflight"] == 1
+                })
+                .await;
+            }
+            let process = pair.gc1.process.as_mut().unwrap();
+            let begun = Instant::now();
+            process.terminate();
+            if signals == 2 {
+                until("the second signal ends it", async || {
+                    process.terminate();
+                    !process.is_running()
+                })
+                .await;
+                let took = begun.elapsed();
+                assert!(took < Duration::from_secs(30), "{took:?}");
+            }
+            let status = process.wait(LIMIT).await.unwrap();
+            assert_eq!(status.code(), Some(0), "{signals}: {status}");
+        }
+    });
+}
+
+/// Signals are heard from the first moment on, long before the start is done.
+#[tokio::test]
+async fn signals_that_come_while_it_starts_are_heard() {
+    let folder = tempfile::tempdir().unwrap();
+    // Whether there is another instance: the broker's list of queues says it, some time.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let [config, log] = ["site.properties", "log"].map(|name| folder.path().join(name));
+    let text = format!(
+        "instance.id=gc-1\nbroker.url.1=127.0.0.1:1\nbroker.management-url.1=http://{}\n\
+         downstream.url.1=http://127.0.0.1:1/finesse/api\n\
+         data.dir={}\nadmin.listen=127.0.0.1:0\n",
+        silent.local_addr().unwrap(),
+        folder.path().join("data").display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_tandem"));
+    let mut process = TandemProcess::start(binary, &config, Default::default(), &log).unwrap();
+    let asked = tokio::time::timeout(LIMIT, silent.accept()).await;
+    let _asked = asked.unwrap().unwrap();
+    process.hang_up();
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        assert!(process.is_running(), "{}", process.log_tail());
+    }
+    process.terminate();
+    let status = process.wait(LIMIT).await.unwrap();
+    assert_eq!(status.code(), Some(0), "{status}");
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(said.contains("stopping: nothing was started yet"), "{said}");
 }

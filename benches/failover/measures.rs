@@ -270,6 +270,8 @@ fn fill(data: &std::path::Path, count: u64) -> Result<()> {
             signed_in: true,
             user: None,
             tombstone: false,
+            newest_change: None,
+            node: None,
         };
         Ok((agent, Some(record)))
     };

@@ -1,17 +1,15 @@
-//! Opening a connection: name, properties, heartbeat, socket options, TLS, and a way to cut it.
+//! Opening a link's connection: nodes, name, properties, heartbeat.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lapin::uri::AMQPUri;
-use lapin::{Channel, Connection, ConnectionProperties};
-use socket2::{Socket, TcpKeepalive};
+use lapin::{Channel, ConnectionProperties};
 
 use super::classify::{Class, Problem};
-use super::guard::Greeting;
-use super::{BrokerConfig, BrokerError, CLOSE_LIMIT, RPC_LIMIT, guard, lock};
+use super::cut::{self, CutConnection, How, NotOpened};
+use super::{BrokerConfig, BrokerError, CLOSE_LIMIT, RPC_LIMIT};
 use crate::net::{TlsClient, amqp, dial};
 
 /// A broker of the list, ready to be dialled.
@@ -97,13 +95,12 @@ fn told(failures: Vec<(&str, Problem)>, nodes: usize) -> Problem {
     Problem::new(class, dial::in_words(nodes == 1, each))
 }
 
-impl Node {
-    /// Why no connection could be opened, with what the library's own words leave out.
-    async fn problem(&self, error: lapin::Error) -> Problem {
-        match amqp::reason(&self.uri, &self.tls, &error).await {
+impl From<NotOpened> for Problem {
+    fn from(not: NotOpened) -> Self {
+        match not.reason {
             // Whatever was read there was no broker's.
-            Some(text) => Problem::new(Class::Unreachable, text),
-            None => error.into(),
+            Some(text) => Self::new(Class::Unreachable, text),
+            None => not.error.into(),
         }
     }
 }
@@ -138,43 +135,9 @@ pub(super) fn endpoints(config: &BrokerConfig) -> Result<Vec<Endpoint>, BrokerEr
     Ok(endpoints)
 }
 
-/// Cuts the socket when it is dropped. The library's own thread lives as long as its socket: with
-/// a broker that hangs that would be for ever.
-#[derive(Default)]
-struct Cutter {
-    socket: Option<Socket>,
-    cut: bool,
-}
-
-struct CutOnDrop(Arc<Mutex<Cutter>>);
-
-impl Drop for CutOnDrop {
-    fn drop(&mut self) {
-        let mut cutter = lock(&self.0);
-        cutter.cut = true;
-        if let Some(socket) = cutter.socket.take() {
-            let _ = socket.shutdown(std::net::Shutdown::Both);
-        }
-    }
-}
-
-/// Remembers the socket to be cut; an error where that was asked for while it was connecting.
-fn remember(cutter: &Mutex<Cutter>, socket: Socket) -> std::io::Result<()> {
-    let mut cutter = lock(cutter);
-    if cutter.cut {
-        return Err(std::io::ErrorKind::ConnectionAborted.into());
-    }
-    cutter.socket = Some(socket);
-    Ok(())
-}
-
 /// An open connection; dropping it cuts it.
 pub(super) struct Conn {
-    pub(super) inner: Connection,
-    /// What the broker says of itself.
-    pub(super) greeting: Greeting,
-    // After `inner`, which would say goodbye first.
-    _cut: CutOnDrop,
+    pub(super) inner: CutConnection,
 }
 
 impl Conn {
@@ -185,34 +148,14 @@ impl Conn {
         node: &Node,
         purpose: &str,
     ) -> Result<Self, Problem> {
-        let cutter = Arc::<Mutex<Cutter>>::default();
-        let cut = CutOnDrop(Arc::clone(&cutter));
-        let limit = config.timeout;
-        let tls = node.tls.clone();
-        let silence = 2 * config.heartbeat.max(Duration::from_secs(1));
-        let connect = async move |uri: AMQPUri, runtime: async_rs::TokioRuntime| {
-            let connect = amqp::connect(&uri, &tls, &runtime, |socket| {
-                set_options(&socket, silence);
-                remember(&cutter, socket.try_clone()?)
-            });
-            // In a thread of the library's, that outlives the caller.
-            let stream = tokio::time::timeout(limit, connect).await;
-            Ok(stream.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
+        let how = How {
+            tls: node.tls.clone(),
+            limit: config.timeout,
+            heartbeat: config.heartbeat,
         };
-        let properties = properties(config, purpose);
-        let heard = guard::Heard::default();
-        let uri = node.uri.clone();
-        let opened = guard::open_heard(uri, properties, connect, Arc::clone(&heard));
-        match opened.await {
-            Ok(inner) => Ok(Self {
-                inner,
-                greeting: heard.get().cloned().unwrap_or_default(),
-                _cut: cut,
-            }),
-            Err(error) => Err(node
-                .problem(error)
-                .await
-                .while_doing(format!("connect ({purpose})"))),
+        match cut::open(&node.uri, &how, properties(config, purpose)).await {
+            Ok(inner) => Ok(Self { inner }),
+            Err(not) => Err(Problem::from(not).while_doing(format!("connect ({purpose})"))),
         }
     }
 
@@ -255,19 +198,6 @@ pub(super) async fn within<T>(
     })
 }
 
-/// A half-open connection is noticed by unacknowledged data too, not by heartbeats alone. Options
-/// that the system lacks are done without.
-fn set_options(socket: &Socket, silence: Duration) {
-    let keepalive = TcpKeepalive::new()
-        .with_time(silence)
-        .with_interval(Duration::from_secs(1))
-        .with_retries(3);
-    let _ = socket.set_tcp_nodelay(true);
-    let _ = socket.set_tcp_keepalive(&keepalive);
-    #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(silence));
-}
-
 fn properties(config: &BrokerConfig, purpose: &str) -> ConnectionProperties {
     let name = format!("tandem/{}/{purpose}", config.instance);
     let text = |value: &str| value.to_owned().into_bytes().into();
@@ -283,6 +213,9 @@ fn properties(config: &BrokerConfig, purpose: &str) -> ConnectionProperties {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use super::super::lock;
     use super::*;
     use crate::model::Resource;
 

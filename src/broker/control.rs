@@ -1,6 +1,7 @@
 //! The own control queue: one exclusive consumer, so that a second process with the same instance
 //! id is noticed.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use super::encode::short;
 use super::guard::mark_of;
 use super::link::Link;
 use super::looped::{self, Loop};
-use super::{lock, probe};
+use super::{lock, probe, ways};
 use crate::engine::Input;
 use crate::engine::ids::BootId;
 use crate::engine::peer::PeerMessage;
@@ -36,6 +37,8 @@ const ACK_EVERY: u32 = 128;
 const ACK_PAUSE: Duration = Duration::from_millis(100);
 /// How long a queue on another node may take to say whether it is consumed.
 const LOOK_LIMIT: Duration = Duration::from_secs(1);
+/// Between two looks at the bindings.
+const BIND_AGAIN: Duration = Duration::from_secs(3);
 /// Pause before a queue that was deleted is declared again.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -69,6 +72,7 @@ pub(super) async fn run(link: Arc<Link>) -> End {
         let ended = tokio::select! {
             ended = receive(&link, &channel, consumer, &seen) => ended,
             wedged = looped::watch(&link, &seen) => Some(wedged),
+            never = keep_bound(&link) => match never {},
         };
         link.attached.store(false, Ordering::Relaxed);
         if let Some(problem) = ended {
@@ -179,17 +183,7 @@ async fn try_attach(link: &Link) -> Result<(Channel, Consumer), Problem> {
             "the control queue is in exclusive use",
         ));
     }
-    let exchange = short(&context.object("control"));
-    for key in [instance.as_str(), "all"] {
-        let bind = channel.queue_bind(
-            queue.clone(),
-            exchange.clone(),
-            short(key),
-            QueueBindOptions::default(),
-            FieldTable::default(),
-        );
-        rpc("bind the control queue", bind).await?;
-    }
+    bind(link, &channel).await?;
     let purge = channel.queue_purge(queue.clone(), QueuePurgeOptions::default());
     rpc("purge the control queue", purge).await?;
     let qos = channel.basic_qos(PREFETCH, BasicQosOptions::default());
@@ -201,6 +195,53 @@ async fn try_attach(link: &Link) -> Result<(Channel, Consumer), Problem> {
     let tag = format!("{instance}.control");
     let consumer = register(&channel, &spec.name, &tag, (options, FieldTable::default())).await?;
     Ok((channel, consumer))
+}
+
+/// Binds the own control queue to the exchange of peer messages; what is bound already stays so.
+async fn bind(link: &Link, channel: &Channel) -> Result<(), Problem> {
+    let context = &link.context;
+    let queue = short(&link.control_queue().name);
+    let exchange = short(&context.object("control"));
+    for key in [context.config.instance.as_str(), "all"] {
+        let bind = channel.queue_bind(
+            queue.clone(),
+            exchange.clone(),
+            short(key),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        );
+        rpc("bind the control queue", bind).await?;
+    }
+    Ok(())
+}
+
+/// Nobody is told when a binding or the exchange is deleted, and the queue stays: peers would not be
+/// heard any more. So both are seen to, again and again; never returns.
+async fn keep_bound(link: &Link) -> Infallible {
+    loop {
+        tokio::time::sleep(BIND_AGAIN).await;
+        let again = async {
+            match bind_on_its_own(link).await {
+                Err(problem) if problem.class == Class::NotFound => {
+                    super::declare::exchanges(&link.context, &link.publish).await;
+                    bind_on_its_own(link).await
+                }
+                result => result,
+            }
+        };
+        // What is lost with the link, or refused, shows elsewhere.
+        if let Err(problem) = again.await {
+            tracing::debug!(link = link.epoch.0, %problem, "the control queue is not bound again");
+        }
+    }
+}
+
+/// A refusal closes its channel.
+async fn bind_on_its_own(link: &Link) -> Result<(), Problem> {
+    let channel = link.consume.channel().await?;
+    bind(link, &channel).await?;
+    ways::close(channel).await;
+    Ok(())
 }
 
 /// Hands on messages until the consumer ends; `None` where the queue was deleted.

@@ -19,20 +19,24 @@ pub(super) fn raw_message(delivery: Delivery) -> RawMessage {
     let Delivery {
         redelivered,
         properties,
-        mut data,
+        data,
         ..
     } = delivery;
     let cut = (data.len() > MAX_BODY).then(|| Cut {
         length: data.len(),
         sha256: Sha256::digest(&data).into(),
     });
-    data.truncate(MAX_BODY + 1);
+    // Copied, so that the whole is given back now: its dead letter may wait long for a broker.
+    let body = match cut {
+        Some(_) => Bytes::copy_from_slice(&data[..=MAX_BODY]),
+        None => Bytes::from(data),
+    };
     let none = FieldTable::default();
     let headers = properties.headers().as_ref().unwrap_or(&none);
     let hops = header(headers, "x-received-from");
     RawMessage {
         kind: kind(text(properties.kind()), header(headers, "JMSType")),
-        body: Bytes::from(data),
+        body,
         content_type: text(properties.content_type()),
         message_id: text(properties.message_id()),
         correlation_id: text(properties.correlation_id()),
@@ -261,6 +265,15 @@ mod tests {
         assert_eq!(raw.message_id.as_deref(), Some("m-1"));
         assert_eq!(&raw.body[..], b"body");
         assert!(!raw.federated);
+    }
+
+    #[test]
+    fn of_a_body_that_is_cut_no_more_is_kept_than_its_beginning() {
+        let raw = read(BasicProperties::default(), &vec![7; 100 * MAX_BODY]);
+        assert_eq!(raw.cut.as_ref().map(|cut| cut.length), Some(100 * MAX_BODY));
+        let body = raw.body.try_into_mut().unwrap();
+        assert_eq!(body.len(), MAX_BODY + 1);
+        assert!(body.capacity() < 2 * MAX_BODY, "{}", body.capacity());
     }
 
     #[test]

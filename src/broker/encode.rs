@@ -26,7 +26,7 @@ const MAX_SHORT: usize = 255;
 const JSON: &str = "application/json";
 
 /// A message ready for the library.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Message {
     pub(super) exchange: ShortString,
     pub(super) key: ShortString,

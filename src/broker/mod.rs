@@ -22,6 +22,7 @@ mod classify;
 mod connect;
 mod consume;
 mod control;
+pub(crate) mod cut;
 mod declare;
 mod decode;
 mod direct;

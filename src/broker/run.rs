@@ -86,7 +86,7 @@ async fn serve(link: Arc<Link>, lacks: Lacks, queues: LinkQueues, control: &Cont
     let up = Input::LinkUp {
         link: epoch,
         node: link.endpoint().node_label(link.node).to_owned(),
-        cluster: link.consume.greeting.cluster_name.clone(),
+        cluster: link.consume.inner.greeting.cluster_name.clone(),
     };
     link.context.tell(up).await;
     for (way, problem) in lacks {
@@ -143,7 +143,10 @@ async fn open(
             )
         })
         .await?;
-    let declared = match config.queue_type.problem_on(&consume.greeting.version) {
+    let declared = match config
+        .queue_type
+        .problem_on(&consume.inner.greeting.version)
+    {
         Some(why) => Err(Problem::new(Class::Precondition, why)),
         None => declare::command_queues(&context, &consume).await,
     };

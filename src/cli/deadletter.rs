@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::table::{plain, render};
 use super::{block_on, context, exit, output};
-use crate::client::letters::{Letter, Letters};
+use crate::client::letters::{Letter, Letters, MAX_LETTERS};
 use crate::client::{ClientError, ClientOptions};
 use crate::model::text::duration;
 use crate::settings::Settings;
@@ -19,7 +19,8 @@ use crate::settings::Settings;
 #[command(after_help = "\
 The letters of every broker of the file. A letter is named by its key or its message id, as `list`
 shows them. Bodies that carried credentials are redacted there and cannot be sent again.
-Exit codes: 0 done; 1 no such letter, or not done; 64 usage or configuration; 69 no broker reachable")]
+Of each broker the oldest 10,000 are looked at; whether there are more is said.
+Exit codes: 0 done; 1 no such letter, not done, or letters left with --all; 64 usage or configuration; 69 no broker reachable")]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]
@@ -54,6 +55,16 @@ pub enum Action {
         #[command(flatten)]
         which: Which,
     },
+}
+
+impl Action {
+    /// Whether no letter is to be left.
+    fn wants_all(&self) -> bool {
+        match self {
+            Self::List | Self::Show(_) => false,
+            Self::Requeue { which, .. } | Self::Discard { which } => which.all,
+        }
+    }
 }
 
 /// One letter.
@@ -106,10 +117,17 @@ pub fn run(args: &Args, json: bool) -> ExitCode {
         };
         let mut boxes = Vec::new();
         let mut worst = exit::DONE;
+        let mut behind = false;
         for letters in opened {
             match letters {
                 Ok(letters) => match letters.read().await {
-                    Ok(found) => boxes.push((letters, found)),
+                    Ok((found, more)) => {
+                        if more {
+                            complain!("tandem deadletter: {}", only(&letters.broker));
+                            behind = true;
+                        }
+                        boxes.push((letters, found));
+                    }
                     Err(error) => worst = failed(&error),
                 },
                 Err(error) => worst = failed(&error),
@@ -122,9 +140,21 @@ pub fn run(args: &Args, json: bool) -> ExitCode {
         for (letters, _) in boxes {
             letters.close().await;
         }
+        let code = match args.action.wants_all() && behind && code == exit::DONE {
+            true => exit::FAILED,
+            false => code,
+        };
         // What one broker has is told although another one is down; the code says so.
         if code == exit::DONE { worst } else { code }
     })
+}
+
+/// What is said where there are more letters than are read.
+fn only(broker: &str) -> String {
+    format!(
+        "broker {broker} has more than {MAX_LETTERS} dead letters: only the oldest {MAX_LETTERS} are \
+         looked at; say it again for those behind them, once these are gone"
+    )
 }
 
 fn failed(error: &ClientError) -> u8 {

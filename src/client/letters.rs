@@ -11,11 +11,12 @@ use lapin::options::{
     QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Confirmation, ConnectionProperties};
 use sha2::{Digest as _, Sha256};
 
 use super::link::{ANSWER_LIMIT, Broker, Failure, brokers, connect_any, short};
 use super::{ClientError, ClientOptions};
+use crate::broker::cut::CutConnection;
 use crate::model::text::hex;
 
 /// Most letters that are read of one broker.
@@ -95,7 +96,7 @@ impl Letter {
 
 /// The dead letters of one broker.
 pub struct Letters {
-    connection: Connection,
+    connection: CutConnection,
     channel: Channel,
     /// Its `host:port`.
     pub broker: String,
@@ -151,22 +152,20 @@ impl Letters {
         })
     }
 
-    /// The letters, oldest first, at most [`MAX_LETTERS`]; to be called once.
+    /// The letters, oldest first, at most [`MAX_LETTERS`]; to be called once. Whether there are
+    /// more of them than that.
     ///
     /// # Errors
     /// The broker is lost.
-    pub async fn read(&self) -> Result<Vec<Letter>, ClientError> {
-        let mut letters = Vec::new();
-        while letters.len() < MAX_LETTERS {
+    pub async fn read(&self) -> Result<(Vec<Letter>, bool), ClientError> {
+        let next = async || {
             let get = self
                 .channel
                 .basic_get(short(&self.queue), BasicGetOptions::default());
-            let Some(got) = self.bounded(get).await? else {
-                break;
-            };
-            letters.push(letter(&got.delivery));
-        }
-        Ok(letters)
+            let got = self.bounded(get).await?;
+            Ok(got.map(|got| letter(&got.delivery)))
+        };
+        gather(MAX_LETTERS, next).await
     }
 
     /// Throws a letter away.
@@ -236,6 +235,21 @@ impl Letters {
             }
         }
     }
+}
+
+/// So many at most, and whether one more was there.
+async fn gather<T>(
+    most: usize,
+    next: impl AsyncFn() -> Result<Option<T>, ClientError>,
+) -> Result<(Vec<T>, bool), ClientError> {
+    let mut found = Vec::new();
+    while let Some(one) = next().await? {
+        if found.len() == most {
+            return Ok((found, true));
+        }
+        found.push(one);
+    }
+    Ok((found, false))
 }
 
 fn failed(broker: &str, failure: Failure) -> ClientError {
@@ -334,4 +348,25 @@ fn again(letter: &Letter, time: Duration) -> BasicProperties {
         properties = properties.with_reply_to(short(address));
     }
     properties
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_lies_behind_the_bound_is_known_to_be_there() {
+        for (there, found, more) in [(0, 0, false), (3, 3, false), (4, 3, true), (9, 3, true)] {
+            let left = Cell::new(there);
+            let next = async || {
+                let one = left.get();
+                left.set(one.max(1) - 1);
+                Ok((one > 0).then_some(one))
+            };
+            let (letters, behind) = gather(3, next).await.unwrap();
+            assert_eq!((letters.len(), behind), (found, more), "{there}");
+        }
+    }
 }

@@ -15,6 +15,7 @@ use lapin::{
 
 use super::pending::Copy;
 use super::{ClientError, ClientOptions, QUEUE_EXPIRES, QUEUE_LENGTH};
+use crate::broker::cut::{self, CutConnection, How};
 use crate::broker::guard;
 use crate::model::text::hex;
 use crate::net::{amqp, dial};
@@ -107,11 +108,12 @@ pub(super) fn unique(prefix: &str) -> String {
     format!("{prefix}{}", hex(&bytes))
 }
 
-/// An open connection. The consumers are taken out by their reader.
+/// An open connection, cut where it is dropped without an orderly end. The consumers are taken out
+/// by their reader.
 pub(super) struct Link {
     /// The address that it leads to, `host:port`.
     pub(super) node: String,
-    connection: Connection,
+    connection: CutConnection,
     channel: Channel,
     /// A name for this connection only. A reply queue that the client left behind on a broker
     /// that it lost would else swallow replies which a connector on that broker gives to commands
@@ -226,37 +228,32 @@ pub(super) async fn connect_any(
     broker: &Broker,
     options: &ClientOptions,
     properties: ConnectionProperties,
-) -> Result<Connection, Failure> {
+) -> Result<CutConnection, Failure> {
     on_any(broker, |at| {
         connect(&broker.uris[at], options, properties.clone())
     })
     .await
 }
 
-/// Bounded by the caller; the library's thread outlives it by no more than the same bound.
+/// Bounded by the caller; dropping the future cuts what was begun.
 async fn connect(
     uri: &AMQPUri,
     options: &ClientOptions,
     properties: ConnectionProperties,
-) -> Result<Connection, Failure> {
-    let (tls, limit) = (options.tls.clone(), options.connect_limit);
-    let dial = async move |uri: AMQPUri, runtime: async_rs::TokioRuntime| {
-        let stream = amqp::connect(&uri, &tls, &runtime, |_| Ok(()));
-        let stream = tokio::time::timeout(limit, stream).await;
-        Ok(stream.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
+) -> Result<CutConnection, Failure> {
+    let how = How {
+        tls: options.tls.clone(),
+        limit: options.connect_limit,
+        heartbeat: options.heartbeat,
     };
-    let opened = guard::open(uri.clone(), properties, dial).await;
-    match opened {
-        Ok(connection) => Ok(connection),
-        Err(error) => {
-            let reason = amqp::reason(uri, &options.tls, &error).await;
-            let failure = Failure::from(error);
-            Err(match reason {
-                Some(reason) => Failure { reason, ..failure },
-                None => failure,
-            })
+    let opened = cut::open(uri, &how, properties).await;
+    opened.map_err(|not| {
+        let failure = Failure::from(not.error);
+        match not.reason {
+            Some(reason) => Failure { reason, ..failure },
+            None => failure,
         }
-    }
+    })
 }
 
 /// A client may be there before any connector. Where it may not declare, it takes what is there.
@@ -454,5 +451,30 @@ mod tests {
     fn unique_names_differ_and_long_texts_are_cut_at_a_character() {
         assert_ne!(unique("c-"), unique("c-"));
         assert_eq!(short(&"é".repeat(200)).as_str().len(), 254);
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_says_nothing_is_given_up_and_its_socket_is_closed() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut options = ClientOptions::new("d");
+        options.connect_limit = Duration::from_millis(300);
+        let list = [silent.local_addr().unwrap().to_string()];
+        let broker = brokers(&list, &options).unwrap().remove(0);
+        let event_queue = unique("events.");
+        let setup = Setup {
+            options,
+            event_queue,
+        };
+        let ended = tokio::spawn(async move {
+            let (mut stream, _) = silent.accept().await.unwrap();
+            let mut greeting = Vec::new();
+            // Ends when the other side has closed.
+            let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut greeting).await;
+            greeting
+        });
+        let failure = Link::open(&broker, &setup).await.err().unwrap();
+        assert!(!failure.refused, "{failure:?}");
+        let greeting = tokio::time::timeout(Duration::from_secs(30), ended).await;
+        assert!(greeting.unwrap().unwrap().starts_with(b"AMQP"));
     }
 }

@@ -5,7 +5,9 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+};
 use reqwest::{Body, Client, Method, RequestBuilder, Response, redirect, retry};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -288,20 +290,32 @@ impl FinesseClient {
         let (body, withheld) = Guarded::new(data, !request.idempotent, pass.clone());
         let mut call = client
             .request(generic::method(request), format!("{base}{}", request.path))
-            .header(ACCEPT, ANYTHING)
             .query(&request.query);
-        for (name, value) in &request.headers {
-            call = call.header(name, value);
+        // What the command sets itself is meant, and not ours beside it.
+        let own = |ours: &str| {
+            let mut names = request.headers.iter().map(|(name, _)| name);
+            names.any(|name| name.eq_ignore_ascii_case(ours))
+        };
+        if !own(ACCEPT.as_str()) {
+            call = call.header(ACCEPT, ANYTHING);
         }
-        // What the command sets itself is meant.
-        let own = |(name, _): &(String, String)| name.eq_ignore_ascii_case(TRACEPARENT);
-        if !request.headers.iter().any(own) {
+        for (name, value) in &request.headers {
+            // An answer that came compressed could not be read.
+            if !name.eq_ignore_ascii_case(ACCEPT_ENCODING.as_str()) {
+                call = call.header(name, value);
+            }
+        }
+        if !own(TRACEPARENT) {
             call = traced(call, marks.trace);
         }
         if let Some((user, password)) = self.admin() {
             call = call.basic_auth(user, Some(password.expose()));
         }
-        if !request.body.is_empty() || matches!(request.method, "POST" | "PUT" | "PATCH") {
+        let changes = matches!(request.method, "POST" | "PUT" | "PATCH");
+        if request.body.is_empty() && changes && request.idempotent {
+            // Some servers want a length. One that must not be repeated has none, see [`Guarded`].
+            call = call.header(CONTENT_LENGTH, 0);
+        } else if !request.body.is_empty() || changes {
             call = call.body(Body::wrap(body));
         }
         match self.send(call).await {

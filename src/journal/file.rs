@@ -58,7 +58,7 @@ impl File {
         opener: Opener,
     ) -> Result<(Self, Restored), JournalError> {
         let path = dir.join(FILE);
-        let (db, restored) = match open_and_read(&path, &opener) {
+        let (db, restored) = match open_and_read(&path, &opener, COMPACT) {
             Err(JournalError::Unusable { reason, .. }) if accept_loss => {
                 let aside = dir.join(format!("journal.lost-{now_wall}"));
                 fs::rename(&path, &aside).map_err(|error| unusable(&path, &error))?;
@@ -88,11 +88,21 @@ impl File {
     }
 }
 
-fn open_and_read(path: &Path, opener: &Opener) -> Result<(Database, Restored), JournalError> {
+/// Opens the file, makes one of more than `compact` bytes smaller where that can be done, and reads
+/// it.
+pub(super) fn open_and_read(
+    path: &Path,
+    opener: &Opener,
+    compact: u64,
+) -> Result<(Database, Restored), JournalError> {
     let mut db = opener(path).map_err(|error| of_open(path, &error))?;
-    let large = fs::metadata(path).is_ok_and(|meta| meta.len() > COMPACT);
+    let large = fs::metadata(path).is_ok_and(|meta| meta.len() > compact);
     if large && let Err(error) = db.compact() {
-        return Err(unusable(path, &error));
+        // A full disk: what is kept is there all the same. Of a handle that has failed nothing more
+        // can be had.
+        tracing::warn!(%error, file = %path.display(), "the journal could not be made smaller");
+        drop(db);
+        db = opener(path).map_err(|error| of_open(path, &error))?;
     }
     let restored = load(&db).map_err(|error| unusable(path, &error))?;
     Ok((db, restored))

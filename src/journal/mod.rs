@@ -20,6 +20,7 @@ use crate::database;
 use crate::engine::command::JournalWrite;
 use crate::engine::ids::JournalId;
 use crate::engine::journal::Restored;
+use crate::watchdog::vital;
 
 pub use file::Summary;
 
@@ -58,6 +59,17 @@ pub enum JournalError {
     },
 }
 
+/// Why a write was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// [`QUEUE`] wait.
+    #[error("too many writes wait")]
+    Full,
+    /// Its thread has ended.
+    #[error("the journal has ended")]
+    Ended,
+}
+
 /// What is told of a batch of writes: which, why not, and how long it took.
 pub type Told = Box<dyn Fn(Vec<JournalId>, Option<String>, Duration) + Send>;
 
@@ -80,11 +92,21 @@ impl Journal {
         now_wall: u64,
         told: Told,
     ) -> Result<(Self, Restored), JournalError> {
-        let (file, restored) = file::File::open(dir, accept_loss, now_wall, database::opener())?;
+        Self::with(dir, accept_loss, now_wall, told, database::opener())
+    }
+
+    fn with(
+        dir: &Path,
+        accept_loss: bool,
+        now_wall: u64,
+        told: Told,
+        opener: database::Opener,
+    ) -> Result<(Self, Restored), JournalError> {
+        let (file, restored) = file::File::open(dir, accept_loss, now_wall, opener)?;
         let (queue, waiting) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || writer::run(file, &waiting, &told))
+            .spawn(move || vital("journal", || writer::run(file, &waiting, &told)))
             .map_err(|error| JournalError::Unusable {
                 path: dir.join(FILE),
                 reason: error.to_string(),
@@ -96,16 +118,18 @@ impl Journal {
         Ok((journal, restored))
     }
 
-    /// Hands a write to the thread; never blocks. `false`: too many wait, it will not be written.
-    #[must_use]
-    pub fn submit(&self, id: JournalId, write: JournalWrite) -> bool {
+    /// Hands a write to the thread; never blocks.
+    ///
+    /// # Errors
+    /// Why it will not be written.
+    pub fn submit(&self, id: JournalId, write: JournalWrite) -> Result<(), NotTaken> {
         let Some(queue) = &self.queue else {
-            return false;
+            return Err(NotTaken::Ended);
         };
-        match queue.try_send((id, write)) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
-        }
+        queue.try_send((id, write)).map_err(|error| match error {
+            TrySendError::Full(_) => NotTaken::Full,
+            TrySendError::Disconnected(_) => NotTaken::Ended,
+        })
     }
 }
 
@@ -135,5 +159,7 @@ pub fn check(dir: &Path) -> Result<Summary, JournalError> {
     file::check(&dir.join(FILE))
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -88,7 +88,7 @@ fn what_was_answered_is_there_after_reopening_and_holds_no_body() {
         JournalWrite::Member(member.clone(), 5),
     ];
     for (n, write) in writes.into_iter().enumerate() {
-        assert!(journal.submit(JournalId(n as u64), write));
+        journal.submit(JournalId(n as u64), write).unwrap();
     }
     assert_eq!(answered(&heard, 6), None);
     drop(journal);
@@ -119,10 +119,11 @@ fn what_is_past_its_time_is_forgotten() {
     .into_iter()
     .enumerate()
     {
-        assert!(journal.submit(JournalId(n as u64), write));
+        journal.submit(JournalId(n as u64), write).unwrap();
     }
     assert_eq!(answered(&heard, 3), None);
-    assert!(journal.submit(JournalId(9), JournalWrite::Intent(intent(3, LATE))));
+    let write = JournalWrite::Intent(intent(3, LATE));
+    journal.submit(JournalId(9), write).unwrap();
     assert_eq!(answered(&heard, 1), None);
     drop(journal);
     let kept = read(dir.path()).unwrap();
@@ -154,7 +155,8 @@ fn a_damaged_file_is_refused_until_its_loss_is_accepted() {
     assert!(error.contains("--accept-journal-loss"), "{error}");
     let (journal, restored, heard) = open(dir.path(), true).unwrap();
     assert!(restored.lost_until > WALL);
-    assert!(journal.submit(JournalId(1), JournalWrite::Intent(intent(1, LATE))));
+    let write = JournalWrite::Intent(intent(1, LATE));
+    journal.submit(JournalId(1), write).unwrap();
     assert_eq!(answered(&heard, 1), None);
     drop(journal);
     let kept = read(dir.path()).unwrap();
@@ -168,10 +170,8 @@ fn a_torn_tail_is_mended_or_refused_but_never_taken_for_whole() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _, heard) = open(dir.path(), false).unwrap();
     for n in 0..200 {
-        assert!(journal.submit(
-            JournalId(u64::from(n)),
-            JournalWrite::Intent(intent(n, LATE))
-        ));
+        let write = JournalWrite::Intent(intent(n, LATE));
+        journal.submit(JournalId(u64::from(n)), write).unwrap();
         assert_eq!(answered(&heard, 1), None);
     }
     drop(journal);
@@ -210,6 +210,48 @@ fn after_a_failed_sync_the_handle_is_never_used_again_and_a_copy_takes_over() {
     let kept = read(dir.path()).unwrap();
     let keys: Vec<u8> = kept.intents.iter().map(|intent| intent.key[0]).collect();
     assert!(keys.contains(&1) && keys.contains(&3), "{keys:?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_made_smaller_is_read_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _, heard) = open(dir.path(), false).unwrap();
+    let write = JournalWrite::Intent(intent(1, LATE));
+    journal.submit(JournalId(1), write).unwrap();
+    assert_eq!(answered(&heard, 1), None);
+    drop(journal);
+    let fails = Arc::new(AtomicBool::new(false));
+    let opened = Arc::default();
+    let inner = flaky(&fails, &opened);
+    let times = opened.clone();
+    // The disk is full once the file is open, and until it is opened again.
+    let opener: database::Opener = Box::new(move |path| {
+        fails.store(false, Ordering::SeqCst);
+        let db = inner(path)?;
+        fails.store(times.load(Ordering::SeqCst) == 1, Ordering::SeqCst);
+        Ok(db)
+    });
+    let path = dir.path().join(FILE);
+    let (_, restored) = super::file::open_and_read(&path, &opener, 0).unwrap();
+    assert_eq!(restored.intents, [intent(1, LATE)]);
+    assert_eq!(opened.load(Ordering::SeqCst), 2, "it was not made smaller");
+}
+
+#[test]
+fn a_queue_that_is_full_is_told_from_one_that_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, disk) = testing::on_a_hung_disk(dir.path());
+    let submit = |n: u64| journal.submit(JournalId(n), JournalWrite::Withdraw([1; 16]));
+    let taken = (0..).take_while(|n| submit(*n).is_ok()).count();
+    assert_eq!((taken, submit(0)), (QUEUE, Err(NotTaken::Full)));
+    drop(disk);
+    drop(journal);
+    let (queue, waiting) = sync_channel(1);
+    drop(waiting);
+    let (queue, thread) = (Some(queue), None);
+    let journal = Journal { queue, thread };
+    let write = JournalWrite::Withdraw([1; 16]);
+    assert_eq!(journal.submit(JournalId(1), write), Err(NotTaken::Ended));
 }
 
 #[test]

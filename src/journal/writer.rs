@@ -22,6 +22,8 @@ pub(super) fn run(mut file: File, queue: &Receiver<(JournalId, JournalWrite)>, t
     let (clock, mut steady) = (Clock::new(), Steady::default());
     let mut failed: Option<(Instant, String)> = None;
     while let Ok(first) = queue.recv() {
+        #[cfg(feature = "failpoints")]
+        crate::failpoints::fail("panic-journal");
         let mut batch = vec![first];
         batch.extend(queue.try_iter().take(BATCH - 1));
         let begun = now();

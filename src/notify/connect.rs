@@ -3,14 +3,16 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::login::End;
 use crate::net::shortage;
-use crate::net::{TlsClient, dial};
+use crate::net::{TlsClient, dial, options};
 
 /// A connection with or without TLS.
 pub(super) enum Transport {
@@ -20,11 +22,13 @@ pub(super) enum Transport {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Connects; with `direct` the TLS handshake comes first.
+/// Connects; with `direct` the TLS handshake comes first. A peer that acknowledges nothing for
+/// `silence` is gone.
 pub(super) async fn connect(
     host: &str,
     port: u16,
     direct: Option<&TlsClient>,
+    silence: Duration,
 ) -> Result<Transport, End> {
     let tcp = dial::connect(host, port)
         .await
@@ -32,7 +36,7 @@ pub(super) async fn connect(
             Some(shortage) => End::NoRoom(shortage),
             None => End::Broken(format!("connect failed: {error}")),
         })?;
-    tcp.set_nodelay(true)?;
+    options::long_lived(&SockRef::from(&tcp), silence);
     match direct {
         Some(client) => secure(Transport::Plain(tcp), client, host).await,
         None => Ok(Transport::Plain(tcp)),
@@ -98,5 +102,25 @@ impl AsyncWrite for Transport {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(socket) => Pin::new(socket).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_system_notices_a_peer_that_is_gone() {
+        let service = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = service.local_addr().unwrap().port();
+        let silence = Duration::from_secs(20);
+        let Ok(Transport::Plain(tcp)) = connect("127.0.0.1", port, None, silence).await else {
+            panic!("it is not connected");
+        };
+        let socket = SockRef::from(&tcp);
+        assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), silence);
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(silence));
     }
 }

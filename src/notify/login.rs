@@ -105,7 +105,9 @@ async fn open(spec: &Spec) -> Result<(Xmpp, Features), End> {
         Tls::Direct(config) => Some(config),
         Tls::StartTlsIfOffered(_) => None,
     };
-    let mut stream = Stream::new(connect(&spec.host, spec.port, direct).await?);
+    // As long as two pings may stay unanswered.
+    let silence = 2 * spec.ping_interval;
+    let mut stream = Stream::new(connect(&spec.host, spec.port, direct, silence).await?);
     let features = stream.open(&spec.domain).await?;
     let Tls::StartTlsIfOffered(config) = &spec.tls else {
         return Ok((stream, features));

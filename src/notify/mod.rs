@@ -39,9 +39,11 @@ mod stream;
 mod text;
 mod xml;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -144,7 +146,19 @@ pub(crate) fn read_stream(stanzas: &[u8]) {
 pub fn subscribe(spec: Spec, epoch: u64, sink: Sink) -> Subscription {
     let (closed, orders) = (CancellationToken::new(), Arc::new(Orders::default()));
     let (end, taken) = (closed.clone(), Arc::clone(&orders));
-    tokio::spawn(async move { session::run(&spec, epoch, &sink, &end, &taken).await });
+    tokio::spawn(async move {
+        let run = session::run(&spec, epoch, &sink, &end, &taken);
+        if AssertUnwindSafe(run).catch_unwind().await.is_err() {
+            let lost = Happening::Lost {
+                conflict: false,
+                reason: "an error in this program".to_owned(),
+            };
+            tokio::select! {
+                () = end.cancelled() => {}
+                _ = sink.send((spec.agent.clone(), epoch, lost)) => {}
+            }
+        }
+    });
     Subscription { closed, orders }
 }
 

@@ -72,6 +72,8 @@ pub(super) async fn run(
     };
     let terminal = match outcome {
         Ok(established) => {
+            #[cfg(feature = "failpoints")]
+            crate::failpoints::fail("panic-session");
             let mut session = Box::new(Session::new(*established, report));
             match session.serve(orders).await {
                 Stop::Closed => return Box::pin(session.goodbye()).await,

@@ -11,6 +11,7 @@ use crate::engine::Input;
 use crate::engine::command::NotifyCommand;
 use crate::engine::ids::SubscriptionEpoch;
 use crate::model::{AgentId, Secret};
+use crate::watchdog::vital_task;
 
 /// Happenings on their way to the engine.
 const QUEUE: usize = 4_096;
@@ -81,7 +82,7 @@ impl NotifyShell {
         let noted = conflicts.clone();
         let open = Open::default();
         let ended = open.clone();
-        tokio::spawn(async move {
+        let forward = async move {
             while let Some((agent, epoch, notice)) = happenings.recv().await {
                 if matches!(notice, Happening::Lost { conflict: true, .. }) {
                     note_conflict(&noted, &agent);
@@ -99,7 +100,8 @@ impl NotifyShell {
                     break;
                 }
             }
-        });
+        };
+        tokio::spawn(vital_task("notifications", forward));
         Self {
             config,
             sink,

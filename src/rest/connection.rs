@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use lapin::ConnectionProperties;
 use lapin::uri::AMQPUri;
-use lapin::{Connection, ConnectionProperties};
 
+use crate::broker::cut::{self, CutConnection, How};
 use crate::broker::guard;
-use crate::net::{TlsClient, TlsError, amqp};
+use crate::net::{TlsClient, TlsError, amqp, dial};
 use crate::renewed::Renewed;
 
 /// How a broker is reached.
@@ -75,43 +76,54 @@ impl Broker {
         Ok(uris)
     }
 
-    /// Opens a connection for this purpose to the first address that gives one.
+    /// Opens a connection for this purpose to the first address that gives one: each is tried for
+    /// the bound of one connect-and-open, the next one a little later beside it. Dropping the future
+    /// cuts what was begun.
     ///
     /// # Errors
-    /// Why the last address gave none.
-    pub(super) async fn open(&self, dial: &Dial, purpose: &str) -> Result<Connection, String> {
-        let mut why = "it has no address".to_owned();
-        for uri in &self.uris().map_err(|error| error.to_string())? {
-            let opened = tokio::time::timeout(dial.timeout, connect(dial, uri, purpose)).await;
-            match opened.unwrap_or_else(|_| Err("not open in time".to_owned())) {
-                Ok(connection) => return Ok(connection),
-                Err(reason) => why = reason,
+    /// Why no address gave one.
+    pub(super) async fn open(&self, dial: &Dial, purpose: &str) -> Result<CutConnection, String> {
+        let uris = self.uris().map_err(|error| error.to_string())?;
+        let how = How {
+            tls: dial.tls.clone(),
+            limit: dial.timeout,
+            heartbeat: self.heartbeat,
+        };
+        let attempt = |at: usize| {
+            let opening = connect(&uris[at], &how, properties(dial, purpose));
+            async {
+                let opened = tokio::time::timeout(dial.timeout, opening).await;
+                opened.unwrap_or_else(|_| Err("not open in time".to_owned()))
+            }
+        };
+        match dial::in_turn(uris.len(), dial::NODE_DELAY, attempt, |_| false).await {
+            Ok((_, connection)) => Ok(connection),
+            Err(failures) => {
+                let named = failures.into_iter();
+                let named = named.map(|(at, why)| (amqp::label(&uris[at]), why));
+                Err(dial::in_words(uris.len() == 1, named))
             }
         }
-        Err(why)
     }
 }
 
-async fn connect(dial: &Dial, uri: &AMQPUri, purpose: &str) -> Result<Connection, String> {
-    let (tls, limit) = (dial.tls.clone(), dial.timeout);
-    // In a thread of the library's, that outlives the caller by no more than the same bound.
-    let transport = async move |uri: AMQPUri, runtime: async_rs::TokioRuntime| {
-        let stream = amqp::connect(&uri, &tls, &runtime, |_| Ok(()));
-        let stream = tokio::time::timeout(limit, stream).await;
-        Ok(stream.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
-    };
+fn properties(dial: &Dial, purpose: &str) -> ConnectionProperties {
     let name = format!("tandem/{}/{purpose}", dial.instance);
-    let properties = ConnectionProperties::default()
+    ConnectionProperties::default()
         .with_connection_name(name.into_bytes().into())
-        .with_client_property("product".into(), b"tandem".to_vec().into());
-    match guard::open(uri.clone(), properties, transport).await {
-        Ok(connection) => Ok(connection),
-        Err(error) => {
-            let reason = amqp::reason(uri, &dial.tls, &error).await;
-            guard::note(&error);
-            Err(reason.unwrap_or_else(|| error.to_string()))
-        }
-    }
+        .with_client_property("product".into(), b"tandem".to_vec().into())
+}
+
+async fn connect(
+    uri: &AMQPUri,
+    how: &How,
+    properties: ConnectionProperties,
+) -> Result<CutConnection, String> {
+    let opened = cut::open(uri, how, properties).await;
+    opened.map_err(|not| {
+        guard::note(&not.error);
+        not.reason.unwrap_or_else(|| not.error.to_string())
+    })
 }
 
 #[cfg(test)]

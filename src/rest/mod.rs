@@ -7,10 +7,13 @@
 
 mod callback;
 mod connection;
+#[cfg(test)]
+mod fake_broker;
 mod openapi;
 mod publisher;
 mod renewal;
 mod request;
+mod way;
 
 use std::io;
 use std::net::SocketAddr;
@@ -148,6 +151,7 @@ impl Ready {
 pub async fn serve(listener: TcpListener, ready: Ready, shutdown: CancellationToken) {
     let posting = ready.posting;
     let posting = posting.map(|posting| tokio::spawn(posting.run(shutdown.clone())));
+    let publisher = Arc::clone(&ready.entrance.publisher);
     let app = Router::new()
         .route("/gc/command", post(command))
         .route("/openapi.json", get(async || Json(openapi())))
@@ -158,6 +162,7 @@ pub async fn serve(listener: TcpListener, ready: Ready, shutdown: CancellationTo
         .with_state(Arc::new(ready.entrance));
     let listener = Limited::new(listener, CONNECTIONS, ready.tls);
     serve::serve(listener, |_| app.clone(), shutdown, CLOSING).await;
+    publisher.close().await;
     if let Some(posting) = posting {
         // It has been told as well, and bounds its own end; a panic in it has been logged.
         let _ = posting.await;

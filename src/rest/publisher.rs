@@ -4,27 +4,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation, Connection};
-use tokio::sync::{Mutex, OwnedSemaphorePermit};
-use tokio::time::Instant;
+use lapin::{BasicProperties, Confirmation};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::callback::Objects;
 use super::connection::{BadConfig, Broker, Dial};
 use super::request::{Asked, Callback};
+use super::way::{Lease, Way};
 use crate::broker::guard;
 use crate::net::TlsClient;
 use crate::renewed::Renewed;
 
 /// Bound of one publication with its confirm.
 const CONFIRM: Duration = Duration::from_secs(5);
-/// Channels kept open; each carries one publication at a time, so that a message that comes back
-/// is known to be its own.
-const CHANNELS: usize = 16;
-/// How long a broker is left alone that could not be reached: those that waited meanwhile go on to
-/// the next one at once.
-const REST: Duration = Duration::from_secs(1);
 const PERSISTENT: u8 = 2;
 
 /// Where commands are put.
@@ -89,38 +83,19 @@ impl Failure {
     }
 }
 
-struct Way {
-    broker: Broker,
-    open: Mutex<Open>,
-}
-
-#[derive(Default)]
-struct Open {
-    connection: Option<Arc<Connection>>,
-    /// Channels that nobody uses.
-    free: Vec<Channel>,
-    /// When it could not be opened, and why.
-    failed: Option<(Instant, String)>,
-}
-
-/// Publishes commands. One connection a broker, opened at need.
+/// Publishes commands: one way a broker.
 pub(super) struct Publisher {
     config: PublisherConfig,
-    dial: Dial,
-    ways: Vec<Way>,
+    ways: Vec<Arc<Way>>,
 }
 
 impl Publisher {
     pub(super) fn new(config: PublisherConfig) -> Result<Self, BadConfig> {
         config.tls.config()?;
-        let way = |broker| Way {
-            broker,
-            open: Mutex::default(),
-        };
+        let way = |broker| Way::new(broker, config.dial());
         let brokers = Broker::all(&config.brokers, config.heartbeat)?;
         Ok(Self {
             ways: brokers.into_iter().map(way).collect(),
-            dial: config.dial(),
             config,
         })
     }
@@ -170,16 +145,16 @@ impl Publisher {
         Err(failure)
     }
 
-    async fn publish_at(&self, way: &Way, asked: &Asked) -> Result<(), Failure> {
-        let channel = self.channel(way).await.map_err(Failure::NotTaken)?;
-        self.register(way, &channel, asked).await?;
+    async fn publish_at(&self, way: &Arc<Way>, asked: &Asked) -> Result<(), Failure> {
+        let lease = way.lease().await.map_err(Failure::NotTaken)?;
+        self.register(way, &lease, asked).await?;
         let publish = async {
             let options = BasicPublishOptions {
                 mandatory: true,
                 ..BasicPublishOptions::default()
             };
             let queue = ShortString::from(self.config.queue.as_str());
-            let confirm = channel.basic_publish(
+            let confirm = lease.channel().basic_publish(
                 ShortString::default(),
                 queue,
                 options,
@@ -189,40 +164,43 @@ impl Publisher {
             confirm.await?.await
         };
         match tokio::time::timeout(CONFIRM, publish).await {
-            Ok(Ok(Confirmation::Ack(None))) => {
-                keep(way, channel).await;
-                Ok(())
+            Ok(Ok(confirmation)) => {
+                lease.answered();
+                self.meant_by(&confirmation)
             }
-            Ok(Ok(Confirmation::Ack(Some(_)))) => {
-                keep(way, channel).await;
-                let words = format!("there is no queue {}", self.config.queue);
-                Err(Failure::NotTaken(words))
-            }
-            Ok(Ok(_)) => Err(Failure::NotTaken("the broker refuses it".to_owned())),
             Ok(Err(error)) => {
                 guard::note(&error);
                 Err(Failure::Unknown(error.to_string()))
             }
             Err(_) => {
-                // It may hang: the next command begins with a new connection.
-                way.open.lock().await.connection = None;
-                Err(Failure::Unknown("no confirm in time".to_owned()))
+                let why = "no confirm in time";
+                lease.gave_nothing(why);
+                Err(Failure::Unknown(why.to_owned()))
             }
         }
     }
 
+    fn meant_by(&self, confirmation: &Confirmation) -> Result<(), Failure> {
+        match confirmation {
+            Confirmation::Ack(None) => Ok(()),
+            Confirmation::Ack(Some(_)) => {
+                let words = format!("there is no queue {}", self.config.queue);
+                Err(Failure::NotTaken(words))
+            }
+            // A broker says that it answers for nothing, not that it kept nothing: of a queue on
+            // several nodes some may have it.
+            _ => Err(Failure::Unknown("the broker refuses it".to_owned())),
+        }
+    }
+
     /// Before the command, so that the events it causes are posted, too, from the first on.
-    async fn register(&self, way: &Way, channel: &Channel, asked: &Asked) -> Result<(), Failure> {
+    async fn register(&self, way: &Way, lease: &Lease, asked: &Asked) -> Result<(), Failure> {
         let (Some(objects), Callback::At(registration)) = (&self.config.callbacks, &asked.callback)
         else {
             return Ok(());
         };
-        let connection = way.open.lock().await.connection.clone();
-        let Some(connection) = connection else {
-            return Err(Failure::NotTaken("the connection is lost".to_owned()));
-        };
-        let at = (connection.as_ref(), way.broker.label.as_str());
-        let register = objects.register(at, channel, registration);
+        let at = (&**lease.connection(), way.broker.label.as_str());
+        let register = objects.register(at, lease.channel(), registration);
         match tokio::time::timeout(CONFIRM, register).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(why)) => Err(Failure::Callback(why)),
@@ -230,66 +208,10 @@ impl Publisher {
         }
     }
 
-    /// A channel with confirms that nobody else uses.
-    async fn channel(&self, way: &Way) -> Result<Channel, String> {
-        let mut open = way.open.lock().await;
-        let alive = open
-            .connection
-            .as_ref()
-            .is_some_and(|connection| connection.status().connected());
-        if !alive {
-            if let Some((at, why)) = &open.failed
-                && at.elapsed() < REST
-            {
-                return Err(why.clone());
-            }
-            *open = Open::default();
-            match way.broker.open(&self.dial, "rest").await {
-                Ok(connection) => open.connection = Some(Arc::new(connection)),
-                Err(why) => {
-                    open.failed = Some((Instant::now(), why.clone()));
-                    return Err(why);
-                }
-            }
-        }
-        while let Some(channel) = open.free.pop() {
-            if channel.status().connected() {
-                return Ok(channel);
-            }
-        }
-        let Some(connection) = &open.connection else {
-            return Err("not connected".to_owned());
-        };
-        let opened = async {
-            let channel = connection.create_channel().await?;
-            channel
-                .confirm_select(ConfirmSelectOptions::default())
-                .await?;
-            Ok::<_, lapin::Error>(channel)
-        };
-        match tokio::time::timeout(self.config.timeout, opened).await {
-            Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(error)) => {
-                guard::note(&error);
-                open.connection = None;
-                Err(error.to_string())
-            }
-            Err(_) => {
-                open.connection = None;
-                Err("no channel in time".to_owned())
-            }
-        }
-    }
-}
-
-/// Keeps a channel for the next command.
-async fn keep(way: &Way, channel: Channel) {
-    let mut open = way.open.lock().await;
-    if open.free.len() < CHANNELS {
-        open.free.push(channel);
-    } else {
-        drop(open);
-        let _ = channel.close(200, "OK".into()).await;
+    /// An orderly end, in bounded time.
+    pub(super) async fn close(&self) {
+        let ways = self.ways.iter().map(|way| way.close());
+        futures::future::join_all(ways).await;
     }
 }
 
@@ -322,9 +244,20 @@ fn properties(asked: &Asked, instance: &str) -> BasicProperties {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
+    use super::super::fake_broker::{FakeBroker, Manner};
     use super::*;
 
+    /// Longer than anything takes that does not wait for a silent broker.
+    const AT_ONCE: Duration = Duration::from_secs(2);
+    const LIMIT: Duration = Duration::from_secs(60);
+
     fn publisher(brokers: &[&str]) -> Publisher {
+        within(Duration::from_millis(300), brokers)
+    }
+
+    fn within(timeout: Duration, brokers: &[&str]) -> Publisher {
         let brokers = brokers
             .iter()
             .map(|uri| ((*uri).to_owned(), (*uri).to_owned()));
@@ -333,7 +266,7 @@ mod tests {
             brokers: Renewed::new(brokers.collect()),
             queue: "Connector1".to_owned(),
             heartbeat: Duration::from_secs(2),
-            timeout: Duration::from_millis(300),
+            timeout,
             tls: TlsClient::default(),
             callbacks: None,
         })
@@ -366,7 +299,7 @@ mod tests {
         // The place is free once the attempt has ended.
         let ended = tokio::time::timeout(Duration::from_secs(20), room.acquire()).await;
         drop(ended.unwrap().unwrap());
-        assert!(publisher.ways[0].open.lock().await.failed.is_some());
+        assert!(publisher.ways[0].has_failed());
     }
 
     #[tokio::test]
@@ -385,5 +318,173 @@ mod tests {
             "{:?}",
             begun.elapsed()
         );
+    }
+
+    fn to(brokers: &[&FakeBroker]) -> Publisher {
+        let addresses: Vec<String> = brokers.iter().map(|broker| broker.address()).collect();
+        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        within(Duration::from_secs(10), &addresses)
+    }
+
+    /// Publishes until it is so.
+    async fn until(publisher: &Publisher, what: &str, mut is_so: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < LIMIT, "{what}");
+            let _ = publisher.publish(asked()).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn at_once(publisher: &Publisher) {
+        let begun = Instant::now();
+        publisher.publish(asked()).await.unwrap();
+        assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_confirms_nothing_is_left_for_the_next_one_and_tried_by_one_at_a_time() {
+        let (first, second) = (
+            FakeBroker::start(Manner::Confirms).await,
+            FakeBroker::start(Manner::Confirms).await,
+        );
+        let publisher = to(&[&first, &second]);
+        publisher.publish(asked()).await.unwrap();
+        first.set(Manner::SaysNothing);
+        let all = (0..5).map(|_| publisher.publish(asked()));
+        for ended in futures::future::join_all(all).await {
+            ended.unwrap();
+        }
+        assert_eq!(second.seen().attempts, [2; 5]);
+        for _ in 0..20 {
+            at_once(&publisher).await;
+        }
+        assert_eq!(second.seen().attempts[5..], [1; 20]);
+        // It is tried again by one, who waits in vain; the others do not.
+        let tried = first.seen().attempts.len();
+        let begun = Instant::now();
+        while first.seen().attempts.len() == tried {
+            assert!(begun.elapsed() < LIMIT);
+            let all = (0..5).map(|_| publisher.publish(asked()));
+            futures::future::join_all(all).await;
+        }
+        let seen = first.seen();
+        assert_eq!((seen.attempts.len(), seen.connections), (tried + 1, 2));
+        first.set(Manner::Confirms);
+        until(&publisher, "it is used again", || {
+            first.seen().attempts.len() > tried + 2
+        })
+        .await;
+        let seen = first.seen();
+        // What hung was cut, although the broker did not end it.
+        assert!(seen.connections <= 3 && seen.open == 1, "{seen:?}");
+    }
+
+    #[tokio::test]
+    async fn in_an_alarm_of_a_broker_the_next_one_is_taken_at_once_and_no_connection_is_opened() {
+        let (first, second) = (
+            FakeBroker::start(Manner::IsInAlarm).await,
+            FakeBroker::start(Manner::Confirms).await,
+        );
+        let publisher = to(&[&first, &second]);
+        for _ in 0..20 {
+            at_once(&publisher).await;
+        }
+        let seen = first.seen();
+        assert_eq!((seen.attempts.len(), seen.connections), (1, 1));
+        assert_eq!(second.seen().attempts, [1; 19]);
+        first.set(Manner::Confirms);
+        until(&publisher, "it is used again", || {
+            first.seen().attempts.len() > 1
+        })
+        .await;
+        assert_eq!(first.seen().connections, 1);
+    }
+
+    #[tokio::test]
+    async fn in_an_alarm_that_keeps_a_confirm_back_one_command_waits_and_one_connection_stands() {
+        let (first, second) = (
+            FakeBroker::start(Manner::HoldsBack).await,
+            FakeBroker::start(Manner::Confirms).await,
+        );
+        let publisher = to(&[&first, &second]);
+        publisher.publish(asked()).await.unwrap();
+        assert_eq!(second.seen().attempts, [2]);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(4) {
+            at_once(&publisher).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let seen = first.seen();
+        assert_eq!((seen.attempts.len(), seen.connections), (1, 1));
+        first.set(Manner::Confirms);
+        until(&publisher, "it is used again", || {
+            first.seen().attempts.len() > 1
+        })
+        .await;
+        assert_eq!(first.seen().connections, 1);
+    }
+
+    #[tokio::test]
+    async fn what_a_broker_refuses_it_may_have_kept() {
+        let (first, second) = (
+            FakeBroker::start(Manner::Refuses).await,
+            FakeBroker::start(Manner::Confirms).await,
+        );
+        let publisher = to(&[&first, &second]);
+        publisher.publish(asked()).await.unwrap();
+        assert_eq!(second.seen().attempts, [2]);
+        second.set(Manner::Refuses);
+        let refused = publisher.publish(asked()).await.unwrap_err();
+        assert_eq!(refused.taken(), "unknown");
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_takes_connections_and_says_nothing_delays_the_first_and_is_let_go() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = silent.local_addr().unwrap().to_string();
+        let (told, mut ended) = tokio::sync::mpsc::channel(64);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = silent.accept().await {
+                let told = told.clone();
+                tokio::spawn(async move {
+                    let mut all = Vec::new();
+                    // Ends when the other side has closed.
+                    let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut all).await;
+                    let _ = told.try_send(all);
+                });
+            }
+        });
+        let second = FakeBroker::start(Manner::Confirms).await;
+        let second_address = second.address();
+        let timeout = Duration::from_secs(3);
+        let publisher = within(timeout, &[&address, &second_address]);
+        publisher.publish(asked()).await.unwrap();
+        let begun = Instant::now();
+        // It is dialled twice meanwhile.
+        while begun.elapsed() < Duration::from_secs(9) {
+            at_once(&publisher).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for _ in 0..2 {
+            let greeting = tokio::time::timeout(LIMIT, ended.recv()).await;
+            assert!(greeting.unwrap().unwrap().starts_with(b"AMQP"));
+        }
+        let attempts = second.seen().attempts;
+        assert!(attempts.iter().all(|attempt| *attempt == 1));
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_ends_connections_is_not_dialled_by_everybody_who_comes() {
+        let (first, second) = (
+            FakeBroker::start(Manner::Leaves).await,
+            FakeBroker::start(Manner::Confirms).await,
+        );
+        let publisher = to(&[&first, &second]);
+        until(&publisher, "many were taken", || {
+            second.seen().attempts.len() > 50
+        })
+        .await;
+        assert!(first.seen().connections < 5, "{:?}", first.seen());
     }
 }

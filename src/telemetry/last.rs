@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
+use super::stderr;
+
 /// Bytes kept; the oldest lines go first.
 const KEPT: usize = 512 * 1024;
 /// Longest line kept, bytes.
@@ -48,7 +50,7 @@ fn plain(text: &str) -> String {
     })
 }
 
-/// Writes to standard error, and keeps what it wrote.
+/// Hands lines to standard error, and keeps what it handed on.
 #[derive(Debug)]
 pub(super) struct Last;
 
@@ -64,12 +66,12 @@ impl Write for Last {
         LAST.lock()
             .unwrap_or_else(PoisonError::into_inner)
             .add(bytes);
-        io::stderr().write_all(bytes)?;
+        stderr::add(bytes)?;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }
 

@@ -1,6 +1,8 @@
 //! The log on stderr.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{IsTerminal, Write as _};
+use std::panic::PanicHookInfo;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use super::last::Last;
 use super::repeats::{self, Kinds, Repeats, Style};
+use super::{stderr, tally};
 use crate::settings::LogFormat;
 
 /// Level of the libraries, where `log.level` does not name them: their chatter hides ours. What
@@ -47,7 +50,8 @@ pub enum LogError {
 /// alone (its libraries stay at `warn`), or a list as `info,tandem::broker=debug,lapin=info`.
 /// What libraries write through the `log` crate comes along. Lines that repeat themselves are
 /// limited and counted. Colours only on a terminal, and not
-/// where `NO_COLOR` is set.
+/// where `NO_COLOR` is set. A thread writes them, so that nobody waits for whoever reads standard
+/// error; panics are lines of the log from then on.
 ///
 /// # Errors
 /// Where the level cannot be read, or the process logs already.
@@ -81,7 +85,28 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), LogError> {
     // The one that was set up: there is no second.
     let _ = HELD.set(kinds);
     let _ = FILTER.set(handle);
+    stderr::start();
+    std::panic::set_hook(Box::new(tell_panic));
     Ok(())
+}
+
+/// A panic is a line of the log: the usual words would wait for whoever reads standard error.
+fn tell_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("-");
+    let place = panic.location().map(ToString::to_string);
+    let place = place.unwrap_or_default();
+    let words = panic.payload_as_str().unwrap_or("-");
+    if tracing::enabled!(tracing::Level::ERROR) {
+        tracing::error!(thread, place, words, "an error in this program: panic");
+    } else {
+        let line = format!("thread {thread} panicked at {place}: {words}\n");
+        let _ = Last::writer().write_all(line.as_bytes());
+    }
+    let trace = Backtrace::capture();
+    if trace.status() == BacktraceStatus::Captured {
+        let _ = Last::writer().write_all(format!("{trace}\n").as_bytes());
+    }
 }
 
 fn filter(level: &str) -> Result<EnvFilter, LogError> {
@@ -108,19 +133,36 @@ pub fn set_level(level: &str) -> Result<(), LogError> {
         .map_err(|error| wrong(error.to_string()))
 }
 
-/// Writes what was held back for its time, for ever; to be spawned beside the instance.
+/// Writes what was held back for its time, and says how much was dropped, for ever; to be spawned
+/// beside the instance.
 pub async fn upkeep() {
     let mut interval = tokio::time::interval(UPKEEP);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
         write_held(false);
+        tell_dropped();
     }
 }
 
-/// Writes all that was held back: the process ends.
+/// Writes all that was held back, and waits a second at most until everything is written: the
+/// process ends.
 pub fn flush() {
     write_held(true);
+    tell_dropped();
+    stderr::drain();
+}
+
+/// Says that whoever reads standard error is too slow, or gone.
+fn tell_dropped() {
+    let lines = stderr::dropped();
+    if lines > 0 {
+        tally::log_lines_dropped(lines);
+        tracing::warn!(
+            lines,
+            "lines of the log were dropped: standard error is not read"
+        );
+    }
 }
 
 fn write_held(all: bool) {

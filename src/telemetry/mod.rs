@@ -1,7 +1,7 @@
 //! What an instance tells about itself: log lines and metrics.
 //!
 //! ```text
-//!   engine::Event ──▶ emit() ──▶ one log line (stderr) and one metric, with the same bounded labels
+//!   engine::Event ──▶ emit() ──▶ one log line (stderr, by a thread) and one metric, with the same bounded labels
 //!   engine::View  ──▶ gauges() ──▶ gauges
 //!   shells        ──▶ downstream_request() ──▶ counter and histogram
 //!                                   Telemetry::render() ──▶ GET /metrics
@@ -18,6 +18,7 @@ mod log;
 pub mod names;
 mod recorder;
 mod repeats;
+mod stderr;
 mod tally;
 
 pub use emit::{Labels, emit};

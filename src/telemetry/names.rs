@@ -101,6 +101,7 @@ metrics_table! {
     IN_DOUBT = "in_doubt_total", Counter, Count, "Commands answered IN_DOUBT.";
     RESOLVED = "resolved_total", Counter, Count, "Commands answered IN_DOUBT that were found out later.";
     DOUBLE_EFFECTS = "double_effects_total", Counter, Count, "Commands for which two instances told different definite outcomes; should stay 0.";
+    LOG_LINES_DROPPED = "log_lines_dropped_total", Counter, Count, "Lines of the log that were dropped: standard error was not read.";
     JOURNAL_FAILURES = "journal_failures_total", Counter, Count, "Times the journal stopped taking writes.";
     JOURNAL_FSYNC = "journal_fsync_seconds", Histogram(FSYNC_SECONDS), Seconds, "Time to make a journal write durable.";
     DEAD_LETTERED = "dead_lettered_total", Counter, Count, "Messages put into the dead letters, by reason.";

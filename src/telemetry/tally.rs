@@ -39,6 +39,11 @@ pub fn notification_unreadable() {
     counter!(names::NOTIFICATIONS_UNREADABLE).increment(1);
 }
 
+/// Counts lines of the log that nobody took.
+pub(super) fn log_lines_dropped(lines: u64) {
+    counter!(names::LOG_LINES_DROPPED).increment(lines);
+}
+
 /// Tells a journal write that is durable, and how long it took.
 pub fn journal_write(seconds: f64) {
     histogram!(names::JOURNAL_FSYNC).record(seconds);

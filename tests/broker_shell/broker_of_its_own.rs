@@ -287,3 +287,47 @@ async fn the_death_of_a_node_costs_neither_link_nor_control_queue_for_long() {
     shell.broker.close().await;
     peer.broker.close().await;
 }
+
+/// Somebody deletes the exchange of peer messages, or the bindings of a control queue: the queue
+/// stays, and nobody is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn bindings_of_the_control_queue_that_are_deleted_come_back() {
+    let node = node("bindings").await;
+    let mut shell = Shell::start(config(&node, "gc-1", 1));
+    shell.dial(LINK).await.unwrap();
+    attach(&mut shell, LINK).await.unwrap();
+    let bound = async || {
+        managed(&node, "bindings/%2F", |all| {
+            let all = all.as_array()?.iter();
+            let ours = all.filter(|binding| binding["source"] == "tandem.control");
+            let keys: Vec<&str> = ours
+                .filter_map(|binding| binding["routing_key"].as_str())
+                .collect();
+            let both = keys.contains(&"gc-1") && keys.contains(&"all");
+            both.then_some(())
+        })
+        .await;
+    };
+    bound().await;
+    let client = Client::connect(&node).await;
+    let gone = client
+        .channel
+        .exchange_delete("tandem.control".into(), ExchangeDeleteOptions::default());
+    gone.await.unwrap();
+    bound().await;
+    let queue = managed(&node, "bindings/%2F", |all| {
+        let mut all = all.as_array()?.iter();
+        let ours = all.find(|binding| binding["source"] == "tandem.control")?;
+        Some(ours["destination"].as_str()?.to_owned())
+    })
+    .await;
+    let unbound = client.channel.queue_unbind(
+        queue.into(),
+        "tandem.control".into(),
+        "all".into(),
+        lapin::types::FieldTable::default(),
+    );
+    unbound.await.unwrap();
+    bound().await;
+    shell.broker.close().await;
+}

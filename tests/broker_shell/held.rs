@@ -164,10 +164,13 @@ async fn the_loss_of_a_link_is_told_before_its_direct_replies_have_ended() {
     let client = Client::connect(&node).await;
     let _answers = client.consume("amq.rabbitmq.reply-to").await;
     let address = asked_directly(&client, &mut shell).await;
-    for (id, name) in [(1, "r-1"), (2, "r-held")] {
-        let reply = reply_named(ReplyRoute::Direct(address.clone()), name);
-        assert_eq!(shell.publish(id, reply).await, PublishOutcome::Confirmed);
-    }
+    let first = reply_named(ReplyRoute::Direct(address.clone()), "r-1");
+    assert_eq!(shell.publish(1, first).await, PublishOutcome::Confirmed);
+    shell.execute(BrokerCommand::Publish {
+        id: PublishId(2),
+        link: LINK,
+        message: reply_named(ReplyRoute::Direct(address), "r-held"),
+    });
     let mut held = between.held.clone();
     held.wait_for(|held| *held).await.unwrap();
     let begun = Instant::now();

@@ -6,7 +6,7 @@ mod broker_of_its_own;
 mod held;
 mod rig;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ use tandem::lab::{RabbitCluster, RabbitNode, RabbitOptions};
 use tandem::wire::message::RawMessage;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
+
+/// An address for direct replies that no broker has given.
+const FORGED: &str = "amq.rabbitmq.reply-to.x.y";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_in_events_and_replies_out() {
@@ -287,8 +290,8 @@ async fn asked_directly(client: &Client, shell: &mut Shell) -> String {
 
 async fn a_direct_reply_cannot_harm_the_link(client: &Client, shell: &mut Shell) {
     // A forged address closes the connection that publishes to it.
-    let forged = reply(ReplyRoute::Direct("amq.rabbitmq.reply-to.x.y".into()));
-    shell.publish(4, forged).await;
+    let forged = reply(ReplyRoute::Direct(FORGED.into()));
+    assert_eq!(shell.publish(4, forged).await, PublishOutcome::Returned);
     assert_eq!(
         shell.publish(5, event("e-2")).await,
         PublishOutcome::Confirmed
@@ -296,20 +299,69 @@ async fn a_direct_reply_cannot_harm_the_link(client: &Client, shell: &mut Shell)
 
     let mut answers = client.consume("amq.rabbitmq.reply-to").await;
     let address = asked_directly(client, shell).await;
-    // The broker may still be closing the connection that the forged one cost.
-    let mut id = 10;
-    let answer = loop {
-        shell
-            .publish(id, reply(ReplyRoute::Direct(address.clone())))
-            .await;
-        id += 1;
-        if let Ok(Some(answer)) = timeout(QUIET, answers.next()).await {
-            break answer.unwrap();
-        }
-        assert!(id < 20, "no direct reply came");
-    };
-    let reply: Value = serde_json::from_slice(&answer.data).unwrap();
+    let honest = reply(ReplyRoute::Direct(address));
+    assert_eq!(shell.publish(10, honest).await, PublishOutcome::Confirmed);
+    let answer = timeout(LIMIT, answers.next()).await.unwrap().unwrap();
+    let reply: Value = serde_json::from_slice(&answer.unwrap().data).unwrap();
     assert_eq!(reply["outcome"], "OK");
+}
+
+/// What is behind a forged address on the connection that it costs is not lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_addresses_cost_no_honest_client_its_reply() {
+    /// Of each kind.
+    const REPLIES: u64 = 75;
+    /// Between two pairs: fifty replies a second.
+    const PAUSE: Duration = Duration::from_millis(40);
+    let node = node("forged-direct").await;
+    let client = Client::connect(&node).await;
+    let mut shell = Shell::start(config(&node, "gc-1", 1));
+    shell.dial(LINK).await.unwrap();
+    shell.consume(1, "gc-1.agents.leader.1").await;
+    let mut answers = client.consume("amq.rabbitmq.reply-to").await;
+    let address = asked_directly(&client, &mut shell).await;
+    let name = |id: u64| format!("r-{id}");
+    for id in 1..=2 * REPLIES {
+        let honest = id % 2 == 0;
+        let to = match honest {
+            true => address.clone(),
+            false => FORGED.to_owned(),
+        };
+        shell.execute(BrokerCommand::Publish {
+            id: PublishId(id),
+            link: LINK,
+            message: reply_named(ReplyRoute::Direct(to), &name(id)),
+        });
+        // Right behind the forged one.
+        if honest {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    let mut told = BTreeMap::new();
+    while told.len() < 2 * REPLIES as usize {
+        let next = shell.wait("outcome", |input| match input {
+            Input::Published { publish, outcome } => Some((publish.0, outcome)),
+            _ => None,
+        });
+        let (id, outcome) = next.await;
+        assert_eq!(told.insert(id, outcome), None, "told twice: {id}");
+    }
+    for (id, outcome) in &told {
+        let right = match id % 2 == 0 {
+            true => PublishOutcome::Confirmed,
+            false => PublishOutcome::Returned,
+        };
+        assert_eq!(*outcome, right, "{id}: {told:?}");
+    }
+    let mut missing: BTreeSet<String> = (1..=REPLIES).map(|n| name(2 * n)).collect();
+    while !missing.is_empty() {
+        let answer = timeout(LIMIT, answers.next()).await;
+        let answer = answer.unwrap_or_else(|_| panic!("{missing:?}"));
+        let id = answer.unwrap().unwrap().properties.message_id().clone();
+        // One that was suspected may come twice, as every reply may.
+        missing.remove(id.unwrap().as_str());
+    }
+    shell.broker.close().await;
 }
 
 async fn a_deleted_queue_is_a_lost_consumer_and_comes_back(client: &Client, shell: &mut Shell) {

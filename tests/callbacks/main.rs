@@ -370,6 +370,38 @@ fn a_kill_of_either_instance_loses_no_command_and_no_event() {
     });
 }
 
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_place_that_was_named_while_the_clock_was_ahead_can_be_changed() {
+    run(async |shared| {
+        let ports = ports(1);
+        let (server, other) = (
+            CallbackServer::start(None).await,
+            CallbackServer::start(None).await,
+        );
+        let options = posting(&ports, &server)
+            .instances(0)
+            .set("rest.callback.allow.2", &format!("{}/event", other.url()));
+        let mut pair = shared.pair(options).await;
+        let clock = pair.gc1.config.with_file_name("clock");
+        std::fs::write(&clock, "20000").unwrap();
+        let clock_file = clock.display().to_string();
+        pair.gc1.start_with(&[("TANDEM_CLOCK_FILE", &clock_file)]);
+        pair.gc1.attached().await;
+        support::wait_for("the entrance", async || {
+            let taken = hello_of(&ports[0], "early", &server).await?;
+            (taken.0 == 202).then_some(())
+        })
+        .await;
+        hello(&ports[0], "h-1", &server).await;
+        std::fs::write(&clock, "0").unwrap();
+        hello(&ports[0], "h-2", &other).await;
+        hello(&ports[0], "h-3", &server).await;
+        let log = pair.gc1.log_text();
+        assert!(log.contains("the clock was ahead"), "{log}");
+    });
+}
+
 #[test]
 fn a_queue_of_other_properties_is_used_where_it_serves_and_named_where_it_does_not() {
     run(async |shared| {

@@ -5,6 +5,7 @@
 //!   dial.rs      a name's addresses, tried one after the other without waiting for each (RFC 8305)
 //!   http.rs      the same for HTTP, as far as its library lets us
 //!   amqp.rs      AMQP URIs, and streams for the AMQP library
+//!   options.rs   socket options of connections that live long
 //!   pem.rs       certificates and keys from files
 //!   x509.rs      what a certificate says of itself, for people
 //!   tls.rs       one TLS client for AMQP, HTTP and XMPP: whom to trust, who we are
@@ -19,6 +20,7 @@ pub mod amqp;
 pub mod dial;
 mod explain;
 pub mod http;
+pub mod options;
 mod pem;
 mod server;
 pub mod shortage;

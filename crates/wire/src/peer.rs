@@ -117,6 +117,9 @@ pub struct SessionRecord {
     /// an older one that comes again must not undo it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest_change: Option<u64>,
+    /// Host of the downstream node at which its owner saw the agent signed in last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 impl SessionRecord {
@@ -148,6 +151,8 @@ impl SessionRecord {
             &self.group,
             &self.mobile,
             &self.watched,
+            &self.node,
+            &self.newest_change,
         ) == (
             &other.agent,
             &other.destination,
@@ -156,6 +161,8 @@ impl SessionRecord {
             &other.group,
             &other.mobile,
             &other.watched,
+            &other.node,
+            &other.newest_change,
         ) && (self.signed_in, self.tombstone) == (other.signed_in, other.tombstone)
             && (self.version.epoch, &self.version.owner)
                 == (other.version.epoch, &other.version.owner)

@@ -1,5 +1,6 @@
 //! The client against tiny servers that misbehave in every way we classify.
 
+mod headers;
 mod held;
 mod results;
 mod server;

@@ -9,6 +9,7 @@ use lapin::{Channel, Connection};
 
 use super::Callbacks;
 use super::objects::{Objects, Registration};
+use crate::broker::cut::CutConnection;
 use crate::rest::connection::{Broker, Dial};
 
 /// Bound of one answer of the broker's.
@@ -17,7 +18,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Counts the events that wait in these queues of destinations. One that cannot be counted now (its
 /// queue was deleted, say) keeps its last number.
 pub(super) async fn count(
-    connection: Arc<Connection>,
+    connection: Arc<CutConnection>,
     broker: String,
     queues: Vec<(String, ShortString)>,
     tally: Callbacks,

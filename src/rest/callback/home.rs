@@ -108,6 +108,7 @@ impl Home {
             at: lost.saturating_sub(CLOCKS).max(known.at + 1),
             seen: self.seen(),
             home: to.to_owned(),
+            said: false,
             ..known.clone()
         }
     }
@@ -126,6 +127,22 @@ pub(super) enum News {
     Goes,
     /// Another place, or another time, of one that is known.
     Changes,
+}
+
+/// What a client has said here after another word of it that was said, or moved, by a clock that was
+/// ahead: the later one. `None` where no clock was.
+pub(super) fn put_right(
+    home: Option<&Home>,
+    registration: &Registration,
+    now: u64,
+) -> Option<Registration> {
+    let known = &home?.registration;
+    let ahead = known.at > now.saturating_add(CLOCKS) && known.rank() > registration.rank();
+    (ahead && registration.said).then(|| Registration {
+        at: known.at.saturating_add(1),
+        said: false,
+        ..registration.clone()
+    })
 }
 
 /// `far`: federation brought it.
@@ -194,6 +211,42 @@ mod tests {
         }
         let before = Registration::new("crm", String::new(), 7);
         assert_eq!(news(None, &before, true), News::Old);
+    }
+
+    #[test]
+    fn what_a_client_says_counts_although_the_clock_was_ahead_when_it_said_something_else() {
+        let now = 100_000;
+        let mut known = home(Some(1), false);
+        known.registration.at = now + CLOCKS + 1;
+        let other = "https://crm.example/other".to_owned();
+        let word = Registration {
+            said: true,
+            ..Registration::new("crm", other, now)
+        };
+        assert_eq!(news(Some(&known), &word, false), News::Old);
+        let right = put_right(Some(&known), &word, now).unwrap();
+        assert_eq!(right.at, known.registration.at + 1);
+        assert_eq!((right.url.as_str(), right.said), (word.url.as_str(), false));
+        assert_eq!(news(Some(&known), &right, false), News::Changes);
+        // At another broker that takes it for its own.
+        assert_eq!(news(Some(&known), &right, true), News::Changes);
+        // A keeper's renewal of what was said before.
+        let renewal = Registration {
+            said: false,
+            ..word.clone()
+        };
+        assert_eq!(put_right(Some(&known), &renewal, now), None);
+        // No further ahead than clocks may be, or not known.
+        known.registration.at = now + CLOCKS;
+        assert_eq!(put_right(Some(&known), &word, now), None);
+        assert_eq!(put_right(None, &word, now), None);
+        // Later words need no help.
+        known.registration.at = now + CLOCKS + 1;
+        let later = Registration {
+            at: known.registration.at + 1,
+            ..word
+        };
+        assert_eq!(put_right(Some(&known), &later, now), None);
     }
 
     #[test]

@@ -9,17 +9,19 @@ use futures::StreamExt as _;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
-use lapin::{Channel, Connection, Consumer};
+use lapin::{Channel, Consumer};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::chores;
-use super::home::{CLOCKS, Home, News, Stuck, news};
+use super::home::{CLOCKS, Home, News, Stuck, news, put_right};
 use super::objects::Registration;
+use super::warned::Warned;
 use super::worker::{Order, Worker};
 use super::{DESTINATIONS, Shared};
+use crate::broker::cut::CutConnection;
 use crate::broker::guard;
 use crate::clock::wall_ms;
 use crate::rest::connection::{Broker, Dial};
@@ -52,8 +54,6 @@ const STANDING_BY: usize = DESTINATIONS;
 const UNHEARD: u64 = 20 * 60_000;
 /// How often it is looked whether a broker is lost.
 const LOOKING: Duration = Duration::from_secs(1);
-/// The same warning is not said again before this.
-const QUIET: Duration = Duration::from_secs(60);
 /// How long what is being posted may take at the end.
 const STOPPING: Duration = Duration::from_millis(800);
 
@@ -67,7 +67,7 @@ pub(super) struct Keeper {
 /// One connection's worth of it.
 struct Session<'a> {
     keeper: &'a Keeper,
-    connection: Arc<Connection>,
+    connection: Arc<CutConnection>,
     registry: Channel,
     homes: HashMap<String, Home>,
     workers: JoinSet<(String, Result<(), String>)>,
@@ -78,21 +78,6 @@ struct Session<'a> {
     crowded: Warned,
     failing: Warned,
     stop: CancellationToken,
-}
-
-/// When a warning was last given.
-#[derive(Debug, Default)]
-struct Warned(Option<Instant>);
-
-impl Warned {
-    /// Whether it is time for it; then it counts as given.
-    fn is_due(&mut self) -> bool {
-        let due = self.0.is_none_or(|at| at.elapsed() >= QUIET);
-        if due {
-            self.0 = Some(Instant::now());
-        }
-        due
-    }
 }
 
 impl Keeper {
@@ -153,7 +138,7 @@ impl<'a> Session<'a> {
     ) -> Result<(Self, Consumer), String> {
         let connection = keeper.broker.open(&keeper.dial, "callbacks").await?;
         let objects = &keeper.shared.objects;
-        let declared = objects.declare_registry((&connection, &keeper.broker.label));
+        let declared = objects.declare_registry((&*connection, &keeper.broker.label));
         let declared = tokio::time::timeout(ANSWER, declared).await;
         declared.unwrap_or_else(|_| Err("no answer in time".to_owned()))?;
         let begun = async {
@@ -233,6 +218,16 @@ impl<'a> Session<'a> {
         let headers = delivery.properties.headers().as_ref();
         let far = headers.is_some_and(|table| table.inner().contains_key("x-received-from"));
         let tag = delivery.delivery_tag;
+        let known = self.homes.get(&registration.destination);
+        let right = (!far).then(|| put_right(known, &registration, wall_ms()));
+        let registration = match right.flatten() {
+            Some(right) => {
+                tracing::warn!(destination = %right.destination, "callback: registered anew; the clock was ahead when it was registered before, or is behind now");
+                self.say(right.clone());
+                right
+            }
+            None => registration,
+        };
         match news(
             self.homes.get(&registration.destination),
             &registration,
@@ -246,6 +241,19 @@ impl<'a> Session<'a> {
             }
             News::Goes => self.hold_on(&registration, tag).await,
             News::Changes => self.change(registration, tag, far).await,
+        }
+    }
+
+    /// Tells the other brokers at once what was put right here. Where something is being told already,
+    /// that comes with the next renewal.
+    fn say(&mut self, registration: Registration) {
+        while self.renewing.try_join_next().is_some() {}
+        if self.renewing.is_empty() {
+            let (broker, dial) = (self.keeper.broker.clone(), self.keeper.dial.clone());
+            let objects = self.keeper.shared.objects.clone();
+            let said = vec![registration.at_home(&broker.label)];
+            self.renewing
+                .spawn(chores::renew(broker, dial, objects, said));
         }
     }
 
@@ -413,12 +421,13 @@ impl<'a> Session<'a> {
         }
         let lost = keeper.shared.lost_since(&home.registration.home);
         let lost = lost.map(|since| home.lost_at(since).saturating_sub(CLOCKS));
-        let lost = lost.unwrap_or(registration.at);
-        let from = stood_by.then_some(lost.min(registration.at));
+        // Where a clock was ahead events are older than what is said of the move.
+        let moved = registration.at.min(wall_ms());
+        let from = stood_by.then_some(lost.map_or(moved, |lost| lost.min(moved)));
         let order = Order {
             leaving: far,
             drain,
-            since: far.then_some(registration.at),
+            since: far.then_some(moved),
             from: from.or(home.order.borrow().from),
             ..Order::to(&registration.url)
         };
@@ -545,6 +554,7 @@ impl<'a> Session<'a> {
                 let registration = registration.at_home(&self.keeper.broker.label);
                 again.push(Registration {
                     seen,
+                    said: false,
                     ..registration
                 });
             }
@@ -583,18 +593,5 @@ impl<'a> Session<'a> {
         self.workers.abort_all();
         let close = self.connection.close(200, "OK".into());
         let _ = tokio::time::timeout(STOPPING, close).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_warning_is_given_once_in_a_while() {
-        let mut warned = Warned::default();
-        assert!(warned.is_due() && !warned.is_due());
-        warned.0 = warned.0.and_then(|at| at.checked_sub(QUIET));
-        assert!(warned.is_due());
     }
 }

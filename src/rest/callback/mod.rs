@@ -28,6 +28,7 @@ mod objects;
 mod post;
 mod sign;
 mod tally;
+mod warned;
 mod worker;
 
 use std::collections::{HashMap, VecDeque};

@@ -47,6 +47,9 @@ pub(in crate::rest) struct Registration {
     /// What the broker is called where its events wait; empty in those of an instance of before.
     #[serde(default)]
     pub(super) home: String,
+    /// It is the client's own word, not what a keeper says again of it.
+    #[serde(default)]
+    pub(super) said: bool,
 }
 
 impl Registration {
@@ -57,6 +60,7 @@ impl Registration {
             at: now,
             seen: now,
             home: String::new(),
+            said: false,
         }
     }
 
@@ -252,6 +256,7 @@ impl Objects {
         let registration = Registration {
             at: now,
             seen: now,
+            said: true,
             ..registration.clone().at_home(at.1)
         };
         self.publish(channel, &registration).await

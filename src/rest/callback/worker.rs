@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
-use lapin::{Channel, Connection, Consumer};
+use lapin::{Channel, Consumer};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +16,7 @@ use super::Shared;
 use super::home::{CLOCKS, SILENT};
 use super::post::Posted;
 use super::tally::Outcome;
+use crate::broker::cut::CutConnection;
 use crate::broker::guard;
 use crate::clock::wall_ms;
 
@@ -85,7 +86,7 @@ impl Order {
 /// Posts the events of one destination.
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
-    pub(super) connection: Arc<Connection>,
+    pub(super) connection: Arc<CutConnection>,
     pub(super) broker: String,
     pub(super) destination: String,
     pub(super) queue: ShortString,
@@ -181,7 +182,7 @@ impl Worker {
     async fn bind(&self, channel: &Channel, bound: bool) -> Result<(), Interrupted> {
         let (objects, queue) = (&self.shared.objects, self.queue.clone());
         if bound {
-            let at = (self.connection.as_ref(), self.broker.as_str());
+            let at = (&**self.connection, self.broker.as_str());
             let declared = objects.declare_queue(at, &self.destination, queue).await;
             return declared.map_err(Interrupted::Queue);
         }

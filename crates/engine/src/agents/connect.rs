@@ -111,6 +111,7 @@ impl Engine {
             tombstone: true,
             group: pending.group.clone(),
             newest_change: None,
+            node: None,
         }));
     }
 

@@ -203,6 +203,9 @@ impl Engine {
     /// Keeps what was told or read of an agent, and tells the peers. Returns it with what it left
     /// out and was known before.
     pub(crate) fn keep_user(&mut self, agent: &AgentId, mut user: User) -> User {
+        if user.signed_in() {
+            self.note_signed_in(agent);
+        }
         let Some(session) = self.sessions.get_mut(agent) else {
             return user;
         };
@@ -215,6 +218,22 @@ impl Engine {
             self.sessions.touch_state(agent);
         }
         user
+    }
+
+    /// An agent is seen signed in here, and at which node, for who owns it next.
+    fn note_signed_in(&mut self, agent: &AgentId) {
+        let here = self.route.host(self.route.current());
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        if !session.owned_by(&self.cfg.instance) {
+            return;
+        }
+        session.seen_in = true;
+        if session.record.node.as_deref() != Some(here) {
+            session.record.node = Some(here.to_owned());
+            self.sessions.touch(agent);
+        }
     }
 
     /// An agent is read as signed out, and nobody has counted its time since: its owner is a new

@@ -328,6 +328,15 @@ impl Engine {
         self.timers.set_by(Timer::Agent(agent.clone()), due);
     }
 
+    /// Whether an agent that is read as signed out must have signed out where its former owner had it:
+    /// at the very node that knew it. One that this instance has seen signed in was put out by the
+    /// platform, and another node may never have known it.
+    fn signed_out_before(&self, agent: &AgentId) -> bool {
+        let here = self.route.host(self.route.current());
+        let session = self.sessions.get(agent);
+        session.is_some_and(|it| !it.seen_in && it.record.node.as_deref() == Some(here))
+    }
+
     pub(crate) fn sync_done(&mut self, agent: &AgentId, dialogs: Vec<Dialog>) {
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
@@ -354,7 +363,8 @@ impl Engine {
             // This node does not know the agent as signed in.
             let node = self.route.current();
             let had_no_effect = settling.is_some_and(|known| known.node == node);
-            let again = !had_no_effect && self.sign_in_again(agent, extension);
+            let went = had_no_effect || self.signed_out_before(agent);
+            let again = !went && self.sign_in_again(agent, extension);
             if again && !sync.sign_in {
                 return;
             }

@@ -29,7 +29,7 @@ pub enum ReplyRoute {
     Queue(String),
     /// The federated replies exchange with that key, mandatory.
     Federated(String),
-    /// Direct reply-to: on a connection of its own, never mandatory, never confirmed.
+    /// Direct reply-to: on a connection of its own, never mandatory.
     Direct(String),
 }
 

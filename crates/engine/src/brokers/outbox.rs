@@ -169,6 +169,10 @@ pub struct Outbox {
     held: BTreeSet<PublishId>,
     /// By client.
     refusals: BTreeMap<Destination, Refusal>,
+    /// The link that served at the last hand-over.
+    served: Option<LinkEpoch>,
+    /// Another one served before, and may not have confirmed all events yet.
+    moved: bool,
     events: usize,
     next: u64,
 }
@@ -227,6 +231,7 @@ impl Outbox {
     /// would be refused is held until [`Self::release`].
     pub fn flush(&mut self, ways: &Ways<'_>) -> Flushed {
         let mut flushed = Flushed::default();
+        let behind = self.clients_elsewhere(ways.active.0);
         for id in std::mem::take(&mut self.waiting) {
             let Some(entry) = self.entries.get_mut(&id) else {
                 continue;
@@ -235,6 +240,12 @@ impl Outbox {
                 && self.rests.get(to).is_some_and(|first| *first < id)
             {
                 self.resting.insert(id);
+                continue;
+            }
+            if let Outbound::Event { to, .. } = &entry.message
+                && behind.contains(to)
+            {
+                self.held.insert(id);
                 continue;
             }
             if let Outbound::Event { to, .. } = &entry.message
@@ -265,6 +276,25 @@ impl Outbox {
             }
         }
         flushed
+    }
+
+    /// Clients of whom an event is on a link that does not serve any more: what comes for them waits
+    /// for its confirm, or for the end of that link, as it would overtake the event otherwise.
+    fn clients_elsewhere(&mut self, serves: LinkEpoch) -> BTreeSet<Destination> {
+        self.moved |= self.served.replace(serves).is_some_and(|it| it != serves);
+        if !self.moved {
+            return BTreeSet::new();
+        }
+        let left = self.entries.values().filter_map(|entry| {
+            let left = entry.on.is_some_and(|on| on != serves);
+            match &entry.message {
+                Outbound::Event { to, .. } if left => Some(to.clone()),
+                _ => None,
+            }
+        });
+        let left: BTreeSet<Destination> = left.collect();
+        self.moved = !left.is_empty();
+        left
     }
 
     /// Something has changed about links or what brokers take: what was held is looked at again.
@@ -315,6 +345,9 @@ impl Outbox {
         let Outbound::Event { to, .. } = &sent.message else {
             return Some((sent, 0));
         };
+        if self.moved {
+            self.release();
+        }
         let Some(mut refusal) = self.refusals.remove(to) else {
             return Some((sent, 0));
         };

@@ -268,6 +268,7 @@ impl Engine {
                 lost = true;
             }
             if let Some(session) = self.sessions.get_mut(&agent) {
+                session.seen_in &= owner == self.cfg.instance;
                 session.buried_until = tombstone.then(|| self.now.mono + limits::TOMBSTONE_MS);
                 // An agent that is gone does not come here any more: what was had for it is let go.
                 if tombstone {

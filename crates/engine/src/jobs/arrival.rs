@@ -319,9 +319,9 @@ impl Engine {
         let known = session.record.newest_change;
         if known < Some(sent) {
             session.record.newest_change = Some(sent);
-            // Only the owner writes; whoever owns the agent next is to know.
+            // Only the owner writes; whoever owns the agent next is to know, also after a restart.
             if session.owned_by(&self.cfg.instance) {
-                self.sessions.touch_state(agent);
+                self.sessions.touch(agent);
             }
         }
     }

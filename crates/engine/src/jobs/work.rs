@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::catalogue::{ErrorCode, Step, Subject};
 use crate::model::{Action, AgentId, Answer, ApiError, CallOutcome, Secret};
-use crate::wire::command::ClientCommand;
+use crate::wire::command::{Addressed, ClientCommand};
 use crate::wire::errors::code_of;
 use crate::wire::reply::Outcome;
 
@@ -432,6 +432,7 @@ impl Engine {
             return;
         };
         let idempotent = work.actions.front().is_some_and(Action::idempotent);
+        let tries = work.tries;
         answered.downstream = Some(self.route.host(node).to_owned());
         if !idempotent {
             let doubt = Outcome::InDoubt;
@@ -442,12 +443,34 @@ impl Engine {
             self.finish(id, answered);
             return;
         }
-        if work.tries < TRIES && wall < deadline {
+        if !self.still_ours(id) {
+            // Its owner may have done a newer one since.
+            answered.outcome = Outcome::InDoubt;
+            if let Some((code, _)) = &mut answered.error {
+                Outcome::InDoubt.as_str().clone_into(code);
+            }
+            self.finish(id, answered);
+            return;
+        }
+        if tries < TRIES && wall < deadline {
             let next = self.route.other(node).unwrap_or(node);
             self.issue(id, next);
             return;
         }
         self.finish(id, answered);
+    }
+
+    /// Whether a command that was begun here would be begun here now.
+    fn still_ours(&self, id: JobId) -> bool {
+        let command = self.jobs.get(id).and_then(|job| job.command.as_deref());
+        let placement = self.placement();
+        command.is_some_and(|command| {
+            let taken = match &command.addressee {
+                Addressed::Agent(agent) => placement.is_anothers(agent),
+                Addressed::Destination(_) => false,
+            };
+            placement.serves(command) && !taken
+        })
     }
 
     /// All requests are done.

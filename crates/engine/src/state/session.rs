@@ -170,6 +170,8 @@ pub struct Session {
     pub sign_in_seen: bool,
     /// When the subscription of a signed-out agent is given up.
     pub linger_until: Option<u64>,
+    /// This instance, as its owner, has seen the agent signed in.
+    pub seen_in: bool,
     /// The node of the newest subscription that stood.
     pub last_node: Option<usize>,
     /// Until then a sign-out without a reason may be that of the node that was left, monotonic
@@ -207,6 +209,7 @@ impl Session {
             settling: None,
             sign_in_seen: false,
             linger_until: None,
+            seen_in: false,
             last_node: None,
             moved_until: 0,
             again_after: 0,

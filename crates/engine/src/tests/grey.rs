@@ -2,10 +2,12 @@
 
 use super::support::*;
 use crate::Event;
-use crate::api::command::ReplyRoute;
+use crate::api::command::{Outbound, ReplyRoute};
+use crate::api::ids::LinkEpoch;
 use crate::api::input::{Input, PublishOutcome, Source, Verb};
 use crate::brokers::fitness::Way;
 use crate::peer::Role;
+use crate::wire::event::ClientEvent;
 use crate::wire::reply::Outcome;
 
 /// What was said of ways: (broker, way, whether it was lost).
@@ -476,4 +478,43 @@ fn a_group_that_is_stopped_gives_up_the_consumer_that_a_failed_one_was_to_replac
     });
     rig.advance(100);
     assert!(rig.consumers.is_empty());
+}
+
+/// A move to the preferred broker while the other one has not confirmed an event yet.
+#[test]
+fn an_event_does_not_overtake_one_that_is_unconfirmed_at_the_broker_that_was_left() {
+    let mut rig = Rig::with_agent();
+    let first = rig.active();
+    rig.lose(first);
+    rig.advance(100);
+    let second = rig.active();
+    assert_ne!(rig.broker_of(second), 0);
+    // Its link is left once this is answered.
+    rig.answers_calls = false;
+    rig.send("GetState#1001", "", "g1");
+    rig.broker = Broker::Holds;
+    rig.notify_state("1001", "READY", None);
+    let (number, link, _) = rig.published.last().cloned().unwrap();
+    assert_eq!(link, second);
+    while rig.active() == second {
+        rig.advance(500);
+    }
+    rig.notify_state("1001", "NOT_READY", None);
+    let states = |rig: &Rig| {
+        let state = |(_, link, message): &(_, LinkEpoch, Outbound)| match message {
+            Outbound::Event { event, .. } => match event.as_ref() {
+                ClientEvent::State { user, .. } => Some((*link, user.state.clone())),
+                _ => None,
+            },
+            _ => None,
+        };
+        rig.published.iter().filter_map(state).collect::<Vec<_>>()
+    };
+    assert_eq!(states(&rig).last().unwrap().0, second, "it waits");
+    rig.input(Input::Published {
+        publish: number,
+        outcome: PublishOutcome::Confirmed,
+    });
+    let (link, state) = states(&rig).pop().unwrap();
+    assert_eq!((link, state.as_str()), (rig.active(), "NOT_READY"));
 }

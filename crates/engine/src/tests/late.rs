@@ -4,6 +4,7 @@ use super::support::*;
 use crate::api::command::Outbound;
 use crate::api::input::Notice;
 use crate::model::{Action, ApiError, CallOutcome, Dialog, DialogsVerb, Update, UpdateBody};
+use crate::peer::{PeerMessage, Role};
 use crate::wire::event::ClientEvent;
 use crate::wire::reply::Outcome;
 
@@ -321,4 +322,42 @@ fn a_command_of_another_known_client_is_answered_to_that_client() {
         before + 2,
         "its own client is told by events"
     );
+}
+
+/// An instance that was frozen goes on with what it had begun: another one owns the agent, and may
+/// have done a newer command of it.
+#[test]
+fn a_request_of_a_former_owner_is_not_made_again() {
+    for moved in [false, true] {
+        let mut config = config();
+        config.mode = crate::api::config::Mode::ActiveActive;
+        let mut rig = Rig::new(config);
+        rig.start();
+        rig.peer_beat(1, Role::Leader, 100);
+        rig.peer_snapshot();
+        let mut seq = 1;
+        rig.advance_with_peer(1_500, &mut seq, Role::Leader, 100);
+        rig.sign_in("1001", "desk");
+        rig.advance_with_peer(500, &mut seq, Role::Leader, 100);
+        rig.answers_calls = false;
+        rig.send("MakeReady#1001", "", "m1");
+        let made = rig.actions().len();
+        if moved {
+            rig.peer(
+                "gc-2",
+                PeerMessage::Delta {
+                    sessions: vec![Rig::record("1001", "gc-2", 900)],
+                    destinations: Vec::new(),
+                    outcomes: Vec::new(),
+                },
+            );
+        }
+        rig.answer(timed_out());
+        let again = rig.actions().len() - made;
+        assert_eq!(again, usize::from(!moved));
+        if moved {
+            rig.advance(2_000);
+            assert_eq!(rig.outcomes(), [Outcome::InDoubt]);
+        }
+    }
 }

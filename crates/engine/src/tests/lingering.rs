@@ -3,6 +3,7 @@
 use super::support::*;
 use crate::model::Action;
 use crate::peer::{PeerMessage, Role, SessionRecord};
+use crate::wire::event::ClientEvent;
 use crate::wire::reply::Outcome;
 
 /// Ready, with a subscription that `Rig::notify` knows.
@@ -188,4 +189,25 @@ fn a_signed_out_agent_of_a_former_owner_is_let_go() {
     assert_eq!(left[0].agent, "1002");
     let reads = |action: &Action| matches!(action, Action::ReadUser | Action::ReadDialogs);
     assert!(rig.actions().iter().all(reads), "nobody is signed in");
+}
+
+/// Who signed out where the former owner was cut off has gone home; who is at another node is not
+/// known there.
+#[test]
+fn an_agent_that_signed_out_at_its_former_owner_is_not_signed_in_again() {
+    for (node, again) in [("f0", false), ("f9", true)] {
+        let mut seq = 0;
+        let mut rig = Rig::follower(&mut seq);
+        let mut record = Rig::record("1001", "gc-2", 5);
+        record.node = Some(node.into());
+        rig.peer_snapshot_of(vec![record]);
+        rig.users.insert(agent("1001"), user("1001", "LOGOUT"));
+        rig.advance(8_000);
+        assert!(rig.role().leads());
+        let signs_in = |action: &Action| matches!(action, Action::SignIn { .. });
+        assert_eq!(rig.actions().iter().any(signs_in), again, "{node}");
+        let told = rig.told("desk");
+        let out = |event: &ClientEvent| matches!(event, ClientEvent::State { user, .. } if user.state == "LOGOUT");
+        assert!(again || told.iter().any(out), "{told:?}");
+    }
 }

@@ -193,6 +193,7 @@ fn session(name: &str) -> SessionRecord {
         tombstone: false,
         group: "agents".into(),
         newest_change: None,
+        node: None,
     }
 }
 
@@ -207,6 +208,7 @@ fn ended(name: &str) -> SessionRecord {
         tombstone: true,
         group: String::new(),
         newest_change: None,
+        node: None,
         ..session(name)
     }
 }

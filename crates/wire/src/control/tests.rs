@@ -51,6 +51,7 @@ fn delta() -> PeerMessage {
             tombstone: false,
             group: String::new(),
             newest_change: None,
+            node: None,
         }],
         destinations: Vec::new(),
         outcomes: Vec::new(),

@@ -358,6 +358,7 @@ impl Rig {
             tombstone: false,
             group: String::new(),
             newest_change: None,
+            node: None,
         }
     }
 }
