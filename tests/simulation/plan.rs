@@ -322,7 +322,17 @@ impl Plan {
     /// instance from knowing of both: the older one is not carried out after the newer one.
     pub fn keeps_changes(&self) -> bool {
         let cut = |fault: &Fault| matches!(fault.kind, Kind::Cut | Kind::OneWay { .. });
-        !self.faults.iter().any(cut) && self.extra.bursts.is_empty()
+        // Each is away once, so that nobody may be there who knows.
+        let away = |node: usize| {
+            let ends = |fault: &Fault| match fault.kind {
+                Kind::Crash { node: at } | Kind::CrashAt { node: at, .. } => at == node,
+                Kind::Shutdown { node: at } | Kind::Pause { node: at } => at == node,
+                _ => false,
+            };
+            self.faults.iter().any(ends)
+        };
+        let known = !(0..self.nodes).all(away);
+        known && !self.faults.iter().any(cut) && self.extra.bursts.is_empty()
     }
 
     /// Nothing takes a delivery from the instance that works on it: the brokers do not reorder.

@@ -10,7 +10,7 @@ use crate::plan::Plan;
 /// Effects in their order.
 #[derive(Debug, Default)]
 pub struct Order {
-    /// Newest command number that had an effect, by agent.
+    /// Newest command number that had an effect and was sent once, by agent.
     newest: BTreeMap<String, u64>,
     /// Effects of an older command after a newer one of the same agent.
     reordered: Vec<String>,
@@ -39,8 +39,11 @@ impl Order {
         let Some((agent, number)) = number_of(id) else {
             return;
         };
+        if self.again.contains(id) {
+            return;
+        }
         let newest = self.newest.entry(agent.to_owned()).or_default();
-        if number < *newest && !self.again.contains(id) {
+        if number < *newest {
             let text = format!("I5: {id} after {newest} by {who}@{at}");
             self.reordered.push(text);
         }

@@ -16,7 +16,7 @@ const BOTH_MS: u64 = 500;
 const CHANGES: u32 = 6;
 
 /// Moves from one downstream node to the other in a run at most.
-const MOVES: u32 = 4;
+const MOVES: u32 = 8;
 
 #[derive(Debug, Default)]
 pub struct Roles {
