@@ -351,7 +351,10 @@ impl Plan {
                 )
         };
         // Of many at once two brokers hand out some each, where both are consumed from.
-        let one_way = self.mode == Mode::ActivePassive || self.extra.bursts.is_empty();
+        // And peer messages that take long, or are lost, overtake each other.
+        let mixed = |fault: &Fault| matches!(fault.kind, Kind::Lossy | Kind::Slow);
+        let passive = self.mode == Mode::ActivePassive;
+        let one_way = self.extra.bursts.is_empty() || passive && !self.faults.iter().any(mixed);
         self.faults.iter().all(harmless) && self.moves.is_empty() && one_way
     }
 }
