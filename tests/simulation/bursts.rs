@@ -95,7 +95,7 @@ impl World {
             return true;
         }
         client.several.remove(id);
-        client.heard(reply);
+        client.heard(reply, self.plan.extra.states);
         if client.several.is_empty() {
             let next = Ev::Client(index, client.number);
             self.after(100, next);

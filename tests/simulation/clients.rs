@@ -82,8 +82,9 @@ impl Client {
     }
 
     /// A reply to one of a burst.
-    pub fn heard(&mut self, reply: &Reply) {
-        if reply.error.as_ref().is_some_and(|e| e.code == "RE_LOGIN") {
+    pub fn heard(&mut self, reply: &Reply, states: bool) {
+        let unknown = reply.error.as_ref().is_some_and(|e| e.code == "RE_LOGIN");
+        if unknown || states && reply.outcome == Outcome::Failed {
             self.want = Want::Connect;
         }
     }
@@ -192,8 +193,12 @@ impl World {
             client.out_since = Some(self.now);
         }
         let re_login = reply.error.as_ref().is_some_and(|e| e.code == "RE_LOGIN");
+        // It may be signed out at the platform: as a person would see.
+        let works = client.want == Want::Work;
+        let lost = self.plan.extra.states && works && reply.outcome == Outcome::Failed;
+        let perhaps_out = reply.outcome == Outcome::InDoubt && open.kind.starts_with("Logout#");
         client.want = match client.want {
-            _ if re_login => Want::Connect,
+            _ if re_login || lost || perhaps_out => Want::Connect,
             _ if for_good => Want::Nothing,
             _ if signed_out => Want::Connect,
             Want::Connect if good => Want::Login,

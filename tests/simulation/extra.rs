@@ -67,7 +67,7 @@ impl Extra {
             failback: rng.one_in(2),
             calm: None,
             bursts: bursts(&mut rng),
-            prefetch: rng.pick(&[0, 0, 0, 3, 6]),
+            prefetch: rng.pick(&[0, 0, 0, 6, 10]),
         }
     }
 
