@@ -32,6 +32,7 @@ fn intent(n: u8, until: u64) -> IntentRecord {
 
 fn outcome(n: u8, until: u64) -> OutcomeRecord {
     OutcomeRecord {
+        resolved: false,
         key: [n; 16],
         body: [n; 8],
         until,

@@ -180,6 +180,9 @@ pub struct OutcomeRecord {
     pub until: u64,
     /// The reply's content, as JSON.
     pub reply: crate::reply::Reply,
+    /// It was in doubt, and its client has been told what became of it since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resolved: bool,
 }
 
 /// A non-idempotent call may be made for this command: durable at its maker and acknowledged by

@@ -38,7 +38,7 @@ impl Engine {
         if user.state_unknown() {
             return;
         }
-        if self.forced_out(agent, &user) {
+        if self.forced_out(agent, request, &user) {
             let session = self.sessions.get(agent);
             let extension = session.and_then(|session| session.record.extension.clone());
             self.sign_in_again(agent, extension);

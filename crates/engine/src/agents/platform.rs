@@ -47,8 +47,9 @@ impl Engine {
 
     /// Whether a sign-out is the platform's own doing: it signs out who had no notification
     /// session for a minute, and at once who has moved to its other node. Such an agent still
-    /// works and is signed in again.
-    pub(crate) fn forced_out(&self, agent: &AgentId, user: &User) -> bool {
+    /// works and is signed in again. What comes of a request, of whoever that is, somebody asked for:
+    /// in a cut the other side may have the agent, too.
+    pub(crate) fn forced_out(&self, agent: &AgentId, request: Option<&str>, user: &User) -> bool {
         let now = self.now.mono;
         let Some(session) = self.sessions.get(agent) else {
             return false;
@@ -64,6 +65,7 @@ impl Engine {
                 .any(|known| known.state == Some("LOGOUT") && known.fresh(now));
         let no_reason =
             user.reason_code.is_empty() && matches!(user.reason_code_id.as_str(), "" | "-1");
+        let no_reason = no_reason && request.is_none();
         let forced = user.reason_code == FORCED_OUT || (no_reason && now < session.moved_until);
         user.state == "LOGOUT" && was_in && !asked && forced && now >= session.again_after
     }

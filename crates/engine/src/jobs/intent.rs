@@ -496,6 +496,7 @@ impl Engine {
             body,
             until: self.remembered_until(command),
             reply: shortened(self.reply_to_command(command, answered)),
+            resolved: false,
         }
     }
 

@@ -147,8 +147,8 @@ impl Engine {
             error: None,
             ..record.reply
         };
-        let record = OutcomeRecord { reply, ..record };
-        self.resolve(&record);
+        let mut record = OutcomeRecord { reply, ..record };
+        record.resolved = self.resolve(&record);
         self.journal().write_outcome(None, record);
     }
 
@@ -160,7 +160,9 @@ impl Engine {
         let doubt = Outcome::InDoubt;
         match (ours.outcome, theirs.reply.outcome) {
             (a, b) if a == b || b == doubt => {}
-            (a, _) if a == doubt => self.resolve(theirs),
+            (a, _) if a == doubt => {
+                self.resolve(theirs);
+            }
             _ => self.out.tell(Event::DoubleEffect {
                 command: theirs.reply.command.clone(),
             }),
@@ -168,11 +170,16 @@ impl Engine {
     }
 
     /// What was in doubt is known: duplicates get the definite outcome from now on, and the
-    /// client is told once, by the instance that had answered in doubt.
-    fn resolve(&mut self, record: &OutcomeRecord) {
+    /// client is told once, by the instance that had answered in doubt; of two, by the one that has
+    /// found it out. Whether it is told.
+    fn resolve(&mut self, record: &OutcomeRecord) -> bool {
         self.ledger.resolve(&record.key, &record.reply);
-        let Some(doubt) = self.jobs.doubts.take(&record.key) else {
-            return;
+        let doubt = self.jobs.doubts.take(&record.key);
+        if doubt.is_some() || record.resolved {
+            self.ledger.note_resolved(&record.key);
+        }
+        let Some(doubt) = doubt.filter(|_| !record.resolved) else {
+            return record.resolved;
         };
         let outcome = record.reply.outcome;
         self.out.tell(Event::Resolved { outcome });
@@ -186,7 +193,7 @@ impl Engine {
             None => (doubt.to, self.keeping.epoch()),
         };
         let Some(to) = to else {
-            return;
+            return true;
         };
         let event = ClientEvent::Resolved {
             agent: doubt.agent,
@@ -195,5 +202,6 @@ impl Engine {
             outcome,
         };
         self.tell(&to, event, doubt.cause, epoch, None);
+        true
     }
 }

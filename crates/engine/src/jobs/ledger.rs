@@ -74,6 +74,8 @@ pub struct Ledger {
     addressees: Shared<String>,
     /// Bodies of the replies that have one.
     bodies: HashMap<Key, Json>,
+    /// Those that were in doubt and whose clients have been told since.
+    resolved: BTreeSet<Key>,
     bound: usize,
 }
 
@@ -119,6 +121,7 @@ impl Ledger {
             ends: Shared::default(),
             addressees: Shared::default(),
             bodies: HashMap::new(),
+            resolved: BTreeSet::new(),
             bound,
         }
     }
@@ -159,6 +162,7 @@ impl Ledger {
             body: entry.body,
             until: entry.until,
             reply: self.reply(key, entry)?,
+            resolved: self.resolved.contains(key),
         })
     }
 
@@ -173,6 +177,13 @@ impl Ledger {
     pub fn resolve(&mut self, key: &Key, reply: &Reply) {
         if let Some(entry) = self.finished.get(key).copied() {
             self.put(*key, entry.body, entry.until, reply);
+        }
+    }
+
+    /// The client of what was in doubt has been told what became of it.
+    pub fn note_resolved(&mut self, key: &Key) {
+        if self.finished.contains_key(key) {
+            self.resolved.insert(*key);
         }
     }
 
@@ -222,6 +233,7 @@ impl Ledger {
             body,
             until,
             reply,
+            resolved: false,
         };
         Some((record, self.trim(now)))
     }
@@ -252,6 +264,9 @@ impl Ledger {
         }
         let until = until(now, &record);
         self.put(record.key, record.body, until, &record.reply);
+        if record.resolved {
+            self.note_resolved(&record.key);
+        }
         self.queue(now, record.key);
         self.trim(now);
     }
@@ -270,6 +285,9 @@ impl Ledger {
         let known = self.ends.get(entry.end).map(|end| end.outcome);
         if known == Some(Outcome::InDoubt) && record.reply.outcome != Outcome::InDoubt {
             self.put(record.key, entry.body, entry.until, &record.reply);
+        }
+        if record.resolved {
+            self.note_resolved(&record.key);
         }
     }
 
@@ -334,6 +352,9 @@ impl Ledger {
             // Few have one: most look-ups would be for nothing.
             if !self.bodies.is_empty() {
                 self.bodies.remove(key);
+            }
+            if !self.resolved.is_empty() {
+                self.resolved.remove(key);
             }
         }
     }

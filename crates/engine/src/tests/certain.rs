@@ -13,6 +13,7 @@ use crate::wire::reply::{Outcome, Reply};
 fn outcome_of(raw: &RawMessage, rig: &Rig, outcome: Outcome) -> OutcomeRecord {
     let intent = intent_of(raw, rig, "gc-2", 1);
     OutcomeRecord {
+        resolved: false,
         key: intent.key,
         body: intent.body,
         until: intent.until,

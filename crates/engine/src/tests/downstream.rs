@@ -379,14 +379,31 @@ fn a_sign_out_by_somebody_else_is_a_sign_out() {
     assert_eq!(signs_in(&rig), 0);
 }
 
-#[test]
-fn the_node_that_was_left_may_sign_out_late() {
+/// Connected, at the node that is left since the other one is gone.
+fn moved() -> Rig {
     let mut rig = connected();
     rig.nodes[0] = unreachable();
     rig.advance(12_000);
     assert_eq!(rig.subscribed.last().map(|(.., node)| *node), Some(1));
     rig.advance(10_000);
     rig.calls.clear();
+    rig
+}
+
+#[test]
+fn a_sign_out_that_somebody_has_requested_is_not_the_node_that_was_left() {
+    let mut rig = moved();
+    rig.notify_state("1001", "LOGOUT", Some("o7"));
+    assert_eq!(
+        signs_in(&rig),
+        0,
+        "at the other side of a cut, as it may be"
+    );
+}
+
+#[test]
+fn the_node_that_was_left_may_sign_out_late() {
+    let mut rig = moved();
     platform_state(&mut rig, "LOGOUT", "");
     assert_eq!(signs_in(&rig), 1, "it was the former node's doing");
     platform_state(&mut rig, "NOT_READY", "");

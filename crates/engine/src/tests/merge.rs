@@ -81,6 +81,7 @@ const OUTCOMES: [Outcome; 6] = [
 fn outcome() -> impl Strategy<Value = OutcomeRecord> {
     (0..3_u8, 0..2_u8, 0..OUTCOMES.len(), 0..2_usize, 1..4_u64).prop_map(
         |(key, body, outcome, who, until)| OutcomeRecord {
+            resolved: false,
             key: [key; 16],
             body: [body; 8],
             until: WALL + until * 1_000,
@@ -307,6 +308,7 @@ fn late_deadlines_leave_room_and_the_newest_are_told() {
 
 fn outcome_of(key: u8) -> OutcomeRecord {
     OutcomeRecord {
+        resolved: false,
         key: [key; 16],
         body: [key; 8],
         until: WALL + 3_900_000,

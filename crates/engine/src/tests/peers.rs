@@ -69,6 +69,7 @@ pub(super) fn outcome_of(raw: &crate::wire::message::RawMessage, rig: &Rig) -> O
     let command = crate::wire::command::parse(raw, &rig.config.parse, rig.now().wall).unwrap();
     let (key, body) = crate::jobs::ledger::key_of(&command).unwrap();
     OutcomeRecord {
+        resolved: false,
         key,
         body,
         until: rig.now().wall + 60_000,

@@ -264,6 +264,7 @@ fn nor_is_one_that_another_member_has_made_since() {
     assert_eq!(reply.outcome, Outcome::Accepted);
     // As a member that was away is told it: without its intent.
     let outcome = OutcomeRecord {
+        resolved: false,
         key: intent.key,
         body: intent.body,
         until: intent.until,

@@ -222,6 +222,7 @@ fn team(id: &str, name: &str) -> Team {
 
 fn accepted() -> OutcomeRecord {
     OutcomeRecord {
+        resolved: false,
         key: KEY,
         body: [1, 2, 3, 4, 5, 6, 7, 8],
         until: AT + 600_000,

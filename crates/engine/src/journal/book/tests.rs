@@ -5,6 +5,7 @@ fn an_entry_that_gives_way_to_newer_ones_is_owed_to_nobody() {
     let mut book = Book::default();
     let member = InstanceId::new("gc-2").unwrap();
     let outcome = |until| OutcomeRecord {
+        resolved: false,
         key: [1; 16],
         body: [0; 8],
         until,
