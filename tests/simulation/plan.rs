@@ -335,6 +335,21 @@ impl Plan {
         known && !self.faults.iter().any(cut) && self.extra.bursts.is_empty()
     }
 
+    /// Two instances may both have an agent, and cannot talk; and the platform's node, or the other
+    /// one of active-active, may not know of an agent that it has signed out: the side that does not
+    /// hear of a sign-out may undo it.
+    pub fn hears_of_sign_outs(&self) -> bool {
+        let apart = |fault: &Fault| match fault.kind {
+            Kind::Cut | Kind::OneWay { .. } | Kind::Pause { .. } => true,
+            Kind::BrokerKill { .. } | Kind::LinksLost { .. } => self.mode == Mode::ActiveActive,
+            _ => false,
+        };
+        let trouble =
+            |fault: &Fault| matches!(fault.kind, Kind::Downstream { .. } | Kind::Part { .. });
+        let nodes = self.mode == Mode::ActiveActive || self.faults.iter().any(trouble);
+        !(nodes && self.faults.iter().any(apart))
+    }
+
     /// Nothing takes a delivery from the instance that works on it: the brokers do not reorder.
     pub fn keeps_order(&self) -> bool {
         let harmless = |fault: &Fault| {

@@ -13,7 +13,8 @@ pub fn signed_in(world: &World, agent: &str, id: &str, who: &str) -> Option<Stri
     let asked = id
         .strip_prefix(agent)
         .is_some_and(|rest| rest.starts_with(':'));
-    let out = out_since(world, agent).filter(|_| !asked)?;
+    let judged = !asked && world.plan.hears_of_sign_outs();
+    let out = out_since(world, agent).filter(|_| judged)?;
     let at = world.now;
     Some(format!(
         "I16: {who}@{at} signs {agent} in, who is out since {out}"
@@ -33,12 +34,14 @@ pub fn judge(world: &World) -> Vec<String> {
         };
         let agent = client.agent.as_str();
         let state = world.platform.state(agent);
-        if state != "LOGOUT" {
+        let heard = world.plan.hears_of_sign_outs();
+        if state != "LOGOUT" && heard {
             bad.push(format!(
                 "I16: {agent} is out since {out} and {state} at the platform"
             ));
         }
-        if world.now < out.max(world.plan.healed_at) + GONE_MS {
+        let gone = state == "LOGOUT" || heard;
+        if !gone || world.now < out.max(world.plan.healed_at) + GONE_MS {
             continue;
         }
         let holders: Vec<usize> = world.holders(agent).collect();

@@ -187,6 +187,12 @@ impl Ledger {
         }
     }
 
+    /// Whether it has been told.
+    #[must_use]
+    pub fn is_resolved(&self, key: &Key) -> bool {
+        self.resolved.contains(key)
+    }
+
     /// A command is being worked on.
     pub fn start(&mut self, key: Key, body: [u8; 8], job: JobId, deadline: u64) {
         self.remove(&key);

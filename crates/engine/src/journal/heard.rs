@@ -250,6 +250,7 @@ impl Engine {
         let in_doubt = outcome.reply.outcome == Outcome::InDoubt;
         let kept = OutcomeRecord {
             reply: ours.as_ref().clone(),
+            resolved: outcome.resolved || self.ledger.is_resolved(&key),
             ..outcome
         };
         let write = JournalWrite::Outcome(kept.clone());
