@@ -398,6 +398,19 @@ impl Engine {
         }
     }
 
+    /// An agent that signed in at the platform's own desktop has its extension from there.
+    fn learn_extension(&mut self, agent: &AgentId, user: &User) {
+        let owned = self.placement().owns(agent);
+        let Some(session) = self.sessions.get_mut(agent) else {
+            return;
+        };
+        let known = session.record.extension.is_some() || user.extension.is_empty();
+        if owned && !known && user.signed_in() {
+            session.record.extension = Some(user.extension.clone());
+            self.sessions.touch(agent);
+        }
+    }
+
     pub(crate) fn publish_read(
         &mut self,
         agent: &AgentId,
@@ -406,12 +419,10 @@ impl Engine {
         sign_in: bool,
         cause: Cause,
     ) {
+        self.learn_extension(agent, user);
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
         };
-        if session.record.extension.is_none() && !user.extension.is_empty() && user.signed_in() {
-            session.record.extension = Some(user.extension.clone());
-        }
         let extension = session.record.extension.clone().unwrap_or_default();
         let ended: Vec<Dialog> = session
             .dialogs

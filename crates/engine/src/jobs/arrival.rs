@@ -297,7 +297,7 @@ impl Engine {
             return false;
         };
         let session = self.sessions.get(agent);
-        let newest = session.and_then(|session| session.record.newest_change);
+        let newest = session.and_then(|it| it.record.newest_change.max(it.newest_known));
         let sent = job.and_then(|job| job.raw.sent_ms(self.now.wall));
         let sent = sent.map(|ms| ms / 1_000);
         sent.zip(newest).is_some_and(|(sent, newest)| sent < newest)

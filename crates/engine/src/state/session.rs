@@ -170,6 +170,8 @@ pub struct Session {
     pub sign_in_seen: bool,
     /// When the subscription of a signed-out agent is given up.
     pub linger_until: Option<u64>,
+    /// As the record's `newest_change`, of accounts that were known before: only its owner writes that.
+    pub newest_known: Option<u64>,
     /// This instance, as its owner, has seen the agent signed in.
     pub seen_in: bool,
     /// The node of the newest subscription that stood.
@@ -209,6 +211,7 @@ impl Session {
             settling: None,
             sign_in_seen: false,
             linger_until: None,
+            newest_known: None,
             seen_in: false,
             last_node: None,
             moved_until: 0,
@@ -273,6 +276,7 @@ impl Session {
             ..self.record.clone()
         };
         *self = Self {
+            newest_known: self.newest_known,
             heard_at: self.heard_at,
             counted: self.counted,
             stale: self.stale,

@@ -214,8 +214,7 @@ impl Sessions {
         match self.get_mut(&record.agent) {
             Some(session) => {
                 let former = std::mem::replace(&mut session.record, record.clone());
-                let change = &mut session.record.newest_change;
-                *change = (*change).max(former.newest_change);
+                session.newest_known = session.newest_known.max(former.newest_change);
                 self.unbind(&former.destination, &record.agent);
                 let same = former.same_but_state(&record);
                 let proven = former.password != record.password;
