@@ -318,10 +318,15 @@ impl Plan {
         })
     }
 
+    /// The sites are cut off from each other, one way at least.
+    pub fn cuts(&self) -> bool {
+        let cut = |fault: &Fault| matches!(fault.kind, Kind::Cut | Kind::OneWay { .. });
+        self.faults.iter().any(cut)
+    }
+
     /// A client sends a state change after the answer to the one before, and nothing keeps an
     /// instance from knowing of both: the older one is not carried out after the newer one.
     pub fn keeps_changes(&self) -> bool {
-        let cut = |fault: &Fault| matches!(fault.kind, Kind::Cut | Kind::OneWay { .. });
         // Each is away once, so that nobody may be there who knows.
         let away = |node: usize| {
             let ends = |fault: &Fault| match fault.kind {
@@ -332,7 +337,7 @@ impl Plan {
             self.faults.iter().any(ends)
         };
         let known = !(0..self.nodes).all(away);
-        known && !self.faults.iter().any(cut) && self.extra.bursts.is_empty()
+        known && !self.cuts() && self.extra.bursts.is_empty()
     }
 
     /// Two instances may both have an agent, and cannot talk; and the platform's node, or the other

@@ -62,7 +62,8 @@ impl Answers {
         (*first != now).then(|| format!("I14: {id} was resolved by {first:?} and by {now:?}"))
     }
 
-    pub fn judge(&self, effects: &Effects) -> Vec<String> {
+    /// `cut`: the sites were, and a refusal may stand beside what the other side did with the resend.
+    pub fn judge(&self, effects: &Effects, cut: bool) -> Vec<String> {
         let answers = self.told.iter().flat_map(|(id, told)| {
             let told = told.iter();
             told.map(move |(outcome, how)| (id, *outcome, how.as_str()))
@@ -71,7 +72,8 @@ impl Answers {
         let later = later.map(|(id, (_, outcome))| (id, *outcome, "later"));
         let wrong = answers.chain(later).filter_map(|(id, outcome, how)| {
             let count = effects.count(id);
-            let lie = refused(outcome) && count > 0 || outcome == Outcome::Accepted && count == 0;
+            let lie =
+                refused(outcome) && count > 0 && !cut || outcome == Outcome::Accepted && count == 0;
             lie.then(|| format!("I14: {id} was told {outcome} ({how}) and had {count} effects"))
         });
         wrong.collect()
@@ -112,11 +114,11 @@ mod tests {
         let mut answers = Answers::default();
         answers.told("1001:1", &reply("MakeCall", Outcome::Accepted), "gc-1", 1);
         answers.told("1001:2", &reply("MakeCall", Outcome::Expired), "gc-1", 1);
-        assert_eq!(answers.judge(&effects).len(), 1);
+        assert_eq!(answers.judge(&effects, false).len(), 1);
         effects.effect("gc-1", "1001:2", 1);
-        assert_eq!(answers.judge(&effects).len(), 2);
+        assert_eq!(answers.judge(&effects, false).len(), 2);
         effects.effect("gc-1", "1001:1", 1);
-        assert_eq!(answers.judge(&effects).len(), 1);
+        assert_eq!(answers.judge(&effects, false).len(), 1);
     }
 
     #[test]
@@ -126,6 +128,6 @@ mod tests {
         assert!(answers.event(&event, "m1").is_none());
         assert!(answers.event(&event, "m1").is_none());
         assert!(answers.event(&event, "m2").is_some());
-        assert_eq!(answers.judge(&Effects::default()).len(), 1);
+        assert_eq!(answers.judge(&Effects::default(), false).len(), 1);
     }
 }

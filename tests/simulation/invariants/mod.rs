@@ -189,7 +189,7 @@ impl Seen {
         bad.extend(i09_bounds::judge(world));
         bad.extend(i10_service::judge(world));
         bad.extend(self.hostile.judge(&self.accepted));
-        bad.extend(self.answers.judge(&self.effects));
+        bad.extend(self.answers.judge(&self.effects, world.plan.cuts()));
         bad.extend(self.events.judge(world));
         bad.extend(i16_sign_outs::judge(world));
         self.violations.extend(bad);
