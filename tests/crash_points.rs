@@ -21,6 +21,9 @@ enum Then {
 }
 use Then::{PeerTakesOver, SameRestarts};
 
+/// The hold doubles each time that a lead ends soon, and outlives a restart: here it always does.
+const HOLD: (&str, &str) = ("TANDEM_TAKEBACK_HOLD", "200ms");
+
 /// Agents, one a test.
 const AGENTS: std::ops::Range<u32> = 1001..1019;
 
@@ -45,7 +48,7 @@ async fn about_to_die<'a>(shared: &'a mut Shared, point: &str, then: Then) -> Be
     if pair.sessions(AGENTS.start) == 0 {
         pair.sign_in(&desk, &all()).await;
     }
-    pair.gc1.start_with(&[("TANDEM_FAILPOINT", point)]);
+    pair.gc1.start_with(&[("TANDEM_FAILPOINT", point), HOLD]);
     pair.gc1.becomes("leader").await;
     pair.gc2.becomes("follower").await;
     pair.owns(&pair.gc1, AGENTS.len()).await;
@@ -85,7 +88,7 @@ async fn crash(shared: &mut Shared, point: &str, then: Then, agent: u32) -> (Str
         .await;
     dies(bench.pair).await;
     if then == SameRestarts {
-        bench.pair.gc1.start_with(&[]);
+        bench.pair.gc1.start_with(&[HOLD]);
     }
     let reply = bench.desk.reply(&id).await;
     let outcome = reply.field("outcome").to_owned();
@@ -174,7 +177,7 @@ async fn sent(shared: &mut Shared, then: Then, agent: u32) {
     dies(bench.pair).await;
     bench.pair.heal();
     if then == SameRestarts {
-        bench.pair.gc1.start_with(&[]);
+        bench.pair.gc1.start_with(&[HOLD]);
     }
     let reply = bench.desk.reply(&id).await;
     // The call is found at the platform.
@@ -216,7 +219,7 @@ fn outcome_here_then_the_peer_takes_over() {
         dies(bench.pair).await;
         let reply = bench.desk.reply(&id).await;
         assert_eq!(reply.field("outcome"), "IN_DOUBT", "{}", reply.text);
-        bench.pair.gc1.start_with(&[]);
+        bench.pair.gc1.start_with(&[HOLD]);
         let resolved =
             |m: &tandem::client::Message| m.field("type") == "Resolved" && m.field("id") == id;
         let event = bench.desk.event("Resolved", resolved).await;
@@ -247,7 +250,7 @@ fn a_driver_that_stands_still_gives_way() {
             _ => false,
         };
         assert!(right, "{effects} calls, {}", reply.text);
-        pair.gc1.start_with(&[]);
+        pair.gc1.start_with(&[HOLD]);
         pair.gc1.becomes("leader").await;
     });
 }
@@ -265,7 +268,7 @@ fn a_panic_in_a_request_costs_that_request_alone() {
         desk.expect("MakeCall#1018", "5551018", "ACCEPTED").await;
         assert_eq!(pair.gc1.role().await, "leader");
         assert!(pair.gc1.log_text().contains("an error in this program"));
-        pair.gc1.start_with(&[]);
+        pair.gc1.start_with(&[HOLD]);
         pair.gc1.becomes("leader").await;
     });
 }
@@ -277,7 +280,7 @@ fn a_panic_in_a_session_is_a_session_that_was_lost() {
         let options = PairOptions::default().instances(1);
         let mut pair = shared.pair(options).await;
         pair.gc1
-            .start_with(&[("TANDEM_FAILPOINT", "panic-session")]);
+            .start_with(&[("TANDEM_FAILPOINT", "panic-session"), HOLD]);
         pair.gc1.leads().await;
         let desk = pair.desk("desk", 0).await;
         pair.sign_in(&desk, &[1001]).await;
@@ -294,7 +297,7 @@ fn a_panic_in_the_journal_ends_the_process() {
         let options = PairOptions::default().instances(1);
         let mut pair = shared.pair(options).await;
         pair.gc1
-            .start_with(&[("TANDEM_FAILPOINT", "panic-journal")]);
+            .start_with(&[("TANDEM_FAILPOINT", "panic-journal"), HOLD]);
         pair.gc1.leads().await;
         let desk = pair.desk("desk", 0).await;
         pair.sign_in(&desk, &[1001]).await;
@@ -303,7 +306,7 @@ fn a_panic_in_the_journal_ends_the_process() {
         let status = process.wait(LIMIT).await.expect("it ends itself");
         assert_eq!(status.code(), Some(70));
         assert!(pair.gc1.log_text().contains("failpoint panic-journal"));
-        pair.gc1.start_with(&[]);
+        pair.gc1.start_with(&[HOLD]);
         pair.gc1.leads().await;
         let reply = desk.reply(&id).await;
         assert_eq!(reply.field("outcome"), "ACCEPTED", "{}", reply.text);
@@ -332,12 +335,13 @@ fn js3_status_change_kept() {
             made.push((agent, reply.correlation_id.expect("an id")));
         }
         // The intent of this one is on disk, its outcome is not.
-        pair.gc1.start_with(&[("TANDEM_FAILPOINT", "answered")]);
+        pair.gc1
+            .start_with(&[("TANDEM_FAILPOINT", "answered"), HOLD]);
         pair.gc1.leads().await;
         pair.owns(&pair.gc1, agents.len()).await;
         let id = desk.send("MakeCall#1003", "5551003").await;
         dies(&mut pair).await;
-        pair.gc1.start_with(&[]);
+        pair.gc1.start_with(&[HOLD]);
         let reply = desk.reply(&id).await;
         assert_eq!(reply.field("outcome"), "ACCEPTED", "{}", reply.text);
         made.push((1003, id));
