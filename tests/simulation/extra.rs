@@ -94,10 +94,29 @@ fn bursts(rng: &mut Rng) -> Vec<Burst> {
 }
 
 impl Plan {
-    /// The same with what is drawn for [`Extra`]: troubles of parts of the downstream, and long
-    /// absences.
-    pub fn with_extra(mut self) -> Self {
+    /// Whether it has what only harsh weather has.
+    pub fn is_harsh(&self) -> bool {
+        let harsh =
+            |fault: &Fault| matches!(fault.kind, Kind::Part { .. } | Kind::DiskHangs { .. });
+        let Extra {
+            sign_outs,
+            bursts,
+            prefetch,
+            ..
+        } = &self.extra;
+        *sign_outs || !bursts.is_empty() || *prefetch > 0 || self.faults.iter().any(harsh)
+    }
+
+    /// The same with what is drawn for [`Extra`]; in harsh weather with clients that sign out or send
+    /// many at once, troubles of parts of the downstream, and long absences.
+    pub fn with_extra(mut self, harsh: bool) -> Self {
         self.extra = Extra::new(self.seed);
+        if !harsh {
+            self.extra.sign_outs = false;
+            self.extra.bursts.clear();
+            self.extra.prefetch = 0;
+            return self.ends(0);
+        }
         let mut rng = Rng::new(self.seed ^ 0xFA27);
         if rng.one_in(LONG_ONES) {
             return self.long(&mut rng);

@@ -124,6 +124,8 @@ pub struct Move {
 pub struct Choice {
     pub mode: Option<Mode>,
     pub nodes: Option<usize>,
+    /// Clients sign out and send many at once, parts of the downstream fail, somebody is away for long.
+    pub harsh: bool,
 }
 
 /// A run. As JSON it stays the same run when the generator changes.
@@ -194,7 +196,7 @@ impl Plan {
             .collect();
         let skew = (0..nodes).map(|_| rng.below(501) as i64 - 250).collect();
         let plan = Self::of(seed, mode, nodes, faults).with(clients, moves, hostile, skew);
-        plan.with_extra()
+        plan.with_extra(choice.harsh)
     }
 
     /// A run with given faults, and nothing else that is drawn.

@@ -3,6 +3,7 @@
 //! | variable | meaning |
 //! | --- | --- |
 //! | `SIM_FROM`, `SIM_SEEDS` | first seed and number of seeds |
+//! | `SIM_HARSH` | 1: harsh weather, in which clients sign out and send many at once, parts of the downstream fail, somebody is away for long |
 //! | `SIM_MODE`, `SIM_NODES` | `active-passive` or `active-active`; 2 or 3; else drawn |
 //! | `SIM_THREADS` | threads, 2 unless set |
 //! | `SIM_PLANS` | a file to which the plans of what broke are added, one a line: for `corpus.rs` |
@@ -38,7 +39,8 @@ pub fn choice() -> Choice {
         _ => None,
     };
     let nodes = number("SIM_NODES").map(|nodes| (nodes as usize).clamp(2, 3));
-    Choice { mode, nodes }
+    let harsh = number("SIM_HARSH").is_some_and(|on| on > 0);
+    Choice { mode, nodes, harsh }
 }
 
 /// A seed that broke something.
@@ -62,6 +64,9 @@ impl Broken {
         let violations = violations.join("\n    ");
         let fixed = choice();
         let mut repeat = format!("scripts/simulate --trace --from {seed} --seeds 1");
+        if self.plan.is_harsh() {
+            repeat.push_str(" --harsh");
+        }
         if fixed.mode.is_some() {
             repeat.push_str(&format!(" --mode {}", mode.as_str()));
         }

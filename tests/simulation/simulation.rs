@@ -64,6 +64,18 @@ fn every_seed_keeps_the_invariants() {
     run::demand(&tally);
 }
 
+/// Seeds of the run in harsh weather.
+const HARSH_SEEDS: u64 = 1_000;
+
+#[test]
+fn harsh_weather_breaks_no_invariant() {
+    let (first, count) = run::range(1, HARSH_SEEDS);
+    let mut choice = run::choice();
+    choice.harsh = true;
+    let tally = run::seeds(first, count, |seed| World::new(Plan::new(seed, choice)));
+    run::demand(&tally);
+}
+
 /// Seeds of the run with brokers that refuse.
 const GREY_SEEDS: u64 = 500;
 
