@@ -62,7 +62,7 @@ pub enum JournalError {
 /// Why a write was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotTaken {
-    /// [`QUEUE`] wait.
+    /// `QUEUE` wait.
     #[error("too many writes wait")]
     Full,
     /// Its thread has ended.
