@@ -326,6 +326,18 @@ impl Plan {
         self.faults.iter().any(cut)
     }
 
+    /// One that took over in a cut may have ended before anybody knew its epoch, and after it had told
+    /// an event in it: the owner on the other side goes on in a lower one.
+    pub fn may_lose_an_epoch(&self) -> bool {
+        let ends = |fault: &Fault| {
+            matches!(
+                fault.kind,
+                Kind::Crash { .. } | Kind::CrashAt { .. } | Kind::CrashAll
+            )
+        };
+        self.cuts() && self.faults.iter().any(ends)
+    }
+
     /// A client sends a state change after the answer to the one before, and nothing keeps an
     /// instance from knowing of both: the older one is not carried out after the newer one.
     pub fn keeps_changes(&self) -> bool {

@@ -17,6 +17,8 @@ pub struct Answers {
     told: BTreeMap<String, Vec<(Outcome, String)>>,
     /// With the event's id, which is the same when it is published again.
     resolved: BTreeMap<String, (String, Outcome)>,
+    /// Told twice.
+    again: Vec<String>,
 }
 
 /// Commands that ask the downstream for something: each has an effect when it is done.
@@ -53,16 +55,20 @@ impl Answers {
         }
     }
 
-    pub fn event(&mut self, event: &ClientEvent, message: &str) -> Option<String> {
+    pub fn event(&mut self, event: &ClientEvent, message: &str) {
         let ClientEvent::Resolved { id, outcome, .. } = event else {
-            return None;
+            return;
         };
         let now = (message.to_owned(), *outcome);
         let first = self.resolved.entry(id.clone()).or_insert(now.clone());
-        (*first != now).then(|| format!("I14: {id} was resolved by {first:?} and by {now:?}"))
+        if *first != now {
+            let twice = format!("I14: {id} was resolved by {first:?} and by {now:?}");
+            self.again.push(twice);
+        }
     }
 
-    /// `cut`: the sites were, and a refusal may stand beside what the other side did with the resend.
+    /// `cut`: the sites were, and a refusal may stand beside what the other side did with the resend;
+    /// and both sides may find out what both had in doubt.
     pub fn judge(&self, effects: &Effects, cut: bool) -> Vec<String> {
         let answers = self.told.iter().flat_map(|(id, told)| {
             let told = told.iter();
@@ -76,7 +82,8 @@ impl Answers {
                 refused(outcome) && count > 0 && !cut || outcome == Outcome::Accepted && count == 0;
             lie.then(|| format!("I14: {id} was told {outcome} ({how}) and had {count} effects"))
         });
-        wrong.collect()
+        let again = self.again.iter().filter(|_| !cut);
+        again.cloned().chain(wrong).collect()
     }
 }
 
@@ -125,9 +132,11 @@ mod tests {
     fn what_is_told_later_is_told_once_and_true() {
         let mut answers = Answers::default();
         let event = resolved(Outcome::Accepted);
-        assert!(answers.event(&event, "m1").is_none());
-        assert!(answers.event(&event, "m1").is_none());
-        assert!(answers.event(&event, "m2").is_some());
-        assert_eq!(answers.judge(&Effects::default(), false).len(), 1);
+        let wrong = |answers: &Answers| answers.judge(&Effects::default(), false).len();
+        answers.event(&event, "m1");
+        answers.event(&event, "m1");
+        assert_eq!(wrong(&answers), 1, "it was not done");
+        answers.event(&event, "m2");
+        assert_eq!(wrong(&answers), 2);
     }
 }

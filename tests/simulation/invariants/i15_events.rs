@@ -43,7 +43,7 @@ impl Events {
     }
 
     pub fn judge(&self, world: &World) -> Vec<String> {
-        if !world.plan.extra.states {
+        if !world.plan.extra.states || world.plan.may_lose_an_epoch() {
             return Vec::new();
         }
         let agents = world.clients.iter().map(|client| client.agent.as_str());

@@ -305,7 +305,8 @@ impl Engine {
 
     /// Remembers when a state change that was carried out had been sent.
     pub(crate) fn note_change(&mut self, id: JobId, command: &ClientCommand, outcome: Outcome) {
-        let effect = matches!(outcome, Outcome::Ok | Outcome::Accepted | Outcome::InDoubt);
+        // A request that may be repeated may have had its effect although it failed.
+        let effect = !matches!(outcome, Outcome::Rejected | Outcome::Expired);
         let job = self.jobs.get(id).filter(|job| job.started.is_some());
         let sent = job.and_then(|job| job.raw.sent_ms(self.now.wall));
         let (Some(sent), Some(agent), true) = (sent, changed_agent(command), effect) else {

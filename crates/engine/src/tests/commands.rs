@@ -328,6 +328,26 @@ fn a_state_change_seen_before_does_not_undo_a_newer_one() {
     );
 }
 
+/// What may be repeated has perhaps had its effect where it failed.
+#[test]
+fn nor_one_that_failed() {
+    let mut rig = Rig::with_agent();
+    let second = WALL / 1_000;
+    rig.answers.extend([timed_out(), timed_out()]);
+    let mut new = message("MakeReady#1001", "", "new");
+    new.timestamp = Some(second);
+    rig.deliver(new);
+    rig.advance(5_000);
+    assert_eq!(rig.outcomes(), [Outcome::Failed]);
+    rig.forget();
+    let mut old = message("MakeNotReady#1001", "", "old");
+    (old.timestamp, old.redelivered) = (Some(second - 2), true);
+    rig.deliver(old);
+    rig.advance(3_000);
+    assert_eq!(rig.outcomes(), [Outcome::InDoubt]);
+    assert!(rig.calls.is_empty(), "the older command ran");
+}
+
 #[test]
 fn times_of_clients_that_count_finer_are_compared_with_those_that_count_seconds() {
     let mut rig = Rig::with_agent();
