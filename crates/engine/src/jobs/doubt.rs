@@ -196,10 +196,12 @@ impl Engine {
             return Verdict::Doubt(None);
         };
         if let Some(intent) = self.book.open_intent(&key) {
-            return if self.is_working(&intent.by, intent.boot) {
-                Verdict::Wait
-            } else {
-                Verdict::Doubt(Some(intent.at))
+            // The platform is asked where no member may have made another call of the agent unheard.
+            return match self.cover() {
+                _ if self.is_working(&intent.by, intent.boot) => Verdict::Wait,
+                Cover::Full => Verdict::Doubt(Some(intent.at)),
+                Cover::Soon => Verdict::Wait,
+                Cover::None => Verdict::Doubt(None),
             };
         }
         if !job.seen && !self.may_have_missed(id) {
@@ -374,10 +376,11 @@ impl Engine {
     }
 
     /// Whether an answer of the platform proves that a command ran: the call is there, and is no
-    /// other command's. A client that hears of a doubt may well dial again at once.
+    /// other command's. A client that hears of a doubt may well dial again at once, also at a member
+    /// that is not heard.
     pub(super) fn proven(&self, key: &Key, proof: &Proof, outcome: &CallOutcome) -> bool {
         let other = || (self.book).may_be_anothers(&proof.agent, key, proof.not_before);
-        is_there(outcome, proof) && !other()
+        is_there(outcome, proof) && self.cover() == Cover::Full && !other()
     }
 }
 

@@ -296,3 +296,20 @@ fn outcomes_that_no_peer_can_be_told_are_bounded() {
     });
     assert_eq!(told.sum::<usize>(), crate::limits::OUTCOMES_TOLD_AGAIN);
 }
+
+/// In a cut the agent's client may have dialled again at the other side.
+#[test]
+fn nor_is_any_where_a_member_may_have_made_one_unheard() {
+    for (away, outcome) in [(false, Outcome::Accepted), (true, Outcome::InDoubt)] {
+        let raw = seen("m1");
+        let mut rig = restored(|rig| Restored {
+            intents: vec![intent_of(&raw, rig, "gc-1", 10)],
+            members: away.then(|| (instance("gc-2"), WALL)).into_iter().collect(),
+            ..Restored::default()
+        });
+        rig.answers.extend([a_call("5000"), a_call("5000")]);
+        rig.deliver(raw);
+        rig.advance(8_000);
+        assert_eq!(rig.outcomes(), [outcome], "{away}");
+    }
+}
