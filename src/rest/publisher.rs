@@ -336,6 +336,28 @@ mod tests {
         }
     }
 
+    /// A broker of that manner, one that confirms, and what publishes to the first that takes it.
+    async fn two(manner: Manner) -> (FakeBroker, FakeBroker, Publisher) {
+        let (first, second) = (
+            FakeBroker::start(manner).await,
+            FakeBroker::start(Manner::Confirms).await,
+        );
+        let publisher = to(&[&first, &second]);
+        (first, second, publisher)
+    }
+
+    /// One command went to it, and the connection outlives what it was in.
+    async fn its_connection_is_used_again(broker: &FakeBroker, publisher: &Publisher) {
+        let seen = broker.seen();
+        assert_eq!((seen.attempts.len(), seen.connections), (1, 1));
+        broker.set(Manner::Confirms);
+        until(publisher, "it is used again", || {
+            broker.seen().attempts.len() > 1
+        })
+        .await;
+        assert_eq!(broker.seen().connections, 1);
+    }
+
     async fn at_once(publisher: &Publisher) {
         let begun = Instant::now();
         publisher.publish(asked()).await.unwrap();
@@ -344,11 +366,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_broker_that_confirms_nothing_is_left_for_the_next_one_and_tried_by_one_at_a_time() {
-        let (first, second) = (
-            FakeBroker::start(Manner::Confirms).await,
-            FakeBroker::start(Manner::Confirms).await,
-        );
-        let publisher = to(&[&first, &second]);
+        let (first, second, publisher) = two(Manner::Confirms).await;
         publisher.publish(asked()).await.unwrap();
         first.set(Manner::SaysNothing);
         let all = (0..5).map(|_| publisher.publish(asked()));
@@ -382,32 +400,17 @@ mod tests {
 
     #[tokio::test]
     async fn in_an_alarm_of_a_broker_the_next_one_is_taken_at_once_and_no_connection_is_opened() {
-        let (first, second) = (
-            FakeBroker::start(Manner::IsInAlarm).await,
-            FakeBroker::start(Manner::Confirms).await,
-        );
-        let publisher = to(&[&first, &second]);
+        let (first, second, publisher) = two(Manner::IsInAlarm).await;
         for _ in 0..20 {
             at_once(&publisher).await;
         }
-        let seen = first.seen();
-        assert_eq!((seen.attempts.len(), seen.connections), (1, 1));
         assert_eq!(second.seen().attempts, [1; 19]);
-        first.set(Manner::Confirms);
-        until(&publisher, "it is used again", || {
-            first.seen().attempts.len() > 1
-        })
-        .await;
-        assert_eq!(first.seen().connections, 1);
+        its_connection_is_used_again(&first, &publisher).await;
     }
 
     #[tokio::test]
     async fn in_an_alarm_that_keeps_a_confirm_back_one_command_waits_and_one_connection_stands() {
-        let (first, second) = (
-            FakeBroker::start(Manner::HoldsBack).await,
-            FakeBroker::start(Manner::Confirms).await,
-        );
-        let publisher = to(&[&first, &second]);
+        let (first, second, publisher) = two(Manner::HoldsBack).await;
         publisher.publish(asked()).await.unwrap();
         assert_eq!(second.seen().attempts, [2]);
         let begun = Instant::now();
@@ -415,23 +418,12 @@ mod tests {
             at_once(&publisher).await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let seen = first.seen();
-        assert_eq!((seen.attempts.len(), seen.connections), (1, 1));
-        first.set(Manner::Confirms);
-        until(&publisher, "it is used again", || {
-            first.seen().attempts.len() > 1
-        })
-        .await;
-        assert_eq!(first.seen().connections, 1);
+        its_connection_is_used_again(&first, &publisher).await;
     }
 
     #[tokio::test]
     async fn what_a_broker_refuses_it_may_have_kept() {
-        let (first, second) = (
-            FakeBroker::start(Manner::Refuses).await,
-            FakeBroker::start(Manner::Confirms).await,
-        );
-        let publisher = to(&[&first, &second]);
+        let (first, second, publisher) = two(Manner::Refuses).await;
         publisher.publish(asked()).await.unwrap();
         assert_eq!(second.seen().attempts, [2]);
         second.set(Manner::Refuses);

@@ -297,19 +297,30 @@ fn outcomes_that_no_peer_can_be_told_are_bounded() {
     assert_eq!(told.sum::<usize>(), crate::limits::OUTCOMES_TOLD_AGAIN);
 }
 
-/// In a cut the agent's client may have dialled again at the other side.
+/// In a cut the agent's client may have dialled again at the other side: not before this process was
+/// there to be in doubt.
 #[test]
 fn nor_is_any_where_a_member_may_have_made_one_unheard() {
-    for (away, outcome) in [(false, Outcome::Accepted), (true, Outcome::InDoubt)] {
+    let before = "2023-11-14T22:13:19.900Z";
+    for (away, created, outcome) in [
+        (false, "2033-11-14T22:13:21.500Z", Outcome::Accepted),
+        (true, "2033-11-14T22:13:21.500Z", Outcome::InDoubt),
+        (true, before, Outcome::Accepted),
+    ] {
         let raw = seen("m1");
-        let mut rig = restored(|rig| Restored {
-            intents: vec![intent_of(&raw, rig, "gc-1", 10)],
-            members: away.then(|| (instance("gc-2"), WALL)).into_iter().collect(),
-            ..Restored::default()
+        let mut rig = restored(|rig| {
+            let mut intent = intent_of(&raw, rig, "gc-1", 10);
+            intent.at = WALL - 1_000;
+            Restored {
+                intents: vec![intent],
+                members: away.then(|| (instance("gc-2"), WALL)).into_iter().collect(),
+                ..Restored::default()
+            }
         });
-        rig.answers.extend([a_call("5000"), a_call("5000")]);
+        rig.answers
+            .extend([dialog("5000", created), dialog("5000", created)]);
         rig.deliver(raw);
         rig.advance(8_000);
-        assert_eq!(rig.outcomes(), [outcome], "{away}");
+        assert_eq!(rig.outcomes(), [outcome], "{away} {created}");
     }
 }
