@@ -1,7 +1,9 @@
 //! What operators chose, beside what was so before.
 
 use super::support::*;
-use super::verbs::{beat_with, choice, give, leader_wish};
+use super::verbs::{
+    beat_with, choice, claim_of_peer, give, granted, last_beat, leader_wish, off_wish, pair,
+};
 use crate::api::input::Verb;
 use crate::peer::{PeerMessage, Role};
 
@@ -56,4 +58,24 @@ fn a_choice_for_an_instance_that_cannot_lead_keeps_nobodys_agents_from_the_leade
     rig.peer_snapshot_of(vec![Rig::record("1001", "gc-2", 5)]);
     rig.advance(1_500);
     assert_eq!(rig.engine.session_views()[0].owner, "gc-1");
+}
+
+/// An instance that was started anew while it was stopped joins when it is told to lead.
+#[test]
+fn a_choice_of_one_that_joins_now_stands() {
+    let mut seq = 0;
+    let mut rig = pair(&mut seq);
+    let off = choice(7, off_wish("gc-2"));
+    beat_with(&mut rig, &mut seq, Role::Disabled, 100, &off);
+    rig.advance(600);
+    assert_eq!(rig.role(), Role::LeaderSingleNode);
+    let mut known = choice(8, leader_wish("gc-2"));
+    known.at = WALL + 5_000;
+    beat_with(&mut rig, &mut seq, Role::Joining, 100, &known);
+    rig.advance(600);
+    let stands = last_beat(&rig).groups[0].choice.clone().unwrap();
+    assert_eq!(stands.wish, leader_wish("gc-2"));
+    beat_with(&mut rig, &mut seq, Role::Follower, 100, &known);
+    claim_of_peer(&mut rig, 90);
+    assert!(granted(&rig));
 }

@@ -586,29 +586,3 @@ fn a_failure_that_comes_after_the_agent_has_another_owner_is_in_doubt() {
     let told: Vec<Outcome> = told.map(|one| one.reply.outcome).collect();
     assert!(!told.contains(&Outcome::Failed), "{told:?}");
 }
-
-/// Names come and go, as those of containers do: the 17th is heard all the same.
-#[test]
-fn a_peer_is_heard_in_the_place_of_one_that_is_gone() {
-    let mut rig = Rig::leader();
-    for number in 0..crate::limits::PEERS {
-        let name = format!("pod-{number}");
-        let heartbeat = rig.heartbeat(1, Role::Follower, 50);
-        rig.peer(&name, PeerMessage::Heartbeat(heartbeat));
-        rig.peer(&name, PeerMessage::Goodbye);
-    }
-    let claim = PeerMessage::Claim {
-        group: "agents".into(),
-        term: 99,
-    };
-    rig.peer("pod-x", claim.clone());
-    assert_eq!(rig.role(), Role::Leader, "who is not heard claims nothing");
-    let heartbeat = rig.heartbeat(1, Role::Follower, 127);
-    rig.peer("pod-x", PeerMessage::Heartbeat(heartbeat));
-    let peers = rig.engine.view().peers;
-    let there = peers.iter().find(|peer| peer.instance == "pod-x");
-    assert_eq!(there.map(|peer| peer.state.as_str()), Some("alive"));
-    assert_eq!(peers.len(), crate::limits::PEERS);
-    rig.peer("pod-x", claim);
-    assert_eq!(rig.role(), Role::Follower);
-}

@@ -1,8 +1,8 @@
-//! Instances that speak under another key.
+//! Instances that speak under another key, and more of them than there are places for.
 
 use super::support::*;
 use crate::api::input::Input;
-use crate::peer::Role;
+use crate::peer::{PeerMessage, Role};
 
 fn speak(rig: &mut Rig, name: &str) {
     rig.input(Input::PeerRejected {
@@ -91,4 +91,30 @@ fn strangers_are_bounded() {
         speak(&mut rig, &format!("x-{number}"));
     }
     assert_eq!(rig.engine.view().peers.len(), 8);
+}
+
+/// Names come and go, as those of containers do: the 17th is heard all the same.
+#[test]
+fn a_peer_is_heard_in_the_place_of_one_that_is_gone() {
+    let mut rig = Rig::leader();
+    for number in 0..crate::limits::PEERS {
+        let name = format!("pod-{number}");
+        let heartbeat = rig.heartbeat(1, Role::Follower, 50);
+        rig.peer(&name, PeerMessage::Heartbeat(heartbeat));
+        rig.peer(&name, PeerMessage::Goodbye);
+    }
+    let claim = PeerMessage::Claim {
+        group: "agents".into(),
+        term: 99,
+    };
+    rig.peer("pod-x", claim.clone());
+    assert_eq!(rig.role(), Role::Leader, "who is not heard claims nothing");
+    let heartbeat = rig.heartbeat(1, Role::Follower, 127);
+    rig.peer("pod-x", PeerMessage::Heartbeat(heartbeat));
+    let peers = rig.engine.view().peers;
+    let there = peers.iter().find(|peer| peer.instance == "pod-x");
+    assert_eq!(there.map(|peer| peer.state.as_str()), Some("alive"));
+    assert_eq!(peers.len(), crate::limits::PEERS);
+    rig.peer("pod-x", claim);
+    assert_eq!(rig.role(), Role::Follower);
 }

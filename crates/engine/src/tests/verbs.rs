@@ -23,7 +23,7 @@ pub(super) fn leader_wish(name: &str) -> Wish {
     }
 }
 
-fn off_wish(name: &str) -> Wish {
+pub(super) fn off_wish(name: &str) -> Wish {
     Wish::FailoverOff {
         stopped: instance(name),
     }
@@ -47,7 +47,7 @@ pub(super) fn beat_with(rig: &mut Rig, seq: &mut u64, role: Role, priority: u8, 
     rig.peer("gc-2", PeerMessage::Heartbeat(beat));
 }
 
-fn last_beat(rig: &Rig) -> Heartbeat {
+pub(super) fn last_beat(rig: &Rig) -> Heartbeat {
     let mut beats = rig.said.iter().rev();
     let beat = beats.find_map(|(_, message)| match message {
         PeerMessage::Heartbeat(beat) => Some(beat.clone()),
@@ -72,7 +72,7 @@ pub(super) fn granted(rig: &Rig) -> bool {
 }
 
 /// gc-1 leads an agent, gc-2 (100) follows it.
-fn pair(seq: &mut u64) -> Rig {
+pub(super) fn pair(seq: &mut u64) -> Rig {
     let mut rig = Rig::with_agent();
     *seq += 1;
     rig.peer_beat(*seq, Role::Follower, 100);
@@ -83,7 +83,7 @@ fn pair(seq: &mut u64) -> Rig {
     rig
 }
 
-fn claim_of_peer(rig: &mut Rig, term: u64) {
+pub(super) fn claim_of_peer(rig: &mut Rig, term: u64) {
     let group = "agents".into();
     rig.peer("gc-2", PeerMessage::Claim { group, term });
 }
@@ -578,24 +578,4 @@ fn epochs_go_on_over_a_whole_block() {
         assert!(owned.epoch <= rig.kept.epoch, "used before it was kept");
         last = owned.epoch;
     }
-}
-
-/// An instance that was started anew while it was stopped joins when it is told to lead.
-#[test]
-fn a_choice_of_one_that_joins_now_stands() {
-    let mut seq = 0;
-    let mut rig = pair(&mut seq);
-    let off = choice(7, off_wish("gc-2"));
-    beat_with(&mut rig, &mut seq, Role::Disabled, 100, &off);
-    rig.advance(600);
-    assert_eq!(rig.role(), Role::LeaderSingleNode);
-    let mut known = choice(8, leader_wish("gc-2"));
-    known.at = WALL + 5_000;
-    beat_with(&mut rig, &mut seq, Role::Joining, 100, &known);
-    rig.advance(600);
-    let stands = last_beat(&rig).groups[0].choice.clone().unwrap();
-    assert_eq!(stands.wish, leader_wish("gc-2"));
-    beat_with(&mut rig, &mut seq, Role::Follower, 100, &known);
-    claim_of_peer(&mut rig, 90);
-    assert!(granted(&rig));
 }
