@@ -423,7 +423,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_broker_refuses_it_may_have_kept() {
-        let (first, second, publisher) = two(Manner::Refuses).await;
+        let (_first, second, publisher) = two(Manner::Refuses).await;
         publisher.publish(asked()).await.unwrap();
         assert_eq!(second.seen().attempts, [2]);
         second.set(Manner::Refuses);
