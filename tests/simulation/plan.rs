@@ -351,7 +351,10 @@ impl Plan {
             self.faults.iter().any(ends)
         };
         let known = !(0..self.nodes).all(away);
-        known && !self.cuts() && self.extra.bursts.is_empty()
+        // One that goes on carries out what it was given before, unless it was away for long.
+        let frozen = |fault: &Fault| matches!(fault.kind, Kind::Pause { .. });
+        let there = !self.cuts() && !self.faults.iter().any(frozen);
+        known && there && self.extra.bursts.is_empty()
     }
 
     /// Two instances may both have an agent, and cannot talk; and the platform's node, or the other
