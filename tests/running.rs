@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use support::pair::{Instance, tandem};
-use support::{LIMIT, Pair, PairOptions, run, until};
+use support::{Desk, LIMIT, Pair, PairOptions, run, until};
 use tandem::lab::TandemProcess;
 use tandem::simulator::faults::{Fault, Match};
 
@@ -35,6 +35,24 @@ async fn ends(pair: &mut Pair) {
     let process = pair.gc1.process.as_mut().unwrap();
     process.terminate();
     until("the process has ended", async || !process.is_running()).await;
+}
+
+/// A call that the platform does not answer is under way.
+async fn a_call_hangs(pair: &Pair, desk: &Desk) {
+    let hang = Fault {
+        matching: Match {
+            action: Some("MAKE_CALL".to_owned()),
+            ..Match::default()
+        },
+        hang: true,
+        ..Fault::default()
+    };
+    pair.fault_everywhere(&hang);
+    desk.send("MakeCall#1001", "5551001").await;
+    until("the call is under way", async || {
+        pair.gc1.status().await["inflight"] == 1
+    })
+    .await;
 }
 
 #[test]
@@ -91,20 +109,7 @@ fn a_stop_takes_no_longer_than_its_grace_though_a_call_never_ends() {
         let mut pair = shared.pair(options).await;
         let desk = pair.desk("desk", 0).await;
         pair.sign_in(&desk, &[1001]).await;
-        let hang = Fault {
-            matching: Match {
-                action: Some("MAKE_CALL".to_owned()),
-                ..Match::default()
-            },
-            hang: true,
-            ..Fault::default()
-        };
-        pair.fault_everywhere(&hang);
-        desk.send("MakeCall#1001", "5551001").await;
-        until("the call is under way", async || {
-            pair.gc1.status().await["inflight"] == 1
-        })
-        .await;
+        a_call_hangs(&pair, &desk).await;
         let process = pair.gc1.process.as_mut().unwrap();
         let begun = Instant::now();
         process.terminate();
@@ -251,20 +256,7 @@ fn a_log_that_nobody_reads_holds_nothing_up() {
             // It serves all the same.
             desk.expect("GetState#1001", "", "OK").await;
             if signals == 2 {
-                let hang = Fault {
-                    matching: Match {
-                        action: Some("MAKE_CALL".to_owned()),
-                        ..Match::default()
-                    },
-                    hang: true,
-                    ..Fault::default()
-                };
-                pair.fault_everywhere(&hang);
-                desk.send("MakeCall#1001", "5551001").await;
-                until("the call is under way", async || {
-                    pair.gc1.status().await["inflight"] == 1
-                })
-                .await;
+                a_call_hangs(&pair, &desk).await;
             }
             let process = pair.gc1.process.as_mut().unwrap();
             let begun = Instant::now();

@@ -211,8 +211,7 @@ impl<'a> Placement<'a> {
     /// Whether this instance leads an agent's group.
     pub(crate) fn leads_for(&self, agent: &AgentId) -> bool {
         let group = self.group_of_agent(agent);
-        let group = group.and_then(|index| self.groups.get(index));
-        group.is_some_and(|group| group.role.leads())
+        group.is_some_and(|index| self.leads(index))
     }
 
     /// Whether this instance leads any group.

@@ -26,7 +26,6 @@ pub struct Told {
 
 impl Told {
     pub fn new(plan: &Plan) -> Self {
-        let cut = |fault: &Fault| matches!(fault.kind, Kind::Cut | Kind::OneWay { .. });
         let ends = |fault: &Fault, which: usize| match fault.kind {
             Kind::Crash { node } | Kind::CrashAt { node, .. } | Kind::Shutdown { node } => {
                 node == which
@@ -36,7 +35,7 @@ impl Told {
         };
         Self {
             by_id: BTreeMap::new(),
-            cut: plan.faults.iter().any(cut),
+            cut: plan.cuts(),
             frozen: plan
                 .faults
                 .iter()

@@ -415,7 +415,8 @@ impl Engine {
         }
     }
 
-    /// It may have been executed: an idempotent request is sent again, another is in doubt.
+    /// It may have been executed: an idempotent request is sent again, another is in doubt. So is one of
+    /// an agent that has another owner since, who may have done a newer one.
     /// `answered`: what there is to say where it is not sent again.
     fn unknown(&mut self, id: JobId, node: usize, mut answered: Answered) {
         self.timers
@@ -434,20 +435,11 @@ impl Engine {
         let idempotent = work.actions.front().is_some_and(Action::idempotent);
         let tries = work.tries;
         answered.downstream = Some(self.route.host(node).to_owned());
-        if !idempotent {
+        if !idempotent || !self.still_ours(id) {
             let doubt = Outcome::InDoubt;
             answered.outcome = doubt;
             if let Some((code, _)) = &mut answered.error {
                 doubt.as_str().clone_into(code);
-            }
-            self.finish(id, answered);
-            return;
-        }
-        if !self.still_ours(id) {
-            // Its owner may have done a newer one since.
-            answered.outcome = Outcome::InDoubt;
-            if let Some((code, _)) = &mut answered.error {
-                Outcome::InDoubt.as_str().clone_into(code);
             }
             self.finish(id, answered);
             return;

@@ -71,6 +71,16 @@ fn ended_sessions_that_were_restored_are_forgotten_in_the_end() {
     assert_eq!(rig.kept.sessions, [(agent("1001"), None)]);
 }
 
+/// Whether it has said last that it can lead.
+fn eligible(rig: &Rig) -> bool {
+    let mut beats = rig.said.iter().rev();
+    let beat = beats.find_map(|(_, message)| match message {
+        PeerMessage::Heartbeat(beat) => Some(beat.groups[0].eligible),
+        _ => None,
+    });
+    beat.expect("a heartbeat")
+}
+
 #[test]
 fn an_instance_whose_store_takes_nothing_is_not_said_to_be_able_to_lead() {
     let mut rig = Rig::new(config());
@@ -81,17 +91,6 @@ fn an_instance_whose_store_takes_nothing_is_not_said_to_be_able_to_lead() {
     rig.peer_snapshot();
     rig.advance_with_peer(4_000, &mut seq, Role::Leader, 100);
     assert_eq!(rig.role(), Role::Follower);
-    let eligible = |rig: &Rig| {
-        let mut beats = rig
-            .said
-            .iter()
-            .rev()
-            .filter_map(|(_, message)| match message {
-                PeerMessage::Heartbeat(beat) => Some(beat.groups[0].eligible),
-                _ => None,
-            });
-        beats.next().expect("a heartbeat")
-    };
     assert!(!eligible(&rig), "it has no epoch, and gets none");
     let warns = |rig: &Rig| rig.engine.view().warnings.iter().any(|w| w == NO_EPOCHS);
     assert!(warns(&rig));
@@ -116,14 +115,6 @@ fn a_store_that_does_not_answer_counts_as_one_that_takes_nothing() {
     rig.peer_beat(1, Role::Leader, 100);
     rig.peer_snapshot();
     rig.advance_with_peer(8_000, &mut seq, Role::Leader, 100);
-    let eligible = |rig: &Rig| {
-        let mut beats = rig.said.iter().rev();
-        let beat = beats.find_map(|(_, message)| match message {
-            PeerMessage::Heartbeat(beat) => Some(beat.groups[0].eligible),
-            _ => None,
-        });
-        beat.expect("a heartbeat")
-    };
     assert!(!eligible(&rig), "it has no epoch, and gets none");
     let told = |rig: &Rig| {
         let told = |event: &&Event| matches!(event, Event::NotKept { .. });
