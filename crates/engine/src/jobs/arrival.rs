@@ -317,13 +317,12 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
         };
-        let known = session.record.newest_change;
-        if known < Some(sent) {
+        // Only the owner writes the record; whoever owns the agent next is to know, also after a restart.
+        if !session.owned_by(&self.cfg.instance) {
+            session.newest_known = session.newest_known.max(Some(sent));
+        } else if session.record.newest_change < Some(sent) {
             session.record.newest_change = Some(sent);
-            // Only the owner writes; whoever owns the agent next is to know, also after a restart.
-            if session.owned_by(&self.cfg.instance) {
-                self.sessions.touch(agent);
-            }
+            self.sessions.touch(agent);
         }
     }
 
