@@ -65,10 +65,10 @@ impl Engine {
         }
     }
 
-    /// Ends when everything started is finished and confirmed.
+    /// Ends when everything started is finished and confirmed, and what is to survive is on disk.
     pub(crate) fn check_shutdown(&mut self) {
         let idle = self.jobs.is_empty() && self.outbox.is_done() && self.drained();
-        if self.ending.shutdown.is_some() && idle {
+        if self.ending.shutdown.is_some() && idle && self.kept_all() {
             self.exit();
         }
     }

@@ -125,6 +125,15 @@ impl Engine {
         failing || !(writing || self.sessions.is_unkept(agent))
     }
 
+    /// Before the end: whether nothing is left to write, or nothing can be written now. What is
+    /// left is given to the store at once.
+    pub(crate) fn kept_all(&mut self) -> bool {
+        self.keep();
+        let lacks = self.sessions.has_unkept() || self.groups.iter().any(|group| group.unkept);
+        let failing = self.keeping.hangs || self.now.mono < self.keeping.not_before;
+        failing || !(lacks || self.keeping.now.is_some())
+    }
+
     pub(crate) fn keep(&mut self) {
         if !self.to_keep() || self.now.mono < self.keeping.not_before {
             return;
