@@ -319,6 +319,14 @@ pub const KEEP_DELAY_MS: u64 = 20;
 /// When a failed write to the store is tried again, milliseconds.
 pub const KEEP_RETRY_MS: u64 = 1_000;
 
+/// Commands of peers that are remembered as over, so that copies of them are not run. Copies live as
+/// long as messages between instances, ten seconds.
+pub const FORWARDS_OVER: usize = 8_192;
+
+/// How long after its deadline a command is left with an owner that lives and does not answer,
+/// milliseconds.
+pub const FORWARD_PATIENCE_MS: u64 = 60_000;
+
 /// Intents (with their outcomes) that the journal holds; at the bound a new non-idempotent
 /// command is `REJECTED` with `retryAfterMs`, a peer's intent is taken and the oldest one dropped.
 pub const JOURNAL_ENTRIES: usize = 200_000;

@@ -89,6 +89,19 @@ impl Engine {
             }
             return;
         }
+        // What an earlier start acknowledged or asked for holds no more; the later one says it again.
+        let former = self.members.get(from).is_some_and(|peer| peer.boot != boot);
+        let of_its_start = matches!(
+            message,
+            PeerMessage::JournalAck { .. }
+                | PeerMessage::Shared { .. }
+                | PeerMessage::Claim { .. }
+                | PeerMessage::ClaimAgent { .. }
+        );
+        if former && of_its_start {
+            self.stale("message of another start");
+            return;
+        }
         match message {
             PeerMessage::Heartbeat(heartbeat) => self.on_heartbeat(from, boot, heartbeat),
             PeerMessage::Hello => self.on_hello(from, boot),
@@ -277,6 +290,10 @@ impl Engine {
                 lost = true;
             }
             if let Some(session) = self.sessions.get_mut(&agent) {
+                // It was let go after it had been given away, and came back without a grant.
+                if owner == self.cfg.instance && former.as_ref() != Some(&owner) && !tombstone {
+                    session.linger_until = None;
+                }
                 session.seen_in &= owner == self.cfg.instance;
                 session.buried_until = tombstone.then(|| self.now.mono + limits::TOMBSTONE_MS);
                 // An agent that is gone does not come here any more: what was had for it is let go.
@@ -307,6 +324,8 @@ impl Engine {
         if !self.attached.hears() {
             return;
         }
+        // What it says of the tables is then what the others have been told.
+        self.send_delta();
         let seq = self.cluster.replication.beats(self.now.mono);
         self.book.note_beat(seq, self.now.mono);
         let sessions = self.sessions.tally(&self.cfg.instance);

@@ -335,6 +335,7 @@ impl Engine {
             }
             Origin::Forwarded { peer, id } => {
                 self.tell_stage(job.tag, Stage::ToldHolder { to: peer.clone() });
+                self.jobs.note_over(&peer, id);
                 self.say(Some(&peer), PeerMessage::ForwardDone { id });
             }
             Origin::Orphan => {}

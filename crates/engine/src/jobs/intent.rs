@@ -319,7 +319,7 @@ impl Engine {
     }
 
     /// A command that was about to run is another's now.
-    fn place_again(&mut self, id: JobId, command: &ClientCommand) {
+    pub(crate) fn place_again(&mut self, id: JobId, command: &ClientCommand) {
         self.leave_lane_with(id, command, |engine| {
             if let Some(job) = engine.jobs.get_mut(id) {
                 job.started = None;

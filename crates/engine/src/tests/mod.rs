@@ -6,6 +6,7 @@ mod certain;
 mod choices;
 mod clients;
 mod commands;
+mod copies;
 mod downstream;
 mod ending;
 mod garbled;
