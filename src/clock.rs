@@ -16,7 +16,6 @@ impl Clock {
     /// A clock that starts now.
     #[must_use]
     pub fn new() -> Self {
-        #[allow(clippy::disallowed_methods)]
         let start = Instant::now();
         Self { start }
     }

@@ -77,7 +77,6 @@ impl Lease {
     }
 }
 
-#[allow(clippy::disallowed_methods)]
 fn now() -> Instant {
     Instant::now()
 }
