@@ -245,7 +245,7 @@ impl Replies {
             loss => return self.failed(suspect.id, &loss).await,
         };
         tracing::debug!(%problem, "the address of a direct reply costs its connection");
-        tell(&self.link, suspect.id, PublishOutcome::Returned).await;
+        tell(&self.link, suspect.id, PublishOutcome::Untaken).await;
     }
 
     /// The connection is of no use any more: what is not confirmed is suspected.

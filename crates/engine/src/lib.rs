@@ -42,10 +42,9 @@ pub use api::config::Config;
 pub use api::event::Event;
 pub use api::input::Input;
 pub use api::{command, config, event, ids, input, limits};
-pub use brokers::{fitness, link};
+pub use brokers::fitness;
 pub use cluster::members;
-pub use downstream::route;
-pub use jobs::{ledger, life};
+pub use jobs::life;
 pub use state::steady;
 pub use view::View;
 

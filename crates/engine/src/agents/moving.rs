@@ -72,7 +72,7 @@ impl Engine {
                 Origin::Forwarded { .. } => true,
                 Origin::Orphan => false,
             };
-            here && !job.raw.federated
+            here && !job.raw.relayed
         })
     }
 

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 pub enum Way {
     /// It gives us consumers of the command queues.
     Commands,
-    /// It takes replies and dead letters: the default exchange.
+    /// It takes replies for its own clients, and dead letters.
     Replies,
     /// It takes events.
     Events,

@@ -184,12 +184,6 @@ impl Links {
         self.slots.len()
     }
 
-    /// Whether the list is empty.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
-
     /// `connected`, `dialling`, `down`, `blocked` or `unfit` for the status view.
     #[must_use]
     pub fn state_word(&self, broker: usize) -> &'static str {

@@ -5,7 +5,7 @@ pub(crate) mod attach;
 mod consumers;
 pub mod fitness;
 mod garbled;
-pub mod link;
+pub(crate) mod link;
 pub(crate) mod outbox;
 mod published;
 mod publishing;

@@ -420,7 +420,7 @@ impl Engine {
         }
     }
 
-    /// While joining: members of before that were not heard since. Until federation stands again,
+    /// While joining: members of before that were not heard since. Until the brokers are connected again,
     /// that nobody is heard at the one broker proves nothing.
     fn unheard(&self) -> Vec<InstanceId> {
         let joining = |group: &crate::leadership::groups::Group| group.role == Role::Joining;

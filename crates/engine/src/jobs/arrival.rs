@@ -69,7 +69,7 @@ impl Engine {
             broker: broker.map_or_else(String::new, |broker| self.links.label(broker).to_owned()),
             queue: group.unwrap_or_default(),
             redelivered: job.raw.maybe_seen(),
-            federated: job.raw.federated,
+            relayed: job.raw.relayed,
         };
         self.stage(id, stage);
     }

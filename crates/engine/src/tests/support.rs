@@ -44,7 +44,7 @@ pub enum Broker {
     Fails,
     /// Refuses what is for clients.
     ClientsAreFull,
-    /// Refuses replies that go by federation.
+    /// Refuses replies for clients of other brokers.
     FarRepliesAreRefused,
     /// Refuses events.
     EventsAreRefused,
