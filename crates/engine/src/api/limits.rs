@@ -376,5 +376,8 @@ pub const TRACE_ROWS: usize = 60;
 /// A journal or a store that has not taken a record for so long counts as failing, milliseconds.
 pub const DISK_WAIT_MS: u64 = 3_000;
 
+/// A client's clock that is so far ahead of this one is believed, milliseconds.
+pub const CLIENT_AHEAD_MS: u64 = 2_000;
+
 /// Clocks of members and of the platform that are less apart count as equal, milliseconds.
 pub const CLOCKS_APART_MS: u64 = 60_000;
