@@ -47,7 +47,9 @@ pub fn run(args: &Args) -> ExitCode {
     }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if std::env::var_os(THREADS).is_none() {
-        runtime.worker_threads(threads(std::thread::available_parallelism().map_or(1, usize::from)));
+        runtime.worker_threads(threads(
+            std::thread::available_parallelism().map_or(1, usize::from),
+        ));
     }
     let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,

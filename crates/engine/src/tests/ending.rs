@@ -83,7 +83,10 @@ fn shutdown_waits_until_what_is_to_survive_is_on_disk() {
     change.timestamp = Some(WALL / 1_000);
     rig.deliver(change);
     rig.input(Input::Shutdown);
-    assert!(!rig.exited, "the disk has not said yet that it has the session");
+    assert!(
+        !rig.exited,
+        "the disk has not said yet that it has the session"
+    );
     rig.input(Input::Kept { failure: None });
     assert!(rig.exited);
 }
