@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Out;
 use super::stage::Stage;
-use super::tally::{Gap, Tally};
+use crate::client::tally::{Gap, Tally};
 use super::verdict::show_gap;
 use crate::lab::LabError;
 
