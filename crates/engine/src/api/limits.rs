@@ -324,6 +324,9 @@ pub const JOURNAL_ENTRIES: usize = 200_000;
 /// hear again; beyond it the one that would be forgotten first is not.
 pub const WITHDRAWN: usize = 2_000;
 
+/// How often members are told that an own intent was taken back, each time after twice the pause.
+pub const WITHDRAWN_TIMES: u32 = 6;
+
 /// Records in one journal message to a peer.
 pub const JOURNAL_RECORDS: usize = 60;
 

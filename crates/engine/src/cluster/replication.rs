@@ -121,8 +121,12 @@ impl Engine {
                 intents,
                 outcomes,
                 withdrawn,
+                withdrawn_made,
                 history,
-            } => self.on_journal(from, intents, outcomes, withdrawn, history),
+            } => {
+                let withdrawn = (withdrawn, withdrawn_made);
+                self.on_journal(from, intents, outcomes, withdrawn, history);
+            }
             PeerMessage::JournalAck {
                 intents,
                 made,

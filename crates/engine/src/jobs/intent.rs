@@ -120,7 +120,7 @@ impl Engine {
             epoch,
             by: self.cfg.instance.clone(),
             boot: self.cfg.boot,
-            at: now.wall,
+            at: self.book.made_at(&key, now.wall),
             alone: self.misses_a_member(),
         };
         if self.step(id, evidence(key, epoch)).is_none() {

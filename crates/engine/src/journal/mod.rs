@@ -188,11 +188,11 @@ impl Journal<'_> {
 
     /// The call was not made and will not be.
     pub(crate) fn withdraw_intent(&mut self, key: &Key) {
-        self.book.take_back(key);
+        let made = self.book.take_back(key, self.now);
         for member in self.members.journaling() {
             let out = self.book.out.entry(member).or_default();
             out.intents.remove(key);
-            out.withdrawn.insert(*key);
+            out.withdrawn.insert(*key, made);
         }
         self.write(JournalWrite::Withdraw(*key), Pending::Other);
     }
