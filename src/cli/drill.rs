@@ -20,21 +20,27 @@ use crate::settings::Settings;
 
 /// Arguments of `tandem drill`.
 #[derive(Debug, Clone, clap::Args)]
-#[cfg_attr(not(feature = "lab"), command(after_help = "\
+#[cfg_attr(
+    not(feature = "lab"),
+    command(after_help = "\
 This program was built without its laboratory: there is --live alone. It does to the pair behind
 --url only what loses nothing: it hands the lead over and back and, with the instance's property
 file, puts it off its broker once, so that it goes on over the spare connection. Commands that
 change nothing measure it.
 
-Exit codes: 0 nothing lost or doubled; 1 something was; 64 usage; 69 the instance cannot be reached"))]
-#[cfg_attr(feature = "lab", command(after_help = "\
+Exit codes: 0 nothing lost or doubled; 1 something was; 64 usage; 69 the instance cannot be reached")
+)]
+#[cfg_attr(
+    feature = "lab",
+    command(after_help = "\
 Without --live it starts a pair of its own on this machine (two brokers, two instances, a simulated
 downstream, 50 agents), keeps it busy, and measures one fault after the other. With --live it does
 to the pair behind --url only what loses nothing: it hands the lead over and back and, with the
 instance's property file, puts it off its broker once, so that it goes on over the spare connection.
 Commands that change nothing measure it.
 
-Exit codes: 0 nothing lost or doubled; 1 something was; 64 usage; 69 the instance cannot be reached"))]
+Exit codes: 0 nothing lost or doubled; 1 something was; 64 usage; 69 the instance cannot be reached")
+)]
 pub struct Args {
     /// Which drills; all of them without a name
     #[cfg(feature = "lab")]

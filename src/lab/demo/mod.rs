@@ -17,8 +17,8 @@ use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Client, ClientOptions, Command};
 pub use crate::client::tally::{Answer, Gap, Tally};
+use crate::client::{Client, ClientOptions, Command};
 use crate::lab::LabError;
 
 pub use exercise::Drill;

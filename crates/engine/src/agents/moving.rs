@@ -56,10 +56,9 @@ impl Engine {
         };
         session.heard_at = Some(now);
         let own = session.owned_by(&self.cfg.instance);
-        let rank = &mut session.record.version.rank;
-        if own && *rank < Version::LOCAL {
-            *rank += Version::LOCAL;
-            self.sessions.touch(agent);
+        if own && session.record.version.rank < Version::LOCAL {
+            self.sessions
+                .change(agent, |record| record.version.rank += Version::LOCAL);
         }
     }
 
@@ -216,7 +215,7 @@ impl Engine {
         };
         if session.owned_by(from) {
             // The grant was lost: say it again.
-            let record = session.record.clone();
+            let record = SessionRecord::clone(&session.record);
             return self.say(Some(from), PeerMessage::GrantAgent { record });
         }
         if matches!(&session.moving, Some(Move::Yielding { to, .. }) if to == from) {

@@ -166,8 +166,8 @@ impl Engine {
                 .is_some_and(|user| user.signed_in())
             && !session.record.signed_in
         {
-            session.record.signed_in = true;
-            self.sessions.touch(agent);
+            self.sessions
+                .change(agent, |record| record.signed_in = true);
         }
         if let Some(session) = self.sessions.get_mut(agent)
             && session.sync.as_ref().is_some_and(|sync| sync.sign_in)
@@ -214,8 +214,9 @@ impl Engine {
             user.complete_with(known);
         }
         if known != Some(&user) {
-            session.record.user = Some(Box::new(user.clone()));
-            self.sessions.touch_state(agent);
+            let user = Some(Box::new(user.clone()));
+            self.sessions
+                .change_state(agent, |record| record.user = user);
         }
         user
     }
@@ -231,8 +232,8 @@ impl Engine {
         }
         session.seen_in = true;
         if session.record.node.as_deref() != Some(here) {
-            session.record.node = Some(here.to_owned());
-            self.sessions.touch(agent);
+            let here = Some(here.to_owned());
+            self.sessions.change(agent, |record| record.node = here);
         }
     }
 
@@ -271,8 +272,8 @@ impl Engine {
         let until = if closing { self.now.mono } else { until };
         session.linger_until = Some(until);
         if session.record.signed_in {
-            session.record.signed_in = false;
-            self.sessions.touch(agent);
+            self.sessions
+                .change(agent, |record| record.signed_in = false);
         }
         self.timers.set_by(Timer::Agent(agent.clone()), until);
     }

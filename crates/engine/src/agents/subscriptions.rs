@@ -584,10 +584,11 @@ impl Engine {
         session.sync = None;
         // Whose group is stopped here, or served by another, is only put aside.
         if ended && !aside {
-            session.record.tombstone = true;
-            session.record.user = None;
             session.buried_until = Some(self.now.mono + limits::TOMBSTONE_MS);
-            self.sessions.touch(agent);
+            self.sessions.change(agent, |record| {
+                record.tombstone = true;
+                record.user = None;
+            });
             self.end_move(agent);
         }
         if let Some(subscription) = subscription {

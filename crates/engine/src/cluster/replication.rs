@@ -462,7 +462,7 @@ impl Engine {
                 bytes = 0;
             }
             bytes += weight;
-            part.push(session.record.clone());
+            part.push(SessionRecord::clone(&session.record));
         }
         sessions.push_back(part);
         let destinations: Vec<_> = self.sessions.destinations().cloned().collect();

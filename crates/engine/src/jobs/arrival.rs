@@ -321,8 +321,8 @@ impl Engine {
         if !session.owned_by(&self.cfg.instance) {
             session.newest_known = session.newest_known.max(Some(sent));
         } else if session.record.newest_change < Some(sent) {
-            session.record.newest_change = Some(sent);
-            self.sessions.touch(agent);
+            self.sessions
+                .change(agent, |record| record.newest_change = Some(sent));
         }
     }
 
