@@ -26,9 +26,9 @@ use super::classify::{Class, Problem};
 use super::connect::{Conn, rpc, within};
 use super::encode::Message;
 use super::link::Link;
-use crate::engine::fitness::Way;
 use crate::engine::ids::PublishId;
 use crate::engine::input::PublishOutcome;
+use crate::engine::way::Way;
 
 /// Replies waiting; more are answered as failed.
 const MAX_WAITING: usize = 1024;

@@ -5,9 +5,9 @@ use tandem_engine::command::{
     BrokerCommand, Command, DownstreamCommand, LifeCommand, NotifyCommand, Outbound, ReplyRoute,
     StoreCommand,
 };
-use tandem_engine::fitness::{Proof, Way};
 use tandem_engine::ids::{DeliveryId, LinkEpoch, PublishId};
 use tandem_engine::input::{Delivery, PublishOutcome, Source};
+use tandem_engine::way::{Proof, Way};
 use tandem_wire::command::parse;
 
 use crate::broker::{Conn, Consumer, Queue, Waiting};

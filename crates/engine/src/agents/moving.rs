@@ -205,6 +205,8 @@ impl Engine {
 
     // ---- the owner's side ---------------------------------------------------------------------
 
+    /// A living member asks for an agent, as its client is there. Given once nothing of it runs;
+    /// refused where the client was heard here just now, or the agent has only just come.
     pub(crate) fn on_claim_agent(&mut self, from: &InstanceId, agent: &AgentId) {
         let now = self.now.mono;
         let me = self.cfg.instance.clone();

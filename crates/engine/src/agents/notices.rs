@@ -34,6 +34,9 @@ impl Engine {
         }
     }
 
+    /// The platform tells an agent's state. During a sign-in it is kept for the read that follows,
+    /// which tells who the agent is first; a sign-out that nobody asked for is undone where the
+    /// platform forced it.
     fn on_user(&mut self, agent: &AgentId, request: Option<&str>, user: User) {
         if user.state_unknown() {
             return;
@@ -101,6 +104,8 @@ impl Engine {
         })
     }
 
+    /// The platform tells a change of a call: kept, and told as the events that fit what was known
+    /// of it before, its end once.
     fn on_dialog(
         &mut self,
         agent: &AgentId,

@@ -259,6 +259,7 @@ impl Engine {
         }
     }
 
+    /// An answer of a read: the user first, then the calls.
     pub(crate) fn sync_answered(&mut self, agent: &AgentId, call: CallId, outcome: CallOutcome) {
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
@@ -333,6 +334,9 @@ impl Engine {
         session.is_some_and(|it| !it.seen_in && it.record.node.as_deref() == Some(here))
     }
 
+    /// User and calls are read: decides what it means where the agent is not signed in although it
+    /// should be (to be read again, signed in again, or taken for signed out), and publishes the
+    /// rest.
     pub(crate) fn sync_done(&mut self, agent: &AgentId, dialogs: Vec<Dialog>) {
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
@@ -408,6 +412,8 @@ impl Engine {
         }
     }
 
+    /// Tells an agent's client what was read as if it had heard nothing: who the agent is (after a
+    /// sign-in), the state, the ends of calls that are not there any more, and the calls.
     pub(crate) fn publish_read(
         &mut self,
         agent: &AgentId,

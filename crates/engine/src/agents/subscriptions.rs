@@ -508,6 +508,7 @@ impl Engine {
 
     // ---- what comes due -----------------------------------------------------------------------
 
+    /// Connect, move, linger, subscription or read of an agent may be due: one timer serves all.
     pub(crate) fn agent_due(&mut self, agent: &AgentId) {
         let now = self.now.mono;
         let Some(session) = self.sessions.get_mut(agent) else {

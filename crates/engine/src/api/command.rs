@@ -19,7 +19,7 @@ use crate::wire::reply::Reply;
 use crate::api::ids::{
     CallId, DeliveryId, JournalId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId,
 };
-use crate::brokers::fitness::Way;
+use crate::api::way::Way;
 use crate::peer::TraceRow;
 use crate::peer::{Choice, IntentRecord, OutcomeRecord, PeerMessage, SessionRecord};
 

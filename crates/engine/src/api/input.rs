@@ -7,7 +7,7 @@ use crate::wire::message::RawMessage;
 use crate::api::ids::{
     BootId, CallId, DeliveryId, JournalId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId,
 };
-use crate::brokers::fitness::{Proof, Way};
+use crate::api::way::{Proof, Way};
 use crate::peer::PeerMessage;
 use crate::peer::TraceRow;
 

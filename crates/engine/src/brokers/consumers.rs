@@ -4,7 +4,8 @@ use crate::model::InstanceId;
 
 use crate::api::command::BrokerCommand;
 use crate::api::ids::LinkEpoch;
-use crate::brokers::fitness::{Pass, Way};
+use crate::api::way::Way;
+use crate::brokers::fitness::Pass;
 use crate::cluster::members::Liveness;
 use crate::leadership::groups::Consumer;
 use crate::peer::Role;

@@ -18,7 +18,8 @@
 use crate::api::config::BrokerPolicy;
 use crate::api::ids::{LinkEpoch, Now};
 use crate::api::limits;
-use crate::brokers::fitness::{Change, Fitness, Pass, Proof, Way, Weight};
+use crate::api::way::{Proof, Way, Weight};
+use crate::brokers::fitness::{Change, Fitness, Pass};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {

@@ -3,7 +3,7 @@
 
 pub(crate) mod attach;
 mod consumers;
-pub mod fitness;
+pub(crate) mod fitness;
 mod garbled;
 pub(crate) mod link;
 pub(crate) mod outbox;

@@ -4,13 +4,15 @@
 use crate::api::command::{Outbound, ReplyRoute};
 use crate::api::ids::{JobId, LinkEpoch, PublishId};
 use crate::api::input::PublishOutcome;
-use crate::brokers::fitness::Way;
+use crate::api::way::Way;
 use crate::brokers::outbox::Sent;
 use crate::model::Destination;
 use crate::state::timer::Timer;
 use crate::{Engine, Event, limits};
 
 impl Engine {
+    /// What a broker said to a publication: the job behind it goes on, or it takes another way, or
+    /// rests and is tried again.
     pub(crate) fn on_published(&mut self, number: PublishId, outcome: PublishOutcome) {
         // Of what is not kept, or was taken back from that link, nothing is to be learnt.
         let Some(id) = self.outbox.answered(number) else {

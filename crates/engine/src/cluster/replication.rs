@@ -76,6 +76,8 @@ impl Replication {
 }
 
 impl Engine {
+    /// A message of a member, authentic and not heard before: one handler each. The only thing that
+    /// is heard under the own name is a second process of the same id.
     pub(crate) fn on_peer(&mut self, from: &InstanceId, boot: BootId, message: PeerMessage) {
         self.heard_on(None);
         if *from == self.cfg.instance {
@@ -159,6 +161,9 @@ impl Engine {
         }
     }
 
+    /// What a member says of itself twice a second. The order matters: epochs that it knows are
+    /// taken note of first; then what its echo of our own heartbeats proves; roles are looked at
+    /// with both; and only then, after a pause of this process, does anything start again.
     fn on_heartbeat(&mut self, from: &InstanceId, boot: BootId, heartbeat: Heartbeat) {
         for group in &heartbeat.groups {
             self.keeping.see_epoch(group.term);

@@ -5,7 +5,7 @@ use crate::Event;
 use crate::api::command::{Outbound, ReplyRoute};
 use crate::api::ids::LinkEpoch;
 use crate::api::input::{Input, PublishOutcome, Source, Verb};
-use crate::brokers::fitness::Way;
+use crate::api::way::Way;
 use crate::peer::Role;
 use crate::wire::event::ClientEvent;
 use crate::wire::reply::Outcome;

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::support::*;
 use crate::api::ids::{CallId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId};
 use crate::api::input::{Input, Notice, PublishOutcome, Source, Verb};
-use crate::brokers::fitness::Way;
+use crate::api::way::Way;
 use crate::model::{Answer, CallOutcome, Update, UpdateBody};
 use crate::peer::{ForwardRefusal, PeerMessage, Role};
 

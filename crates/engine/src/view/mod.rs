@@ -8,7 +8,7 @@ pub use standing::StandingView;
 use serde::{Deserialize, Serialize};
 
 use crate::Engine;
-use crate::brokers::fitness::Weight;
+use crate::api::way::Weight;
 use crate::cluster::members::Liveness;
 use crate::downstream::route::NodeState;
 use crate::model::brokers;
