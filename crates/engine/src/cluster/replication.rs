@@ -28,6 +28,11 @@ pub(crate) struct Replication {
 }
 
 impl Replication {
+    /// Own heartbeats so far.
+    pub(crate) fn seq(&self) -> u64 {
+        self.seq
+    }
+
     /// Number of the next heartbeat.
     pub(crate) fn next_seq(&self) -> u64 {
         self.seq + 1

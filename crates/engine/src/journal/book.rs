@@ -329,6 +329,11 @@ impl Book {
         self.entries.len() >= limits::JOURNAL_ENTRIES
     }
 
+    /// Whether there is room for the outcome of a command that has no intent.
+    pub(crate) fn has_room_for_outcomes(&self) -> bool {
+        self.entries.len() < limits::JOURNAL_OUTCOMES
+    }
+
     // ---- taken back -------------------------------------------------------------------------------
 
     /// An own intent is taken back: nobody acknowledges that, so it is told again whenever what was

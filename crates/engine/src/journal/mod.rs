@@ -30,7 +30,9 @@ use book::{Entry, Pending};
 impl Engine {
     /// Puts back what the journal kept. Before [`Engine::start`].
     pub fn restore_journal(&mut self, now: Now, kept: Restored) {
-        self.book.lost_until = kept.lost_until;
+        // However wrong the clock was when it was lost.
+        let longest = now.wall + limits::LEDGER_RETENTION_MS;
+        self.book.lost_until = kept.lost_until.min(longest);
         for (id, heard) in kept.members {
             if heard > 0 && id != self.cfg.instance {
                 self.book.restore_member(id, heard, now);
