@@ -21,9 +21,9 @@ use super::link::{Link, Op};
 use super::second::Marker;
 use crate::clock::wall_ms;
 use crate::engine::Input;
-use crate::engine::fitness::Way;
 use crate::engine::ids::DeliveryId;
 use crate::engine::input::{Delivery, Source};
+use crate::engine::way::Way;
 use crate::network::queue_tag;
 use crate::wire::command::parse;
 

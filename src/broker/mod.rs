@@ -72,6 +72,15 @@ use crate::wire::event::Format;
 use connect::Endpoint;
 use link::{LinkHandle, Op, Publication, Settle};
 
+/// `x-priority` of a follower's consumers at another broker than the leader's. A federation link
+/// consumes at -1 (measured): below it, what is published at the follower's broker goes over the
+/// link to the leader, and to the follower only where nobody takes it from there.
+pub const FAR_FOLLOWER: i32 = -10;
+/// `x-priority` of a newcomer that may have the wrong key. None that is configured is lower; and
+/// federation fetches messages for consumers of 0 and more only, so that they do not lie at the
+/// other broker where the newcomer is alone.
+pub const STANDS_BACK: i32 = 0;
+
 /// Bound of one exchange with the broker (a declare, a confirm); lapin has none of its own.
 const RPC_LIMIT: Duration = Duration::from_secs(10);
 /// Refusals that are told once; further ones are not told.

@@ -16,8 +16,8 @@ use super::link::{Control, Link, LinkQueues, fail_all};
 use super::second::Second;
 use super::{CLOSE_LIMIT, Context, consume, declare, probe, publish, rescue, settle, ways};
 use crate::engine::Input;
-use crate::engine::fitness::Way;
 use crate::engine::ids::LinkEpoch;
+use crate::engine::way::Way;
 
 /// How often the state of connections and channels is looked at, beside the library's own news.
 const WATCH: Duration = Duration::from_millis(50);

@@ -25,7 +25,7 @@ use super::encode::short;
 use super::link::Link;
 use super::{Context, looped};
 use crate::engine::Input;
-use crate::engine::fitness::{Proof, Way};
+use crate::engine::way::{Proof, Way};
 
 /// Routing key of what is rolled back.
 const KEY: &str = "tandem.proof";

@@ -250,8 +250,8 @@ pub const LISTEN_MS: u64 = 1_000;
 /// How long after a consumer stands what comes may have waited in its queue, milliseconds.
 pub const BACKLOG_MS: u64 = 500;
 
-/// The same of what came over federation, whose links may have to connect first, milliseconds.
-pub const FEDERATED_BACKLOG_MS: u64 = 10_000;
+/// The same of what another broker passed on, which may have to connect first, milliseconds.
+pub const RELAYED_BACKLOG_MS: u64 = 10_000;
 
 /// How long a broker may be out of reach without a lost peer's having served there, milliseconds:
 /// less than a newcomer listens before it serves alone.
@@ -389,7 +389,7 @@ pub const KNOWN_MEMBERS: usize = 64;
 /// How much of a downstream's reason a heartbeat carries, characters.
 pub const STANDING_REASON_CHARS: usize = 120;
 
-/// Longest id that a member may ask for, bytes: what an AMQP short string holds.
+/// Longest id that a member may ask for, bytes: what brokers carry.
 pub const TRACE_ID: usize = 255;
 
 /// Steps that one member tells of a command; further ones are left out.

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::api::command::Outbound;
 use crate::api::ids::{JobId, LinkEpoch, PublishId};
 use crate::api::limits;
-use crate::brokers::fitness::{Pass, Way};
+use crate::api::way::Way;
+use crate::brokers::fitness::Pass;
 use crate::brokers::link::Links;
 use crate::model::Destination;
 

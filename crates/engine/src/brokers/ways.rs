@@ -2,7 +2,8 @@
 
 use crate::api::command::BrokerCommand;
 use crate::api::ids::LinkEpoch;
-use crate::brokers::fitness::{Pass, Proof, Way, Weight};
+use crate::api::way::{Proof, Way, Weight};
+use crate::brokers::fitness::Pass;
 use crate::{Engine, Event};
 
 impl Engine {

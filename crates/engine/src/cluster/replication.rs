@@ -81,6 +81,8 @@ impl Replication {
 }
 
 impl Engine {
+    /// A message of a member, authentic and not heard before: one handler each. The only thing that
+    /// is heard under the own name is a second process of the same id.
     pub(crate) fn on_peer(&mut self, from: &InstanceId, boot: BootId, message: PeerMessage) {
         self.heard_on(None);
         if *from == self.cfg.instance {
@@ -177,6 +179,9 @@ impl Engine {
         }
     }
 
+    /// What a member says of itself twice a second. The order matters: epochs that it knows are
+    /// taken note of first; then what its echo of our own heartbeats proves; roles are looked at
+    /// with both; and only then, after a pause of this process, does anything start again.
     fn on_heartbeat(&mut self, from: &InstanceId, boot: BootId, heartbeat: Heartbeat) {
         for group in &heartbeat.groups {
             self.keeping.see_epoch(group.term);
@@ -448,7 +453,7 @@ impl Engine {
         }
     }
 
-    /// While joining: members of before that were not heard since. Until federation stands again,
+    /// While joining: members of before that were not heard since. Until the brokers are connected again,
     /// that nobody is heard at the one broker proves nothing.
     fn unheard(&self) -> Vec<InstanceId> {
         let joining = |group: &crate::leadership::groups::Group| group.role == Role::Joining;
@@ -486,7 +491,7 @@ impl Engine {
                 bytes = 0;
             }
             bytes += weight;
-            part.push(session.record.clone());
+            part.push(SessionRecord::clone(&session.record));
         }
         sessions.push_back(part);
         let destinations: Vec<_> = self.sessions.destinations().cloned().collect();

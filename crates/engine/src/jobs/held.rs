@@ -110,6 +110,8 @@ impl Engine {
         true
     }
 
+    /// Hands a command to the agent's owner. The delivery stays unacknowledged here until the owner
+    /// has finished, so that it is served by somebody if the owner is lost.
     pub(crate) fn forward(&mut self, id: JobId, owner: InstanceId) {
         let Some(boot) = self.members.get(&owner).map(|peer| peer.boot) else {
             return;
@@ -343,6 +345,8 @@ impl Engine {
         }
     }
 
+    /// The delivery of a job is gone with its link: the broker gives the command to somebody again.
+    /// What has begun is finished without it, what has not is forgotten.
     pub(crate) fn orphan(&mut self, id: JobId) {
         self.stage(id, Stage::DeliveryLost);
         let Some(job) = self.jobs.get(id) else {

@@ -434,6 +434,9 @@ impl Engine {
         }
     }
 
+    /// Whether an outcome may be told now: on disk here, and known to every member that is there,
+    /// or they have had their time. What came in meanwhile from others counts before anything is
+    /// told.
     fn look_at_record(&mut self, id: JobId) {
         let Some(State::Recording(own)) = self.jobs.state(id) else {
             return;

@@ -175,6 +175,8 @@ impl Engine {
         }
     }
 
+    /// Sends a member what has come together for it, in parts of bounded size, and the
+    /// acknowledgements behind it.
     fn send_journal(&mut self, member: &InstanceId, out: Outgoing) {
         let intents: Vec<IntentRecord> = (out.intents.iter())
             .filter_map(|key| self.book.open_intent(key).cloned())

@@ -141,6 +141,8 @@ impl Engine {
         }
     }
 
+    /// A member that is ready to lead asks for the group. The leader stops starting and grants once
+    /// what runs has ended; who has granted already says it again, as the grant may be lost.
     pub(crate) fn on_claim(&mut self, from: &InstanceId, name: &str, term: u64) {
         let Some(index) = self.groups.iter().position(|group| group.name == name) else {
             return;

@@ -12,6 +12,11 @@ mod ending;
 mod garbled;
 mod grey;
 mod groups;
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it runs itself under a tool"
+)]
 mod growth;
 mod handover;
 mod http;
