@@ -24,7 +24,7 @@ pub(super) async fn conflicts(targets: &[Target<'_>], kind: QueueType) -> Vec<St
     }
     let mut steps = found(&said, kind);
     for (target, (label, overview)) in targets.iter().zip(&said) {
-        let lacks = hash_problem(target.plan, overview);
+        let lacks = hash_problem(&target.plan, overview);
         steps.extend(lacks.map(|why| conflict(label, format!("{why}; {HASH_CURE}"))));
         let lacks = no_vhost(target).await;
         steps.extend(lacks.map(|why| conflict(label, format!("{why}; {VHOST_CURE}"))));
@@ -52,7 +52,7 @@ pub async fn vhost_problem(plan: &BrokerPlan) -> Option<String> {
 
 async fn other_types(target: &Target<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
-    for object in declared(target.plan) {
+    for object in declared(&target.plan) {
         if let Ok(Live::OtherType(why)) = target.live(&object).await {
             steps.push(Step {
                 broker: target.plan.broker.label.clone(),
