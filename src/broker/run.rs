@@ -14,7 +14,9 @@ use super::classify::{Class, Problem};
 use super::connect::{Conn, rpc, within};
 use super::link::{Control, Link, LinkQueues, fail_all};
 use super::second::Second;
-use super::{CLOSE_LIMIT, Context, consume, declare, majority, probe, publish, rescue, settle, ways};
+use super::{
+    CLOSE_LIMIT, Context, consume, declare, majority, probe, publish, rescue, settle, ways,
+};
 use crate::engine::Input;
 use crate::engine::fitness::Way;
 use crate::engine::ids::LinkEpoch;

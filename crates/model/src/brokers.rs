@@ -97,7 +97,19 @@ pub fn one_cluster(one: &str, other: &str, name: &str) -> String {
     format!("brokers {one} and {other} are one cluster: both say that they are {name:?}")
 }
 
-/// What to do about it.
+/// That an address stands in one entry with another one whose cluster is not its own; `None` where it
+/// is, or one of them does not say. Names as they say them.
+#[must_use]
+pub fn not_one_cluster(first: &str, name: &str, other: &str) -> Option<String> {
+    let two = !name.is_empty() && !other.is_empty() && name != other;
+    two.then(|| format!("it belongs to another cluster, {other:?}, and {first} to {name:?}"))
+}
+
+/// What to do about that.
+pub const NOT_ONE_CLUSTER_CURE: &str = "the addresses of one entry are nodes of one cluster: give a broker of \
+     its own an entry of its own, broker.url.2";
+
+/// What to do about [`one_cluster`].
 pub const ONE_CLUSTER_CURE: &str = "a cluster is one broker: list the addresses of its nodes in one entry, \
      broker.url.1=host-a:5672,host-b:5672; where they are brokers of their own, give each its own \
      cluster_name in rabbitmq.conf";
@@ -113,10 +125,20 @@ mod tests {
 
     #[test]
     fn versions_are_compared_by_their_numbers() {
-        for new in ["4.3.6", "4.3.0-rc.1", "4.10.0", "4.3", "5.0.1", " 4.3.6 ", "10.0.0"] {
+        for new in [
+            "4.3.6",
+            "4.3.0-rc.1",
+            "4.10.0",
+            "4.3",
+            "5.0.1",
+            " 4.3.6 ",
+            "10.0.0",
+        ] {
             assert!(at_least(new, KHEPRI_SINCE), "{new}");
         }
-        for old in ["4.2.9", "3.10.8", "3.13.7", "4.0.5", "4", "4.x", "v4.3.6", "?", "", ".", "-4.3"] {
+        for old in [
+            "4.2.9", "3.10.8", "3.13.7", "4.0.5", "4", "4.x", "v4.3.6", "?", "", ".", "-4.3",
+        ] {
             assert!(!at_least(old, KHEPRI_SINCE), "{old}");
         }
     }

@@ -175,6 +175,20 @@ impl<'a> Target<'a> {
         self.client.get(path).await.map_err(|e| self.error(e))
     }
 
+    /// Which cluster each node of the list says it is of, by its URL; those that are not reached are
+    /// left out.
+    pub(super) async fn cluster_names(&self) -> Vec<(String, String)> {
+        let mut names = Vec::new();
+        for node in self.client.each() {
+            let overview = node.get("overview").await.ok().flatten();
+            let name = overview
+                .as_ref()
+                .and_then(|all| all["cluster_name"].as_str());
+            names.extend(name.map(|name| (node.base().to_owned(), name.to_owned())));
+        }
+        names
+    }
+
     pub(super) async fn live(&self, object: &Object<'_>) -> Result<Live, TopologyError> {
         Ok(match self.get(&object.path).await? {
             None => Live::Absent,

@@ -190,7 +190,8 @@ async fn governed(
                 findings.grave(object_name.clone(), problem, cure);
             }
             if !judged.light.is_empty() {
-                let cure = "works; for the planned value correct that policy or its upstream by hand";
+                let cure =
+                    "works; for the planned value correct that policy or its upstream by hand";
                 findings.light(object_name, judged.light.join("; "), cure);
             }
         }

@@ -119,11 +119,12 @@ fn quorum_queues_are_declared_so_and_give_no_command_up() {
     assert_eq!(commands["federation-upstream-set"], "tandem.main");
     assert_eq!(definition("tandem.kept"), json!({"delivery-limit": -1}));
     // Not an argument: an older broker would take any, a newer one only the same again.
-    assert!(
-        plan.queues
-            .iter()
-            .all(|queue| !queue.arguments.keys().any(|key| key.contains("disconnected")))
-    );
+    assert!(plan.queues.iter().all(|queue| {
+        !queue
+            .arguments
+            .keys()
+            .any(|key| key.contains("disconnected"))
+    }));
     let on_a_node = control_queue("tandem", "gc-1", "host-a:5672");
     assert_eq!(on_a_node.name, "tandem.control.gc-1.host-a:5672");
     assert_eq!(on_a_node.arguments["x-expires"], 600_000);
@@ -141,7 +142,12 @@ fn a_policy_has_what_the_brokers_version_knows_and_no_more() {
         assert!(!plan.depends_on_version());
         let policies = plan.policies.iter();
         policies
-            .map(|one| (one, &one.value["definition"]["consumer-disconnected-timeout"]))
+            .map(|one| {
+                (
+                    one,
+                    &one.value["definition"]["consumer-disconnected-timeout"],
+                )
+            })
             .filter(|(_, value)| !value.is_null())
             .map(|(one, value)| (one.name.clone(), value.clone()))
             .collect()

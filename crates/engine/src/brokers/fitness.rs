@@ -407,9 +407,8 @@ impl Fitness {
     // ---- within -------------------------------------------------------------------------------
 
     fn count(&mut self, now: u64, way: Way, reason: &str) {
-        let over = |known: &Trouble| {
-            known.proven && !known.lost && now >= known.refused_at + APART_MS
-        };
+        let over =
+            |known: &Trouble| known.proven && !known.lost && now >= known.refused_at + APART_MS;
         if self.troubles.get(&way).is_some_and(over) {
             self.troubles.remove(&way);
         }
