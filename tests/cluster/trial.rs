@@ -61,6 +61,8 @@ pub struct Row {
 struct Service {
     first: Option<Duration>,
     gap: Duration,
+    /// The longest that a single command waited.
+    wait: Duration,
 }
 
 impl Service {
@@ -68,6 +70,9 @@ impl Service {
         Self {
             first: account.first_answer(struck),
             gap: account.longest_gap(),
+            wait: account
+                .longest_wait()
+                .map_or(Duration::ZERO, |(wait, _)| wait),
         }
     }
 
@@ -78,14 +83,14 @@ impl Service {
 
     /// Worth a look into the log.
     fn is_slow(&self) -> bool {
-        self.first.is_none_or(|first| first > SLOW) || self.gap > SLOW
+        self.first.is_none_or(|first| first > SLOW) || self.gap > SLOW || self.wait > SITE_LIMIT
     }
 }
 
 impl Row {
     fn print(&self) {
         println!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {}, {} |",
             self.what,
             self.near.text(),
             self.far.text(),
@@ -97,7 +102,9 @@ impl Row {
             self.second_leaders.len(),
             self.roles,
             self.moves,
-            self.lost_links
+            self.lost_links,
+            self.near.wait.as_millis(),
+            self.far.wait.as_millis()
         );
     }
 
@@ -129,7 +136,7 @@ impl Row {
 
 const HEADING: &str = "| setup, blow | site 1: first answer | longest gap | site 2: first answer | \
                        longest gap | commands | lost | doubled | in doubt | events dropped | \
-                       second leader | roles | moves | links lost |";
+                       second leader | roles | moves | links lost | longest wait of a command, each site |";
 
 /// Whether the server is one that this file is about; says so where it is not.
 pub async fn has_clusters() -> bool {
@@ -265,6 +272,12 @@ impl<'s> Trial<'s> {
         for (site, account) in [(&row.near, &near), (&row.far, &far)] {
             if site.is_slow() {
                 silence::tell(pair, self.shared.brokers(), account);
+                if let Some((wait, sent)) = account.longest_wait() {
+                    let after = sent.saturating_duration_since(struck);
+                    println!(
+                        "the command that waited longest, {wait:?}, was sent {after:?} after the blow"
+                    );
+                }
             }
         }
         pair.one_subscription_each(&CREW.all()).await;
