@@ -233,7 +233,7 @@ impl Engine {
     /// it has told every member that it could hear: so it proves something that it told us
     /// nothing, unless it may have been alone.
     fn cover(&self) -> Cover {
-        if self.now.wall < self.book.lost_until() {
+        if self.retention.now().wall < self.book.lost_until() {
             return Cover::None;
         }
         let gone = |id| self.members.get(id).is_none();
