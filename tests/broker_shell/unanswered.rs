@@ -64,7 +64,11 @@ async fn an_expired_consumer_that_is_not_answered_costs_its_channel_only() {
     shell.execute(BrokerCommand::ConsumeExpired { link: LINK });
     let refused = shell
         .wait("no consumer", |input| match input {
-            Input::Proved { way, proof, .. } if way == Way::Expired => Some(proof),
+            Input::Proved {
+                way: Way::Expired,
+                proof,
+                ..
+            } => Some(proof),
             Input::LinkDown { reason, .. } => panic!("{reason}"),
             _ => None,
         })
