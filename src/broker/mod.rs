@@ -11,7 +11,7 @@
 //!   │    ├─ probe channel: consumers of a peer's queue     probe.rs
 //!   │    └─ on the spare: what blocks a federation link    rescue.rs
 //!   ├─ connection tandem/<instance>/publish        publish.rs, encode.rs
-//!   ├─ short-lived channels of both                ways.rs, declare.rs
+//!   ├─ short-lived channels of both                ways.rs, declare.rs, majority.rs
 //!   └─ connection tandem/<instance>/direct-reply   direct.rs, opened at need; may die
 //! ```
 //!
@@ -31,6 +31,7 @@ pub mod fence;
 pub mod guard;
 mod link;
 mod looped;
+mod majority;
 pub mod management;
 mod probe;
 pub mod probes;

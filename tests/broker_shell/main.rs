@@ -5,6 +5,7 @@
 mod broker_of_its_own;
 mod held;
 mod rig;
+mod unanswered;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -44,6 +44,8 @@ pub struct Change {
 const REFUSALS: u32 = 3;
 /// See [`REFUSALS`].
 const REFUSED_MS: u64 = 500;
+/// Refusals so far apart are not in a row, where a proof has passed since, milliseconds.
+const APART_MS: u64 = 60_000;
 /// First pause between two proofs, milliseconds; doubled each time.
 const PROOF_MS: u64 = 200;
 /// The longest one: so long after the broker was mended it may take to be noticed.
@@ -69,6 +71,7 @@ struct Trouble {
     reason: String,
     refusals: u32,
     since: u64,
+    refused_at: u64,
     lost: bool,
     /// A proof has passed since the last refusal.
     proven: bool,
@@ -299,12 +302,18 @@ impl Fitness {
     // ---- within -------------------------------------------------------------------------------
 
     fn count(&mut self, now: u64, way: Way, reason: &str) {
+        let over =
+            |known: &Trouble| known.proven && !known.lost && now >= known.refused_at + APART_MS;
+        if self.troubles.get(&way).is_some_and(over) {
+            self.troubles.remove(&way);
+        }
         let trouble = self
             .troubles
             .entry(way)
             .and_modify(|known| known.pause = (2 * known.pause).min(PROOF_MAX_MS))
             .or_insert_with(|| Trouble::new(now, String::new(), PROOF_MS));
         trouble.refusals = trouble.refusals.saturating_add(1);
+        trouble.refused_at = now;
         reason.clone_into(&mut trouble.reason);
         trouble.asked = false;
         let was_proven = std::mem::take(&mut trouble.proven);
@@ -379,6 +388,7 @@ impl Trouble {
             reason,
             refusals: 0,
             since: now,
+            refused_at: now,
             lost: false,
             proven: false,
             asked: false,

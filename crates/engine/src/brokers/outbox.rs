@@ -79,7 +79,9 @@ impl Entry {
         }
         let (_, active) = ways.active;
         if let Some(home) = self.home.filter(|home| *home != active) {
-            if let Some(there) = ways.open_to(home, self.message.way()) {
+            // One that lacks something vital may answer nothing at all.
+            let fit = Some(home).filter(|home| !ways.links.lacks_vital(*home));
+            if let Some(there) = fit.and_then(|home| ways.open_to(home, self.message.way())) {
                 return WayOut::On(there);
             }
             self.message.flip_route();

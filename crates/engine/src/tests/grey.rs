@@ -251,6 +251,41 @@ fn a_far_reply_that_is_refused_takes_the_other_way_at_once() {
     assert_eq!(attached(&rig), 1);
 }
 
+/// The broker where a command was consumed is connected again, takes its reply and never answers: its
+/// nodes are no majority.
+#[test]
+fn a_reply_does_not_wait_at_a_broker_that_lacks_something_vital() {
+    let mut rig = Rig::with_agent();
+    rig.answers_calls = false;
+    let first = rig.active();
+    rig.send("MakeReady#1001", "", "m1");
+    rig.lose(first);
+    rig.advance(1_200);
+    assert_eq!(attached(&rig), 1);
+    rig.broker = Broker::Holds;
+    let call = rig.open_calls.remove(0);
+    rig.input(Input::CallDone {
+        call,
+        outcome: done(),
+    });
+    let last = |rig: &Rig| {
+        let mut all = rig.published.iter().rev();
+        let reply = all.find(|(.., message)| matches!(message, Outbound::Reply { .. }));
+        reply.map(|(_, link, _)| *link)
+    };
+    let home = last(&rig).expect("a reply");
+    assert_eq!(rig.broker_of(home), 0, "by the way that its command came");
+    rig.refused.insert((0, Way::Commands));
+    rig.input(Input::Barred {
+        link: home,
+        way: Way::Commands,
+        reason: "no answer".into(),
+    });
+    rig.advance(1_500);
+    assert_eq!(last(&rig), Some(rig.active()));
+    assert_eq!(attached(&rig), 1);
+}
+
 #[test]
 fn one_clients_queue_that_refuses_condemns_no_broker() {
     for broker in [Broker::ClientsAreFull, Broker::Returns, Broker::Fails] {
