@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::broker::{self, BrokerAddress, BrokerConfig, GroupConfig};
+use crate::broker::{self, BrokerAddress, BrokerConfig, GroupConfig, Identity};
 use crate::clock::wall_ms;
 use crate::downstream::{self, NodeConfig};
 use crate::engine::Config;
@@ -159,7 +159,13 @@ pub(super) fn rest_config(settings: &Settings) -> Option<(SocketAddr, RestConfig
         tls: rest.tls.clone(),
         defaults: defaults(settings),
         publisher: PublisherConfig {
-            instance: settings.instance.id.clone(),
+            identity: Identity {
+                instance: settings.instance.id.clone(),
+                version: crate::VERSION.to_owned(),
+                cluster: settings.cluster_name.clone(),
+                site: settings.instance.site.clone(),
+                role: "HTTP entrance".to_owned(),
+            },
             brokers: Renewed::new(rest_brokers(settings)),
             queue: group.queues.first()?.clone(),
             heartbeat: settings.broker.heartbeat,

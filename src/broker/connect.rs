@@ -198,17 +198,39 @@ pub(super) async fn within<T>(
     })
 }
 
+/// Who a connection says that it belongs to.
+#[derive(Debug, Clone, Default)]
+pub struct Identity {
+    /// `instance.id`.
+    pub instance: String,
+    /// This program's version.
+    pub version: String,
+    /// `cluster.name`.
+    pub cluster: String,
+    /// `instance.site`.
+    pub site: String,
+    /// Mode and priority, in words.
+    pub role: String,
+}
+
+impl Identity {
+    /// Of a connection for this purpose.
+    pub(crate) fn properties(&self, purpose: &str) -> ConnectionProperties {
+        let name = format!("tandem/{}/{purpose}", self.instance);
+        let text = |value: &str| value.to_owned().into_bytes().into();
+        ConnectionProperties::default()
+            .with_connection_name(text(&name))
+            .with_client_property("product".into(), text("tandem"))
+            .with_client_property("version".into(), text(&self.version))
+            .with_client_property("cluster".into(), text(&self.cluster))
+            .with_client_property("site".into(), text(&self.site))
+            .with_client_property("role".into(), text(&self.role))
+            .with_client_property("purpose".into(), text(purpose))
+    }
+}
+
 fn properties(config: &BrokerConfig, purpose: &str) -> ConnectionProperties {
-    let name = format!("tandem/{}/{purpose}", config.instance);
-    let text = |value: &str| value.to_owned().into_bytes().into();
-    ConnectionProperties::default()
-        .with_connection_name(text(&name))
-        .with_client_property("product".into(), text("tandem"))
-        .with_client_property("version".into(), text(&config.version))
-        .with_client_property("cluster".into(), text(&config.cluster_name))
-        .with_client_property("site".into(), text(&config.site))
-        .with_client_property("role".into(), text(&config.role))
-        .with_client_property("purpose".into(), text(purpose))
+    config.identity().properties(purpose)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::connect::rpc;
 use super::encode::short;
 use super::link::Link;
 use super::ways;
-use crate::engine::fitness::Way;
+use crate::engine::way::Way;
 use crate::model::brokers::{KHEPRI_SINCE, QueueType, at_least};
 
 /// Between two looks.

@@ -46,6 +46,7 @@ pub mod topology;
 mod ways;
 
 pub use classify::{Class, Problem};
+pub use connect::Identity;
 
 use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
@@ -329,6 +330,18 @@ pub struct Broker {
     context: Arc<Context>,
     links: Mutex<Links>,
     runtime: Handle,
+}
+
+impl BrokerConfig {
+    fn identity(&self) -> Identity {
+        Identity {
+            instance: self.instance.to_string(),
+            version: self.version.clone(),
+            cluster: self.cluster_name.clone(),
+            site: self.site.clone(),
+            role: self.role.clone(),
+        }
+    }
 }
 
 impl Broker {

@@ -6,15 +6,15 @@ use lapin::ConnectionProperties;
 use lapin::uri::AMQPUri;
 
 use crate::broker::cut::{self, CutConnection, How};
-use crate::broker::guard;
+use crate::broker::{Identity, guard};
 use crate::net::{TlsClient, TlsError, amqp, dial};
 use crate::renewed::Renewed;
 
 /// How a broker is reached.
 #[derive(Clone)]
 pub(super) struct Dial {
-    /// `instance.id`, shown at the broker.
-    pub(super) instance: String,
+    /// Shown at the broker.
+    pub(super) identity: Identity,
     /// Bound of one connect-and-open, for each address.
     pub(super) timeout: Duration,
     /// Certificates.
@@ -90,7 +90,7 @@ impl Broker {
             heartbeat: self.heartbeat,
         };
         let attempt = |at: usize| {
-            let opening = connect(&uris[at], &how, properties(dial, purpose));
+            let opening = connect(&uris[at], &how, dial.identity.properties(purpose));
             async {
                 let opened = tokio::time::timeout(dial.timeout, opening).await;
                 opened.unwrap_or_else(|_| Err("not open in time".to_owned()))
@@ -105,13 +105,6 @@ impl Broker {
             }
         }
     }
-}
-
-fn properties(dial: &Dial, purpose: &str) -> ConnectionProperties {
-    let name = format!("tandem/{}/{purpose}", dial.instance);
-    ConnectionProperties::default()
-        .with_connection_name(name.into_bytes().into())
-        .with_client_property("product".into(), b"tandem".to_vec().into())
 }
 
 async fn connect(

@@ -13,7 +13,7 @@ use super::callback::Objects;
 use super::connection::{BadConfig, Broker, Dial};
 use super::request::{Asked, Callback};
 use super::way::{Lease, Way};
-use crate::broker::guard;
+use crate::broker::{Identity, guard};
 use crate::net::TlsClient;
 use crate::renewed::Renewed;
 
@@ -24,8 +24,8 @@ const PERSISTENT: u8 = 2;
 /// Where commands are put.
 #[derive(Clone)]
 pub struct PublisherConfig {
-    /// `instance.id`, shown at the broker.
-    pub instance: String,
+    /// Shown at the broker.
+    pub identity: Identity,
     /// AMQP URIs with credentials, and what they are called; in order of preference.
     pub brokers: Renewed<Vec<(String, String)>>,
     /// The command queue.
@@ -43,7 +43,7 @@ pub struct PublisherConfig {
 impl PublisherConfig {
     pub(super) fn dial(&self) -> Dial {
         Dial {
-            instance: self.instance.clone(),
+            identity: self.identity.clone(),
             timeout: self.timeout,
             tls: self.tls.clone(),
         }
@@ -159,7 +159,7 @@ impl Publisher {
                 queue,
                 options,
                 &asked.body,
-                properties(asked, &self.config.instance),
+                properties(asked, &self.config.identity.instance),
             );
             confirm.await?.await
         };
@@ -262,7 +262,10 @@ mod tests {
             .iter()
             .map(|uri| ((*uri).to_owned(), (*uri).to_owned()));
         Publisher::new(PublisherConfig {
-            instance: "gc-1".to_owned(),
+            identity: Identity {
+                instance: "gc-1".to_owned(),
+                ..Identity::default()
+            },
             brokers: Renewed::new(brokers.collect()),
             queue: "Connector1".to_owned(),
             heartbeat: Duration::from_secs(2),

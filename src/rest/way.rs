@@ -401,7 +401,7 @@ mod tests {
         let all = Renewed::new(vec![(broker.address(), "b-1".to_owned())]);
         let mut brokers = Broker::all(&all, Duration::from_secs(2)).ok().unwrap();
         let dial = Dial {
-            instance: "gc-1".to_owned(),
+            identity: crate::broker::Identity::default(),
             timeout: Duration::from_secs(10),
             tls: TlsClient::default(),
         };

@@ -147,7 +147,7 @@ impl<'a> Session<'a> {
             let registry = connection.create_channel().await?;
             let qos = BasicQosOptions::default();
             registry.basic_qos(PREFETCH, qos).await?;
-            let tag = format!("{}.callbacks", keeper.dial.instance);
+            let tag = format!("{}.callbacks", keeper.dial.identity.instance);
             let consume = registry.basic_consume(
                 objects.registry(),
                 ShortString::from(tag),

@@ -314,6 +314,7 @@ impl Engine {
     /// The broker is dialled again as the spare.
     pub(crate) fn leave_links(&mut self) {
         self.close_left(self.now.mono);
+        self.close_surplus();
     }
 
     /// A group's commands are not consumed any more on links that are being left.
@@ -339,6 +340,26 @@ impl Engine {
         heard && left.groups.is_empty() && !self.jobs.any_on(left.link)
     }
 
+    /// Without a spare a second link is of no use once the first one serves: both were dialled at the
+    /// start, when nobody knew which would come up.
+    fn close_surplus(&mut self) {
+        for link in self.links.surplus() {
+            let left = |left: &Left| left.link == link;
+            if !self.attached.leaving.iter().any(left) {
+                self.close(link);
+            }
+        }
+    }
+
+    fn close(&mut self, link: LinkEpoch) {
+        self.out.push(BrokerCommand::CloseLink { link });
+        self.deaf_on(link);
+        self.members.on_link_down(link);
+        self.outbox.on_link_down(link);
+        self.drop_deliveries(link);
+        self.links.on_closed(self.now, link);
+    }
+
     /// Closes those that are settled, or whose time is over at `now`.
     fn close_left(&mut self, now: u64) {
         let over = |left: &Left| left.since.saturating_add(limits::LEAVING_MS) <= now;
@@ -349,12 +370,7 @@ impl Engine {
         let done: Vec<LinkEpoch> = done.map(|left| left.link).collect();
         for link in done {
             self.attached.leaving.retain(|left| left.link != link);
-            self.out.push(BrokerCommand::CloseLink { link });
-            self.deaf_on(link);
-            self.members.on_link_down(link);
-            self.outbox.on_link_down(link);
-            self.drop_deliveries(link);
-            self.links.on_closed(self.now, link);
+            self.close(link);
         }
     }
 }

@@ -549,6 +549,16 @@ impl Links {
         }
     }
 
+    /// Links that stand beside the serving one and are wanted for nothing. One to a broker that is
+    /// preferred waits there to be taken.
+    pub(crate) fn surplus(&self) -> Vec<LinkEpoch> {
+        let Some(active) = self.active_broker().filter(|_| self.target() == 1) else {
+            return Vec::new();
+        };
+        let ups = self.ups().filter(|(_, broker)| *broker > active);
+        ups.map(|(link, _)| link).collect()
+    }
+
     fn delay(&mut self, failures: u32) -> u64 {
         let base = self.policy.reconnect_delay.max(1);
         let full = base

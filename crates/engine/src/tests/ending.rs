@@ -156,3 +156,18 @@ fn a_stopped_group_serves_again_after_start() {
     });
     assert!(rig.verbs[2].is_err());
 }
+
+/// Both were dialled at the start, when nobody knew which would come up.
+#[test]
+fn without_a_spare_one_link_is_left_once_it_serves() {
+    let mut config = config();
+    config.brokers.spare = false;
+    let mut rig = Rig::new(config);
+    rig.start();
+    rig.advance(10_000);
+    assert_eq!(rig.links.len(), 1, "{:?}", rig.links);
+    let link = rig.active();
+    rig.lose(link);
+    rig.advance(10_000);
+    assert_eq!(rig.role(), Role::Leader);
+}
