@@ -8,6 +8,7 @@ use tracing::{debug, error, info, trace, warn};
 
 use super::gauges::bit;
 use super::names;
+use super::repeats::EVERY_ONE;
 use crate::engine::Event;
 use crate::engine::members::GOODBYE;
 use crate::engine::peer::Role;
@@ -124,6 +125,7 @@ fn command_finished(event: &Event, instance: &str) {
     macro_rules! line {
         ($level:ident) => {
             $level!(
+                target: EVERY_ONE,
                 instance,
                 command,
                 agent = tag.addressee.as_str(),
