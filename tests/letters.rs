@@ -73,6 +73,7 @@ fn dead_letters_are_listed_shown_sent_again_and_thrown_away() {
         assert!(code == 64 && text.contains("--yes"), "{text}");
         let (code, text) = tandem(&["requeue", "nobody", "--yes"]).await;
         assert!(code == 1 && text.contains("no letter nobody"), "{text}");
+        assert!(text.contains(lost["key"].as_str().unwrap()), "{text}");
         let (code, text) = tandem(&["requeue", "mystery", "--yes"]).await;
         assert!(code == 1 && text.contains("redacted"), "{text}");
         assert_eq!(list().await.len(), 2);

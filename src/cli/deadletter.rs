@@ -279,7 +279,7 @@ fn list(boxes: &[Box], json: bool) -> u8 {
 
 fn show(name: &str, boxes: &[Box], json: bool) -> u8 {
     let Some((letters, letter)) = all(boxes).find(|(_, letter)| letter.is(name)) else {
-        return unknown(name);
+        return unknown(name, boxes);
     };
     let body = String::from_utf8_lossy(&letter.body);
     let mut value = as_json(&letters.broker, letter);
@@ -294,9 +294,28 @@ fn show(name: &str, boxes: &[Box], json: bool) -> u8 {
     exit::DONE
 }
 
-fn unknown(name: &str) -> u8 {
-    complain!("tandem deadletter: there is no letter {name}; `tandem deadletter list` shows all");
+/// Letters that are named where one is named that is not there.
+const NAMED: usize = 10;
+
+fn unknown(name: &str, boxes: &[Box]) -> u8 {
+    let keys: Vec<&str> = all(boxes).map(|(_, letter)| letter.key.as_str()).collect();
+    complain!(
+        "tandem deadletter: there is no letter {name}; {}",
+        known(&keys)
+    );
     exit::FAILED
+}
+
+fn known(keys: &[&str]) -> String {
+    let named = keys[..keys.len().min(NAMED)].join(", ");
+    match keys.len() {
+        0 => "there is none at all".to_owned(),
+        count if count <= NAMED => format!("known: {named}"),
+        count => format!(
+            "known: {named} and {} more; `tandem deadletter list` shows all",
+            count - NAMED
+        ),
+    }
 }
 
 /// Asks, then does it with each letter that is meant.
@@ -312,7 +331,7 @@ async fn change(
         .collect();
     let is_there = |name: &&String| meant.iter().any(|(_, letter)| letter.is(name));
     if let Some(name) = which.letters.iter().find(|name| !is_there(name)) {
-        return unknown(name);
+        return unknown(name, boxes);
     }
     if !which.yes && !meant.is_empty() {
         match agreed(format!("{} to be {word}", meant.len())).await {
@@ -365,4 +384,20 @@ async fn agreed(what: String) -> Option<bool> {
     });
     let line = answer.await.ok()?.unwrap_or_default();
     Some(matches!(line.trim(), "y" | "Y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_names_no_letter_is_told_some_that_there_are() {
+        assert_eq!(known(&[]), "there is none at all");
+        assert_eq!(known(&["a", "b"]), "known: a, b");
+        let many = known(&["k"; 14]);
+        assert!(
+            many.contains("k, k and 4 more; `tandem deadletter list`"),
+            "{many}"
+        );
+    }
 }

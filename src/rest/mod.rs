@@ -43,7 +43,6 @@ use crate::serve;
 use crate::wire::command::{Defaults, MAX_BODY};
 use publisher::{Failure, Publisher};
 
-
 pub use callback::{Addresses, Allowed, CallbackConfig, CallbackRow, Callbacks, Objects};
 pub(crate) use callback::{CURE as QUEUE_CURE, Difference, listed};
 pub(crate) use openapi::document as openapi;

@@ -246,7 +246,7 @@ function posts(rows) {
 }
 
 function moment(at) {
-  const time = cell("time", `${at.slice(5, 10)} ${at.slice(11, 19)}`);
+  const time = cell("time", `${at.slice(0, 19)}Z`);
   time.dateTime = at;
   time.title = at;
   return time;
