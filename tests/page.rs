@@ -128,6 +128,10 @@ fn everything_is_told(page: &mut Browser) {
     page.wait("document.querySelectorAll('#glossary dt').length > 20");
     let untold = "[...document.querySelectorAll('#groups .good, #members .good, #brokers .good')].filter((e) => !e.title).length";
     assert_eq!(page.value(untold), 0);
+    // A peer that tells this page's address as its own has no page to go to.
+    let same = "members({instance: 'a', page: 'http://x', sessions: {}, brokers: [], groups: [], downstreams: [], \
+        peers: [{instance: 'b', groups: [], standing: {page: 'http://x'}}]}).filter((m) => m.page).length";
+    assert_eq!(page.value(same), 0);
 }
 
 /// No size needs to be scrolled sideways; kept as pictures, in light and dark.

@@ -40,6 +40,7 @@ pub use history::{History, HistoryEntry};
 pub(crate) use history::{STARTED, TAKEOVER, read as read_history, since};
 pub use pulse::{Pulse, Second};
 pub(crate) use times::iso;
+pub use times::with_times;
 
 use crate::engine::View;
 use crate::engine::input::Verb;

@@ -16,6 +16,13 @@ pub(crate) fn iso(millis: u64) -> String {
     }
 }
 
+/// An answer with a readable time beside each of its times.
+#[must_use]
+pub fn with_times(mut answer: Value) -> Value {
+    add(&mut answer);
+    answer
+}
+
 /// Puts the readable time beside each time of the answer, at any depth; none beside a time that is
 /// not known (0).
 pub(super) fn add(answer: &mut Value) {
