@@ -143,6 +143,8 @@ fn sizes(page: &mut Browser, state: &str) {
         // Everything that acts is to be seen without scrolling.
         let beyond = "[...document.querySelectorAll('button[data-verb]')].filter((b) => b.getBoundingClientRect().right > innerWidth).length";
         assert_eq!(page.value(beyond), 0, "{width}");
+        let hidden = "document.getElementById('history').scrollWidth - document.getElementById('history').clientWidth";
+        page.wait(&format!("{hidden} <= 0"));
         if width > 640 {
             let apart = "[...document.querySelectorAll('#history td:last-child')].filter((td) => Math.abs(td.getBoundingClientRect().left - document.querySelector('#history th:last-child').getBoundingClientRect().left) > 2).length";
             assert_eq!(page.value(apart), 0, "{width}: under another head");

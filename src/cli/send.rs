@@ -15,6 +15,10 @@ use crate::settings::{self, Settings};
 
 /// Arguments of `tandem send`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+A password in --broker stands in every list of processes: rather --user with --password-file, or
+--config.
+Exit codes: 0 done or accepted; 1 another outcome, or no reply in time; 64 usage or configuration; 69 no broker reachable")]
 pub struct Args {
     /// Command and whom it is for: MakeReady#1001, Hello#desk-1
     #[arg(value_name = "COMMAND#ID")]
