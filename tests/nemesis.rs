@@ -440,7 +440,7 @@ fn history_holds_under_faults() {
 
 /// Rows of an instance's history that one fault, its repair included, may make: what breaks, who
 /// takes over, and each once more on the way back.
-const ROWS: usize = 40;
+const ROWS: usize = 12;
 
 /// Says how many rows the instances' histories have, of which kinds, and that these are
 /// transitions: so many a fault at most, however long it lasts.
