@@ -29,7 +29,7 @@ use crate::settings::{Loaded, Settings};
 use crate::store::Store;
 use crate::supervisor::Supervisor;
 use crate::telemetry::{self, Telemetry};
-use crate::watchdog::{self, Watchdog};
+use crate::watchdog::{self, Watchdog, vital_task};
 
 mod configure;
 mod entrance;
@@ -218,10 +218,13 @@ pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
             tracing::error!(%error, "the admin API is not served");
         }
     });
-    let proofs = tokio::spawn(prover.run(views.clone(), results.clone()));
+    let proofs = vital_task("proofs", prover.run(views.clone(), results.clone()));
+    let proofs = tokio::spawn(proofs);
     let beating = tokio::spawn(pulse.keep());
-    let entrance =
-        entrance.map(|(listener, rest)| tokio::spawn(rest::serve(listener, rest, stop.clone())));
+    let entrance = entrance.map(|(listener, rest)| {
+        let served = rest::serve(listener, rest, stop.clone());
+        tokio::spawn(vital_task("HTTP entrance", served))
+    });
     let told = Supervisor::from_environment().map(|it| tokio::spawn(it.keep(views.clone())));
     let gauges = tokio::spawn(keep_gauges(views));
     let counted = tokio::spawn(descriptors::watch(limit));

@@ -2,37 +2,57 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nix::time::{ClockId, clock_gettime};
+
 use crate::engine::ids::Now;
 #[cfg(feature = "failpoints")]
 use crate::failpoints::skewed;
 
-/// Both clocks: one that only goes forward, and the wall's.
+/// Both clocks: one that only goes forward, also while the machine sleeps, and the wall's.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    start: Instant,
+    start: Duration,
+}
+
+/// Time since the machine was started, with that in which it was suspended: a process that slept
+/// with its machine was away, too. [`Instant`] leaves that time out.
+#[must_use]
+pub fn uptime() -> Duration {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let id = ClockId::CLOCK_BOOTTIME;
+    // On others the plain one counts it, or nothing does.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let id = ClockId::CLOCK_MONOTONIC;
+    // No kernel that has the clock refuses it to anybody.
+    clock_gettime(id).map_or(Duration::ZERO, Duration::from)
 }
 
 impl Clock {
     /// A clock that starts now.
     #[must_use]
     pub fn new() -> Self {
-        #[allow(clippy::disallowed_methods)]
-        let start = Instant::now();
-        Self { start }
+        Self { start: uptime() }
     }
 
     /// The time.
     #[must_use]
     pub fn now(&self) -> Now {
         Now {
-            mono: u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX),
+            mono: self.mono(),
             wall: wall_ms(),
         }
     }
 
-    /// When [`Now::mono`] will be this.
+    fn mono(&self) -> u64 {
+        let since = uptime().saturating_sub(self.start);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// When [`Now::mono`] will be this, should the machine not sleep before.
     pub(crate) fn instant(&self, mono: u64) -> tokio::time::Instant {
-        (self.start + Duration::from_millis(mono)).into()
+        #[allow(clippy::disallowed_methods)]
+        let now = Instant::now();
+        (now + Duration::from_millis(mono.saturating_sub(self.mono()))).into()
     }
 }
 

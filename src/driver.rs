@@ -148,6 +148,7 @@ impl Driver {
                     self.apply(|engine, now| engine.handle(now, Input::Tick));
                 }
             }
+            let full = batch.len() == BATCH;
             for input in batch.drain(..) {
                 #[cfg(feature = "failpoints")]
                 crate::failpoints::on_input(&input);
@@ -161,6 +162,10 @@ impl Driver {
                 ended = self.drain();
             }
             self.shells.at_work.note(self.engine.in_work());
+            // There is more, and what was decided is to be written meanwhile: heartbeats, too.
+            if full {
+                tokio::task::yield_now().await;
+            }
         }
         self.shells.watchdog.done();
         self.view.send_replace(Arc::new(self.engine.view()));

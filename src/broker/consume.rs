@@ -15,7 +15,7 @@ use super::classify::{Class, Problem};
 use super::connect::rpc;
 use super::control;
 use super::declare::{Declarer, queue_spec};
-use super::decode::raw_message;
+use super::decode::translated;
 use super::encode::short;
 use super::link::{Link, Op};
 use super::second::Marker;
@@ -396,7 +396,7 @@ async fn deliver(
             link: link.epoch,
             tag: marker.mark(delivery.delivery_tag),
         };
-        let mut raw = raw_message(delivery);
+        let mut raw = translated(delivery).await;
         if let Source::Commands { .. } = source {
             raw.queue = queue.map(str::to_owned);
         }

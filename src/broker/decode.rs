@@ -13,6 +13,25 @@ use crate::model::text::trimmed;
 use crate::wire::command::MAX_BODY;
 use crate::wire::message::{Cut, LEAST_MILLIS, PutAside, RawMessage, epoch_ms};
 
+/// Bodies from this size on take a moment to be hashed, bytes.
+const LARGE: usize = 1 << 20;
+
+/// As [`raw_message`]. Anybody may send a body of many megabytes: its hash is not waited for on the
+/// thread that all else runs on.
+pub(super) async fn translated(delivery: Delivery) -> RawMessage {
+    if delivery.data.len() < LARGE {
+        return raw_message(delivery);
+    }
+    match tokio::task::spawn_blocking(move || raw_message(delivery)).await {
+        Ok(raw) => raw,
+        // A panic goes on where it would have been; the runtime ends only with the process.
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
 /// Translates a delivery. Of a body that is too large only so much is kept that it is seen to be,
 /// and the length and hash of the whole for the dead letters.
 pub(super) fn raw_message(delivery: Delivery) -> RawMessage {

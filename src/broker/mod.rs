@@ -47,9 +47,11 @@ mod ways;
 pub use classify::{Class, Problem};
 
 use std::collections::{BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -437,7 +439,17 @@ impl Broker {
         let control = handle.control();
         links.open.insert(epoch, handle);
         let task = async move {
-            run::run(context, epoch, broker, queues, control).await;
+            let told = Arc::clone(&context);
+            let run = run::run(context, epoch, broker, queues, control);
+            // Without a word of its end the broker would never be dialled again.
+            if AssertUnwindSafe(run).catch_unwind().await.is_err() {
+                let reason = "an error in this program".to_owned();
+                told.tell(Input::LinkDown {
+                    link: epoch,
+                    reason,
+                })
+                .await;
+            }
             epoch
         };
         links.tasks.spawn_on(task, &self.runtime);

@@ -46,6 +46,8 @@ const MAX_GROUP: usize = 64;
 /// Mandatory messages that wait for a channel; beyond that nothing more is taken on.
 const MAX_WAITING: usize = 1024;
 const BATCH: usize = 256;
+/// Publications encoded before other tasks are let through.
+const TAKEN_AT_ONCE: usize = 32;
 /// How long an orderly end waits for confirms.
 const LAST_CONFIRMS: Duration = Duration::from_secs(1);
 
@@ -114,8 +116,12 @@ pub(super) async fn run(link: Arc<Link>, mut publications: mpsc::Receiver<Public
                 if count == 0 {
                     break;
                 }
-                for publication in batch.drain(..) {
+                for (at, publication) in batch.drain(..).enumerate() {
                     publisher.take(publication).await;
+                    // Large ones, of a snapshot, take a millisecond to be sealed.
+                    if at % TAKEN_AT_ONCE == TAKEN_AT_ONCE - 1 {
+                        tokio::task::yield_now().await;
+                    }
                 }
                 publisher.start();
             }

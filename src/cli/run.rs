@@ -8,6 +8,11 @@ use crate::cli::exit;
 use crate::settings;
 use crate::telemetry;
 
+/// The runtime's own variable: who sets it wants so many threads.
+const THREADS: &str = "TOKIO_WORKER_THREADS";
+/// More are of no use: what every command goes through is one task.
+const MOST_THREADS: usize = 4;
+
 /// Arguments of `tandem run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -40,10 +45,13 @@ pub fn run(args: &Args) -> ExitCode {
         complain!("tandem: {error}");
         return ExitCode::from(exit::USAGE);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if std::env::var_os(THREADS).is_none() {
+        runtime.worker_threads(threads(
+            std::thread::available_parallelism().map_or(1, usize::from),
+        ));
+    }
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             complain!("tandem: the system gives no threads: {error}");
@@ -67,6 +75,13 @@ pub fn run(args: &Args) -> ExitCode {
     code
 }
 
+/// Threads for the runtime's tasks on a machine of so many processors, without those that wait for
+/// disks and names. A command goes from task to task, and each hand-over to another thread costs
+/// more than the work that it takes there.
+fn threads(processors: usize) -> usize {
+    (processors / 2).clamp(1, MOST_THREADS)
+}
+
 fn code_of(error: &AppError) -> u8 {
     match error {
         AppError::Io(_) | AppError::Journal(_) | AppError::Refused(_) => exit::FAILED,
@@ -82,6 +97,12 @@ fn code_of(error: &AppError) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_of_the_processors_are_used_but_few() {
+        let used: Vec<usize> = [1, 2, 3, 4, 8, 64].into_iter().map(threads).collect();
+        assert_eq!(used, [1, 1, 1, 2, 4, 4]);
+    }
 
     #[test]
     fn an_error_of_the_program_is_none_of_its_surroundings() {

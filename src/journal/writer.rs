@@ -20,6 +20,8 @@ const REST: Duration = Duration::from_secs(1);
 /// Runs until the queue is closed and empty.
 pub(super) fn run(mut file: File, queue: &Receiver<(JournalId, JournalWrite)>, told: &Told) {
     let (clock, mut steady) = (Clock::new(), Steady::default());
+    // What is there is as old as the clock says now, and not when the first write comes.
+    steady.at(clock.now());
     let mut failed: Option<(Instant, String)> = None;
     while let Ok(first) = queue.recv() {
         #[cfg(feature = "failpoints")]

@@ -381,6 +381,10 @@ pub enum PeerMessage {
         outcomes: Vec<OutcomeRecord>,
         /// Intents whose call was not made and will not be.
         withdrawn: Vec<[u8; 16]>,
+        /// When each of those was made (`IntentRecord::at`), in the same order: one that was made
+        /// anew since is not meant. Empty from versions that do not tell it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        withdrawn_made: Vec<u64>,
         /// Told because the receiver was away: nothing is decided on it.
         #[serde(default)]
         history: bool,

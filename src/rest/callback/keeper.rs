@@ -29,6 +29,8 @@ use crate::rest::connection::{Broker, Dial};
 /// Registrations that the broker may hand out at once: those held, those that stand by, and news of
 /// each.
 const PREFETCH: u16 = 4 * DESTINATIONS as u16 + 64;
+/// Longest registration, bytes: a destination's name and an address.
+const MAX_REGISTRATION: usize = 64 << 10;
 /// Pause before the next attempt at a broker, or of a worker that ended in order.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Bound of one answer of the broker's.
@@ -208,10 +210,11 @@ impl<'a> Session<'a> {
     /// A registration: of this broker's, or one that federation brought.
     async fn heard(&mut self, delivery: Delivery) -> Result<(), String> {
         let objects = &self.keeper.shared.objects;
-        let read = serde_json::from_slice::<Registration>(&delivery.data).ok();
         // Anybody may put something into a queue by its name; only instances may write there.
         let ours = delivery.exchange == objects.exchange();
-        let Some(registration) = read.filter(|_| ours) else {
+        let data = Some(&delivery.data).filter(|data| ours && data.len() <= MAX_REGISTRATION);
+        let read = data.and_then(|data| serde_json::from_slice::<Registration>(data).ok());
+        let Some(registration) = read else {
             tracing::warn!("callbacks: a message that is no registration was dropped");
             return self.ack(delivery.delivery_tag).await;
         };

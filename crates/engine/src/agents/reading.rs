@@ -285,7 +285,17 @@ impl Engine {
                 answer: Answer::Dialogs(dialogs),
                 ..
             } => self.sync_done(agent, dialogs),
-            CallOutcome::Refused { .. } => session.sync = None,
+            CallOutcome::Refused { .. } => match &sync.user {
+                // The platform tells the agent and not its calls: nothing new is known of those.
+                Some(user) => {
+                    let known = match user.signed_in() {
+                        true => session.dialogs.clone(),
+                        false => Vec::new(),
+                    };
+                    self.sync_done(agent, known);
+                }
+                None => session.sync = None,
+            },
             CallOutcome::NoRoom(shortage) => {
                 sync.call = None;
                 let due = self.now.mono + limits::NO_ROOM_RETRY_MS;

@@ -287,6 +287,9 @@ pub const PROOF_MS: u64 = 1_000;
 /// Heartbeats of another process under the own id that show that it lives, and over how long they
 /// come at least, milliseconds: the last ones of an earlier life come close together.
 pub const TWIN_BEATS: u32 = 5;
+/// Heartbeats that one of two processes has sent more than the other when that decides which of them
+/// was first; else their clocks do.
+pub const TWIN_APART: u64 = 40;
 /// See [`TWIN_BEATS`].
 pub const TWIN_MS: u64 = 2_500;
 
@@ -320,9 +323,20 @@ pub const KEEP_RETRY_MS: u64 = 1_000;
 /// command is `REJECTED` with `retryAfterMs`, a peer's intent is taken and the oldest one dropped.
 pub const JOURNAL_ENTRIES: usize = 200_000;
 
+/// Entries beyond which outcomes without an intent are not journaled any more: they do not take the
+/// room of intents.
+pub const JOURNAL_OUTCOMES: usize = JOURNAL_ENTRIES / 2;
+
+/// Nothing is remembered for longer, whatever a client's deadline or a member's clock says,
+/// milliseconds.
+pub const REMEMBERED_MOST_MS: u64 = 25 * 60 * 60 * 1_000;
+
 /// Own intents that were taken back of which members are told again when they, or this instance, can
 /// hear again; beyond it the one that would be forgotten first is not.
 pub const WITHDRAWN: usize = 2_000;
+
+/// How often members are told that an own intent was taken back, each time after twice the pause.
+pub const WITHDRAWN_TIMES: u32 = 6;
 
 /// Records in one journal message to a peer.
 pub const JOURNAL_RECORDS: usize = 60;
@@ -375,6 +389,9 @@ pub const TRACE_ROWS: usize = 60;
 
 /// A journal or a store that has not taken a record for so long counts as failing, milliseconds.
 pub const DISK_WAIT_MS: u64 = 3_000;
+
+/// A client's clock that is so far ahead of this one is believed, milliseconds.
+pub const CLIENT_AHEAD_MS: u64 = 2_000;
 
 /// Clocks of members and of the platform that are less apart count as equal, milliseconds.
 pub const CLOCKS_APART_MS: u64 = 60_000;

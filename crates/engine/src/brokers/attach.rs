@@ -234,7 +234,12 @@ impl Engine {
     /// shows it sooner, but only where both are attached to one broker.
     pub(crate) fn on_twin(&mut self, boot: BootId, heartbeat: &Heartbeat) {
         let now = self.now.mono;
-        let first = (heartbeat.started, boot) < (self.cfg.started, self.cfg.boot);
+        // Who has said more has lived longer; a clock may have been wrong when a process started.
+        let (theirs, ours) = (heartbeat.seq, self.cluster.replication.seq());
+        let first = match theirs.abs_diff(ours) > limits::TWIN_APART {
+            true => theirs > ours,
+            false => (heartbeat.started, boot) < (self.cfg.started, self.cfg.boot),
+        };
         if boot == self.cfg.boot || !first {
             return;
         }

@@ -28,6 +28,11 @@ pub(crate) struct Replication {
 }
 
 impl Replication {
+    /// Own heartbeats so far.
+    pub(crate) fn seq(&self) -> u64 {
+        self.seq
+    }
+
     /// Number of the next heartbeat.
     pub(crate) fn next_seq(&self) -> u64 {
         self.seq + 1
@@ -121,8 +126,12 @@ impl Engine {
                 intents,
                 outcomes,
                 withdrawn,
+                withdrawn_made,
                 history,
-            } => self.on_journal(from, intents, outcomes, withdrawn, history),
+            } => {
+                let withdrawn = (withdrawn, withdrawn_made);
+                self.on_journal(from, intents, outcomes, withdrawn, history);
+            }
             PeerMessage::JournalAck {
                 intents,
                 made,

@@ -312,8 +312,8 @@ impl Engine {
         let (Some(sent), Some(agent), true) = (sent, changed_agent(command), effect) else {
             return;
         };
-        // A client's clock that is ahead must not bar what is sent later.
-        let sent = sent.min(self.now.wall) / 1_000;
+        // A client's clock that is far ahead must not bar what is sent later.
+        let sent = sent.min(self.now.wall + limits::CLIENT_AHEAD_MS) / 1_000;
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
         };

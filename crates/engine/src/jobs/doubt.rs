@@ -5,7 +5,7 @@ use crate::api::ids::{CallId, JobId};
 use crate::catalogue::{Repeat, Step, Subject};
 use crate::cluster::members::{Liveness, Peer};
 use crate::downstream::calls::CallFor;
-use crate::jobs::ledger::{self, Key, Known};
+use crate::jobs::ledger::{Key, Known};
 use crate::jobs::life::Stage;
 use crate::jobs::{Answered, Evidence, State};
 use crate::model::{Action, AgentId, Answer, CallOutcome, Dialog};
@@ -26,28 +26,17 @@ pub(crate) struct Proof {
     to: String,
     /// Not created before, milliseconds since the epoch.
     not_before: u64,
-    /// Nor after, where others may have called unheard: it was to be made by a former process of this
-    /// instance.
-    not_after: Option<u64>,
 }
 
 impl Proof {
-    /// `unheard`: others may have made calls.
-    fn given_by(&self, dialogs: &[Dialog], unheard: bool) -> bool {
+    fn given_by(&self, dialogs: &[Dialog]) -> bool {
         dialogs.iter().any(|dialog| {
             dialog.from_address == self.from
                 && dialog.to_address == self.to
                 && dialog
                     .created_ms(&self.from)
-                    .is_some_and(|created| self.is_in_time(created, unheard))
+                    .is_some_and(|created| created >= self.not_before)
         })
-    }
-}
-
-impl Proof {
-    fn is_in_time(&self, created: u64, unheard: bool) -> bool {
-        let ours = !unheard || self.not_after.is_some_and(|end| created <= end);
-        created >= self.not_before && ours
     }
 }
 
@@ -233,7 +222,7 @@ impl Engine {
     /// it has told every member that it could hear: so it proves something that it told us
     /// nothing, unless it may have been alone.
     fn cover(&self) -> Cover {
-        if self.now.wall < self.book.lost_until() {
+        if self.retention.now().wall < self.book.lost_until() {
             return Cover::None;
         }
         let gone = |id| self.members.get(id).is_none();
@@ -335,7 +324,6 @@ impl Engine {
                 from,
                 to,
                 not_before: not_before?,
-                not_after: self.made_before(command),
             }),
             _ => None,
         }
@@ -343,15 +331,6 @@ impl Engine {
 
     fn is_of_former_process(&self, intent: &IntentRecord) -> bool {
         intent.by == self.cfg.instance && intent.boot != self.cfg.boot
-    }
-
-    /// Until when a call can have been made of which a former process of this instance had written
-    /// that it would make it: that one has ended before this one began.
-    fn made_before(&self, command: &ClientCommand) -> Option<u64> {
-        let (key, _) = ledger::key_of(command)?;
-        let intent = self.book.open_intent(&key)?;
-        self.is_of_former_process(intent)
-            .then_some(self.cfg.started)
     }
 
     /// Asks whether the call is there; a missing one proves nothing.
@@ -404,16 +383,15 @@ impl Engine {
 
     /// Whether an answer of the platform proves that a command ran: the call is there, and is no
     /// other command's. A client that hears of a doubt may well dial again at once, also at a member
-    /// that is not heard: not before this process was there to answer in doubt.
+    /// that is not heard, which answers in doubt while this one is not there at all.
     pub(super) fn proven(&self, key: &Key, proof: &Proof, outcome: &CallOutcome) -> bool {
         let other = || (self.book).may_be_anothers(&proof.agent, key, proof.not_before);
-        let unheard = self.cover() != Cover::Full;
-        is_there(outcome, proof, unheard) && !other()
+        self.cover() == Cover::Full && is_there(outcome, proof) && !other()
     }
 }
 
 /// Whether the platform has such a call.
-fn is_there(outcome: &CallOutcome, proof: &Proof, unheard: bool) -> bool {
+fn is_there(outcome: &CallOutcome, proof: &Proof) -> bool {
     let CallOutcome::Done {
         answer: Answer::Dialogs(dialogs),
         ..
@@ -421,5 +399,5 @@ fn is_there(outcome: &CallOutcome, proof: &Proof, unheard: bool) -> bool {
     else {
         return false;
     };
-    proof.given_by(dialogs, unheard)
+    proof.given_by(dialogs)
 }

@@ -120,7 +120,7 @@ impl Engine {
             epoch,
             by: self.cfg.instance.clone(),
             boot: self.cfg.boot,
-            at: now.wall,
+            at: self.book.made_at(&key, now.wall),
             alone: self.misses_a_member(),
         };
         if self.step(id, evidence(key, epoch)).is_none() {
@@ -402,7 +402,7 @@ impl Engine {
         };
         let of_agent = (job.command.as_ref())
             .is_some_and(|command| matches!(command.addressee, Addressed::Agent(_)));
-        let differs = of_agent && Self::may_differ(answered) && !self.book.is_full();
+        let differs = of_agent && Self::may_differ(answered) && self.book.has_room_for_outcomes();
         differs || self.book.open_intent(&key).is_some()
     }
 

@@ -105,7 +105,7 @@ pub fn digest(addressee: &str, command: &str, id: &str) -> Key {
 
 /// How long a peer's outcome is remembered: its clock may be wrong.
 fn until(now: Now, record: &OutcomeRecord) -> u64 {
-    record.until.min(now.wall + 25 * 60 * 60 * 1000)
+    record.until.min(now.wall + limits::REMEMBERED_MOST_MS)
 }
 
 impl Ledger {

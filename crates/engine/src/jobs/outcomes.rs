@@ -63,10 +63,11 @@ impl Engine {
     /// Until when what a member has just told is remembered here. Its clock may be behind ours by
     /// more than it is remembered for.
     pub(crate) fn until_here(&self, until: u64) -> u64 {
-        let promised = self.retention.now().wall + limits::LEDGER_RETENTION_MS;
+        let now = self.retention.now().wall;
+        let promised = now + limits::LEDGER_RETENTION_MS;
         match until < promised - limits::CLOCKS_APART_MS {
             true => promised,
-            false => until,
+            false => until.min(now + limits::REMEMBERED_MOST_MS),
         }
     }
 

@@ -121,7 +121,8 @@ pub(super) enum Pending {
 pub(super) struct Outgoing {
     pub(super) intents: BTreeSet<Key>,
     pub(super) outcomes: BTreeSet<Key>,
-    pub(super) withdrawn: BTreeSet<Key>,
+    /// With when they were made.
+    pub(super) withdrawn: BTreeMap<Key, u64>,
     /// With when they were made.
     pub(super) acked_intents: BTreeMap<Key, u64>,
     pub(super) acked_outcomes: BTreeSet<Key>,
@@ -163,6 +164,15 @@ pub struct Restored {
     pub lost_until: u64,
 }
 
+/// An own intent that was taken back.
+#[derive(Debug, Clone, Copy)]
+struct TakenBack {
+    /// A member that has not heard so remembers it until then, milliseconds since the epoch.
+    until: u64,
+    /// When it was made.
+    made: u64,
+}
+
 /// The journal as the engine knows it.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
@@ -179,9 +189,10 @@ pub(crate) struct Book {
     pub(super) lost_until: u64,
     pub(super) out: BTreeMap<InstanceId, Outgoing>,
     pub(super) owed: BTreeMap<InstanceId, Owed>,
-    /// Own intents that were taken back, and until when a member that has not heard so remembers
-    /// them, milliseconds since the epoch.
-    withdrawn: BTreeMap<Key, u64>,
+    /// Own intents that were taken back.
+    withdrawn: BTreeMap<Key, TakenBack>,
+    /// Those of them that are told again, when, and after how many times; the next one first.
+    again: BTreeSet<(u64, Key, u32)>,
     pub(super) flushed_at: u64,
     /// Own heartbeats and when they were sent, the latest last.
     beats: VecDeque<(u64, u64)>,
@@ -318,21 +329,36 @@ impl Book {
         self.entries.len() >= limits::JOURNAL_ENTRIES
     }
 
+    /// Whether there is room for the outcome of a command that has no intent.
+    pub(crate) fn has_room_for_outcomes(&self) -> bool {
+        self.entries.len() < limits::JOURNAL_OUTCOMES
+    }
+
     // ---- taken back -------------------------------------------------------------------------------
 
     /// An own intent is taken back: nobody acknowledges that, so it is told again whenever what was
     /// said before may have been lost.
-    pub(super) fn take_back(&mut self, key: &Key) {
-        if let Some(entry) = self.entries.get(key) {
-            self.withdrawn.insert(*key, entry.until());
+    /// `now`: monotonic milliseconds. Says when it had been made.
+    pub(super) fn take_back(&mut self, key: &Key, now: u64) -> u64 {
+        let entry = self.entries.get(key);
+        let made = entry.and_then(|entry| Some(entry.intent.as_ref()?.at));
+        let made = made.unwrap_or(0);
+        if let Some(until) = entry.map(Entry::until) {
+            self.withdrawn.insert(*key, TakenBack { until, made });
+            self.again
+                .insert((now + limits::JOURNAL_RESEND_MS, *key, 1));
         }
         if self.withdrawn.len() > limits::WITHDRAWN {
-            let first = self.withdrawn.iter().min_by_key(|(_, until)| **until);
+            let first = self.withdrawn.iter().min_by_key(|(_, taken)| taken.until);
             if let Some(first) = first.map(|(key, _)| *key) {
                 self.withdrawn.remove(&first);
             }
         }
+        if self.again.len() > limits::WITHDRAWN {
+            self.again.pop_first();
+        }
         self.remove(key);
+        made
     }
 
     /// It is made anew.
@@ -340,11 +366,47 @@ impl Book {
         self.withdrawn.remove(key);
     }
 
+    /// When the intent of a command can be made, milliseconds since the epoch: later than one that
+    /// was taken back, so that it is not taken for that one.
+    pub(crate) fn made_at(&self, key: &Key, now_wall: u64) -> u64 {
+        let taken = self.withdrawn.get(key);
+        taken.map_or(now_wall, |taken| now_wall.max(taken.made.saturating_add(1)))
+    }
+
+    /// When what was taken back is told again, monotonic milliseconds.
+    pub(super) fn tell_again_at(&self) -> Option<u64> {
+        self.again.first().map(|(at, ..)| *at)
+    }
+
+    /// Tells again what was taken back, with growing pauses: nobody acknowledges it, and a message
+    /// may be lost although nothing else is.
+    pub(super) fn tell_taken_back(&mut self, now: u64, members: &[InstanceId]) {
+        while let Some((at, key, times)) = self.again.first().copied() {
+            if at > now {
+                return;
+            }
+            self.again.pop_first();
+            let Some(taken) = self.withdrawn.get(&key) else {
+                continue;
+            };
+            for member in members {
+                let out = self.out.entry(member.clone()).or_default();
+                out.withdrawn.insert(key, taken.made);
+            }
+            if times < limits::WITHDRAWN_TIMES {
+                let next = now + (limits::JOURNAL_RESEND_MS << times);
+                self.again.insert((next, key, times + 1));
+            }
+        }
+    }
+
     /// A member may not have heard what was taken back: it is told again.
     pub(super) fn tell_withdrawn(&mut self, member: &InstanceId) {
         if !self.withdrawn.is_empty() {
             let out = self.out.entry(member.clone()).or_default();
-            out.withdrawn.extend(self.withdrawn.keys());
+            let taken = self.withdrawn.iter();
+            out.withdrawn
+                .extend(taken.map(|(key, taken)| (*key, taken.made)));
         }
     }
 
@@ -384,7 +446,7 @@ impl Book {
 
     /// Forgets what is past its time.
     pub(super) fn sweep(&mut self, now: Now) {
-        self.withdrawn.retain(|_, until| *until > now.wall);
+        self.withdrawn.retain(|_, taken| taken.until > now.wall);
         while let Some((until, key)) = self.by_age.first().copied() {
             if until > now.wall {
                 break;

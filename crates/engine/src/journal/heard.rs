@@ -24,13 +24,15 @@ impl Engine {
         from: &InstanceId,
         intents: Vec<IntentRecord>,
         outcomes: Vec<OutcomeRecord>,
-        withdrawn: Vec<Key>,
+        (withdrawn, made): (Vec<Key>, Vec<u64>),
         history: bool,
     ) {
         // What is taken back and made anew in one message is there afterwards.
-        for key in withdrawn {
-            let by = self.book.open_intent(&key).map(|intent| intent.by.clone());
-            if by.as_ref() == Some(from) {
+        for (at, key) in withdrawn.into_iter().enumerate() {
+            let meant = |intent: &IntentRecord| {
+                intent.by == *from && made.get(at).is_none_or(|made| intent.at <= *made)
+            };
+            if self.book.open_intent(&key).is_some_and(meant) {
                 self.book.remove(&key);
                 self.journal()
                     .write(JournalWrite::Withdraw(key), Pending::Other);

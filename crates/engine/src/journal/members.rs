@@ -155,6 +155,7 @@ impl Engine {
                 intents,
                 outcomes,
                 withdrawn: Vec::new(),
+                withdrawn_made: Vec::new(),
                 history: true,
             };
             self.say(Some(&member), message);
@@ -171,6 +172,9 @@ impl Engine {
 
     /// Sends what is gathered: at once where nothing was sent just now.
     pub(crate) fn flush_journal(&mut self) {
+        if let Some(at) = self.book.tell_again_at() {
+            self.timers.set_by(Timer::Journal, at);
+        }
         if !self.book.has_outgoing() {
             return;
         }
@@ -193,8 +197,9 @@ impl Engine {
             .filter_map(|key| self.book.entries.get(key)?.outcome.clone())
             .collect();
         // What was made anew meanwhile is the same to a member: it holds an intent of ours.
-        let open = |key: &Key| !out.intents.contains(key);
-        let withdrawn: Vec<Key> = out.withdrawn.into_iter().filter(open).collect();
+        let open = |(key, _): &(Key, u64)| !out.intents.contains(key);
+        let (withdrawn, made): (Vec<Key>, Vec<u64>) =
+            out.withdrawn.into_iter().filter(open).unzip();
         let most = intents.len().max(outcomes.len()).max(withdrawn.len());
         let part = limits::JOURNAL_RECORDS;
         for from in (0..most).step_by(part) {
@@ -202,6 +207,7 @@ impl Engine {
                 intents: intents.iter().skip(from).take(part).cloned().collect(),
                 outcomes: outcomes.iter().skip(from).take(part).cloned().collect(),
                 withdrawn: withdrawn.iter().skip(from).take(part).copied().collect(),
+                withdrawn_made: made.iter().skip(from).take(part).copied().collect(),
                 history: false,
             };
             self.say(Some(member), message);
@@ -251,6 +257,7 @@ impl Engine {
             }
         }
         self.tell_owed();
+        self.book.tell_taken_back(now, &members);
         if again {
             self.timers
                 .set_by(Timer::Journal, now + limits::JOURNAL_RESEND_MS);

@@ -30,7 +30,9 @@ use book::{Entry, Pending};
 impl Engine {
     /// Puts back what the journal kept. Before [`Engine::start`].
     pub fn restore_journal(&mut self, now: Now, kept: Restored) {
-        self.book.lost_until = kept.lost_until;
+        // However wrong the clock was when it was lost.
+        let longest = now.wall + limits::LEDGER_RETENTION_MS;
+        self.book.lost_until = kept.lost_until.min(longest);
         for (id, heard) in kept.members {
             if heard > 0 && id != self.cfg.instance {
                 self.book.restore_member(id, heard, now);
@@ -188,11 +190,11 @@ impl Journal<'_> {
 
     /// The call was not made and will not be.
     pub(crate) fn withdraw_intent(&mut self, key: &Key) {
-        self.book.take_back(key);
+        let made = self.book.take_back(key, self.now);
         for member in self.members.journaling() {
             let out = self.book.out.entry(member).or_default();
             out.intents.remove(key);
-            out.withdrawn.insert(*key);
+            out.withdrawn.insert(*key, made);
         }
         self.write(JournalWrite::Withdraw(*key), Pending::Other);
     }

@@ -336,6 +336,21 @@ fn a_state_change_seen_before_does_not_undo_a_newer_one() {
     );
 }
 
+/// Clocks are never quite the same.
+#[test]
+fn nor_where_the_clock_here_is_a_little_behind() {
+    let mut rig = Rig::with_agent();
+    let second = WALL / 1_000;
+    let mut new = message("MakeReady#1001", "", "new");
+    new.timestamp = Some(second + 1);
+    rig.deliver(new);
+    rig.forget();
+    let mut old = message("MakeNotReady#1001", "", "old");
+    (old.timestamp, old.redelivered) = (Some(second), true);
+    rig.deliver(old);
+    assert_eq!(rig.outcomes(), [Outcome::InDoubt]);
+}
+
 /// What may be repeated has perhaps had its effect where it failed.
 #[test]
 fn nor_one_that_failed() {

@@ -73,6 +73,38 @@ fn shutdown_ends_with_the_grace_though_a_call_never_does() {
     assert!(rig.acks.is_empty());
 }
 
+/// Without it an instance alone in its part of a cut would take what it did there to its grave.
+#[test]
+fn shutdown_waits_until_what_is_to_survive_is_on_disk() {
+    let mut rig = Rig::with_agent();
+    rig.advance(5_000);
+    rig.store_hangs = true;
+    let mut change = message("MakeReady#1001", "", "a1");
+    change.timestamp = Some(WALL / 1_000);
+    rig.deliver(change);
+    rig.input(Input::Shutdown);
+    assert!(
+        !rig.exited,
+        "the disk has not said yet that it has the session"
+    );
+    rig.input(Input::Kept { failure: None });
+    assert!(rig.exited);
+}
+
+#[test]
+fn shutdown_does_not_wait_for_a_disk_that_takes_nothing() {
+    let mut rig = Rig::with_agent();
+    rig.advance(5_000);
+    rig.store_hangs = true;
+    let mut change = message("MakeReady#1001", "", "a1");
+    change.timestamp = Some(WALL / 1_000);
+    rig.deliver(change);
+    rig.input(Input::Shutdown);
+    let failure = Some("no space left".to_owned());
+    rig.input(Input::Kept { failure });
+    assert!(rig.exited);
+}
+
 #[test]
 fn shutdown_waits_for_the_confirm_of_replies() {
     let mut rig = Rig::with_agent();

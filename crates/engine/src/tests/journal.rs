@@ -125,6 +125,7 @@ pub(super) fn tell(rig: &mut Rig, intents: Vec<IntentRecord>, outcomes: Vec<Outc
         intents,
         outcomes,
         withdrawn: Vec::new(),
+        withdrawn_made: Vec::new(),
         history: false,
     };
     rig.peer("gc-2", message);
@@ -223,6 +224,7 @@ fn an_intent_that_was_taken_back_is_not_acknowledged_and_one_made_anew_is() {
         intents,
         outcomes: Vec::new(),
         withdrawn,
+        withdrawn_made: Vec::new(),
         history: false,
     };
     rig.peer("gc-2", journal(vec![first.clone()], Vec::new()));
@@ -236,6 +238,16 @@ fn an_intent_that_was_taken_back_is_not_acknowledged_and_one_made_anew_is() {
         "{kept:?}"
     );
     assert_eq!(written(&mut rig), [first.key]);
+    // Told once more, and late: the one that is there now is not meant.
+    let late = PeerMessage::Journal {
+        intents: Vec::new(),
+        outcomes: Vec::new(),
+        withdrawn: vec![first.key],
+        withdrawn_made: vec![first.at],
+        history: false,
+    };
+    rig.peer("gc-2", late);
+    assert!(rig.engine.book.open_intent(&first.key).is_some());
 }
 
 #[test]
@@ -267,6 +279,7 @@ fn an_intent_told_by_a_third_member_is_acknowledged_to_its_maker_too() {
         intents: vec![intent.clone()],
         outcomes: Vec::new(),
         withdrawn: Vec::new(),
+        withdrawn_made: Vec::new(),
         history,
     };
     rig.peer("gc-2", told(true));

@@ -102,6 +102,21 @@ fn calls_that_are_read_after_a_notification_are_newer() {
 }
 
 #[test]
+fn the_state_that_was_read_is_told_where_the_calls_are_refused() {
+    for (state, left) in [("READY", 1), ("LOGOUT", 0)] {
+        let mut rig = read_again();
+        ringing(&mut rig);
+        if state == "LOGOUT" {
+            rig.engine.asked_out(&agent("1001"));
+        }
+        rig.answer(answer(Answer::User(Box::new(user("1001", state)))));
+        rig.answer(refused(400));
+        assert_eq!(states(&rig), [state]);
+        assert_eq!(listed(&rig), [left], "calls of one who is {state}");
+    }
+}
+
+#[test]
 fn notifications_without_end_do_not_put_off_what_a_sign_in_is_told() {
     let mut rig = Rig::leader();
     rig.send("Connect#1001", "other,pw", "c1");

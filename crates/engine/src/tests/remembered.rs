@@ -297,15 +297,15 @@ fn outcomes_that_no_peer_can_be_told_are_bounded() {
     assert_eq!(told.sum::<usize>(), crate::limits::OUTCOMES_TOLD_AGAIN);
 }
 
-/// In a cut the agent's client may have dialled again at the other side: not before this process was
-/// there to be in doubt.
+/// In a cut the agent's client may have dialled again at the other side, which answers in doubt while
+/// this process is not there.
 #[test]
 fn nor_is_any_where_a_member_may_have_made_one_unheard() {
     let before = "2023-11-14T22:13:19.900Z";
     for (away, created, outcome) in [
         (false, "2033-11-14T22:13:21.500Z", Outcome::Accepted),
         (true, "2033-11-14T22:13:21.500Z", Outcome::InDoubt),
-        (true, before, Outcome::Accepted),
+        (true, before, Outcome::InDoubt),
     ] {
         let raw = seen("m1");
         let mut rig = restored(|rig| {

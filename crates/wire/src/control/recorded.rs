@@ -69,6 +69,7 @@ fn samples() -> Vec<PeerMessage> {
             intents: vec![intent()],
             outcomes: vec![accepted()],
             withdrawn: vec![[3; 16]],
+            withdrawn_made: Vec::new(),
             history: true,
         },
         PeerMessage::JournalAck {
@@ -581,6 +582,7 @@ fn what_an_older_version_did_not_say_of_commands_is_taken_as_nothing() {
         intents: vec![intent],
         outcomes: vec![accepted()],
         withdrawn: vec![[3; 16]],
+        withdrawn_made: Vec::new(),
         history: false,
     };
     assert_eq!(message, expected);

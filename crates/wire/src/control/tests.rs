@@ -307,6 +307,7 @@ fn an_intent_of_a_key_that_is_no_agent_id_arrives() {
         intents: vec![intent],
         outcomes: Vec::new(),
         withdrawn: Vec::new(),
+        withdrawn_made: Vec::new(),
         history: false,
     };
     let sealed = sealer(Some('a')).seal(None, &message).unwrap();
