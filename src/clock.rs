@@ -50,7 +50,6 @@ impl Clock {
 
     /// When [`Now::mono`] will be this, should the machine not sleep before.
     pub(crate) fn instant(&self, mono: u64) -> tokio::time::Instant {
-        #[allow(clippy::disallowed_methods)]
         let now = Instant::now();
         (now + Duration::from_millis(mono.saturating_sub(self.mono()))).into()
     }

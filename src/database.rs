@@ -91,6 +91,15 @@ impl DatabaseFile {
     }
 }
 
+/// A table that was never written does not exist; that is no error.
+pub(crate) fn if_written<T>(table: Result<T, redb::TableError>) -> Result<Option<T>, redb::Error> {
+    match table {
+        Ok(table) => Ok(Some(table)),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod testing {
     //! Disks that fail, or hang, when told to.

@@ -288,7 +288,6 @@ fn spawn_call(
     let results = results.clone();
     let host = hosts.get(call.node).cloned();
     tokio::spawn(async move {
-        #[allow(clippy::disallowed_methods)]
         let started = Instant::now();
         let request = client.call(
             call.node,

@@ -33,6 +33,7 @@ mod finesse;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod journal;
+#[cfg(feature = "lab")]
 pub mod lab;
 pub mod lease;
 mod listener;
@@ -57,6 +58,7 @@ pub use tandem_model as model;
 pub use tandem_model::catalogue;
 pub use tandem_net as net;
 pub use tandem_settings as settings;
+#[cfg(feature = "lab")]
 pub use tandem_simulator as simulator;
 pub use tandem_wire as wire;
 

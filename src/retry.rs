@@ -1,5 +1,5 @@
-//! Delays between attempts of the shells and tools: exponential, with jitter. The engine plans its
-//! own retries under its own clock.
+//! Delays between attempts of a client to reach its brokers: exponential, with jitter. What an
+//! instance tries again the engine plans, under its own clock.
 //!
 //! The only file that uses the crate `backoff`, which is unmaintained: it computes delays, and
 //! nothing from outside reaches it.

@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
-use crate::database::{self, DatabaseFile, Opener};
+use crate::database::{self, DatabaseFile, Opener, if_written};
 use crate::engine::command::{Keep, KeptGroup};
 use crate::engine::peer::SessionRecord;
 use crate::model::Destination;
@@ -197,7 +197,7 @@ fn failed(path: &Path, error: &dyn std::error::Error) -> StoreError {
 fn read(db: &Database, ring: &Ring) -> Result<Kept, redb::Error> {
     let mut kept = Kept::default();
     let tables = db.begin_read()?;
-    if let Some(table) = existing(tables.open_table(SESSIONS))? {
+    if let Some(table) = if_written(tables.open_table(SESSIONS))? {
         for entry in table.iter()? {
             let (_, sealed) = entry?;
             match ring.open(sealed.value()) {
@@ -206,7 +206,7 @@ fn read(db: &Database, ring: &Ring) -> Result<Kept, redb::Error> {
             }
         }
     }
-    if let Some(table) = existing(tables.open_table(DESTINATIONS))? {
+    if let Some(table) = if_written(tables.open_table(DESTINATIONS))? {
         for entry in table.iter()?.take(MAX_DESTINATIONS) {
             let (name, ()) = {
                 let (name, unit) = entry?;
@@ -215,10 +215,10 @@ fn read(db: &Database, ring: &Ring) -> Result<Kept, redb::Error> {
             kept.destinations.extend(Destination::new(&name).ok());
         }
     }
-    if let Some(table) = existing(tables.open_table(NUMBERS))? {
+    if let Some(table) = if_written(tables.open_table(NUMBERS))? {
         kept.epoch = table.get(EPOCH)?.map_or(0, |epoch| epoch.value());
     }
-    if let Some(table) = existing(tables.open_table(GROUPS))? {
+    if let Some(table) = if_written(tables.open_table(GROUPS))? {
         for entry in table.iter()? {
             let (_, json) = entry?;
             match serde_json::from_slice(json.value()) {
@@ -297,15 +297,6 @@ impl Ring {
             .flatten();
         let plain = keys.find_map(|keys| keys.open_bytes(PURPOSE, sealed))?;
         serde_json::from_slice(&plain).ok()
-    }
-}
-
-/// A table that was never written does not exist; that is no error.
-fn existing<T>(table: Result<T, redb::TableError>) -> Result<Option<T>, redb::Error> {
-    match table {
-        Ok(table) => Ok(Some(table)),
-        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(error) => Err(error.into()),
     }
 }
 

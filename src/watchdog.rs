@@ -159,7 +159,6 @@ fn broken(what: &'static str) -> ! {
     std::process::exit(EXIT);
 }
 
-#[allow(clippy::disallowed_methods)]
 fn now() -> Instant {
     Instant::now()
 }

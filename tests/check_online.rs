@@ -203,6 +203,34 @@ fn what_the_broker_list_gets_wrong_is_said_with_the_cure() {
             "{code}: {said}"
         );
 
+        // A broker of its own among the addresses of the first.
+        let nodes = shared.brokers().nodes();
+        let (other, other_api) = (nodes[1].place(), nodes[1].management_url());
+        let mixed = [
+            (
+                "broker.url.1",
+                amqp.replace("/%2f", &format!(",{other}/%2f")),
+            ),
+            ("broker.management-url.1", format!("{api},{other_api}")),
+            ("broker.url.2", format!("amqp://guest:guest@{dead}/%2f")),
+            ("broker.management-url.2", format!("http://{dead}")),
+        ];
+        let mixed = site(shared, "listed", &mixed).await;
+        let (_, said) = asked(&mixed).await;
+        let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        let cure = "give a broker of its own an entry of its own";
+        for wanted in ["it belongs to another cluster", cure] {
+            assert!(words.contains(wanted), "{wanted}: {said}");
+        }
+        let config = mixed.config.display().to_string();
+        let (code, said) = tandem(&["topology", "apply", "--config", &config]).await;
+        assert_ne!(code, 0, "{said}");
+        assert!(said.contains("it belongs to another cluster"), "{said}");
+        assert!(
+            !said.contains("created") && !said.contains("updated"),
+            "{said}"
+        );
+
         // Said once, and not as all that is missing there; and not before something is set.
         let elsewhere = [("broker.url.1", amqp.replace("/%2f", "/nowhere"))];
         let elsewhere = site(shared, "listed", &elsewhere).await;

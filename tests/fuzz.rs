@@ -8,10 +8,6 @@
     clippy::expect_used,
     reason = "a test fails by panic"
 )]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "the length of a run is measured in time"
-)]
 
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};

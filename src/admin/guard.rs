@@ -228,7 +228,6 @@ fn refused(status: StatusCode, words: &str) -> Refusal {
     }
 }
 
-#[allow(clippy::disallowed_methods)]
 fn now() -> Instant {
     Instant::now()
 }

@@ -1,5 +1,5 @@
 //! What the admin API shows, as JSON Schemas. The types stand in `tandem_engine::view`,
-//! `tandem_wire::peer`, [`crate::network`] and beside this file; tests/contracts.rs holds the two
+//! `tandem_wire::peer`, [`crate::network`] and beside this file; tests/contracts holds the two
 //! together: a member that is shown and stands not here is a failure, and the other way round.
 
 use serde_json::{Map, Value, json};

@@ -75,7 +75,6 @@ fn whose(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    #[allow(clippy::disallowed_methods)]
     fn now() -> Instant {
         Instant::now()
     }

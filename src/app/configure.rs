@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::broker::{BrokerAddress, BrokerConfig, GroupConfig};
+use crate::broker::{self, BrokerAddress, BrokerConfig, GroupConfig};
 use crate::clock::wall_ms;
 use crate::downstream::{self, NodeConfig};
 use crate::engine::Config;
@@ -122,14 +122,16 @@ fn node_label(url: &str) -> String {
 }
 
 fn broker_policy(settings: &Settings) -> BrokerPolicy {
-    let broker = &settings.broker;
+    let wished = &settings.broker;
     BrokerPolicy {
-        labels: broker.urls.iter().map(|url| url.label.clone()).collect(),
-        spare: broker.backup,
-        priority_backup: broker.priority_backup,
-        failback_hold: millis(broker.failback_hold),
-        reconnect_delay: millis(broker.reconnect_delay),
-        reconnect_delay_max: millis(broker.reconnect_delay_max),
+        labels: wished.urls.iter().map(|url| url.label.clone()).collect(),
+        spare: wished.backup,
+        priority_backup: wished.priority_backup,
+        failback_hold: millis(wished.failback_hold),
+        reconnect_delay: millis(wished.reconnect_delay),
+        reconnect_delay_max: millis(wished.reconnect_delay_max),
+        far_follower: broker::FAR_FOLLOWER,
+        stands_back: broker::STANDS_BACK,
     }
 }
 

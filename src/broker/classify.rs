@@ -26,8 +26,8 @@ pub enum Class {
     Garbled,
     /// No answer in time.
     Timeout,
-    /// No answer in time to what the broker may do yet, and nobody would look after then: the link
-    /// has to end.
+    /// No answer in time to what the broker may do yet, and nobody would look after then: the
+    /// channel has to end, or the link.
     Outstanding,
     /// This machine lacks what a connection takes: the broker may be as well as ever.
     NoRoom(Resource),

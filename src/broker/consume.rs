@@ -19,11 +19,12 @@ use super::decode::translated;
 use super::encode::short;
 use super::link::{Link, Op};
 use super::second::Marker;
+use super::ways::close;
 use crate::clock::wall_ms;
 use crate::engine::Input;
-use crate::engine::fitness::Way;
 use crate::engine::ids::DeliveryId;
 use crate::engine::input::{Delivery, Source};
+use crate::engine::way::Way;
 use crate::network::queue_tag;
 use crate::wire::command::parse;
 
@@ -294,9 +295,6 @@ impl Consumers {
                 self.expired = false;
                 let said = || Problem::new(Class::NotFound, "the queue was deleted");
                 let problem = problem.unwrap_or_else(said);
-                if problem.class == Class::Outstanding {
-                    return Some(problem);
-                }
                 self.link.proved(Way::Expired, Err(problem)).await;
                 None
             }
@@ -328,7 +326,7 @@ impl Consumers {
 
 /// Registers a consumer. Where the answer does not come in time the request is not taken back: the
 /// broker may register it yet, and what that one would be given nobody would settle. So the
-/// problem is then [`Class::Outstanding`], which ends the link.
+/// problem is then [`Class::Outstanding`]: the channel has to end, or the link.
 pub(super) async fn register(
     channel: &Channel,
     queue: &str,
@@ -362,8 +360,17 @@ async fn consume_expired(link: &Link) -> Option<Problem> {
         let marker = link.expired.replace(channel.clone());
         let tag = format!("{}.expired", config.instance);
         let how = (BasicConsumeOptions::default(), FieldTable::default());
-        let consumer = register(&channel, &queue, &tag, how).await?;
-        Ok((consumer, marker))
+        match register(&channel, &queue, &tag, how).await {
+            Ok(consumer) => Ok((consumer, marker)),
+            Err(problem) => {
+                if problem.class == Class::Outstanding {
+                    // The channel has no other consumer: the broker ends one that it registers yet
+                    // together with it, and what that was given goes back.
+                    close(channel).await;
+                }
+                Err(problem)
+            }
+        }
     };
     match registered.await {
         Ok((consumer, marker)) => {

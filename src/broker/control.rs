@@ -1,7 +1,6 @@
 //! The own control queue: one exclusive consumer, so that a second process with the same instance
 //! id is noticed.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -72,7 +71,7 @@ pub(super) async fn run(link: Arc<Link>) -> End {
         let ended = tokio::select! {
             ended = receive(&link, &channel, consumer, &seen) => ended,
             wedged = looped::watch(&link, &seen) => Some(wedged),
-            never = keep_bound(&link) => match never {},
+            () = keep_bound(&link) => None,
         };
         link.attached.store(false, Ordering::Relaxed);
         if let Some(problem) = ended {
@@ -82,6 +81,8 @@ pub(super) async fn run(link: Arc<Link>) -> End {
             link = link.epoch.0,
             "the control queue was deleted and is declared again"
         );
+        // With the consumer of the queue that was, where the broker did not say that it is gone.
+        ways::close(channel).await;
         tokio::time::sleep(AGAIN).await;
     }
 }
@@ -216,8 +217,9 @@ async fn bind(link: &Link, channel: &Channel) -> Result<(), Problem> {
 }
 
 /// Nobody is told when a binding or the exchange is deleted, and the queue stays: peers would not be
-/// heard any more. So both are seen to, again and again; never returns.
-async fn keep_bound(link: &Link) -> Infallible {
+/// heard any more. So both are seen to, again and again. Returns where the queue itself is gone, of
+/// which the consumer is told as a rule, and not always.
+async fn keep_bound(link: &Link) {
     loop {
         tokio::time::sleep(BIND_AGAIN).await;
         let again = async {
@@ -229,11 +231,20 @@ async fn keep_bound(link: &Link) -> Infallible {
                 result => result,
             }
         };
-        // What is lost with the link, or refused, shows elsewhere.
-        if let Err(problem) = again.await {
-            tracing::debug!(link = link.epoch.0, %problem, "the control queue is not bound again");
+        match again.await {
+            Err(problem) if is_no_queue(&problem) => return,
+            // What is lost with the link, or refused, shows elsewhere.
+            Err(problem) => {
+                tracing::debug!(link = link.epoch.0, %problem, "the control queue is not bound again");
+            }
+            Ok(()) => {}
         }
     }
+}
+
+/// As opposed to one that is on a node that is down, and to a missing exchange.
+fn is_no_queue(problem: &Problem) -> bool {
+    problem.class == Class::NotFound && problem.text.contains("no queue '")
 }
 
 /// A refusal closes its channel.

@@ -66,8 +66,8 @@ pub(crate) async fn open(
     let cut = CutOnDrop(Arc::clone(&cutter));
     let (limit, tls) = (how.limit, how.tls.clone());
     let silence = 2 * how.heartbeat.max(Duration::from_secs(1));
-    let connect = async move |uri: AMQPUri, runtime: async_rs::TokioRuntime| {
-        let connect = amqp::connect(&uri, &tls, &runtime, |socket| {
+    let connect = async move |uri: AMQPUri| {
+        let connect = amqp::connect(&uri, &tls, |socket| {
             options::long_lived(&socket, silence);
             remember(&cutter, socket.try_clone()?)
         });

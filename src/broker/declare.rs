@@ -14,7 +14,7 @@ use super::connect::{Conn, rpc};
 use super::encode::short;
 use super::link::Link;
 use super::topology::{self, ExchangeSpec, QueueSpec};
-use crate::engine::fitness::Way;
+use crate::engine::way::Way;
 use crate::model::brokers::OTHER_TYPE_CURE;
 
 /// How long an exchange may take: without it a link stands, and it is tried again.

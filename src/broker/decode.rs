@@ -66,7 +66,7 @@ pub(super) fn raw_message(delivery: Delivery) -> RawMessage {
         attempt: header(headers, "x-attempt").and_then(attempt),
         trace: trace(headers),
         redelivered,
-        federated: hops.is_some(),
+        relayed: hops.is_some(),
         redelivered_upstream: hops.is_some_and(any_hop_redelivered),
         visit_count: header(headers, "visit-count").and_then(as_number),
         put_aside: put_aside(headers),
@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(raw.timestamp, Some(1_700_000_000));
         assert_eq!(raw.message_id.as_deref(), Some("m-1"));
         assert_eq!(&raw.body[..], b"body");
-        assert!(!raw.federated);
+        assert!(!raw.relayed);
     }
 
     #[test]
@@ -345,9 +345,9 @@ mod tests {
             read(BasicProperties::default().with_headers(headers), b"")
         };
         let flagged = with_hops(vec![hop(false), hop(true)]);
-        assert!(flagged.federated && flagged.redelivered_upstream && flagged.maybe_seen());
+        assert!(flagged.relayed && flagged.redelivered_upstream && flagged.maybe_seen());
         let clean = with_hops(vec![hop(false)]);
-        assert!(clean.federated && !clean.maybe_seen());
+        assert!(clean.relayed && !clean.maybe_seen());
     }
 
     #[test]
@@ -539,7 +539,7 @@ mod tests {
         ]);
         let raw = read(BasicProperties::default().with_headers(headers), b"");
         assert_eq!((raw.deadline, raw.attempt, raw.kind), (None, Some(2), None));
-        assert!(raw.federated && !raw.redelivered_upstream);
+        assert!(raw.relayed && !raw.redelivered_upstream);
     }
 
     #[test]

@@ -26,9 +26,9 @@ use super::classify::{Class, Problem};
 use super::connect::{Conn, rpc, within};
 use super::encode::Message;
 use super::link::Link;
-use crate::engine::fitness::Way;
 use crate::engine::ids::PublishId;
 use crate::engine::input::PublishOutcome;
+use crate::engine::way::Way;
 
 /// Replies waiting; more are answered as failed.
 const MAX_WAITING: usize = 1024;
@@ -245,7 +245,7 @@ impl Replies {
             loss => return self.failed(suspect.id, &loss).await,
         };
         tracing::debug!(%problem, "the address of a direct reply costs its connection");
-        tell(&self.link, suspect.id, PublishOutcome::Returned).await;
+        tell(&self.link, suspect.id, PublishOutcome::Untaken).await;
     }
 
     /// The connection is of no use any more: what is not confirmed is suspected.

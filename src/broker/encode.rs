@@ -212,11 +212,11 @@ fn reply_message(
         .with_type("Reply".into())
         .with_message_id(short(message_id));
     match route {
-        ReplyRoute::Queue(queue) => {
+        ReplyRoute::Near(queue) => {
             message.key = short(&queue);
             message.mandatory = true;
         }
-        ReplyRoute::Federated(key) => {
+        ReplyRoute::Far(key) => {
             message.exchange = short(&context.object("replies"));
             message.key = short(&key);
             message.mandatory = true;

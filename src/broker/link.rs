@@ -14,9 +14,9 @@ use super::connect::{Conn, Endpoint, Node};
 use super::second::Second;
 use super::topology::{self, QueueSpec};
 use crate::engine::command::Outbound;
-use crate::engine::fitness::Way;
 use crate::engine::ids::{LinkEpoch, PublishId};
 use crate::engine::input::PublishOutcome;
+use crate::engine::way::Way;
 use crate::model::InstanceId;
 
 /// Operations waiting on a link. More means that the link does not work: it is ended.

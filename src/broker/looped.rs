@@ -13,7 +13,7 @@ use super::classify::{Class, Problem};
 use super::connect::rpc;
 use super::encode::short;
 use super::link::Link;
-use crate::engine::fitness::Way;
+use crate::engine::way::Way;
 
 /// Which part of the interval a look may come late; later, this process was short of CPU itself, and
 /// a message of its own that it did not hear says nothing.

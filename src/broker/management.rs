@@ -159,6 +159,15 @@ impl ManagementClient {
         })
     }
 
+    /// One client a node.
+    pub fn each(&self) -> impl Iterator<Item = Self> {
+        self.bases.iter().map(|base| Self {
+            bases: Arc::new(vec![base.clone()]),
+            current: Arc::default(),
+            ..self.clone()
+        })
+    }
+
     /// Base URL of the one that answered last, for messages.
     pub fn base(&self) -> &str {
         let at = self.current.load(Ordering::Relaxed);

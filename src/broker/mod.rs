@@ -11,7 +11,7 @@
 //!   │    ├─ probe channel: consumers of a peer's queue     probe.rs
 //!   │    └─ on the spare: what blocks a federation link    rescue.rs
 //!   ├─ connection tandem/<instance>/publish        publish.rs, encode.rs
-//!   ├─ short-lived channels of both                ways.rs, declare.rs
+//!   ├─ short-lived channels of both                ways.rs, declare.rs, majority.rs
 //!   └─ connection tandem/<instance>/direct-reply   direct.rs, opened at need; may die
 //! ```
 //!
@@ -31,6 +31,7 @@ pub mod fence;
 pub mod guard;
 mod link;
 mod looped;
+mod majority;
 pub mod management;
 mod probe;
 pub mod probes;
@@ -71,6 +72,15 @@ use crate::wire::event::Format;
 
 use connect::Endpoint;
 use link::{LinkHandle, Op, Publication, Settle};
+
+/// `x-priority` of a follower's consumers at another broker than the leader's. A federation link
+/// consumes at -1 (measured): below it, what is published at the follower's broker goes over the
+/// link to the leader, and to the follower only where nobody takes it from there.
+pub const FAR_FOLLOWER: i32 = -10;
+/// `x-priority` of a newcomer that may have the wrong key. None that is configured is lower; and
+/// federation fetches messages for consumers of 0 and more only, so that they do not lie at the
+/// other broker where the newcomer is alone.
+pub const STANDS_BACK: i32 = 0;
 
 /// Bound of one exchange with the broker (a declare, a confirm); lapin has none of its own.
 const RPC_LIMIT: Duration = Duration::from_secs(10);

@@ -13,6 +13,7 @@ use super::classify::Problem;
 use super::connect::{self, Conn, Endpoint, Node, rpc, within};
 use super::encode::short;
 use super::{BrokerConfig, BrokerError};
+use crate::model::brokers::not_one_cluster;
 use crate::net::dial;
 
 /// How long a probe may be under way.
@@ -38,13 +39,24 @@ pub struct Crossing {
 /// A connection, or why there is none.
 type Opened = Result<Conn, String>;
 
+/// An address of a broker that cannot be used beside the one that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrong {
+    /// `host:port`.
+    pub node: String,
+    /// Why.
+    pub why: String,
+    /// It is reached, and another broker's.
+    pub foreign: bool,
+}
+
 /// What trying all addresses of a broker has given.
 struct Reached {
     opened: Opened,
     /// The address that is used, where there are several.
     node: Option<String>,
-    /// Addresses beside it that cannot be used, and why.
-    wrong: Vec<(String, String)>,
+    /// Addresses beside it that cannot be used.
+    wrong: Vec<Wrong>,
     /// Addresses in all.
     nodes: usize,
 }
@@ -58,8 +70,8 @@ pub struct Reach<'p> {
     pub problem: Option<&'p str>,
     /// The address that is used, where several are configured.
     pub node: Option<&'p str>,
-    /// Addresses beside it that cannot be used, and why.
-    pub wrong: &'p [(String, String)],
+    /// Addresses beside it that cannot be used.
+    pub wrong: &'p [Wrong],
     /// How many addresses are configured.
     pub nodes: usize,
 }
@@ -153,19 +165,23 @@ async fn open_nodes(config: &BrokerConfig, endpoint: &Endpoint) -> Reached {
             opened.map_err(|problem| problem.to_string()),
         )
     });
-    let (mut conn, mut wrong) = (None, Vec::new());
+    let mut conn: Option<(String, Conn)> = None;
+    let (mut wrong, mut foreigners) = (Vec::new(), Vec::new());
     for (label, opened) in futures::future::join_all(each).await {
-        match opened {
-            Ok(opened) if conn.is_none() => conn = Some((label, opened)),
-            Ok(spare) => spare.close().await,
-            Err(why) => wrong.push((label, why)),
+        match (opened, &conn) {
+            (Ok(opened), None) => conn = Some((label, opened)),
+            (Ok(spare), Some((first, chosen))) => {
+                foreigners.extend(foreign(first, chosen, &spare).map(|why| (label, why)));
+                spare.close().await;
+            }
+            (Err(why), _) => wrong.push((label, why)),
         }
     }
     match conn {
         Some((node, conn)) => Reached {
             opened: Ok(conn),
             node: (nodes.len() > 1).then_some(node),
-            wrong,
+            wrong: told(wrong, false).chain(told(foreigners, true)).collect(),
             nodes: nodes.len(),
         },
         None => Reached {
@@ -175,6 +191,17 @@ async fn open_nodes(config: &BrokerConfig, endpoint: &Endpoint) -> Reached {
             nodes: nodes.len(),
         },
     }
+}
+
+fn told(addresses: Vec<(String, String)>, foreign: bool) -> impl Iterator<Item = Wrong> {
+    let each = addresses.into_iter();
+    each.map(move |(node, why)| Wrong { node, why, foreign })
+}
+
+/// Why a node cannot stand beside another one in one entry: it is of another cluster.
+fn foreign(first: &str, chosen: &Conn, other: &Conn) -> Option<String> {
+    let [ours, theirs] = [chosen, other].map(|conn| conn.inner.greeting.cluster_name.as_str());
+    not_one_cluster(first, ours, theirs)
 }
 
 async fn cross(

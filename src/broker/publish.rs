@@ -440,7 +440,7 @@ fn outcome_of(answer: &Answer, returned: bool) -> PublishOutcome {
     match answer {
         Some(Ok(Confirmation::Nack(_))) => PublishOutcome::Refused,
         Some(Ok(Confirmation::Ack(_) | Confirmation::NotRequested)) if returned => {
-            PublishOutcome::Returned
+            PublishOutcome::Untaken
         }
         Some(Ok(Confirmation::Ack(_) | Confirmation::NotRequested)) => PublishOutcome::Confirmed,
         Some(Err(_)) | None => PublishOutcome::Failed,

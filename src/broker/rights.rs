@@ -26,30 +26,33 @@ pub struct Needs {
     pub bound_to: String,
 }
 
-/// A right that the user lacks.
+/// Something that an instance would do and this user could not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denied {
     /// Label of the broker.
     pub broker: String,
     /// What an instance would do.
     pub act: String,
-    /// The broker's words.
+    /// The broker's words, or that it said none.
     pub why: String,
+    /// For want of a right; else it failed, or got no answer.
+    pub refused: bool,
 }
 
 impl Probes {
-    /// The rights that are missing, on every broker that is reached. What does not exist is not
-    /// judged. `key` must be nobody's: the routing key of what is published.
+    /// The rights that are missing, on every broker that is reached, and what failed otherwise. What
+    /// does not exist, or is there with other properties, is not judged. `key` must be nobody's: the routing key of what is published.
     pub async fn denied(&self, needs: &Needs, key: &str) -> Vec<Denied> {
         let mut denied = Vec::new();
         for (broker, conn) in self.reached() {
             for (act, result) in try_all(conn, needs, key).await {
                 if let Err(problem) = result
-                    && problem.class == Class::AccessRefused
+                    && !matches!(problem.class, Class::NotFound | Class::Precondition)
                 {
                     denied.push(Denied {
                         broker: broker.to_owned(),
                         act,
+                        refused: problem.class == Class::AccessRefused,
                         why: problem.text,
                     });
                 }

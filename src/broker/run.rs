@@ -14,10 +14,12 @@ use super::classify::{Class, Problem};
 use super::connect::{Conn, rpc, within};
 use super::link::{Control, Link, LinkQueues, fail_all};
 use super::second::Second;
-use super::{CLOSE_LIMIT, Context, consume, declare, probe, publish, rescue, settle, ways};
+use super::{
+    CLOSE_LIMIT, Context, consume, declare, majority, probe, publish, rescue, settle, ways,
+};
 use crate::engine::Input;
-use crate::engine::fitness::Way;
 use crate::engine::ids::LinkEpoch;
+use crate::engine::way::Way;
 
 /// How often the state of connections and channels is looked at, beside the library's own news.
 const WATCH: Duration = Duration::from_millis(50);
@@ -100,6 +102,7 @@ async fn serve(link: Arc<Link>, lacks: Lacks, queues: LinkQueues, control: &Cont
     tasks.spawn(probe::run(Arc::clone(&link), queues.counts));
     tasks.spawn(rescue::run(Arc::clone(&link)));
     tasks.spawn(ways::run(Arc::clone(&link), queues.proofs));
+    tasks.spawn(majority::run(Arc::clone(&link)));
     tasks.spawn(declare::others(Arc::clone(&link)));
     let first = tasks.join_next().await;
     // The token of the handle too: a queue that was too full ends the link that way.

@@ -24,7 +24,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::management::{ManagementClient, ManagementError};
-use crate::model::brokers::QueueType;
+use crate::model::brokers::{KHEPRI_SINCE, QueueType, at_least};
 use crate::net::TlsClient;
 use crate::net::address::each_address;
 
@@ -71,9 +71,18 @@ pub(super) const TYPE: &str = "x-queue-type";
 /// A control queue that belongs to one node of a broker is deleted when it was not used this long.
 pub(super) const CONTROL_QUEUE_EXPIRES: Duration = Duration::from_secs(600);
 
+/// How long a quorum queue of RabbitMQ 4.3 keeps what a lost node's consumers held for them,
+/// milliseconds; 10 s unless somebody says otherwise, and clients wait meanwhile. Earlier versions
+/// give it on at once, and refuse a policy with this key.
+const DISCONNECTED_TIMEOUT_MS: u64 = 500;
+/// See [`DISCONNECTED_TIMEOUT_MS`].
+const DISCONNECTED_TIMEOUT: &str = "consumer-disconnected-timeout";
+
 /// What kind of messages a federation upstream carries.
 const MAIN: &str = "main";
 const CONTROL: &str = "control";
+/// What a policy of queues applies to.
+const QUEUES: &str = "queues";
 /// None: what a policy is for is not federated.
 const LOCAL: &str = "";
 
@@ -281,6 +290,8 @@ pub struct PolicySpec {
     pub objects: Vec<String>,
     /// The whole value, as the management API takes it.
     pub value: Value,
+    /// What its definition holds besides where the broker is RabbitMQ 4.3 or later.
+    pub since_4_3: Map<String, Value>,
 }
 
 /// Everything that one broker needs.
@@ -333,6 +344,26 @@ impl Topology {
 }
 
 impl BrokerPlan {
+    /// Whether what it needs depends on its version.
+    pub(super) fn depends_on_version(&self) -> bool {
+        self.policies.iter().any(|one| !one.since_4_3.is_empty())
+    }
+
+    /// The plan for a broker of this version.
+    #[must_use]
+    pub fn on(&self, version: &str) -> Self {
+        let mut plan = self.clone();
+        for policy in &mut plan.policies {
+            let later = std::mem::take(&mut policy.since_4_3);
+            if let Value::Object(definition) = &mut policy.value["definition"]
+                && at_least(version, KHEPRI_SINCE)
+            {
+                definition.extend(later);
+            }
+        }
+        plan
+    }
+
     fn of(input: &TopologyInput, index: usize) -> Self {
         let cluster = &input.cluster_name;
         let broker = input.brokers[index].clone();
@@ -440,6 +471,7 @@ fn upstream_value(kind: &str, uri: Value) -> Value {
 
 fn policies(input: &TopologyInput, federate: bool) -> Vec<PolicySpec> {
     let cluster = &input.cluster_name;
+    let quorum = input.queue_type == QueueType::Quorum;
     let policy = |name: &str, applies_to, objects: Vec<String>, mut definition: Value, kind| {
         if federate && kind != LOCAL {
             definition["federation-upstream-set"] = json!(set_name(cluster, kind));
@@ -450,11 +482,19 @@ fn policies(input: &TopologyInput, federate: bool) -> Vec<PolicySpec> {
             "priority": POLICY_PRIORITY,
             "definition": definition,
         });
+        let mut since_4_3 = Map::new();
+        if quorum && applies_to == QUEUES {
+            since_4_3.insert(
+                DISCONNECTED_TIMEOUT.to_owned(),
+                json!(DISCONNECTED_TIMEOUT_MS),
+            );
+        }
         PolicySpec {
             name: format!("{cluster}.{name}"),
             applies_to,
             objects,
             value,
+            since_4_3,
         }
     };
     // The default exchange with the queue's name as key: a federated message has lost its
@@ -464,7 +504,6 @@ fn policies(input: &TopologyInput, federate: bool) -> Vec<PolicySpec> {
         "dead-letter-exchange": "",
         "dead-letter-routing-key": format!("{cluster}.expired"),
     });
-    let quorum = input.queue_type == QueueType::Quorum;
     if quorum {
         // A command that instances held when they were lost is not given up for that. What expires
         // is kept until the queue of expired commands has it, which wants the third.
@@ -479,11 +518,11 @@ fn policies(input: &TopologyInput, federate: bool) -> Vec<PolicySpec> {
             format!("{cluster}.dead-letter"),
         ];
         let unlimited = json!({"delivery-limit": -1});
-        policies.push(policy("kept", "queues", kept, unlimited, LOCAL));
+        policies.push(policy("kept", QUEUES, kept, unlimited, LOCAL));
     }
     if !input.command_queues.is_empty() {
         let queues = input.command_queues.clone();
-        policies.push(policy("commands", "queues", queues, commands, MAIN));
+        policies.push(policy("commands", QUEUES, queues, commands, MAIN));
     }
     // A policy must not be empty; with one broker the exchanges need none.
     if federate {

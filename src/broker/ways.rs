@@ -23,9 +23,9 @@ use super::connect::{Conn, rpc};
 use super::declare::Declarer;
 use super::encode::short;
 use super::link::Link;
-use super::{Context, looped};
+use super::{Context, looped, majority};
 use crate::engine::Input;
-use crate::engine::fitness::{Proof, Way};
+use crate::engine::way::{Proof, Way};
 
 /// Routing key of what is rolled back.
 const KEY: &str = "tandem.proof";
@@ -217,6 +217,7 @@ async fn roll_back_once(link: &Link, exchange: &str) -> Result<(), Problem> {
 }
 
 async fn commands(link: &Link) -> Result<(), Problem> {
+    majority::prove(link).await?;
     let groups = &link.context.config.groups;
     for queue in groups.iter().flat_map(|group| &group.queues) {
         let spec = super::declare::queue_spec(&link.context, queue);

@@ -83,7 +83,7 @@ fn next(program: Option<&Path>) -> String {
     format!("\ntry next:\n{lines}")
 }
 
-pub(super) fn stop_at_signals(stop: CancellationToken) -> std::io::Result<()> {
+pub(in crate::cli) fn stop_at_signals(stop: CancellationToken) -> std::io::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;

@@ -1,40 +1,54 @@
 //! `tandem drill`: what a failover costs, measured.
 
 mod live;
+#[cfg(feature = "lab")]
+mod pair;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use super::client::Target;
 use super::context;
 use super::output::Look;
 use super::table::{Cell, plain, render, state};
-use super::{demo, exit, output};
-use crate::lab::demo::{Drill, Drilled, Verdict, drills};
+use super::{exit, output};
+#[cfg(feature = "lab")]
+use crate::lab::demo::Drill;
 use crate::settings::Settings;
-
-/// Ids of one kind that are named where something went wrong.
-const NAMED: usize = 5;
 
 /// Arguments of `tandem drill`.
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "\
+#[cfg_attr(
+    not(feature = "lab"),
+    command(after_help = "\
+This program was built without its laboratory: there is --live alone. It does to the pair behind
+--url only what loses nothing: it hands the lead over and back and, with the instance's property
+file, puts it off its broker once, so that it goes on over the spare connection. Commands that
+change nothing measure it.
+
+Exit codes: 0 nothing lost or doubled; 1 something was; 64 usage; 69 the instance cannot be reached")
+)]
+#[cfg_attr(
+    feature = "lab",
+    command(after_help = "\
 Without --live it starts a pair of its own on this machine (two brokers, two instances, a simulated
 downstream, 50 agents), keeps it busy, and measures one fault after the other. With --live it does
 to the pair behind --url only what loses nothing: it hands the lead over and back and, with the
 instance's property file, puts it off its broker once, so that it goes on over the spare connection.
 Commands that change nothing measure it.
 
-Exit codes: 0 nothing lost or doubled; 1 something was; 64 usage; 69 the instance cannot be reached")]
+Exit codes: 0 nothing lost or doubled; 1 something was; 64 usage; 69 the instance cannot be reached")
+)]
 pub struct Args {
     /// Which drills; all of them without a name
+    #[cfg(feature = "lab")]
     #[arg(value_name = "DRILL")]
     pub drills: Vec<Drill>,
     /// On the running pair behind --url: switchover and back, spare broker
-    #[arg(long, conflicts_with = "drills")]
+    #[cfg_attr(feature = "lab", arg(long, conflicts_with = "drills"))]
+    #[cfg_attr(not(feature = "lab"), arg(long, required = true))]
     pub live: bool,
     /// Which instance, with --live; its property file tells the brokers' addresses and user.
     #[command(flatten)]
@@ -68,27 +82,19 @@ pub fn run(args: &Args, json: bool) -> ExitCode {
 }
 
 async fn drilled(args: &Args, settings: Option<&Settings>, json: bool) -> u8 {
-    if args.live {
-        return match live::run(&args.target, settings).await {
+    #[cfg(feature = "lab")]
+    if !args.live {
+        return match pair::run(&args.drills, json).await {
             Ok(rows) => print(&rows, json),
-            Err(error) => error.report(),
+            Err(error) => {
+                complain!("tandem drill: {error}");
+                exit::FAILED
+            }
         };
     }
-    let stop = CancellationToken::new();
-    if let Err(error) = demo::stop_at_signals(stop.clone()) {
-        complain!("tandem drill: signals: {error}");
-    }
-    let chosen = if args.drills.is_empty() {
-        Drill::ALL.to_vec()
-    } else {
-        args.drills.clone()
-    };
-    match drills(&chosen, (json, output::print), stop).await {
-        Ok(results) => print(&results.iter().map(row).collect::<Vec<_>>(), json),
-        Err(error) => {
-            complain!("tandem drill: {error}");
-            exit::FAILED
-        }
+    match live::run(&args.target, settings).await {
+        Ok(rows) => print(&rows, json),
+        Err(error) => error.report(),
     }
 }
 
@@ -107,48 +113,6 @@ struct Row {
     good: bool,
     /// Why it could not be carried out to its end.
     why: Option<String>,
-}
-
-fn row((drill, result): &Drilled) -> Row {
-    let verdict = match result {
-        Ok(verdict) => verdict,
-        Err(why) => {
-            return Row {
-                drill: drill.name().to_owned(),
-                why: Some(why.clone()),
-                ..Row::default()
-            };
-        }
-    };
-    let gap = verdict.gaps.first().and_then(|(_, gap)| *gap);
-    let counts = verdict.counts();
-    let in_doubt = counts[3];
-    Row {
-        drill: drill.name().to_owned(),
-        first_new: gap.and_then(|gap| gap.first_new),
-        silence: gap.map(|gap| gap.silence),
-        worst: gap.map(|gap| gap.worst),
-        counts: Some(counts),
-        good: verdict.is_good() && (in_doubt == 0 || !drill.planned()),
-        why: complaints(verdict),
-    }
-}
-
-/// What was lost or doubled, by name, as far as it fits.
-fn complaints(verdict: &Verdict) -> Option<String> {
-    let of = |what: &str, ids: &[String]| {
-        let shown: Vec<&str> = ids.iter().take(NAMED).map(String::as_str).collect();
-        let list = format!("{} {what}: {}", ids.len(), shown.join(", "));
-        (!ids.is_empty()).then_some(list)
-    };
-    let all = [
-        of("not answered", &verdict.totals.open),
-        of("calls accepted and never made", &verdict.not_made),
-        of("calls made twice", &verdict.doubled),
-        of("answered in two ways", &verdict.totals.contradicted),
-    ];
-    let all: Vec<String> = all.into_iter().flatten().collect();
-    (!all.is_empty()).then(|| all.join("; "))
 }
 
 fn print(rows: &[Row], json: bool) -> u8 {

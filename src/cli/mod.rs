@@ -11,6 +11,7 @@ pub mod commands;
 pub mod completions;
 mod context;
 pub mod deadletter;
+#[cfg(feature = "lab")]
 pub mod demo;
 pub mod doctor;
 pub mod drain;
@@ -26,6 +27,7 @@ pub mod run;
 pub mod schema;
 pub mod send;
 pub mod sessions;
+#[cfg(feature = "lab")]
 pub mod simulate;
 pub mod status;
 pub mod support_bundle;
@@ -42,8 +44,23 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+/// Of what the program has with its laboratory only.
+#[cfg(feature = "lab")]
+macro_rules! lab_examples {
+    () => {
+        "  tandem demo --seconds 40\n  tandem drill kill-leader drain\n"
+    };
+}
+#[cfg(not(feature = "lab"))]
+macro_rules! lab_examples {
+    () => {
+        "  tandem drill --live\n"
+    };
+}
+
 /// Shown under `tandem --help`.
-const AFTER: &str = "\
+const AFTER: &str = concat!(
+    "\
 Examples:
   tandem check site-1.properties site-2.properties
   tandem topology apply --config site-1.properties
@@ -56,15 +73,16 @@ Examples:
   tandem switchover --to gc-2 --wait
   tandem deadletter list --config site-1.properties
   tandem send 'MakeReady#1001' --broker 127.0.0.1:5672
-  tandem demo --seconds 40
-  tandem drill kill-leader drain
-
+",
+    lab_examples!(),
+    "\n\
 Exit codes:
   0   done
   1   what was asked for failed, or the answer is no
   64  usage or configuration error
   69  broker, peer or admin API unreachable
-  70  internal error";
+  70  internal error"
+);
 
 /// A paired-site broker connector: agent commands from RabbitMQ to Cisco Finesse and back, two
 /// instances as one.
@@ -89,6 +107,7 @@ pub enum Command {
     /// The broker objects that a configuration needs: print or apply them
     Topology(topology::Args),
     /// Run a downstream simulator in the foreground
+    #[cfg(feature = "lab")]
     Simulate(simulate::Args),
     /// Show an instance: roles, brokers, downstreams, peers, sessions
     Status(status::Args),
@@ -123,8 +142,9 @@ pub enum Command {
     /// Write one archive without secrets for those who help
     SupportBundle(support_bundle::Args),
     /// Show a pair at work on this machine, and what a kill of either half does
+    #[cfg(feature = "lab")]
     Demo(demo::Args),
-    /// Measure failovers on a pair of its own: seconds, lost, doubled, in doubt
+    /// Measure failovers: seconds, lost, doubled, in doubt
     Drill(drill::Args),
     /// Make a token for the admin API, and its line for admin.tokens-file
     Token(token::Args),
@@ -156,6 +176,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(args, json),
         Command::Topology(args) => topology::run(args, json),
+        #[cfg(feature = "lab")]
         Command::Simulate(args) => simulate::run(args, json),
         Command::Status(args) => status::run(args, json),
         Command::Sessions(args) => sessions::run(args, json),
@@ -173,6 +194,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Send(args) => send::run(&args, json),
         Command::Deadletter(args) => deadletter::run(&args, json),
         Command::SupportBundle(args) => support_bundle::run(args, json),
+        #[cfg(feature = "lab")]
         Command::Demo(args) => demo::run(&args, json),
         Command::Drill(args) => drill::run(&args, json),
         Command::Token(args) => token::run(&args, json),

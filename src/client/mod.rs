@@ -12,6 +12,7 @@ pub mod letters;
 mod link;
 mod pending;
 mod supervise;
+pub mod tally;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Contracts for machines: JSON Schemas of what travels over AMQP, an AsyncAPI document that uses
 //! them, OpenAPI documents of the listeners. `tandem schema` prints them, `docs/api` keeps them,
-//! and `tests/contracts.rs` holds them against what is really said.
+//! and `tests/contracts` holds them against what is really said.
 
 mod asyncapi;
 mod commands;

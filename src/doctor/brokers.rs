@@ -8,9 +8,11 @@ use serde_json::Value;
 use super::Report;
 use super::patience::Patience;
 use crate::broker::management::{ManagementClient, ManagementError, segment};
-use crate::broker::probes::Probes;
+use crate::broker::probes::{Probes, Wrong};
 use crate::broker::topology::{self, BrokerPlan, Setting, Topology, UNKNOWN};
-use crate::model::brokers::{HASH_CURE, ONE_CLUSTER_CURE, QueueType, VHOST_CURE, one_cluster};
+use crate::model::brokers::{
+    HASH_CURE, NOT_ONE_CLUSTER_CURE, ONE_CLUSTER_CURE, QueueType, VHOST_CURE, one_cluster,
+};
 use crate::net::address::each_address;
 
 /// A broker's clock may differ by so much: message times are whole seconds.
@@ -30,7 +32,12 @@ const LINK_CURE: &str = "look whether the other broker can be reached from this 
 pub(super) fn reached(probes: &Probes, report: &mut Report) {
     for broker in probes.brokers() {
         let part = format!("broker {}", broker.label);
-        for (node, why) in broker.wrong {
+        for Wrong { node, why, foreign } in broker.wrong {
+            if *foreign {
+                let seen = format!("AMQP: its address {node} cannot be used: {why}");
+                report.bad(part.clone(), seen, NOT_ONE_CLUSTER_CURE);
+                continue;
+            }
             report.warn(
                 part.clone(),
                 format!("AMQP: its address {node} cannot be used: {why}"),
@@ -107,6 +114,9 @@ pub(super) async fn managed(
             // All else is missing for that reason.
             report.bad(part, why, VHOST_CURE);
             continue;
+        }
+        if topology.queue_type == QueueType::Quorum {
+            no_majority(&part, plan, &client, report).await;
         }
         planned(&part, plan, report).await;
         judged_links(&part, plan, &version, report);
@@ -268,6 +278,41 @@ fn forgets(version: &str) -> bool {
     first && patch.is_some_and(|text| text.parse::<u32>().is_ok_and(|patch| patch < 6))
 }
 
+/// Quorum queues that give and take nothing, since too few of their members run.
+async fn no_majority(
+    part: &str,
+    plan: &BrokerPlan,
+    client: &ManagementClient,
+    report: &mut Report,
+) {
+    let vhost = segment(&plan.vhost);
+    let mut still = Vec::new();
+    for queue in &plan.queues {
+        let path = format!("queues/{vhost}/{}", segment(&queue.name));
+        let live = client.get(&path).await.ok().flatten().unwrap_or_default();
+        let lacks = minority(&live);
+        still.extend(lacks.map(|why| format!("queue {}: {why}", queue.name)));
+    }
+    if !still.is_empty() {
+        let seen = format!("{}; commands are not served there", still.join("; "));
+        report.bad(part, seen, "start the other nodes of this cluster");
+    }
+}
+
+/// Why a queue, as the management API describes it, has no majority; `None` where it has, or is not
+/// replicated. The list of members that run is behind where the state tells already.
+fn minority(queue: &Value) -> Option<String> {
+    let count = |key: &str| queue[key].as_array().map(Vec::len);
+    let members = count("members").filter(|_| queue["type"] == "quorum")?;
+    let runs = count("online").unwrap_or(members);
+    if 2 * runs <= members {
+        return Some(format!("{runs} of {members} members run: no majority"));
+    }
+    let state = queue["state"].as_str()?;
+    matches!(state, "minority" | "down")
+        .then(|| format!("its state is {state}: no majority of its {members} members runs"))
+}
+
 /// What nobody has taken.
 async fn left_behind(
     part: &str,
@@ -337,7 +382,43 @@ async fn unconsumed(
 
 #[cfg(test)]
 mod tests {
-    use super::forgets;
+    use serde_json::json;
+
+    use super::{forgets, minority};
+
+    #[test]
+    fn a_queue_without_a_majority_is_told_from_one_that_has_it() {
+        let queue = |members: usize, online: usize, state: &str| {
+            json!({"type": "quorum", "state": state,
+                   "members": vec!["n"; members], "online": vec!["n"; online]})
+        };
+        for (members, online, state, said) in [
+            (3, 1, "minority", "1 of 3 members run: no majority"),
+            (3, 1, "running", "1 of 3 members run: no majority"),
+            (2, 1, "minority", "1 of 2 members run: no majority"),
+            (
+                3,
+                3,
+                "minority",
+                "its state is minority: no majority of its 3 members runs",
+            ),
+            (
+                3,
+                2,
+                "down",
+                "its state is down: no majority of its 3 members runs",
+            ),
+        ] {
+            let found = minority(&queue(members, online, state));
+            assert_eq!(found.as_deref(), Some(said));
+        }
+        for (members, online, state) in [(3, 3, "running"), (3, 2, "running"), (1, 1, "running")] {
+            assert_eq!(minority(&queue(members, online, state)), None);
+        }
+        // On one node only; gone.
+        assert_eq!(minority(&json!({"type": "classic", "state": "down"})), None);
+        assert_eq!(minority(&json!(null)), None);
+    }
 
     #[test]
     fn versions_that_forget_what_links_hand_over_are_known() {

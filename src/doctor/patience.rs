@@ -41,7 +41,6 @@ impl Patience {
     }
 }
 
-#[allow(clippy::disallowed_methods)]
 fn now() -> Instant {
     Instant::now()
 }

@@ -11,6 +11,10 @@ use crate::settings::Settings;
 const CURE: &str =
     "give the user the rights that docs/security.md names: rabbitmqctl set_permissions";
 
+/// What to do about a broker that does not do it for another reason.
+const FAILED_CURE: &str = "a broker that answers nothing may have too few of its cluster's nodes, or no \
+                           memory or disk left: start the other nodes, look into its log";
+
 pub(super) async fn denied(probes: &Probes, settings: &Settings, report: &mut Report) {
     let denied = probes.denied(&needs(settings), &address()).await;
     for broker in probes.brokers().filter(|broker| broker.problem.is_none()) {
@@ -26,11 +30,12 @@ pub(super) async fn denied(probes: &Probes, settings: &Settings, report: &mut Re
             );
         }
         for one in own {
-            report.bad(
-                part.clone(),
-                format!("the user may not {}: {}", one.act, one.why),
-                CURE,
-            );
+            let (words, cure) = match one.refused {
+                true => ("the user may not", CURE),
+                false => ("an instance could not", FAILED_CURE),
+            };
+            let seen = format!("{words} {}: {}", one.act, one.why);
+            report.bad(part.clone(), seen, cure);
         }
     }
 }

@@ -10,7 +10,7 @@ use redb::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::database::{DatabaseFile, Opener};
+use crate::database::{DatabaseFile, Opener, if_written};
 use crate::engine::command::JournalWrite;
 use crate::engine::journal::Restored;
 use crate::engine::limits;
@@ -276,7 +276,7 @@ fn load(db: &Database) -> Result<Restored, redb::Error> {
         outcomes: records(&tables, OUTCOMES)?,
         ..Restored::default()
     };
-    if let Some(table) = opened(tables.open_table(MEMBERS))? {
+    if let Some(table) = if_written(tables.open_table(MEMBERS))? {
         for entry in table.iter()? {
             let (id, heard) = entry?;
             if let Ok(id) = InstanceId::new(id.value()) {
@@ -284,7 +284,7 @@ fn load(db: &Database) -> Result<Restored, redb::Error> {
             }
         }
     }
-    if let Some(table) = opened(tables.open_table(NUMBERS))? {
+    if let Some(table) = if_written(tables.open_table(NUMBERS))? {
         restored.lost_until = table.get(LOST_UNTIL)?.map_or(0, |until| until.value());
     }
     Ok(restored)
@@ -295,7 +295,7 @@ fn records<T: DeserializeOwned>(
     definition: TableDefinition<'_, [u8; 16], &'static [u8]>,
 ) -> Result<Vec<T>, redb::Error> {
     let mut found = Vec::new();
-    if let Some(table) = opened(tables.open_table(definition))? {
+    if let Some(table) = if_written(tables.open_table(definition))? {
         for entry in table.iter()? {
             let (_, bytes) = entry?;
             // What a later version wrote and this one cannot read would be a forgotten call.
@@ -305,15 +305,6 @@ fn records<T: DeserializeOwned>(
         }
     }
     Ok(found)
-}
-
-/// A table that was never written does not exist; that is no error.
-fn opened<T>(table: Result<T, redb::TableError>) -> Result<Option<T>, redb::Error> {
-    match table {
-        Ok(table) => Ok(Some(table)),
-        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }
 
 fn encode<T: serde::Serialize>(record: &T) -> Result<Vec<u8>, redb::Error> {

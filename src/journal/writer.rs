@@ -44,7 +44,6 @@ pub(super) fn run(mut file: File, queue: &Receiver<(JournalId, JournalWrite)>, t
     }
 }
 
-#[allow(clippy::disallowed_methods)]
 fn now() -> Instant {
     Instant::now()
 }

@@ -297,7 +297,6 @@ impl fmt::Write for Digest<'_> {
     }
 }
 
-#[allow(clippy::disallowed_methods)]
 pub(super) fn now() -> Instant {
     Instant::now()
 }

@@ -194,7 +194,7 @@ async fn why_a_command_was_put_aside_is_read() {
     shell.broker.close().await;
 }
 
-async fn attach(shell: &mut Shell, link: LinkEpoch) -> Result<(), String> {
+pub async fn attach(shell: &mut Shell, link: LinkEpoch) -> Result<(), String> {
     shell.execute(BrokerCommand::AttachControl { link });
     shell
         .wait("attached", |input| match input {

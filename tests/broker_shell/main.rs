@@ -5,6 +5,7 @@
 mod broker_of_its_own;
 mod held;
 mod rig;
+mod unanswered;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,10 +22,10 @@ use rig::*;
 use serde_json::Value;
 use tandem::engine::Input;
 use tandem::engine::command::{BrokerCommand, Outbound, ReplyRoute};
-use tandem::engine::fitness::{Proof, Way};
 use tandem::engine::ids::{BootId, LinkEpoch, PublishId};
 use tandem::engine::input::PublishOutcome;
 use tandem::engine::peer::PeerMessage;
+use tandem::engine::way::{Proof, Way};
 use tandem::lab::{RabbitCluster, RabbitNode, RabbitOptions};
 use tandem::wire::message::RawMessage;
 use tokio::io::AsyncReadExt;
@@ -152,7 +153,7 @@ async fn publications_are_confirmed_or_returned(client: &Client, shell: &mut She
         shell.execute(BrokerCommand::Publish {
             id: PublishId(id),
             link: LINK,
-            message: reply(ReplyRoute::Queue(queue)),
+            message: reply(ReplyRoute::Near(queue)),
         });
     }
     for _ in 100..400 {
@@ -163,7 +164,7 @@ async fn publications_are_confirmed_or_returned(client: &Client, shell: &mut She
             })
             .await;
         let expected = if id % 3 == 0 {
-            PublishOutcome::Returned
+            PublishOutcome::Untaken
         } else {
             PublishOutcome::Confirmed
         };
@@ -172,8 +173,8 @@ async fn publications_are_confirmed_or_returned(client: &Client, shell: &mut She
     for _ in 0..200 {
         assert_eq!(next(&mut messages).await.routing_key.as_str(), inbox);
     }
-    let federated = reply(ReplyRoute::Federated("nobody".into()));
-    assert_eq!(shell.publish(2, federated).await, PublishOutcome::Returned);
+    let federated = reply(ReplyRoute::Far("nobody".into()));
+    assert_eq!(shell.publish(2, federated).await, PublishOutcome::Untaken);
     let letter = Outbound::DeadLetter {
         raw: Arc::new(RawMessage::default()),
         reason: "no_type",
@@ -190,8 +191,8 @@ async fn published_until_told(shell: &mut Shell, inbox: &str) {
     while !open.is_empty() {
         for id in again.drain(..) {
             let route = match id {
-                530 => ReplyRoute::Federated("nobody".into()),
-                _ => ReplyRoute::Queue(inbox.to_owned()),
+                530 => ReplyRoute::Far("nobody".into()),
+                _ => ReplyRoute::Near(inbox.to_owned()),
             };
             shell.execute(BrokerCommand::Publish {
                 id: PublishId(id),
@@ -208,7 +209,7 @@ async fn published_until_told(shell: &mut Shell, inbox: &str) {
             .await;
         match outcome {
             PublishOutcome::Failed => again.push(id),
-            PublishOutcome::Returned => assert!(id == 530 && open.remove(&id), "{id}"),
+            PublishOutcome::Untaken => assert!(id == 530 && open.remove(&id), "{id}"),
             PublishOutcome::Confirmed => assert!(id != 530 && open.remove(&id), "{id}"),
             PublishOutcome::Refused | PublishOutcome::Barred => {
                 panic!("publication {id} was refused")
@@ -255,7 +256,7 @@ async fn deleted_objects_for_replies_are_made_again(client: &Client, shell: &mut
     };
     assert_eq!(
         shell.publish(6, parked.clone()).await,
-        PublishOutcome::Returned
+        PublishOutcome::Untaken
     );
     shell.execute(BrokerCommand::DeclareDeadLetters { link: LINK });
     let proof = shell.proof(Way::DeadLetters).await;
@@ -291,7 +292,7 @@ async fn asked_directly(client: &Client, shell: &mut Shell) -> String {
 async fn a_direct_reply_cannot_harm_the_link(client: &Client, shell: &mut Shell) {
     // A forged address closes the connection that publishes to it.
     let forged = reply(ReplyRoute::Direct(FORGED.into()));
-    assert_eq!(shell.publish(4, forged).await, PublishOutcome::Returned);
+    assert_eq!(shell.publish(4, forged).await, PublishOutcome::Untaken);
     assert_eq!(
         shell.publish(5, event("e-2")).await,
         PublishOutcome::Confirmed
@@ -349,7 +350,7 @@ async fn forged_addresses_cost_no_honest_client_its_reply() {
     for (id, outcome) in &told {
         let right = match id % 2 == 0 {
             true => PublishOutcome::Confirmed,
-            false => PublishOutcome::Returned,
+            false => PublishOutcome::Untaken,
         };
         assert_eq!(*outcome, right, "{id}: {told:?}");
     }

@@ -28,7 +28,7 @@ use support::{Desk, Pair, PairOptions, Shared, Wire, run, until};
 use tandem::broker::guard;
 use tandem::lab::BrokerNetwork;
 use trial::{
-    CREW, CUT, NODE_LIMIT, NODES, SITE_LIMIT, Trial, desk_at, events_dropped, flaps_of, lost_links,
+    CREW, NODE_LIMIT, NODES, SITE_LIMIT, Trial, desk_at, events_dropped, flaps_of, lost_links,
 };
 
 fn quorum() -> PairOptions {
@@ -212,20 +212,11 @@ fn a_cut_in_the_cluster_and_a_rolling_restart_are_served_through() {
         let Some(mut trial) = Trial::start(shared, "quorum", quorum()).await else {
             return;
         };
-        let cut = async |network: &mut BrokerNetwork| {
-            let cluster = &network.brokers()[0];
-            cluster.partition(&[0]).await.expect("a node is cut off");
-            tokio::time::sleep(CUT).await;
-            cluster.heal_partition().await.expect("it is back");
-        };
-        let row = trial
-            .blow("node 1 cut off from the others for 5 s", 0, cut)
-            .await;
-        row.is_good(NODE_LIMIT);
+        trial.cut_off().await.is_good(NODE_LIMIT);
         let row = trial
             .blow("all restarted, one after another", 1, restart_all)
             .await;
-        row.is_served(NODE_LIMIT);
+        row.is_good(NODE_LIMIT);
         let all = async |network: &mut BrokerNetwork| network.brokers_mut()[0].kill();
         let row = trial.blow("all nodes killed", 0, all).await;
         row.is_good(SITE_LIMIT);
@@ -260,6 +251,7 @@ fn active_active_with_a_cluster_serves_whichever_node_is_killed() {
             return;
         };
         trial.each_node(NODE_LIMIT).await;
+        trial.cut_off().await.is_good(NODE_LIMIT);
         trial.two_nodes().await;
     });
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use tandem_engine::fitness::Way;
 use tandem_engine::ids::LinkEpoch;
+use tandem_engine::way::Way;
 use tandem_wire::message::RawMessage;
 
 /// A client connection of an instance: (instance, start, link).

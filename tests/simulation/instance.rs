@@ -121,6 +121,8 @@ impl World {
                 failback_hold: 1_000,
                 reconnect_delay: 100,
                 reconnect_delay_max: 1_000,
+                far_follower: -10,
+                stands_back: 0,
             },
             peers: PeerTimers {
                 heartbeat: 500,

@@ -179,7 +179,7 @@ impl World {
             }
         }
         let mut over = raw;
-        over.federated = true;
+        over.relayed = true;
         over.redelivered_upstream |= over.redelivered;
         over.redelivered = false;
         let waiting = Waiting {

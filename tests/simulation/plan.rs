@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use tandem_engine::config::Mode;
-use tandem_engine::fitness::Way;
+use tandem_engine::way::Way;
 
 use crate::extra::{Extra, Service};
 use crate::rng::Rng;

@@ -5,9 +5,9 @@ use tandem_engine::command::{
     BrokerCommand, Command, DownstreamCommand, LifeCommand, NotifyCommand, Outbound, ReplyRoute,
     StoreCommand,
 };
-use tandem_engine::fitness::{Proof, Way};
 use tandem_engine::ids::{DeliveryId, LinkEpoch, PublishId};
 use tandem_engine::input::{Delivery, PublishOutcome, Source};
+use tandem_engine::way::{Proof, Way};
 use tandem_wire::command::parse;
 
 use crate::broker::{Conn, Consumer, Queue, Waiting};
@@ -312,8 +312,8 @@ impl World {
                 ..
             } => {
                 let (name, federated) = match route {
-                    ReplyRoute::Queue(name) | ReplyRoute::Direct(name) => (name, false),
-                    ReplyRoute::Federated(name) => (name, true),
+                    ReplyRoute::Near(name) | ReplyRoute::Direct(name) => (name, false),
+                    ReplyRoute::Far(name) => (name, true),
                 };
                 let id = cause.correlation_id.unwrap_or_default();
                 let client = self.clients.iter().position(|c| c.reply_to() == name);
@@ -329,7 +329,7 @@ impl World {
                     }
                     // Nobody reads a hostile client's replies.
                     None if federated => self.seen.parked(&id),
-                    _ => outcome = PublishOutcome::Returned,
+                    _ => outcome = PublishOutcome::Untaken,
                 }
             }
             Outbound::ParkedReply { cause, .. } => {
@@ -395,7 +395,7 @@ fn way_of(message: &Outbound) -> Way {
     match message {
         Outbound::Event { .. } => Way::Events,
         Outbound::Reply {
-            route: ReplyRoute::Federated(_),
+            route: ReplyRoute::Far(_),
             ..
         } => Way::FarReplies,
         Outbound::Peer { .. } => Way::Peers,

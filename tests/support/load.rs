@@ -162,12 +162,24 @@ impl Account {
         silence.map_or(Duration::ZERO, |(from, to)| to - from)
     }
 
-    /// When that was.
+    /// When that was. What is answered late, when nothing was asked any more, is no silence: see
+    /// [`Self::longest_wait`].
     pub fn longest_silence(&self) -> Option<(Instant, Instant)> {
         let mut answers: Vec<Instant> = self.times.iter().map(|(_, answered)| *answered).collect();
         answers.sort();
+        let last = self.times.iter().map(|(sent, _)| *sent).max()?;
+        let until = answers.partition_point(|answer| *answer <= last);
+        answers.truncate(until + 1);
         let gaps = answers.windows(2).map(|pair| (pair[0], pair[1]));
         gaps.max_by_key(|(from, to)| *to - *from)
+    }
+
+    /// The longest that one command waited for its answer, and when it was sent.
+    pub fn longest_wait(&self) -> Option<(Duration, Instant)> {
+        let waits = self.times.iter();
+        waits
+            .map(|(sent, answered)| (*answered - *sent, *sent))
+            .max()
     }
 
     /// How many calls there were of which nobody can know.

@@ -41,11 +41,9 @@ pub use api::command::{Command, Outbound};
 pub use api::config::Config;
 pub use api::event::Event;
 pub use api::input::Input;
-pub use api::{command, config, event, ids, input, limits};
-pub use brokers::{fitness, link};
+pub use api::{command, config, event, ids, input, limits, way};
 pub use cluster::members;
-pub use downstream::route;
-pub use jobs::{ledger, life};
+pub use jobs::life;
 pub use state::steady;
 pub use view::View;
 

@@ -41,6 +41,21 @@ impl QueueType {
     }
 }
 
+/// First release of RabbitMQ that keeps what a lost node's consumers held, for the case that they come
+/// back, and whose nodes neither pause nor close connections where their cluster has lost its
+/// majority: its metadata are in Khepri, always.
+pub const KHEPRI_SINCE: (u32, u32) = (4, 3);
+
+/// Whether a broker's version is this one or a later one; `false` where it cannot be read.
+#[must_use]
+pub fn at_least(version: &str, (major, minor): (u32, u32)) -> bool {
+    let mut parts = version.trim().split(['.', '-', '+']);
+    let mut number = || parts.next()?.parse::<u32>().ok();
+    // One that says no minor release says too little.
+    let read = number().and_then(|first| Some((first, number()?)));
+    read.is_some_and(|read| read >= (major, minor))
+}
+
 /// What spreads agents over the command queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -82,7 +97,19 @@ pub fn one_cluster(one: &str, other: &str, name: &str) -> String {
     format!("brokers {one} and {other} are one cluster: both say that they are {name:?}")
 }
 
-/// What to do about it.
+/// That an address stands in one entry with another one whose cluster is not its own; `None` where it
+/// is, or one of them does not say. Names as they say them.
+#[must_use]
+pub fn not_one_cluster(first: &str, name: &str, other: &str) -> Option<String> {
+    let two = !name.is_empty() && !other.is_empty() && name != other;
+    two.then(|| format!("it belongs to another cluster, {other:?}, and {first} to {name:?}"))
+}
+
+/// What to do about that.
+pub const NOT_ONE_CLUSTER_CURE: &str = "the addresses of one entry are nodes of one cluster: give a broker of \
+     its own an entry of its own, broker.url.2";
+
+/// What to do about [`one_cluster`].
 pub const ONE_CLUSTER_CURE: &str = "a cluster is one broker: list the addresses of its nodes in one entry, \
      broker.url.1=host-a:5672,host-b:5672; where they are brokers of their own, give each its own \
      cluster_name in rabbitmq.conf";
@@ -95,6 +122,26 @@ pub const OTHER_TYPE_CURE: &str = "a queue keeps its type: leave queue.type as t
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        for new in [
+            "4.3.6",
+            "4.3.0-rc.1",
+            "4.10.0",
+            "4.3",
+            "5.0.1",
+            " 4.3.6 ",
+            "10.0.0",
+        ] {
+            assert!(at_least(new, KHEPRI_SINCE), "{new}");
+        }
+        for old in [
+            "4.2.9", "3.10.8", "3.13.7", "4.0.5", "4", "4.x", "v4.3.6", "?", "", ".", "-4.3",
+        ] {
+            assert!(!at_least(old, KHEPRI_SINCE), "{old}");
+        }
+    }
 
     #[test]
     fn quorum_queues_want_a_broker_that_federates_them() {

@@ -3,14 +3,13 @@
 use std::io;
 use std::time::Duration;
 
-use async_rs::TokioRuntime;
-use async_rs::traits::Reactor;
-use lapin::tcp::RustlsConnector;
+use lapin::ErrorKind;
 use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
-use lapin::{AsyncTcpStream, ErrorKind};
 use reqwest::Url;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+pub use super::stream::Stream;
 
 use super::address::{MAX_LISTED, authority_problem, bare, bracketed, each_address};
 use super::{TlsClient, dial, explain};
@@ -18,9 +17,6 @@ use super::{TlsClient, dial, explain};
 /// How long a port is looked at that did not answer as a broker.
 const LOOK_LIMIT: Duration = Duration::from_secs(1);
 const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
-
-/// What the AMQP library reads from and writes to.
-pub type Stream = AsyncTcpStream<<async_rs::Tokio as Reactor>::TcpStream>;
 
 /// Reads `[amqp[s]://][user:password@]host[:port][/vhost][?options]`. The library's own parser
 /// takes an IPv6 address, or no host, for `localhost`.
@@ -83,29 +79,23 @@ pub fn be_who_the_certificate_says(uri: &mut AMQPUri) {
 }
 
 /// Connects to the broker of a URI, with TLS where its scheme says so. `own` is given the socket
-/// before anything is sent. Unbounded in time: the caller bounds it.
+/// before anything is sent. Must be called within a tokio runtime. Unbounded in time: the caller
+/// bounds it.
 ///
 /// # Errors
 /// No address answers, `own` refuses, or TLS fails: why, in words for people.
 pub async fn connect(
     uri: &AMQPUri,
     tls: &TlsClient,
-    runtime: &TokioRuntime,
     own: impl FnOnce(SockRef<'_>) -> io::Result<()>,
 ) -> io::Result<Stream> {
     let host = uri.authority.host.as_str();
-    let addresses = dial::resolve(host, uri.authority.port).await?;
-    let tcp = dial::first(addresses, |address| runtime.tcp_connect_addr(address)).await?;
-    own(SockRef::from(tcp.get_ref()))?;
-    let stream = AsyncTcpStream::Plain(tcp);
-    if uri.scheme == AMQPScheme::AMQP {
-        return Ok(stream);
+    let tcp = dial::connect(host, uri.authority.port).await?;
+    own(SockRef::from(&tcp))?;
+    match uri.scheme {
+        AMQPScheme::AMQP => Ok(tcp.into()),
+        AMQPScheme::AMQPS => Ok(tls.handshake(tcp, host).await?.into()),
     }
-    let config = tls.config();
-    let config = config.map_err(|error| explain::said(io::ErrorKind::Other, error.to_string()))?;
-    let connector = RustlsConnector::from(config);
-    let secured = stream.into_rustls(&connector, host).await;
-    secured.map_err(|error| tls.explained(error))
 }
 
 /// What a failure to open a connection means where the library's words do not say it; `None` where

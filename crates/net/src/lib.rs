@@ -24,6 +24,7 @@ pub mod options;
 mod pem;
 mod server;
 pub mod shortage;
+mod stream;
 mod tls;
 mod verify;
 mod x509;

@@ -118,7 +118,7 @@ pub struct ClientCommand {
     /// A connector may have seen it before.
     pub maybe_seen: bool,
     /// It came over a federation link.
-    pub federated: bool,
+    pub relayed: bool,
     /// Index of the group whose queue it came through; set by the engine.
     pub group: usize,
 }
@@ -234,7 +234,7 @@ pub fn parse(
             reply_to,
             deadline_ms: deadline_ms(raw, defaults.max_age_ms, received_at_ms),
             maybe_seen: raw.maybe_seen(),
-            federated: raw.federated,
+            relayed: raw.relayed,
             group: 0,
         }),
         Err(fault) => Err(Box::new(Malformed {
@@ -475,7 +475,7 @@ fn reply_to(raw: &RawMessage, defaults: &Defaults) -> Result<Option<ReplyTo>, Fa
         let token = rest
             .strip_prefix('.')
             .is_some_and(|token| !token.is_empty());
-        return match (token, raw.federated) {
+        return match (token, raw.relayed) {
             (true, false) => Ok(Some(ReplyTo::Direct(name))),
             (true, true) => forbidden("direct reply-to does not work over federation"),
             (false, _) => forbidden("direct reply-to without a token"),

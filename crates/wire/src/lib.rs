@@ -1,6 +1,8 @@
 //! Bytes to types and back: commands (both forms), events (both forms), replies, peer messages.
 //!
-//! Pure: no I/O, no clock.
+//! No I/O, and nothing waits. Two things come from the machine: the random numbers of a sealed
+//! message ([`control`]) and the local time zone, in which events tell times ([`event`]). Neither
+//! has a say in a decision.
 
 pub mod command;
 pub mod control;

@@ -36,8 +36,10 @@ pub struct RawMessage {
     pub trace: Option<Trace>,
     /// Delivered before by this broker.
     pub redelivered: bool,
-    /// Came over federation (header `x-received-from` present).
-    pub federated: bool,
+    /// Another broker passed it on (RabbitMQ's federation: header `x-received-from` present). Named
+    /// `federated` between instances, as it was always.
+    #[serde(rename = "federated")]
+    pub relayed: bool,
     /// A hop before had it redelivered (any `x-received-from[].redelivered`).
     pub redelivered_upstream: bool,
     /// Header `visit-count`, where a link moved it more than once.

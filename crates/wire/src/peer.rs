@@ -1,5 +1,5 @@
-//! What instances say to each other. Sealed and carried by the control shell; every message is
-//! authentic when it arrives here.
+//! What instances say to each other. Sealed by [`crate::control`] and carried by the broker shell; every
+//! message is authentic when it arrives here.
 
 mod choice;
 pub mod standing;
@@ -94,7 +94,7 @@ pub struct SessionRecord {
     pub destination: Destination,
     /// Extension of the last sign-in.
     pub extension: Option<String>,
-    /// The agent's password: sealed a second time by the control shell.
+    /// The agent's password: sealed a second time ([`crate::control`]).
     #[serde(with = "exposed")]
     pub password: Secret,
     /// The phone of a mobile agent; the other node does not know it after a failover.
@@ -483,7 +483,7 @@ pub enum PeerMessage {
 }
 
 impl PeerMessage {
-    /// Passes every secret in the message through `f` (the control shell seals and opens them).
+    /// Passes every secret in the message through `f` ([`crate::control`] seals and opens them).
     ///
     /// # Errors
     /// The first error of `f`.

@@ -138,10 +138,10 @@ fn an_event_goes_to_its_destination_with_the_owners_epoch() {
 
 #[test]
 fn replies_take_their_route() {
-    let local = one(routed(ReplyRoute::Queue("amq.gen-x".into())));
+    let local = one(routed(ReplyRoute::Near("amq.gen-x".into())));
     assert_eq!(address(&local), ("", "amq.gen-x", true));
-    let federated = one(routed(ReplyRoute::Federated("answers".into())));
-    assert_eq!(address(&federated), ("tandem.replies", "answers", true));
+    let relayed = one(routed(ReplyRoute::Far("answers".into())));
+    assert_eq!(address(&relayed), ("tandem.replies", "answers", true));
     let direct = routed(ReplyRoute::Direct("amq.rabbitmq.reply-to.x".into()));
     match encode(&context(Format::Json), direct).unwrap() {
         // Never mandatory: a direct reply comes back even where it was delivered.

@@ -4,13 +4,11 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::{FRAME_MAX, Guard, Transport};
 use async_rs::Tokio;
 use async_rs::traits::Reactor;
 use futures::Stream;
 use futures::io::{AsyncRead, AsyncWrite};
-use lapin::AsyncTcpStream;
-
-use super::{FRAME_MAX, Guard, Transport};
 
 /// tokio with another type of connection.
 #[derive(Debug, Clone)]
@@ -42,8 +40,8 @@ impl Reactor for Guarded {
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
         let connected = self.0.tcp_connect_addr(address);
         async move {
-            let transport = AsyncTcpStream::Plain(connected.await?);
-            Ok(Guard::new(transport, FRAME_MAX))
+            let transport = connected.await?.into_inner();
+            Ok(Guard::new(transport.into(), FRAME_MAX))
         }
     }
 }

@@ -30,15 +30,14 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use amq_protocol::frame::parse_frame;
-use async_rs::traits::Reactor;
 use async_rs::util::RuntimeParts;
-use async_rs::{Runtime, Tokio, TokioRuntime};
+use async_rs::{Runtime, Tokio};
 use futures::io::{AsyncRead, AsyncWrite, IoSlice};
-use lapin::tcp::{AMQPUriTcpExt as _, TLSConfig};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties, ErrorKind};
 
+use crate::net::{TlsClient, amqp};
 use crate::wire::message::Unreadable;
 
 pub use greeting::Greeting;
@@ -56,7 +55,7 @@ pub const FRAME_MIN: u32 = 8 * 1024;
 const BUFFER: usize = 16 * 1024;
 
 /// A connection to a broker, with or without TLS.
-pub type Transport = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
+pub type Transport = amqp::Stream;
 
 /// Whether the library failed on what the guard let through. From then on it is asked first, for
 /// every method and content header: what it cannot read is then left out whatever the cause.
@@ -71,7 +70,7 @@ static DISTRUSTED: AtomicBool = AtomicBool::new(false);
 pub async fn open(
     uri: AMQPUri,
     properties: ConnectionProperties,
-    dial: impl AsyncFn(AMQPUri, TokioRuntime) -> lapin::Result<Transport> + Send + Sync + 'static,
+    dial: impl AsyncFn(AMQPUri) -> lapin::Result<Transport> + Send + Sync + 'static,
 ) -> lapin::Result<Connection> {
     open_heard(uri, properties, dial, Heard::default()).await
 }
@@ -87,17 +86,16 @@ pub type Heard = Arc<OnceLock<Greeting>>;
 pub async fn open_heard(
     mut uri: AMQPUri,
     properties: ConnectionProperties,
-    dial: impl AsyncFn(AMQPUri, TokioRuntime) -> lapin::Result<Transport> + Send + Sync + 'static,
+    dial: impl AsyncFn(AMQPUri) -> lapin::Result<Transport> + Send + Sync + 'static,
     heard: Heard,
 ) -> lapin::Result<Connection> {
     let asked = uri.query.frame_max.filter(|asked| *asked > 0);
     let ceiling = asked.map_or(FRAME_MAX, |asked| asked.clamp(FRAME_MIN, FRAME_MAX));
     uri.query.frame_max = Some(ceiling);
     let tokio = Tokio::current();
-    let plain = Runtime::new(tokio.clone());
     let guarded = RuntimeParts::new(tokio.clone(), kit::Guarded(tokio));
     let connect = async move |uri, _| {
-        let transport = dial(uri, plain.clone()).await?;
+        let transport = dial(uri).await?;
         let mut guard = Guard::new(transport, ceiling);
         guard.heard = Arc::clone(&heard);
         Ok(AsyncTcpStream::Plain(guard))
@@ -105,15 +103,14 @@ pub async fn open_heard(
     Connection::connector(uri, Runtime::new(guarded), connect, properties).await
 }
 
-/// Opens an AMQP connection as the library would by itself, guarded.
+/// Opens an AMQP connection, guarded, that trusts the system's authorities and goes on until its
+/// socket does: what tests and benchmarks use in the place of a client.
 ///
 /// # Errors
 /// Those of the library.
 pub async fn connect(uri: AMQPUri, properties: ConnectionProperties) -> lapin::Result<Connection> {
-    let dial = async |uri: AMQPUri, runtime: TokioRuntime| {
-        let config = TLSConfig::default();
-        Ok(uri.connect_with_config_async(config, &runtime).await?)
-    };
+    let dial =
+        async |uri: AMQPUri| Ok(amqp::connect(&uri, &TlsClient::default(), |_| Ok(())).await?);
     open(uri, properties, dial).await
 }
 

@@ -75,21 +75,18 @@ fn only_messages_that_are_told_apart_share_a_channel() {
 
 #[test]
 fn a_return_counts_for_its_own_message_whoever_carries_it() {
-    use PublishOutcome::{Confirmed, Failed, Returned};
+    use PublishOutcome::{Confirmed, Failed, Untaken};
     // The library put both returns on confirms of other messages.
     let answers = [back(Some("c")), back(Some("b")), ack(), ack()];
     assert_eq!(
         judged(ids(&["a", "b", "c", "d"]), &answers),
-        [Confirmed, Returned, Returned, Confirmed]
+        [Confirmed, Untaken, Untaken, Confirmed]
     );
     assert_eq!(
         judged(ids(&["a", "b"]), &[back(Some("b")), None]),
         [Confirmed, Failed]
     );
-    assert_eq!(
-        judged(vec![(PublishId(0), None)], &[back(None)]),
-        [Returned]
-    );
+    assert_eq!(judged(vec![(PublishId(0), None)], &[back(None)]), [Untaken]);
 }
 
 fn target(exchange: &str, key: &str) -> Target {

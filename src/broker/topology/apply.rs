@@ -1,6 +1,7 @@
 //! Sets a plan on live brokers and compares it with them. Nothing is ever deleted: an object
 //! that exists with other properties is reported as a conflict, with what to do about it.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -132,7 +133,7 @@ pub struct TopologyError {
 
 /// One broker with its client.
 pub(super) struct Target<'a> {
-    pub(super) plan: &'a BrokerPlan,
+    pub(super) plan: Cow<'a, BrokerPlan>,
     client: ManagementClient,
 }
 
@@ -141,11 +142,25 @@ impl<'a> Target<'a> {
         let broker = &plan.broker;
         broker
             .client()
-            .map(|client| Self { plan, client })
+            .map(|client| Self {
+                plan: Cow::Borrowed(plan),
+                client,
+            })
             .map_err(|source| TopologyError {
                 broker: broker.label.clone(),
                 source,
             })
+    }
+
+    /// The same with the plan for the version that the broker has: what is set must not be refused
+    /// by it, nor a part of it be missed where it would be taken.
+    pub(super) async fn fitted(mut self) -> Result<Self, TopologyError> {
+        if self.plan.depends_on_version() {
+            let overview = self.get("overview").await?.unwrap_or_default();
+            let version = overview["rabbitmq_version"].as_str().unwrap_or_default();
+            self.plan = Cow::Owned(self.plan.on(version));
+        }
+        Ok(self)
     }
 
     fn error(&self, source: ManagementError) -> TopologyError {
@@ -158,6 +173,20 @@ impl<'a> Target<'a> {
     /// A document of the management API; `None` where there is none.
     pub(super) async fn get(&self, path: &str) -> Result<Option<Value>, TopologyError> {
         self.client.get(path).await.map_err(|e| self.error(e))
+    }
+
+    /// Which cluster each node of the list says it is of, by its URL; those that are not reached are
+    /// left out.
+    pub(super) async fn cluster_names(&self) -> Vec<(String, String)> {
+        let mut names = Vec::new();
+        for node in self.client.each() {
+            let overview = node.get("overview").await.ok().flatten();
+            let name = overview
+                .as_ref()
+                .and_then(|all| all["cluster_name"].as_str());
+            names.extend(name.map(|name| (node.base().to_owned(), name.to_owned())));
+        }
+        names
     }
 
     pub(super) async fn live(&self, object: &Object<'_>) -> Result<Live, TopologyError> {
@@ -230,7 +259,7 @@ impl<'a> Target<'a> {
     async fn links(&self) -> Vec<LinkState> {
         let path = format!("federation-links/{}", segment(&self.plan.vhost));
         match self.client.get(&path).await {
-            Ok(Some(live)) => link_states(self.plan, live.as_array().map_or(&[], Vec::as_slice)),
+            Ok(Some(live)) => link_states(&self.plan, live.as_array().map_or(&[], Vec::as_slice)),
             Ok(None) => self.unknown_links("plugin rabbitmq_federation_management is not enabled"),
             // One wedged link makes the whole list fail with 500, and so do links that start.
             Err(error) => self.unknown_links(&error.to_string()),
@@ -307,20 +336,25 @@ pub async fn apply(topology: &Topology, wait: Option<Duration>) -> ApplyReport {
         errors: Vec::new(),
         links: Vec::new(),
     };
-    let mut targets = report.usable(topology.brokers.iter().map(Target::new));
+    let targets = report.usable(topology.brokers.iter().map(Target::new));
     let unfit = fitting::conflicts(&targets, topology.queue_type).await;
     if !unfit.is_empty() {
         // Half a network that federates with itself is worse than none.
         report.steps = unfit;
         return report;
     }
+    let mut fitted = Vec::new();
+    for target in targets {
+        fitted.push(target.fitted().await);
+    }
+    let mut targets = report.usable(fitted);
     // All objects everywhere before any policy: a link whose upstream exchange does not exist
     // yet fails and waits before it tries again.
     for objects in [declared, settings] {
         let mut results = Vec::new();
         for target in targets {
             let result = target
-                .set_all(objects(target.plan), &mut report.steps)
+                .set_all(objects(&target.plan), &mut report.steps)
                 .await;
             results.push(result.map(|()| target));
         }

@@ -10,7 +10,8 @@ use super::compare::{Live, declared};
 use super::{BrokerPlan, hash_problem};
 use crate::broker::management::segment;
 use crate::model::brokers::{
-    HASH_CURE, ONE_CLUSTER_CURE, OTHER_TYPE_CURE, QueueType, VHOST_CURE, one_cluster,
+    HASH_CURE, NOT_ONE_CLUSTER_CURE, ONE_CLUSTER_CURE, OTHER_TYPE_CURE, QueueType, VHOST_CURE,
+    not_one_cluster, one_cluster,
 };
 
 /// What speaks against setting anything; empty where nothing does. A broker that cannot be asked
@@ -24,8 +25,11 @@ pub(super) async fn conflicts(targets: &[Target<'_>], kind: QueueType) -> Vec<St
     }
     let mut steps = found(&said, kind);
     for (target, (label, overview)) in targets.iter().zip(&said) {
-        let lacks = hash_problem(target.plan, overview);
+        let lacks = hash_problem(&target.plan, overview);
         steps.extend(lacks.map(|why| conflict(label, format!("{why}; {HASH_CURE}"))));
+        let strangers = foreign(&target.cluster_names().await);
+        steps
+            .extend(strangers.map(|why| conflict(label, format!("{why}; {NOT_ONE_CLUSTER_CURE}"))));
         let lacks = no_vhost(target).await;
         steps.extend(lacks.map(|why| conflict(label, format!("{why}; {VHOST_CURE}"))));
     }
@@ -52,7 +56,7 @@ pub async fn vhost_problem(plan: &BrokerPlan) -> Option<String> {
 
 async fn other_types(target: &Target<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
-    for object in declared(target.plan) {
+    for object in declared(&target.plan) {
         if let Ok(Live::OtherType(why)) = target.live(&object).await {
             steps.push(Step {
                 broker: target.plan.broker.label.clone(),
@@ -72,6 +76,16 @@ fn conflict(label: &str, why: String) -> Step {
         name: label.to_owned(),
         change: Change::Conflict(why),
     }
+}
+
+/// In words that one of these nodes is of another cluster than the first one: each with its address
+/// and the name of its cluster.
+fn foreign(nodes: &[(String, String)]) -> Option<String> {
+    let (first, name) = nodes.first()?;
+    nodes.iter().find_map(|(node, theirs)| {
+        let why = not_one_cluster(first, name, theirs)?;
+        Some(format!("its address {node} cannot be used: {why}"))
+    })
 }
 
 /// The same from each broker's label and its word about itself (`/api/overview`).
@@ -120,6 +134,22 @@ mod tests {
         let steps = found(&old, QueueType::Quorum);
         assert_eq!((steps.len(), steps[0].broker.as_str()), (1, "a"));
         assert!(words(&steps[0]).contains("RabbitMQ 3.10.8"));
+    }
+
+    #[test]
+    fn an_address_of_another_cluster_is_named() {
+        let node = |node: &str, name: &str| (node.to_owned(), name.to_owned());
+        let nodes = [
+            node("http://a", "x"),
+            node("http://b", "x"),
+            node("http://c", "y"),
+        ];
+        assert_eq!(foreign(&nodes[..2]), None);
+        assert_eq!(foreign(&[]), None);
+        let why = foreign(&nodes).unwrap();
+        for part in ["http://c", "another cluster, \"y\"", "http://a to \"x\""] {
+            assert!(why.contains(part), "{why}");
+        }
     }
 
     #[test]

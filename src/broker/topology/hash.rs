@@ -73,7 +73,7 @@ pub fn hash_problem(plan: &BrokerPlan, overview: &Value) -> Option<String> {
 
 /// What is bound to the exchange beside the planned: each with its name and what it is.
 pub(super) async fn strays(target: &Target<'_>) -> Result<Vec<(String, String)>, TopologyError> {
-    let plan = target.plan;
+    let plan = &*target.plan;
     let Some(exchange) = plan.exchanges.iter().find(|one| one.kind == HASH_TYPE) else {
         return Ok(Vec::new());
     };

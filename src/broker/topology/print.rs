@@ -76,6 +76,10 @@ impl BrokerPlan {
                 policy.value["pattern"].as_str().unwrap_or_default(),
                 pairs(&policy.value["definition"])
             );
+            if !policy.since_4_3.is_empty() {
+                let later = pairs(&Value::Object(policy.since_4_3.clone()));
+                let _ = writeln!(out, "    on RabbitMQ 4.3 and later also {later}");
+            }
         }
     }
 
@@ -103,7 +107,7 @@ impl BrokerPlan {
         let policies: Vec<Value> = self
             .policies
             .iter()
-            .map(|p| json!({"name": p.name, "value": p.value}))
+            .map(|p| json!({"name": p.name, "value": p.value, "since4.3": p.since_4_3}))
             .collect();
         json!({
             "label": self.broker.label,

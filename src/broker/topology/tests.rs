@@ -118,12 +118,55 @@ fn quorum_queues_are_declared_so_and_give_no_command_up() {
     assert_eq!(commands["overflow"], "reject-publish");
     assert_eq!(commands["federation-upstream-set"], "tandem.main");
     assert_eq!(definition("tandem.kept"), json!({"delivery-limit": -1}));
+    // Not an argument: an older broker would take any, a newer one only the same again.
+    assert!(plan.queues.iter().all(|queue| {
+        !queue
+            .arguments
+            .keys()
+            .any(|key| key.contains("disconnected"))
+    }));
     let on_a_node = control_queue("tandem", "gc-1", "host-a:5672");
     assert_eq!(on_a_node.name, "tandem.control.gc-1.host-a:5672");
     assert_eq!(on_a_node.arguments["x-expires"], 600_000);
     // Peers' messages are for the moment: their queues are not replicated.
     let control = control_queue("tandem", "gc-1", "");
     assert_eq!(control.arguments["x-queue-type"], "classic");
+}
+
+#[test]
+fn a_policy_has_what_the_brokers_version_knows_and_no_more() {
+    let timeouts = |kind, version: &str| -> Vec<(String, Value)> {
+        let mut input = input(2);
+        input.queue_type = kind;
+        let plan = Topology::of(&input).brokers.remove(0).on(version);
+        assert!(!plan.depends_on_version());
+        let policies = plan.policies.iter();
+        policies
+            .map(|one| {
+                (
+                    one,
+                    &one.value["definition"]["consumer-disconnected-timeout"],
+                )
+            })
+            .filter(|(_, value)| !value.is_null())
+            .map(|(one, value)| (one.name.clone(), value.clone()))
+            .collect()
+    };
+    let both = [("tandem.kept", 500), ("tandem.commands", 500)]
+        .map(|(name, value)| (name.to_owned(), json!(value)));
+    for new in ["4.3.6", "4.10.0", "5.0.0"] {
+        assert_eq!(timeouts(QueueType::Quorum, new), both, "{new}");
+        assert_eq!(timeouts(QueueType::Classic, new), [], "{new}");
+    }
+    for old in ["4.2.9", "3.10.8", "4.0.5", "4", "?", ""] {
+        assert_eq!(timeouts(QueueType::Quorum, old), [], "{old}");
+    }
+    let mut input = input(1);
+    assert!(!Topology::of(&input).to_text().contains("4.3"));
+    input.queue_type = QueueType::Quorum;
+    let text = Topology::of(&input).to_text();
+    let said = "on RabbitMQ 4.3 and later also consumer-disconnected-timeout=500";
+    assert_eq!(text.matches(said).count(), 2, "{text}");
 }
 
 #[test]

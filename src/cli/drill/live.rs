@@ -12,9 +12,9 @@ use super::Row;
 use crate::broker::fence;
 use crate::broker::management::ManagementClient;
 use crate::cli::client::{Admin, ClientError, Target};
+use crate::client::tally::{Answer, Tally};
 use crate::client::{Client, ClientOptions, Command, Incoming};
 use crate::engine::View;
-use crate::lab::demo::{Answer, Tally};
 use crate::settings::Settings;
 
 /// How long a handover on a running pair may take.

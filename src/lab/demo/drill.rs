@@ -6,8 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Out;
 use super::stage::Stage;
-use super::tally::{Gap, Tally};
 use super::verdict::show_gap;
+use crate::client::tally::{Gap, Tally};
 use crate::lab::LabError;
 
 /// From this length on both kills fit in, with time between them.

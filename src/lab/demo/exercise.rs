@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::Out;
 use super::drill::Gaps;
 use super::stage::Stage;
-use super::tally::Tally;
+use crate::client::tally::Tally;
 use crate::lab::LabError;
 
 /// The load runs this long before the fault.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::tally::{Answer, Tally};
+use crate::client::tally::{Answer, Tally};
 use crate::client::{Client, Command, Inbox, Incoming, Message};
 
 /// First agent id and extension, as the simulator numbers them.

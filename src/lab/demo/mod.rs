@@ -1,13 +1,12 @@
 //! The two-site demo: a pair under load loses its leader, then its broker.
 //!
-//! `stage` starts what runs, `load` is the clients, `drill` kills, `tally` counts,
-//! `verdict` compares what clients were told with what the downstream did.
+//! `stage` starts what runs, `load` is the clients, `drill` kills, `client::tally`
+//! counts, `verdict` compares what clients were told with what the downstream did.
 
 mod drill;
 mod exercise;
 mod load;
 mod stage;
-mod tally;
 mod verdict;
 
 use std::sync::Arc;
@@ -18,13 +17,13 @@ use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub use crate::client::tally::{Answer, Gap, Tally};
 use crate::client::{Client, ClientOptions, Command};
 use crate::lab::LabError;
 
 pub use exercise::Drill;
 use load::Load;
 use stage::Stage;
-pub use tally::{Answer, Gap, Tally};
 use verdict::Judge;
 pub use verdict::Verdict;
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::tally::{Gap, Totals};
+use crate::client::tally::{Gap, Totals};
 
 /// Calls remembered by their command's id; the oldest half goes beyond that.
 const MAX_CALLS: usize = 200_000;

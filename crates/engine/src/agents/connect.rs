@@ -178,24 +178,32 @@ impl Engine {
             epoch: pending.epoch,
             node,
         };
-        session.record.password = pending.password;
         session.refused = false;
-        session.record.group = pending.group;
-        session.record.tombstone = false;
         session.buried_until = None;
         session.linger_until = None;
         // Who comes back signed out waits for a sign-in, however long that takes.
         let user = session.record.user.as_ref();
-        if !session.record.signed_in && !user.is_some_and(|user| user.signed_in()) {
-            session.record.extension = None;
-        }
+        let out = !session.record.signed_in && !user.is_some_and(|user| user.signed_in());
+        let proven = |record: &mut SessionRecord| {
+            record.password = pending.password;
+            record.group = pending.group;
+            record.tombstone = false;
+            if out {
+                record.extension = None;
+            }
+        };
         if let Some(subscription) = former {
             self.unsubscribe(agent, subscription);
         }
         let old = self.sessions.rebind(agent, &pending.destination);
         match epoch_of_own {
-            Some(epoch) => self.own(agent, epoch),
-            None => self.sessions.touch(agent),
+            Some(epoch) => {
+                self.sessions.amend(agent, proven);
+                self.own(agent, epoch);
+            }
+            None => {
+                self.sessions.change(agent, proven);
+            }
         }
         if let Some(old) = old.filter(|_| was_alive) {
             self.tell_replaced(agent, &old, epoch, pending.job);

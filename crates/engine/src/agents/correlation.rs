@@ -156,6 +156,9 @@ impl Engine {
         found.unwrap_or_default()
     }
 
+    /// The command that a notification answers: by the request id where the platform gives it back;
+    /// by what is expected where it does not, unless this node is known to give ids back, as then
+    /// it was nobody's.
     fn caused_by(
         &mut self,
         agent: &AgentId,

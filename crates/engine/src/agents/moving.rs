@@ -56,10 +56,9 @@ impl Engine {
         };
         session.heard_at = Some(now);
         let own = session.owned_by(&self.cfg.instance);
-        let rank = &mut session.record.version.rank;
-        if own && *rank < Version::LOCAL {
-            *rank += Version::LOCAL;
-            self.sessions.touch(agent);
+        if own && session.record.version.rank < Version::LOCAL {
+            self.sessions
+                .change(agent, |record| record.version.rank += Version::LOCAL);
         }
     }
 
@@ -72,7 +71,7 @@ impl Engine {
                 Origin::Forwarded { .. } => true,
                 Origin::Orphan => false,
             };
-            here && !job.raw.federated
+            here && !job.raw.relayed
         })
     }
 
@@ -206,6 +205,8 @@ impl Engine {
 
     // ---- the owner's side ---------------------------------------------------------------------
 
+    /// A living member asks for an agent, as its client is there. Given once nothing of it runs;
+    /// refused where the client was heard here just now, or the agent has only just come.
     pub(crate) fn on_claim_agent(&mut self, from: &InstanceId, agent: &AgentId) {
         let now = self.now.mono;
         let me = self.cfg.instance.clone();
@@ -216,7 +217,7 @@ impl Engine {
         };
         if session.owned_by(from) {
             // The grant was lost: say it again.
-            let record = session.record.clone();
+            let record = SessionRecord::clone(&session.record);
             return self.say(Some(from), PeerMessage::GrantAgent { record });
         }
         if matches!(&session.moving, Some(Move::Yielding { to, .. }) if to == from) {

@@ -34,6 +34,9 @@ impl Engine {
         }
     }
 
+    /// The platform tells an agent's state. During a sign-in it is kept for the read that follows,
+    /// which tells who the agent is first; a sign-out that nobody asked for is undone where the
+    /// platform forced it.
     fn on_user(&mut self, agent: &AgentId, request: Option<&str>, user: User) {
         if user.state_unknown() {
             return;
@@ -101,6 +104,8 @@ impl Engine {
         })
     }
 
+    /// The platform tells a change of a call: kept, and told as the events that fit what was known
+    /// of it before, its end once.
     fn on_dialog(
         &mut self,
         agent: &AgentId,
@@ -166,8 +171,8 @@ impl Engine {
                 .is_some_and(|user| user.signed_in())
             && !session.record.signed_in
         {
-            session.record.signed_in = true;
-            self.sessions.touch(agent);
+            self.sessions
+                .change(agent, |record| record.signed_in = true);
         }
         if let Some(session) = self.sessions.get_mut(agent)
             && session.sync.as_ref().is_some_and(|sync| sync.sign_in)
@@ -214,8 +219,9 @@ impl Engine {
             user.complete_with(known);
         }
         if known != Some(&user) {
-            session.record.user = Some(Box::new(user.clone()));
-            self.sessions.touch_state(agent);
+            let user = Some(Box::new(user.clone()));
+            self.sessions
+                .change_state(agent, |record| record.user = user);
         }
         user
     }
@@ -231,8 +237,8 @@ impl Engine {
         }
         session.seen_in = true;
         if session.record.node.as_deref() != Some(here) {
-            session.record.node = Some(here.to_owned());
-            self.sessions.touch(agent);
+            let here = Some(here.to_owned());
+            self.sessions.change(agent, |record| record.node = here);
         }
     }
 
@@ -271,8 +277,8 @@ impl Engine {
         let until = if closing { self.now.mono } else { until };
         session.linger_until = Some(until);
         if session.record.signed_in {
-            session.record.signed_in = false;
-            self.sessions.touch(agent);
+            self.sessions
+                .change(agent, |record| record.signed_in = false);
         }
         self.timers.set_by(Timer::Agent(agent.clone()), until);
     }

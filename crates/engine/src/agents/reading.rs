@@ -59,10 +59,12 @@ impl Engine {
     ) {
         let mut due = self.now.mono + limits::SIGN_IN_SETTLE_MS;
         let mut missing = false;
+        self.change_session(agent, |record| {
+            record.extension = Some(extension.to_owned());
+            record.password = password;
+            record.signed_in = true;
+        });
         if let Some(session) = self.sessions.get_mut(agent) {
-            session.record.extension = Some(extension.to_owned());
-            session.record.password = password;
-            session.record.signed_in = true;
             if session.owned_by(&self.cfg.instance) {
                 session.linger_until = None;
                 // Credentials that were refused before have been replaced or are good again.
@@ -79,7 +81,6 @@ impl Engine {
                 due = self.now.mono;
             }
         }
-        self.session_changed(agent);
         if missing && self.placement().leads_for(agent) {
             self.take(vec![agent.clone()], "missing");
         }
@@ -114,8 +115,8 @@ impl Engine {
         }
         session.linger_until = None;
         if session.settling.is_some() && !session.record.signed_in {
-            session.record.signed_in = true;
-            self.sessions.touch(agent);
+            self.sessions
+                .change(agent, |record| record.signed_in = true);
         }
     }
 
@@ -137,11 +138,9 @@ impl Engine {
         Some(now + pause.min(limits::SIGN_IN_READ_MAX_MS))
     }
 
-    /// What a sign-in was accepted with.
+    /// What a sign-in is tried with: told and kept where it is accepted ([`Self::signed_in`]).
     pub(crate) fn keep_mobile(&mut self, agent: &AgentId, mobile: Option<Mobile>) {
-        if let Some(session) = self.sessions.get_mut(agent) {
-            session.record.mobile = mobile;
-        }
+        self.sessions.amend(agent, |record| record.mobile = mobile);
     }
 
     /// A forced sign-out was accepted: the subscription ends with the notification of it.
@@ -157,9 +156,8 @@ impl Engine {
         } else {
             now + limits::FORCED_OUT_MS
         });
-        session.record.signed_in = false;
         session.settling = None;
-        self.session_changed(agent);
+        self.change_session(agent, |record| record.signed_in = false);
         self.timers.set_by(
             Timer::Agent(agent.clone()),
             now + if out { 0 } else { limits::FORCED_OUT_MS },
@@ -197,11 +195,9 @@ impl Engine {
     /// A sign-out was accepted: should its notification be lost, the agent is not signed in again.
     pub(crate) fn asked_out(&mut self, agent: &AgentId) {
         self.sign_in_over(agent);
-        if let Some(session) = self.sessions.get_mut(agent)
-            && session.record.signed_in
-        {
-            session.record.signed_in = false;
-            self.session_changed(agent);
+        let session = self.sessions.get_mut(agent);
+        if session.is_some_and(|session| session.record.signed_in) {
+            self.change_session(agent, |record| record.signed_in = false);
         }
     }
 
@@ -263,6 +259,7 @@ impl Engine {
         }
     }
 
+    /// An answer of a read: the user first, then the calls.
     pub(crate) fn sync_answered(&mut self, agent: &AgentId, call: CallId, outcome: CallOutcome) {
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
@@ -347,6 +344,9 @@ impl Engine {
         session.is_some_and(|it| !it.seen_in && it.record.node.as_deref() == Some(here))
     }
 
+    /// User and calls are read: decides what it means where the agent is not signed in although it
+    /// should be (to be read again, signed in again, or taken for signed out), and publishes the
+    /// rest.
     pub(crate) fn sync_done(&mut self, agent: &AgentId, dialogs: Vec<Dialog>) {
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
@@ -416,11 +416,14 @@ impl Engine {
         };
         let known = session.record.extension.is_some() || user.extension.is_empty();
         if owned && !known && user.signed_in() {
-            session.record.extension = Some(user.extension.clone());
-            self.sessions.touch(agent);
+            let extension = Some(user.extension.clone());
+            self.sessions
+                .change(agent, |record| record.extension = extension);
         }
     }
 
+    /// Tells an agent's client what was read as if it had heard nothing: who the agent is (after a
+    /// sign-in), the state, the ends of calls that are not there any more, and the calls.
     pub(crate) fn publish_read(
         &mut self,
         agent: &AgentId,

@@ -8,7 +8,7 @@ use crate::wire::event::ClientEvent;
 use crate::state::timer::Timer;
 use crate::{Engine, limits};
 
-/// Routing key of the snapshots.
+/// Whom the snapshots are for.
 pub(crate) const AGENT_STATES: &str = "AgentStates";
 
 /// A publication under way.

@@ -508,6 +508,7 @@ impl Engine {
 
     // ---- what comes due -----------------------------------------------------------------------
 
+    /// Connect, move, linger, subscription or read of an agent may be due: one timer serves all.
     pub(crate) fn agent_due(&mut self, agent: &AgentId) {
         let now = self.now.mono;
         let Some(session) = self.sessions.get_mut(agent) else {
@@ -584,10 +585,11 @@ impl Engine {
         session.sync = None;
         // Whose group is stopped here, or served by another, is only put aside.
         if ended && !aside {
-            session.record.tombstone = true;
-            session.record.user = None;
             session.buried_until = Some(self.now.mono + limits::TOMBSTONE_MS);
-            self.sessions.touch(agent);
+            self.sessions.change(agent, |record| {
+                record.tombstone = true;
+                record.user = None;
+            });
             self.end_move(agent);
         }
         if let Some(subscription) = subscription {

@@ -53,13 +53,12 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(agent) else {
             return;
         };
-        let watched = &mut session.record.watched;
+        let watched = &session.record.watched;
         if !watched.iter().any(|known| known == team) {
             if watched.len() >= limits::WATCHED_TEAMS {
                 return;
             }
-            watched.push(team.to_owned());
-            self.session_changed(agent);
+            self.change_session(agent, |record| record.watched.push(team.to_owned()));
         }
         self.order_watch(agent, team.to_owned());
     }

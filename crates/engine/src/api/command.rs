@@ -1,8 +1,9 @@
 //! Everything the connector can do.
 //!
-//! Ordering is data: what must wait for something else is only emitted when that has happened
-//! (an acknowledgement after the confirm of its reply, a start after the claim was granted, a
-//! non-idempotent call after its intent is durable here and at every member).
+//! Ordering is in the engine, not in the commands: what must wait for something else is only
+//! emitted once that has happened (an acknowledgement after the confirm of its reply, a start after
+//! the claim was granted, a non-idempotent call after its intent is durable here and at every
+//! member). What was emitted a shell carries out in the order in which it came.
 
 use crate::api::event::Event;
 use std::collections::VecDeque;
@@ -18,27 +19,28 @@ use crate::wire::reply::Reply;
 use crate::api::ids::{
     CallId, DeliveryId, JournalId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId,
 };
-use crate::brokers::fitness::Way;
+use crate::api::way::Way;
 use crate::peer::TraceRow;
 use crate::peer::{Choice, IntentRecord, OutcomeRecord, PeerMessage, SessionRecord};
 
 /// Way of a reply to its client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplyRoute {
-    /// Default exchange, queue of that name, mandatory.
-    Queue(String),
-    /// The federated replies exchange with that key, mandatory.
-    Federated(String),
-    /// Direct reply-to: on a connection of its own, never mandatory.
+    /// The queue of that name at this broker. Told where there is none.
+    Near(String),
+    /// The queue of that name at whichever broker it is. Told where this one knows of none.
+    Far(String),
+    /// The client's own connection at this broker, by an address that is good for it alone: on a
+    /// connection of its own, and nobody tells whether it arrived.
     Direct(String),
 }
 
 /// A message to publish.
 #[derive(Debug, Clone)]
 pub enum Outbound {
-    /// To a client destination, on the events exchange.
+    /// To a client destination, at whichever brokers it listens.
     Event {
-        /// Routing key.
+        /// Whose.
         to: Destination,
         /// Content.
         event: Arc<ClientEvent>,
@@ -64,7 +66,7 @@ pub enum Outbound {
     DeadLetter {
         /// The message it is about; its body is redacted by the wire module.
         raw: Arc<RawMessage>,
-        /// Bounded label for header `x-reason`.
+        /// Bounded label of why.
         reason: &'static str,
         /// More, for people; without secrets.
         detail: String,
@@ -93,7 +95,7 @@ impl Outbound {
         match self {
             Self::Event { .. } => Way::Events,
             Self::Reply {
-                route: ReplyRoute::Federated(_),
+                route: ReplyRoute::Far(_),
                 ..
             } => Way::FarReplies,
             Self::Reply { .. } | Self::DeadLetter { .. } | Self::ParkedReply { .. } => Way::Replies,
@@ -106,12 +108,12 @@ impl Outbound {
         matches!(self, Self::DeadLetter { .. } | Self::ParkedReply { .. })
     }
 
-    /// A reply takes the other way: by its queue's name here, or over the federated exchange.
+    /// A reply takes the other way: its queue here, or wherever it is.
     pub(crate) fn flip_route(&mut self) {
         if let Self::Reply { route, .. } = self {
             *route = match std::mem::replace(route, ReplyRoute::Direct(String::new())) {
-                ReplyRoute::Queue(name) => ReplyRoute::Federated(name),
-                ReplyRoute::Federated(name) => ReplyRoute::Queue(name),
+                ReplyRoute::Near(name) => ReplyRoute::Far(name),
+                ReplyRoute::Far(name) => ReplyRoute::Near(name),
                 direct @ ReplyRoute::Direct(_) => direct,
             };
         }
@@ -275,7 +277,7 @@ pub enum BrokerCommand {
         link: LinkEpoch,
         /// Group index.
         group: usize,
-        /// `x-priority`.
+        /// Among all consumers at this broker: the highest that has room is given the next one.
         priority: i32,
         /// Consumer tag.
         tag: String,

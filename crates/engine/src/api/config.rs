@@ -24,7 +24,7 @@ impl Mode {
     }
 }
 
-/// Choice of brokers.
+/// Choice of brokers, and what the brokers' protocol wants of those who consume.
 #[derive(Debug, Clone)]
 pub struct BrokerPolicy {
     /// Labels (`host:port`) in order of preference.
@@ -39,6 +39,12 @@ pub struct BrokerPolicy {
     pub reconnect_delay: u64,
     /// Longest delay.
     pub reconnect_delay_max: u64,
+    /// Priority of a follower's consumers at another broker than the leader's: the one at which
+    /// that broker still passes its commands on to the leader.
+    pub far_follower: i32,
+    /// Priority of a newcomer that may not be of this cluster: no higher than any that is
+    /// configured, and not so low that its broker passes all commands on.
+    pub stands_back: i32,
 }
 
 /// Failure detection.

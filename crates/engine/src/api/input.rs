@@ -7,7 +7,7 @@ use crate::wire::message::RawMessage;
 use crate::api::ids::{
     BootId, CallId, DeliveryId, JournalId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId,
 };
-use crate::brokers::fitness::{Proof, Way};
+use crate::api::way::{Proof, Way};
 use crate::peer::PeerMessage;
 use crate::peer::TraceRow;
 
@@ -41,12 +41,12 @@ pub struct Delivery {
 pub enum PublishOutcome {
     /// The broker has it (or, without confirmation, it was written).
     Confirmed,
-    /// No queue took it; it was published as mandatory.
-    Returned,
+    /// No queue took it.
+    Untaken,
     /// Refused by a negative confirm: a queue that it was for is full and says so.
     Refused,
-    /// Refused for good: no right to write there, or no exchange. [`Input::Barred`] says so before,
-    /// and why.
+    /// Refused for good: no right to write there, or nothing there to write to. [`Input::Barred`]
+    /// says so before, and why.
     Barred,
     /// Not taken: channel or connection gone, time up.
     Failed,
@@ -125,7 +125,7 @@ pub enum Input {
     /// Time has passed; nothing else happened.
     Tick,
 
-    /// A dialled link is open: connections, channels and exchanges are there.
+    /// A dialled link is open, and what commands are taken from is there.
     LinkUp {
         /// Which.
         link: LinkEpoch,
@@ -141,7 +141,8 @@ pub enum Input {
         /// Why, without credentials.
         reason: String,
     },
-    /// What came on a link could not be read, by the AMQP library or its guard. `LinkDown` follows.
+    /// What came on a link could not be read, by its shell's reader or the guard before it. `LinkDown`
+    /// follows.
     LinkGarbled {
         /// Which.
         link: LinkEpoch,

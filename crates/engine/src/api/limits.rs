@@ -250,8 +250,8 @@ pub const LISTEN_MS: u64 = 1_000;
 /// How long after a consumer stands what comes may have waited in its queue, milliseconds.
 pub const BACKLOG_MS: u64 = 500;
 
-/// The same of what came over federation, whose links may have to connect first, milliseconds.
-pub const FEDERATED_BACKLOG_MS: u64 = 10_000;
+/// The same of what another broker passed on, which may have to connect first, milliseconds.
+pub const RELAYED_BACKLOG_MS: u64 = 10_000;
 
 /// How long a broker may be out of reach without a lost peer's having served there, milliseconds:
 /// less than a newcomer listens before it serves alone.
@@ -319,6 +319,14 @@ pub const KEEP_DELAY_MS: u64 = 20;
 /// When a failed write to the store is tried again, milliseconds.
 pub const KEEP_RETRY_MS: u64 = 1_000;
 
+/// Commands of peers that are remembered as over, so that copies of them are not run. Copies live as
+/// long as messages between instances, ten seconds.
+pub const FORWARDS_OVER: usize = 8_192;
+
+/// How long after its deadline a command is left with an owner that lives and does not answer,
+/// milliseconds.
+pub const FORWARD_PATIENCE_MS: u64 = 60_000;
+
 /// Intents (with their outcomes) that the journal holds; at the bound a new non-idempotent
 /// command is `REJECTED` with `retryAfterMs`, a peer's intent is taken and the oldest one dropped.
 pub const JOURNAL_ENTRIES: usize = 200_000;
@@ -381,7 +389,7 @@ pub const KNOWN_MEMBERS: usize = 64;
 /// How much of a downstream's reason a heartbeat carries, characters.
 pub const STANDING_REASON_CHARS: usize = 120;
 
-/// Longest id that a member may ask for, bytes: what an AMQP short string holds.
+/// Longest id that a member may ask for, bytes: what brokers carry.
 pub const TRACE_ID: usize = 255;
 
 /// Steps that one member tells of a command; further ones are left out.

@@ -2,7 +2,8 @@
 
 use crate::api::command::{BrokerCommand, LifeCommand};
 use crate::api::ids::{BootId, LinkEpoch};
-use crate::brokers::fitness::{Pass, Way};
+use crate::api::way::Way;
+use crate::brokers::fitness::Pass;
 use crate::brokers::link::LinkStep;
 use crate::model::brokers::one_cluster;
 use crate::peer::Heartbeat;
@@ -104,6 +105,8 @@ impl Engine {
         }
     }
 
+    /// Another link serves from now on. The control queue is attached there first; the one that is
+    /// left goes on giving commands until the new one does.
     pub(crate) fn activate(&mut self, link: LinkEpoch, broker: usize, leave: Option<LinkEpoch>) {
         let leaving = std::mem::take(&mut self.attached.leaving);
         let (again, leaving): (Vec<_>, Vec<_>) =

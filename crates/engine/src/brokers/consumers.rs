@@ -4,20 +4,13 @@ use crate::model::InstanceId;
 
 use crate::api::command::BrokerCommand;
 use crate::api::ids::LinkEpoch;
-use crate::brokers::fitness::{Pass, Way};
+use crate::api::way::Way;
+use crate::brokers::fitness::Pass;
 use crate::cluster::members::Liveness;
 use crate::leadership::groups::Consumer;
 use crate::peer::Role;
 use crate::state::timer::Timer;
 use crate::{Engine, Event, limits};
-
-/// Priority of a follower on another broker than the leader: below a federation link's -1, so
-/// that its broker's messages go to the leader (design fact: a link consumes at -1).
-const FAR_FOLLOWER: i32 = -10;
-
-/// Priority of a newcomer that may have the wrong key: below all that are configured, and not below
-/// that of federation, which fetches for consumers of 0 and more only.
-const STANDS_BACK: i32 = 0;
 
 impl Engine {
     // ---- consumers ----------------------------------------------------------------------------
@@ -86,7 +79,7 @@ impl Engine {
         });
     }
 
-    /// The `x-priority` to consume with; `None`: not to consume.
+    /// The priority to consume with; `None`: not to consume.
     pub(crate) fn wanted_priority(&self, index: usize) -> Option<i32> {
         let group = &self.groups[index];
         let closing = group.leaving.is_some_and(|leaving| leaving.closing);
@@ -100,7 +93,7 @@ impl Engine {
         let own = i32::from(self.cfg.priority_of(index));
         match group.role {
             Role::Joining | Role::Disabled => None,
-            _ if self.stands_back() => Some(STANDS_BACK),
+            _ if self.stands_back() => Some(self.cfg.brokers.stands_back),
             Role::Leader | Role::LeaderSingleNode | Role::Draining => {
                 Some(own.max(self.above_the_silent(&group.name)))
             }
@@ -119,7 +112,7 @@ impl Engine {
                             _ => Some(own.min(theirs - 1)),
                         }
                     }
-                    Some(_) => Some(FAR_FOLLOWER),
+                    Some(_) => Some(self.cfg.brokers.far_follower),
                     None => Some(own),
                 }
             }

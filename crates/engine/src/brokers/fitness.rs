@@ -17,112 +17,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
-/// Something that a broker has to do for us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Way {
-    /// It gives us consumers of the command queues.
-    Commands,
-    /// It takes replies and dead letters: the default exchange.
-    Replies,
-    /// It takes events.
-    Events,
-    /// It takes publications at all: no alarm blocks them.
-    Publishing,
-    /// It takes replies for clients of the other brokers.
-    FarReplies,
-    /// It takes messages to the peers.
-    Peers,
-    /// It gives us the own control queue.
-    ControlQueue,
-    /// It gives us expired commands.
-    Expired,
-    /// It has a queue of dead letters.
-    DeadLetters,
-}
-
-/// What it means that a way is lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Weight {
-    /// Shown and tried again; the broker serves.
-    Minor,
-    /// Another broker is better.
-    Grave,
-    /// Another broker is better, whatever else it lacks.
-    Vital,
-}
-
-impl Way {
-    /// Those that are proven from time to time, without a doubt.
-    pub const PUBLISHING: [Self; 4] = [Self::Replies, Self::Events, Self::FarReplies, Self::Peers];
-
-    /// Bounded label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Commands => "commands",
-            Self::Replies => "replies",
-            Self::Events => "events",
-            Self::Publishing => "publishing",
-            Self::FarReplies => "far-replies",
-            Self::Peers => "peers",
-            Self::ControlQueue => "control-queue",
-            Self::Expired => "expired",
-            Self::DeadLetters => "dead-letters",
-        }
-    }
-
-    /// What does not work, for people.
-    #[must_use]
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Commands => "commands cannot be consumed",
-            Self::Replies => "replies cannot be published",
-            Self::Events => "events cannot be published",
-            Self::Publishing => "publications are blocked",
-            Self::FarReplies => "replies to clients of the other brokers cannot be published",
-            Self::Peers => "messages to the peers cannot be published",
-            Self::ControlQueue => "the own control queue cannot be consumed",
-            Self::Expired => "expired commands cannot be consumed",
-            Self::DeadLetters => "the queue of dead letters is not there",
-        }
-    }
-
-    /// What it means that it is lost.
-    #[must_use]
-    pub fn weight(self) -> Weight {
-        match self {
-            Self::Commands | Self::Replies | Self::Events | Self::Publishing => Weight::Vital,
-            Self::FarReplies | Self::Peers | Self::ControlQueue => Weight::Grave,
-            Self::Expired | Self::DeadLetters => Weight::Minor,
-        }
-    }
-
-    /// Commands that are taken could not be answered.
-    fn mutes(self) -> bool {
-        matches!(self, Self::Replies | Self::Events | Self::Publishing)
-    }
-
-    /// A passed proof shows that it may be tried again, not that it works.
-    fn shown_by_use(self) -> bool {
-        matches!(self, Self::Commands | Self::ControlQueue)
-    }
-}
-
-/// How a proof ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Proof {
-    /// The way works.
-    Passed,
-    /// The broker refused, or did not answer in time.
-    Refused {
-        /// Why, in the broker's words, without credentials.
-        reason: String,
-    },
-    /// Nothing can be said: the link was about to end.
-    Unknown,
-}
+use crate::api::way::{Proof, Way, Weight};
 
 /// Whether something may be sent on a way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +44,8 @@ pub struct Change {
 const REFUSALS: u32 = 3;
 /// See [`REFUSALS`].
 const REFUSED_MS: u64 = 500;
+/// Refusals so far apart are not in a row, where a proof has passed since, milliseconds.
+const APART_MS: u64 = 60_000;
 /// First pause between two proofs, milliseconds; doubled each time.
 const PROOF_MS: u64 = 200;
 /// The longest one: so long after the broker was mended it may take to be noticed.
@@ -174,6 +71,7 @@ struct Trouble {
     reason: String,
     refusals: u32,
     since: u64,
+    refused_at: u64,
     lost: bool,
     /// A proof has passed since the last refusal.
     proven: bool,
@@ -404,12 +302,18 @@ impl Fitness {
     // ---- within -------------------------------------------------------------------------------
 
     fn count(&mut self, now: u64, way: Way, reason: &str) {
+        let over =
+            |known: &Trouble| known.proven && !known.lost && now >= known.refused_at + APART_MS;
+        if self.troubles.get(&way).is_some_and(over) {
+            self.troubles.remove(&way);
+        }
         let trouble = self
             .troubles
             .entry(way)
             .and_modify(|known| known.pause = (2 * known.pause).min(PROOF_MAX_MS))
             .or_insert_with(|| Trouble::new(now, String::new(), PROOF_MS));
         trouble.refusals = trouble.refusals.saturating_add(1);
+        trouble.refused_at = now;
         reason.clone_into(&mut trouble.reason);
         trouble.asked = false;
         let was_proven = std::mem::take(&mut trouble.proven);
@@ -484,6 +388,7 @@ impl Trouble {
             reason,
             refusals: 0,
             since: now,
+            refused_at: now,
             lost: false,
             proven: false,
             asked: false,

@@ -18,7 +18,8 @@
 use crate::api::config::BrokerPolicy;
 use crate::api::ids::{LinkEpoch, Now};
 use crate::api::limits;
-use crate::brokers::fitness::{Change, Fitness, Pass, Proof, Way, Weight};
+use crate::api::way::{Proof, Way, Weight};
+use crate::brokers::fitness::{Change, Fitness, Pass};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -182,12 +183,6 @@ impl Links {
     #[must_use]
     pub fn len(&self) -> usize {
         self.slots.len()
-    }
-
-    /// Whether the list is empty.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
     }
 
     /// `connected`, `dialling`, `down`, `blocked` or `unfit` for the status view.

@@ -3,9 +3,9 @@
 
 pub(crate) mod attach;
 mod consumers;
-pub mod fitness;
+pub(crate) mod fitness;
 mod garbled;
-pub mod link;
+pub(crate) mod link;
 pub(crate) mod outbox;
 mod published;
 mod publishing;

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::api::command::Outbound;
 use crate::api::ids::{JobId, LinkEpoch, PublishId};
 use crate::api::limits;
-use crate::brokers::fitness::{Pass, Way};
+use crate::api::way::Way;
+use crate::brokers::fitness::Pass;
 use crate::brokers::link::Links;
 use crate::model::Destination;
 
@@ -78,7 +79,9 @@ impl Entry {
         }
         let (_, active) = ways.active;
         if let Some(home) = self.home.filter(|home| *home != active) {
-            if let Some(there) = ways.open_to(home, self.message.way()) {
+            // One that lacks something vital may answer nothing at all.
+            let fit = Some(home).filter(|home| !ways.links.lacks_vital(*home));
+            if let Some(there) = fit.and_then(|home| ways.open_to(home, self.message.way())) {
                 return WayOut::On(there);
             }
             self.message.flip_route();

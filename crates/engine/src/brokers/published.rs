@@ -4,13 +4,15 @@
 use crate::api::command::{Outbound, ReplyRoute};
 use crate::api::ids::{JobId, LinkEpoch, PublishId};
 use crate::api::input::PublishOutcome;
-use crate::brokers::fitness::Way;
+use crate::api::way::Way;
 use crate::brokers::outbox::Sent;
 use crate::model::Destination;
 use crate::state::timer::Timer;
 use crate::{Engine, Event, limits};
 
 impl Engine {
+    /// What a broker said to a publication: the job behind it goes on, or it takes another way, or
+    /// rests and is tried again.
     pub(crate) fn on_published(&mut self, number: PublishId, outcome: PublishOutcome) {
         // Of what is not kept, or was taken back from that link, nothing is to be learnt.
         let Some(id) = self.outbox.answered(number) else {
@@ -27,7 +29,7 @@ impl Engine {
                     }
                 }
             }
-            PublishOutcome::Returned => {
+            PublishOutcome::Untaken => {
                 if let Some(link) = self.outbox.unparked(id) {
                     // It is declared again, at once and then with growing pauses.
                     self.park_again(id, link, "it was deleted", limits::DECLARED_MS);
@@ -35,7 +37,7 @@ impl Engine {
                     self.reroute(sent);
                 }
             }
-            // The queue in which federation keeps it may be on a node that is down: that says nothing
+            // The queue in which it is kept for the other brokers may be on a node that is down: that says nothing
             // about the client's.
             PublishOutcome::Refused | PublishOutcome::Barred if self.outbox.far_reply(id) => {
                 if let Some(sent) = self.outbox.remove(id) {
@@ -124,26 +126,21 @@ impl Engine {
         } = &message
         {
             match (route, untried) {
-                (ReplyRoute::Queue(_) | ReplyRoute::Federated(_), _) if first_way => {
+                (ReplyRoute::Near(_) | ReplyRoute::Far(_), _) if first_way => {
                     message.flip_route();
                     self.post(message, job);
                 }
-                (ReplyRoute::Queue(name) | ReplyRoute::Federated(name), Some(broker)) => {
+                (ReplyRoute::Near(name) | ReplyRoute::Far(name), Some(broker)) => {
                     let name = name.clone();
                     if let Outbound::Reply { route, .. } = &mut message {
-                        *route = ReplyRoute::Queue(name);
+                        *route = ReplyRoute::Near(name);
                     }
                     if let Some(job) = job {
                         self.jobs.add_publish(job);
                     }
                     self.outbox.push_elsewhere(message, job, broker);
                 }
-                (
-                    ReplyRoute::Queue(name)
-                    | ReplyRoute::Federated(name)
-                    | ReplyRoute::Direct(name),
-                    _,
-                ) => {
+                (ReplyRoute::Near(name) | ReplyRoute::Far(name) | ReplyRoute::Direct(name), _) => {
                     self.out.tell(Event::ReplyUnroutable);
                     let parked = Outbound::ParkedReply {
                         reply_to: name.clone(),

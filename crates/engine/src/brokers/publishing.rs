@@ -70,7 +70,7 @@ impl Engine {
     /// Says something to one peer, or to all; not kept if there is no link.
     ///
     /// It goes where the peers' control queues are consumed, as far as we reach that broker, and
-    /// so does not depend on the brokers' federation. A heartbeat goes every way there is.
+    /// so does not depend on the brokers' passing it on. A heartbeat goes every way there is.
     pub(crate) fn say(
         &mut self,
         to: Option<&crate::model::InstanceId>,
@@ -98,7 +98,7 @@ impl Engine {
         }
         ways.retain(|link| self.carries_peers(*link));
         if ways.is_empty() {
-            // The brokers' federation carries it on from the others.
+            // The other brokers pass it on.
             let ups = self.links.ups().map(|(link, _)| link);
             ways.extend(ups.filter(|link| self.carries_peers(*link)));
         }
@@ -116,7 +116,7 @@ impl Engine {
     }
 
     /// The link on which a peer is attached, where it is up. Where it is not known, every link:
-    /// the brokers' federation may not work. Where it is out of reach, the own one.
+    /// what the brokers pass on may not arrive. Where it is out of reach, the own one.
     fn ways_to(&self, peer: Option<&Peer>, own: LinkEpoch) -> Vec<LinkEpoch> {
         let ups = || self.links.ups().map(|(link, _)| link);
         match peer.and_then(Peer::attached_on) {

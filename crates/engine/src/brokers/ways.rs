@@ -2,7 +2,8 @@
 
 use crate::api::command::BrokerCommand;
 use crate::api::ids::LinkEpoch;
-use crate::brokers::fitness::{Pass, Proof, Way, Weight};
+use crate::api::way::{Proof, Way, Weight};
+use crate::brokers::fitness::Pass;
 use crate::{Engine, Event};
 
 impl Engine {
@@ -71,6 +72,9 @@ impl Engine {
             return;
         }
         for (broker, change) in changes {
+            if change.lost.is_some() && change.way.weight() == Weight::Vital {
+                self.take_back_from(broker);
+            }
             self.out.tell(Event::BrokerWay {
                 broker: self.links.label(broker).to_owned(),
                 way: change.way.as_str(),
@@ -81,6 +85,19 @@ impl Engine {
         self.look_at_roles("broker");
         self.refresh_consumers();
         self.beat();
+    }
+
+    /// What was handed to a broker that does not serve waits for its answer no longer.
+    fn take_back_from(&mut self, broker: usize) {
+        if self.links.active_broker() == Some(broker) {
+            return;
+        }
+        let mut ups = self.links.ups();
+        let link = ups.find(|(_, at)| *at == broker).map(|(link, _)| link);
+        drop(ups);
+        if let Some(link) = link {
+            self.outbox.take_back(link);
+        }
     }
 
     /// Whether messages to the peers may be sent on a link: they are for the moment, and neither

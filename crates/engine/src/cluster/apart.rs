@@ -71,7 +71,7 @@ impl Engine {
     /// has told us has forgotten how commands that may be repeated ended.
     pub(crate) fn note_thaw(&mut self, now: Now) {
         let before = self.cluster.apart.thawed.replace(now);
-        if before.is_none_or(|at| now.mono > at.mono + limits::FEDERATED_BACKLOG_MS) {
+        if before.is_none_or(|at| now.mono > at.mono + limits::RELAYED_BACKLOG_MS) {
             self.cluster.apart.boots.clear();
         }
         for (id, peer) in self.members.present() {
@@ -166,14 +166,14 @@ impl Engine {
             return false;
         };
         match job.raw.sent_ms(self.now.wall) {
-            // In whole seconds, rounded down, as AMQP has them. A resend comes a second after its first message at the
+            // In whole seconds, rounded down, as brokers have them. A resend comes a second after its first message at the
             // soonest, and the others act on absence as of now: what is left is for wrong clocks.
             Some(sent) => sent / 1_000 * 1_000 <= at.wall,
             // What waited in the queue comes at once, what waited at the other broker once the
             // brokers are connected.
             None => {
-                let rest = match job.raw.federated {
-                    true => limits::FEDERATED_BACKLOG_MS,
+                let rest = match job.raw.relayed {
+                    true => limits::RELAYED_BACKLOG_MS,
                     false => limits::BACKLOG_MS,
                 };
                 let since = consuming.unwrap_or(job.received);

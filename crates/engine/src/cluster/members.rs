@@ -331,9 +331,14 @@ impl Members {
         let former = peer.boot != boot
             && peer.former.contains(&boot)
             && (there || heartbeat.started <= started && patient);
+        // Another process under the id of one that lives, by way of another broker, where nothing
+        // refuses its control queue: the first goes on. At the same broker that one's has ended.
+        let second = peer.boot != boot
+            && peer.liveness == Liveness::Alive
+            && heartbeat.broker != peer.heartbeat.broker;
         // The last word of a start is its goodbye: what comes behind it was on its way before.
         let ended = peer.boot == boot && peer.liveness == Liveness::Left;
-        if late || earlier || former || ended {
+        if late || earlier || former || second || ended {
             return None;
         }
         let restarted = peer.boot != boot;

@@ -81,12 +81,27 @@ impl Replication {
 }
 
 impl Engine {
+    /// A message of a member, authentic and not heard before: one handler each. The only thing that
+    /// is heard under the own name is a second process of the same id.
     pub(crate) fn on_peer(&mut self, from: &InstanceId, boot: BootId, message: PeerMessage) {
         self.heard_on(None);
         if *from == self.cfg.instance {
             if let PeerMessage::Heartbeat(heartbeat) = &message {
                 self.on_twin(boot, heartbeat);
             }
+            return;
+        }
+        // What an earlier start acknowledged or asked for holds no more; the later one says it again.
+        let former = self.members.get(from).is_some_and(|peer| peer.boot != boot);
+        let of_its_start = matches!(
+            message,
+            PeerMessage::JournalAck { .. }
+                | PeerMessage::Shared { .. }
+                | PeerMessage::Claim { .. }
+                | PeerMessage::ClaimAgent { .. }
+        );
+        if former && of_its_start {
+            self.stale("message of another start");
             return;
         }
         match message {
@@ -164,6 +179,9 @@ impl Engine {
         }
     }
 
+    /// What a member says of itself twice a second. The order matters: epochs that it knows are
+    /// taken note of first; then what its echo of our own heartbeats proves; roles are looked at
+    /// with both; and only then, after a pause of this process, does anything start again.
     fn on_heartbeat(&mut self, from: &InstanceId, boot: BootId, heartbeat: Heartbeat) {
         for group in &heartbeat.groups {
             self.keeping.see_epoch(group.term);
@@ -277,6 +295,10 @@ impl Engine {
                 lost = true;
             }
             if let Some(session) = self.sessions.get_mut(&agent) {
+                // It was let go after it had been given away, and came back without a grant.
+                if owner == self.cfg.instance && former.as_ref() != Some(&owner) && !tombstone {
+                    session.linger_until = None;
+                }
                 session.seen_in &= owner == self.cfg.instance;
                 session.buried_until = tombstone.then(|| self.now.mono + limits::TOMBSTONE_MS);
                 // An agent that is gone does not come here any more: what was had for it is let go.
@@ -307,6 +329,8 @@ impl Engine {
         if !self.attached.hears() {
             return;
         }
+        // What it says of the tables is then what the others have been told.
+        self.send_delta();
         let seq = self.cluster.replication.beats(self.now.mono);
         self.book.note_beat(seq, self.now.mono);
         let sessions = self.sessions.tally(&self.cfg.instance);
@@ -429,7 +453,7 @@ impl Engine {
         }
     }
 
-    /// While joining: members of before that were not heard since. Until federation stands again,
+    /// While joining: members of before that were not heard since. Until the brokers are connected again,
     /// that nobody is heard at the one broker proves nothing.
     fn unheard(&self) -> Vec<InstanceId> {
         let joining = |group: &crate::leadership::groups::Group| group.role == Role::Joining;
@@ -467,7 +491,7 @@ impl Engine {
                 bytes = 0;
             }
             bytes += weight;
-            part.push(session.record.clone());
+            part.push(SessionRecord::clone(&session.record));
         }
         sessions.push_back(part);
         let destinations: Vec<_> = self.sessions.destinations().cloned().collect();

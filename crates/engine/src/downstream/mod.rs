@@ -3,6 +3,6 @@
 
 pub(crate) mod calls;
 pub(crate) mod http;
-pub mod route;
+pub(crate) mod route;
 mod service;
 pub(crate) mod shortage;

@@ -292,6 +292,8 @@ impl Route {
         self.failback && rested && self.current != 0 && self.nodes[0].state == NodeState::Up
     }
 
+    /// A node's state is known anew. Returns what follows: the node's change, service that begins
+    /// or ends, and a move to another node; stays where it is as long as that node serves.
     fn set(&mut self, now: Now, node: usize, state: NodeState) -> Vec<RouteChange> {
         let mut changes = Vec::new();
         let word = |state: &NodeState| match state {

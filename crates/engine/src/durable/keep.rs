@@ -159,6 +159,8 @@ impl Engine {
         self.out.push(StoreCommand::Keep(Box::new(keep)));
     }
 
+    /// The write under way has ended. What waited for it goes on; after a failure all of it is to
+    /// be kept later, and nothing new is owned meanwhile.
     pub(crate) fn on_kept(&mut self, failure: Option<String>) {
         let Some(keep) = self.keeping.now.take() else {
             self.stale("store");

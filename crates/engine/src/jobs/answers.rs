@@ -16,11 +16,11 @@ use crate::{Engine, Event, limits};
 use std::sync::Arc;
 
 /// The way a reply takes first: to where its command was published.
-fn first_way(reply_to: &ReplyTo, federated: bool) -> ReplyRoute {
+fn first_way(reply_to: &ReplyTo, relayed: bool) -> ReplyRoute {
     match reply_to {
         ReplyTo::Direct(name) => ReplyRoute::Direct(name.clone()),
-        ReplyTo::Queue(name) if federated => ReplyRoute::Federated(name.clone()),
-        ReplyTo::Queue(name) => ReplyRoute::Queue(name.clone()),
+        ReplyTo::Queue(name) if relayed => ReplyRoute::Far(name.clone()),
+        ReplyTo::Queue(name) => ReplyRoute::Near(name.clone()),
     }
 }
 
@@ -270,11 +270,11 @@ impl Engine {
     /// Posts a reply. Its way is chosen for the broker that its command was consumed on.
     fn post_reply(&mut self, id: JobId, reply_to: &ReplyTo, reply: Arc<Reply>, cause: Cause) {
         let job = self.jobs.get(id);
-        let federated = job.is_some_and(|job| job.raw.federated);
+        let relayed = job.is_some_and(|job| job.raw.relayed);
         let home = job.and_then(|job| job.home);
         let home = home.or(self.links.active_broker()).unwrap_or(0);
         let message = Outbound::Reply {
-            route: first_way(reply_to, federated),
+            route: first_way(reply_to, relayed),
             reply,
             cause,
             message_id: self.message_id(),
@@ -335,6 +335,7 @@ impl Engine {
             }
             Origin::Forwarded { peer, id } => {
                 self.tell_stage(job.tag, Stage::ToldHolder { to: peer.clone() });
+                self.jobs.note_over(&peer, id);
                 self.say(Some(&peer), PeerMessage::ForwardDone { id });
             }
             Origin::Orphan => {}

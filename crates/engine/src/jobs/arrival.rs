@@ -69,7 +69,7 @@ impl Engine {
             broker: broker.map_or_else(String::new, |broker| self.links.label(broker).to_owned()),
             queue: group.unwrap_or_default(),
             redelivered: job.raw.maybe_seen(),
-            federated: job.raw.federated,
+            relayed: job.raw.relayed,
         };
         self.stage(id, stage);
     }
@@ -321,8 +321,8 @@ impl Engine {
         if !session.owned_by(&self.cfg.instance) {
             session.newest_known = session.newest_known.max(Some(sent));
         } else if session.record.newest_change < Some(sent) {
-            session.record.newest_change = Some(sent);
-            self.sessions.touch(agent);
+            self.sessions
+                .change(agent, |record| record.newest_change = Some(sent));
         }
     }
 

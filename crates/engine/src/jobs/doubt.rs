@@ -179,6 +179,8 @@ impl Engine {
             return;
         }
         match self.verdict(id) {
+            // Meanwhile its agent may have come to belong to another.
+            Verdict::New if !self.placement().serves(&command) => self.place_again(id, &command),
             Verdict::New => {
                 self.note_proven(id);
                 self.start_new(id, &command);

@@ -93,6 +93,15 @@ impl Engine {
                     .members
                     .get(&owner)
                     .is_some_and(|peer| peer.liveness.present());
+                let long_ago = command
+                    .deadline_ms
+                    .saturating_add(limits::FORWARD_PATIENCE_MS);
+                if present && now.wall >= long_ago {
+                    // It says nothing of this one: perhaps it can never hear of it.
+                    self.recall(id);
+                    self.expire(id, command);
+                    return false;
+                }
                 if present && now.mono >= since + limits::RESEND_MS {
                     self.forward(id, owner);
                 }
@@ -101,6 +110,8 @@ impl Engine {
         true
     }
 
+    /// Hands a command to the agent's owner. The delivery stays unacknowledged here until the owner
+    /// has finished, so that it is served by somebody if the owner is lost.
     pub(crate) fn forward(&mut self, id: JobId, owner: InstanceId) {
         let Some(boot) = self.members.get(&owner).map(|peer| peer.boot) else {
             return;
@@ -138,6 +149,12 @@ impl Engine {
     /// A peer hands us a command of an agent that we own.
     pub(crate) fn on_forward(&mut self, peer: &InstanceId, id: u64, raw: RawMessage) {
         if self.jobs.forwarded(peer, id).is_some() {
+            return;
+        }
+        // A copy that came by another way, or the answer was lost. Without an id nothing else would
+        // know it again.
+        if self.jobs.is_over(peer, id) {
+            self.say(Some(peer), PeerMessage::ForwardDone { id });
             return;
         }
         let mut parsed = crate::wire::command::parse(&raw, &self.cfg.parse, self.now.wall);
@@ -233,6 +250,7 @@ impl Engine {
 
     /// The holder's delivery is gone: what has not been started is dropped.
     pub(crate) fn on_forward_withdrawn(&mut self, peer: &InstanceId, id: u64) {
+        self.jobs.note_over(peer, id);
         if let Some(job) = self.jobs.forwarded(peer, id) {
             self.orphan(job);
         }
@@ -327,6 +345,8 @@ impl Engine {
         }
     }
 
+    /// The delivery of a job is gone with its link: the broker gives the command to somebody again.
+    /// What has begun is finished without it, what has not is forgotten.
     pub(crate) fn orphan(&mut self, id: JobId) {
         self.stage(id, Stage::DeliveryLost);
         let Some(job) = self.jobs.get(id) else {

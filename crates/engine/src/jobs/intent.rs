@@ -319,7 +319,7 @@ impl Engine {
     }
 
     /// A command that was about to run is another's now.
-    fn place_again(&mut self, id: JobId, command: &ClientCommand) {
+    pub(crate) fn place_again(&mut self, id: JobId, command: &ClientCommand) {
         self.leave_lane_with(id, command, |engine| {
             if let Some(job) = engine.jobs.get_mut(id) {
                 job.started = None;
@@ -434,6 +434,9 @@ impl Engine {
         }
     }
 
+    /// Whether an outcome may be told now: on disk here, and known to every member that is there,
+    /// or they have had their time. What came in meanwhile from others counts before anything is
+    /// told.
     fn look_at_record(&mut self, id: JobId) {
         let Some(State::Recording(own)) = self.jobs.state(id) else {
             return;

@@ -284,7 +284,10 @@ impl Job {
         match evidence {
             E::SameIdInWork => new,
             E::NotOurs { .. } => {
-                new || matches!(self.state, S::Queued | S::Intending(_) | S::Running(_))
+                new || matches!(
+                    self.state,
+                    S::Queued | S::Doubting { .. } | S::Intending(_) | S::Running(_)
+                )
             }
             E::HandedOver { .. } => matches!(self.state, S::Held { .. } | S::Forwarded { .. }),
             E::CameBack { .. } => matches!(self.state, S::Forwarded { .. }),

@@ -372,15 +372,9 @@ impl Ledger {
     }
 
     /// Number of entries, those of running commands included.
-    #[must_use]
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         self.running.len() + self.finished.len()
-    }
-
-    /// Whether nothing is remembered.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Forgets what is old; returns for how long outcomes are remembered, milliseconds, where

@@ -87,8 +87,8 @@ pub enum Stage {
         queue: String,
         /// The broker had delivered it before.
         redelivered: bool,
-        /// It came over a federation link.
-        federated: bool,
+        /// Another broker passed it on.
+        relayed: bool,
     },
     /// A peer that holds its delivery handed it over.
     HandedOver {
@@ -214,10 +214,10 @@ impl Stage {
                 broker,
                 queue,
                 redelivered,
-                federated,
+                relayed,
             } => {
                 let again = if *redelivered { ", redelivered" } else { "" };
-                let far = if *federated { ", over federation" } else { "" };
+                let far = if *relayed { ", over federation" } else { "" };
                 format!("broker {broker}, queue of {queue}{again}{far}")
             }
             Self::HandedOver { by } => format!("by {by}, which holds the delivery"),

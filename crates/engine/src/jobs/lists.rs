@@ -97,6 +97,8 @@ fn one_list(answers: Vec<Answer>) -> Vec<Answer> {
     rest
 }
 
+/// The event that a query is answered with: by what was read, and by the command's name where one
+/// list serves several.
 fn event_of(viewer: &Viewer<'_>, command: &ClientCommand, answer: Answer) -> Option<ClientEvent> {
     let agent = viewer.agent.clone();
     let name = command.spec.name;

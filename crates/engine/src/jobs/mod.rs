@@ -28,7 +28,7 @@ pub(crate) mod intent;
 mod job;
 mod lanes;
 mod later;
-pub mod ledger;
+pub(crate) mod ledger;
 pub mod life;
 mod lists;
 mod outcomes;

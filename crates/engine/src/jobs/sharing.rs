@@ -75,7 +75,11 @@ impl Engine {
     }
 
     fn tell_session(&mut self, id: JobId, agent: &AgentId) {
-        let Some(record) = self.sessions.get(agent).map(|s| s.record.clone()) else {
+        let Some(record) = self
+            .sessions
+            .get(agent)
+            .map(|s| SessionRecord::clone(&s.record))
+        else {
             return;
         };
         if self.sharing_members().next().is_some() {
@@ -154,17 +158,23 @@ impl Engine {
         }
     }
 
-    /// What was carried out here changed an agent's session. Only its owner writes it: where that
+    /// What was carried out here changes an agent's session. Only its owner writes it: where that
     /// is another instance by now, that one is told.
-    pub(crate) fn session_changed(&mut self, agent: &AgentId) {
+    pub(crate) fn change_session(
+        &mut self,
+        agent: &AgentId,
+        change: impl FnOnce(&mut SessionRecord),
+    ) {
         if self.placement().owns(agent) {
-            self.sessions.touch(agent);
+            self.sessions.change(agent, change);
             return;
         }
-        let Some(record) = self.sessions.get(agent).map(|session| &session.record) else {
+        self.sessions.amend(agent, change);
+        let Some(session) = self.sessions.get(agent) else {
             return;
         };
-        let (owner, record) = (record.version.owner.clone(), record.clone());
+        let record = SessionRecord::clone(&session.record);
+        let owner = record.version.owner.clone();
         self.say(Some(&owner), PeerMessage::SessionChanged { record });
     }
 
@@ -177,18 +187,21 @@ impl Engine {
             self.stale("session");
             return;
         };
-        session.record.extension = record.extension;
         session.refused &= session.record.password == record.password;
-        session.record.password = record.password;
-        session.record.mobile = record.mobile;
-        session.record.signed_in = record.signed_in;
-        let mut due = self.now.mono;
         if record.signed_in {
             session.linger_until = None;
+        }
+        self.sessions.change(&agent, |own| {
+            own.extension = record.extension;
+            own.password = record.password;
+            own.mobile = record.mobile;
+            own.signed_in = record.signed_in;
+        });
+        let mut due = self.now.mono;
+        if record.signed_in {
             self.sign_in_began(&agent);
             due += limits::SIGN_IN_SETTLE_MS;
         }
-        self.sessions.touch(&agent);
         for team in &record.watched {
             self.watch_team(&agent, team);
         }

@@ -6,6 +6,7 @@ use crate::api::ids::{JobId, LinkEpoch};
 use crate::jobs::intent::{Intending, Recording};
 use crate::jobs::sharing::Sharing;
 use crate::jobs::work::Work;
+use crate::limits;
 use crate::model::InstanceId;
 
 use super::job::{Evidence, Job, Origin, Refused, State, Transition};
@@ -30,6 +31,8 @@ pub(crate) struct Jobs {
     pub(crate) doubts: Doubts,
     /// How many got their outcome.
     finished: u64,
+    /// Commands of peers that are over here, the latest last: a copy of one is not run.
+    over: VecDeque<(InstanceId, u64)>,
 }
 
 impl Jobs {
@@ -229,6 +232,21 @@ impl Jobs {
             job.waiters = own;
         }
         forwards
+    }
+
+    /// A peer's command is over here: it was answered, or its delivery is gone.
+    pub(crate) fn note_over(&mut self, peer: &InstanceId, id: u64) {
+        if self.over.len() >= limits::FORWARDS_OVER {
+            self.over.pop_front();
+        }
+        self.over.push_back((peer.clone(), id));
+    }
+
+    /// Whether a peer's command is over here.
+    pub(crate) fn is_over(&self, peer: &InstanceId, id: u64) -> bool {
+        // The latest are the likely ones.
+        let mut over = self.over.iter().rev();
+        over.any(|(of, number)| *number == id && of == peer)
     }
 
     pub(crate) fn forwarded(&self, peer: &InstanceId, id: u64) -> Option<JobId> {

@@ -98,6 +98,8 @@ const TRIES: u32 = 2;
 const REQUEST_ID_MAX: usize = 100;
 
 impl Engine {
+    /// The agent's turn has come: plans the requests of a command, by its row of the catalogue and
+    /// what is known of the agent, and begins with the first; or rejects what cannot be planned.
     pub(crate) fn start_work(&mut self, id: JobId, agent: &AgentId, command: &ClientCommand) {
         match command.spec.step {
             Step::Unsupported(reason) => {
@@ -276,6 +278,9 @@ impl Engine {
         }
     }
 
+    /// The answer to the request under way: the next one, the other node, or the end of the
+    /// command, according to whether it was carried out, was not (and so may go elsewhere), or may
+    /// have been.
     fn job_answered(&mut self, id: JobId, call: CallId, node: usize, outcome: CallOutcome) {
         let Some(work) = self.jobs.work_mut(id) else {
             self.stale("call");

@@ -19,6 +19,8 @@ fn refuses(outcome: &OutcomeRecord) -> bool {
 }
 
 impl Engine {
+    /// What a member has written or taken back. Of what was owed since it was away (`history`) the
+    /// times stand as they are, and there is nothing to object to: it is over.
     pub(crate) fn on_journal(
         &mut self,
         from: &InstanceId,
@@ -55,6 +57,9 @@ impl Engine {
         self.look_at_waiting();
     }
 
+    /// A member is about to carry a command out and asks whether it may. Refused where the command
+    /// is known to be finished, is begun by another, or is that of an owner in an older epoch; else
+    /// it is written here before the answer leaves.
     fn on_intent(&mut self, from: &InstanceId, intent: IntentRecord, history: bool) {
         let key = intent.key;
         if intent.until <= self.retention.now().wall {
@@ -216,6 +221,8 @@ impl Engine {
         refusal && other
     }
 
+    /// A member tells how a command ended. What is known here already stands, as it may have been
+    /// told; who is in doubt is told what is certain. Written before it is acknowledged.
     fn on_outcome(&mut self, from: &InstanceId, outcome: OutcomeRecord) {
         let key = outcome.key;
         if outcome.until <= self.retention.now().wall {
@@ -276,6 +283,8 @@ impl Engine {
         self.journal().write(write, pending);
     }
 
+    /// A member has (or refuses) what it was told. Jobs that waited for it go on, and what was owed
+    /// to it since it was away is less by as much.
     pub(crate) fn on_journal_ack(
         &mut self,
         from: &InstanceId,

@@ -189,6 +189,8 @@ impl Engine {
         }
     }
 
+    /// Sends a member what has come together for it, in parts of bounded size, and the
+    /// acknowledgements behind it.
     fn send_journal(&mut self, member: &InstanceId, out: Outgoing) {
         let intents: Vec<IntentRecord> = (out.intents.iter())
             .filter_map(|key| self.book.open_intent(key).cloned())
@@ -212,15 +214,23 @@ impl Engine {
             };
             self.say(Some(member), message);
         }
-        let acks = !out.acked_intents.is_empty() || !out.acked_outcomes.is_empty();
-        if acks || !out.refused.is_empty() {
-            let (intents, made) = out.acked_intents.into_iter().unzip();
+        let (acked, made): (Vec<Key>, Vec<u64>) = out.acked_intents.into_iter().unzip();
+        let outcomes: Vec<Key> = out.acked_outcomes.into_iter().collect();
+        let most = acked.len().max(outcomes.len()).max(out.refused.len());
+        for from in (0..most).step_by(part) {
+            let intents: Vec<Key> = acked.iter().skip(from).take(part).copied().collect();
+            let outcomes: Vec<Key> = outcomes.iter().skip(from).take(part).copied().collect();
+            let told = intents.iter().chain(&outcomes);
             let message = PeerMessage::JournalAck {
+                made: made.iter().skip(from).take(part).copied().collect(),
+                // In the message that acknowledges them: they are taken as one word.
+                unkept: told
+                    .filter(|key| out.unkept.contains(*key))
+                    .copied()
+                    .collect(),
                 intents,
-                made,
-                outcomes: out.acked_outcomes.into_iter().collect(),
-                unkept: out.unkept.into_iter().collect(),
-                refused: out.refused,
+                outcomes,
+                refused: out.refused.iter().skip(from).take(part).cloned().collect(),
             };
             self.say(Some(member), message);
         }

@@ -107,6 +107,8 @@ impl Engine {
         Ok(self.way_out(index))
     }
 
+    /// An operator starts a group here: in active-passive this instance is chosen as its leader, in
+    /// active-active it serves again. Refused where it could not serve.
     fn start_failover(&mut self, name: &str) -> Result<String, String> {
         let index = self.group_index(name)?;
         self.not_ending()?;
@@ -169,6 +171,8 @@ impl Engine {
         Ok(self.groups[index].role.as_str().to_owned())
     }
 
+    /// An operator wants an instance to lead every group. Refused where it could not, as the group
+    /// would be without a leader; else the choice is made, and the roles follow it step by step.
     fn switch_over(&mut self, to: &str) -> Result<String, String> {
         if self.cfg.mode == Mode::ActiveActive {
             return Err(

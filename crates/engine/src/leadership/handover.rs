@@ -141,6 +141,8 @@ impl Engine {
         }
     }
 
+    /// A member that is ready to lead asks for the group. The leader stops starting and grants once
+    /// what runs has ended; who has granted already says it again, as the grant may be lost.
     pub(crate) fn on_claim(&mut self, from: &InstanceId, name: &str, term: u64) {
         let Some(index) = self.groups.iter().position(|group| group.name == name) else {
             return;
@@ -150,6 +152,10 @@ impl Engine {
         if !peer.is_some_and(|peer| peer.liveness.present()) {
             return;
         }
+        let third = self
+            .placement()
+            .leader_of(name)
+            .filter(|leader| leader != from);
         let closing = self.groups[index]
             .leaving
             .is_some_and(|leaving| leaving.closing);
@@ -169,8 +175,8 @@ impl Engine {
                 self.groups.edit(index).granting = Some((from.clone(), term, until));
                 self.drive_grant(index);
             }
-            // The grant was lost: say it again.
-            Role::Follower | Role::Disabled => {
+            // The grant was lost: say it again. Where another one leads it was not this one's to give.
+            Role::Follower | Role::Disabled if third.is_none() => {
                 let group = name.to_owned();
                 self.say(Some(from), PeerMessage::Grant { group, term });
             }

@@ -67,6 +67,8 @@ impl Engine {
         (0..self.links.len()).map(link_to).collect()
     }
 
+    /// A member has come, fell silent or is gone: who is told, who is to be asked, and who leads
+    /// now.
     pub(crate) fn member_changed(&mut self, change: Change) {
         match change {
             Change::Up(peer) => {
@@ -430,6 +432,8 @@ impl Engine {
         });
     }
 
+    /// This instance leads the group now: in a new epoch, above all that were seen, with all agents
+    /// of the group, or its own alone where that is the mode or failover is off.
     pub(crate) fn lead(&mut self, index: usize, reason: &'static str) {
         let seen = self
             .members

@@ -147,11 +147,24 @@ pub enum Move {
     },
 }
 
+/// The part of a session that all instances share. Anybody reads it; only [`Sessions`] changes it,
+/// which marks the change for peers and disk ([`Sessions::change`]).
+#[derive(Debug, Clone)]
+pub struct Record(pub(super) SessionRecord);
+
+impl std::ops::Deref for Record {
+    type Target = SessionRecord;
+
+    fn deref(&self) -> &SessionRecord {
+        &self.0
+    }
+}
+
 /// What this instance knows of one agent.
 #[derive(Debug, Clone)]
 pub struct Session {
     /// The part that all instances share.
-    pub record: SessionRecord,
+    pub record: Record,
     /// Calls, oldest first; only the owner knows them.
     pub dialogs: Vec<Dialog>,
     /// Own subscription.
@@ -201,7 +214,7 @@ impl Session {
     #[must_use]
     pub fn new(record: SessionRecord) -> Self {
         Self {
-            record,
+            record: Record(record),
             dialogs: Vec::new(),
             subscription: Subscription::None,
             refused: false,
@@ -273,7 +286,7 @@ impl Session {
             watched: Vec::new(),
             signed_in: false,
             user: None,
-            ..self.record.clone()
+            ..self.record.0.clone()
         };
         *self = Self {
             newest_known: self.newest_known,

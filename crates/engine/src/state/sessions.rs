@@ -53,8 +53,7 @@ impl Sessions {
         self.map.get(agent).filter(|session| session.live())
     }
 
-    /// A session to change, tombstone or not. Changes of the record are to be marked with
-    /// [`Self::touch`].
+    /// A session to change, tombstone or not; its record by [`Self::change`] alone.
     pub fn get_mut(&mut self, agent: &AgentId) -> Option<&mut Session> {
         let session = self.map.get_mut(agent)?;
         if !session.stale {
@@ -142,25 +141,40 @@ impl Sessions {
         self.put(session);
     }
 
-    /// The owner changed a record: counts its version and marks it for the peers.
-    pub fn touch(&mut self, agent: &AgentId) {
-        let clock = self.clock;
-        if let Some(session) = self.get_mut(agent) {
-            let counter = &mut session.record.version.counter;
-            *counter = clock.unwrap_or(*counter + 1);
-            self.dirty.insert(agent.clone());
-            self.unkept.insert(agent.clone());
-        }
+    /// The owner changes a record: counts its version, and marks it for the peers and the disk.
+    /// Returns what `change` does; `None` where there is no such session.
+    pub fn change<T>(
+        &mut self,
+        agent: &AgentId,
+        change: impl FnOnce(&mut SessionRecord) -> T,
+    ) -> Option<T> {
+        let changed = self.change_state(agent, change)?;
+        self.unkept.insert(agent.clone());
+        Some(changed)
     }
 
-    /// As [`Self::touch`], where only the agent's state changed: that is read anew after a restart
+    /// As [`Self::change`], where only the agent's state changes: that is read anew after a restart
     /// and not worth a write to disk.
-    pub fn touch_state(&mut self, agent: &AgentId) {
+    pub fn change_state<T>(
+        &mut self,
+        agent: &AgentId,
+        change: impl FnOnce(&mut SessionRecord) -> T,
+    ) -> Option<T> {
         let clock = self.clock;
+        let session = self.get_mut(agent)?;
+        let record = &mut session.record.0;
+        let changed = change(record);
+        let counter = &mut record.version.counter;
+        *counter = clock.unwrap_or(*counter + 1);
+        self.dirty.insert(agent.clone());
+        Some(changed)
+    }
+
+    /// Changes a record without a mark: of a session whose owner is another instance, which is told
+    /// and marks it, or which is made another's next.
+    pub fn amend(&mut self, agent: &AgentId, change: impl FnOnce(&mut SessionRecord)) {
         if let Some(session) = self.get_mut(agent) {
-            let counter = &mut session.record.version.counter;
-            *counter = clock.unwrap_or(*counter + 1);
-            self.dirty.insert(agent.clone());
+            change(&mut session.record.0);
         }
     }
 
@@ -168,7 +182,7 @@ impl Sessions {
     pub fn own(&mut self, agent: &AgentId, owner: &InstanceId, epoch: u64, rank: u16) {
         let clock = self.clock;
         if let Some(session) = self.get_mut(agent) {
-            session.record.version = Version {
+            session.record.0.version = Version {
                 epoch,
                 rank,
                 owner: owner.clone(),
@@ -183,8 +197,8 @@ impl Sessions {
     /// Returns the record as it stands.
     pub fn give(&mut self, agent: &AgentId, version: Version) -> Option<SessionRecord> {
         let session = self.get_mut(agent)?;
-        session.record.version = version;
-        let record = session.record.clone();
+        session.record.0.version = version;
+        let record = session.record.0.clone();
         self.dirty.remove(agent);
         self.unkept.insert(agent.clone());
         Some(record)
@@ -193,11 +207,11 @@ impl Sessions {
     /// Binds an agent to a destination; returns the former one where it differs.
     pub fn rebind(&mut self, agent: &AgentId, destination: &Destination) -> Option<Destination> {
         let session = self.get_mut(agent)?;
-        let former = std::mem::replace(&mut session.record.destination, destination.clone());
+        let former = std::mem::replace(&mut session.record.0.destination, destination.clone());
         if former == *destination {
             return None;
         }
-        let record = session.record.clone();
+        let record = session.record.0.clone();
         self.unbind(&former, agent);
         self.index(&record);
         Some(former)
@@ -213,7 +227,7 @@ impl Sessions {
         }
         match self.get_mut(&record.agent) {
             Some(session) => {
-                let former = std::mem::replace(&mut session.record, record.clone());
+                let former = std::mem::replace(&mut session.record.0, record.clone());
                 session.newest_known = session.newest_known.max(former.newest_change);
                 self.unbind(&former.destination, &record.agent);
                 let same = former.same_but_state(&record);
@@ -303,7 +317,7 @@ impl Sessions {
                 && session.told()
             {
                 bytes += session.record.weight();
-                records.push(session.record.clone());
+                records.push(session.record.0.clone());
             }
         }
         let count = self.new_destinations.len().min(max);
@@ -318,7 +332,7 @@ impl Sessions {
             && let Some(agent) = self.unkept.pop_first()
         {
             let session = self.map.get(&agent).filter(|session| session.told());
-            let record = session.map(|session| session.record.clone());
+            let record = session.map(|session| session.record.0.clone());
             unkept.sessions.push((agent, record));
         }
         let first = |from: &mut BTreeSet<Destination>| {

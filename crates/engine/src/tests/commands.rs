@@ -75,7 +75,7 @@ fn what_expired_on_the_spare_ones_broker_is_answered_there() {
         rig.published.iter().filter_map(on).collect::<Vec<_>>(),
         [spare]
     );
-    let to = ReplyRoute::Queue("replies-of-client".into());
+    let to = ReplyRoute::Near("replies-of-client".into());
     assert_eq!(rig.replies()[0].0, to);
     assert_eq!(rig.outcomes(), [Outcome::Expired]);
     assert_eq!(rig.acks.len(), 1);
@@ -171,7 +171,7 @@ fn an_unsafe_command_that_may_have_been_seen_is_in_doubt_and_a_safe_one_runs() {
     rig.peer_beat(1, Role::Follower, 100);
     let mut seen = message("MakeCall#1001", "5000", "m1");
     seen.redelivered_upstream = true;
-    seen.federated = true;
+    seen.relayed = true;
     rig.deliver(seen);
     assert_eq!(rig.outcomes(), [Outcome::InDoubt]);
     assert!(rig.calls.is_empty());
@@ -212,6 +212,7 @@ fn a_long_lane_of_commands_that_end_at_once_is_worked_off_without_deep_recursion
         rig.answer(done());
         assert_eq!(rig.acks.len(), 1 + crate::api::limits::LANE_DEPTH);
     };
+    #[expect(clippy::disallowed_methods, reason = "a thread for its small stack")]
     let small = std::thread::Builder::new().stack_size(512 * 1024);
     small.spawn(work).unwrap().join().unwrap();
 }

@@ -63,7 +63,7 @@ fn what_the_control_queue_held_is_dead_lettered_and_a_flood_of_it_is_bounded() {
 }
 
 fn garble(rig: &mut Rig, link: LinkEpoch) {
-    let problem = "the broker sends what is no AMQP frame".to_owned();
+    let problem = "the broker sends what is no frame".to_owned();
     rig.input(Input::LinkGarbled { link, problem });
     rig.lose(link);
 }

@@ -5,7 +5,7 @@ use crate::Event;
 use crate::api::command::{Outbound, ReplyRoute};
 use crate::api::ids::LinkEpoch;
 use crate::api::input::{Input, PublishOutcome, Source, Verb};
-use crate::brokers::fitness::Way;
+use crate::api::way::Way;
 use crate::peer::Role;
 use crate::wire::event::ClientEvent;
 use crate::wire::reply::Outcome;
@@ -68,7 +68,7 @@ fn a_broker_that_refuses_replies_or_events_is_left_and_what_it_refused_goes_the_
         // Its command was consumed at the broker that is left: the brokers carry the reply there.
         if way == Way::Replies {
             let name = "replies-of-client".to_owned();
-            assert_eq!(rig.replies()[0].0, ReplyRoute::Federated(name));
+            assert_eq!(rig.replies()[0].0, ReplyRoute::Far(name));
         }
         assert_eq!(said(&rig), [("b0".to_owned(), way.as_str(), true)]);
         assert!(rig.barred <= 2, "{} times", rig.barred);
@@ -87,7 +87,7 @@ fn a_broker_that_refuses_replies_or_events_is_left_and_what_it_refused_goes_the_
 #[test]
 fn a_late_word_of_the_link_that_was_left_says_nothing_of_what_is_on_the_next_one() {
     for late in [
-        PublishOutcome::Returned,
+        PublishOutcome::Untaken,
         PublishOutcome::Refused,
         PublishOutcome::Failed,
         PublishOutcome::Barred,
@@ -225,7 +225,7 @@ fn a_leader_whose_only_broker_is_of_no_use_gives_way_to_its_peer() {
 }
 
 #[test]
-fn the_exchange_for_far_clients_and_the_one_for_peers_are_no_reason_to_stop() {
+fn ways_to_far_clients_and_to_peers_that_are_lost_are_no_reason_to_stop() {
     for way in [Way::FarReplies, Way::Peers] {
         let mut rig = alone();
         rig.refused.insert((0, way));
@@ -238,16 +238,51 @@ fn the_exchange_for_far_clients_and_the_one_for_peers_are_no_reason_to_stop() {
 }
 
 #[test]
-fn a_reply_that_the_far_exchange_refuses_takes_the_other_way_at_once() {
+fn a_far_reply_that_is_refused_takes_the_other_way_at_once() {
     let mut rig = Rig::with_agent();
     rig.refused.insert((0, Way::FarReplies));
     let mut raw = message("GetState#1001", "", "g1");
-    raw.federated = true;
+    raw.relayed = true;
     let id = rig.deliver(raw);
     let name = "replies-of-client".to_owned();
-    assert_eq!(rig.replies()[0].0, ReplyRoute::Queue(name));
+    assert_eq!(rig.replies()[0].0, ReplyRoute::Near(name));
     assert_eq!(rig.acks, [id]);
     rig.advance(1_500);
+    assert_eq!(attached(&rig), 1);
+}
+
+/// The broker where a command was consumed is connected again, takes its reply and never answers: its
+/// nodes are no majority.
+#[test]
+fn a_reply_does_not_wait_at_a_broker_that_lacks_something_vital() {
+    let mut rig = Rig::with_agent();
+    rig.answers_calls = false;
+    let first = rig.active();
+    rig.send("MakeReady#1001", "", "m1");
+    rig.lose(first);
+    rig.advance(1_200);
+    assert_eq!(attached(&rig), 1);
+    rig.broker = Broker::Holds;
+    let call = rig.open_calls.remove(0);
+    rig.input(Input::CallDone {
+        call,
+        outcome: done(),
+    });
+    let last = |rig: &Rig| {
+        let mut all = rig.published.iter().rev();
+        let reply = all.find(|(.., message)| matches!(message, Outbound::Reply { .. }));
+        reply.map(|(_, link, _)| *link)
+    };
+    let home = last(&rig).expect("a reply");
+    assert_eq!(rig.broker_of(home), 0, "by the way that its command came");
+    rig.refused.insert((0, Way::Commands));
+    rig.input(Input::Barred {
+        link: home,
+        way: Way::Commands,
+        reason: "no answer".into(),
+    });
+    rig.advance(1_500);
+    assert_eq!(last(&rig), Some(rig.active()));
     assert_eq!(attached(&rig), 1);
 }
 

@@ -33,7 +33,7 @@ fn counted(records: &[SessionRecord]) -> (Tally, Tally) {
         match number % 4 {
             0 => drop(sessions.tally(&me)),
             1 => sessions.own(&record.agent, &me, 7, 0),
-            2 => sessions.touch(&record.agent),
+            2 => sessions.change(&record.agent, |_| ()).unwrap_or_default(),
             _ if record.tombstone => sessions.remove(&record.agent),
             _ => {}
         }
@@ -41,7 +41,10 @@ fn counted(records: &[SessionRecord]) -> (Tally, Tally) {
     }
     let mut anew = Sessions::default();
     anew.restore(
-        sessions.iter().map(|s| s.record.clone()).collect(),
+        sessions
+            .iter()
+            .map(|s| SessionRecord::clone(&s.record))
+            .collect(),
         Vec::new(),
     );
     (sessions.tally(&me), anew.tally(&me))
@@ -65,7 +68,8 @@ fn table(records: &[SessionRecord]) -> Vec<SessionRecord> {
     }
     let all = ["1000", "1001", "1002"].map(agent);
     let all = all.iter().filter_map(|agent| sessions.get(agent));
-    all.map(|session| session.record.clone()).collect()
+    all.map(|session| SessionRecord::clone(&session.record))
+        .collect()
 }
 
 const OUTCOMES: [Outcome; 6] = [

@@ -6,11 +6,17 @@ mod certain;
 mod choices;
 mod clients;
 mod commands;
+mod copies;
 mod downstream;
 mod ending;
 mod garbled;
 mod grey;
 mod groups;
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it runs itself under a tool"
+)]
 mod growth;
 mod handover;
 mod http;

@@ -98,11 +98,11 @@ fn at_one_broker_arrival_proves_nothing() {
 }
 
 #[test]
-fn what_came_over_federation_does_not_call_the_agent() {
+fn what_another_broker_passed_on_does_not_call_the_agent() {
     let mut seq = 0;
     let mut rig = beside(&mut seq, 1);
     let mut raw = message("MakeReady#1001", "", "m1");
-    raw.federated = true;
+    raw.relayed = true;
     rig.deliver(raw);
     rig.advance(300);
     assert_eq!(rig.forwards().len(), 1);

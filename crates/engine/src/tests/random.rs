@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::support::*;
 use crate::api::ids::{CallId, LinkEpoch, PublishId, SubscriptionEpoch, VerbId};
 use crate::api::input::{Input, Notice, PublishOutcome, Source, Verb};
-use crate::brokers::fitness::Way;
+use crate::api::way::Way;
 use crate::model::{Answer, CallOutcome, Update, UpdateBody};
 use crate::peer::{ForwardRefusal, PeerMessage, Role};
 
@@ -48,7 +48,7 @@ fn apply(rig: &mut Rig, (kind, a, b, c): Step) {
             let (kind, body) = KINDS[usize::from(a) % KINDS.len()];
             let mut raw = message(kind, body, &format!("m{}", b % 6));
             raw.redelivered = c % 4 == 0;
-            raw.federated = c % 5 == 0;
+            raw.relayed = c % 5 == 0;
             let source = if c % 17 == 0 {
                 Source::Expired
             } else {
@@ -100,7 +100,7 @@ fn apply(rig: &mut Rig, (kind, a, b, c): Step) {
         13 => rig.input(Input::Published {
             publish: PublishId(number),
             outcome: [
-                PublishOutcome::Returned,
+                PublishOutcome::Untaken,
                 PublishOutcome::Failed,
                 PublishOutcome::Refused,
                 PublishOutcome::Barred,

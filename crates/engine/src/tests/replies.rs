@@ -22,16 +22,16 @@ fn a_command_is_acknowledged_only_after_all_it_caused_is_confirmed() {
 
 #[test]
 fn an_unroutable_reply_goes_the_other_way_then_to_the_dead_letters() {
-    for federated in [false, true] {
+    for relayed in [false, true] {
         let mut rig = Rig::with_agent();
         rig.broker = Broker::Returns;
         let mut raw = message("MakeReady#1001", "", "m1");
-        raw.federated = federated;
+        raw.relayed = relayed;
         let id = rig.deliver(raw);
         let name = "replies-of-client".to_owned();
-        let (first, second) = (ReplyRoute::Queue(name.clone()), ReplyRoute::Federated(name));
+        let (first, second) = (ReplyRoute::Near(name.clone()), ReplyRoute::Far(name));
         // At last the other broker itself, by the spare link.
-        let expected = if federated {
+        let expected = if relayed {
             [second, first.clone(), first]
         } else {
             [first.clone(), second, first]
@@ -65,7 +65,7 @@ fn a_returned_reply_is_not_acknowledged_before_its_second_way_is_confirmed() {
     let reply = rig.held.pop().unwrap();
     rig.input(crate::Input::Published {
         publish: reply,
-        outcome: crate::api::input::PublishOutcome::Returned,
+        outcome: crate::api::input::PublishOutcome::Untaken,
     });
     assert!(rig.acks.is_empty());
     rig.confirm_all();
@@ -101,14 +101,14 @@ fn a_client_that_is_full_does_not_keep_its_commands() {
 }
 
 #[test]
-fn a_reply_that_federation_cannot_keep_takes_the_other_way_at_once() {
+fn a_reply_that_cannot_be_kept_for_other_brokers_takes_the_other_way_at_once() {
     let mut rig = Rig::with_agent();
     rig.broker = Broker::FarRepliesAreRefused;
     let mut raw = message("MakeReady#1001", "", "m1");
-    raw.federated = true;
+    raw.relayed = true;
     let id = rig.deliver(raw);
     let name = "replies-of-client".to_owned();
-    let (first, second) = (ReplyRoute::Federated(name.clone()), ReplyRoute::Queue(name));
+    let (first, second) = (ReplyRoute::Far(name.clone()), ReplyRoute::Near(name));
     let routes: Vec<ReplyRoute> = rig.replies().into_iter().map(|(route, _)| route).collect();
     assert_eq!(routes, [first, second]);
     assert_eq!(rig.acks, [id]);
@@ -129,12 +129,12 @@ fn replies_are_published_again_on_the_next_link() {
         .map(|(_, link, _)| *link)
         .collect();
     assert_eq!(links, [link, rig.active()]);
-    // The queue that the client named is on the broker that is gone: over federation first.
-    let federated = |route: &ReplyRoute| matches!(route, ReplyRoute::Federated(_));
+    // The queue that the client named is on the broker that is gone: by way of the others first.
+    let relayed = |route: &ReplyRoute| matches!(route, ReplyRoute::Far(_));
     let ways: Vec<bool> = rig
         .replies()
         .iter()
-        .map(|(route, _)| federated(route))
+        .map(|(route, _)| relayed(route))
         .collect();
     assert_eq!(ways, [false, true]);
     assert!(rig.acks.is_empty(), "that delivery is gone");

@@ -2,7 +2,7 @@
 
 use super::support::*;
 use crate::api::config::Mode;
-use crate::brokers::fitness::Way;
+use crate::api::way::Way;
 use crate::peer::{PeerMessage, Role};
 use crate::wire::event::{ClientEvent, SystemStatus};
 use crate::wire::reply::Outcome;

@@ -17,7 +17,7 @@ use crate::api::command::{
 use crate::api::config::{AgentPolicy, BrokerPolicy, Config, Mode, PeerTimers, Planted};
 use crate::api::ids::{BootId, CallId, DeliveryId, JournalId, LinkEpoch, Now, PublishId};
 use crate::api::input::{Delivery, Input, Notice, PublishOutcome, Source};
-use crate::brokers::fitness::{Proof, Way};
+use crate::api::way::{Proof, Way};
 use crate::model::{
     Action, AgentId, Answer, ApiError, CallOutcome, Destination, Dialog, DialogsVerb, InstanceId,
     NodeHealth, Resource, Secret, Shortage, Trace, Update, UpdateBody, User,
@@ -44,7 +44,7 @@ pub enum Broker {
     Fails,
     /// Refuses what is for clients.
     ClientsAreFull,
-    /// Refuses replies that go by federation.
+    /// Refuses replies for clients of other brokers.
     FarRepliesAreRefused,
     /// Refuses events.
     EventsAreRefused,

@@ -8,7 +8,7 @@ pub use standing::StandingView;
 use serde::{Deserialize, Serialize};
 
 use crate::Engine;
-use crate::brokers::fitness::Weight;
+use crate::api::way::Weight;
 use crate::cluster::members::Liveness;
 use crate::downstream::route::NodeState;
 use crate::model::brokers;
@@ -70,7 +70,7 @@ pub struct GroupView {
     pub role: Role,
     /// First command queue.
     pub queue: String,
-    /// `x-priority` it consumes with; `null` where it does not consume.
+    /// Priority it consumes with; `null` where it does not consume.
     pub priority: Option<i32>,
     /// Consumer tag.
     pub tag: Option<String>,
@@ -331,11 +331,7 @@ impl Engine {
             reasons.push("stopped here by operator".to_owned());
         }
         if let Some(choice) = group.choice.as_ref().filter(|c| c.wish != Wish::Priority) {
-            let at = chrono::DateTime::from_timestamp_millis(choice.at.cast_signed());
-            let at = at.map_or_else(String::new, |at| {
-                at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
-            });
-            reasons.push(format!("{choice} at {at}"));
+            reasons.push(format!("{choice} at {}", choice.time()));
         }
         if group.role == Role::LeaderSingleNode
             && let Some((_, words)) = self.no_successor(index)

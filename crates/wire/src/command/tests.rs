@@ -250,12 +250,12 @@ fn a_brace_inside_a_text_is_no_depth() {
 
 #[test]
 fn reply_addresses() {
-    let with = |reply_to: &str, federated| RawMessage {
+    let with = |reply_to: &str, relayed| RawMessage {
         reply_to: Some(reply_to.to_owned()),
-        federated,
+        relayed,
         ..raw("MakeReady#1001", "")
     };
-    for (name, federated, want) in [
+    for (name, relayed, want) in [
         ("", true, None),
         ("answers", true, Some(ReplyTo::Queue("answers".into()))),
         ("amq.gen-x", false, Some(ReplyTo::Queue("amq.gen-x".into()))),
@@ -267,10 +267,10 @@ fn reply_addresses() {
             Some(ReplyTo::Direct("amq.rabbitmq.reply-to.a.b".into())),
         ),
     ] {
-        assert_eq!(ok(&with(name, federated)).reply_to, want, "{name}");
+        assert_eq!(ok(&with(name, relayed)).reply_to, want, "{name}");
     }
     let long = "q".repeat(256);
-    for (name, federated) in [
+    for (name, relayed) in [
         ("Connector1", false),
         ("tandem.events", false),
         ("tandem.control.gc-1", false),
@@ -280,7 +280,7 @@ fn reply_addresses() {
         ("a\nb", false),
         (long.as_str(), false),
     ] {
-        let fault = bad(&with(name, federated));
+        let fault = bad(&with(name, relayed));
         assert_eq!(fault.reason, "reply_to_forbidden", "{name}");
         assert_eq!(fault.reply_to, None, "{name}");
         assert_eq!(fault.agent, AgentId::new("1001").ok(), "{name}");
@@ -471,7 +471,7 @@ fn any_raw() -> impl Strategy<Value = RawMessage> {
         any::<Option<i64>>(),
     );
     (kind, body, texts, json, numbers, any::<bool>()).prop_map(
-        |(kind, body, mut texts, content_type, numbers, federated)| RawMessage {
+        |(kind, body, mut texts, content_type, numbers, relayed)| RawMessage {
             kind,
             body: Bytes::from(body),
             content_type,
@@ -482,7 +482,7 @@ fn any_raw() -> impl Strategy<Value = RawMessage> {
             expiration: numbers.1,
             deadline: numbers.2,
             attempt: numbers.3,
-            federated,
+            relayed,
             ..RawMessage::default()
         },
     )

@@ -283,7 +283,7 @@ fn command() -> RawMessage {
         // Recorded versions have none.
         trace: None,
         redelivered: true,
-        federated: true,
+        relayed: true,
         redelivered_upstream: true,
         visit_count: Some(1),
         looped: false,

@@ -56,6 +56,16 @@ impl Choice {
     pub fn stopped(&self) -> Option<&InstanceId> {
         self.wish.stopped()
     }
+
+    /// When, as people read it: RFC 3339 in UTC, to the second; empty for what no calendar has.
+    #[must_use]
+    pub fn time(&self) -> String {
+        let at = i64::try_from(self.at).ok();
+        let at = at.and_then(chrono::DateTime::from_timestamp_millis);
+        at.map_or_else(String::new, |at| {
+            at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+        })
+    }
 }
 
 impl std::fmt::Display for Choice {
@@ -69,5 +79,24 @@ impl std::fmt::Display for Choice {
             Wish::Priority => write!(f, "priority decides again, said {by}"),
             Wish::Unknown => write!(f, "a choice of a newer version, made on {by}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_tells_its_time_and_none_that_no_calendar_has() {
+        let made = |at| Choice {
+            counter: 1,
+            by: InstanceId::new("gc-1").unwrap(),
+            at,
+            wish: Wish::Priority,
+        };
+        assert_eq!(made(1_796_083_200_999).time(), "2026-12-01T00:00:00Z");
+        assert_eq!(made(0).time(), "1970-01-01T00:00:00Z");
+        assert_eq!(made(u64::MAX).time(), "");
+        assert_eq!(made(i64::MAX.cast_unsigned()).time(), "");
     }
 }

@@ -103,6 +103,25 @@ fn ways_for_publications_are_looked_at_without_a_doubt() {
     assert!(!fitness.mute(), "clients here are answered");
 }
 
+/// A consumer stands, and now and then something is not answered in its time: nobody uses the way
+/// anew to show that it works.
+#[test]
+fn refusals_far_apart_with_a_passed_proof_between_are_no_row() {
+    let mut fitness = up();
+    fitness.used(0);
+    let mut now = 100;
+    for _ in 0..10 {
+        fitness.refused(now, Way::Commands, "slow");
+        assert_eq!(fitness.pass(Way::Commands), Pass::Doubted);
+        now += 1_000;
+        let _ = fitness.due(now);
+        fitness.proved(now, Way::Commands, &Proof::Passed);
+        assert_eq!(fitness.pass(Way::Commands), Pass::Open);
+        now += APART_MS;
+    }
+    assert!(fitness.take_changes().is_empty());
+}
+
 #[test]
 fn a_consumer_is_shown_by_its_use_not_by_a_proof() {
     let mut fitness = up();

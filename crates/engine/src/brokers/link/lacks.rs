@@ -2,7 +2,7 @@
 
 use super::{Links, State};
 use crate::api::ids::LinkEpoch;
-use crate::brokers::fitness::Weight;
+use crate::api::way::Weight;
 
 impl Links {
     /// The serving broker lacks something vital, and no better one is connected: nothing can be

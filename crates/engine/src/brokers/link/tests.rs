@@ -13,6 +13,8 @@ fn links(count: usize) -> Links {
             failback_hold: 5_000,
             reconnect_delay: 100,
             reconnect_delay_max: 5_000,
+            far_follower: -10,
+            stands_back: 0,
         },
         7,
     )

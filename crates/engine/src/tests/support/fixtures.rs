@@ -37,6 +37,8 @@ pub fn config() -> Config {
             failback_hold: 5_000,
             reconnect_delay: 100,
             reconnect_delay_max: 5_000,
+            far_follower: -10,
+            stands_back: 0,
         },
         peers: PeerTimers {
             heartbeat: 500,

@@ -229,10 +229,10 @@ impl Rig {
             return;
         }
         let way = message.way();
-        let mandatory = matches!(
+        let told_where_it_ends = matches!(
             message,
             Outbound::Reply {
-                route: ReplyRoute::Queue(_) | ReplyRoute::Federated(_),
+                route: ReplyRoute::Near(_) | ReplyRoute::Far(_),
                 ..
             }
         );
@@ -261,7 +261,7 @@ impl Rig {
                 self.held.push(id);
                 return;
             }
-            Broker::Returns if mandatory => PublishOutcome::Returned,
+            Broker::Returns if told_where_it_ends => PublishOutcome::Untaken,
             Broker::Fails => PublishOutcome::Failed,
             Broker::ClientsAreFull if for_client => PublishOutcome::Refused,
             Broker::FarRepliesAreRefused if far => PublishOutcome::Refused,
@@ -269,7 +269,7 @@ impl Rig {
             Broker::Refuses(client) if event_to.is_some_and(|to| to.as_str() == client) => {
                 PublishOutcome::Refused
             }
-            Broker::NoDeadLetters if for_people => PublishOutcome::Returned,
+            Broker::NoDeadLetters if for_people => PublishOutcome::Untaken,
             Broker::Confirms
             | Broker::Returns
             | Broker::ClientsAreFull
