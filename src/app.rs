@@ -25,7 +25,7 @@ use crate::net::TlsError;
 use crate::notify::shell::NotifyShell;
 use crate::record::Record;
 use crate::rest;
-use crate::settings::{self, Loaded, Settings};
+use crate::settings::{Loaded, Settings};
 use crate::store::Store;
 use crate::supervisor::Supervisor;
 use crate::telemetry::{self, Telemetry};
@@ -35,6 +35,7 @@ mod configure;
 mod entrance;
 mod reload;
 mod signals;
+mod start;
 
 pub(crate) use configure::doctor_config;
 use configure::{
@@ -99,7 +100,7 @@ pub struct Options {
 pub async fn run(mut loaded: Loaded, options: Options) -> Result<(), AppError> {
     let signals = Signals::listen()?;
     let settings = &mut loaded.settings;
-    tell_start(settings, &loaded.path);
+    start::tell(settings, &loaded.path);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -372,31 +373,6 @@ async fn keep_gauges(mut views: watch::Receiver<Arc<View>>) {
         let view = views.borrow_and_update().clone();
         telemetry::gauges(&view);
     }
-}
-
-/// The first line of the log: what was started, and as what.
-fn tell_start(settings: &Settings, file: &Path) {
-    let groups: Vec<&str> = settings.groups.iter().map(|g| g.name.as_str()).collect();
-    let scheme = if settings.admin.tls.is_some() {
-        "https"
-    } else {
-        "http"
-    };
-    let role = match settings.mode {
-        settings::Mode::ActivePassive => format!("priority {}", settings.consumer.priority),
-        settings::Mode::ActiveActive => "leader".to_owned(),
-    };
-    tracing::info!(
-        version = crate::VERSION,
-        instance = settings.instance.id,
-        cluster = settings.cluster_name,
-        file = %file.display(),
-        admin = format!("{scheme}://{}", settings.admin.listen),
-        mode = settings.mode.as_str(),
-        groups = groups.join(","),
-        role,
-        "tandem starts"
-    );
 }
 
 /// Without a key an instance runs alone: it refuses to start beside others. Only the management

@@ -225,14 +225,14 @@ impl Driver {
                             let told = Input::TraceTold { to, number, rows };
                             let _ = self.results.try_send(told);
                         }
-                        None => self.traces.told(number, None, rows),
+                        None => self.traces.own(number, rows, shells.record.since()),
                     }
                 }
                 Command::Life(LifeCommand::TraceAsked { number, members }) => {
                     self.traces.asked(number, members)
                 }
                 Command::Life(LifeCommand::Traced { from, number, rows }) => {
-                    self.traces.told(number, Some(from), rows);
+                    self.traces.told(number, from, rows);
                 }
                 Command::Store(StoreCommand::Keep(keep)) => {
                     spawn_keep(shells, &self.results, *keep)

@@ -220,6 +220,7 @@ fn a_hangup_takes_tokens_certificate_and_level_and_names_what_needs_a_restart() 
             "site.properties",
             "admin=\"https://",
             "groups=\"agents\"",
+            "roles=\"agents priority ",
         ] {
             assert!(first.contains(part), "{part}: {first}");
         }

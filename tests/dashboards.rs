@@ -117,6 +117,7 @@ fn happenings() -> (Vec<Event>, View) {
             identified: true,
         },
         Event::DeadLettered {
+            tag: std::sync::Arc::default(),
             reason: "malformed",
             detail: String::new(),
         },

@@ -334,6 +334,14 @@ fn every_word_is_in_the_glossary() {
     let mut said: BTreeSet<String> = ["silent", "consumer_gone", "goodbye", "left", "suspect"]
         .map(str::to_owned)
         .into();
+    // Of a downstream node that requests go to now, and of what SIGHUP did.
+    said.extend(["current", "nothing", "SIGHUP"].map(str::to_owned));
+    let reload = read("src/app/reload.rs");
+    let lines = reload.lines().map(str::trim_start);
+    let reloads = lines.filter(|line| line.starts_with("(\"") && line.contains("\", self."));
+    let before = said.len();
+    said.extend(reloads.filter_map(|line| Some(line.split('"').nth(1)?.to_owned())));
+    assert_eq!(said.len(), before + 7, "what SIGHUP can change: {said:?}");
     said.extend(tandem::engine::peer::Role::ALL.map(|role| role.as_str().to_owned()));
     let calls = [
         "look_at_roles(\"",

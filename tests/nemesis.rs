@@ -407,10 +407,12 @@ fn history_holds_under_faults() {
             })
             .collect();
         let begin = Instant::now();
+        let mut harms = 0;
         while begin.elapsed() < Duration::from_secs(seconds) {
             let at = begin.elapsed().as_secs_f32();
             let told = harm(shared, &mut pair, &mut dice).await;
             println!("{at:>7.1} s  {told}");
+            harms += 1;
         }
         shared.network().await;
         pair.heal();
@@ -425,6 +427,7 @@ fn history_holds_under_faults() {
         served_again(&pair, &desk, &agents).await;
         let (wrong, counts) = judge(&pair, &desk, &history);
         report(&history, &desk, &counts);
+        audit(&pair, harms).await;
         assert!(
             wrong.is_empty(),
             "seed {seed}: {} things are wrong:\n{}\nrepeat: scripts/nemesis --minutes {} --seed {seed}",
@@ -433,6 +436,27 @@ fn history_holds_under_faults() {
             seconds.div_ceil(60)
         );
     });
+}
+
+/// Rows of an instance's history that one fault, its repair included, may make: what breaks, who
+/// takes over, and each once more on the way back.
+const ROWS: usize = 12;
+
+/// Says how many rows the instances' histories have, of which kinds, and that these are
+/// transitions: so many a fault at most, however long it lasts.
+async fn audit(pair: &Pair, harms: usize) {
+    for instance in [&pair.gc1, &pair.gc2] {
+        let rows = instance.json("/api/v1/history").await;
+        let rows = rows.as_array().expect("a list");
+        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+        for row in rows {
+            *kinds
+                .entry(row["kind"].as_str().unwrap_or("?"))
+                .or_default() += 1;
+        }
+        println!("history: {} rows of {harms} faults: {kinds:?}", rows.len());
+        assert!(rows.len() <= ROWS * (harms + 2), "{} rows", rows.len());
+    }
 }
 
 async fn idle(pair: &Pair) {

@@ -128,6 +128,10 @@ fn everything_is_told(page: &mut Browser) {
     page.wait("document.querySelectorAll('#glossary dt').length > 20");
     let untold = "[...document.querySelectorAll('#groups .good, #members .good, #brokers .good')].filter((e) => !e.title).length";
     assert_eq!(page.value(untold), 0);
+    // A peer that tells this page's address as its own has no page to go to.
+    let same = "members({instance: 'a', page: 'http://x', sessions: {}, brokers: [], groups: [], downstreams: [], \
+        peers: [{instance: 'b', groups: [], standing: {page: 'http://x'}}]}).filter((m) => m.page).length";
+    assert_eq!(page.value(same), 0);
 }
 
 /// No size needs to be scrolled sideways; kept as pictures, in light and dark.
@@ -139,6 +143,8 @@ fn sizes(page: &mut Browser, state: &str) {
         // Everything that acts is to be seen without scrolling.
         let beyond = "[...document.querySelectorAll('button[data-verb]')].filter((b) => b.getBoundingClientRect().right > innerWidth).length";
         assert_eq!(page.value(beyond), 0, "{width}");
+        let hidden = "document.getElementById('history').scrollWidth - document.getElementById('history').clientWidth";
+        page.wait(&format!("{hidden} <= 0"));
         if width > 640 {
             let apart = "[...document.querySelectorAll('#history td:last-child')].filter((td) => Math.abs(td.getBoundingClientRect().left - document.querySelector('#history th:last-child').getBoundingClientRect().left) > 2).length";
             assert_eq!(page.value(apart), 0, "{width}: under another head");

@@ -9,6 +9,9 @@
 
 mod support;
 
+#[path = "contracts/entrance.rs"]
+mod document;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -63,7 +66,9 @@ async fn post(
     }
     let answer = request.send().await.ok()?;
     let status = answer.status().as_u16();
-    Some((status, answer.json().await.ok()?))
+    let body = answer.json().await.ok()?;
+    document::must_fit(status, &body);
+    Some((status, body))
 }
 
 #[test]

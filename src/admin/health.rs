@@ -6,7 +6,7 @@ use crate::engine::view::NO_EPOCHS;
 
 /// Ready: served by a broker, with a usable downstream, and leading or standing by in at least
 /// one group. A healthy follower is ready. Either way one line.
-pub(super) fn readiness(view: &View) -> Result<String, String> {
+pub(crate) fn readiness(view: &View) -> Result<String, String> {
     let Some(broker) = view.brokers.iter().find(|broker| broker.attached) else {
         let broken = view.brokers.iter().filter(|b| !b.problem.is_empty());
         let why: Vec<String> = broken
@@ -56,7 +56,9 @@ pub(super) enum Wanted {
 /// Whether this instance has that role in the group; either way one line.
 pub(super) fn has_role(view: &View, group: &str, asked: Wanted) -> Result<String, String> {
     let Some(group) = view.groups.iter().find(|g| g.name == group) else {
-        return Err("there is no such group".to_owned());
+        let known: Vec<&str> = view.groups.iter().map(|g| g.name.as_str()).collect();
+        let known = known.join(", ");
+        return Err(format!("there is no group {group:?}; known: {known}"));
     };
     let line = format!("{} {}", group.name, group.role.as_str());
     let fits = match asked {
@@ -122,7 +124,8 @@ mod tests {
         let mut view = view();
         assert!(has_role(&view, "agents", Wanted::Leader).is_ok());
         assert!(has_role(&view, "agents", Wanted::Follower).is_err());
-        assert!(has_role(&view, "nope", Wanted::Leader).is_err());
+        let unknown = has_role(&view, "nope", Wanted::Leader).unwrap_err();
+        assert!(unknown.ends_with("known: agents"), "{unknown}");
         view.groups[0].role = Role::LeaderSingleNode;
         assert!(has_role(&view, "agents", Wanted::Leader).is_ok());
         view.groups[0].role = Role::Follower;

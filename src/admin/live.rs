@@ -17,7 +17,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::extract::Asked;
 use super::routes::{ask, error};
-use super::{AdminRequest, AdminState};
+use super::{AdminRequest, AdminState, times};
 use crate::clock::wall_ms;
 use crate::engine::view::SessionQuery;
 
@@ -88,6 +88,7 @@ impl AdminState {
         if let Some(callbacks) = &self.callbacks {
             status["callbacks"] = json!(callbacks.rows());
         }
+        times::add(&mut status);
         status
     }
 

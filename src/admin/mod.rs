@@ -19,6 +19,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod times;
 mod trace;
 
 use std::future::Future;
@@ -34,9 +35,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use guard::Rules;
+pub(crate) use health::readiness;
 pub use history::{History, HistoryEntry};
 pub(crate) use history::{STARTED, TAKEOVER, read as read_history, since};
 pub use pulse::{Pulse, Second};
+pub(crate) use times::iso;
+pub use times::with_times;
 
 use crate::engine::View;
 use crate::engine::input::Verb;

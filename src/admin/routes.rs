@@ -24,7 +24,7 @@ use super::extract::{Asked, Named};
 use super::guard::{Access, Caller, Needs, Refusal};
 use super::health::{self, Wanted};
 use super::history::{self, Given, REASON_MOST};
-use super::{AdminRequest, AdminState, api, live, page};
+use super::{AdminRequest, AdminState, api, live, page, times};
 use crate::engine::View;
 use crate::engine::input::Verb;
 use crate::engine::peer::Role;
@@ -282,6 +282,7 @@ pub(super) async fn groups(State(state): State<AdminState>) -> Response {
             let mut group = json!(group);
             group["leader"] = only_leader(&members);
             group["members"] = json!(members);
+            times::add(&mut group);
             group
         })
         .collect();
@@ -347,7 +348,8 @@ pub(super) async fn members(State(state): State<AdminState>) -> Response {
         peer["self"] = json!(false);
         peer
     });
-    let all: Vec<Value> = std::iter::once(own).chain(peers).collect();
+    let mut all: Value = std::iter::once(own).chain(peers).collect();
+    times::add(&mut all);
     Json(all).into_response()
 }
 

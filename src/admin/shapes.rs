@@ -9,6 +9,9 @@ use crate::openapi::shape::{
     Field, count, field, flag, integer, list, maybe, object, one_of, or_null, refers, text,
 };
 
+/// Of a time for people.
+const TIME: &str = "The same in RFC 3339.";
+
 fn role() -> Field {
     field("role", one_of(Role::ALL.map(Role::as_str)), "")
 }
@@ -38,6 +41,7 @@ fn status() -> Value {
                 count(),
                 "When the process started, milliseconds since the epoch.",
             ),
+            maybe("startedAt", text(), TIME),
             maybe("page", text(), "Address of its status page."),
             maybe(
                 "callbacks",
@@ -129,6 +133,7 @@ fn choice() -> Value {
             ),
             field("by", text(), "The instance that the verb was given to."),
             field("at", count(), "Milliseconds since the epoch."),
+            maybe("time", text(), TIME),
         ],
     )
 }
@@ -200,6 +205,7 @@ fn peer_fields() -> Vec<Field> {
             count(),
             "When it started, milliseconds since the epoch; 0 where it is not known.",
         ),
+        maybe("startedAt", text(), TIME),
         field("rttMs", or_null(count()), "Round trip, milliseconds."),
     ]
 }
@@ -411,6 +417,7 @@ fn life() -> Value {
             or_null(count()),
             "Milliseconds since the epoch, by that instance's clock.",
         ),
+        maybe("time", text(), TIME),
         field("instance", text(), "Who did it."),
         field("command", text(), ""),
         field("addressee", text(), "Agent or destination."),
@@ -433,6 +440,16 @@ fn life() -> Value {
                 "silent",
                 list(text()),
                 "Members that did not answer in time.",
+            ),
+            field(
+                "notAsked",
+                list(text()),
+                "Members that are not there: what they did is not told.",
+            ),
+            field(
+                "since",
+                or_null(text()),
+                "Time (RFC 3339) of the oldest step that the instance asked still has.",
             ),
             field(
                 "steps",

@@ -64,7 +64,7 @@ async fn fake_engine(mut asked: mpsc::Receiver<AdminRequest>, views: watch::Send
                 };
                 let rows = if id == "c-1" { vec![row] } else { Vec::new() };
                 let _ = asker.try_send(Told::Asked(Vec::new()));
-                let _ = asker.try_send(Told::Rows(None, rows));
+                let _ = asker.try_send(Told::Own(rows, Some(1_700_000_000_000)));
             }
             AdminRequest::Verb(verb, answer) => {
                 let _ = answer.send(match verb {

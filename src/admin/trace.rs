@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::extract::Asked;
 use super::routes::error;
-use super::{AdminRequest, AdminState};
+use super::{AdminRequest, AdminState, times};
 use crate::engine::limits::TRACE_ID;
 use crate::engine::peer::TraceRow;
 use crate::model::InstanceId;
@@ -37,15 +37,21 @@ struct Life {
     silent: Option<Vec<InstanceId>>,
     answered: Vec<InstanceId>,
     own: bool,
+    /// How far back this instance's record reaches, milliseconds since the epoch.
+    since: Option<u64>,
 }
 
 impl Life {
     fn hear(&mut self, told: Told) {
         match told {
             Told::Asked(members) => self.silent = Some(members),
+            Told::Own(rows, since) => {
+                self.own = true;
+                self.since = since;
+                self.steps.extend(rows);
+            }
             Told::Rows(from, rows) => {
-                self.own |= from.is_none();
-                self.answered.extend(from);
+                self.answered.push(from);
                 self.steps.extend(rows);
             }
         }
@@ -59,12 +65,12 @@ impl Life {
     }
 }
 
-/// The steps of all commands with this command or correlation id, in the order of their times; the
+/// The steps of all commands with this command or correlation id, or of this trace, in the order of their times; the
 /// instances' clocks may differ.
 pub(super) async fn trace(State(state): State<AdminState>, query: Asked<Question>) -> Response {
     let id = query.0.id;
     if id.is_empty() || id.chars().count() > TRACE_ID {
-        let words = "say which command: ?id=… with its message_id or correlation_id";
+        let words = "say which command: ?id=… with its message_id, correlation_id or trace id";
         return error(StatusCode::BAD_REQUEST, words);
     }
     if id.len() > TRACE_ID {
@@ -98,17 +104,30 @@ pub(super) async fn trace(State(state): State<AdminState>, query: Asked<Question
 fn told(state: &AdminState, id: &str, mut life: Life) -> Response {
     // Without a time is what only the journal knows: the end.
     life.steps.sort_by_key(|step| step.at.unwrap_or(u64::MAX));
-    let own = state.current().instance.clone();
-    let mut members = vec![own];
+    let view = state.current();
+    let mut members = vec![view.instance.clone()];
     members.extend(life.answered.iter().map(ToString::to_string));
     let silent = life.silent.unwrap_or_default();
-    Json(json!({
+    // Those that cannot be heard: what they did is not told, and that is said.
+    let is_asked = |id: &str| members.iter().any(|one| one == id) || is_among(&silent, id);
+    let not_asked: Vec<&str> = (view.peers.iter())
+        .map(|peer| peer.instance.as_str())
+        .filter(|id| !is_asked(id))
+        .collect();
+    let mut body = json!({
         "id": id,
         "answered": members,
         "silent": silent,
+        "notAsked": not_asked,
+        "since": life.since.map(times::iso),
         "steps": life.steps,
-    }))
-    .into_response()
+    });
+    times::add(&mut body);
+    Json(body).into_response()
+}
+
+fn is_among(silent: &[InstanceId], id: &str) -> bool {
+    silent.iter().any(|member| member.as_str() == id)
 }
 
 #[cfg(test)]
@@ -119,11 +138,11 @@ mod tests {
     fn it_is_whole_when_this_instance_and_all_members_have_answered_in_any_order() {
         let member = InstanceId::new("gc-2").unwrap();
         let mut life = Life::default();
-        life.hear(Told::Rows(Some(member.clone()), Vec::new()));
+        life.hear(Told::Rows(member.clone(), Vec::new()));
         assert!(!life.is_whole());
         life.hear(Told::Asked(vec![member]));
         assert!(!life.is_whole());
-        life.hear(Told::Rows(None, Vec::new()));
+        life.hear(Told::Own(Vec::new(), Some(7)));
         assert!(life.is_whole());
     }
 }

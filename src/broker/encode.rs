@@ -9,10 +9,10 @@ use super::{Context, lock};
 use crate::engine::command::{Outbound, ReplyRoute};
 use crate::engine::peer::PeerMessage;
 use crate::model::{Cause, Trace};
-use crate::wire::command::redacted_body;
+use crate::wire::command::{named_command, redacted_body};
 use crate::wire::control::SealError;
 use crate::wire::event::{Format, render};
-use crate::wire::message::RawMessage;
+use crate::wire::message::{RawMessage, epoch_ms};
 use crate::wire::reply::Reply;
 
 const PERSISTENT: u8 = 2;
@@ -246,6 +246,9 @@ fn dead_letter(context: &Context, raw: &RawMessage, reason: &str, detail: &str) 
     if let Some(kind) = &raw.kind {
         put(&mut headers, "x-original-type", kind);
     }
+    if let Some(command) = named_command(raw) {
+        put(&mut headers, "x-command", &command);
+    }
     if let Some(reply_to) = &raw.reply_to {
         put(&mut headers, "x-original-reply-to", reply_to);
     }
@@ -271,8 +274,9 @@ fn dead_letter(context: &Context, raw: &RawMessage, reason: &str, detail: &str) 
     if let Some(kind) = &raw.kind {
         properties = properties.with_type(short(kind));
     }
-    if let Some(at) = raw.timestamp {
-        properties = properties.with_timestamp(at);
+    // AMQP counts seconds; clients count what they like, and zero is a time that nobody set.
+    if let Some(at) = raw.timestamp.filter(|at| *at > 0) {
+        properties = properties.with_timestamp(epoch_ms(at) / 1000);
     }
     message.properties = properties;
     message

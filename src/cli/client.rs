@@ -102,6 +102,12 @@ impl Admin {
         })
     }
 
+    /// Whether it shows a token.
+    #[cfg(test)]
+    pub(super) fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
     /// Where it asks.
     pub(super) fn base(&self) -> &Url {
         &self.base

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -11,6 +11,7 @@ use super::table::{plain, render};
 use super::{block_on, context, exit, output};
 use crate::client::letters::{Letter, Letters, MAX_LETTERS};
 use crate::client::{ClientError, ClientOptions};
+use crate::clock::wall_ms;
 use crate::model::text::duration;
 use crate::settings::Settings;
 
@@ -18,7 +19,8 @@ use crate::settings::Settings;
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 The letters of every broker of the file. A letter is named by its key or its message id, as `list`
-shows them. Bodies that carried credentials are redacted there and cannot be sent again.
+shows them. A body that could not be read, or that has a password, is kept as its length and hash:
+only its client can send that command again. A reply_to that was refused is left out.
 Of each broker the oldest 10,000 are looked at; whether there are more is said.
 Exit codes: 0 done; 1 no such letter, not done, or letters left with --all; 64 usage or configuration; 69 no broker reachable")]
 pub struct Args {
@@ -212,17 +214,17 @@ fn queue_for<'a>(
     })
 }
 
-fn seconds() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| now.as_secs())
+/// How old it is by its client's clock, seconds.
+fn age(letter: &Letter) -> Option<u64> {
+    let now = wall_ms();
+    letter.sent_ms.map(|at| now.saturating_sub(at) / 1_000)
 }
 
 fn as_json(broker: &str, letter: &Letter) -> Value {
     json!({
-        "key": letter.key, "id": letter.id, "type": letter.kind, "agent": letter.agent(),
+        "key": letter.key, "id": letter.id, "type": letter.kind, "command": letter.what(), "agent": letter.agent(),
         "reason": letter.reason, "queue": letter.queue, "broker": broker, "size": letter.body.len(),
-        "sent": letter.sent.map(|at| output::iso(at.saturating_mul(1_000))),
-        "ageSeconds": letter.sent.map(|at| seconds().saturating_sub(at)),
+        "sent": letter.sent_ms.map(output::iso), "ageSeconds": age(letter),
         "redacted": letter.redacted(), "requeueable": letter.stuck().is_none(),
     })
 }
@@ -241,15 +243,12 @@ fn list(boxes: &[Box], json: bool) -> u8 {
         output::print(&format!("{:#}\n", json!(rows)));
         return exit::DONE;
     }
-    let now = seconds();
     let rows: Vec<_> = all(boxes)
         .map(|(letters, letter)| {
-            let age = letter
-                .sent
-                .map(|at| format!("{} s", now.saturating_sub(at)));
+            let age = age(letter).map(|seconds| format!("{seconds} s"));
             vec![
                 plain(&letter.key),
-                plain(letter.kind.as_deref().unwrap_or("-")),
+                plain(letter.what().unwrap_or("-")),
                 plain(&letter.reason),
                 plain(age.unwrap_or_else(|| "-".to_owned())),
                 plain(letter.agent().unwrap_or("-")),
@@ -262,7 +261,7 @@ fn list(boxes: &[Box], json: bool) -> u8 {
         .collect();
     let heads = [
         "key",
-        "type",
+        "command",
         "reason",
         "age",
         "agent",
@@ -280,7 +279,7 @@ fn list(boxes: &[Box], json: bool) -> u8 {
 
 fn show(name: &str, boxes: &[Box], json: bool) -> u8 {
     let Some((letters, letter)) = all(boxes).find(|(_, letter)| letter.is(name)) else {
-        return unknown(name);
+        return unknown(name, boxes);
     };
     let body = String::from_utf8_lossy(&letter.body);
     let mut value = as_json(&letters.broker, letter);
@@ -295,9 +294,28 @@ fn show(name: &str, boxes: &[Box], json: bool) -> u8 {
     exit::DONE
 }
 
-fn unknown(name: &str) -> u8 {
-    complain!("tandem deadletter: there is no letter {name}; `tandem deadletter list` shows all");
+/// Letters that are named where one is named that is not there.
+const NAMED: usize = 10;
+
+fn unknown(name: &str, boxes: &[Box]) -> u8 {
+    let keys: Vec<&str> = all(boxes).map(|(_, letter)| letter.key.as_str()).collect();
+    complain!(
+        "tandem deadletter: there is no letter {name}; {}",
+        known(&keys)
+    );
     exit::FAILED
+}
+
+fn known(keys: &[&str]) -> String {
+    let named = keys[..keys.len().min(NAMED)].join(", ");
+    match keys.len() {
+        0 => "there is none at all".to_owned(),
+        count if count <= NAMED => format!("known: {named}"),
+        count => format!(
+            "known: {named} and {} more; `tandem deadletter list` shows all",
+            count - NAMED
+        ),
+    }
 }
 
 /// Asks, then does it with each letter that is meant.
@@ -313,7 +331,7 @@ async fn change(
         .collect();
     let is_there = |name: &&String| meant.iter().any(|(_, letter)| letter.is(name));
     if let Some(name) = which.letters.iter().find(|name| !is_there(name)) {
-        return unknown(name);
+        return unknown(name, boxes);
     }
     if !which.yes && !meant.is_empty() {
         match agreed(format!("{} to be {word}", meant.len())).await {
@@ -366,4 +384,20 @@ async fn agreed(what: String) -> Option<bool> {
     });
     let line = answer.await.ok()?.unwrap_or_default();
     Some(matches!(line.trim(), "y" | "Y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_names_no_letter_is_told_some_that_there_are() {
+        assert_eq!(known(&[]), "there is none at all");
+        assert_eq!(known(&["a", "b"]), "known: a, b");
+        let many = known(&["k"; 14]);
+        assert!(
+            many.contains("k, k and 4 more; `tandem deadletter list`"),
+            "{many}"
+        );
+    }
 }

@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 The words under \"why\" are in docs/glossary.md.
-Exit codes: 0 shown; 64 usage; 69 the instance cannot be reached")]
+Exit codes: 0 shown; 1 refused, or the files cannot be read; 64 usage; 69 the instance cannot be reached")]
 pub struct Args {
     /// Which instance.
     #[command(flatten)]
@@ -33,6 +33,9 @@ pub struct Args {
     /// Read the files of a stopped instance: those in data.dir of --config
     #[arg(long, requires = "config", conflicts_with_all = ["watch", "url"])]
     pub offline: bool,
+    /// Print JSON lines, one object a change, rather than the one list of --json
+    #[arg(long)]
+    pub lines: bool,
     /// Go on and print each further change until ctrl-c; with --json one line a change
     #[arg(long)]
     pub watch: bool,
@@ -52,9 +55,14 @@ pub fn run(args: Args, json: bool) -> ExitCode {
             Err(error) => return error.report(),
         };
         match shown {
-            (Some(admin), newest, shown) if args.watch => watch(&admin, newest, shown, json).await,
+            (Some(admin), newest, shown) if args.watch => {
+                watch(&admin, newest, shown, json || args.lines).await
+            }
             (_, _, shown) => {
-                output::print(&whole(&shown, json));
+                output::print(&match args.lines {
+                    true => lines(&shown, true),
+                    false => whole(&shown, json),
+                });
                 exit::DONE
             }
         }
@@ -220,10 +228,10 @@ fn why(entry: &HistoryEntry) -> String {
     parts.join(" ")
 }
 
-/// Month to second: what `2026-11-21T17:02:43.012Z` tells people about a list of some minutes.
+/// To the second: what `2026-11-21T17:02:43.012Z` tells people.
 fn moment(at: &str) -> String {
-    let short = at.get(5..19).filter(|_| at.is_ascii());
-    short.map_or_else(|| at.to_owned(), |short| short.replace('T', " "))
+    let short = at.get(..19).filter(|_| at.is_ascii() && at.ends_with('Z'));
+    short.map_or_else(|| at.to_owned(), |short| format!("{short}Z"))
 }
 
 #[cfg(test)]
@@ -244,7 +252,7 @@ mod tests {
             text.contains("1           role  agents  follower  leader  peer-lost"),
             "{text}"
         );
-        assert_eq!(moment("2026-11-21T17:02:43.012Z"), "11-21 17:02:43");
+        assert_eq!(moment("2026-11-21T17:02:43.012Z"), "2026-11-21T17:02:43Z");
     }
 
     #[test]
@@ -256,8 +264,16 @@ mod tests {
         row.token = Some("ops".to_owned());
         row.count = 3;
         row.last = Some("2026-11-21T17:02:43.012Z".to_owned());
-        let wanted = "patch day (ops, from 10.0.0.7) (3 times, last 11-21 17:02:43)";
+        let wanted = "patch day (ops, from 10.0.0.7) (3 times, last 2026-11-21T17:02:43Z)";
         assert_eq!(why(&row), wanted);
+    }
+
+    #[test]
+    fn json_lines_are_an_object_a_line() {
+        let text = lines(&[entry("1"), entry("2")], true);
+        let read = |line: &str| serde_json::from_str::<HistoryEntry>(line).unwrap().at;
+        assert_eq!(text.lines().map(read).collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(lines(&[], true), "");
     }
 
     #[test]

@@ -113,9 +113,7 @@ fn show(dir: &Path, json: bool) -> Result<u8, JournalError> {
         "UNTIL                     AGENT       COMMAND             BY         OUTCOME\n",
     );
     for (intent, outcome) in rows(&kept) {
-        let until = intent
-            .map_or(0, |i| i.until)
-            .max(outcome.map_or(0, |o| o.until));
+        let until = until(intent, outcome);
         let agent = intent.map_or_else(
             || outcome.map_or("", |o| o.reply.id.as_str()),
             |i| i.agent.as_str(),
@@ -165,14 +163,24 @@ fn as_json(kept: &Restored) -> Value {
                 "made": intent.map(|i| output::iso(i.at)),
                 "alone": intent.map(|i| i.alone),
                 "reply": outcome.map(|o| &o.reply),
-                "untilMs": intent.map_or(0, |i| i.until).max(outcome.map_or(0, |o| o.until)),
+                "untilMs": until(intent, outcome),
+                "until": output::iso(until(intent, outcome)),
             })
         })
         .collect();
     let members: Vec<Value> = (kept.members.iter())
-        .map(|(id, heard)| json!({ "instance": id.as_str(), "heardMs": heard }))
+        .map(|(id, heard)| json!({ "instance": id.as_str(), "heardMs": heard, "heard": output::iso(*heard) }))
         .collect();
-    json!({ "entries": entries, "members": members, "lostUntilMs": kept.lost_until })
+    json!({
+        "entries": entries, "members": members, "lostUntilMs": kept.lost_until,
+        "lostUntil": (kept.lost_until > 0).then(|| output::iso(kept.lost_until)),
+    })
+}
+
+/// How long it is remembered, milliseconds since the epoch.
+fn until(intent: Option<&IntentRecord>, outcome: Option<&OutcomeRecord>) -> u64 {
+    let outcome = outcome.map_or(0, |outcome| outcome.until);
+    intent.map_or(0, |intent| intent.until).max(outcome)
 }
 
 #[cfg(test)]
@@ -199,5 +207,15 @@ mod tests {
         }
         let kept = Restored::default();
         assert_eq!(as_json(&kept)["entries"], json!([]));
+        assert_eq!(as_json(&kept)["lostUntil"], Value::Null);
+        let member = crate::model::InstanceId::new("gc-2").unwrap();
+        let kept = Restored {
+            members: std::iter::once((member, 1_700_000_000_000)).collect(),
+            lost_until: 1_700_000_000_123,
+            ..Restored::default()
+        };
+        let shown = as_json(&kept);
+        assert_eq!(shown["members"][0]["heard"], "2023-11-14T22:13:20.000Z");
+        assert_eq!(shown["lostUntil"], "2023-11-14T22:13:20.123Z");
     }
 }

@@ -325,6 +325,19 @@ mod tests {
         for command in Cli::command().get_subcommands() {
             assert!(command.get_about().is_some(), "{}", command.get_name());
         }
+        for name in ["history", "send"] {
+            let command = Cli::command();
+            let found = command.find_subcommand(name).unwrap();
+            let after = found.get_after_help().unwrap().to_string();
+            let codes = after
+                .split("Exit codes: ")
+                .nth(1)
+                .unwrap()
+                .replace('\n', " ");
+            for code in ["0 ", "; 1 ", "; 64 ", "; 69 "] {
+                assert!(codes.contains(code), "{name}: {code} in {codes}");
+            }
+        }
     }
 
     /// Runs the command lines against one listener; each is code and line without the address.

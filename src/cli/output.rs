@@ -67,11 +67,7 @@ pub(super) fn terminal() -> bool {
 
 /// A time in milliseconds since the epoch: RFC 3339 in UTC.
 pub(super) fn iso(millis: u64) -> String {
-    let millis = i64::try_from(millis).unwrap_or(i64::MAX);
-    match chrono::DateTime::from_timestamp_millis(millis) {
-        Some(time) => time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
-        None => "never".to_owned(),
-    }
+    crate::admin::iso(millis)
 }
 
 /// Cursor home and clear.

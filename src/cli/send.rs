@@ -15,6 +15,10 @@ use crate::settings::{self, Settings};
 
 /// Arguments of `tandem send`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+A password in --broker stands in every list of processes: rather --user with --password-file, or
+--config.
+Exit codes: 0 done or accepted; 1 another outcome, or no reply in time; 64 usage or configuration; 69 no broker reachable")]
 pub struct Args {
     /// Command and whom it is for: MakeReady#1001, Hello#desk-1
     #[arg(value_name = "COMMAND#ID")]
@@ -25,8 +29,8 @@ pub struct Args {
     /// Broker, host:port or amqp://user:password@host:port/vhost; give it again for a failover list
     #[arg(long, value_name = "URL", required_unless_present = "config")]
     pub broker: Vec<String>,
-    /// User for brokers whose URL has none; the password comes from --password-file or is asked
-    /// for, so that it is in no list of processes
+    /// User for brokers whose URL has none, and in place of the file's with --config; the password
+    /// comes from --password-file or is asked for, so that it is in no list of processes
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
     /// File that holds the password of --user; without it a terminal is asked
@@ -73,24 +77,44 @@ pub struct Args {
 /// event is one JSON line.
 #[must_use]
 pub fn run(args: &Args, json: bool) -> ExitCode {
-    if let Err(wrong) = check(args) {
-        complain!("tandem send: {wrong}");
-        return ExitCode::from(exit::USAGE);
-    }
-    let settings = match args.config.as_deref().map(settings::load_from_process) {
-        None => None,
-        Some(Ok(loaded)) => Some(loaded.settings),
-        Some(Err(findings)) => {
-            complain!("{findings}");
-            return ExitCode::from(exit::USAGE);
+    match prepared(args) {
+        Ok((args, settings)) => block_on(send(&args, settings.as_ref(), json)),
+        Err(wrong) => {
+            complain!("{wrong}");
+            ExitCode::from(exit::USAGE)
         }
-    };
-    let mut args = args.clone();
-    if let Err(wrong) = as_user(&mut args) {
-        complain!("tandem send: {wrong}");
-        return ExitCode::from(exit::USAGE);
     }
-    block_on(send(&args, settings.as_ref(), json))
+}
+
+/// The arguments with the brokers to be used, and the property file. What is wrong where something
+/// is.
+fn prepared(args: &Args) -> Result<(Args, Option<Settings>), String> {
+    let own = |wrong: String| format!("tandem send: {wrong}");
+    check(args).map_err(|wrong| own(wrong.to_owned()))?;
+    let loaded = args.config.as_deref().map(settings::load_from_process);
+    let loaded = loaded
+        .transpose()
+        .map_err(|findings| findings.to_string())?;
+    let settings = loaded.map(|loaded| loaded.settings);
+    let mut args = args.clone();
+    if args.broker.is_empty() {
+        args.broker = settings.as_ref().map(context::brokers).unwrap_or_default();
+        if args.user.is_some() {
+            args.broker.iter_mut().for_each(forget_login);
+        }
+    }
+    as_user(&mut args).map_err(own)?;
+    Ok((args, settings))
+}
+
+/// Takes user and password out of a URL.
+fn forget_login(broker: &mut String) {
+    let begin = broker.find("://").map_or(0, |at| at + "://".len());
+    let host = broker[begin..].find(['/', '?']);
+    let end = host.map_or(broker.len(), |at| begin + at);
+    if let Some(at) = broker[begin..end].rfind('@') {
+        broker.replace_range(begin..=begin + at, "");
+    }
 }
 
 /// Puts user and password into the URLs that name nobody.
@@ -118,17 +142,15 @@ fn as_user(args: &mut Args) -> Result<(), String> {
 }
 
 /// Brokers and how to be a client of them: options, else the property file, else what is usual.
+/// The brokers are in `args` by then.
 fn client_of(args: &Args, settings: Option<&Settings>) -> (Vec<String>, ClientOptions) {
     let destination = args
         .destination
         .clone()
         .unwrap_or_else(|| format!("send-{}", std::process::id()));
     let mut options = ClientOptions::new(destination);
-    let mut brokers = args.broker.clone();
+    let brokers = args.broker.clone();
     if let Some(settings) = settings {
-        if brokers.is_empty() {
-            brokers = context::brokers(settings);
-        }
         let queue = context::command_queue(settings);
         options.queue = queue.map_or(options.queue, str::to_owned);
         options.cluster.clone_from(&settings.cluster_name);
@@ -353,6 +375,46 @@ mod tests {
         assert_eq!(args.broker, wanted);
         args.password_file = Some("/nonexistent".into());
         assert!(as_user(&mut args).is_err());
+    }
+
+    #[test]
+    fn with_a_property_file_a_user_takes_the_place_of_the_files() {
+        for (url, left) in [
+            (
+                "amqp://app:s3cret@a:5672,b:5672/v",
+                "amqp://a:5672,b:5672/v",
+            ),
+            ("amqps://app@[::1]", "amqps://[::1]"),
+            ("amqp://a:5672/x@y", "amqp://a:5672/x@y"),
+            ("app:s3cret@a?x=@", "a?x=@"),
+        ] {
+            let mut broker = url.to_owned();
+            forget_login(&mut broker);
+            assert_eq!(broker, left);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let config = write(
+            "site.properties",
+            "instance.id=gc-1\nbroker.url.1=127.0.0.1:5999\nbroker.username=app\nbroker.password=of-the-file\n\
+             downstream.url.1=http://localhost:8080/finesse/api\n",
+        );
+        let password = write("password", "mine\n");
+        let login = ["--user", "me", "--password-file", password.as_str()];
+        let of_file = ["Hello#d", "--config", config.as_str()];
+        let brokers = |words: &[&str]| prepared(&args(words)).unwrap().0.broker;
+        let own = brokers(&[&of_file[..], &login[..]].concat());
+        assert!(
+            own[0].starts_with("amqp://me:mine@127.0.0.1:5999"),
+            "{own:?}"
+        );
+        assert_eq!(own.len(), 1);
+        let usual = brokers(&of_file);
+        assert!(usual[0].contains("app:of"), "{usual:?}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::client::{Admin, ClientError, Target};
 use super::output::Look;
 use super::table::{plain, render};
 use super::{block_on, exit, output, watch};
+use crate::engine::View;
 use crate::engine::view::SessionView;
 
 /// Arguments of `tandem sessions`.
@@ -65,6 +66,11 @@ async fn shown(admin: &Admin, args: &Args, json: bool) -> Result<String, ClientE
         .filter_map(|(key, value)| Some((key, value?)));
     let query: Vec<(&str, &str)> = given.collect();
     let raw: Value = admin.get_with(&["sessions"], &query).await?;
+    if let Some(owner) = args.owner.as_deref()
+        && raw.as_array().is_some_and(Vec::is_empty)
+    {
+        known(&admin.status().await?, owner)?;
+    }
     if json {
         return Ok(format!("{raw:#}\n"));
     }
@@ -76,6 +82,21 @@ async fn shown(admin: &Admin, args: &Args, json: bool) -> Result<String, ClientE
         Some(height) => top(&text, height),
         None => text,
     })
+}
+
+/// Whether there is such an instance: nobody's sessions are none, and that is said otherwise.
+fn known(view: &View, owner: &str) -> Result<(), ClientError> {
+    let peers = view.peers.iter().map(|peer| peer.instance.as_str());
+    let all: Vec<&str> = std::iter::once(view.instance.as_str())
+        .chain(peers)
+        .collect();
+    match all.contains(&owner) {
+        true => Ok(()),
+        false => Err(ClientError::Refused(format!(
+            "--owner: there is no instance {owner}; known: {}",
+            all.join(", ")
+        ))),
+    }
 }
 
 /// As much of it as can be seen at once.
@@ -123,6 +144,15 @@ fn text(sessions: &[SessionView], look: Look) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_owner_that_there_is_not_is_said_with_those_that_there_are() {
+        let view = crate::testing::view();
+        assert!(known(&view, "gc-2").is_ok());
+        let said = known(&view, "gc-9").unwrap_err();
+        assert_eq!(said.code(), exit::FAILED);
+        assert!(said.to_string().ends_with("known: gc-1, gc-2"), "{said}");
+    }
 
     #[test]
     fn one_line_an_agent() {

@@ -7,6 +7,7 @@ use super::client::{Admin, ClientError, Target, understood};
 use super::output::Look;
 use super::table::{Tone, cut, paint, plain, render, state};
 use super::{block_on, exit, output, watch};
+use crate::admin::readiness;
 use crate::engine::View;
 use crate::engine::peer::Role;
 
@@ -100,10 +101,16 @@ fn text(view: &View, look: Look) -> String {
         "in work {}  waiting to publish {}",
         view.inflight, view.outbox
     );
+    let service = cut(&service, width);
     let wide = service.len() + held.len() + work.len() + 4;
     let gap = if wide > width { "\n" } else { "  " };
-    let service = paint(service, tone, colours);
-    let _ = writeln!(out, "{service}  {held}{gap}{work}");
+    let behind = if service.len() + held.len() + 2 > width {
+        "\n"
+    } else {
+        "  "
+    };
+    let service = paint(&service, tone, colours);
+    let _ = writeln!(out, "{service}{behind}{held}{gap}{work}");
     for (heads, rows) in tables(view) {
         if !rows.is_empty() {
             let _ = write!(out, "\n{}", render(heads, &rows, look));
@@ -134,17 +141,24 @@ fn text(view: &View, look: Look) -> String {
     out
 }
 
-/// In service is who could take a command now.
-fn service(view: &View) -> (&'static str, Tone) {
+/// In service is who could take a command now, or take over: as `/readyz` has it.
+fn service(view: &View) -> (String, Tone) {
     let joining = view.groups.iter().all(|group| group.role == Role::Joining);
     let broker = view.brokers.iter().any(|broker| broker.attached);
-    match (view.in_service, broker, joining) {
+    let (words, tone) = match (view.in_service, broker, joining) {
         (false, true, _) => ("out of service", Tone::Bad),
         (_, false, true) => ("joining, no broker", Tone::Warn),
         (_, false, false) => ("no broker", Tone::Bad),
         (true, true, true) => ("joining", Tone::Warn),
-        (true, true, false) => ("in service", Tone::Good),
-    }
+        (true, true, false) => match readiness(view) {
+            Ok(_) => ("in service", Tone::Good),
+            Err(why) => {
+                let why = why.strip_prefix("not serving: ").unwrap_or(&why);
+                return (format!("not serving: {why}"), Tone::Bad);
+            }
+        },
+    };
+    (words.to_owned(), tone)
 }
 
 type Table = (&'static [&'static str], Vec<Vec<super::table::Cell>>);
@@ -273,6 +287,30 @@ mod tests {
         view.groups[0].role = Role::Joining;
         assert_eq!(service(&view).0, "joining, no broker");
         assert!(text(&view, Look::PAGE).contains("joining, no broker"));
+    }
+
+    #[test]
+    fn who_is_not_ready_is_not_in_service_and_why_is_said() {
+        for role in [Role::Draining, Role::Disabled] {
+            let mut view = view();
+            view.groups[0].role = role;
+            let (words, tone) = service(&view);
+            assert_eq!(words, format!("not serving: agents {}", role.as_str()));
+            assert_eq!(tone, Tone::Bad);
+            assert!(readiness(&view).is_err());
+        }
+        let mut unfit = view();
+        unfit.brokers[0].unfit = true;
+        unfit.brokers[0].problem = "replies cannot be published ".repeat(9);
+        let (words, _) = service(&unfit);
+        assert!(
+            words.starts_with("not serving: broker 127.0.0.1:5672: replies"),
+            "{words}"
+        );
+        let shown = text(&unfit, Look::PAGE);
+        let widest = shown.lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(Look::PAGE.width), "{shown}");
+        assert!(shown.contains("sessions 10"), "{shown}");
     }
 
     #[test]

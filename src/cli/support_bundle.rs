@@ -2,16 +2,18 @@
 
 mod scrub;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::client::{Admin, Target};
+use super::client::{Admin, ClientError, Target};
 use super::{block_on, exit, output};
-use crate::doctor;
-use crate::settings::{self, Loaded};
-use crate::{data_dir, journal};
+use crate::engine::View;
+use crate::journal::JournalError;
+use crate::settings::{self, Loaded, Settings};
+use crate::{admin, data_dir, doctor, journal};
 
 use scrub::Scrub;
 
@@ -24,17 +26,19 @@ const ASKED: [&str; 4] = ["status", "groups", "history", "network"];
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Holds the configuration as `tandem check` shows it, status, groups, history, network, metrics and
-last log lines of the instance (and of those behind --peer), the doctor's report, counts of the
-journal of a stopped instance, and the end of further log files that --log names. Every file is searched for each secret of
-the configuration, which is replaced. What cannot be had is said in its place. Agents' ids may be
-in log and history: look before you send it.
+last log lines of the instance and of its peers, the doctor's report, what is known of the journal,
+of a stopped instance the history in its data.dir, and the end of further log files that --log
+names. Peers are found by the addresses that they tell (admin.page-url), and by --peer; one that is
+found is shown the token over https or on this machine only, and where the cluster has a
+control.key. Every file is searched for each secret of the configuration, which is replaced. What
+cannot be had is said in its place. Agents' ids may be in log and history: look before you send it.
 Exit codes: 0 written; 1 it cannot be written; 64 usage",
 group(clap::ArgGroup::new("site").args(["config"]).required(true)))]
 pub struct Args {
     /// Which site; its property file is needed.
     #[command(flatten)]
     pub target: Target,
-    /// Admin address of another instance, with the same token; again for each
+    /// Admin address of a peer that is not found, or is to be shown the token; again for each
     #[arg(long, value_name = "URL")]
     pub peer: Vec<String>,
     /// Log file whose end is taken; again for each
@@ -107,24 +111,32 @@ async fn collect(args: &Args, loaded: &Loaded) -> Vec<Part> {
         ("about.txt".to_owned(), about(loaded)),
         ("config.txt".to_owned(), config(loaded)),
     ];
-    let own = args.target.place_of(&loaded.settings).and_then(Admin::at);
+    let settings = &loaded.settings;
+    let own = args.target.place_of(settings).and_then(Admin::at);
+    let mut view = None;
     match &own {
-        Ok(admin) => instance(admin, "instance", &mut parts).await,
+        Ok(admin) => {
+            instance(admin, "instance", &mut parts).await;
+            view = admin.status().await.ok();
+        }
         Err(error) => parts.push(("instance/error.txt".to_owned(), error.to_string())),
     }
-    for (n, peer) in (1..).zip(&args.peer) {
-        let target = Target {
-            url: Some(peer.clone()),
-            ..args.target.clone()
-        };
+    let found = view.as_ref().map(|view| others(view, &args.peer));
+    if found.is_none() {
+        parts.push(("history.jsonl".to_owned(), kept_history(settings)));
+    }
+    let given = args.peer.iter().map(|url| (url.clone(), true));
+    let found = found.unwrap_or_default().into_iter();
+    let found = found.map(|url| (url, false));
+    for (n, (url, given)) in (1..).zip(given.chain(found)) {
         let folder = format!("peer-{n}");
-        match target.place_of(&loaded.settings).and_then(Admin::at) {
+        match peer(args, settings, url, given) {
             Ok(admin) => instance(&admin, &folder, &mut parts).await,
             Err(error) => parts.push((format!("{folder}/error.txt"), error.to_string())),
         }
     }
     if let (Ok(admin), false) = (&own, args.no_doctor) {
-        let report = doctor::examine(&loaded.settings, admin, doctor::PATIENCE).await;
+        let report = doctor::examine(settings, admin, doctor::PATIENCE).await;
         let text = match report {
             Ok(report) => format!("{:#}", json!(report.findings)),
             Err(error) => error.to_string(),
@@ -133,7 +145,7 @@ async fn collect(args: &Args, loaded: &Loaded) -> Vec<Part> {
     }
     parts.push((
         "journal.txt".to_owned(),
-        journal_summary(&loaded.settings.data_dir),
+        journal_summary(&settings.data_dir, &parts),
     ));
     for (n, log) in (1..).zip(&args.log) {
         let text = tail(log).unwrap_or_else(|error| format!("{}: {error}", log.display()));
@@ -183,8 +195,67 @@ async fn instance(admin: &Admin, folder: &str, parts: &mut Vec<Part>) {
     parts.push((format!("{folder}/metrics.txt"), text));
 }
 
-fn journal_summary(dir: &Path) -> String {
+/// Addresses that present peers tell of themselves, those aside that are given by hand.
+fn others(view: &View, given: &[String]) -> Vec<String> {
+    let plain = |url: &str| url.trim_end_matches('/').to_owned();
+    let given: Vec<String> = given.iter().map(|url| plain(url)).collect();
+    let pages = view.peers.iter().map(|peer| plain(&peer.standing.page));
+    let mut found: Vec<String> = pages
+        .filter(|page| !page.is_empty() && *page != plain(&view.page))
+        .filter(|page| !given.contains(page))
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// A peer by its address. One that nobody has named here is shown the token only where it has
+/// proved who it is, and where nobody on the way can read it.
+fn peer(args: &Args, settings: &Settings, url: String, given: bool) -> Result<Admin, ClientError> {
+    let target = Target {
+        url: Some(url),
+        ..args.target.clone()
+    };
+    let mut place = target.place_of(settings)?;
+    let host = place.url.host_str().unwrap_or_default();
+    let ip: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
+    let near = ip.is_ok_and(|ip| ip.is_loopback());
+    let proved = settings.control.key.is_some() && place.url.scheme() == "https";
+    if !given && !near && !proved {
+        place.token = None;
+    }
+    Admin::at(place)
+}
+
+/// What a stopped instance has written down, one row a line.
+fn kept_history(settings: &Settings) -> String {
+    match admin::read_history(&settings.data_dir) {
+        Ok((rows, _)) => rows.iter().map(|row| format!("{}\n", json!(row))).collect(),
+        Err(error) => format!("{error}\n"),
+    }
+}
+
+/// Metrics that tell of the journal and of what it is for.
+const TELLING: [&str; 5] = [
+    "tandem_journal_failures_total",
+    "tandem_journal_fsync_seconds_count",
+    "tandem_in_doubt_total",
+    "tandem_double_effects_total",
+    "tandem_ledger_overflows_total",
+];
+
+fn journal_summary(dir: &Path, parts: &[Part]) -> String {
     match journal::read(dir) {
+        // It keeps the file to itself, and tells this much.
+        Err(JournalError::InUse { .. }) => {
+            let metrics = parts
+                .iter()
+                .find(|(name, _)| name == "instance/metrics.txt");
+            let lines = metrics.map_or("", |(_, text)| text).lines();
+            let told = lines.filter(|line| TELLING.iter().any(|name| line.starts_with(name)));
+            let told: String = told.map(|line| format!("{line}\n")).collect();
+            format!("in use by the running instance, which counts since its start:\n{told}")
+        }
         Ok(kept) => format!(
             "{} calls that may have been made, {} outcomes, {} members\n",
             kept.intents.len(),
@@ -208,6 +279,7 @@ fn tail(path: &Path) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::testing::Fixture;
 
     const SECRETS: [&str; 9] = [
         "broker-pw-hunter2",
@@ -299,6 +371,86 @@ mod tests {
             let names = String::from_utf8_lossy(&listed.stdout);
             assert!(names.contains("instance/history.json\n"), "{names}");
         }
+    }
+
+    fn args(config: PathBuf) -> Args {
+        Args {
+            target: Target {
+                config: Some(config),
+                ..Target::default()
+            },
+            peer: Vec::new(),
+            log: Vec::new(),
+            out: None,
+            no_doctor: true,
+        }
+    }
+
+    fn part<'a>(parts: &'a [Part], name: &str) -> &'a str {
+        let found = parts.iter().find(|(known, _)| known == name);
+        found.map_or_else(|| panic!("{name} in {parts:#?}"), |(_, text)| text)
+    }
+
+    fn site(folder: &Path, listen: &str) -> Loaded {
+        let text = format!(
+            "instance.id=gc-1\nbroker.url.1=localhost:1\nadmin.listen={listen}\n\
+             downstream.url.1=http://localhost:8080/finesse/api\ndata.dir={}\n",
+            folder.display()
+        );
+        let path = folder.join("own.properties");
+        std::fs::write(&path, text).unwrap();
+        settings::load(&path, &|_| None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn peers_are_found_by_what_they_tell_and_a_running_ones_journal_by_its_metrics() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = Fixture::start("127.0.0.1:0", None).await;
+        let other = Fixture::start("127.0.0.1:0", None).await;
+        let mut view = crate::testing::view();
+        view.peers[0].standing.page = format!("{}/", other.base);
+        own.views.send_replace(std::sync::Arc::new(view.clone()));
+        let listen = own.base.strip_prefix("http://").unwrap();
+        let loaded = site(folder.path(), listen);
+        let open = journal::Journal::open(folder.path(), false, 1, Box::new(|_, _, _| {}));
+        let parts = collect(&args(loaded.path.clone()), &loaded).await;
+        assert!(part(&parts, "peer-1/status.json").contains("\"gc-1\""));
+        assert!(part(&parts, "journal.txt").starts_with("in use by the running instance"));
+        assert!(parts.iter().all(|(name, _)| name != "history.jsonl"));
+        drop(open);
+        // Once, where it is named as well; and not this instance itself.
+        assert_eq!(others(&view, std::slice::from_ref(&other.base)).len(), 0);
+        view.peers[0].standing.page.clone_from(&view.page);
+        assert_eq!(others(&view, &[]).len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_stopped_instances_history_is_read_from_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let row = r#"{"id":1,"at":"2026-11-21T17:02:43.012Z","kind":"role","subject":"agents","to":"leader"}"#;
+        std::fs::write(folder.path().join("history.jsonl"), format!("{row}\n")).unwrap();
+        let loaded = site(folder.path(), "127.0.0.1:1");
+        let parts = collect(&args(loaded.path.clone()), &loaded).await;
+        let kept = part(&parts, "history.jsonl");
+        assert!(kept.contains("2026-11-21T17:02:43.012Z"), "{kept}");
+    }
+
+    #[test]
+    fn a_found_peer_is_shown_the_token_only_where_it_is_safe() {
+        let folder = tempfile::tempdir().unwrap();
+        let loaded = settings::load(&file(folder.path()), &|_| None).unwrap();
+        let mut settings = loaded.settings;
+        let args = args(loaded.path);
+        let shown = |settings: &Settings, url: &str, given| {
+            let admin = peer(&args, settings, url.to_owned(), given).unwrap();
+            admin.has_token()
+        };
+        assert!(shown(&settings, "http://gc-2.example:9601", true));
+        assert!(!shown(&settings, "http://gc-2.example:9601", false));
+        assert!(shown(&settings, "https://gc-2.example:9601", false));
+        assert!(shown(&settings, "http://127.0.0.1:9602", false));
+        settings.control.key = None;
+        assert!(!shown(&settings, "https://gc-2.example:9601", false));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use chrono::{DateTime, SecondsFormat};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -21,7 +20,7 @@ minutes (received, forwarded, intent, call, answer, reply) and what its journal 
 instance that was restarted are gone; its journal is not."
 )]
 pub struct Args {
-    /// `message_id` of the command, or its `correlation_id`
+    /// `message_id` of the command, its `correlation_id`, or its trace id (W3C, 32 figures)
     #[arg(value_name = "ID")]
     pub id: String,
     /// Which instance is asked first.
@@ -31,9 +30,16 @@ pub struct Args {
 
 /// The answer of the admin API.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Life {
     answered: Vec<String>,
     silent: Vec<String>,
+    /// Members that are not there; another version does not say it.
+    #[serde(default)]
+    not_asked: Vec<String>,
+    /// How far back the record of the instance asked reaches.
+    #[serde(default)]
+    since: Option<String>,
     steps: Vec<TraceRow>,
 }
 
@@ -69,10 +75,11 @@ async fn life(args: &Args) -> Result<(Value, Life), ClientError> {
 
 fn text(id: &str, life: &Life, look: Look) -> String {
     let who = life.answered.join(", ");
-    let silent = match life.silent.is_empty() {
+    let named = |words: &str, members: &[String]| match members.is_empty() {
         true => String::new(),
-        false => format!("; no answer of {}", life.silent.join(", ")),
+        false => format!("; {words} {}", members.join(", ")),
     };
+    let silent = named("no answer of", &life.silent) + &named("not asked:", &life.not_asked);
     let mut text = String::new();
     let mut shown: Vec<(&str, &str)> = Vec::new();
     for step in &life.steps {
@@ -85,14 +92,20 @@ fn text(id: &str, life: &Life, look: Look) -> String {
         }
     }
     if life.steps.is_empty() {
-        return format!("nothing is known of {} (asked: {who}{silent})\n", clean(id));
+        let since = life.since.as_deref().unwrap_or("now");
+        return format!(
+            "nothing is known of {} (asked: {who}{silent})\nthe record here reaches back to {}; \
+             what was before is in the journal at most\n",
+            clean(id),
+            clean(since)
+        );
     }
     let rows: Vec<_> = life
         .steps
         .iter()
         .map(|step| {
             vec![
-                plain(step.at.map_or_else(String::new, moment)),
+                plain(step.at.map_or_else(String::new, output::iso)),
                 plain(&step.instance),
                 plain(&step.stage),
                 plain(&step.detail),
@@ -108,16 +121,6 @@ fn clean(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
-}
-
-fn moment(at: u64) -> String {
-    let time = i64::try_from(at)
-        .ok()
-        .and_then(DateTime::from_timestamp_millis);
-    time.map_or_else(
-        || at.to_string(),
-        |time| time.to_rfc3339_opts(SecondsFormat::Millis, true),
-    )
 }
 
 #[cfg(test)]
@@ -140,6 +143,8 @@ mod tests {
         let mut life = Life {
             answered: vec!["gc-2".to_owned()],
             silent: vec!["gc-1".to_owned()],
+            not_asked: vec!["gc-3".to_owned()],
+            since: Some("2023-11-14T22:10:00.000Z".to_owned()),
             steps: vec![
                 step("gc-1", "journal-intent", "gc-1 may make the call"),
                 step("gc-2", "received", "broker b:5672\u{1b}[2J"),
@@ -149,7 +154,7 @@ mod tests {
         for part in [
             "MakeCall#1001, trace 4bf92f3577b34da6a3ce929d0e0e4736\n",
             "2023-11-14T22:13:20.123Z  gc-1      journal-intent  gc-1 may make the call",
-            "told by gc-2; no answer of gc-1\n",
+            "told by gc-2; no answer of gc-1; not asked: gc-3\n",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
@@ -157,5 +162,9 @@ mod tests {
         life.steps.clear();
         let nothing = super::text("c-1", &life, Look::PAGE);
         assert!(nothing.starts_with("nothing is known of c-1"), "{nothing}");
+        assert!(
+            nothing.contains("back to 2023-11-14T22:10:00.000Z"),
+            "{nothing}"
+        );
     }
 }

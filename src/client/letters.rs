@@ -18,6 +18,8 @@ use super::link::{ANSWER_LIMIT, Broker, Failure, brokers, connect_any, short};
 use super::{ClientError, ClientOptions};
 use crate::broker::cut::CutConnection;
 use crate::model::text::hex;
+use crate::wire::command::REPLY_TO_FORBIDDEN;
+use crate::wire::message::epoch_ms;
 
 /// Most letters that are read of one broker.
 pub const MAX_LETTERS: usize = 10_000;
@@ -48,8 +50,13 @@ pub struct Letter {
     pub correlation: Option<String>,
     /// Header `x-reason`.
     pub reason: String,
-    /// Its `timestamp`, seconds since the epoch: when its client sent it.
-    pub sent: Option<u64>,
+    /// Command and agent where its body says them and its type does not (header `x-command`).
+    pub command: Option<String>,
+    /// Its `reply_to`, or header `x-original-reply-to`.
+    pub reply_to: Option<String>,
+    /// Its `timestamp` in milliseconds since the epoch, whatever unit its client counts in: when
+    /// its client sent it.
+    pub sent_ms: Option<u64>,
     /// The command queue that it says it came from.
     pub queue: Option<String>,
     /// Headers as text.
@@ -62,10 +69,16 @@ pub struct Letter {
 }
 
 impl Letter {
+    /// What it would do: `Command#agent`, or the type that it has.
+    #[must_use]
+    pub fn what(&self) -> Option<&str> {
+        self.command.as_deref().or(self.kind.as_deref())
+    }
+
     /// Whom its command is for.
     #[must_use]
     pub fn agent(&self) -> Option<&str> {
-        self.kind.as_deref()?.split_once('#').map(|(_, id)| id)
+        self.what()?.split_once('#').map(|(_, id)| id)
     }
 
     /// Whether length and hash stand in place of its body.
@@ -85,9 +98,12 @@ impl Letter {
     #[must_use]
     pub fn stuck(&self) -> Option<&'static str> {
         if self.redacted() {
-            return Some("its body was redacted: only its client can send it again");
+            return Some(
+                "its body was redacted (it could not be read, or has a password): only its client can \
+                 send it again",
+            );
         }
-        match &self.kind {
+        match self.what() {
             Some(kind) if kind.contains('#') => None,
             _ => Some("it is no command: nothing says what it would do"),
         }
@@ -270,7 +286,8 @@ fn letter(delivery: &lapin::message::Delivery) -> Letter {
         .flat_map(|table| table.inner())
         .map(|(name, value)| (name.to_string(), shown(value)))
         .collect();
-    let (id, kind) = (text(properties.message_id()), text(properties.kind()));
+    let typed = text(properties.kind()).or_else(|| headers.get("JMSType").cloned());
+    let (id, kind) = (text(properties.message_id()), typed);
     let sent = *properties.timestamp();
     let mut hash = Sha256::new();
     for part in [&id, &kind, &text(properties.correlation_id())] {
@@ -283,13 +300,16 @@ fn letter(delivery: &lapin::message::Delivery) -> Letter {
     let first = |names: &[&str]| names.iter().find_map(|name| headers.get(*name)).cloned();
     let reason = first(&["x-reason", "x-first-death-reason"]);
     let queue = first(&QUEUES);
+    let reply_to = text(properties.reply_to()).or_else(|| first(&["x-original-reply-to"]));
     Letter {
         key: hash[..KEY].to_owned(),
         id,
         kind,
         correlation: text(properties.correlation_id()),
         reason: reason.unwrap_or_default(),
-        sent,
+        command: headers.get("x-command").cloned(),
+        reply_to,
+        sent_ms: sent.filter(|at| *at > 0).map(epoch_ms),
         queue,
         headers,
         content_type: text(properties.content_type()),
@@ -344,7 +364,9 @@ fn again(letter: &Letter, time: Duration) -> BasicProperties {
     if let Some(kind) = &letter.content_type {
         properties = properties.with_content_type(short(kind));
     }
-    if let Some(address) = letter.headers.get("x-original-reply-to") {
+    // One that may not be answered would bring it back here.
+    let answered = letter.reply_to.as_ref();
+    if let Some(address) = answered.filter(|_| letter.reason != REPLY_TO_FORBIDDEN) {
         properties = properties.with_reply_to(short(address));
     }
     properties

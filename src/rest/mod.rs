@@ -42,7 +42,6 @@ use crate::renewed::Renewed;
 use crate::serve;
 use crate::wire::command::{Defaults, MAX_BODY};
 use publisher::{Failure, Publisher};
-use request::Callback;
 
 pub use callback::{Addresses, Allowed, CallbackConfig, CallbackRow, Callbacks, Objects};
 pub(crate) use callback::{CURE as QUEUE_CURE, Difference, listed};
@@ -201,10 +200,8 @@ async fn command(State(entrance): State<Arc<Entrance>>, request: Request<Body>) 
     match published.await {
         Ok(()) => {
             let mut taken = json!({ "id": id });
-            match callback {
-                Callback::None => {}
-                Callback::Ignored => taken["callback"] = json!("ignored"),
-                Callback::At(_) => taken["callback"] = json!("registered"),
+            if let Some(word) = callback.word() {
+                taken["callback"] = json!(word);
             }
             (StatusCode::ACCEPTED, Json(taken)).into_response()
         }

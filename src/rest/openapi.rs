@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::openapi::shape::{field, integer, maybe, object, one_of, refers, text, word};
+use super::request::{IGNORED, REGISTERED};
+use crate::openapi::shape::{field, integer, maybe, object, one_of, refers, text};
 use crate::openapi::{Asks, Operation, document as openapi};
 
 /// Longest id in a header: `rest::request` takes no longer one.
@@ -20,8 +21,8 @@ fn command() -> Operation {
             field("id", text(), "The command's id."),
             maybe(
                 "callback",
-                word("ignored"),
-                "Where the command named one: events are not posted.",
+                one_of([REGISTERED, IGNORED]),
+                "Where the command named one: whether events are posted there.",
             ),
         ],
     );

@@ -47,6 +47,22 @@ pub(super) enum Callback {
     At(Registration),
 }
 
+/// Answer to a callback that is kept.
+pub(super) const REGISTERED: &str = "registered";
+/// Answer to a callback that is not.
+pub(super) const IGNORED: &str = "ignored";
+
+impl Callback {
+    /// What the answer says of it.
+    pub(super) fn word(&self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Ignored => Some(IGNORED),
+            Self::At(_) => Some(REGISTERED),
+        }
+    }
+}
+
 /// Why it is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unreadable {

@@ -8,6 +8,7 @@ use tracing::{debug, error, info, trace, warn};
 
 use super::gauges::bit;
 use super::names;
+use super::repeats::EVERY_ONE;
 use crate::engine::Event;
 use crate::engine::members::GOODBYE;
 use crate::engine::peer::Role;
@@ -37,18 +38,35 @@ fn messages(event: &Event, instance: &str) {
         Event::CommandFinished { .. } => command_finished(event, instance),
         // The record of the latest ones is asked for them.
         Event::Stage { .. } => {}
-        Event::DeadLettered { reason, detail } => {
+        Event::DeadLettered {
+            tag,
+            reason,
+            detail,
+        } => {
             counter!(names::DEAD_LETTERED, "reason" => *reason).increment(1);
             warn!(
                 instance,
+                command = tag.command.as_str(),
+                agent = tag.addressee.as_str(),
+                command_id = tag.command_id.as_deref(),
+                correlation_id = tag.correlation_id.as_deref(),
+                trace_id = tag.trace_id(),
                 reason,
                 detail = detail.as_str(),
                 "message dead-lettered"
             );
         }
-        Event::InDoubt => {
+        Event::InDoubt { tag } => {
             counter!(names::IN_DOUBT).increment(1);
-            warn!(instance, "command in doubt");
+            warn!(
+                instance,
+                command = tag.command.as_str(),
+                agent = tag.addressee.as_str(),
+                command_id = tag.command_id.as_deref(),
+                correlation_id = tag.correlation_id.as_deref(),
+                trace_id = tag.trace_id(),
+                "command in doubt"
+            );
         }
         Event::Resolved { outcome } => {
             counter!(names::RESOLVED).increment(1);
@@ -58,17 +76,33 @@ fn messages(event: &Event, instance: &str) {
                 "command in doubt found out"
             );
         }
-        Event::DoubleEffect { command } => {
+        Event::DoubleEffect {
+            command,
+            agent,
+            outcomes: [ours, theirs],
+        } => {
             counter!(names::DOUBLE_EFFECTS).increment(1);
             error!(
                 instance,
                 command = command.as_str(),
+                agent = agent.as_str(),
+                ours,
+                theirs,
                 "two instances tell different outcomes of one command"
             );
         }
-        Event::Duplicate { kind } => {
+        Event::Duplicate { tag, kind } => {
             counter!(names::DUPLICATES, "kind" => *kind).increment(1);
-            info!(instance, kind, "duplicate command");
+            info!(
+                instance,
+                kind,
+                command = tag.command.as_str(),
+                agent = tag.addressee.as_str(),
+                command_id = tag.command_id.as_deref(),
+                correlation_id = tag.correlation_id.as_deref(),
+                trace_id = tag.trace_id(),
+                "duplicate command"
+            );
         }
         Event::EventPublished => {
             counter!(names::EVENTS_PUBLISHED).increment(1);
@@ -124,6 +158,7 @@ fn command_finished(event: &Event, instance: &str) {
     macro_rules! line {
         ($level:ident) => {
             $level!(
+                target: EVERY_ONE,
                 instance,
                 command,
                 agent = tag.addressee.as_str(),
@@ -134,7 +169,7 @@ fn command_finished(event: &Event, instance: &str) {
                 downstream = downstream.as_deref(),
                 status,
                 request_id = request_id.as_deref(),
-                trace_id = tag.trace.as_ref().map(|trace| trace.id()),
+                trace_id = tag.trace_id(),
                 millis,
                 waited,
                 "command finished"

@@ -10,7 +10,7 @@
 //! Two lines are of one kind if they come from one place of the program with the same message and
 //! the same texts. Numbers do not count (a link's number, a duration, a port), except in fields
 //! that say whom a line is about: another agent or broker is another kind. Lines of level debug
-//! and trace are never held.
+//! and trace are never held, nor are those of [`EVERY_ONE`].
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -24,6 +24,9 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
+/// Target of lines that are never held: the one line on each command. They are bounded by the
+/// commands themselves, and whoever looks for one finds it or nothing.
+pub(super) const EVERY_ONE: &str = "tandem::command";
 /// Lines of one kind that are written before the rest is held.
 const FIRST: u32 = 5;
 /// For so long.
@@ -45,6 +48,9 @@ const WHOM: &[&str] = &[
     "team",
     "to",
 ];
+
+/// Fields that tell one message from the next: no two lines would be of a kind by them.
+const WHICH: &[&str] = &["command_id", "correlation_id", "trace_id"];
 
 /// How a line is written, which decides where the count stands in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,7 +207,8 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         // The levels are ordered from error, the least, to trace.
-        if *event.metadata().level() > Level::INFO {
+        let about = event.metadata();
+        if *about.level() > Level::INFO || about.target() == EVERY_ONE {
             return self.format.format_event(context, writer, event);
         }
         let now = now();
@@ -241,6 +248,9 @@ struct Texts {
 
 impl Texts {
     fn text(&mut self, field: &Field, text: fmt::Arguments<'_>) {
+        if WHICH.contains(&field.name()) {
+            return;
+        }
         field.name().hash(&mut self.hasher);
         let mut digest = Digest {
             hasher: &mut self.hasher,
@@ -400,6 +410,9 @@ mod tests {
                 tracing::warn!(broker = "b2", link, %reason, "broker not connected");
                 tracing::debug!(link, "dialling");
             }
+            for id in ["3f9a", "d2e4", "77aa", "beef", "cafe", "f00d"] {
+                tracing::warn!(agent = "9", command_id = id, "message dead-lettered");
+            }
             for agent in 0..20 {
                 tracing::warn!(agent = format!("{agent}").as_str(), "subscription lost");
             }
@@ -409,12 +422,51 @@ mod tests {
         assert_eq!(of("broker not connected broker=\"b1\""), 5, "{lines:#?}");
         assert_eq!(of("broker not connected broker=\"b2\""), 5);
         assert_eq!(of("subscription lost"), 20);
+        assert_eq!(of("message dead-lettered"), 5);
         // No test of this process asks for a filter.
         assert_eq!(of("dialling"), 1_000);
         let held = kinds.due(now(), true);
-        assert_eq!(held.len(), 2, "{held:?}");
+        assert_eq!(held.len(), 3, "{held:?}");
+        let held: Vec<_> = held.iter().filter(|line| line.contains("link")).collect();
         let last = "link=999 reason=connect: no answer from 10.0.0.1:5999 (repeated 995 times)\n";
         assert!(held.iter().all(|line| line.ends_with(last)), "{held:?}");
+    }
+
+    #[test]
+    fn the_one_line_on_each_command_is_never_held() {
+        let failed = |id: u64| crate::engine::Event::CommandFinished {
+            command: "MakeReady",
+            tag: Arc::new(crate::engine::life::Tag {
+                command: "MakeReady".to_owned(),
+                addressee: "1001".to_owned(),
+                command_id: Some(format!("c-{id}")),
+                correlation_id: None,
+                trace: None,
+            }),
+            outcome: crate::wire::reply::Outcome::Failed,
+            code: Some("AGENT_NOT_FOUND".to_owned()),
+            downstream: None,
+            status: Some(404),
+            request_id: None,
+            millis: 3,
+            waited: 1,
+            identified: true,
+        };
+        let labels = crate::telemetry::Labels {
+            instance: "gc-1".to_owned(),
+        };
+        let (page, kinds) = logged(Style::Text, || {
+            for id in 0..20 {
+                crate::telemetry::emit(&failed(id), &labels);
+            }
+        });
+        let lines = page.lines();
+        for id in 0..20 {
+            let own = format!("command_id=\"c-{id}\"");
+            assert!(lines.iter().any(|line| line.contains(&own)), "{lines:#?}");
+        }
+        assert_eq!(lines.len(), 20);
+        assert!(kinds.due(now(), true).is_empty());
     }
 
     #[test]

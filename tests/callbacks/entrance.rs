@@ -56,7 +56,12 @@ pub async fn curl(
     let text = String::from_utf8(output.stdout).unwrap();
     let (body, status) = text.rsplit_once('\n')?;
     let status: u16 = status.parse().unwrap();
-    (status != 0).then(|| (status, serde_json::from_str(body).unwrap_or_default()))
+    if status == 0 {
+        return None;
+    }
+    let body: Value = serde_json::from_str(body).unwrap_or_default();
+    super::document::must_fit(status, &body);
+    Some((status, body))
 }
 
 /// A command until an entrance has taken it, always under one id.

@@ -10,6 +10,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../contracts/entrance.rs"]
+mod document;
 mod entrance;
 
 use std::collections::BTreeSet;

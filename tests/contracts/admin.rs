@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use tandem::admin::{HistoryEntry, Second};
+use tandem::admin::{HistoryEntry, Second, with_times};
 use tandem::contracts::Contract;
 use tandem::engine::peer::{Role, TraceRow};
 use tandem::engine::view::{
@@ -204,22 +204,22 @@ fn full() -> Vec<(&'static str, Value)> {
         p50_ms: Some(1),
         p99_ms: Some(1),
     };
-    let mut status = json!(view());
+    let mut status = with_times(json!(view()));
     status["callbacks"] = json!([callback()]);
-    let live = json!({ "now": 1, "status": view(), "pulse": [second], "history": [entry], "network": network(), "needsToken": true });
-    let life = json!({ "id": "x", "answered": ["x"], "silent": ["x"], "steps": [row] });
+    let live = json!({ "now": 1, "status": status, "pulse": [second], "history": [entry], "network": network(), "needsToken": true });
+    let life = json!({ "id": "x", "answered": ["x"], "silent": ["x"], "notAsked": ["x"], "since": "x", "steps": [row] });
     vec![
         ("Status", status),
         ("Callback", json!(callback())),
-        ("Group", json!(group())),
+        ("Group", with_times(json!(group()))),
         ("Broker", json!(broker())),
         ("Downstream", json!(downstream())),
-        ("Peer", json!(peer())),
+        ("Peer", with_times(json!(peer()))),
         ("Standing", json!(peer().standing)),
         ("Session", json!(session)),
         ("HistoryEntry", json!(entry)),
         ("Network", json!(network())),
-        ("Life", life),
+        ("Life", with_times(life)),
         ("Live", live),
     ]
 }

@@ -354,6 +354,7 @@ fn the_command_line_shows_the_pair_and_its_history() {
             (vec!["sessions"], "1033"),
             (vec!["history"], "leader"),
             (vec!["history", "--json", "--last", "1"], "\"kind\""),
+            (vec!["history", "--lines", "--last", "1"], "\"kind\":\""),
             (vec!["status", "--json"], "\"standing\""),
         ] {
             let output = tandem(&[args.clone(), vec!["--url", &url]].concat()).await;

@@ -7,7 +7,7 @@ mod args;
 mod envelope;
 mod redact;
 
-pub use redact::redacted_body;
+pub use redact::{named_command, redacted_body};
 
 use std::sync::Arc;
 
@@ -31,6 +31,9 @@ const TIMESTAMP_ROUNDING_MS: u64 = 1000;
 
 /// Reason of a message whose properties cannot all be read (label and header `x-reason`).
 pub const UNREADABLE: &str = "unreadable_properties";
+
+/// Reason of a command whose `reply_to` is none that may be answered.
+pub const REPLY_TO_FORBIDDEN: &str = "reply_to_forbidden";
 
 /// Longest echo of a client's own text in an answer, in characters.
 const MAX_ECHO: usize = 200;
@@ -292,6 +295,12 @@ fn read(raw: &RawMessage, head: &mut Head) -> Result<Parts, Fault> {
             "two hops of the message's way are the same: no federation link can carry it",
         ));
     }
+    read_body(raw, head)
+}
+
+/// [`read`] of a message with which nothing is wrong but, perhaps, what its body says; its type
+/// property is in the head.
+fn read_body(raw: &RawMessage, head: &mut Head) -> Result<Parts, Fault> {
     let source = envelope::open(raw, body_text(&raw.body)?)?;
     if let Some(kind) = source.kind() {
         read_head(kind, head);
@@ -458,7 +467,7 @@ fn reply_to(raw: &RawMessage, defaults: &Defaults) -> Result<Option<ReplyTo>, Fa
     let Some(name) = text(raw.reply_to.as_ref()) else {
         return Ok(None);
     };
-    let forbidden = |detail: &str| Err(Fault::new("reply_to_forbidden", detail));
+    let forbidden = |detail: &str| Err(Fault::new(REPLY_TO_FORBIDDEN, detail));
     if name.len() > 255 || name.chars().any(char::is_control) {
         return forbidden("reply_to is no queue name");
     }

@@ -390,7 +390,7 @@ fn entry(event: &Event) -> Option<HistoryEntry> {
         Event::CommandFinished { .. }
         | Event::Stage { .. }
         | Event::DeadLettered { .. }
-        | Event::InDoubt
+        | Event::InDoubt { .. }
         | Event::Resolved { .. }
         | Event::DoubleEffect { .. }
         | Event::Duplicate { .. }

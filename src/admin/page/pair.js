@@ -42,7 +42,8 @@ function members(view) {
       version: p.version, groups: named(groups, "broker"), brokers: named(s.brokers || [], "url"), downstreams: s.downstreams || [],
       inflight: s.inflight, subscribed: s.subscribed, finished: s.finished,
       inService: s.inService, heard: `${p.lastSeenMs} ms ago`, rtt: p.rttMs, known: full,
-      page: s.page, started: p.started,
+      // A page of its own: one that has the own address would lead nowhere else.
+      page: s.page && s.page !== view.page ? s.page : "", started: p.started,
     };
   });
   return [own, ...peers].sort((a, b) => (a.id < b.id ? -1 : 1));

@@ -83,9 +83,11 @@ async function learnWords() {
 function because({ reason, address, token, count, last }) {
   const parts = [reason];
   if (address) parts.push(`(${token || "no token"}, from ${address})`);
-  if (count > 1) parts.push(`(${count} times, last ${last.slice(11, 19)})`);
+  if (count > 1) parts.push(`(${count} times, last ${last.slice(0, 19)}Z)`);
+  const text = parts.filter(Boolean).join(" ");
+  if (!text) return null;
   const part = document.createElement("span");
-  part.textContent = parts.filter(Boolean).join(" ") || "–";
+  part.textContent = text;
   explain(part, reason);
   return part;
 }
@@ -246,7 +248,9 @@ function posts(rows) {
 }
 
 function moment(at) {
-  const time = cell("time", `${at.slice(5, 10)} ${at.slice(11, 19)}`);
+  const time = document.createElement("time");
+  // Where there is little room the time of day stands below the day.
+  time.append(at.slice(0, 11), document.createElement("wbr"), `${at.slice(11, 19)}Z`);
   time.dateTime = at;
   time.title = at;
   return time;

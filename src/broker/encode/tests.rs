@@ -192,6 +192,35 @@ fn a_dead_letter_shows_no_password_and_cannot_act_again() {
 }
 
 #[test]
+fn a_dead_letter_names_the_command_of_its_body_and_counts_seconds() {
+    let letter = |timestamp| {
+        let raw = RawMessage {
+            body: format!(r#"{{"type":"login#1001","body":"{PASSWORD}"}}"#)
+                .into_bytes()
+                .into(),
+            timestamp: Some(timestamp),
+            ..RawMessage::default()
+        };
+        one(Outbound::DeadLetter {
+            raw: Arc::new(raw),
+            reason: "reply_to_forbidden",
+            detail: String::new(),
+        })
+    };
+    let message = letter(1_900_000_000_123);
+    assert_eq!(header(&message, "x-command").as_deref(), Some("Login#1001"));
+    assert!(!String::from_utf8_lossy(&message.body).contains(PASSWORD));
+    assert!(
+        message.properties.kind().is_none(),
+        "its body would be read otherwise"
+    );
+    assert_eq!(*message.properties.timestamp(), Some(1_900_000_000));
+    let given = *letter(1_900_000_000).properties.timestamp();
+    assert_eq!(given, Some(1_900_000_000));
+    assert!(letter(0).properties.timestamp().unwrap() > 1_000_000_000);
+}
+
+#[test]
 fn the_dead_letter_of_what_could_not_be_read_shows_some_of_its_bytes() {
     let raw = RawMessage {
         unreadable: Some(Unreadable {

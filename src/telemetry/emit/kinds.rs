@@ -6,7 +6,7 @@ macro_rules! about_messages {
         Event::CommandFinished { .. }
             | Event::Stage { .. }
             | Event::DeadLettered { .. }
-            | Event::InDoubt
+            | Event::InDoubt { .. }
             | Event::Duplicate { .. }
             | Event::EventPublished
             | Event::EventDropped

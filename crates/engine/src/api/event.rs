@@ -43,15 +43,22 @@ pub enum Event {
     },
     /// A message went to the dead letters.
     DeadLettered {
+        /// By what it is known.
+        tag: Arc<Tag>,
         /// Bounded label.
         reason: &'static str,
         /// For people.
         detail: String,
     },
     /// A command was answered `IN_DOUBT`.
-    InDoubt,
+    InDoubt {
+        /// Which one.
+        tag: Arc<Tag>,
+    },
     /// A delivery of a command that was known already.
     Duplicate {
+        /// Which one.
+        tag: Arc<Tag>,
         /// Bounded label: `running`, `finished`, `other_body`.
         kind: &'static str,
     },
@@ -262,6 +269,10 @@ pub enum Event {
     DoubleEffect {
         /// Catalogue name.
         command: String,
+        /// Agent or destination.
+        agent: String,
+        /// Each outcome and by whom it is told: this instance's first.
+        outcomes: [String; 2],
     },
     /// Something became known of a command that cannot be, as far as it was: a mistake of this
     /// program, which changed nothing.

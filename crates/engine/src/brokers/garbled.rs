@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::api::command::Outbound;
 use crate::api::ids::LinkEpoch;
+use crate::jobs::life::Tag;
 use crate::wire::command::UNREADABLE;
 use crate::wire::message::RawMessage;
 use crate::{Engine, Event, limits};
@@ -15,6 +16,7 @@ impl Engine {
         let unreadable = raw.unreadable.as_ref();
         let detail = unreadable.map_or_else(String::new, |why| why.detail.clone());
         self.out.tell(Event::DeadLettered {
+            tag: Arc::new(Tag::of(&raw, None, None)),
             reason: UNREADABLE,
             detail: detail.clone(),
         });

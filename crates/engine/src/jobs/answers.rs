@@ -162,7 +162,7 @@ impl Engine {
             identified,
         });
         if outcome == Outcome::InDoubt {
-            self.out.tell(Event::InDoubt);
+            self.out.tell(Event::InDoubt { tag: tag.clone() });
         }
         self.jobs.count_finished();
         let stage = Stage::Finished {
@@ -484,7 +484,9 @@ impl Engine {
 
     /// A message that is no command: answered where an address is known, and kept for people.
     pub(crate) fn refuse(&mut self, id: JobId, malformed: &Malformed) {
+        let tag = self.jobs.get(id).map(|job| job.tag.clone());
         self.out.tell(Event::DeadLettered {
+            tag: tag.unwrap_or_default(),
             reason: malformed.reason,
             detail: malformed.detail.clone(),
         });

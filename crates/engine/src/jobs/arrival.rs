@@ -387,6 +387,8 @@ impl Engine {
 
     fn duplicate(&mut self, id: JobId, kind: &'static str) {
         self.stage(id, Stage::Duplicate { kind });
-        self.out.tell(Event::Duplicate { kind });
+        let tag = self.jobs.get(id).map(|job| job.tag.clone());
+        let tag = tag.unwrap_or_default();
+        self.out.tell(Event::Duplicate { tag, kind });
     }
 }

@@ -165,6 +165,9 @@ impl Engine {
             }
             _ => self.out.tell(Event::DoubleEffect {
                 command: theirs.reply.command.clone(),
+                agent: theirs.reply.id.clone(),
+                outcomes: [&ours, &theirs.reply]
+                    .map(|reply| format!("{} by {}", reply.outcome, reply.instance)),
             }),
         }
     }

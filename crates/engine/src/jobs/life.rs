@@ -56,18 +56,23 @@ impl Tag {
         }
     }
 
-    /// Whether it is known by this id.
+    /// Whether it is known by this id: its own, that of its correlation, or that of its trace.
     #[must_use]
     pub fn is_known_by(&self, id: &str) -> bool {
-        [&self.command_id, &self.correlation_id]
-            .iter()
-            .any(|known| known.as_deref() == Some(id))
+        let own = [&self.command_id, &self.correlation_id];
+        own.iter().any(|known| known.as_deref() == Some(id)) || self.trace_id() == Some(id)
+    }
+
+    /// Id of the trace that it belongs to: 32 hexadecimal figures.
+    #[must_use]
+    pub fn trace_id(&self) -> Option<&str> {
+        self.trace.as_ref().map(|trace| trace.id())
     }
 
     /// Whether anybody can ask for it.
     #[must_use]
     pub fn has_id(&self) -> bool {
-        self.command_id.is_some() || self.correlation_id.is_some()
+        self.command_id.is_some() || self.correlation_id.is_some() || self.trace.is_some()
     }
 }
 
@@ -274,9 +279,9 @@ impl Stage {
     }
 }
 
-/// A stage, as it is told to whoever asks.
+/// A stage, by its word and detail, as it is told to whoever asks.
 #[must_use]
-pub fn row(at: u64, instance: &str, tag: &Tag, stage: &Stage) -> TraceRow {
+pub fn row(at: u64, instance: &str, tag: &Tag, (word, detail): (&str, &str)) -> TraceRow {
     TraceRow {
         at: Some(at),
         instance: instance.to_owned(),
@@ -284,9 +289,9 @@ pub fn row(at: u64, instance: &str, tag: &Tag, stage: &Stage) -> TraceRow {
         addressee: tag.addressee.clone(),
         command_id: tag.command_id.clone(),
         correlation_id: tag.correlation_id.clone(),
-        trace_id: tag.trace.as_ref().map(|trace| trace.id().to_owned()),
-        stage: stage.word().to_owned(),
-        detail: stage.detail(),
+        trace_id: tag.trace_id().map(str::to_owned),
+        stage: word.to_owned(),
+        detail: detail.to_owned(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What members are told: records as they come, and what they missed.
 
+use std::collections::BTreeSet;
+
 use crate::api::command::JournalWrite;
 use crate::jobs::ledger::Key;
 use crate::model::InstanceId;
@@ -70,10 +72,22 @@ impl Engine {
         self.look_at_waiting();
     }
 
+    /// Who is known besides this one, for whoever has named somebody else.
+    fn others(&self) -> String {
+        let heard = self.members.iter().map(|(id, _)| id);
+        let others: BTreeSet<&str> = (heard.chain(self.book.known_members()))
+            .map(InstanceId::as_str)
+            .collect();
+        match others.is_empty() {
+            true => String::new(),
+            false => format!("; known: {}", Vec::from_iter(others).join(", ")),
+        }
+    }
+
     /// An operator says that a member is gone for good, so that its silence is no cause of doubt any
     /// more. What it may have called before is over once nobody remembers a command that long.
     pub(crate) fn forget_member(&mut self, name: &str) -> Result<String, String> {
-        let unknown = || format!("no instance {name} is known here");
+        let unknown = || format!("no instance {name} is known here{}", self.others());
         let id = InstanceId::new(name).map_err(|_| unknown())?;
         if id == self.cfg.instance {
             return Err(format!("{name} is this instance itself"));

@@ -55,6 +55,11 @@ fn what_the_control_queue_held_is_dead_lettered_and_a_flood_of_it_is_bounded() {
     let counted = |event: &&Event| matches!(event, Event::DeadLettered { .. });
     let counted = rig.events.iter().filter(counted).count();
     assert_eq!(counted, 2 * limits::STRAY_LETTERS + 1);
+    let named = |event: &&Event| match event {
+        Event::DeadLettered { tag, .. } => tag.command_id.as_deref() == Some("m-1"),
+        _ => false,
+    };
+    assert!(rig.events.iter().any(|event| named(&event)));
 }
 
 fn garble(rig: &mut Rig, link: LinkEpoch) {

@@ -597,8 +597,18 @@ fn two_definite_outcomes_are_not_told_back_and_forth() {
     tell(&mut rig, Vec::new(), vec![second]);
     rig.advance(100);
     assert!(told_outcomes(&rig).is_empty());
-    let count = |event: &Event| matches!(event, Event::DoubleEffect { .. });
-    assert!(rig.events.iter().any(count));
+    let told = rig.events.iter().find_map(|event| match event {
+        Event::DoubleEffect {
+            command,
+            agent,
+            outcomes,
+        } => Some((command.as_str(), agent.as_str(), outcomes.each_ref())),
+        _ => None,
+    });
+    let (command, agent, [ours, theirs]) = told.unwrap();
+    assert_eq!((command, agent), ("ReleaseCall", "1001"));
+    assert!(ours.starts_with("ACCEPTED by "), "{ours}");
+    assert!(theirs.starts_with("FAILED by "), "{theirs}");
     // Who only is in doubt is told what is known here.
     tell(&mut rig, Vec::new(), vec![doubt]);
     rig.advance(100);

@@ -89,7 +89,7 @@ pub(super) fn outcome_of(raw: &crate::wire::message::RawMessage, rig: &Rig) -> O
 
 /// How often an answer in doubt was told to whoever counts.
 fn doubts(rig: &Rig) -> usize {
-    let told = |event: &&Event| matches!(event, Event::InDoubt);
+    let told = |event: &&Event| matches!(event, Event::InDoubt { .. });
     rig.events.iter().filter(told).count()
 }
 

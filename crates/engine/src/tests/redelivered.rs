@@ -100,7 +100,7 @@ fn a_member_that_an_operator_has_forgotten_is_no_cause_of_doubt() {
     for (name, why) in [
         ("gc-2", "gc-2 is there"),
         ("gc-1", "itself"),
-        ("gc-9", "no instance gc-9"),
+        ("gc-9", "no instance gc-9 is known here; known: gc-2"),
         ("no such!", "no instance"),
     ] {
         let said = forget(&mut rig, name).unwrap_err();

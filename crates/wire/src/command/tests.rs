@@ -405,6 +405,44 @@ fn bodies_with_credentials_or_without_sense_are_redacted() {
     );
 }
 
+#[test]
+fn what_keeps_a_command_from_being_run_hides_its_body_only_where_that_is_secret() {
+    let shown = |raw: &RawMessage| redacted_body(raw) == raw.body.to_vec();
+    let looped = |raw: RawMessage| RawMessage {
+        looped: true,
+        reply_to: Some("tandem.control".into()),
+        ..raw
+    };
+    assert!(shown(&looped(raw("MakeCall#1001", "5551"))));
+    assert!(shown(&looped(raw(
+        "",
+        r#"{"type":"MakeCall#1001","body":"5551"}"#
+    ))));
+    assert!(!shown(&looped(raw("Login#1001", "s3cret,2001"))));
+    assert!(!shown(&looped(raw(
+        "",
+        r#"{"type":"Login#1001","body":"s3cret,1"}"#
+    ))));
+    assert!(!shown(&looped(raw("MakeReady#1001", "s3cret"))));
+    // Of a request, what the connector would not send may be a credential.
+    let call = r#"{"method":"GET","path":"/a","headers":{"X-A":"1"}}"#;
+    assert!(shown(&looped(json("Call#k", call))));
+    let call = r#"{"method":"GET","path":"/a","headers":{"Authorization":"s3cret"}}"#;
+    assert!(!shown(&looped(json("Call#k", call))));
+}
+
+#[test]
+fn the_command_of_a_body_is_named_where_the_type_does_not_say_it() {
+    let named = |kind: &str, body: &str| named_command(&raw(kind, body));
+    let login = r#"{"type":"login#1001","body":"s3cret"}"#;
+    assert_eq!(named("", login).as_deref(), Some("Login#1001"));
+    assert_eq!(named("TextMessage", login).as_deref(), Some("Login#1001"));
+    assert_eq!(named("Login#1001", "s3cret,1"), None);
+    assert_eq!(named("Beat#desk", login), None);
+    assert_eq!(named("", r#"{"type":"s3cret#1001"}"#), None);
+    assert_eq!(named("", "s3cret"), None);
+}
+
 fn any_raw() -> impl Strategy<Value = RawMessage> {
     let names: Vec<&'static str> = commands().map(|spec| spec.name).collect();
     let kind = prop_oneof![
