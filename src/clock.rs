@@ -75,3 +75,27 @@ pub fn wall_ms() -> u64 {
 fn skewed(wall: u64) -> u64 {
     wall
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The system's own word, which counts the time of sleep.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn uptime_is_the_systems() {
+        let told = std::fs::read_to_string("/proc/uptime").unwrap();
+        let seconds: f64 = told.split(' ').next().unwrap().parse().unwrap();
+        let apart = (uptime().as_secs_f64() - seconds).abs();
+        assert!(apart < 60.0, "{apart} s apart");
+    }
+
+    #[test]
+    fn what_is_due_comes_after_as_long_as_it_is_ahead() {
+        let clock = Clock::new();
+        let due = clock.now().mono + 60_000;
+        let ahead = clock.instant(due) - tokio::time::Instant::now();
+        assert!(ahead <= Duration::from_millis(60_001), "{ahead:?}");
+        assert!(clock.instant(0) <= tokio::time::Instant::now());
+    }
+}
