@@ -70,6 +70,15 @@ async fn objects(node: &RabbitNode) -> Value {
     let all = node.management().unwrap().get("definitions").await;
     let mut all = all.unwrap().unwrap();
     all.as_object_mut().unwrap().remove("users");
+    // What federation makes for itself comes and goes while its links connect.
+    for kind in ["exchanges", "queues", "bindings"] {
+        let own = |one: &Value| {
+            let names = ["name", "source", "destination"].map(|name| one[name].as_str());
+            let mut names = names.into_iter().flatten();
+            names.any(|name| name.starts_with("federation: "))
+        };
+        all[kind].as_array_mut().unwrap().retain(|one| !own(one));
+    }
     all
 }
 

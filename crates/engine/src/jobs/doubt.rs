@@ -5,7 +5,7 @@ use crate::api::ids::{CallId, JobId};
 use crate::catalogue::{Repeat, Step, Subject};
 use crate::cluster::members::{Liveness, Peer};
 use crate::downstream::calls::CallFor;
-use crate::jobs::ledger::{Key, Known};
+use crate::jobs::ledger::{self, Key, Known};
 use crate::jobs::life::Stage;
 use crate::jobs::{Answered, Evidence, State};
 use crate::model::{Action, AgentId, Answer, CallOutcome, Dialog};
@@ -26,17 +26,28 @@ pub(crate) struct Proof {
     to: String,
     /// Not created before, milliseconds since the epoch.
     not_before: u64,
+    /// Nor after, where others may have called unheard: it was to be made by a former process of this
+    /// instance.
+    not_after: Option<u64>,
 }
 
 impl Proof {
-    fn given_by(&self, dialogs: &[Dialog]) -> bool {
+    /// `unheard`: others may have made calls.
+    fn given_by(&self, dialogs: &[Dialog], unheard: bool) -> bool {
         dialogs.iter().any(|dialog| {
             dialog.from_address == self.from
                 && dialog.to_address == self.to
                 && dialog
                     .created_ms(&self.from)
-                    .is_some_and(|created| created >= self.not_before)
+                    .is_some_and(|created| self.is_in_time(created, unheard))
         })
+    }
+}
+
+impl Proof {
+    fn is_in_time(&self, created: u64, unheard: bool) -> bool {
+        let ours = !unheard || self.not_after.is_some_and(|end| created <= end);
+        created >= self.not_before && ours
     }
 }
 
@@ -326,6 +337,7 @@ impl Engine {
                 from,
                 to,
                 not_before: not_before?,
+                not_after: self.made_before(command),
             }),
             _ => None,
         }
@@ -333,6 +345,15 @@ impl Engine {
 
     fn is_of_former_process(&self, intent: &IntentRecord) -> bool {
         intent.by == self.cfg.instance && intent.boot != self.cfg.boot
+    }
+
+    /// Until when a call can have been made of which a former process of this instance had written
+    /// that it would make it: that one has ended before this one began.
+    fn made_before(&self, command: &ClientCommand) -> Option<u64> {
+        let (key, _) = ledger::key_of(command)?;
+        let intent = self.book.open_intent(&key)?;
+        self.is_of_former_process(intent)
+            .then_some(self.cfg.started)
     }
 
     /// Asks whether the call is there; a missing one proves nothing.
@@ -385,15 +406,29 @@ impl Engine {
 
     /// Whether an answer of the platform proves that a command ran: the call is there, and is no
     /// other command's. A client that hears of a doubt may well dial again at once, also at a member
-    /// that is not heard, which answers in doubt while this one is not there at all.
+    /// that is not heard. Where none of those is anywhere, that was not before this process was there
+    /// to answer in doubt.
     pub(super) fn proven(&self, key: &Key, proof: &Proof, outcome: &CallOutcome) -> bool {
         let other = || (self.book).may_be_anothers(&proof.agent, key, proof.not_before);
-        self.cover() == Cover::Full && is_there(outcome, proof) && !other()
+        let unheard = self.cover() != Cover::Full;
+        let nobody_answers = !unheard || self.nobody_elsewhere();
+        nobody_answers && is_there(outcome, proof, unheard) && !other()
+    }
+
+    /// Whether no other member has a control queue at any broker. In a cut that cannot be seen.
+    fn nobody_elsewhere(&self) -> bool {
+        let Some(links) = self.links_to_all() else {
+            return false;
+        };
+        let fresh = self.now.mono.saturating_sub(limits::COUNT_FRESH_MS);
+        let gone = |peer: &Peer| !peer.liveness.present() && peer.nowhere(&links, fresh);
+        self.cluster.replication.unheard_at().is_none()
+            && self.members.iter().all(|(_, peer)| gone(peer))
     }
 }
 
 /// Whether the platform has such a call.
-fn is_there(outcome: &CallOutcome, proof: &Proof) -> bool {
+fn is_there(outcome: &CallOutcome, proof: &Proof, unheard: bool) -> bool {
     let CallOutcome::Done {
         answer: Answer::Dialogs(dialogs),
         ..
@@ -401,5 +436,5 @@ fn is_there(outcome: &CallOutcome, proof: &Proof) -> bool {
     else {
         return false;
     };
-    proof.given_by(dialogs)
+    proof.given_by(dialogs, unheard)
 }
