@@ -118,11 +118,6 @@ async fn a_consumer_whose_registration_is_not_answered_costs_the_link() {
     let cases = [
         ("gc-1", "gc-1.agents.leader.1", consume(LINK)),
         (
-            "gc-2",
-            "gc-2.expired",
-            BrokerCommand::ConsumeExpired { link: LINK },
-        ),
-        (
             "gc-3",
             "gc-3.control",
             BrokerCommand::AttachControl { link: LINK },
