@@ -325,7 +325,9 @@ fn nor_is_any_where_a_member_may_have_made_one_unheard() {
             let spare = rig.links.iter().find(|link| link.0 != rig.active());
             let spare = spare.map(|link| link.0);
             rig.refuses_links = true;
-            spare.map(|link| rig.lose(link));
+            if let Some(link) = spare {
+                rig.lose(link);
+            }
         }
         rig.deliver(raw);
         rig.advance(8_000);
