@@ -13,6 +13,20 @@ use lapin::types::{AMQPValue, FieldTable};
 use serde_json::Value;
 use support::{PairOptions, Wire, run, until};
 
+/// `tandem deadletter` with the words: its exit code, and what it says.
+async fn deadletter(config: &str, words: &[&str]) -> (i32, String) {
+    let all = [&["deadletter"], words, &["--config", config]].concat();
+    support::site::tandem(&all).await
+}
+
+/// The dead letters, of which none shows a password.
+async fn listed(config: &str) -> Vec<Value> {
+    let (code, text) = deadletter(config, &["list", "--json"]).await;
+    assert_eq!(code, 0, "{text}");
+    assert!(!text.contains("hunter2"));
+    serde_json::from_str(&text).unwrap()
+}
+
 #[test]
 fn dead_letters_are_listed_shown_sent_again_and_thrown_away() {
     run(async |shared| {
@@ -37,15 +51,8 @@ fn dead_letters_are_listed_shown_sent_again_and_thrown_away() {
         wire.publish_to(&queue, lost, b"1").await;
 
         let config = pair.gc1.config.display().to_string();
-        let tandem = async |words: &[&str]| {
-            let all = [&["deadletter"], words, &["--config", &config]].concat();
-            support::site::tandem(&all).await
-        };
-        let list = async || -> Vec<Value> {
-            let (code, text) = tandem(&["list", "--json"]).await;
-            assert_eq!(code, 0, "{text}");
-            serde_json::from_str(&text).unwrap()
-        };
+        let tandem = async |words: &[&str]| deadletter(&config, words).await;
+        let list = async || listed(&config).await;
         until("both are there", async || list().await.len() == 2).await;
         let found = list().await;
         let named = |id: &str| found.iter().find(|letter| letter["id"] == id).unwrap();
@@ -114,16 +121,8 @@ fn a_letter_that_the_instance_made_is_sent_again_and_carried_out() {
         wire.publish(refused("secret"), secret).await;
 
         let config = pair.gc1.config.display().to_string();
-        let tandem = async |words: &[&str]| {
-            let all = [&["deadletter"], words, &["--config", &config]].concat();
-            support::site::tandem(&all).await
-        };
-        let list = async || -> Vec<Value> {
-            let (code, text) = tandem(&["list", "--json"]).await;
-            assert_eq!(code, 0, "{text}");
-            assert!(!text.contains("hunter2"));
-            serde_json::from_str(&text).unwrap()
-        };
+        let tandem = async |words: &[&str]| deadletter(&config, words).await;
+        let list = async || listed(&config).await;
         until("both were put aside", async || list().await.len() == 2).await;
         let found = list().await;
         let named = |id: &str| found.iter().find(|letter| letter["id"] == id).unwrap();

@@ -1,26 +1,12 @@
 //! From a host and a port to a connection, with TLS where that is wanted.
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
 use super::login::End;
 use crate::net::shortage;
-use crate::net::{TlsClient, dial, options};
-
-/// A connection with or without TLS.
-pub(super) enum Transport {
-    /// No TLS.
-    Plain(TcpStream),
-    /// TLS; boxed, its state is large.
-    Tls(Box<TlsStream<TcpStream>>),
-}
+use crate::net::{TlsClient, Transport, dial, options};
 
 /// Connects; with `direct` the TLS handshake comes first. A peer that acknowledges nothing for
 /// `silence` is gone.
@@ -53,55 +39,8 @@ pub(super) async fn secure(
         return Err(End::Broken("TLS inside of TLS".to_owned()));
     };
     match client.handshake(tcp, host).await {
-        Ok(tls) => Ok(Transport::Tls(Box::new(tls))),
+        Ok(tls) => Ok(tls.into()),
         Err(error) => Err(End::Broken(format!("TLS failed: {error}"))),
-    }
-}
-
-impl Transport {
-    /// Whether others on the way cannot read it.
-    pub(super) fn is_protected(&self) -> bool {
-        matches!(self, Self::Tls(_))
-    }
-}
-
-impl AsyncRead for Transport {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
-            Self::Tls(socket) => Pin::new(socket).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
-            Self::Tls(socket) => Pin::new(socket).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
-            Self::Tls(socket) => Pin::new(socket).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
-            Self::Tls(socket) => Pin::new(socket).poll_shutdown(cx),
-        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use super::connect::{Transport, connect, secure};
+use super::connect::{connect, secure};
 use super::names::{BIND, SASL, TLS};
 use super::sasl::{self, Mechanism, Proof, Scram, ScramError};
 use super::stanza::{Features, Incoming, Iq, IqKind, Payload, SaslStep};
@@ -14,6 +14,7 @@ use super::text::escaped;
 use super::xml::Fault;
 use super::{Spec, Tls};
 use crate::model::Shortage;
+use crate::net::Transport;
 
 /// The stream of a session.
 pub(super) type Xmpp = Stream<Transport>;

@@ -33,6 +33,22 @@ pub fn emit(event: &Event, labels: &Labels) {
     }
 }
 
+/// A line on one command, with all that it is known by between fields of its own.
+macro_rules! of_command {
+    ($level:ident!($words:literal, $tag:ident, [$($before:tt)*] [$($after:tt)*])) => {
+        $level!(
+            $($before)*
+            command = $tag.command.as_str(),
+            agent = $tag.addressee.as_str(),
+            command_id = $tag.command_id.as_deref(),
+            correlation_id = $tag.correlation_id.as_deref(),
+            trace_id = $tag.trace_id(),
+            $($after)*
+            $words
+        )
+    };
+}
+
 fn messages(event: &Event, instance: &str) {
     match event {
         Event::CommandFinished { .. } => command_finished(event, instance),
@@ -44,29 +60,15 @@ fn messages(event: &Event, instance: &str) {
             detail,
         } => {
             counter!(names::DEAD_LETTERED, "reason" => *reason).increment(1);
-            warn!(
-                instance,
-                command = tag.command.as_str(),
-                agent = tag.addressee.as_str(),
-                command_id = tag.command_id.as_deref(),
-                correlation_id = tag.correlation_id.as_deref(),
-                trace_id = tag.trace_id(),
-                reason,
-                detail = detail.as_str(),
-                "message dead-lettered"
-            );
+            of_command!(warn!(
+                "message dead-lettered",
+                tag,
+                [instance,][reason, detail = detail.as_str(),]
+            ));
         }
         Event::InDoubt { tag } => {
             counter!(names::IN_DOUBT).increment(1);
-            warn!(
-                instance,
-                command = tag.command.as_str(),
-                agent = tag.addressee.as_str(),
-                command_id = tag.command_id.as_deref(),
-                correlation_id = tag.correlation_id.as_deref(),
-                trace_id = tag.trace_id(),
-                "command in doubt"
-            );
+            of_command!(warn!("command in doubt", tag, [instance,][]));
         }
         Event::Resolved { outcome } => {
             counter!(names::RESOLVED).increment(1);
@@ -93,16 +95,7 @@ fn messages(event: &Event, instance: &str) {
         }
         Event::Duplicate { tag, kind } => {
             counter!(names::DUPLICATES, "kind" => *kind).increment(1);
-            info!(
-                instance,
-                kind,
-                command = tag.command.as_str(),
-                agent = tag.addressee.as_str(),
-                command_id = tag.command_id.as_deref(),
-                correlation_id = tag.correlation_id.as_deref(),
-                trace_id = tag.trace_id(),
-                "duplicate command"
-            );
+            of_command!(info!("duplicate command", tag, [instance, kind,][]));
         }
         Event::EventPublished => {
             counter!(names::EVENTS_PUBLISHED).increment(1);

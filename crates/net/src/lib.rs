@@ -30,4 +30,5 @@ mod verify;
 mod x509;
 
 pub use server::TlsServer;
+pub use stream::Transport;
 pub use tls::{KeyNames, TlsClient, TlsError, TlsFiles};

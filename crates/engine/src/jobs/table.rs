@@ -31,8 +31,10 @@ pub(crate) struct Jobs {
     pub(crate) doubts: Doubts,
     /// How many got their outcome.
     finished: u64,
-    /// Commands of peers that are over here, the latest last: a copy of one is not run.
-    over: VecDeque<(InstanceId, u64)>,
+    /// Commands of peers that are over here: a copy of one is not run.
+    over: BTreeSet<(InstanceId, u64)>,
+    /// The same, the latest last.
+    over_in_turn: VecDeque<(InstanceId, u64)>,
 }
 
 impl Jobs {
@@ -236,17 +238,21 @@ impl Jobs {
 
     /// A peer's command is over here: it was answered, or its delivery is gone.
     pub(crate) fn note_over(&mut self, peer: &InstanceId, id: u64) {
-        if self.over.len() >= limits::FORWARDS_OVER {
-            self.over.pop_front();
+        let one = (peer.clone(), id);
+        if !self.over.insert(one.clone()) {
+            return;
         }
-        self.over.push_back((peer.clone(), id));
+        self.over_in_turn.push_back(one);
+        if self.over_in_turn.len() > limits::FORWARDS_OVER
+            && let Some(oldest) = self.over_in_turn.pop_front()
+        {
+            self.over.remove(&oldest);
+        }
     }
 
     /// Whether a peer's command is over here.
     pub(crate) fn is_over(&self, peer: &InstanceId, id: u64) -> bool {
-        // The latest are the likely ones.
-        let mut over = self.over.iter().rev();
-        over.any(|(of, number)| *number == id && of == peer)
+        self.over.contains(&(peer.clone(), id))
     }
 
     pub(crate) fn forwarded(&self, peer: &InstanceId, id: u64) -> Option<JobId> {

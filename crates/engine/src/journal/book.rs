@@ -354,8 +354,9 @@ impl Book {
                 self.withdrawn.remove(&first);
             }
         }
+        // Those that are due last have been told the most.
         if self.again.len() > limits::WITHDRAWN {
-            self.again.pop_first();
+            self.again.pop_last();
         }
         self.remove(key);
         made

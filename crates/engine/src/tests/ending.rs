@@ -73,9 +73,8 @@ fn shutdown_ends_with_the_grace_though_a_call_never_does() {
     assert!(rig.acks.is_empty());
 }
 
-/// Without it an instance alone in its part of a cut would take what it did there to its grave.
-#[test]
-fn shutdown_waits_until_what_is_to_survive_is_on_disk() {
+/// It is to end, and the disk has not said yet that it has what has just changed.
+fn ending_with_something_to_keep() -> Rig {
     let mut rig = Rig::with_agent();
     rig.advance(5_000);
     rig.store_hangs = true;
@@ -83,6 +82,13 @@ fn shutdown_waits_until_what_is_to_survive_is_on_disk() {
     change.timestamp = Some(WALL / 1_000);
     rig.deliver(change);
     rig.input(Input::Shutdown);
+    rig
+}
+
+/// Without it an instance alone in its part of a cut would take what it did there to its grave.
+#[test]
+fn shutdown_waits_until_what_is_to_survive_is_on_disk() {
+    let mut rig = ending_with_something_to_keep();
     assert!(
         !rig.exited,
         "the disk has not said yet that it has the session"
@@ -93,13 +99,7 @@ fn shutdown_waits_until_what_is_to_survive_is_on_disk() {
 
 #[test]
 fn shutdown_does_not_wait_for_a_disk_that_takes_nothing() {
-    let mut rig = Rig::with_agent();
-    rig.advance(5_000);
-    rig.store_hangs = true;
-    let mut change = message("MakeReady#1001", "", "a1");
-    change.timestamp = Some(WALL / 1_000);
-    rig.deliver(change);
-    rig.input(Input::Shutdown);
+    let mut rig = ending_with_something_to_keep();
     let failure = Some("no space left".to_owned());
     rig.input(Input::Kept { failure });
     assert!(rig.exited);

@@ -3,6 +3,7 @@
 use super::journal::{beat, calls, pair, told_intents};
 use super::support::*;
 use crate::peer::PeerMessage;
+use crate::wire::message::RawMessage;
 
 fn withdrawn(rig: &Rig) -> Vec<[u8; 16]> {
     let journal = rig.said.iter().filter_map(|(_, message)| match message {
@@ -31,6 +32,16 @@ fn an_intent_that_is_taken_back_while_nobody_hears_is_told_later() {
     assert_eq!(calls(&rig), 0);
 }
 
+/// A command whose delivery is lost before its call, while the member is there; the key of its intent.
+fn taken_back(seq: &mut u64) -> (Rig, RawMessage, [u8; 16]) {
+    let mut rig = pair(seq);
+    let raw = message("MakeCall#1001", "5000", "m1");
+    let delivery = rig.deliver(raw.clone());
+    let key = told_intents(&rig)[0].key;
+    rig.lose(delivery.link);
+    (rig, raw, key)
+}
+
 /// Seconds in which the member is there all the time.
 fn heard_for(rig: &mut Rig, seq: &mut u64, seconds: usize) {
     for _ in 0..2 * seconds {
@@ -42,11 +53,7 @@ fn heard_for(rig: &mut Rig, seq: &mut u64, seconds: usize) {
 #[test]
 fn an_intent_that_was_taken_back_is_told_some_times() {
     let mut seq = 0;
-    let mut rig = pair(&mut seq);
-    let raw = message("MakeCall#1001", "5000", "m1");
-    let delivery = rig.deliver(raw.clone());
-    let key = told_intents(&rig)[0].key;
-    rig.lose(delivery.link);
+    let (mut rig, raw, key) = taken_back(&mut seq);
     heard_for(&mut rig, &mut seq, 1);
     assert!(withdrawn(&rig).len() >= 2, "{:?}", withdrawn(&rig));
     heard_for(&mut rig, &mut seq, 30);
@@ -71,11 +78,7 @@ fn an_intent_that_was_taken_back_is_told_some_times() {
 #[test]
 fn an_intent_that_was_taken_back_is_told_to_a_member_that_is_heard_again() {
     let mut seq = 0;
-    let mut rig = pair(&mut seq);
-    let raw = message("MakeCall#1001", "5000", "m1");
-    let delivery = rig.deliver(raw.clone());
-    let key = told_intents(&rig)[0].key;
-    rig.lose(delivery.link);
+    let (mut rig, raw, key) = taken_back(&mut seq);
     heard_for(&mut rig, &mut seq, 25);
     for silence in [2_000, 5_000] {
         rig.said.clear();
